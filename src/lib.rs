@@ -1,1 +1,9 @@
+//! Secure Chat: a chat that scripts and people share.
+//!
+//! The library behind the two programs `chat-server` and `chat-client`. It is laid out in floors,
+//! and a file imports only from strictly lower ones; `docs/architecture.md` is the map.
 
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+pub mod words;

@@ -1,0 +1,155 @@
+//! Identifiers: parsed once, then trusted.
+
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+/// A message's place in its room's log: 1, 2, 3 … inside an [`Epoch`]. Zero is before the first.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct Seq(pub u64);
+
+impl Seq {
+    /// The place after this one.
+    #[must_use]
+    pub fn next(self) -> Seq {
+        Seq(self.0.saturating_add(1))
+    }
+}
+
+impl fmt::Display for Seq {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+macro_rules! word {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+        #[serde(transparent)]
+        pub struct $name(Box<str>);
+
+        impl $name {
+            /// The text of it.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+                Self::parse(&text).ok_or_else(|| serde::de::Error::custom(Self::RULE))
+            }
+        }
+    };
+}
+
+word! {
+    /// What a sender calls its message, so that sending it again is not saying it twice.
+    MessageId
+}
+word! {
+    /// Says which record a [`Seq`] counts in; another word means the numbers mean something else.
+    Epoch
+}
+word! {
+    /// Names a room key without telling anything about it.
+    KeyId
+}
+word! {
+    /// Names one registered connection.
+    SessionId
+}
+
+impl MessageId {
+    /// The rule, for error messages.
+    pub const RULE: &'static str = "an id has 1 to 64 characters, none of them a control character";
+
+    /// Parses by [`Self::RULE`].
+    pub fn parse(text: &str) -> Option<Self> {
+        let length = text.chars().count();
+        let fits = (1..=64).contains(&length) && !text.chars().any(char::is_control);
+        fits.then(|| MessageId(text.into()))
+    }
+
+    /// A fresh one, ordered by time (UUID version 7, RFC 9562).
+    pub fn fresh() -> Self {
+        MessageId(uuid::Uuid::now_v7().to_string().into())
+    }
+}
+
+impl Epoch {
+    /// The rule, for error messages.
+    pub const RULE: &'static str = "an epoch is a word of 1 to 64 characters";
+
+    /// Parses by [`Self::RULE`].
+    pub fn parse(text: &str) -> Option<Self> {
+        (1..=64).contains(&text.len()).then(|| Epoch(text.into()))
+    }
+
+    /// A fresh one.
+    pub fn fresh() -> Self {
+        Epoch(random_hex::<8>().into())
+    }
+}
+
+impl KeyId {
+    /// The rule, for error messages.
+    pub const RULE: &'static str = "a key id is a word of 1 to 64 characters";
+
+    /// Parses by [`Self::RULE`].
+    pub fn parse(text: &str) -> Option<Self> {
+        (1..=64).contains(&text.len()).then(|| KeyId(text.into()))
+    }
+
+    /// A fresh one.
+    pub fn fresh() -> Self {
+        KeyId(random_hex::<4>().into())
+    }
+}
+
+impl SessionId {
+    /// The rule, for error messages.
+    pub const RULE: &'static str = "a session id is a word of 1 to 64 characters";
+
+    /// Parses by [`Self::RULE`].
+    pub fn parse(text: &str) -> Option<Self> {
+        (1..=64).contains(&text.len()).then(|| SessionId(text.into()))
+    }
+
+    /// A fresh one.
+    pub fn fresh() -> Self {
+        SessionId(random_hex::<8>().into())
+    }
+}
+
+fn random_hex<const BYTES: usize>() -> String {
+    let mut bytes = [0u8; BYTES];
+    // The kernel's generator fails only before it is seeded, which waits instead (getrandom(2)).
+    getrandom::fill(&mut bytes).expect("the kernel's random numbers");
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_id_has_one_to_sixty_four_characters() {
+        assert!(MessageId::parse("").is_none());
+        assert!(MessageId::parse(&"é".repeat(64)).is_some());
+        assert!(MessageId::parse(&"x".repeat(65)).is_none());
+        assert!(MessageId::parse("a\nb").is_none());
+        assert_ne!(MessageId::fresh(), MessageId::fresh());
+    }
+}
