@@ -1,0 +1,5 @@
+//! Floor 1: rules that hold whatever the frames look like. Pure: time is an argument.
+
+pub mod fernet_token;
+pub mod keyring;
+pub mod rate;

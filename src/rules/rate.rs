@@ -1,0 +1,107 @@
+//! A rate meter in eight bytes: the generic cell rate algorithm (ITU-T I.371, GCRA).
+//!
+//! The quota is not in the meter, so a reload changes it without touching anybody's state. Time
+//! is a [`Duration`] since any fixed start of a monotonic clock.
+
+use std::time::Duration;
+
+/// So many units per so much time, all of which may come at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quota {
+    nanos_per_unit: f64,
+    burst_nanos: u64,
+}
+
+impl Quota {
+    /// `units` per `per`; at least one unit.
+    pub fn new(units: u64, per: Duration) -> Self {
+        let burst_nanos = u64::try_from(per.as_nanos()).unwrap_or(u64::MAX);
+        Quota { nanos_per_unit: burst_nanos as f64 / units.max(1) as f64, burst_nanos }
+    }
+
+    fn cost(self, units: u64) -> u64 {
+        (self.nanos_per_unit * units as f64) as u64
+    }
+}
+
+/// What one sender has used up.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Meter {
+    /// When everything used so far will be earned back, in nanoseconds.
+    free_at: u64,
+}
+
+impl Meter {
+    /// Takes `units` if the quota has them; otherwise takes nothing and says how long to wait.
+    pub fn take(&mut self, quota: Quota, units: u64, now: Duration) -> Result<(), Duration> {
+        let now = nanos(now);
+        let after = self.free_at.max(now).saturating_add(quota.cost(units));
+        // A unit larger than the whole burst passes when the meter is empty: it must pass some time.
+        let limit = now.saturating_add(quota.burst_nanos.max(quota.cost(units)));
+        if after > limit {
+            return Err(Duration::from_nanos(after - limit));
+        }
+        self.free_at = after;
+        Ok(())
+    }
+
+    /// Takes `units` even where the quota has them no more, and says how long the taker should
+    /// pause to be within it again.
+    pub fn spend(&mut self, quota: Quota, units: u64, now: Duration) -> Option<Duration> {
+        let now = nanos(now);
+        self.free_at = self.free_at.max(now).saturating_add(quota.cost(units));
+        let over = self.free_at.saturating_sub(now.saturating_add(quota.burst_nanos));
+        (over > 0).then(|| Duration::from_nanos(over))
+    }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_burst_passes_and_then_the_rate_holds() {
+        let quota = Quota::new(10, Duration::from_secs(2));
+        let mut meter = Meter::default();
+        let start = Duration::from_secs(1000);
+        for _ in 0..10 {
+            assert_eq!(meter.take(quota, 1, start), Ok(()));
+        }
+        assert_eq!(meter.take(quota, 1, start), Err(Duration::from_millis(200)));
+        assert_eq!(meter.take(quota, 1, start + Duration::from_millis(200)), Ok(()));
+        assert_eq!(meter.take(quota, 10, start + Duration::from_secs(3)), Ok(()));
+    }
+
+    #[test]
+    fn spending_over_the_quota_names_the_pause() {
+        let quota = Quota::new(100, Duration::from_secs(1));
+        let mut meter = Meter::default();
+        let now = Duration::from_secs(5);
+        assert_eq!(meter.spend(quota, 100, now), None);
+        assert_eq!(meter.spend(quota, 50, now), Some(Duration::from_millis(500)));
+    }
+
+    proptest! {
+        #[test]
+        fn never_more_than_burst_plus_rate(
+            steps in proptest::collection::vec((0u64..500, 1u64..5), 1..200)
+        ) {
+            let quota = Quota::new(10, Duration::from_secs(2));
+            let mut meter = Meter::default();
+            let (mut now, mut passed) = (Duration::ZERO, 0);
+            for (pause_ms, units) in steps {
+                now += Duration::from_millis(pause_ms);
+                if meter.take(quota, units, now).is_ok() {
+                    passed += units;
+                }
+                let most = 10.0 + now.as_secs_f64() * 5.0 + 0.001;
+                prop_assert!(passed as f64 <= most, "{passed} > {most}");
+            }
+        }
+    }
+}
