@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 /// So many units per so much time, all of which may come at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Quota {
     nanos_per_unit: f64,
     burst_nanos: u64,

@@ -1,0 +1,84 @@
+//! Server frames as bytes (RFC 6455 §5.2). A server's frames are not masked, so the same bytes
+//! serve every reader; that is why they are made here once and not by each connection.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::words::Close;
+
+const FINAL: u8 = 0x80;
+const TEXT: u8 = FINAL | 0x1;
+const CLOSE: u8 = FINAL | 0x8;
+const PING: u8 = FINAL | 0x9;
+
+/// Appends one text frame.
+pub fn put_text(out: &mut BytesMut, text: &[u8]) {
+    out.reserve(10 + text.len());
+    put_head(out, TEXT, text.len());
+    out.put_slice(text);
+}
+
+/// One text frame.
+pub fn text(text: &str) -> Bytes {
+    let mut out = BytesMut::new();
+    put_text(&mut out, text.as_bytes());
+    out.freeze()
+}
+
+/// One empty ping.
+pub fn ping() -> Bytes {
+    Bytes::from_static(&[PING, 0])
+}
+
+/// One close frame; the reason is cut to what a control frame holds (123 bytes).
+pub fn close(code: Close, reason: &str) -> Bytes {
+    let mut end = reason.len().min(123);
+    while !reason.is_char_boundary(end) {
+        end -= 1;
+    }
+    let mut out = BytesMut::with_capacity(4 + end);
+    put_head(&mut out, CLOSE, 2 + end);
+    out.put_u16(code.number());
+    out.put_slice(&reason.as_bytes()[..end]);
+    out.freeze()
+}
+
+fn put_head(out: &mut BytesMut, first: u8, length: usize) {
+    out.put_u8(first);
+    match length {
+        0..=125 => out.put_u8(length as u8),
+        126..=0xffff => {
+            out.put_u8(126);
+            out.put_u16(length as u16);
+        }
+        _ => {
+            out.put_u8(127);
+            out.put_u64(length as u64);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Cursor;
+    use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
+
+    #[test]
+    fn heads_are_what_the_library_reads() {
+        for length in [0, 1, 125, 126, 65_535, 65_536, 100_000] {
+            let frame = text(&"x".repeat(length));
+            let mut cursor = Cursor::new(&frame[..]);
+            let (head, told) = FrameHeader::parse(&mut cursor).unwrap().unwrap();
+            assert!(head.is_final && head.mask.is_none());
+            assert_eq!(told, length as u64);
+            assert_eq!(frame.len() as u64 - cursor.position(), told);
+        }
+    }
+
+    #[test]
+    fn a_long_reason_is_cut_between_characters() {
+        let frame = close(Close::Policy, &"ñ".repeat(100));
+        assert!(frame.len() <= 127);
+        assert!(std::str::from_utf8(&frame[4..]).is_ok());
+    }
+}

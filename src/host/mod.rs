@@ -1,0 +1,6 @@
+//! Floor 4: what knows the operating system. Sockets and their queues, TLS, signals, the log
+//! writer, systemd. Nothing here knows what a room is.
+
+pub mod frames;
+pub mod outbound;
+pub mod plug;
