@@ -9,4 +9,6 @@
 pub mod doors;
 pub mod host;
 pub mod rules;
+pub mod server;
+pub mod talk;
 pub mod words;

@@ -116,6 +116,11 @@ impl Outbound {
         queue.waiting.is_empty() || queue.dead
     }
 
+    /// Whether nothing can be written any more.
+    pub fn is_dead(&self) -> bool {
+        self.lock().dead
+    }
+
     /// Bytes that wait.
     pub fn waiting_bytes(&self) -> usize {
         self.lock().bytes
