@@ -1,0 +1,55 @@
+//! The configuration, in two stages: as written ([`written::Written`], one struct a table, every
+//! default beside its docs) and as meant ([`Config`], checked and typed). Every refusal happens
+//! between the two, before a port is bound; all that is wrong is said at once.
+//!
+//! Sources, later ones over earlier: built-in defaults, the file, the environment
+//! (`CHAT_SERVER_LISTEN__PORT=9000`), flags.
+
+mod fault;
+mod layers;
+mod meant;
+mod network;
+mod written;
+
+pub use fault::{ConfigFault, Problem};
+pub use layers::Sources;
+pub use meant::{
+    Admin, Auth, AuthMode, Config, History, Keys, Limits, Listen, Log, LogFormat, LogLevel,
+    Shutdown, Store, TlsFiles,
+};
+pub use network::Network;
+pub use written::Written;
+
+impl Config {
+    /// Reads all sources and checks them; or says everything that is wrong.
+    pub fn load(sources: &Sources) -> Result<Config, ConfigFault> {
+        let written = layers::merge(sources)?;
+        let (config, problems) = meant::check(&written, sources);
+        if problems.is_empty() { Ok(config) } else { Err(ConfigFault { problems }) }
+    }
+
+    /// Keys that differ from `other` and take effect at a start only.
+    pub fn needs_restart(&self, other: &Config) -> Vec<&'static str> {
+        let mut keys = Vec::new();
+        if self.listen.addresses != other.listen.addresses {
+            keys.push("listen.host, listen.port");
+        }
+        if self.listen.tls.is_some() != other.listen.tls.is_some() {
+            keys.push("listen.tls");
+        }
+        if (&self.history.store, &self.history.path) != (&other.history.store, &other.history.path)
+        {
+            keys.push("history.store, history.path");
+        }
+        if self.admin != other.admin {
+            keys.push("admin");
+        }
+        if self.log.format != other.log.format {
+            keys.push("log.format");
+        }
+        keys
+    }
+}
+
+#[cfg(test)]
+mod tests;
