@@ -2,5 +2,10 @@
 //! writer, systemd. Nothing here knows what a room is.
 
 pub mod frames;
+pub mod listen;
+pub mod logging;
+pub mod notify;
 pub mod outbound;
 pub mod plug;
+pub mod signals;
+pub mod tls;
