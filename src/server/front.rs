@@ -1,0 +1,169 @@
+//! The front door: an HTTP request that asks for a WebSocket, or gets a real answer.
+
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
+
+use crate::doors::config::Listen;
+use crate::rules::origin;
+
+/// Largest request head.
+const HEAD_BYTES: usize = 16 * 1024;
+
+/// What the request says about who comes, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Visitor {
+    /// Whom limits by address are about.
+    pub address: IpAddr,
+    /// Whether keys may leave over this connection.
+    pub confidential: bool,
+}
+
+/// A connection whose handshake is done.
+pub struct Upgraded<S> {
+    /// The stream.
+    pub stream: S,
+    /// What came behind the request.
+    pub early: Bytes,
+    /// Who it is.
+    pub visitor: Visitor,
+}
+
+/// Answers the request on `stream`. `None` where it was no WebSocket's: it has its answer.
+/// `admit` is asked before the upgrade whether one more may come from that address.
+pub async fn receive<S>(
+    stream: S,
+    peer: IpAddr,
+    encrypted: bool,
+    listen: Arc<Listen>,
+    admit: impl Fn(IpAddr) -> bool + Send + Sync + 'static,
+) -> Option<Upgraded<S>>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let found = Arc::new(std::sync::Mutex::new(None));
+    let into = found.clone();
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        let visitor = visitor(request.headers(), peer, encrypted, &listen);
+        let answer = answer(&request, visitor, &listen, &admit);
+        if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+            let upgrade = hyper::upgrade::on(&mut request);
+            *into.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
+                Some((upgrade, visitor));
+        }
+        async move { Ok::<_, Infallible>(answer) }
+    });
+    let mut http = hyper::server::conn::http1::Builder::new();
+    http.timer(TokioTimer::new()).max_buf_size(HEAD_BYTES).keep_alive(false);
+    // Whatever goes wrong here, the peer has been told by HTTP or is gone.
+    let _ = http.serve_connection(TokioIo::new(stream), service).with_upgrades().await;
+    let (upgrade, visitor) =
+        found.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take()?;
+    let parts = upgrade.await.ok()?.downcast::<TokioIo<S>>().ok()?;
+    Some(Upgraded { stream: parts.io.into_inner(), early: parts.read_buf, visitor })
+}
+
+fn answer(
+    request: &Request<Incoming>,
+    visitor: Visitor,
+    listen: &Listen,
+    admit: &impl Fn(IpAddr) -> bool,
+) -> Response<Full<Bytes>> {
+    if request.uri().path() != "/" {
+        return plain(StatusCode::NOT_FOUND, "There is nothing here; the chat is at /.\n");
+    }
+    if request.method() != Method::GET || !request.headers().contains_key(header::UPGRADE) {
+        let mut answer = plain(
+            StatusCode::UPGRADE_REQUIRED,
+            "This is a chat server. It speaks WebSocket: chat-client ws://…\n",
+        );
+        answer.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        return answer;
+    }
+    if !origin_allowed(request.headers(), listen) {
+        return plain(
+            StatusCode::FORBIDDEN,
+            "This origin is not let in; the operator can add it to listen.origins.\n",
+        );
+    }
+    if !admit(visitor.address) {
+        return full("Too many connections from this address; try again later.\n");
+    }
+    // The library checks the version, the key and the connection header.
+    match create_response_with_body(request, || Full::new(Bytes::new())) {
+        Ok(answer) => answer,
+        Err(_) => plain(StatusCode::BAD_REQUEST, "That is no WebSocket handshake (RFC 6455).\n"),
+    }
+}
+
+/// The answer to one connection too many.
+pub fn full(text: &'static str) -> Response<Full<Bytes>> {
+    let mut answer = plain(StatusCode::SERVICE_UNAVAILABLE, text);
+    answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+    answer
+}
+
+fn plain(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
+    let mut answer = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
+    *answer.status_mut() = status;
+    answer
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    answer
+}
+
+/// Browsers send an `Origin` (RFC 6454); a page from elsewhere must not speak for its visitor.
+fn origin_allowed(headers: &HeaderMap, listen: &Listen) -> bool {
+    let mut origins = headers.get_all(header::ORIGIN).iter();
+    let Some(first) = origins.next() else { return true };
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    match (first.to_str(), origins.next()) {
+        (Ok(origin), None) => origin::is_allowed(origin, host, &listen.origins),
+        _ => false,
+    }
+}
+
+fn visitor(headers: &HeaderMap, peer: IpAddr, encrypted: bool, listen: &Listen) -> Visitor {
+    let trusted = |address: IpAddr| listen.trusted_proxies.iter().any(|net| net.contains(address));
+    let peer = peer.to_canonical();
+    let mut confidential = encrypted || peer.is_loopback();
+    let mut address = peer;
+    if trusted(peer) {
+        let told = forwarded(headers, "x-forwarded-for")
+            .filter_map(|word| word.parse::<IpAddr>().ok())
+            .map(|address| address.to_canonical())
+            .filter(|address| !trusted(*address))
+            .last();
+        // A proxy appends: only the last word is its own.
+        let scheme = forwarded(headers, "x-forwarded-proto").last();
+        if let Some(client) = told {
+            address = client;
+            confidential = encrypted || client.is_loopback();
+        }
+        match scheme {
+            Some("https" | "wss") => confidential = true,
+            Some(_) if !address.is_loopback() => confidential = encrypted,
+            _ => {}
+        }
+    }
+    Visitor { address, confidential: confidential || listen.allow_plaintext }
+}
+
+fn forwarded<'a>(headers: &'a HeaderMap, name: &'static str) -> impl Iterator<Item = &'a str> {
+    headers
+        .get_all(name)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+}

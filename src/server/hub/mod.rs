@@ -1,0 +1,282 @@
+//! The hub: the one task that owns all rooms.
+//!
+//! It is told what sessions want ([`Command`]) and what the scribe wrote ([`Committed`]), one thing
+//! after the other, so a key changes between two messages and a member comes or goes between two
+//! messages, without a lock. It never waits for a reader: what a socket does not take stays in that
+//! reader's own bounded queue.
+
+pub mod deliver;
+pub mod membership;
+mod room;
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, RwLock};
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::peer::Peer;
+use super::scribe::Committed;
+use crate::doors::log::Reader;
+use crate::rules::keyring::KeyRing;
+use crate::words::frame::Position;
+use crate::words::{Close, RoomName, Seq, SessionId, Timestamp};
+pub use room::Room;
+
+/// A room's keys, shared with the sessions that are in it. The hub holds the writing side while it
+/// hands a new key to every member, so whoever seals under a key can be sure that it is known.
+pub type SharedRing = Arc<RwLock<KeyRing>>;
+
+/// What the hub goes by; a reload replaces it whole.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// How often a room's key is replaced; `None` is never.
+    pub rotate_every: Option<Duration>,
+    /// How long the key before is accepted.
+    pub grace: Duration,
+    /// Above this many members, joins and leaves are not announced.
+    pub presence_members: usize,
+    /// The bound of a member's queue, in bytes.
+    pub outbound_bytes: usize,
+    /// What a full client is told at its start.
+    pub limits: crate::words::frame::Limits,
+    /// Whether an `ack` outlives a power cut.
+    pub durable: bool,
+}
+
+/// A room somebody enters.
+pub struct Entering {
+    /// The room.
+    pub room: RoomName,
+    /// Whether the session first reads what it missed; until [`Command::Attach`] it gets nothing live.
+    pub catching_up: bool,
+}
+
+/// A room somebody is in.
+pub struct Membership {
+    /// The room.
+    pub room: RoomName,
+    /// Its keys.
+    pub ring: SharedRing,
+    /// Where it stands.
+    pub at: Position,
+}
+
+/// Whether a reader that caught up is live now.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Attached {
+    /// Everything after what it has comes by itself.
+    Live,
+    /// There is more to read first.
+    Behind,
+}
+
+/// What a session or an operator wants of the hub.
+pub enum Command {
+    /// A session has registered and enters its first rooms; `None` where the log can't be read.
+    Enter(Arc<Peer>, Vec<Entering>, oneshot::Sender<Option<Vec<Membership>>>),
+    /// A session enters one more room.
+    Join(Arc<Peer>, Entering, oneshot::Sender<Option<Membership>>),
+    /// A session has read everything up to there.
+    Attach(Arc<Peer>, RoomName, Seq, oneshot::Sender<Attached>),
+    /// A session leaves a room.
+    Leave(Arc<Peer>, RoomName),
+    /// A session is gone.
+    Quit(Arc<Peer>),
+    /// Who is in a room?
+    Who(Arc<Peer>, RoomName),
+    /// Replace every key now.
+    Rotate(&'static str),
+    /// Go by this from now on.
+    Reconfigure(Policy),
+    /// How do things stand?
+    Status(oneshot::Sender<Standing>),
+    /// Say goodbye to everybody, as soon as their last messages are answered.
+    Drain(Close),
+}
+
+/// How things stand, for a status line.
+#[derive(Clone, Debug, Default)]
+pub struct Standing {
+    /// Rooms with somebody in them.
+    pub rooms: usize,
+    /// Sessions registered.
+    pub sessions: usize,
+    /// Messages delivered to the log since the start.
+    pub messages: u64,
+    /// Frames handed to readers since the start.
+    pub deliveries: u64,
+    /// Key rotations since the start.
+    pub rotations: u64,
+}
+
+/// The way to the hub. It has no bound of its own: a session has at most one command under way,
+/// because it waits for the answer, and one `Quit`.
+pub type Commands = mpsc::UnboundedSender<Command>;
+
+/// All rooms.
+pub struct Hub {
+    rooms: HashMap<RoomName, Room>,
+    /// Sessions that are gone but whose last messages are still on their way.
+    leaving: Vec<Arc<Peer>>,
+    sessions: HashMap<SessionId, Arc<Peer>>,
+    reader: Arc<dyn Reader>,
+    policy: Policy,
+    standing: Standing,
+    next_rotation: Option<Instant>,
+    draining: Option<Close>,
+}
+
+impl Hub {
+    /// No rooms yet.
+    pub fn new(policy: Policy, reader: Arc<dyn Reader>) -> Self {
+        Hub {
+            rooms: HashMap::new(),
+            leaving: Vec::new(),
+            sessions: HashMap::new(),
+            reader,
+            policy,
+            standing: Standing::default(),
+            next_rotation: None,
+            draining: None,
+        }
+    }
+
+    /// Serves until the scribe has ended.
+    pub async fn run(
+        mut self,
+        mut commands: mpsc::UnboundedReceiver<Command>,
+        mut committed: mpsc::Receiver<Vec<Committed>>,
+    ) {
+        loop {
+            let rotation = sleep_until(self.next_rotation);
+            tokio::select! {
+                biased;
+                () = rotation => self.guarded(Hub::rotate_what_is_due),
+                // The scribe ends last, when everything is written.
+                batch = committed.recv() => match batch {
+                    Some(batch) => self.guarded(|hub| hub.deliver(batch)),
+                    None => return,
+                },
+                Some(command) = commands.recv() => {
+                    self.guarded(|hub| hub.obey(command));
+                    // Joins and leaves come in crowds; what they write goes out by itself.
+                    for _ in 0..64 {
+                        let Ok(command) = commands.try_recv() else { break };
+                        self.guarded(|hub| hub.obey(command));
+                    }
+                }
+            }
+            // Others on this worker wait while a large room is served.
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// A panic costs the command it happened in, not the rooms.
+    fn guarded(&mut self, deed: impl FnOnce(&mut Hub)) {
+        let _ = catch_unwind(AssertUnwindSafe(|| {
+            deed(self);
+            super::fault::point("hub");
+        }));
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Enter(peer, rooms, answer) => self.enter(&peer, rooms, answer),
+            Command::Join(peer, room, answer) => self.join(&peer, room, answer),
+            Command::Attach(peer, room, after, answer) => {
+                let _ = answer.send(self.attach(&peer, &room, after));
+            }
+            Command::Leave(peer, room) => self.leave(&peer, &room),
+            Command::Quit(peer) => self.quit(peer),
+            Command::Who(peer, room) => self.who(&peer, &room),
+            Command::Rotate(cause) => self.rotate_all(cause),
+            Command::Reconfigure(policy) => self.reconfigure(policy),
+            Command::Drain(close) => self.drain(close),
+            Command::Status(answer) => {
+                let _ = answer.send(Standing {
+                    rooms: self.rooms.len(),
+                    sessions: self.sessions.len(),
+                    ..self.standing.clone()
+                });
+            }
+        }
+    }
+
+    fn reconfigure(&mut self, policy: Policy) {
+        if policy.outbound_bytes != self.policy.outbound_bytes {
+            for peer in self.sessions.values() {
+                peer.outbound.set_bound(policy.outbound_bytes);
+            }
+        }
+        self.policy = policy;
+        self.plan_rotation();
+    }
+
+    fn drain(&mut self, close: Close) {
+        self.draining = Some(close);
+        for peer in self.sessions.values() {
+            peer.drain();
+            if peer.in_flight() == 0 {
+                peer.dismiss(close);
+            }
+        }
+    }
+
+    fn rotate_all(&mut self, cause: &'static str) {
+        let now = Instant::now();
+        for (name, room) in &mut self.rooms {
+            room.rotate(name, now, self.policy.grace);
+        }
+        self.standing.rotations += 1;
+        tracing::info!(
+            event = "keys_rotated",
+            cause,
+            rooms = self.rooms.len() as u64,
+            "every room has a new key"
+        );
+        self.plan_rotation();
+    }
+
+    fn rotate_what_is_due(&mut self) {
+        let now = Instant::now();
+        let Some(every) = self.policy.rotate_every else { return self.plan_rotation() };
+        let mut count = 0u64;
+        for (name, room) in &mut self.rooms {
+            if now.saturating_duration_since(room.key_made()) >= every {
+                room.rotate(name, now, self.policy.grace);
+                count += 1;
+            }
+        }
+        if count > 0 {
+            self.standing.rotations += 1;
+            tracing::info!(
+                event = "keys_rotated",
+                cause = "age",
+                rooms = count,
+                "keys have reached their age"
+            );
+        }
+        self.plan_rotation();
+    }
+
+    fn plan_rotation(&mut self) {
+        self.next_rotation = self.policy.rotate_every.and_then(|every| {
+            let oldest = self.rooms.values().map(Room::key_made).min()?;
+            // Rooms whose keys are nearly of one age rotate together.
+            Some((oldest + every).max(Instant::now() + Duration::from_millis(10)))
+        });
+    }
+}
+
+async fn sleep_until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn wall() -> Timestamp {
+    Timestamp::from_system(SystemTime::now())
+}

@@ -1,0 +1,141 @@
+//! One room: who is in it, where its log stands, and its keys.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+
+use super::SharedRing;
+use crate::doors::log::{Entry, Head};
+use crate::host::frames;
+use crate::rules::keyring::KeyRing;
+use crate::server::peer::{Peer, encoded};
+use crate::words::frame::{Position, RoomKeyFrame, ServerFrame};
+use crate::words::{Epoch, RoomName, Seq};
+
+/// What is remembered for readers that are catching up, in messages and in bytes of text. One
+/// that falls further behind reads on from the log.
+const RECENT_MESSAGES: usize = 512;
+const RECENT_BYTES: usize = 512 * 1024;
+
+/// A session in a room.
+pub struct Member {
+    /// The session.
+    pub peer: Arc<Peer>,
+    /// It has everything up to here; `None` while it reads what it missed.
+    pub live_after: Option<Seq>,
+}
+
+/// A room with somebody in it.
+pub struct Room {
+    /// Who is in it.
+    pub members: Vec<Member>,
+    /// The newest message that was handed on.
+    pub last: Seq,
+    /// The record it counts in.
+    pub epoch: Epoch,
+    /// Its keys.
+    pub ring: SharedRing,
+    /// Members that are catching up.
+    pub catching_up: usize,
+    /// What was handed on since somebody began to catch up.
+    pub recent: VecDeque<Entry>,
+    recent_bytes: usize,
+    /// Frames of the batch that is being delivered.
+    pub outgoing: BytesMut,
+}
+
+impl Room {
+    /// A room nobody is in yet, standing where its log stands.
+    pub fn new(head: &Head, now: Instant) -> Self {
+        Room {
+            members: Vec::new(),
+            last: head.last,
+            epoch: head.epoch.clone(),
+            ring: Arc::new(RwLock::new(KeyRing::new(now))),
+            catching_up: 0,
+            recent: VecDeque::new(),
+            recent_bytes: 0,
+            outgoing: BytesMut::new(),
+        }
+    }
+
+    /// Where it stands.
+    pub fn position(&self) -> Position {
+        Position { epoch: self.epoch.clone(), seq: self.last }
+    }
+
+    /// When the current key came.
+    pub fn key_made(&self) -> Instant {
+        self.ring.read().unwrap_or_else(PoisonError::into_inner).made()
+    }
+
+    /// The current key as a frame.
+    pub fn key_frame(&self, name: &RoomName) -> Bytes {
+        key_frame(name, &self.ring.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Replaces the key: every member has the new one in its queue before anybody can use it.
+    pub fn rotate(&mut self, name: &RoomName, now: Instant, grace: Duration) {
+        let mut ring = self.ring.write().unwrap_or_else(PoisonError::into_inner);
+        ring.rotate(now, grace);
+        let frame = key_frame(name, &ring);
+        for member in &self.members {
+            member.peer.outbound.push(frame.clone());
+        }
+        drop(ring);
+        for member in &self.members {
+            member.peer.outbound.flush();
+        }
+    }
+
+    /// Where `peer` stands among the members.
+    pub fn place_of(&self, peer: &Arc<Peer>) -> Option<usize> {
+        self.members.iter().position(|member| member.peer.is(peer))
+    }
+
+    /// Takes a member out.
+    pub fn remove(&mut self, place: usize) {
+        let member = self.members.swap_remove(place);
+        if member.live_after.is_none() {
+            self.caught_up();
+        }
+    }
+
+    /// One member fewer is catching up.
+    pub fn caught_up(&mut self) {
+        self.catching_up -= 1;
+        if self.catching_up == 0 {
+            self.recent = VecDeque::new();
+            self.recent_bytes = 0;
+        }
+    }
+
+    /// Remembers what was handed on for those who are catching up.
+    pub fn remember(&mut self, entry: &Entry) {
+        self.recent_bytes += entry.text.len();
+        self.recent.push_back(entry.clone());
+        while self.recent.len() > RECENT_MESSAGES || self.recent_bytes > RECENT_BYTES {
+            let Some(oldest) = self.recent.pop_front() else { break };
+            self.recent_bytes -= oldest.text.len();
+        }
+    }
+
+    /// Sends everybody a frame about presence, except who did not ask for such.
+    pub fn announce(&self, frame: &ServerFrame) {
+        let bytes = encoded(frame);
+        for member in self.members.iter().filter(|member| member.peer.presence) {
+            member.peer.outbound.send(bytes.clone());
+        }
+    }
+}
+
+fn key_frame(name: &RoomName, ring: &KeyRing) -> Bytes {
+    let frame = ServerFrame::EncryptionKey(RoomKeyFrame {
+        key: ring.wire_key().to_owned(),
+        room: Some(name.clone()),
+        key_id: Some(ring.key_id().clone()),
+    });
+    frames::text(&frame.to_json())
+}

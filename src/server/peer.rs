@@ -1,0 +1,134 @@
+//! One registered session, as everybody else sees it.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use crate::host::frames;
+use crate::host::outbound::{Ending, Outbound};
+use crate::talk::opening::Dialect;
+use crate::words::frame::ServerFrame;
+use crate::words::{Close, SessionId, UserName};
+
+/// Messages of one session that may be on their way to the log; then its socket is not read.
+pub const MESSAGES_IN_FLIGHT: u32 = 256;
+
+/// A registered session.
+pub struct Peer {
+    /// Its name in logs.
+    pub session: SessionId,
+    /// What the user is called.
+    pub user: UserName,
+    /// Whether an access token proved it.
+    pub verified: bool,
+    /// What it speaks.
+    pub dialect: Dialect,
+    /// Whether it wants its own messages back.
+    pub echo: bool,
+    /// Whether it wants to know who comes and goes.
+    pub presence: bool,
+    /// Where it comes from.
+    pub address: IpAddr,
+    /// Since when.
+    pub since: Instant,
+    /// What waits for it.
+    pub outbound: Arc<Outbound>,
+    in_flight: AtomicU32,
+    draining: AtomicBool,
+}
+
+impl Peer {
+    /// A session that has just registered.
+    pub fn new(
+        session: SessionId,
+        user: UserName,
+        verified: bool,
+        dialect: Dialect,
+        wants: Wants,
+        address: IpAddr,
+        outbound: Arc<Outbound>,
+    ) -> Self {
+        Peer {
+            session,
+            user,
+            verified,
+            dialect,
+            echo: wants.echo,
+            presence: wants.presence,
+            address,
+            since: Instant::now(),
+            outbound,
+            in_flight: AtomicU32::new(0),
+            draining: AtomicBool::new(false),
+        }
+    }
+
+    /// Puts a frame in its queue; a flush must follow.
+    pub fn push(&self, frame: &ServerFrame) {
+        self.outbound.push(encoded(frame));
+    }
+
+    /// Sends a frame now.
+    pub fn send(&self, frame: &ServerFrame) {
+        self.outbound.send(encoded(frame));
+    }
+
+    /// One more of its messages is on its way to the log.
+    pub fn set_out(&self) {
+        self.in_flight.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// One of its messages has arrived, or been refused.
+    pub fn arrived(&self) {
+        if self.in_flight.fetch_sub(1, Ordering::AcqRel) == MESSAGES_IN_FLIGHT {
+            self.outbound.wake();
+        }
+    }
+
+    /// Its messages that are on their way.
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight.load(Ordering::Acquire)
+    }
+
+    /// Nothing more is read from it: the server is leaving.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Release);
+        self.outbound.wake();
+    }
+
+    /// Whether more may be read from it now.
+    pub fn may_speak(&self) -> bool {
+        self.in_flight() < MESSAGES_IN_FLIGHT && !self.draining.load(Ordering::Acquire)
+    }
+
+    /// Says goodbye because the server leaves.
+    pub fn dismiss(&self, close: Close) {
+        let reason = match close {
+            Close::Restarting => "the server is restarting; come back",
+            _ => "the server is leaving",
+        };
+        self.outbound.end(Ending { close, cause: "server_stopping" }, reason);
+    }
+
+    /// Whether `other` is the same session.
+    pub fn is(self: &Arc<Self>, other: &Arc<Self>) -> bool {
+        Arc::ptr_eq(self, other)
+    }
+}
+
+/// What a session wants to hear.
+#[derive(Clone, Copy, Debug)]
+pub struct Wants {
+    /// Its own messages.
+    pub echo: bool,
+    /// Who comes and goes.
+    pub presence: bool,
+}
+
+/// A frame as WebSocket bytes.
+pub fn encoded(frame: &ServerFrame) -> Bytes {
+    frames::text(&frame.to_json())
+}

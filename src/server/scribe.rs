@@ -1,0 +1,178 @@
+//! The scribe: a thread that owns the room log and writes down what the sessions bring.
+//!
+//! Whatever came while the last commit was under way is committed together, so load makes commits
+//! larger, not slower. What is committed goes to the hub in the order of the log. A thread and not
+//! a task, because a commit waits for the disk.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::JoinHandle;
+
+use super::peer::Peer;
+use crate::doors::log::{Draft, Fault, Keep, Outcome, RoomLog};
+use crate::words::{MessageId, RoomName, Timestamp};
+
+/// Drafts that may wait, in bytes; then the sessions that bring more wait.
+const WAITING_BYTES: usize = 16 * 1024 * 1024;
+/// What one draft counts beside its text.
+const DRAFT_BYTES: usize = 256;
+/// Largest commit.
+const COMMIT_MESSAGES: usize = 1024;
+const COMMIT_BYTES: usize = 1024 * 1024;
+/// How often old messages are looked for.
+const TIDY_EVERY: Duration = Duration::from_secs(30);
+/// Pause between two bounded steps of tidying, for the messages' sake.
+const TIDY_PAUSE: Duration = Duration::from_millis(20);
+
+/// What happened to one message.
+pub struct Committed {
+    /// Who brought it.
+    pub from: Arc<Peer>,
+    /// Where it was to go.
+    pub room: RoomName,
+    /// What its sender calls it.
+    pub id: Option<MessageId>,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// Its share of the scribe's queue, held until the hub has dealt with it.
+    _share: OwnedSemaphorePermit,
+}
+
+enum Work {
+    Append(Draft, Arc<Peer>, OwnedSemaphorePermit),
+    Keep(Keep),
+    Finish,
+}
+
+/// The way to the scribe.
+#[derive(Clone)]
+pub struct Scribe {
+    work: Sender<Work>,
+    room: Arc<Semaphore>,
+}
+
+impl Scribe {
+    /// Starts the thread. It ends after [`Self::finish`], when all that waits is written.
+    pub fn start(
+        log: Box<dyn RoomLog>,
+        hub: mpsc::Sender<Vec<Committed>>,
+    ) -> std::io::Result<(Scribe, JoinHandle<()>)> {
+        let (work, waiting) = channel();
+        let (ended, end) = tokio::sync::oneshot::channel::<()>();
+        std::thread::Builder::new().name("scribe".into()).spawn(move || {
+            write_down(log, &waiting, &hub);
+            let _ = ended.send(());
+        })?;
+        let scribe = Scribe { work, room: Arc::new(Semaphore::new(WAITING_BYTES)) };
+        Ok((scribe, tokio::spawn(async move { drop(end.await) })))
+    }
+
+    /// Hands over a draft; waits while the queue is full.
+    pub async fn submit(&self, draft: Draft, from: Arc<Peer>) {
+        let bytes = u32::try_from(weight(&draft)).unwrap_or(u32::MAX).min(WAITING_BYTES as u32);
+        let Ok(share) = self.room.clone().acquire_many_owned(bytes).await else { return };
+        from.set_out();
+        // It fails only after the scribe finished, when no session is left to hear of it.
+        let _ = self.work.send(Work::Append(draft, from, share));
+    }
+
+    /// Keeps more or less from now on.
+    pub fn keep(&self, keep: Keep) {
+        let _ = self.work.send(Work::Keep(keep));
+    }
+
+    /// Writes what waits and ends.
+    pub fn finish(&self) {
+        let _ = self.work.send(Work::Finish);
+    }
+}
+
+fn weight(draft: &Draft) -> usize {
+    draft.text.len() + DRAFT_BYTES
+}
+
+fn write_down(
+    mut log: Box<dyn RoomLog>,
+    waiting: &Receiver<Work>,
+    hub: &mpsc::Sender<Vec<Committed>>,
+) {
+    let mut tidy_at = Instant::now() + TIDY_EVERY;
+    let mut finishing = false;
+    while !finishing {
+        let first = match waiting.recv_timeout(tidy_at.saturating_duration_since(Instant::now())) {
+            Ok(work) => Some(work),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
+        let mut drafts = Vec::new();
+        let mut senders = Vec::new();
+        let mut bytes = 0;
+        let mut next = first;
+        while let Some(work) = next.take() {
+            match work {
+                Work::Append(draft, from, share) => {
+                    bytes += weight(&draft);
+                    senders.push((from, draft.room.clone(), draft.id.clone(), share));
+                    drafts.push(draft);
+                }
+                Work::Keep(keep) => log.keep(keep),
+                Work::Finish => finishing = true,
+            }
+            if drafts.len() < COMMIT_MESSAGES && bytes < COMMIT_BYTES {
+                next = waiting.try_recv().ok();
+            }
+        }
+        if !drafts.is_empty() {
+            let outcomes = append(log.as_mut(), drafts);
+            let batch = senders
+                .into_iter()
+                .zip(outcomes)
+                .map(|((from, room, id, _share), outcome)| Committed {
+                    from,
+                    room,
+                    id,
+                    outcome,
+                    _share,
+                })
+                .collect();
+            if hub.blocking_send(batch).is_err() {
+                return;
+            }
+        }
+        if Instant::now() >= tidy_at {
+            let tidied = catch_unwind(AssertUnwindSafe(|| log.tidy(now())));
+            let more = tidied.is_ok_and(|tidied| tidied.more);
+            tidy_at = Instant::now() + if more { TIDY_PAUSE } else { TIDY_EVERY };
+        }
+    }
+}
+
+fn append(log: &mut dyn RoomLog, drafts: Vec<Draft>) -> Vec<Outcome> {
+    let count = drafts.len();
+    let outcomes = catch_unwind(AssertUnwindSafe(|| {
+        super::fault::point("scribe");
+        log.append(drafts, now())
+    }))
+    .unwrap_or_default();
+    // A panic answers nobody: each of them is told that theirs is not known to be safe.
+    let missing = count - outcomes.len().min(count);
+    let mut outcomes = outcomes;
+    outcomes.extend(
+        (0..missing).map(|_| Outcome::Refused(Fault::Failed("the room log broke off".into()))),
+    );
+    if let Some(Outcome::Refused(fault)) =
+        outcomes.iter().find(|outcome| matches!(outcome, Outcome::Refused(_)))
+    {
+        tracing::error!(event = "append_failed", reason = %fault, messages = count as u64,
+            "messages could not be written to the room log");
+    }
+    outcomes
+}
+
+fn now() -> Timestamp {
+    Timestamp::from_system(SystemTime::now())
+}

@@ -1,0 +1,390 @@
+//! One session: the first frame decides whether it begins; then everything its client says is
+//! metered, read, checked and handed on.
+
+mod catch_up;
+
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::sync::oneshot;
+use tokio_tungstenite::tungstenite::Message;
+
+use super::admission::Seat;
+use super::context::{Context, Live};
+use super::front::Visitor;
+use super::hub::membership::not_in_room;
+use super::hub::{Command, Entering, Membership};
+use super::link::{Link, Step};
+use super::peer::{Peer, Wants, encoded};
+use crate::doors::log::Draft;
+use crate::host::outbound::{Ending, Outbound};
+use crate::rules::rate::Meter;
+use crate::talk::heard::{self, Heard};
+use crate::talk::opening::{self, Dialect, Opening, ROOMS_PER_SESSION, Refusal, Wish};
+use crate::words::frame::{ErrorFrame, ServerFrame};
+use crate::words::{Close, Code, MessageId, RoomName, SessionId, Timestamp};
+
+/// How long the hub may take for an answer before the session is given up.
+const HUB_ANSWER: Duration = Duration::from_secs(10);
+
+/// Who is on a connection before anything was said.
+pub struct Visit {
+    /// Its place; gone with the session.
+    pub seat: Seat,
+    /// Whose limits it counts under, and whether keys may leave.
+    pub visitor: Visitor,
+}
+
+/// Talks with one client until it is over.
+pub async fn run(
+    context: Arc<Context>,
+    mut link: Link,
+    outbound: Arc<Outbound>,
+    visit: Visit,
+    deadline: Instant,
+) {
+    let Visit { seat, visitor } = visit;
+    match first_frame(&mut link, visitor, deadline).await {
+        Err(None) => {}
+        Err(Some(refusal)) => refuse(&outbound, visitor, &refusal),
+        Ok(opening) => {
+            seat.registered();
+            let begun = Box::pin(begin(&context, &mut link, &outbound, visitor, opening)).await;
+            if let Some((mut session, wishes)) = begun {
+                let reason = session.talk(&mut link, wishes).await;
+                session.say_closed(reason);
+            }
+        }
+    }
+    link.finish().await;
+}
+
+/// What its client has said and may say.
+struct Session {
+    registered: Registered,
+    rooms: Vec<Membership>,
+    messages: Meter,
+    frames: Meter,
+    bytes: Meter,
+    counted: u64,
+}
+
+/// Being registered ends when this is dropped, whatever the way out.
+struct Registered {
+    context: Arc<Context>,
+    peer: Arc<Peer>,
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        let _ = self.context.hub.send(Command::Quit(self.peer.clone()));
+    }
+}
+
+async fn first_frame(
+    link: &mut Link,
+    visitor: Visitor,
+    deadline: Instant,
+) -> Result<Opening, Option<Refusal>> {
+    let opening = loop {
+        match tokio::time::timeout_at(deadline.into(), link.step(|| true)).await {
+            Err(_) => {
+                return Err(Some(Refusal {
+                    code: Code::RegisterTimeout,
+                    close: Close::RegisterTimeout,
+                    message: "no register within the time limit".into(),
+                }));
+            }
+            Ok(Step::Over(_)) => return Err(None),
+            Ok(Step::Frame(Message::Text(text))) => break opening::read(&text)?,
+            Ok(Step::Frame(Message::Binary(_))) => {
+                return Err(Some(Refusal::policy(Code::BinaryFrame, "only text frames here")));
+            }
+            Ok(Step::Frame(_)) => {}
+        }
+    };
+    if !visitor.confidential {
+        return Err(Some(Refusal::policy(
+            Code::Plaintext,
+            "keys do not leave over this unencrypted connection; come by wss://",
+        )));
+    }
+    Ok(opening)
+}
+
+impl From<Refusal> for Option<Box<Refusal>> {
+    fn from(refusal: Refusal) -> Self {
+        Some(Box::new(refusal))
+    }
+}
+
+fn refuse(outbound: &Outbound, visitor: Visitor, refusal: &Refusal) {
+    tracing::info!(event = "register_refused", peer = %visitor.address, reason = refusal.code.word(),
+        "a connection did not register");
+    let error = ErrorFrame::new(refusal.code, refusal.message.clone());
+    outbound.push(encoded(&ServerFrame::Error(error)));
+    outbound.end(Ending { close: refusal.close, cause: "refused" }, &refusal.message);
+}
+
+async fn begin(
+    context: &Arc<Context>,
+    link: &mut Link,
+    outbound: &Arc<Outbound>,
+    visitor: Visitor,
+    opening: Opening,
+) -> Option<(Session, Vec<Wish>)> {
+    let wants = Wants { echo: opening.echo, presence: opening.presence };
+    let peer = Arc::new(Peer::new(
+        SessionId::fresh(),
+        opening.user,
+        false,
+        opening.dialect,
+        wants,
+        visitor.address,
+        outbound.clone(),
+    ));
+    let entering = opening
+        .rooms
+        .iter()
+        .map(|wish| Entering { room: wish.room.clone(), catching_up: wish.resume.is_some() })
+        .collect();
+    let (answer, answered) = oneshot::channel();
+    context.hub.send(Command::Enter(peer.clone(), entering, answer)).ok()?;
+    let registered = Registered { context: context.clone(), peer };
+    let rooms = match link.meanwhile(tokio::time::timeout(HUB_ANSWER, answered)).await {
+        Ok(Ok(Some(rooms))) => rooms,
+        _ => {
+            let text = "the room log can't be read at the moment; come back later";
+            let error = ErrorFrame::new(Code::StorageFailed, text);
+            outbound.push(encoded(&ServerFrame::Error(error)));
+            outbound.end(Ending { close: Close::TryLater, cause: "history_failed" }, text);
+            return None;
+        }
+    };
+    let session = Session {
+        registered,
+        rooms,
+        messages: Meter::default(),
+        frames: Meter::default(),
+        bytes: Meter::default(),
+        counted: link.received(),
+    };
+    session.say_opened();
+    Some((session, opening.rooms))
+}
+
+impl Session {
+    fn peer(&self) -> &Arc<Peer> {
+        &self.registered.peer
+    }
+
+    fn context(&self) -> &Context {
+        &self.registered.context
+    }
+
+    async fn talk(&mut self, link: &mut Link, wishes: Vec<Wish>) -> &'static str {
+        for wish in wishes {
+            if let Some(position) = wish.resume {
+                Box::pin(self.catch_up(link, &wish.room, position)).await;
+            }
+        }
+        let peer = self.peer().clone();
+        loop {
+            let frame = match link.step(|| peer.may_speak()).await {
+                Step::Over(reason) => return reason,
+                Step::Frame(frame) => frame,
+            };
+            super::fault::point("session");
+            let live = self.context().live.load_full();
+            self.meter(link, &live, &frame);
+            match frame {
+                Message::Text(text) => self.hear(link, &live, &text).await,
+                Message::Binary(_) => {
+                    self.object(ErrorFrame::new(
+                        Code::BinaryFrame,
+                        "only text frames are spoken here",
+                    ));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Counts and bytes of frames of every kind, before anything is decrypted: who sends more than
+    /// the limits is read more slowly.
+    fn meter(&mut self, link: &mut Link, live: &Live, frame: &Message) {
+        let now = self.context().started.elapsed();
+        let came = link.received() - self.counted;
+        self.counted += came;
+        let (meter, quota) = match self.peer().dialect {
+            Dialect::Full => (&mut self.messages, live.messages),
+            Dialect::Basic => (&mut self.frames, live.frames),
+        };
+        let counts = u64::from(!matches!(frame, Message::Pong(_)));
+        let over = [meter.spend(quota, counts, now), self.bytes.spend(live.bytes, came, now)];
+        if let Some(pause) = over.into_iter().flatten().max() {
+            link.pause(pause);
+        }
+    }
+
+    async fn hear(&mut self, link: &mut Link, live: &Live, text: &str) {
+        let heard = match heard::read(self.peer().dialect, text) {
+            Ok(heard) => heard,
+            Err(objection) => return self.object(objection),
+        };
+        match heard {
+            Heard::Message { room, id, token } => {
+                if let Some(draft) = self.check(live, room, id, &token) {
+                    let peer = self.peer().clone();
+                    let scribe = self.context().scribe.clone();
+                    link.meanwhile(scribe.submit(draft, peer)).await;
+                }
+            }
+            Heard::Join(room, resume) => Box::pin(self.join(link, room, resume)).await,
+            Heard::Leave(room) => {
+                self.rooms.retain(|membership| membership.room != room);
+                let _ = self.context().hub.send(Command::Leave(self.peer().clone(), room));
+            }
+            Heard::Who(room) => {
+                let _ = self.context().hub.send(Command::Who(self.peer().clone(), room));
+            }
+            Heard::History(room, window, limit) => {
+                Box::pin(self.history(link, &room, window, limit)).await;
+            }
+        }
+    }
+
+    /// Everything that can be said against a message, in the order of what it costs.
+    fn check(
+        &mut self,
+        live: &Live,
+        room: Option<RoomName>,
+        id: Option<MessageId>,
+        token: &str,
+    ) -> Option<Draft> {
+        let about = id.as_ref().map(|id| id.as_str().to_owned());
+        match self.draft(live, room, id, token) {
+            Ok(draft) => Some(draft),
+            Err(mut objection) => {
+                objection.id = about;
+                self.object(*objection);
+                None
+            }
+        }
+    }
+
+    fn draft(
+        &mut self,
+        live: &Live,
+        room: Option<RoomName>,
+        id: Option<MessageId>,
+        token: &str,
+    ) -> Result<Draft, Box<ErrorFrame>> {
+        if self.peer().dialect == Dialect::Basic {
+            let now = self.context().started.elapsed();
+            self.messages.take(live.messages, 1, now).map_err(too_fast)?;
+        }
+        let membership = match &room {
+            None => self.rooms.first(),
+            Some(room) => self.rooms.iter().find(|membership| membership.room == *room),
+        };
+        let Some(membership) = membership else {
+            let name = room.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string);
+            return Err(Box::new(ErrorFrame {
+                room: Some(name),
+                ..ErrorFrame::new(Code::NotInRoom, "you are not in that room; join it first")
+            }));
+        };
+        let wall = Timestamp::from_system(SystemTime::now());
+        let plain = membership
+            .ring
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .open(token, Instant::now(), wall)
+            .map_err(|why| Box::new(heard::sealed(why, wall)))?;
+        let text = heard::check_text(plain, live.config.limits.message_chars)?;
+        Ok(Draft {
+            room: membership.room.clone(),
+            user: self.peer().user.clone(),
+            verified: self.peer().verified,
+            id,
+            text,
+        })
+    }
+
+    async fn join(
+        &mut self,
+        link: &mut Link,
+        room: RoomName,
+        resume: Option<crate::words::frame::Position>,
+    ) {
+        let known = self.rooms.iter().any(|membership| membership.room == room);
+        if !known && self.rooms.len() >= ROOMS_PER_SESSION {
+            return self.object(ErrorFrame {
+                room: Some(room.to_string()),
+                ..ErrorFrame::new(
+                    Code::TooManyRooms,
+                    format!("a session may be in {ROOMS_PER_SESSION} rooms at most; leave one"),
+                )
+            });
+        }
+        let entering = Entering { room: room.clone(), catching_up: resume.is_some() };
+        let (answer, answered) = oneshot::channel();
+        let _ = self.context().hub.send(Command::Join(self.peer().clone(), entering, answer));
+        match link.meanwhile(tokio::time::timeout(HUB_ANSWER, answered)).await {
+            Ok(Ok(Some(membership))) => {
+                self.rooms.retain(|known| known.room != room);
+                self.rooms.push(membership);
+                if let Some(position) = resume {
+                    self.catch_up(link, &room, position).await;
+                }
+            }
+            _ => self.object(ErrorFrame {
+                room: Some(room.to_string()),
+                ..ErrorFrame::new(Code::StorageFailed, "the room log can't be read at the moment")
+            }),
+        }
+    }
+
+    fn membership(&self, room: &RoomName) -> Option<&Membership> {
+        let found = self.rooms.iter().find(|membership| membership.room == *room);
+        if found.is_none() {
+            self.peer().send(&not_in_room(room));
+        }
+        found
+    }
+
+    fn object(&self, objection: ErrorFrame) {
+        tracing::debug!(event = "refused", session = %self.peer().session, user = %self.peer().user,
+            reason = objection.code, "a frame was refused");
+        self.peer().send(&ServerFrame::Error(objection));
+    }
+
+    fn say_opened(&self) {
+        let peer = self.peer();
+        let dialect = match peer.dialect {
+            Dialect::Basic => "basic",
+            Dialect::Full => "full",
+        };
+        tracing::info!(event = "session_opened", session = %peer.session, user = %peer.user,
+            peer = %peer.address, protocol = dialect, verified = peer.verified, "registered");
+    }
+
+    fn say_closed(&self, reason: &'static str) {
+        let peer = self.peer();
+        let seconds = peer.since.elapsed().as_secs();
+        tracing::info!(event = "session_closed", session = %peer.session, user = %peer.user,
+            reason, seconds, bytes = self.counted, "gone");
+    }
+}
+
+fn too_fast(wait: Duration) -> Box<ErrorFrame> {
+    let wait = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1);
+    Box::new(ErrorFrame {
+        retry_after_ms: Some(wait),
+        ..ErrorFrame::new(
+            Code::RateLimited,
+            format!("too many messages; this one was not delivered, send it again in {wait} ms"),
+        )
+    })
+}
