@@ -230,7 +230,7 @@ impl Session {
     async fn hear(&mut self, link: &mut Link, live: &Live, text: &str) {
         let heard = match heard::read(self.peer().dialect, text) {
             Ok(heard) => heard,
-            Err(objection) => return self.object(objection),
+            Err(objection) => return self.object(*objection),
         };
         match heard {
             Heard::Message { room, id, token } => {
@@ -301,7 +301,7 @@ impl Session {
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .open(token, Instant::now(), wall)
-            .map_err(|why| Box::new(heard::sealed(why, wall)))?;
+            .map_err(|why| heard::sealed(why, wall))?;
         let text = heard::check_text(plain, live.config.limits.message_chars)?;
         Ok(Draft {
             room: membership.room.clone(),

@@ -10,6 +10,9 @@ use crate::words::frame::{
 };
 use crate::words::{Code, MessageId, RoomName, Seq, Timestamp};
 
+/// One `error` frame; boxed, because it is rare and large.
+pub type Objection = Box<ErrorFrame>;
+
 /// Messages in one `history` answer at most; more are asked for again.
 pub const HISTORY_PAGE: usize = 500;
 
@@ -47,30 +50,30 @@ pub enum Window {
 }
 
 /// Reads one frame of a registered client.
-pub fn read(dialect: Dialect, text: &str) -> Result<Heard<'_>, ErrorFrame> {
+pub fn read(dialect: Dialect, text: &str) -> Result<Heard<'_>, Objection> {
     match dialect {
         Dialect::Basic => read_basic(text),
         Dialect::Full => read_full(text),
     }
 }
 
-fn read_basic(text: &str) -> Result<Heard<'_>, ErrorFrame> {
+fn read_basic(text: &str) -> Result<Heard<'_>, Objection> {
     match kind_of(text).as_deref() {
         Some("chat_message") => {
-            let said = BasicUtterance::parse(text)
-                .map_err(|fault| ErrorFrame::new(fault.code, fault.detail))?;
+            let said =
+                BasicUtterance::parse(text).map_err(|fault| object(fault.code, fault.detail))?;
             Ok(Heard::Message { room: None, id: None, token: said.content })
         }
         Some("register") => Err(already_registered()),
-        Some(_) => Err(ErrorFrame::new(Code::UnknownType, "this server does not know that type")),
+        Some(_) => Err(object(Code::UnknownType, "this server does not know that type")),
         None => match ClientFrame::parse(text) {
-            Err(fault) => Err(ErrorFrame::new(fault.code, fault.detail)),
-            Ok(_) => Err(ErrorFrame::new(Code::BadFrame, "the frame has no readable type")),
+            Err(fault) => Err(object(fault.code, fault.detail)),
+            Ok(_) => Err(object(Code::BadFrame, "the frame has no readable type")),
         },
     }
 }
 
-fn read_full(text: &str) -> Result<Heard<'_>, ErrorFrame> {
+fn read_full(text: &str) -> Result<Heard<'_>, Objection> {
     match ClientFrame::parse(text) {
         Ok(ClientFrame::ChatMessage(said)) => utterance(said),
         Ok(ClientFrame::Join(join)) => Ok(Heard::Join(room(&join.room)?, join.resume)),
@@ -78,12 +81,12 @@ fn read_full(text: &str) -> Result<Heard<'_>, ErrorFrame> {
         Ok(ClientFrame::Who(who)) => Ok(Heard::Who(room(&who.room)?)),
         Ok(ClientFrame::History(query)) => history(query),
         Ok(ClientFrame::Register(_)) => Err(already_registered()),
-        Err(fault) => Err(ErrorFrame::new(fault.code, fault.detail)),
+        Err(fault) => Err(object(fault.code, fault.detail)),
     }
 }
 
-fn utterance(said: Utterance<'_>) -> Result<Heard<'_>, ErrorFrame> {
-    let about = |mut error: ErrorFrame| {
+fn utterance(said: Utterance<'_>) -> Result<Heard<'_>, Objection> {
+    let about = |mut error: Objection| {
         error.id = said.id.as_ref().map(|id| id.chars().take(64).collect());
         error
     };
@@ -91,18 +94,17 @@ fn utterance(said: Utterance<'_>) -> Result<Heard<'_>, ErrorFrame> {
     let id = match said.id.as_deref() {
         None => None,
         Some(text) => Some(
-            MessageId::parse(text)
-                .ok_or_else(|| about(ErrorFrame::new(Code::BadId, MessageId::RULE)))?,
+            MessageId::parse(text).ok_or_else(|| about(object(Code::BadId, MessageId::RULE)))?,
         ),
     };
     Ok(Heard::Message { room, id, token: said.content })
 }
 
-fn history(query: HistoryQuery) -> Result<Heard<'static>, ErrorFrame> {
+fn history(query: HistoryQuery) -> Result<Heard<'static>, Objection> {
     let room = room(&query.room)?;
     let window = match (query.after, query.before) {
         (Some(_), Some(_)) => {
-            return Err(ErrorFrame::new(Code::BadFrame, "history takes after or before, not both"));
+            return Err(object(Code::BadFrame, "history takes after or before, not both"));
         }
         (Some(seq), None) => Window::After(seq),
         (None, Some(seq)) => Window::Before(seq),
@@ -113,23 +115,27 @@ fn history(query: HistoryQuery) -> Result<Heard<'static>, ErrorFrame> {
     Ok(Heard::History(room, window, wish.clamp(1, HISTORY_PAGE)))
 }
 
-fn room(name: &str) -> Result<RoomName, ErrorFrame> {
-    RoomName::parse(name).ok_or_else(|| ErrorFrame::new(Code::BadRoom, RoomName::RULE))
+fn room(name: &str) -> Result<RoomName, Objection> {
+    RoomName::parse(name).ok_or_else(|| object(Code::BadRoom, RoomName::RULE))
 }
 
-fn already_registered() -> ErrorFrame {
-    ErrorFrame::new(Code::AlreadyRegistered, "this session is registered; open another connection")
+fn already_registered() -> Objection {
+    object(Code::AlreadyRegistered, "this session is registered; open another connection")
+}
+
+fn object(code: Code, text: impl Into<String>) -> Objection {
+    Box::new(ErrorFrame::new(code, text))
 }
 
 /// Checks what a token held: `1 … most_chars` characters of UTF-8.
-pub fn check_text(plain: Vec<u8>, most_chars: usize) -> Result<Box<str>, ErrorFrame> {
+pub fn check_text(plain: Vec<u8>, most_chars: usize) -> Result<Box<str>, Objection> {
     if plain.is_empty() {
-        return Err(ErrorFrame::new(Code::EmptyMessage, "the message is empty"));
+        return Err(object(Code::EmptyMessage, "the message is empty"));
     }
-    let text = String::from_utf8(plain)
-        .map_err(|_| ErrorFrame::new(Code::NotUtf8, "the message is not UTF-8"))?;
+    let text =
+        String::from_utf8(plain).map_err(|_| object(Code::NotUtf8, "the message is not UTF-8"))?;
     if text.len() > most_chars && text.chars().count() > most_chars {
-        return Err(ErrorFrame::new(
+        return Err(object(
             Code::MessageTooLong,
             format!("the message has more than {most_chars} characters; split it"),
         ));
@@ -138,23 +144,22 @@ pub fn check_text(plain: Vec<u8>, most_chars: usize) -> Result<Box<str>, ErrorFr
 }
 
 /// The objection to a token that does not open.
-pub fn sealed(why: Sealed, wall: Timestamp) -> ErrorFrame {
+pub fn sealed(why: Sealed, wall: Timestamp) -> Objection {
     match why {
-        Sealed::Foreign => ErrorFrame::new(
-            Code::BadToken,
-            "the content is no Fernet token under a key of this room",
-        ),
-        Sealed::Stale => ErrorFrame::new(
+        Sealed::Foreign => {
+            object(Code::BadToken, "the content is no Fernet token under a key of this room")
+        }
+        Sealed::Stale => object(
             Code::StaleKey,
             "encrypted under a key that has been replaced; encrypt it under the current key and send it again",
         ),
-        Sealed::Ahead => ErrorFrame {
+        Sealed::Ahead => Box::new(ErrorFrame {
             server_time: Some(wall),
             ..ErrorFrame::new(
                 Code::ClockSkew,
                 format!("your clock is more than a minute ahead; here it is {wall}"),
             )
-        },
+        }),
     }
 }
 
