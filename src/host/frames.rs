@@ -7,6 +7,7 @@ use crate::words::Close;
 
 const FINAL: u8 = 0x80;
 const TEXT: u8 = FINAL | 0x1;
+const BINARY: u8 = FINAL | 0x2;
 const CLOSE: u8 = FINAL | 0x8;
 const PING: u8 = FINAL | 0x9;
 
@@ -15,6 +16,13 @@ pub fn put_text(out: &mut BytesMut, text: &[u8]) {
     out.reserve(10 + text.len());
     put_head(out, TEXT, text.len());
     out.put_slice(text);
+}
+
+/// Appends one binary frame.
+pub fn put_binary(out: &mut BytesMut, bytes: &[u8]) {
+    out.reserve(10 + bytes.len());
+    put_head(out, BINARY, bytes.len());
+    out.put_slice(bytes);
 }
 
 /// One text frame.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use futures_util::StreamExt;
+use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::time::Sleep;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
@@ -167,6 +167,8 @@ impl Link {
             if self.paused.is_none() && open() {
                 match self.socket.poll_next_unpin(cx) {
                     Poll::Ready(Some(Ok(Message::Close(_)))) | Poll::Ready(None) => {
+                        // The library's answer to the goodbye leaves at the next call only.
+                        let _ = self.socket.poll_flush_unpin(cx);
                         return Poll::Ready(Step::Over("closed_by_peer"));
                     }
                     Poll::Ready(Some(Ok(message))) => {

@@ -4,6 +4,8 @@ mod accept;
 mod admission;
 mod args;
 mod context;
+#[cfg(feature = "faults")]
+pub mod echo;
 mod exit;
 mod fault;
 mod front;

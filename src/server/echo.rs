@@ -1,0 +1,51 @@
+//! A peer for protocol test suites: it says back whatever it hears, through the front door, the
+//! limits and the reading loop that sessions use. Only with the feature `faults`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_tungstenite::tungstenite::Message;
+
+use super::front::{self, Upgraded};
+use super::link::{Link, Patience, Step};
+use crate::doors::config::{Config, Listen, Sources};
+use crate::host::frames;
+use crate::host::outbound::Outbound;
+use crate::host::plug::{Line, Plug};
+
+/// Echoes on `listener`; frames up to `frame_bytes`.
+pub async fn serve(listener: TcpListener, frame_bytes: usize) {
+    let Ok(config) = Config::load(&Sources::default()) else { return };
+    let listen = Arc::new(config.listen);
+    while let Ok((stream, _)) = listener.accept().await {
+        tokio::spawn(echo(stream, listen.clone(), frame_bytes));
+    }
+}
+
+async fn echo(stream: TcpStream, listen: Arc<Listen>, frame_bytes: usize) {
+    let Ok(peer) = stream.peer_addr() else { return };
+    let _ = stream.set_nodelay(true);
+    let received = front::receive(stream, peer.ip(), false, listen, |_| true).await;
+    let Some(Upgraded { stream, early, .. }) = received else { return };
+    let socket = Arc::new(stream);
+    let outbound = Arc::new(Outbound::new(Some(socket.clone()), 4 * frame_bytes.max(1 << 20)));
+    let plug = Plug::new(Line::Plain(socket), outbound.clone());
+    let second = Duration::from_secs(1);
+    let patience = Patience { ping_interval: 60 * second, ping_timeout: 10 * second };
+    let mut link = Link::new(plug, outbound.clone(), early.to_vec(), frame_bytes, patience).await;
+    loop {
+        match link.step(|| true).await {
+            Step::Over(_) => break,
+            Step::Frame(Message::Text(text)) => outbound.send(frames::text(&text)),
+            Step::Frame(Message::Binary(bytes)) => {
+                let mut frame = BytesMut::new();
+                frames::put_binary(&mut frame, &bytes);
+                outbound.send(frame.freeze());
+            }
+            Step::Frame(_) => {}
+        }
+    }
+    link.finish().await;
+}
