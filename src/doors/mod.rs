@@ -2,4 +2,5 @@
 //! peer, or logs; what went wrong is returned.
 
 pub mod config;
+pub mod keyfile;
 pub mod log;

@@ -1,7 +1,7 @@
 //! A record that is kept in memory only: for tests, and where nobody needs history to outlive the
 //! server. The writing and the reading end share one structure behind a lock.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use sha2::{Digest, Sha256};
@@ -49,8 +49,8 @@ struct Record {
     born: u64,
     bytes: usize,
     ids: HashMap<Name, Known>,
-    /// The ids again, in the order they came.
-    ids_in_order: VecDeque<Name>,
+    /// The ids again, oldest first.
+    ids_by_age: BTreeSet<(Timestamp, Name)>,
 }
 
 type Name = (RoomName, UserName, MessageId);
@@ -115,12 +115,11 @@ impl Reader for Memory {
             Span::Before(seq) => (0, all.partition_point(|kept| kept.entry.seq < seq), false),
             Span::Newest => (0, all.len(), false),
         };
-        let mut left = bytes;
+        let (mut left, mut first) = (bytes, true);
         let fits = |kept: &&Kept| {
             let length = kept.entry.text.len();
-            let first = left == bytes;
-            let fits = first || length <= left;
-            left = left.saturating_sub(length.max(1));
+            let fits = std::mem::take(&mut first) || length <= left;
+            left = left.saturating_sub(length);
             fits
         };
         let mut entries: Vec<Entry> = if upwards {
@@ -190,7 +189,7 @@ impl Record {
             born: 0,
             bytes: 0,
             ids: HashMap::new(),
-            ids_in_order: VecDeque::new(),
+            ids_by_age: BTreeSet::new(),
         }
     }
 
@@ -216,7 +215,7 @@ impl Record {
         room.last = seq;
         room.entries.push_back(Kept { entry: entry.clone(), high, born: self.born });
         if let Some(name) = name {
-            self.ids_in_order.push_back(name.clone());
+            self.ids_by_age.insert((now, name.clone()));
             self.ids.insert(name, Known { seq, at: now, text });
         }
         Outcome::Appended(entry)
@@ -246,7 +245,7 @@ impl Record {
     }
 
     fn forget_id(&mut self) {
-        if let Some(name) = self.ids_in_order.pop_front() {
+        if let Some((_, name)) = self.ids_by_age.pop_first() {
             self.ids.remove(&name);
         }
     }
@@ -267,10 +266,7 @@ impl Record {
             }
         }
         let ids_before = ids_before(now);
-        while let Some(name) = self.ids_in_order.front() {
-            if self.ids.get(name).is_some_and(|known| known.at >= ids_before) {
-                break;
-            }
+        while self.ids_by_age.first().is_some_and(|(at, _)| *at < ids_before) {
             if tidied.ids >= STEP as u64 {
                 tidied.more = true;
                 break;

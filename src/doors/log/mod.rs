@@ -15,9 +15,12 @@ use crate::words::{Epoch, RoomName, Seq, Timestamp};
 mod entry;
 mod keep;
 mod memory;
+mod seal;
+mod sqlite;
 
 pub use entry::{Draft, Entry};
 pub use memory::open_memory;
+pub use sqlite::{OpenFault, Resealed, STORE_FILE, open_disk, reseal};
 
 /// How long a sender's id is remembered at least, so that sending again is not saying twice.
 pub const IDS_KEPT: Duration = Duration::from_secs(24 * 60 * 60);

@@ -1,0 +1,229 @@
+//! Sealing of what is kept on disk: AES-256-GCM-SIV (RFC 8452) under a key derived from the
+//! at-rest key, and keyed hashes (HMAC-SHA-256) where something must be found without being read.
+//!
+//! A record carries its room, place and moment inside the sealed part, so that one that was moved
+//! or swapped does not pass for another. GCM-SIV, because a nonce that comes twice (a machine
+//! restored with its random state) then tells only whether two records are equal.
+
+use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, Nonce, UnboundKey};
+use aws_lc_rs::hmac;
+
+use super::Entry;
+use crate::doors::keyfile::AtRestKey;
+use crate::words::{MessageId, RoomName, Seq, Timestamp, UserName};
+
+const NONCE: usize = 12;
+const SEALED_EXTRA: usize = NONCE + 16;
+const FORM: u8 = 1;
+
+/// Seals, opens, and names without telling.
+pub(super) struct Sealer {
+    seal: LessSafeKey,
+    tags: hmac::Key,
+    check: [u8; 16],
+}
+
+/// A record as it is kept.
+pub(super) struct Record {
+    pub entry: Entry,
+    /// The latest moment in the room up to here; it never falls, even where the clock does.
+    pub high: Timestamp,
+}
+
+/// What is kept of a room beside its records.
+pub(super) struct RoomCard {
+    pub number: i64,
+    pub name: RoomName,
+    /// Places up to this one were forgotten.
+    pub forgotten: Seq,
+}
+
+/// A keyed hash that stands for something that must not be readable.
+pub(super) type Tag = [u8; 16];
+
+impl Sealer {
+    pub fn new(key: &AtRestKey) -> Self {
+        let root = hmac::Key::new(hmac::HMAC_SHA256, key.bytes());
+        let derive = |purpose: &str| hmac::sign(&root, purpose.as_bytes());
+        let unbound = UnboundKey::new(&AES_256_GCM_SIV, derive("room log: seal, 1").as_ref());
+        Sealer {
+            seal: LessSafeKey::new(unbound.expect("32 bytes are a key")),
+            tags: hmac::Key::new(hmac::HMAC_SHA256, derive("room log: tags, 1").as_ref()),
+            check: cut(derive("room log: check, 1")),
+        }
+    }
+
+    /// Tells keys apart without telling them.
+    pub fn check(&self) -> &Tag {
+        &self.check
+    }
+
+    pub fn room_tag(&self, room: &RoomName) -> Tag {
+        self.tag(&[b"room", room.as_str().as_bytes()])
+    }
+
+    pub fn id_tag(&self, room: &RoomName, user: &UserName, id: &MessageId) -> Tag {
+        let (room, user, id) = (room.as_str(), user.as_str(), id.as_str());
+        self.tag(&[b"id", room.as_bytes(), user.as_bytes(), id.as_bytes()])
+    }
+
+    /// Binds an id to where its message is and what it says.
+    pub fn proof(&self, id: &Tag, seq: Seq, at: Timestamp, text: &str) -> Tag {
+        let (seq, at) = (seq.0.to_be_bytes(), at.micros().to_be_bytes());
+        self.tag(&[b"proof", id, &seq, &at, text.as_bytes()])
+    }
+
+    pub fn seal_record(&self, entry: &Entry, high: Timestamp) -> Vec<u8> {
+        let (room, user) = (entry.room.as_str(), entry.user.as_str());
+        let id = entry.id.as_ref().map_or("", MessageId::as_str);
+        let mut plain =
+            Vec::with_capacity(64 + room.len() + user.len() + id.len() + entry.text.len());
+        plain.extend([FORM, b'm', u8::from(entry.verified)]);
+        plain.extend(entry.seq.0.to_be_bytes());
+        plain.extend(entry.at.micros().to_be_bytes());
+        plain.extend(high.micros().to_be_bytes());
+        for part in [room, user, id] {
+            put(&mut plain, part);
+        }
+        plain.extend(entry.text.as_bytes());
+        self.seal(plain)
+    }
+
+    /// The record, if these bytes are one that was sealed under this key.
+    pub fn open_record(&self, sealed: &[u8]) -> Option<Record> {
+        let plain = self.open(sealed)?;
+        let mut rest = Rest(plain.strip_prefix(&[FORM, b'm'])?);
+        let verified = rest.bytes::<1>()? == [1];
+        let seq = Seq(u64::from_be_bytes(rest.bytes()?));
+        let at = Timestamp::from_micros(i64::from_be_bytes(rest.bytes()?));
+        let high = Timestamp::from_micros(i64::from_be_bytes(rest.bytes()?));
+        let room = RoomName::parse(rest.part()?)?;
+        let user = UserName::clean(rest.part()?);
+        let id = match rest.part()? {
+            "" => None,
+            id => Some(MessageId::parse(id)?),
+        };
+        let text = std::str::from_utf8(rest.0).ok()?.into();
+        Some(Record { entry: Entry { room, seq, at, user, verified, id, text }, high })
+    }
+
+    pub fn seal_room(&self, card: &RoomCard) -> Vec<u8> {
+        let mut plain = vec![FORM, b'r'];
+        plain.extend(card.number.to_be_bytes());
+        plain.extend(card.forgotten.0.to_be_bytes());
+        put(&mut plain, card.name.as_str());
+        self.seal(plain)
+    }
+
+    pub fn open_room(&self, sealed: &[u8]) -> Option<RoomCard> {
+        let plain = self.open(sealed)?;
+        let mut rest = Rest(plain.strip_prefix(&[FORM, b'r'])?);
+        let number = i64::from_be_bytes(rest.bytes()?);
+        let forgotten = Seq(u64::from_be_bytes(rest.bytes()?));
+        Some(RoomCard { number, name: RoomName::parse(rest.part()?)?, forgotten })
+    }
+
+    /// Seals something small of the store's own.
+    pub fn seal(&self, mut bytes: Vec<u8>) -> Vec<u8> {
+        let mut nonce = [0u8; NONCE];
+        getrandom::fill(&mut nonce).expect("the kernel's random numbers");
+        bytes.reserve(SEALED_EXTRA);
+        self.seal
+            .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::empty(), &mut bytes)
+            .expect("far below the longest that can be sealed");
+        bytes.extend(nonce);
+        bytes
+    }
+
+    pub fn open(&self, sealed: &[u8]) -> Option<Vec<u8>> {
+        let (sealed, nonce) = sealed.split_at_checked(sealed.len().checked_sub(NONCE)?)?;
+        let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
+        let mut bytes = sealed.to_vec();
+        let length = self.seal.open_in_place(nonce, Aad::empty(), &mut bytes).ok()?.len();
+        bytes.truncate(length);
+        Some(bytes)
+    }
+
+    // Each part with its length, or two different lists could be the same bytes.
+    fn tag(&self, parts: &[&[u8]]) -> Tag {
+        let mut context = hmac::Context::with_key(&self.tags);
+        for part in parts {
+            context.update(&(part.len() as u64).to_be_bytes());
+            context.update(part);
+        }
+        cut(context.sign())
+    }
+}
+
+fn cut(tag: hmac::Tag) -> Tag {
+    std::array::from_fn(|index| tag.as_ref()[index])
+}
+
+fn put(plain: &mut Vec<u8>, part: &str) {
+    // Names and ids are at most 256 bytes (64 characters of four), so two bytes hold any length.
+    plain.extend((part.len() as u16).to_be_bytes());
+    plain.extend(part.as_bytes());
+}
+
+/// What is still to be read.
+struct Rest<'a>(&'a [u8]);
+
+impl<'a> Rest<'a> {
+    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    fn bytes<const LENGTH: usize>(&mut self) -> Option<[u8; LENGTH]> {
+        self.take(LENGTH)?.try_into().ok()
+    }
+
+    fn part(&mut self) -> Option<&'a str> {
+        let length = u16::from_be_bytes(self.bytes()?);
+        std::str::from_utf8(self.take(length.into())?).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn what_was_sealed_opens_as_it_was(
+            text in "\\PC{0,200}", user in "\\PC{0,20}", id in proptest::option::of("[a-z]{1,64}"),
+            seq in any::<u64>(), at in any::<i64>(), verified in any::<bool>(),
+        ) {
+            let sealer = Sealer::new(&AtRestKey::fresh());
+            let entry = Entry {
+                room: RoomName::lobby(), seq: Seq(seq), at: Timestamp::from_micros(at),
+                user: UserName::clean(&user), verified,
+                id: id.and_then(|id| MessageId::parse(&id)), text: text.into(),
+            };
+            let sealed = sealer.seal_record(&entry, entry.at);
+            let record = sealer.open_record(&sealed).unwrap();
+            prop_assert_eq!(&record.entry, &entry);
+            prop_assert!(Sealer::new(&AtRestKey::fresh()).open_record(&sealed).is_none());
+            prop_assert!(sealer.open_room(&sealed).is_none());
+        }
+
+        #[test]
+        fn one_flipped_bit_opens_to_nothing(bit in 0usize..600) {
+            let sealer = Sealer::new(&AtRestKey::fresh());
+            let card = RoomCard { number: 1, name: RoomName::lobby(), forgotten: Seq(0) };
+            let mut sealed = sealer.seal_room(&card);
+            let bit = bit % (sealed.len() * 8);
+            sealed[bit / 8] ^= 1 << (bit % 8);
+            prop_assert!(sealer.open_room(&sealed).is_none());
+        }
+    }
+
+    #[test]
+    fn tags_tell_names_apart_where_they_run_together() {
+        let sealer = Sealer::new(&AtRestKey::fresh());
+        assert_ne!(sealer.tag(&[b"ab", b"c"]), sealer.tag(&[b"a", b"bc"]));
+        assert_eq!(sealer.tag(&[b"ab"]), sealer.tag(&[b"ab"]));
+    }
+}

@@ -1,0 +1,114 @@
+//! The record on disk under test: as a model, under damage, without space.
+
+use super::*;
+use crate::doors::log::{Draft, Outcome, Page, Span};
+use crate::words::{MessageId, RoomName, Seq, UserName};
+
+mod damage;
+mod keys;
+mod model;
+mod space;
+
+pub(super) const KEEP: Keep =
+    Keep { messages: 1_000_000, age: std::time::Duration::from_secs(30 * 86_400) };
+
+/// A folder with a record and its key.
+pub(super) struct Home {
+    pub folder: tempfile::TempDir,
+    pub key: AtRestKey,
+}
+
+impl Home {
+    pub fn new() -> Self {
+        Self::at(tempfile::tempdir().unwrap())
+    }
+
+    pub fn at(folder: tempfile::TempDir) -> Self {
+        let key = AtRestKey::find(folder.path(), None).unwrap();
+        Home { folder, key }
+    }
+
+    pub fn open(&self) -> Opened {
+        open_disk(self.folder.path(), &self.key, KEEP, at(0)).unwrap()
+    }
+
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+}
+
+pub(super) fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_micros((1_790_000_000 + seconds) * 1_000_000)
+}
+
+pub(super) fn draft(room: &str, id: &str, text: &str) -> Draft {
+    Draft {
+        room: RoomName::parse(room).unwrap(),
+        user: UserName::clean("Alice"),
+        verified: true,
+        id: MessageId::parse(id),
+        text: text.into(),
+    }
+}
+
+/// Appends messages one commit each; message n says n, which is also its id.
+pub(super) fn fill(opened: &mut Opened, numbers: std::ops::RangeInclusive<u64>) {
+    for number in numbers {
+        let text = format!("text {number} {}", "x".repeat(number as usize * 37 % 3000));
+        let outcomes =
+            opened.log.append(vec![draft("lobby", &number.to_string(), &text)], at(number as i64));
+        assert!(matches!(&outcomes[..], [Outcome::Appended(entry)] if entry.seq == Seq(number)));
+    }
+}
+
+pub(super) fn everything(opened: &Opened) -> Page {
+    opened.reader.page(&RoomName::lobby(), Span::After(Seq(0)), usize::MAX, usize::MAX).unwrap()
+}
+
+/// Every entry is one that [`fill`] wrote, at its own place.
+pub(super) fn assert_true(page: &Page) {
+    for entry in &page.entries {
+        let number = entry.seq.0;
+        assert!(entry.text.starts_with(&format!("text {number} ")), "{entry:?}");
+        assert_eq!(entry.id, MessageId::parse(&number.to_string()));
+        assert_eq!(entry.at, at(number as i64));
+    }
+    assert!(page.entries.is_sorted_by(|one, other| one.seq < other.seq));
+}
+
+#[test]
+fn nothing_said_is_readable_in_any_file() {
+    let home = Home::new();
+    let mut opened = home.open();
+    opened.log.append(vec![draft("geheimnis", "kennwort", "palabra secreta")], at(1));
+    for file in home.folder.path().read_dir().unwrap() {
+        let bytes = std::fs::read(file.unwrap().path()).unwrap();
+        for word in ["geheimnis", "kennwort", "palabra", "Alice"] {
+            assert!(!bytes.windows(word.len()).any(|window| window == word.as_bytes()), "{word}");
+        }
+    }
+}
+
+#[test]
+fn a_second_server_is_refused_by_name() {
+    let home = Home::new();
+    let _opened = home.open();
+    let fault = open_disk(home.folder.path(), &home.key, KEEP, at(0)).err().unwrap();
+    assert!(matches!(fault, OpenFault::Locked(_)), "{fault}");
+}
+
+#[test]
+fn reopening_changes_nothing() {
+    let home = Home::new();
+    let mut opened = home.open();
+    assert!(matches!(opened.findings[..], [Finding::Begun(_)]));
+    fill(&mut opened, 1..=20);
+    let before = everything(&opened);
+    drop(opened);
+    let mut opened = home.open();
+    assert_eq!(opened.findings, []);
+    assert_eq!(everything(&opened), before);
+    let again = opened.log.append(vec![draft("lobby", "1", "something else")], at(30));
+    assert_eq!(again, [Outcome::Conflict { seq: Seq(1) }]);
+    fill(&mut opened, 21..=22);
+}

@@ -1,0 +1,282 @@
+//! The writing end: one transaction and one sync for each batch.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rusqlite::{
+    CachedStatement, Connection, ErrorCode, OptionalExtension, Result, Transaction,
+    TransactionBehavior, ffi, params,
+};
+
+use super::examine::is_damage;
+use super::{Mark, Place};
+use crate::doors::log::seal::{RoomCard, Sealer, Tag};
+use crate::doors::log::{Draft, Entry, Fault, Keep, Outcome, RoomLog, Tidied};
+use crate::words::{RoomName, Seq, Timestamp};
+
+/// Rooms whose end is remembered between commits.
+const ROOMS_REMEMBERED: usize = 10_000;
+/// The log of commits is folded into the main file when it is this large.
+const FOLD_BYTES: u64 = 16 << 20;
+
+pub(super) struct DiskLog {
+    place: Arc<Place>,
+    pub(super) db: Connection,
+    pub(super) sealer: Arc<Sealer>,
+    mark: Mark,
+    pub(super) keep: Keep,
+    rooms: HashMap<RoomName, Room>,
+    /// The room number that tidying goes on after.
+    pub(super) tidied_to: i64,
+    /// Why nothing more is written: set once, for good.
+    pub(super) broken: Option<String>,
+}
+
+/// Where a room's record ends.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Room {
+    pub number: i64,
+    pub last: Seq,
+    high: Option<Timestamp>,
+}
+
+impl DiskLog {
+    pub fn new(
+        place: Arc<Place>,
+        db: Connection,
+        sealer: Arc<Sealer>,
+        mark: Mark,
+        keep: Keep,
+    ) -> Self {
+        let rooms = HashMap::new();
+        DiskLog { place, db, sealer, mark, keep, rooms, tidied_to: 0, broken: None }
+    }
+
+    /// What an error means, and whether it is the last.
+    pub(super) fn judge(&mut self, error: &rusqlite::Error) -> Fault {
+        // What was remembered may be of the transaction that is no more.
+        self.rooms.clear();
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => Fault::Full,
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+                Fault::Failed("another program holds the history locked".into())
+            }
+            _ => {
+                // After a sync that failed nobody knows what is on the disk, and the system
+                // forgets that it failed: a second one would succeed and mean nothing.
+                let reason = match error.sqlite_error().map(|error| error.extended_code) {
+                    Some(ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC) => {
+                        "the disk could not make it safe (sync failed); restart the server once \
+                         the disk is well"
+                            .to_string()
+                    }
+                    _ => error.to_string(),
+                };
+                if is_damage(error) {
+                    self.place.suspect();
+                }
+                self.broken = Some(reason.clone());
+                Fault::Failed(reason)
+            }
+        }
+    }
+
+    /// Folds the log of commits into the main file once it is large.
+    pub(super) fn fold_if_large(&mut self) {
+        let wal = std::fs::metadata(self.place.beside("-wal")).map_or(0, |wal| wal.len());
+        if wal < FOLD_BYTES {
+            return;
+        }
+        let folded: Result<()> =
+            self.db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
+        // A full disk or a reader in the way is no harm: what is committed is safe where it is.
+        if let Err(error) = folded
+            && error.sqlite_error_code() == Some(ErrorCode::SystemIoFailure)
+        {
+            self.judge(&error);
+        }
+    }
+
+    fn commit(&mut self, batch: &[Draft], now: Timestamp) -> Result<Vec<Outcome>> {
+        if batch.is_empty() {
+            return Ok(Vec::new());
+        }
+        let DiskLog { db, sealer, rooms, .. } = self;
+        let transaction = Transaction::new_unchecked(db, TransactionBehavior::Immediate)?;
+        let mut append = Append::new(db, sealer, rooms)?;
+        let outcomes: Result<Vec<Outcome>> =
+            batch.iter().map(|draft| append.one(draft, now)).collect();
+        let newest = append.newest.take();
+        drop(append);
+        let outcomes = outcomes?;
+        transaction.commit()?;
+        if let Some((room, seq)) = newest {
+            self.mark.note(&self.sealer, room, seq);
+        }
+        Ok(outcomes)
+    }
+}
+
+impl RoomLog for DiskLog {
+    fn append(&mut self, batch: Vec<Draft>, now: Timestamp) -> Vec<Outcome> {
+        let fault = match &self.broken {
+            Some(reason) => Fault::Failed(reason.clone()),
+            None => match self.commit(&batch, now) {
+                Ok(outcomes) => {
+                    self.fold_if_large();
+                    return outcomes;
+                }
+                Err(error) => self.judge(&error),
+            },
+        };
+        batch.iter().map(|_| Outcome::Refused(fault.clone())).collect()
+    }
+
+    fn tidy(&mut self, now: Timestamp) -> Tidied {
+        self.tidy_step(now)
+    }
+
+    fn durable(&self) -> bool {
+        true
+    }
+
+    fn keep(&mut self, keep: Keep) {
+        self.keep = keep;
+    }
+}
+
+/// One batch on its way into the tables.
+struct Append<'a> {
+    db: &'a Connection,
+    sealer: &'a Sealer,
+    rooms: &'a mut HashMap<RoomName, Room>,
+    find_id: CachedStatement<'a>,
+    add_id: CachedStatement<'a>,
+    add_record: CachedStatement<'a>,
+    newest: Option<(i64, Seq)>,
+}
+
+impl<'a> Append<'a> {
+    fn new(
+        db: &'a Connection,
+        sealer: &'a Sealer,
+        rooms: &'a mut HashMap<RoomName, Room>,
+    ) -> Result<Self> {
+        Ok(Append {
+            db,
+            sealer,
+            rooms,
+            find_id: db.prepare_cached("SELECT seq, at, proof FROM ids WHERE tag = ?")?,
+            add_id: db
+                .prepare_cached("INSERT INTO ids (tag, seq, at, proof) VALUES (?, ?, ?, ?)")?,
+            add_record: db
+                .prepare_cached("INSERT INTO records (room, seq, sealed) VALUES (?, ?, ?)")?,
+            newest: None,
+        })
+    }
+
+    fn one(&mut self, draft: &Draft, now: Timestamp) -> Result<Outcome> {
+        let sealer = self.sealer;
+        let tag = draft.id.as_ref().map(|id| sealer.id_tag(&draft.room, &draft.user, id));
+        if let Some(tag) = &tag
+            && let Some(known) = self.known(tag, &draft.text)?
+        {
+            return Ok(known);
+        }
+        let room = self.room(&draft.room)?;
+        let seq = room.last.next();
+        let high = room.high.map_or(now, |high| high.max(now));
+        let entry = Entry::of(draft.clone(), seq, now);
+        let sealed = sealer.seal_record(&entry, high);
+        self.add_record.execute(params![room.number, seq.0 as i64, sealed])?;
+        if let Some(tag) = tag {
+            let proof = sealer.proof(&tag, seq, now, &draft.text);
+            self.add_id.execute(params![tag, seq.0 as i64, now.micros(), proof])?;
+        }
+        let room = Room { last: seq, high: Some(high), ..room };
+        self.rooms.insert(draft.room.clone(), room);
+        self.newest = Some((room.number, seq));
+        Ok(Outcome::Appended(entry))
+    }
+
+    fn known(&mut self, tag: &Tag, text: &str) -> Result<Option<Outcome>> {
+        let known: Option<(i64, i64, Vec<u8>)> = self
+            .find_id
+            .query_row([tag], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+            .optional()?;
+        Ok(known.map(|(seq, at, proof)| {
+            let (seq, at) = (Seq(seq as u64), Timestamp::from_micros(at));
+            if self.sealer.proof(tag, seq, at, text)[..] == proof {
+                Outcome::Duplicate { seq, at }
+            } else {
+                Outcome::Conflict { seq }
+            }
+        }))
+    }
+
+    fn room(&mut self, name: &RoomName) -> Result<Room> {
+        if let Some(room) = self.rooms.get(name) {
+            return Ok(*room);
+        }
+        if self.rooms.len() >= ROOMS_REMEMBERED {
+            self.rooms.clear();
+        }
+        let room = match number_of(self.db, self.sealer, name)? {
+            Some(number) => load_room(self.db, self.sealer, number)?,
+            None => None,
+        };
+        match room {
+            Some(room) => Ok(room),
+            None => {
+                Ok(Room { number: add_room(self.db, self.sealer, name)?, last: Seq(0), high: None })
+            }
+        }
+    }
+}
+
+/// A room's number, if anybody wrote in it.
+pub(super) fn number_of(db: &Connection, sealer: &Sealer, name: &RoomName) -> Result<Option<i64>> {
+    let mut find = db.prepare_cached("SELECT number FROM rooms WHERE tag = ?")?;
+    find.query_row([sealer.room_tag(name)], |row| row.get(0)).optional()
+}
+
+/// A new room, with the next free number.
+pub(super) fn add_room(db: &Connection, sealer: &Sealer, name: &RoomName) -> Result<i64> {
+    let number: i64 =
+        db.query_row("SELECT coalesce(max(number), 0) + 1 FROM rooms", [], |row| row.get(0))?;
+    let card = RoomCard { number, name: name.clone(), forgotten: Seq(0) };
+    db.prepare_cached("INSERT INTO rooms (number, tag, sealed) VALUES (?, ?, ?)")?
+        .execute(params![number, sealer.room_tag(name), sealer.seal_room(&card)])?;
+    Ok(number)
+}
+
+/// Where a room's record ends.
+pub(super) fn load_room(db: &Connection, sealer: &Sealer, number: i64) -> Result<Option<Room>> {
+    let Some(card) = card(db, sealer, number)? else { return Ok(None) };
+    let mut newest = db.prepare_cached(
+        "SELECT seq, sealed FROM records WHERE room = ? ORDER BY seq DESC LIMIT 100",
+    )?;
+    let mut rows = newest.query([number])?;
+    let mut room = Room { number, last: card.forgotten, high: None };
+    while let Some(row) = rows.next()? {
+        let seq: i64 = row.get(0)?;
+        room.last = room.last.max(Seq(seq as u64));
+        let record = row.get_ref(1)?.as_blob().ok().and_then(|sealed| sealer.open_record(sealed));
+        // Past damage the next older record knows the moment well enough.
+        room.high = record.map(|record| record.high);
+        if room.high.is_some() {
+            break;
+        }
+    }
+    Ok(Some(room))
+}
+
+/// What is kept of a room beside its records. One that can't be trusted is an error, because
+/// without it places could be given twice.
+pub(super) fn card(db: &Connection, sealer: &Sealer, number: i64) -> Result<Option<RoomCard>> {
+    let mut find = db.prepare_cached("SELECT sealed FROM rooms WHERE number = ?")?;
+    let sealed: Option<Vec<u8>> = find.query_row([number], |row| row.get(0)).optional()?;
+    let Some(sealed) = sealed else { return Ok(None) };
+    let card = sealer.open_room(&sealed).filter(|card| card.number == number);
+    card.map(Some).ok_or(rusqlite::Error::IntegralValueOutOfRange(0, number))
+}
