@@ -3,6 +3,8 @@
 use std::process::ExitCode;
 
 use crate::doors::config::ConfigFault;
+use crate::doors::keyfile::KeyFault;
+use crate::doors::log::OpenFault;
 use crate::host::listen::ListenFault;
 use crate::host::tls::TlsFault;
 
@@ -19,8 +21,11 @@ pub enum StartFault {
     #[error(transparent)]
     Listen(#[from] ListenFault),
     /// The history can't be opened.
-    #[error("{0}")]
-    History(String),
+    #[error(transparent)]
+    History(#[from] OpenFault),
+    /// The key of the history can't be had.
+    #[error(transparent)]
+    Key(#[from] KeyFault),
     /// The operating system refused something basic.
     #[error("can't start: {0}")]
     System(#[from] std::io::Error),
@@ -32,7 +37,7 @@ impl StartFault {
         ExitCode::from(match self {
             StartFault::Config(_) | StartFault::Tls(_) => 78,
             StartFault::Listen(_) => 69,
-            StartFault::History(_) => 74,
+            StartFault::History(_) | StartFault::Key(_) => 74,
             StartFault::System(_) => 71,
         })
     }

@@ -1,7 +1,8 @@
 //! Build, run, drain: the life of a server.
 
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
@@ -16,11 +17,12 @@ use super::hub::{Command, Hub, Standing};
 use super::reload::Reload;
 use super::scribe::Scribe;
 use crate::doors::config::{Config, Store};
-use crate::doors::log::{Keep, Opened, open_memory};
+use crate::doors::keyfile::AtRestKey;
+use crate::doors::log::{Keep, Opened, open_disk, open_memory};
 use crate::host::listen;
 use crate::host::notify::{self, Watchdog};
 use crate::host::signals::{Signal, Signals};
-use crate::words::Close;
+use crate::words::{Close, Timestamp};
 
 /// Batches between scribe and hub.
 const BATCHES_WAITING: usize = 2;
@@ -86,8 +88,15 @@ pub async fn run(config: Config, mut reload: Reload) -> Result<(), StartFault> {
 }
 
 fn open_log(config: &Config, keep: Keep) -> Result<Opened, StartFault> {
+    let now = Timestamp::from_system(SystemTime::now());
     let opened = match config.history.store {
-        Store::Memory | Store::Disk => open_memory(keep),
+        Store::Memory => open_memory(keep),
+        Store::Disk => {
+            let folder = &config.history.path;
+            let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+            let key = AtRestKey::find(folder, credentials.as_deref())?;
+            open_disk(folder, &key, keep, now)?
+        }
     };
     for finding in &opened.findings {
         tracing::warn!(event = "history_found", "{finding}");
