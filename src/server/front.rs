@@ -64,7 +64,7 @@ where
         async move { Ok::<_, Infallible>(answer) }
     });
     let mut http = hyper::server::conn::http1::Builder::new();
-    http.timer(TokioTimer::new()).max_buf_size(HEAD_BYTES).keep_alive(false);
+    http.timer(TokioTimer::new()).max_buf_size(HEAD_BYTES);
     // Whatever goes wrong here, the peer has been told by HTTP or is gone.
     let _ = http.serve_connection(TokioIo::new(stream), service).with_upgrades().await;
     let (upgrade, visitor) =
@@ -116,6 +116,9 @@ pub fn full(text: &'static str) -> Response<Full<Bytes>> {
 fn plain(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
     let mut answer = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
     *answer.status_mut() = status;
+    // One request a connection. (Said here, not to hyper, which would say it on an upgrade too,
+    // where clients take `Upgrade, close` for a refusal.)
+    answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     answer
         .headers_mut()
         .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));

@@ -1,0 +1,4 @@
+//! What the programs promise, told through the real binaries.
+
+mod reliability;
+mod support;

@@ -1,0 +1,103 @@
+//! The verdict: what was sent, what became of it, and what is there in the end.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt;
+
+use super::steady::Fate;
+
+/// The four sins. The bar is nought of each.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Verdict {
+    /// Acked, but not in the history.
+    pub lost: Vec<String>,
+    /// In the history more than once.
+    pub double: Vec<String>,
+    /// In the history, but never sent, or refused for good.
+    pub phantom: Vec<String>,
+    /// Not in the order their sender sent them, or not in the order of their numbers.
+    pub disordered: Vec<String>,
+}
+
+impl Verdict {
+    /// Whether there is nothing to hold against it.
+    pub fn is_clean(&self) -> bool {
+        *self == Verdict::default()
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (lost, double) = (self.lost.len(), self.double.len());
+        let (phantom, disordered) = (self.phantom.len(), self.disordered.len());
+        write!(f, "lost {lost}, double {double}, phantom {phantom}, disordered {disordered}")?;
+        let all = [&self.lost, &self.double, &self.phantom, &self.disordered];
+        for example in all.iter().filter_map(|sins| sins.first()) {
+            write!(f, "; for example {example:?}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Holds a history of (seq, sender, text) against what the senders know. Texts are unique; each
+/// sender's are given in the order they were sent.
+pub fn judge(
+    sent: &BTreeMap<String, (Vec<String>, BTreeMap<String, Fate>)>,
+    history: &[(u64, String, String)],
+) -> Verdict {
+    let mut verdict = Verdict::default();
+    let mut seen: HashMap<&str, u64> = HashMap::new();
+    let mut last_seq = 0;
+    for (seq, _, text) in history {
+        if *seq <= last_seq {
+            verdict.disordered.push(text.clone());
+        }
+        last_seq = *seq;
+        if seen.insert(text, *seq).is_some() {
+            verdict.double.push(text.clone());
+        }
+    }
+    let mut known: HashSet<&str> = HashSet::new();
+    for (texts, fates) in sent.values() {
+        let mut place = 0;
+        for text in texts {
+            known.insert(text);
+            match (fates.get(text), seen.get(text.as_str())) {
+                (Some(Fate::Stored(_)), None) => verdict.lost.push(text.clone()),
+                (Some(Fate::Stored(acked)), Some(seq)) if acked != seq => {
+                    verdict.disordered.push(text.clone());
+                }
+                (Some(Fate::Refused), Some(_)) => verdict.phantom.push(text.clone()),
+                _ => {}
+            }
+            if let Some(seq) = seen.get(text.as_str()) {
+                if *seq < place {
+                    verdict.disordered.push(text.clone());
+                }
+                place = *seq;
+            }
+        }
+    }
+    let strangers = history.iter().filter(|(_, _, text)| !known.contains(text.as_str()));
+    verdict.phantom.extend(strangers.map(|(_, _, text)| text.clone()));
+    verdict
+}
+
+#[test]
+fn the_judge_sees_every_sin() {
+    let texts: Vec<String> = ["a", "b", "c", "d"].map(String::from).to_vec();
+    let fates = [
+        ("a", Fate::Stored(1)),
+        ("b", Fate::Stored(9)),
+        ("c", Fate::Refused),
+        ("d", Fate::Stored(5)),
+    ];
+    let fates = fates.into_iter().map(|(text, fate)| (text.to_owned(), fate)).collect();
+    let sent = BTreeMap::from([("s".to_owned(), (texts, fates))]);
+    let row = |seq, text: &str| (seq, "s".to_owned(), text.to_owned());
+    let history = [row(1, "a"), row(2, "a"), row(3, "c"), row(4, "x"), row(5, "d"), row(5, "e")];
+    let verdict = judge(&sent, &history);
+    assert_eq!(verdict.lost, ["b"]);
+    assert_eq!(verdict.double, ["a"]);
+    assert_eq!(verdict.phantom, ["c", "x", "e"]);
+    assert!(!verdict.disordered.is_empty());
+}

@@ -1,0 +1,238 @@
+//! The promises about delivery. One harness: every message is unique and ends as stored, refused
+//! or unknown; faults come from outside and must have fired; then everything heals, the history is
+//! read to its end, and the judge counts lost, double, phantom and disordered. The bar is nought.
+
+mod checker;
+mod proxy;
+mod steady;
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use proxy::FaultProxy;
+use steady::{Fate, Steady, whole_history};
+
+use crate::support::server::Server;
+use crate::support::{heavy, long};
+
+const ROOM: &str = "ops";
+/// How long everything may take to heal.
+const HEALED: Duration = Duration::from_secs(60);
+/// Messages one sender may have under way.
+const WINDOW: usize = 32;
+
+/// No rate limit; many keys.
+const FAST: &str = "[limits]\nrate_messages = 1000000\nrate_bytes = 1000000000\n";
+
+type Sent = (String, (Vec<String>, BTreeMap<String, Fate>));
+
+/// Sends `count` messages, one each `every`, through whatever happens.
+async fn send_all(address: String, name: String, count: usize, every: Duration) -> Sent {
+    let mut sender = Steady::new(address, &name, ROOM, false);
+    let mut texts = Vec::new();
+    let mut due = Instant::now();
+    for number in 0..count {
+        due += every;
+        let text = format!("{name} says {number}");
+        sender.say(&text).await;
+        texts.push(text);
+        sender.until(due, |_| false).await;
+        let deadline = Instant::now() + HEALED;
+        sender.until(deadline, |sender| sender.outstanding() < WINDOW).await;
+    }
+    let all = sender.until(Instant::now() + HEALED, |sender| sender.outstanding() == 0).await;
+    assert!(all, "{name}: {} messages never got an answer", sender.outstanding());
+    (name, (texts, sender.fates))
+}
+
+fn senders(
+    address: &str,
+    how_many: usize,
+    count: usize,
+    every: Duration,
+) -> Vec<tokio::task::JoinHandle<Sent>> {
+    (0..how_many)
+        .map(|number| {
+            tokio::spawn(send_all(address.to_owned(), format!("sender{number}"), count, every))
+        })
+        .collect()
+}
+
+async fn gather(
+    tasks: Vec<tokio::task::JoinHandle<Sent>>,
+) -> BTreeMap<String, (Vec<String>, BTreeMap<String, Fate>)> {
+    let mut sent = BTreeMap::new();
+    for task in tasks {
+        let (name, record) = task.await.unwrap();
+        sent.insert(name, record);
+    }
+    sent
+}
+
+async fn assert_clean(
+    server: &Server,
+    sent: &BTreeMap<String, (Vec<String>, BTreeMap<String, Fate>)>,
+) {
+    let history = whole_history(server.address(), ROOM).await;
+    let verdict = checker::judge(sent, &history);
+    assert!(verdict.is_clean(), "{verdict}");
+    let stored: usize = sent.values().map(|(texts, _)| texts.len()).sum();
+    assert_eq!(history.len(), stored, "everything that was sent is there");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p1_kill_9_loses_nothing_acked() {
+    let _one = heavy();
+    let kills = if long() { 100 } else { 10 };
+    let mut server = Server::with(FAST).start();
+    // 20 senders, 25 messages a second each, for as long as the kills take and a little more.
+    let count = kills * 12 + 20;
+    let tasks = senders(server.address(), 20, count, Duration::from_millis(40));
+    let mut slowest = Duration::ZERO;
+    for _ in 0..kills {
+        tokio::time::sleep(Duration::from_millis(350)).await;
+        tokio::task::block_in_place(|| server.kill());
+        let down = Instant::now();
+        tokio::task::block_in_place(|| server.again());
+        slowest = slowest.max(down.elapsed());
+    }
+    let sent = gather(tasks).await;
+    assert_clean(&server, &sent).await;
+    println!("{kills} kills, slowest start {slowest:?}");
+    assert!(slowest < Duration::from_secs(5), "ready again after {slowest:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p7_resume_has_no_holes() {
+    let _one = heavy();
+    let (readers, rounds) = if long() { (20, 50) } else { (20, 6) };
+    let server = Server::with(FAST).start();
+    let proxy = FaultProxy::start(server.address().parse().unwrap()).await;
+    let total = rounds * 60;
+    let through = proxy.address().to_string();
+    let mut reading = Vec::new();
+    let (ready, mut waiting) = tokio::sync::mpsc::channel::<()>(readers);
+    for number in 0..readers {
+        let (through, ready) = (through.clone(), ready.clone());
+        reading.push(tokio::spawn(async move {
+            let mut reader = Steady::new(through, &format!("reader{number}"), ROOM, true);
+            reader.until(Instant::now() + HEALED, |reader| reader.connects > 0).await;
+            ready.send(()).await.unwrap();
+            let whole = |reader: &Steady| reader.heard.len() >= total;
+            let complete = reader.until(Instant::now() + 4 * HEALED, whole).await;
+            assert!(complete, "reader{number} has {} of {total}", reader.heard.len());
+            reader
+        }));
+    }
+    for _ in 0..readers {
+        waiting.recv().await.unwrap();
+    }
+    let tasks = senders(server.address(), 4, total / 4, Duration::from_millis(20));
+    for _ in 0..rounds {
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        proxy.cut_all();
+    }
+    let sent = gather(tasks).await;
+    assert_clean(&server, &sent).await;
+    assert_eq!(proxy.fired(), rounds as u64, "every cut fired");
+    for task in reading {
+        let reader = task.await.unwrap();
+        let places: Vec<u64> = reader.heard.iter().map(|(seq, _)| *seq).collect();
+        let expected: Vec<u64> = (1..=total as u64).collect();
+        assert_eq!(places, expected, "whole, growing, once");
+        assert!(reader.gaps.is_empty() && reader.connects > 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p8_there_is_one_order() {
+    let _one = heavy();
+    let (people, each, listeners) = if long() { (100, 1000, 50) } else { (20, 100, 10) };
+    let server = Server::with(FAST).start();
+    let total = people * each;
+    let mut reading = Vec::new();
+    for number in 0..listeners {
+        let mut reader = Steady::new(server.address(), &format!("reader{number}"), ROOM, true);
+        reader.until(Instant::now() + HEALED, |reader| reader.connects > 0).await;
+        reading.push(tokio::spawn(async move {
+            let whole = |reader: &Steady| reader.heard.len() >= total;
+            assert!(
+                reader.until(Instant::now() + 5 * HEALED, whole).await,
+                "{}",
+                reader.heard.len()
+            );
+            reader.heard
+        }));
+    }
+    let sent = gather(senders(server.address(), people, each, Duration::ZERO)).await;
+    assert_clean(&server, &sent).await;
+    let mut first: Option<Vec<(u64, String)>> = None;
+    for task in reading {
+        let heard = task.await.unwrap();
+        let first = first.get_or_insert_with(|| heard.clone());
+        assert!(*first == heard, "all readers heard the same in the same order");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p14_rotation_is_invisible() {
+    let _one = heavy();
+    let seconds = if long() { 300 } else { 12 };
+    let server = Server::with(&format!("{FAST}[keys]\nrotate_every = \"1s\"\n")).start();
+    let total = seconds * 100;
+    let mut reading = Vec::new();
+    for number in 0..10 {
+        let mut reader = Steady::new(server.address(), &format!("reader{number}"), ROOM, true);
+        reader.until(Instant::now() + HEALED, |reader| reader.connects > 0).await;
+        reading.push(tokio::spawn(async move {
+            if number == 0 {
+                // One is away for three rotations, and comes back.
+                reader.drop_connection();
+                tokio::time::sleep(Duration::from_secs(4)).await;
+            }
+            let whole = |reader: &Steady| reader.heard.len() >= total;
+            assert!(
+                reader.until(Instant::now() + 5 * HEALED, whole).await,
+                "{}",
+                reader.heard.len()
+            );
+        }));
+    }
+    let sent = gather(senders(server.address(), 10, total / 10, Duration::from_millis(100))).await;
+    assert_clean(&server, &sent).await;
+    for task in reading {
+        // A message nobody can read panics in the reader.
+        task.await.unwrap();
+    }
+    assert!(server.count("keys_rotated") >= seconds / 2, "{}", server.count("keys_rotated"));
+    let refused = sent.values().flat_map(|(_, fates)| fates.values());
+    assert!(refused.clone().all(|fate| matches!(fate, Fate::Stored(_))), "nothing is refused");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p16_stopping_is_clean() {
+    let _one = heavy();
+    let mut server = Server::with(&format!("{FAST}[shutdown]\ngrace = \"5s\"\n")).start();
+    let mut idle = Vec::new();
+    for number in 0..200 {
+        let name = format!("idle{number}");
+        idle.push(crate::support::wire::Wire::register(server.address(), &name).await);
+    }
+    // One of them never reads again, and is owed a lot.
+    let stalled = idle.pop().unwrap();
+    let address = server.address().to_owned();
+    let tasks = senders(&address, 8, 50, Duration::from_millis(5));
+    tokio::time::sleep(Duration::from_millis(120)).await;
+    let begun = Instant::now();
+    let status = tokio::task::block_in_place(|| server.stop());
+    assert!(status.success(), "{status}");
+    assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
+    for wire in idle {
+        let (code, _) = wire.until_closed().await;
+        assert!(code == 1012 || code == 1001, "told {code}");
+    }
+    drop(stalled);
+    tokio::task::block_in_place(|| server.again());
+    let sent = gather(tasks).await;
+    assert_clean(&server, &sent).await;
+}

@@ -1,0 +1,130 @@
+//! A TCP proxy that hurts: it cuts a connection at a byte, all connections at once, or stalls.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+/// Which way bytes go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// From the client to the server.
+    Up,
+    /// From the server to the client.
+    Down,
+}
+
+/// A running proxy.
+pub struct FaultProxy {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    cut_all: watch::Sender<u64>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+struct Shared {
+    target: Mutex<SocketAddr>,
+    /// The next connection is cut after so many bytes that way; once.
+    plan: Mutex<Option<(Way, u64)>>,
+    fired: AtomicU64,
+}
+
+impl FaultProxy {
+    /// A proxy before `target`.
+    pub async fn start(target: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let shared = Arc::new(Shared {
+            target: Mutex::new(target),
+            plan: Mutex::new(None),
+            fired: AtomicU64::new(0),
+        });
+        let (cut_all, cut) = watch::channel(0);
+        let task = tokio::spawn(serve(listener, shared.clone(), cut));
+        FaultProxy { address, shared, cut_all, task }
+    }
+
+    /// Where clients connect.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Cuts the next connection after so many bytes that way; the one after it is left alone.
+    pub fn cut_next_after(&self, way: Way, bytes: u64) {
+        *self.shared.plan.lock().unwrap() = Some((way, bytes));
+    }
+
+    /// Cuts every connection there is, now.
+    pub fn cut_all(&self) {
+        self.shared.fired.fetch_add(1, Ordering::Relaxed);
+        self.cut_all.send_modify(|round| *round += 1);
+    }
+
+    /// How often a fault happened.
+    pub fn fired(&self) -> u64 {
+        self.shared.fired.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for FaultProxy {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn serve(listener: TcpListener, shared: Arc<Shared>, cut: watch::Receiver<u64>) {
+    while let Ok((client, _)) = listener.accept().await {
+        let target = *shared.target.lock().unwrap();
+        let plan = shared.plan.lock().unwrap().take();
+        let (shared, mut cut) = (shared.clone(), cut.clone());
+        cut.mark_unchanged();
+        tokio::spawn(async move {
+            let Ok(server) = TcpStream::connect(target).await else { return };
+            let _ = (client.set_nodelay(true), server.set_nodelay(true));
+            let (mut client_in, mut client_out) = client.into_split();
+            let (mut server_in, mut server_out) = server.into_split();
+            let budget = |way| plan.filter(|(planned, _)| *planned == way).map(|(_, bytes)| bytes);
+            tokio::select! {
+                hit = pump(&mut client_in, &mut server_out, budget(Way::Up)) => count(&shared, hit),
+                hit = pump(&mut server_in, &mut client_out, budget(Way::Down)) => count(&shared, hit),
+                _ = cut.changed() => {}
+            }
+            // Both halves are dropped together: the client sees the end, like the server.
+        });
+    }
+}
+
+fn count(shared: &Shared, hit: bool) {
+    if hit {
+        shared.fired.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Copies until the end, or until the budget is spent: then says so.
+async fn pump(
+    from: &mut tokio::net::tcp::OwnedReadHalf,
+    to: &mut tokio::net::tcp::OwnedWriteHalf,
+    budget: Option<u64>,
+) -> bool {
+    let mut buffer = vec![0; 16 * 1024];
+    let mut passed = 0u64;
+    loop {
+        let Ok(count) = from.read(&mut buffer).await else { return false };
+        if count == 0 {
+            let _ = to.shutdown().await;
+            // The other direction may still have something to say.
+            return std::future::pending().await;
+        }
+        let allowed = budget.map_or(count as u64, |budget| (budget - passed).min(count as u64));
+        if to.write_all(&buffer[..allowed as usize]).await.is_err() {
+            return false;
+        }
+        passed += allowed;
+        if budget.is_some_and(|budget| passed >= budget) {
+            return true;
+        }
+    }
+}

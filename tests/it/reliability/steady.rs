@@ -1,0 +1,264 @@
+//! A full client for the reliability tests, written from the protocol page alone: it comes back,
+//! sends again under the same ids, resumes where it was, and writes everything down.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use fernet::Fernet;
+use futures_util::{SinkExt as _, StreamExt as _};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+
+/// How long one step of a conversation may take.
+const STEP: Duration = Duration::from_secs(10);
+/// Pause before coming back, while a server is away.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// What became of a message somebody sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// Acked, with its place.
+    Stored(u64),
+    /// Refused for good.
+    Refused,
+    /// Nobody knows.
+    Unknown,
+}
+
+/// One connection of a full client.
+pub struct Steady {
+    address: String,
+    name: String,
+    room: String,
+    socket: Option<WebSocketStream<TcpStream>>,
+    keys: HashMap<String, Fernet>,
+    current: Option<Fernet>,
+    /// The last message seen, by epoch.
+    pub place: Option<(String, u64)>,
+    /// Everything that was heard, in order: (seq, text).
+    pub heard: Vec<(u64, String)>,
+    /// Gaps that were announced: (after, next, reason).
+    pub gaps: Vec<(u64, u64, String)>,
+    /// Sent and not acked, in order: (id, text).
+    unacked: VecDeque<(String, String)>,
+    /// What became of every message, by text.
+    pub fates: BTreeMap<String, Fate>,
+    texts: HashMap<String, String>,
+    /// How often it connected.
+    pub connects: u64,
+    reads: bool,
+}
+
+impl Steady {
+    /// Not connected yet. A reader wants to hear; a sender only its acks.
+    pub fn new(address: impl Into<String>, name: &str, room: &str, reads: bool) -> Self {
+        Steady {
+            address: address.into(),
+            name: name.into(),
+            room: room.into(),
+            socket: None,
+            keys: HashMap::new(),
+            current: None,
+            place: None,
+            heard: Vec::new(),
+            gaps: Vec::new(),
+            unacked: VecDeque::new(),
+            fates: BTreeMap::new(),
+            texts: HashMap::new(),
+            connects: 0,
+            reads,
+        }
+    }
+
+    /// Messages that wait for their ack.
+    pub fn outstanding(&self) -> usize {
+        self.unacked.len()
+    }
+
+    /// Lets go of the connection without a goodbye.
+    pub fn drop_connection(&mut self) {
+        self.socket = None;
+    }
+
+    /// Says something; what can't be sent now is sent after coming back.
+    pub async fn say(&mut self, text: &str) {
+        let id = format!("{}-{}", self.name, self.fates.len());
+        self.fates.insert(text.into(), Fate::Unknown);
+        self.texts.insert(id.clone(), text.into());
+        self.unacked.push_back((id.clone(), text.into()));
+        if self.socket.is_some() {
+            self.put(&id, text).await;
+        }
+    }
+
+    /// Listens until `done`, coming back whenever the connection ends; false at the deadline.
+    pub async fn until(&mut self, deadline: Instant, mut done: impl FnMut(&Self) -> bool) -> bool {
+        while !done(self) {
+            if Instant::now() >= deadline {
+                return false;
+            }
+            if self.socket.is_none() && !self.connect().await {
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            self.listen(left.min(Duration::from_millis(100))).await;
+        }
+        true
+    }
+
+    /// Reads what comes within `wait`.
+    pub async fn listen(&mut self, wait: Duration) {
+        let Some(socket) = &mut self.socket else { return };
+        match tokio::time::timeout(wait, socket.next()).await {
+            Err(_) => {}
+            Ok(Some(Ok(Message::Text(text)))) => self.take(&text).await,
+            Ok(Some(Ok(Message::Close(_)))) | Ok(Some(Err(_))) | Ok(None) => self.socket = None,
+            Ok(Some(Ok(_))) => {}
+        }
+    }
+
+    async fn connect(&mut self) -> bool {
+        self.try_connect().await.is_some()
+    }
+
+    async fn try_connect(&mut self) -> Option<()> {
+        let stream =
+            tokio::time::timeout(STEP, TcpStream::connect(&self.address)).await.ok()?.ok()?;
+        stream.set_nodelay(true).ok()?;
+        let url = format!("ws://{}/", self.address);
+        let upgrade = tokio_tungstenite::client_async(url, stream);
+        let (mut socket, _) = tokio::time::timeout(STEP, upgrade).await.ok()?.ok()?;
+        let mut register = json!({"type": "register", "protocol": 1, "username": self.name,
+            "rooms": [self.room], "echo": self.reads, "presence": false});
+        if let Some((epoch, seq)) = self.place.as_ref().filter(|_| self.reads) {
+            register["resume"] = json!({ &self.room: {"epoch": epoch, "seq": seq} });
+        }
+        socket.send(Message::text(register.to_string())).await.ok()?;
+        let welcome = tokio::time::timeout(STEP, next(&mut socket)).await.ok()??;
+        assert_eq!(welcome["type"], "welcome", "{welcome}");
+        let at = &welcome["rooms"][&self.room];
+        if self.place.is_none() {
+            let epoch = at["epoch"].as_str().unwrap().to_owned();
+            self.place = Some((epoch, at["seq"].as_u64().unwrap()));
+        }
+        let key = tokio::time::timeout(STEP, next(&mut socket)).await.ok()??;
+        self.connects += 1;
+        self.socket = Some(socket);
+        self.learn(&key);
+        let again: Vec<_> = self.unacked.iter().cloned().collect();
+        for (id, text) in again {
+            self.put(&id, &text).await;
+        }
+        Some(())
+    }
+
+    async fn put(&mut self, id: &str, text: &str) {
+        let (Some(socket), Some(key)) = (&mut self.socket, &self.current) else { return };
+        let frame = json!({"type": "chat_message", "room": self.room, "id": id,
+            "content": key.encrypt(text.as_bytes())});
+        let sent = tokio::time::timeout(STEP, socket.send(Message::text(frame.to_string()))).await;
+        if !matches!(sent, Ok(Ok(()))) {
+            self.socket = None;
+        }
+    }
+
+    fn learn(&mut self, frame: &Value) {
+        assert_eq!(frame["type"], "encryption_key", "{frame}");
+        let standard = base64::engine::general_purpose::STANDARD;
+        let key = standard.decode(frame["key"].as_str().unwrap()).unwrap();
+        let key = Fernet::new(std::str::from_utf8(&key).unwrap()).unwrap();
+        self.keys.insert(frame["key_id"].as_str().unwrap().to_owned(), key.clone());
+        self.current = Some(key);
+    }
+
+    async fn take(&mut self, text: &str) {
+        let frame: Value = serde_json::from_str(text).unwrap();
+        match frame["type"].as_str().unwrap() {
+            "encryption_key" => self.learn(&frame),
+            "ack" => self.settle(&frame, Fate::Stored(frame["seq"].as_u64().unwrap())),
+            "chat_message" => {
+                let key = &self.keys[frame["key_id"].as_str().unwrap()];
+                let plain = key.decrypt(frame["content"].as_str().unwrap()).expect("readable");
+                let seq = frame["seq"].as_u64().unwrap();
+                self.heard.push((seq, String::from_utf8(plain).unwrap()));
+                self.place.as_mut().unwrap().1 = seq;
+            }
+            "gap" => {
+                let number = |field: &str| frame[field].as_u64().unwrap();
+                let reason = frame["reason"].as_str().unwrap().to_owned();
+                let place = (frame["epoch"].as_str().unwrap().to_owned(), number("next") - 1);
+                self.gaps.push((number("after"), number("next"), reason));
+                self.place = Some(place);
+            }
+            "error" if frame["code"] == "stale_key" => {
+                let id = frame["id"].as_str().unwrap().to_owned();
+                let text = self.texts[&id].clone();
+                self.put(&id, &text).await;
+            }
+            "error" if frame["temporary"] == true => {
+                // Storage is away for a moment; coming back sends it again.
+                tokio::time::sleep(PAUSE).await;
+                self.socket = None;
+            }
+            "error" => self.settle(&frame, Fate::Refused),
+            _ => {}
+        }
+    }
+
+    fn settle(&mut self, frame: &Value, fate: Fate) {
+        let id = frame["id"].as_str().unwrap_or_default();
+        self.unacked.retain(|(waiting, _)| waiting != id);
+        if let Some(text) = self.texts.get(id) {
+            self.fates.insert(text.clone(), fate);
+        }
+    }
+}
+
+/// Everything a room keeps, read through `history`: (seq, sender, text) in order.
+pub async fn whole_history(address: &str, room: &str) -> Vec<(u64, String, String)> {
+    let stream = TcpStream::connect(address).await.unwrap();
+    let (mut socket, _) =
+        tokio_tungstenite::client_async(format!("ws://{address}/"), stream).await.unwrap();
+    let register = json!({"type": "register", "protocol": 1, "username": "auditor",
+        "rooms": [room], "presence": false});
+    socket.send(Message::text(register.to_string())).await.unwrap();
+    let mut auditor = Steady::new(address, "auditor", room, true);
+    let mut kept = Vec::new();
+    let mut after = 0;
+    loop {
+        let ask = json!({"type": "history", "room": room, "after": after, "limit": 500});
+        socket.send(Message::text(ask.to_string())).await.unwrap();
+        let page = loop {
+            let frame = tokio::time::timeout(STEP, next(&mut socket)).await.unwrap().unwrap();
+            match frame["type"].as_str().unwrap() {
+                "encryption_key" => auditor.learn(&frame),
+                "history" => break frame,
+                _ => {}
+            }
+        };
+        for message in page["messages"].as_array().unwrap() {
+            let key = &auditor.keys[message["key_id"].as_str().unwrap()];
+            let plain = key.decrypt(message["content"].as_str().unwrap()).unwrap();
+            after = message["seq"].as_u64().unwrap();
+            let user = message["username"].as_str().unwrap().to_owned();
+            kept.push((after, user, String::from_utf8(plain).unwrap()));
+        }
+        if page["more"] == false {
+            return kept;
+        }
+    }
+}
+
+async fn next(socket: &mut WebSocketStream<TcpStream>) -> Option<Value> {
+    loop {
+        match socket.next().await?.ok()? {
+            Message::Text(text) => return serde_json::from_str(&text).ok(),
+            Message::Close(_) => return None,
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! A real `chat-server`, started with a configuration file of its own on a free port.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use serde_json::Value;
+
+use super::{SOON, eventually};
+
+/// How a server is to be started.
+pub struct Builder {
+    config: String,
+    environment: Vec<(String, String)>,
+    wrapper: Vec<String>,
+    folder: Option<tempfile::TempDir>,
+}
+
+/// A running server; killed when dropped.
+pub struct Server {
+    child: Child,
+    address: String,
+    log: Log,
+    folder: tempfile::TempDir,
+    environment: Vec<(String, String)>,
+    wrapper: Vec<String>,
+}
+
+type Log = Arc<Mutex<Vec<String>>>;
+
+impl Server {
+    /// With the built-in defaults, but for the port.
+    pub fn start() -> Server {
+        Server::with("").start()
+    }
+
+    /// With such a configuration; the port is added.
+    pub fn with(config: &str) -> Builder {
+        Builder {
+            config: config.into(),
+            environment: Vec::new(),
+            wrapper: Vec::new(),
+            folder: None,
+        }
+    }
+
+    /// `127.0.0.1:4321`
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// `ws://127.0.0.1:4321`
+    pub fn url(&self) -> String {
+        format!("ws://{}", self.address)
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Its configuration file.
+    pub fn config_file(&self) -> PathBuf {
+        self.folder.path().join("chat-server.toml")
+    }
+
+    /// Where its state is.
+    pub fn state(&self) -> PathBuf {
+        self.folder.path().join("state")
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, name: &str) {
+        let sent =
+            Command::new("kill").arg(format!("-{name}")).arg(self.pid().to_string()).status();
+        assert!(sent.unwrap().success(), "kill -{name}");
+    }
+
+    /// Every line of its log so far, as objects.
+    pub fn log(&self) -> Vec<Value> {
+        self.log_lines().iter().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// The lines as they came.
+    pub fn log_lines(&self) -> Vec<String> {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// How many such events there were.
+    pub fn count(&self, event: &str) -> usize {
+        self.log().iter().filter(|line| line["event"] == event).count()
+    }
+
+    /// Waits for an event, and gives the last of its kind.
+    pub fn wait_for_event(&self, event: &str) -> Value {
+        eventually(&format!("event {event} in {:#?}", self.log_lines()), || self.count(event) > 0);
+        self.log().into_iter().rfind(|line| line["event"] == event).unwrap()
+    }
+
+    /// Resident bytes, as the kernel counts them.
+    pub fn resident_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+    }
+
+    /// Open descriptors.
+    pub fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
+    }
+
+    /// CPU time used so far, in seconds (user and system).
+    pub fn cpu_seconds(&self) -> f64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+        (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / 100.0
+    }
+
+    /// Whether it still runs.
+    pub fn is_alive(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Ends it with SIGTERM.
+    pub fn stop(&mut self) -> ExitStatus {
+        self.signal("TERM");
+        self.wait()
+    }
+
+    /// Ends it with SIGKILL.
+    pub fn kill(&mut self) {
+        self.signal("KILL");
+        self.wait();
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + SOON;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "the server did not end: {:#?}", self.log_lines());
+            std::thread::sleep(super::LOOK);
+        }
+    }
+
+    /// Starts it again, with the same configuration, state and port.
+    pub fn again(&mut self) {
+        let port = self.address.rsplit(':').next().unwrap().to_owned();
+        let (child, log) = spawn(self.folder.path(), &self.environment, &self.wrapper, &port);
+        (self.child, self.log) = (child, log);
+        self.address = listening(&mut self.child, &self.log);
+    }
+}
+
+impl Builder {
+    /// With a variable in its environment.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    /// Under another command, such as `prlimit`.
+    pub fn under(mut self, wrapper: &[&str]) -> Self {
+        self.wrapper = wrapper.iter().map(|word| (*word).to_owned()).collect();
+        self
+    }
+
+    /// With its state in that folder.
+    pub fn folder(mut self, folder: tempfile::TempDir) -> Self {
+        self.folder = Some(folder);
+        self
+    }
+
+    /// Starts it and waits until it listens.
+    pub fn start(self) -> Server {
+        let folder = self.folder.unwrap_or_else(|| tempfile::tempdir().unwrap());
+        std::fs::create_dir_all(folder.path().join("state")).unwrap();
+        std::fs::create_dir_all(folder.path().join("run")).unwrap();
+        std::fs::write(folder.path().join("chat-server.toml"), &self.config).unwrap();
+        let (mut child, log) = spawn(folder.path(), &self.environment, &self.wrapper, "0");
+        let address = listening(&mut child, &log);
+        let (environment, wrapper) = (self.environment, self.wrapper);
+        Server { child, address, log, folder, environment, wrapper }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            let lines = self.log_lines();
+            eprintln!("log of the server at {} ({} lines):", self.address, lines.len());
+            for line in lines.iter().rev().take(40).rev() {
+                eprintln!("  {line}");
+            }
+        }
+    }
+}
+
+/// The program with a clean environment, its folders inside `folder`.
+pub fn command(folder: &Path, wrapper: &[String]) -> Command {
+    let program = env!("CARGO_BIN_EXE_chat-server");
+    let mut command = match wrapper.split_first() {
+        None => Command::new(program),
+        Some((first, rest)) => {
+            let mut command = Command::new(first);
+            command.args(rest).arg(program);
+            command
+        }
+    };
+    command
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .env("HOME", folder)
+        .env("STATE_DIRECTORY", folder.join("state"))
+        .env("RUNTIME_DIRECTORY", folder.join("run"));
+    command
+}
+
+fn spawn(
+    folder: &Path,
+    environment: &[(String, String)],
+    wrapper: &[String],
+    port: &str,
+) -> (Child, Log) {
+    let mut child = command(folder, wrapper)
+        .arg("--config")
+        .arg(folder.join("chat-server.toml"))
+        .args(["--port", port])
+        .envs(environment.iter().cloned())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let log = Log::default();
+    let lines = log.clone();
+    let output = BufReader::new(child.stdout.take().unwrap());
+    std::thread::spawn(move || {
+        output.lines().map_while(Result::ok).for_each(|line| lines.lock().unwrap().push(line));
+    });
+    let errors = BufReader::new(child.stderr.take().unwrap());
+    let lines = log.clone();
+    std::thread::spawn(move || {
+        let errors = errors.lines().map_while(Result::ok);
+        errors.for_each(|line| lines.lock().unwrap().push(format!("stderr: {line}")));
+    });
+    (child, log)
+}
+
+fn listening(child: &mut Child, log: &Log) -> String {
+    let mut address = None;
+    eventually("the server listens", || {
+        let lines = log.lock().unwrap().clone();
+        address = lines
+            .iter()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+            .find(|line| line["event"] == "listening")
+            .and_then(|line| line["address"].as_str().map(str::to_owned));
+        if address.is_none()
+            && let Some(status) = child.try_wait().unwrap()
+        {
+            panic!("the server ended with {status} before it listened: {lines:#?}");
+        }
+        address.is_some()
+    });
+    address.unwrap()
+}

@@ -1,0 +1,179 @@
+//! A raw connection that speaks whatever a test wants to say, right or wrong.
+
+use std::net::SocketAddr;
+
+use base64::Engine as _;
+use fernet::Fernet;
+use futures_util::{SinkExt as _, StreamExt as _};
+use serde_json::{Value, json};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+
+use super::SOON;
+
+/// A connection with what it has learnt.
+pub struct Wire {
+    socket: WebSocketStream<TcpStream>,
+    /// The newest key of each room.
+    keys: Vec<(String, Fernet)>,
+}
+
+impl Wire {
+    /// Connected, nothing said.
+    pub async fn connect(address: &str) -> Wire {
+        Wire::try_connect_from("127.0.0.1", address).await.expect("a WebSocket")
+    }
+
+    /// The same from another loopback address.
+    pub async fn try_connect_from(from: &str, address: &str) -> Option<Wire> {
+        let target: SocketAddr = address.parse().unwrap();
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(format!("{from}:0").parse().unwrap()).ok()?;
+        let stream = tokio::time::timeout(SOON, socket.connect(target)).await.ok()?.ok()?;
+        stream.set_nodelay(true).unwrap();
+        let upgrade = tokio_tungstenite::client_async(format!("ws://{address}/"), stream);
+        let (socket, _) = tokio::time::timeout(SOON, upgrade).await.ok()?.ok()?;
+        Some(Wire { socket, keys: Vec::new() })
+    }
+
+    /// Registered with the basic protocol, all greetings read.
+    pub async fn register(address: &str, name: &str) -> Wire {
+        let mut wire = Wire::connect(address).await;
+        wire.send(json!({"type": "register", "username": name})).await;
+        wire.next_of("user_list").await;
+        wire
+    }
+
+    /// Registered with the full protocol in one room, greetings read; gives the `welcome` too.
+    pub async fn full(address: &str, name: &str, room: &str) -> (Wire, Value) {
+        let mut wire = Wire::connect(address).await;
+        wire.send(json!({"type": "register", "protocol": 1, "username": name, "rooms": [room],
+            "presence": false}))
+            .await;
+        let welcome = wire.next_of("welcome").await;
+        wire.next_of("encryption_key").await;
+        (wire, welcome)
+    }
+
+    /// Sends an object.
+    pub async fn send(&mut self, frame: Value) {
+        self.send_text(&frame.to_string()).await;
+    }
+
+    /// Sends any text.
+    pub async fn send_text(&mut self, text: &str) {
+        self.send_message(Message::text(text)).await;
+    }
+
+    /// Sends any message.
+    pub async fn send_message(&mut self, message: Message) {
+        tokio::time::timeout(SOON, self.socket.send(message))
+            .await
+            .expect("in time")
+            .expect("sent");
+    }
+
+    /// Says something under the newest key, with the basic protocol.
+    pub async fn say(&mut self, text: &str) {
+        let content = self.encrypt(text.as_bytes());
+        self.send(json!({"type": "chat_message", "content": content})).await;
+    }
+
+    /// Says something in a room under an id, with the full protocol.
+    pub async fn say_in(&mut self, room: &str, id: &str, text: &str) {
+        let content = self.key(room).encrypt(text.as_bytes());
+        self.send(json!({"type": "chat_message", "room": room, "id": id, "content": content}))
+            .await;
+    }
+
+    /// A token under the newest key.
+    pub fn encrypt(&self, plain: &[u8]) -> String {
+        self.keys.last().expect("a key").1.encrypt(plain)
+    }
+
+    /// The newest key of a room.
+    pub fn key(&self, room: &str) -> &Fernet {
+        &self.keys.iter().rfind(|(name, _)| name == room).expect("a key of that room").1
+    }
+
+    /// What a message says, under any key seen so far.
+    pub fn read(&self, frame: &Value) -> String {
+        let token = frame["content"].as_str().expect("content");
+        let plain = self.keys.iter().rev().find_map(|(_, key)| key.decrypt(token).ok());
+        String::from_utf8(plain.expect("readable under a key that came before")).unwrap()
+    }
+
+    /// The next object.
+    pub async fn next(&mut self) -> Value {
+        let text = self.next_text().await;
+        let frame: Value = serde_json::from_str(&text).unwrap();
+        if frame["type"] == "encryption_key" {
+            self.learn(&frame);
+        }
+        frame
+    }
+
+    /// The next text frame, as it came.
+    pub async fn next_text(&mut self) -> String {
+        loop {
+            let next =
+                tokio::time::timeout(SOON, self.socket.next()).await.expect("a frame in time");
+            match next {
+                Some(Ok(Message::Text(text))) => return text.as_str().to_owned(),
+                Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+                other => panic!("instead of a frame: {other:?}"),
+            }
+        }
+    }
+
+    /// The next object of a type; others are passed over.
+    pub async fn next_of(&mut self, kind: &str) -> Value {
+        loop {
+            let frame = self.next().await;
+            if frame["type"] == kind {
+                return frame;
+            }
+            assert_ne!(frame["type"], "error", "instead of {kind}: {frame}");
+        }
+    }
+
+    /// The next error's code.
+    pub async fn next_error(&mut self) -> String {
+        loop {
+            let frame = self.next().await;
+            if frame["type"] == "error" {
+                return frame["code"].as_str().unwrap().to_owned();
+            }
+        }
+    }
+
+    /// Reads until the end; gives the closing code (1006 where there was none) and what came before.
+    pub async fn until_closed(mut self) -> (u16, Vec<Value>) {
+        let mut before = Vec::new();
+        loop {
+            let next =
+                tokio::time::timeout(SOON, self.socket.next()).await.expect("an end in time");
+            match next {
+                Some(Ok(Message::Text(text))) => before.push(serde_json::from_str(&text).unwrap()),
+                Some(Ok(Message::Close(Some(frame)))) => return (frame.code.into(), before),
+                Some(Ok(Message::Close(None))) => return (1005, before),
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return (1006, before),
+            }
+        }
+    }
+
+    /// The connection itself.
+    pub fn stream(&mut self) -> &mut WebSocketStream<TcpStream> {
+        &mut self.socket
+    }
+
+    fn learn(&mut self, frame: &Value) {
+        let standard = base64::engine::general_purpose::STANDARD;
+        let once = standard.decode(frame["key"].as_str().unwrap()).expect("standard base64");
+        let key = Fernet::new(std::str::from_utf8(&once).unwrap()).expect("a Fernet key");
+        let room = frame["room"].as_str().unwrap_or("lobby").to_owned();
+        self.keys.push((room, key));
+    }
+}
