@@ -1,1 +1,5 @@
-fn main() {}
+//! The client. See `secure_chat::client`.
+
+fn main() -> std::process::ExitCode {
+    secure_chat::client::main()
+}

@@ -1,6 +1,7 @@
 //! Floor 1: rules that hold whatever the frames look like. Pure: time is an argument.
 
 pub mod address;
+pub mod backoff;
 pub mod fernet_token;
 pub mod keyring;
 pub mod origin;

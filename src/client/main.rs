@@ -1,0 +1,42 @@
+//! What `chat-client` does for each word on its command line.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser as _};
+
+use super::args::{Arguments, Verb};
+use super::exit::{Exit, tell};
+use super::pipe;
+use super::plan::Plan;
+
+/// Reads the command line and does what it says.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match arguments.verb {
+        Some(Verb::Completions { shell }) => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "chat-client", &mut script);
+            return print(&script);
+        }
+        Some(Verb::Man) => {
+            let mut page = Vec::new();
+            let rendered = clap_mangen::Man::new(Arguments::command()).render(&mut page);
+            return if rendered.is_ok() { print(&page) } else { Exit::NoFile.into() };
+        }
+        _ => {}
+    }
+    match Plan::of(arguments) {
+        Ok(plan) => pipe::run(plan),
+        Err((exit, text)) => {
+            tell(&text);
+            exit.into()
+        }
+    }
+}
+
+fn print(bytes: &[u8]) -> ExitCode {
+    // A closed pipe is no fault of ours.
+    let _ = std::io::stdout().write_all(bytes);
+    Exit::Done.into()
+}

@@ -1,0 +1,346 @@
+//! The pipe: lines in, messages out, through whatever happens to the connection, until everything
+//! is known to be safe.
+
+mod talk;
+
+use std::collections::VecDeque;
+use std::process::ExitCode;
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::sync::mpsc;
+
+use super::args::Output;
+use super::bot::{self, Reply, Task};
+use super::cursor::Cursor;
+use super::exit::{Exit, tell};
+use super::input::{self, Said};
+use super::output::Printer;
+use super::plan::{Plan, Source};
+use crate::host::dial::{DialFault, Dialer, Socket};
+use crate::rules::backoff::Backoff;
+use crate::talk::client::conversation::{Conversation, Now};
+use crate::talk::client::outbox::Item;
+use crate::talk::client::places::Places;
+use crate::words::{MessageId, Timestamp};
+
+/// Pauses between attempts to come back: anywhere from nothing to a ceiling that doubles.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(20);
+/// Largest text for a server that does not tell its limit.
+const UNTOLD_BYTES: usize = 40_000;
+/// Line numbers named at most when giving up.
+const LINES_NAMED: usize = 20;
+
+/// One run.
+pub struct Pipe {
+    dialer: Dialer,
+    conversation: Conversation,
+    printer: Option<Printer>,
+    cursor: Option<Cursor>,
+    input: Option<mpsc::Receiver<Vec<Said>>>,
+    unread: VecDeque<Said>,
+    tasks: Option<mpsc::Sender<Task>>,
+    waiting_tasks: VecDeque<Task>,
+    replies: Option<mpsc::Receiver<Reply>>,
+    ids: String,
+    own_id: Option<MessageId>,
+    replied: u64,
+    message_chars: Option<u64>,
+    count: Option<u64>,
+    printed: u64,
+    said: u64,
+    own_heard: u64,
+    bad_input: bool,
+    stays: bool,
+    history_only: bool,
+    patience: Duration,
+    deadline: Option<Instant>,
+    registered: bool,
+    progress: Instant,
+    backoff: Backoff,
+}
+
+/// How a connection ended.
+enum Ended {
+    Over(Exit),
+    Lost,
+}
+
+/// Runs a plan to its end.
+pub fn run(plan: Plan) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(fault) => {
+            tell(&format!("can't start: {fault}"));
+            return Exit::NoServer.into();
+        }
+    };
+    let exit = runtime.block_on(async {
+        match Pipe::new(plan) {
+            Ok(mut pipe) => pipe.run().await,
+            Err((exit, text)) => {
+                tell(&text);
+                exit
+            }
+        }
+    });
+    // A thread that still waits for standard input must not keep the process.
+    runtime.shutdown_background();
+    exit.into()
+}
+
+impl Pipe {
+    fn new(plan: Plan) -> Result<Pipe, (Exit, String)> {
+        let dialer = Dialer::new(plan.target, &plan.trust)
+            .map_err(|fault| (Exit::Usage, fault.to_string()))?;
+        let (cursor, places) = match &plan.cursor {
+            None => (None, Places::default()),
+            Some(file) => {
+                let opened = Cursor::open(file).map_err(|fault| (Exit::NoFile, fault))?;
+                (Some(opened.0), opened.1)
+            }
+        };
+        let (tasks, replies) = match plan.exec {
+            None => (None, None),
+            Some(command) => {
+                let (tasks, waiting) = mpsc::channel(1);
+                let (replies, said) = mpsc::channel(bot::WAITING);
+                tokio::spawn(bot::run(command, waiting, replies));
+                (Some(tasks), Some(said))
+            }
+        };
+        let mut own_id = None;
+        let (input, unread) = match plan.source {
+            Source::Lines(input, ending) => (Some(input::read(input, ending)), VecDeque::new()),
+            Source::One(text, id) => {
+                own_id = id;
+                (None, VecDeque::from([Said { line: 1, what: Ok((None, text)) }]))
+            }
+            Source::Nothing | Source::History => (None, VecDeque::new()),
+        };
+        let now = Instant::now();
+        let waits_for_count = plan.count.is_some() && plan.patience_told;
+        Ok(Pipe {
+            dialer,
+            history_only: plan.wish.since.is_some()
+                && !plan.stays
+                && input.is_none()
+                && unread.is_empty(),
+            conversation: Conversation::new(plan.wish, places),
+            printer: plan.output.map(|form: Output| Printer::new(form)),
+            cursor,
+            input,
+            unread,
+            tasks,
+            waiting_tasks: VecDeque::new(),
+            replies,
+            ids: MessageId::fresh().to_string(),
+            own_id,
+            replied: 0,
+            message_chars: None,
+            count: plan.count,
+            printed: 0,
+            said: 0,
+            own_heard: 0,
+            bad_input: false,
+            stays: plan.stays,
+            patience: plan.patience,
+            deadline: waits_for_count.then(|| now + plan.patience),
+            registered: false,
+            progress: now,
+            backoff: Backoff::new(FIRST_PAUSE, LONGEST_PAUSE),
+        })
+    }
+
+    async fn run(&mut self) -> Exit {
+        loop {
+            let socket = match self.connect().await {
+                Ok(socket) => socket,
+                Err(exit) => return exit,
+            };
+            let ended = self.converse(socket).await;
+            self.conversation.lost();
+            if let Some(exit) = self.after_output() {
+                return exit;
+            }
+            match ended {
+                Ended::Over(exit) => return exit,
+                Ended::Lost => {}
+            }
+            if let Err(exit) = self.pause().await {
+                return exit;
+            }
+        }
+    }
+
+    async fn connect(&mut self) -> Result<Socket, Exit> {
+        let mut told = false;
+        loop {
+            let attempt = self.dialer.dial();
+            let attempt = match self.give_up_at() {
+                None => Ok(attempt.await),
+                Some(at) => tokio::time::timeout_at(at.into(), attempt).await,
+            };
+            match attempt {
+                Ok(Ok(socket)) => return Ok(socket),
+                Ok(Err(fault)) if !fault.is_temporary() => {
+                    tell(&fault.to_string());
+                    return Err(match fault {
+                        DialFault::Refused { .. } => Exit::Refused,
+                        DialFault::NoChat { .. } => Exit::Protocol,
+                        _ => Exit::NoServer,
+                    });
+                }
+                Ok(Err(fault)) => {
+                    if !told {
+                        tell(&format!("{fault}; trying again"));
+                        told = true;
+                    }
+                    self.pause().await?;
+                }
+                Err(_) => return Err(self.give_up()),
+            }
+        }
+    }
+
+    /// When waiting for the server makes no sense any more.
+    fn give_up_at(&self) -> Option<Instant> {
+        let owes = !self.conversation.outbox().is_empty() || !self.unread.is_empty();
+        let waits = !self.registered || owes || self.history_only;
+        let idle = waits.then(|| self.progress + self.patience);
+        idle.into_iter().chain(self.deadline).min()
+    }
+
+    fn give_up(&mut self) -> Exit {
+        let patience = humantime::format_duration(self.patience);
+        if !self.registered {
+            tell(&format!(
+                "no connection to {} in {patience}; is the server running?",
+                self.dialer.target()
+            ));
+            return Exit::NoServer;
+        }
+        let waiting = self.unread.iter().map(|said| said.line);
+        let lines: Vec<u64> = self.conversation.outbox().lines().chain(waiting).collect();
+        if lines.is_empty() {
+            tell(&format!("gave up after {patience}: {} messages came", self.printed));
+        } else {
+            let named: Vec<String> = lines.iter().take(LINES_NAMED).map(u64::to_string).collect();
+            let more = if lines.len() > LINES_NAMED { ", …" } else { "" };
+            tell(&format!(
+                "gave up after {patience}; not known to be stored: line {}{more}",
+                named.join(", ")
+            ));
+        }
+        Exit::Unacked
+    }
+
+    async fn pause(&mut self) -> Result<(), Exit> {
+        let pause = self.backoff.pause(random());
+        let until = Instant::now() + pause;
+        match self.give_up_at() {
+            Some(at) if at <= until => {
+                tokio::time::sleep_until(at.into()).await;
+                Err(self.give_up())
+            }
+            _ => {
+                tokio::time::sleep(pause).await;
+                Ok(())
+            }
+        }
+    }
+
+    /// Moves what was read into the outbox, as far as there is room.
+    fn say_what_was_read(&mut self) {
+        while self.registered && self.conversation.outbox().has_room() {
+            let Some(Said { line, what }) = self.unread.pop_front() else { return };
+            match what.and_then(|(room, text)| self.within_limits(text).map(|text| (room, text))) {
+                Err(why) => self.cannot_send(line, &why),
+                Ok((room, text)) => {
+                    let id = match &self.own_id {
+                        Some(id) => id.to_string(),
+                        None => format!("{}-{line}", self.ids),
+                    };
+                    self.said += 1;
+                    self.progress = Instant::now();
+                    self.conversation.say(Item { line, room, id, text });
+                }
+            }
+        }
+    }
+
+    fn within_limits(&self, text: String) -> Result<String, String> {
+        match self.message_chars {
+            _ if text.is_empty() => Err("it is empty".into()),
+            Some(most) if text.chars().count() as u64 > most => {
+                Err(format!("it has more than the {most} characters this server takes"))
+            }
+            None if text.len() > UNTOLD_BYTES => {
+                Err(format!("it has more than {UNTOLD_BYTES} bytes"))
+            }
+            _ => Ok(text),
+        }
+    }
+
+    fn cannot_send(&mut self, line: u64, why: &str) {
+        self.bad_input = true;
+        tell(&format!("line {line} can't be sent: {why}"));
+    }
+
+    fn reply(&mut self, reply: Reply) {
+        self.replied += 1;
+        let room = Some(reply.room).filter(|room| !room.is_empty());
+        let id = format!("{}-r{}", self.ids, self.replied);
+        match self.within_limits(reply.text) {
+            Ok(text) => self.conversation.say(Item { line: self.replied, room, id, text }),
+            Err(why) => tell(&format!("--exec: a reply can't be sent: {why}")),
+        }
+    }
+
+    fn input_ended(&self) -> bool {
+        self.input.is_none() && self.unread.is_empty()
+    }
+
+    /// Whether everything that was to be said is known to be safe.
+    fn all_safe(&self) -> bool {
+        self.registered && self.input_ended() && self.conversation.outbox().is_empty()
+    }
+
+    /// Lines out, then the cursor that says so. Gives the end, where nobody reads any more and
+    /// nothing is left to be sent.
+    fn after_output(&mut self) -> Option<Exit> {
+        let printer = self.printer.as_mut()?;
+        printer.flush();
+        if printer.is_closed() {
+            self.stays = false;
+            if self.input_ended() && self.conversation.outbox().is_empty() {
+                return Some(self.done());
+            }
+            return None;
+        }
+        if let Some(cursor) = &mut self.cursor
+            && let Err(fault) = cursor.save(self.conversation.places())
+        {
+            tell(&fault);
+            return Some(Exit::NoFile);
+        }
+        None
+    }
+
+    fn done(&self) -> Exit {
+        if self.bad_input { Exit::BadInput } else { Exit::Done }
+    }
+}
+
+fn now() -> Now {
+    Now { tick: Instant::now(), wall: Timestamp::from_system(SystemTime::now()) }
+}
+
+/// Anywhere from 0 to 1.
+fn random() -> f64 {
+    let mut bytes = [0; 4];
+    match getrandom::fill(&mut bytes) {
+        Ok(()) => f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX),
+        Err(_) => 1.0,
+    }
+}

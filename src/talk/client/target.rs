@@ -1,0 +1,142 @@
+//! Which server is meant: the forms in which people write it.
+
+use std::fmt;
+use std::net::IpAddr;
+
+/// Where a server is, and how it is spoken to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Whether by TLS.
+    pub tls: bool,
+    /// A name or an address, IPv6 without brackets.
+    pub host: String,
+    /// The TCP port.
+    pub port: u16,
+    /// The path, with the slash before it.
+    pub path: String,
+}
+
+/// What `ws://` without a port means here, and what no URL at all means.
+const OWN_PORT: u16 = 8765;
+
+impl Target {
+    /// Reads `ws://…`, `wss://…`, `http(s)://…`, `abcd.ngrok.app`, `host:port`. A bare name that
+    /// is not loopback means `wss://`.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let wrong = |why: &str| {
+            format!("{text:?} names no server: {why}; write wss://chat.example or host:port")
+        };
+        let text_trimmed = text.trim();
+        let (scheme, rest) = match text_trimmed.split_once("://") {
+            Some((scheme, rest)) => (Some(scheme.to_ascii_lowercase()), rest),
+            None => (None, text_trimmed),
+        };
+        let (authority, path) = match rest.find(['/', '?']) {
+            Some(at) => (&rest[..at], &rest[at..]),
+            None => (rest, "/"),
+        };
+        if authority.contains('@') {
+            return Err(wrong("a name or password does not belong there"));
+        }
+        let (host, port) =
+            split(authority).ok_or_else(|| wrong("the port is a number from 1 to 65535"))?;
+        if host.is_empty() || host.contains(|c: char| c.is_whitespace() || c.is_control()) {
+            return Err(wrong("there is no host in it"));
+        }
+        let tls = match scheme.as_deref() {
+            Some("ws" | "http") => false,
+            Some("wss" | "https") => true,
+            None => !is_loopback(&host),
+            Some(_) => return Err(wrong("the scheme must be ws or wss")),
+        };
+        let usual = match (tls, scheme.as_deref()) {
+            (true, _) => 443,
+            (false, Some("http" | "ws")) => 80,
+            (false, _) => OWN_PORT,
+        };
+        let path = if path.starts_with('?') { format!("/{path}") } else { path.to_owned() };
+        Ok(Target { tls, host, port: port.unwrap_or(usual), path })
+    }
+
+    /// Host and port as a URL has them.
+    pub fn authority(&self) -> String {
+        match self.host.contains(':') {
+            true => format!("[{}]:{}", self.host, self.port),
+            false => format!("{}:{}", self.host, self.port),
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.tls { "wss" } else { "ws" };
+        let usual = if self.tls { 443 } else { 80 };
+        let authority = self.authority();
+        let shown = authority.strip_suffix(&format!(":{usual}")).unwrap_or(&authority);
+        let path = if self.path == "/" { "" } else { &self.path };
+        write!(f, "{scheme}://{shown}{path}")
+    }
+}
+
+fn split(authority: &str) -> Option<(String, Option<u16>)> {
+    if let Some(rest) = authority.strip_prefix('[') {
+        let (host, port) = rest.split_once(']')?;
+        return match port.strip_prefix(':') {
+            None if port.is_empty() => Some((host.to_owned(), None)),
+            None => None,
+            Some(port) => Some((host.to_owned(), Some(number(port)?))),
+        };
+    }
+    if authority.parse::<IpAddr>().is_ok() {
+        return Some((authority.to_owned(), None));
+    }
+    match authority.rsplit_once(':') {
+        Some((host, port)) => Some((host.to_owned(), Some(number(port)?))),
+        None => Some((authority.to_owned(), None)),
+    }
+}
+
+fn number(port: &str) -> Option<u16> {
+    port.parse().ok().filter(|port| *port > 0)
+}
+
+fn is_loopback(host: &str) -> bool {
+    host.eq_ignore_ascii_case("localhost")
+        || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_forms_people_write() {
+        for (text, shown, port) in [
+            ("ws://127.0.0.1:8765", "ws://127.0.0.1:8765", 8765),
+            ("wss://chat.example", "wss://chat.example", 443),
+            ("https://abcd.ngrok.app/", "wss://abcd.ngrok.app", 443),
+            ("abcd.ngrok.app", "wss://abcd.ngrok.app", 443),
+            ("chat.example:9000", "wss://chat.example:9000", 9000),
+            ("localhost:9000", "ws://localhost:9000", 9000),
+            ("127.0.0.1", "ws://127.0.0.1:8765", 8765),
+            ("[::1]:9000", "ws://[::1]:9000", 9000),
+            ("::1", "ws://[::1]:8765", 8765),
+            ("192.0.2.7:8765", "wss://192.0.2.7:8765", 8765),
+            ("http://localhost", "ws://localhost", 80),
+            ("wss://h/p?q", "wss://h/p?q", 443),
+        ] {
+            let target = Target::parse(text).unwrap();
+            assert_eq!((target.to_string().as_str(), target.port), (shown, port), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_names_no_server_says_why() {
+        for text in
+            ["", "ws://", "ftp://x", "host:99999", "host:x", "host:0", "a b", "u:p@host", "[::1"]
+        {
+            let fault = Target::parse(text).expect_err(text);
+            assert!(fault.contains("wss://"), "{fault}");
+        }
+    }
+}
