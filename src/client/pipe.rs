@@ -165,6 +165,7 @@ impl Pipe {
             }
             match ended {
                 Ended::Over(exit) => return exit,
+                Ended::Lost if self.is_done_without_server() => return self.done(),
                 Ended::Lost => {}
             }
             if let Err(exit) = self.pause().await {
@@ -235,7 +236,36 @@ impl Pipe {
         Exit::Unacked
     }
 
+    /// Whether nothing is left that a server would be needed for.
+    fn is_done_without_server(&mut self) -> bool {
+        self.look_at_input();
+        let waits = self.stays || self.history_only || self.count.is_some();
+        self.all_safe() && !waits && self.conversation.caught_up()
+    }
+
+    /// Takes what came on standard input while there is no connection: from then on something is
+    /// owed, and the time to give up runs.
+    fn look_at_input(&mut self) {
+        let Some(input) = &mut self.input else { return };
+        if !self.unread.is_empty() {
+            return;
+        }
+        match input.try_recv() {
+            Ok(said) => {
+                if self.conversation.outbox().is_empty() {
+                    self.progress = Instant::now();
+                }
+                self.unread.extend(said);
+            }
+            Err(mpsc::error::TryRecvError::Disconnected) => self.input = None,
+            Err(mpsc::error::TryRecvError::Empty) => {}
+        }
+    }
+
     async fn pause(&mut self) -> Result<(), Exit> {
+        if self.registered {
+            self.look_at_input();
+        }
         let pause = self.backoff.pause(random());
         let until = Instant::now() + pause;
         match self.give_up_at() {

@@ -24,7 +24,7 @@ const DRAFT_BYTES: usize = 256;
 const COMMIT_MESSAGES: usize = 1024;
 const COMMIT_BYTES: usize = 1024 * 1024;
 /// How often old messages are looked for.
-const TIDY_EVERY: Duration = Duration::from_secs(30);
+const TIDY_EVERY: Duration = Duration::from_secs(5);
 /// Pause between two bounded steps of tidying, for the messages' sake.
 const TIDY_PAUSE: Duration = Duration::from_millis(20);
 

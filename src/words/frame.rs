@@ -408,12 +408,16 @@ impl<'a> ClientFrame<'a> {
     /// Reads one text frame: first its `type`, then what that type needs, so that a field
     /// another type owns can hold anything.
     pub fn parse(text: &'a str) -> Result<Self, FrameFault> {
+        // serde reads a struct from an array too; the wire has objects only.
+        if !text.trim_start().starts_with('{') {
+            return Err(FrameFault::new(Code::BadJson, "the frame is not one JSON object"));
+        }
         let kind = match serde_json::from_str::<Kind<'a>>(text) {
             Ok(Kind { kind: Some(kind) }) => kind,
             Ok(Kind { kind: None }) => {
                 return Err(FrameFault::new(Code::BadFrame, "the object has no \"type\""));
             }
-            Err(fault) if fault.is_data() && text.trim_start().starts_with('{') => {
+            Err(fault) if fault.is_data() => {
                 return Err(FrameFault::new(Code::BadFrame, "\"type\" is not one string"));
             }
             Err(_) => {
@@ -450,6 +454,9 @@ impl<'a> BasicUtterance<'a> {
 
 /// The `type` of a text frame, if it has a readable one.
 pub fn kind_of(text: &str) -> Option<Cow<'_, str>> {
+    if !text.trim_start().starts_with('{') {
+        return None;
+    }
     serde_json::from_str::<Kind<'_>>(text).ok()?.kind
 }
 
@@ -499,6 +506,8 @@ mod tests {
             ("", Code::BadJson),
             ("{", Code::BadJson),
             ("[1]", Code::BadJson),
+            ("[]", Code::BadJson),
+            (r#"["register"]"#, Code::BadJson),
             ("\"register\"", Code::BadJson),
             ("null", Code::BadJson),
             (r#"{"type":"chat_message","content":"\ud800"}"#, Code::BadFrame),

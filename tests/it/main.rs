@@ -1,4 +1,15 @@
 //! What the programs promise, told through the real binaries.
 
+mod autobahn;
+mod basic;
+mod client;
+mod configuration;
+mod fernet_vectors;
+mod floors;
+mod full;
+mod limits;
+mod logging;
+mod python;
 mod reliability;
 mod support;
+mod tls;

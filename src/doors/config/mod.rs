@@ -9,6 +9,7 @@ mod fault;
 mod layers;
 mod meant;
 mod network;
+mod reading;
 mod written;
 
 pub use fault::{ConfigFault, Problem};
@@ -24,7 +25,7 @@ impl Config {
     /// Reads all sources and checks them; or says everything that is wrong.
     pub fn load(sources: &Sources) -> Result<Config, ConfigFault> {
         let written = layers::merge(sources)?;
-        let (config, problems) = meant::check(&written, sources);
+        let (config, problems) = reading::check(&written, sources);
         if problems.is_empty() { Ok(config) } else { Err(ConfigFault { problems }) }
     }
 

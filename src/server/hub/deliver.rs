@@ -139,10 +139,6 @@ impl Hub {
 impl Room {
     /// Gives every live member what was encoded; says how many frames that were.
     fn fan_out(&mut self, marks: &[Mark]) -> u64 {
-        let all = self.outgoing.split().freeze();
-        if self.outgoing.capacity() > 4 * CHUNK_BYTES {
-            self.outgoing = BytesMut::new();
-        }
         let mut deliveries = 0;
         let (mut first, mut start) = (0, 0);
         while first < marks.len() {
@@ -151,33 +147,39 @@ impl Room {
                 .position(|mark| mark.end - start > CHUNK_BYTES)
                 .map_or(marks.len(), |over| first + over.max(1));
             let chunk = &marks[first..beyond];
-            let bytes = all.slice(start..chunk[chunk.len() - 1].end);
+            let end = chunk[chunk.len() - 1].end;
+            // A chunk of its own size: what one slow reader holds on to must not pin a batch.
+            let bytes = Bytes::copy_from_slice(&self.outgoing[start..end]);
             for member in &self.members {
-                deliveries += hand_over(member, &all, start, &bytes, chunk);
+                deliveries += hand_over(member, &bytes, start, chunk);
             }
-            start = chunk[chunk.len() - 1].end;
-            first = beyond;
+            (start, first) = (end, beyond);
+        }
+        self.outgoing.clear();
+        if self.outgoing.capacity() > 4 * CHUNK_BYTES {
+            self.outgoing = BytesMut::new();
         }
         deliveries
     }
 }
 
-fn hand_over(member: &Member, all: &Bytes, start: usize, bytes: &Bytes, chunk: &[Mark]) -> u64 {
+/// Gives one member the chunk whose frames begin at `start` in the batch.
+fn hand_over(member: &Member, bytes: &Bytes, start: usize, chunk: &[Mark]) -> u64 {
     let Some(live_after) = member.live_after else { return 0 };
     if member.peer.echo && live_after < chunk[0].seq {
         member.peer.outbound.send(bytes.clone());
         return chunk.len() as u64;
     }
     // Some of it is not for this one: what it has already, or what it said itself.
-    let mut start = start;
-    let mut handed = 0;
+    let (mut from, mut handed) = (0, 0);
     for mark in chunk {
+        let to = mark.end - start;
         let own = !member.peer.echo && member.peer.is(&mark.from);
         if mark.seq > live_after && !own {
-            member.peer.outbound.push(all.slice(start..mark.end));
+            member.peer.outbound.push(bytes.slice(from..to));
             handed += 1;
         }
-        start = mark.end;
+        from = to;
     }
     member.peer.outbound.flush();
     handed

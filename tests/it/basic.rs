@@ -1,0 +1,230 @@
+//! The basic protocol, as clients of old speak it, and everything that is wrong with a frame.
+
+use fernet::Fernet;
+use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite::Message;
+
+use crate::support::server::{Server, command};
+use crate::support::wire::Wire;
+
+#[tokio::test]
+async fn a_newcomer_gets_the_key_then_the_news_then_the_list() {
+    let server = Server::start();
+    let mut alice = Wire::connect(server.address()).await;
+    alice.send(json!({"type": "register", "username": "Alice"})).await;
+    let kinds = ["encryption_key", "user_joined", "user_list"];
+    for kind in kinds {
+        assert_eq!(alice.next().await["type"], kind);
+    }
+    let mut bob = Wire::connect(server.address()).await;
+    bob.send(json!({"type": "register", "username": " Bob! "})).await;
+    bob.next_of("encryption_key").await;
+    assert_eq!(bob.next_of("user_joined").await["message"], "Bob se ha unido al chat");
+    assert_eq!(bob.next_of("user_list").await["users"], json!(["Alice", "Bob"]));
+    assert_eq!(alice.next_of("user_joined").await["username"], "Bob");
+
+    alice.say("Hola Bob! 🎉").await;
+    let heard = bob.next_text().await;
+    let own = alice.next_text().await;
+    assert_eq!(heard, own, "the same frame to all, the sender too");
+    let frame: Value = serde_json::from_str(&heard).unwrap();
+    assert_eq!(
+        (&frame["username"], frame["type"].as_str()),
+        (&json!("Alice"), Some("chat_message"))
+    );
+    assert_eq!(bob.read(&frame), "Hola Bob! 🎉");
+    let digits = frame["timestamp"].as_str().unwrap().split('.').nth(1).unwrap();
+    assert_eq!(digits.len(), 7, "six digits and Z");
+
+    drop(alice);
+    let left = bob.next_of("user_left").await;
+    assert_eq!(left["message"], "Alice ha salido del chat");
+}
+
+#[tokio::test]
+async fn a_basic_client_hears_only_the_six() {
+    let server = Server::start();
+    let mut basic = Wire::register(server.address(), "old").await;
+    let (mut full, _) = Wire::full(server.address(), "new", "lobby").await;
+    full.say_in("lobby", "1", "hola").await;
+    full.next_of("ack").await;
+    for _ in 0..2 {
+        let kind = basic.next().await["type"].as_str().unwrap().to_owned();
+        assert!(kind == "user_joined" || kind == "chat_message", "{kind}");
+    }
+}
+
+#[tokio::test]
+async fn whatever_is_wrong_is_one_error_and_the_session_goes_on() {
+    let server = Server::with("[limits]\nrate_messages = 1000\n").start();
+    let mut wire = Wire::register(server.address(), "Ana").await;
+    let foreign = Fernet::new(&Fernet::generate_key()).unwrap();
+    let mut timestamp = vec![0x80];
+    timestamp.extend_from_slice(&u64::MAX.to_be_bytes());
+    timestamp.extend_from_slice(&[0; 48]);
+    let url_safe = base64::engine::general_purpose::URL_SAFE;
+    let forged_future = base64::Engine::encode(&url_safe, &timestamp);
+    let good = wire.encrypt(b"hola");
+    let say = |content: &str| json!({"type": "chat_message", "content": content}).to_string();
+    let early = wire.key("lobby").encrypt_at_time(b"x", u64::MAX);
+    let cases = [
+        ("{", "bad_json"),
+        ("[]", "bad_json"),
+        ("\"text\"", "bad_json"),
+        ("null", "bad_json"),
+        ("", "bad_json"),
+        ("{}", "bad_frame"),
+        (r#"{"type":7}"#, "bad_frame"),
+        (r#"{"type":"dance"}"#, "unknown_type"),
+        (r#"{"type":"who","room":"lobby"}"#, "unknown_type"),
+        (r#"{"type":"register","username":"x"}"#, "already_registered"),
+        (r#"{"type":"chat_message"}"#, "bad_frame"),
+        (r#"{"type":"chat_message","content":null}"#, "bad_frame"),
+        (r#"{"type":"chat_message","content":"\ud800"}"#, "bad_frame"),
+        (&format!("{}1{}", "[".repeat(3000), "]".repeat(3000)), "bad_json"),
+        (&say(""), "bad_token"),
+        (&say("not a token"), "bad_token"),
+        (&say(&foreign.encrypt(b"hola")), "bad_token"),
+        (&say(&good[..good.len() - 4]), "bad_token"),
+        (&say(&forged_future), "bad_token"),
+        (&say(&early), "clock_skew"),
+        (&say(&wire.encrypt(b"")), "empty_message"),
+        (&say(&wire.encrypt("ñ".repeat(4097).as_bytes())), "message_too_long"),
+        (&say(&wire.encrypt(&[0xff, 0xfe])), "not_utf8"),
+    ];
+    for (frame, code) in cases {
+        wire.send_text(frame).await;
+        let shown: String = frame.chars().take(60).collect();
+        assert_eq!(wire.next_error().await, code, "{shown}");
+    }
+    wire.send_message(Message::binary(vec![1, 2, 3])).await;
+    assert_eq!(wire.next_error().await, "binary_frame");
+    wire.say(&"ñ".repeat(4096)).await;
+    let frame = wire.next_of("chat_message").await;
+    assert_eq!(wire.read(&frame).chars().count(), 4096, "the session goes on");
+}
+
+#[tokio::test]
+async fn nothing_but_a_register_opens_and_no_key_is_given() {
+    let server = Server::start();
+    for (first, code) in [
+        ("hello", "bad_json"),
+        (r#"{"type":"chat_message","content":"x"}"#, "not_registered"),
+        (r#"{"type":"register","username":[]}"#, "bad_frame"),
+        (r#"{"type":"register","protocol":9}"#, "bad_protocol"),
+    ] {
+        let mut wire = Wire::connect(server.address()).await;
+        wire.send_text(first).await;
+        let (close, before) = wire.until_closed().await;
+        assert_eq!((close, before.len()), (1008, 1), "{first}: {before:?}");
+        assert_eq!(before[0]["code"], code, "{first}");
+    }
+}
+
+#[tokio::test]
+async fn who_does_not_register_in_time_is_told_and_let_go() {
+    let server = Server::with("[limits]\nregister_timeout = \"1s\"\n").start();
+    let wire = Wire::connect(server.address()).await;
+    let (close, before) = wire.until_closed().await;
+    assert_eq!(close, 4008);
+    assert_eq!(before[0]["code"], "register_timeout");
+}
+
+#[tokio::test]
+async fn too_fast_is_refused_and_not_delivered() {
+    let server = Server::with("[limits]\nrate_messages = 3\nrate_per = \"2s\"\n").start();
+    let mut wire = Wire::register(server.address(), "Ana").await;
+    for number in 0..4 {
+        wire.say(&format!("message {number}")).await;
+    }
+    // The objection may overtake what is still on its way to the log.
+    let (mut heard, mut error) = (Vec::new(), None);
+    while heard.len() < 3 || error.is_none() {
+        let frame = wire.next().await;
+        match frame["type"].as_str().unwrap() {
+            "error" => error = Some(frame),
+            "chat_message" => heard.push(wire.read(&frame)),
+            _ => {}
+        }
+    }
+    let error = error.unwrap();
+    assert_eq!(error["code"], "rate_limited");
+    let wait = error["retry_after_ms"].as_u64().unwrap();
+    assert!((1..=2000).contains(&wait), "{wait}");
+    assert!(!heard.contains(&"message 3".to_owned()), "{heard:?}");
+}
+
+#[tokio::test]
+async fn a_frame_above_the_limit_ends_with_1009() {
+    let server = Server::start();
+    let mut wire = Wire::register(server.address(), "Ana").await;
+    wire.send_text(&"x".repeat(70_000)).await;
+    assert_eq!(wire.until_closed().await.0, 1009);
+}
+
+#[tokio::test]
+async fn names_are_cleaned_and_may_be_shared_in_open_mode() {
+    let server = Server::start();
+    for (wish, name) in
+        [("  Eva ", "Eva"), ("<b>Eva</b>", "bEvab"), ("\u{1b}[0m", "0m"), ("!!!", "Anónimo")]
+    {
+        let mut wire = Wire::connect(server.address()).await;
+        wire.send(json!({"type": "register", "username": wish})).await;
+        assert_eq!(wire.next_of("user_joined").await["username"], name, "{wish:?}");
+    }
+}
+
+#[test]
+fn open_mode_on_all_addresses_must_be_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("c.toml");
+    std::fs::write(&config, "[listen]\nhost = \"0.0.0.0\"\n").unwrap();
+    let output = command(folder.path(), &[]).arg("--config").arg(&config).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(78), "{said}");
+    for word in ["0.0.0.0", "auth.mode", "auth.allow_open"] {
+        assert!(said.contains(word), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn a_plain_request_gets_a_plain_answer() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let server = Server::start();
+    for (request, status) in [
+        ("GET / HTTP/1.1\r\nHost: x\r\n\r\n", "426"),
+        ("GET /else HTTP/1.1\r\nHost: x\r\n\r\n", "404"),
+        ("GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n", "400"),
+        ("nonsense\r\n\r\n", "400"),
+    ] {
+        let mut stream = tokio::net::TcpStream::connect(server.address()).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{request:?}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_page_from_another_origin_is_refused() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let server = Server::with("[listen]\norigins = [\"https://chat.example\"]\n").start();
+    for (origin, status) in [
+        ("https://evil.example", "403"),
+        ("null", "403"),
+        ("https://chat.example.evil", "403"),
+        ("https://chat.example", "101"),
+        (&format!("http://{}", server.address()), "101"),
+    ] {
+        let mut stream = tokio::net::TcpStream::connect(server.address()).await.unwrap();
+        let request = format!(
+            "GET / HTTP/1.1\r\nHost: {}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nOrigin: {origin}\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
+            server.address()
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer[9..], status.as_bytes(), "{origin}");
+    }
+}

@@ -1,0 +1,200 @@
+//! The pipe, told through the real client.
+
+use std::time::Duration;
+
+use crate::support::client::{Client, command};
+use crate::support::server::Server;
+use crate::support::{eventually, heavy};
+
+const FAST: &str = "[limits]\nrate_messages = 1000000\nrate_bytes = 1000000000\n";
+
+#[test]
+fn a_line_in_is_a_message_out_and_zero_means_stored() {
+    let server = Server::start();
+    let listener = Client::start(&[&server.url(), "--listen", "-u", "ear"]);
+    listener.wait_for("its own arrival", |frame| frame["type"] == "user_joined");
+    let sent =
+        Client::pipe(&[&server.url(), "-u", "Alice"], "Hola Bob!\núltima sin salto".as_bytes());
+    assert_eq!(sent.code, Some(0), "{}", sent.errors);
+    assert_eq!(sent.texts(), ["Hola Bob!", "última sin salto"], "one's own come out too");
+    let heard = listener.wait_for_text("última sin salto");
+    assert_eq!((&heard["username"], heard["seq"].as_u64()), (&"Alice".into(), Some(2)));
+    assert!(
+        listener.lines().iter().all(|line| !line.contains("encryption_key")),
+        "no key is printed"
+    );
+    let kept = Client::pipe(&["history", "--url", &server.url()], b"");
+    assert_eq!(kept.texts(), ["Hola Bob!", "última sin salto"]);
+}
+
+#[test]
+fn p6_ten_thousand_lines_through_a_restart() {
+    let _one = heavy();
+    let mut server = Server::with(FAST).start();
+    let mut client = Client::start(&[&server.url(), "--room", "ops"]);
+    let lines: String = (1..=10_000).map(|number| format!("{number}\n")).collect();
+    let (first, rest) = lines.split_at(20_000);
+    client.write(first);
+    client.wait_for_text("1000");
+    server.kill();
+    server.again();
+    let (rest, last) = rest.split_at(rest.len() - 1);
+    assert_eq!(last, "\n");
+    // A last line without a newline counts.
+    client.write(rest);
+    let sent = client.finish(Duration::from_secs(60));
+    assert_eq!(sent.code, Some(0), "{}", sent.errors);
+    let kept = Client::pipe(&["history", "--url", &server.url(), "-r", "ops"], b"");
+    let expected: Vec<String> = (1..=10_000).map(|number| number.to_string()).collect();
+    assert!(kept.texts() == expected, "10,000, in order, once: {} there", kept.texts().len());
+}
+
+#[test]
+fn what_cannot_be_sent_is_named_and_the_rest_is_sent() {
+    let server = Server::start();
+    let mut input = b"uno\n\xff\xfe\n".to_vec();
+    input.extend_from_slice("x".repeat(5000).as_bytes());
+    input.extend_from_slice(b"\ndos\n");
+    let sent = Client::pipe(&[&server.url()], &input);
+    assert_eq!(sent.code, Some(65));
+    assert_eq!(sent.texts(), ["uno", "dos"]);
+    assert!(sent.errors.contains("line 2") && sent.errors.contains("line 3"), "{}", sent.errors);
+}
+
+#[test]
+fn other_forms_of_input() {
+    let server = Server::start();
+    let nul = Client::pipe(&[&server.url(), "-0"], b"a\nb\0c");
+    assert_eq!(nul.texts(), ["a\nb", "c"]);
+    let json = b"{\"room\":\"ops\",\"content\":\"in ops\"}\n{\"content\":\"here\"}\nnonsense\n";
+    let json = Client::pipe(&[&server.url(), "--input", "json"], json);
+    assert_eq!(json.code, Some(65));
+    assert!(json.errors.contains("line 3"), "{}", json.errors);
+    let ops = Client::pipe(&["history", "--url", &server.url(), "--room", "ops"], b"");
+    assert_eq!(ops.texts(), ["in ops"]);
+    let one = Client::pipe(&["send", "--url", &server.url()], b"two\nlines\n");
+    assert_eq!((one.code, one.lines.len()), (Some(0), 0));
+    let last = Client::pipe(&["history", "--url", &server.url(), "-n", "1"], b"");
+    assert_eq!(last.texts(), ["two\nlines"]);
+}
+
+#[test]
+fn send_with_the_same_id_says_it_once() {
+    let server = Server::start();
+    for _ in 0..3 {
+        let sent =
+            Client::pipe(&["send", "--url", &server.url(), "--id", "alarm-7", "disk full"], b"");
+        assert_eq!(sent.code, Some(0), "{}", sent.errors);
+    }
+    let kept = Client::pipe(&["history", "--url", &server.url()], b"");
+    assert_eq!(kept.texts(), ["disk full"]);
+}
+
+#[test]
+fn exit_codes_tell_what_happened() {
+    let nobody = Client::pipe(&["ws://127.0.0.1:1", "--timeout", "1s"], b"x\n");
+    assert_eq!(nobody.code, Some(69));
+    assert!(nobody.errors.contains("is the server running"), "{}", nobody.errors);
+    let usage = Client::pipe(&["ftp://x"], b"");
+    assert_eq!(usage.code, Some(2));
+    let room = Client::pipe(&["--room", "No Room"], b"");
+    assert_eq!(room.code, Some(2), "{}", room.errors);
+}
+
+#[test]
+fn giving_up_names_the_lines() {
+    let mut server = Server::start();
+    let mut client = Client::start(&[&server.url(), "--timeout", "2s"]);
+    client.write("uno\n");
+    client.wait_for_text("uno");
+    server.kill();
+    client.write("dos\n");
+    client.end_input();
+    let ended = client.ended(Duration::from_secs(30));
+    assert_eq!(ended.code, Some(75), "{}", ended.errors);
+    assert!(ended.errors.contains("line 2"), "{}", ended.errors);
+}
+
+#[test]
+fn a_closed_pipe_ends_it_quietly() {
+    let server = Server::start();
+    let script = "printf 'a\\nb\\n' | \"$0\" \"$1\" | head -n 1; echo \"${PIPESTATUS[1]}\"";
+    let output = std::process::Command::new("bash")
+        .args(["-c", script])
+        .arg(command().get_program())
+        .arg(server.url())
+        .output()
+        .unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert!(printed.ends_with("\n0\n"), "{printed}");
+    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn count_and_plain_output() {
+    let server = Server::start();
+    let mut listener = Client::start(&[&server.url(), "-l", "-n", "2", "--output", "plain"]);
+    eventually("the listener is there", || server.count("session_opened") == 1);
+    Client::pipe(&[&server.url(), "-u", "Eva"], b"uno\ndos\ntres\n");
+    let ended = listener.ended(Duration::from_secs(20));
+    assert_eq!(ended.code, Some(0));
+    assert_eq!(ended.lines.len(), 2);
+    assert!(ended.lines[0].ends_with("] Eva: uno"), "{:?}", ended.lines);
+}
+
+#[test]
+fn a_bot_answers_others_and_not_itself() {
+    let server = Server::start();
+    let bot = Client::start(&[
+        &server.url(),
+        "-u",
+        "bot",
+        "-l",
+        "--exec",
+        "echo \"eco $CHAT_USERNAME\"; cat >/dev/null",
+    ]);
+    bot.wait_for("its own arrival", |frame| frame["type"] == "user_joined");
+    let eva = Client::start(&[&server.url(), "-u", "Eva", "--follow"]);
+    let mut eva = eva;
+    eva.write("hola\n");
+    eva.wait_for_text("eco Eva");
+    assert_eq!(server.count("session_opened"), 2);
+    assert_eq!(bot.frames().iter().filter(|frame| frame["type"] == "chat_message").count(), 2);
+}
+
+#[test]
+fn a_cursor_goes_on_where_it_was() {
+    let server = Server::start();
+    let folder = tempfile::tempdir().unwrap();
+    let cursor = folder.path().join("cursor");
+    let cursor = cursor.to_str().unwrap();
+    let read = |count: &str| {
+        let url = server.url();
+        Client::pipe(&[&url, "-l", "--cursor", cursor, "--since", "all", "-n", count], b"").texts()
+    };
+    Client::pipe(&[&server.url()], b"uno\ndos\n");
+    assert_eq!(read("2"), ["uno", "dos"]);
+    Client::pipe(&[&server.url()], b"tres\ncuatro\n");
+    assert_eq!(read("1"), ["tres"]);
+    assert_eq!(read("1"), ["cuatro"]);
+}
+
+#[test]
+fn a_listener_lives_through_a_restart_without_losing_or_doubling() {
+    let mut server = Server::with(FAST).start();
+    let listener = Client::start(&[&server.url(), "-l", "-u", "ear"]);
+    listener.wait_for("its own arrival", |frame| frame["type"] == "user_joined");
+    Client::pipe(&[&server.url()], b"before\n");
+    listener.wait_for_text("before");
+    server.stop();
+    server.again();
+    Client::pipe(&[&server.url()], b"while away, perhaps\n");
+    Client::pipe(&[&server.url()], b"after\n");
+    listener.wait_for_text("after");
+    let texts: Vec<String> = listener
+        .frames()
+        .iter()
+        .filter_map(|frame| frame["content"].as_str().map(str::to_owned))
+        .collect();
+    assert_eq!(texts, ["before", "while away, perhaps", "after"]);
+}

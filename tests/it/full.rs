@@ -1,0 +1,200 @@
+//! The full protocol: rooms, acks, history, resume, gaps.
+
+use serde_json::{Value, json};
+
+use crate::support::server::Server;
+use crate::support::wire::Wire;
+
+const FAST: &str = "[limits]\nrate_messages = 100000\nrate_bytes = 100000000\n";
+
+async fn told(server: &Server, room: &str, count: usize) -> (Wire, String) {
+    let (mut wire, welcome) = Wire::full(server.address(), "teller", room).await;
+    for number in 1..=count {
+        wire.say_in(room, &format!("id{number}"), &format!("text {number}")).await;
+        wire.next_of("ack").await;
+    }
+    (wire, welcome["rooms"][room]["epoch"].as_str().unwrap().to_owned())
+}
+
+async fn resumed(server: &Server, epoch: &str, seq: u64) -> Wire {
+    let mut wire = Wire::connect(server.address()).await;
+    wire.send(json!({"type": "register", "protocol": 1, "username": "reader", "rooms": ["ops"],
+        "presence": false, "resume": {"ops": {"epoch": epoch, "seq": seq}}}))
+        .await;
+    wire.next_of("encryption_key").await;
+    wire
+}
+
+#[tokio::test]
+async fn welcome_says_where_one_is_and_what_holds() {
+    let server = Server::start();
+    let (_, welcome) = Wire::full(server.address(), "ci", "ops").await;
+    assert_eq!(welcome["protocol"], 1);
+    assert_eq!(welcome["durable"], true);
+    assert_eq!(welcome["rooms"]["ops"]["seq"], 0);
+    assert_eq!(
+        welcome["limits"],
+        json!({"message_chars": 4096, "rate_messages": 10,
+        "rate_per_ms": 2000, "unacked": 64})
+    );
+}
+
+#[tokio::test]
+async fn the_same_id_is_acked_with_the_first_place_and_delivered_once() {
+    let mut server = Server::with(FAST).start();
+    let (mut teller, _) = told(&server, "ops", 3).await;
+    let (mut reader, _) = Wire::full(server.address(), "reader", "ops").await;
+    teller.say_in("ops", "id2", "text 2").await;
+    assert_eq!(teller.next_of("ack").await["seq"], 2);
+    teller.say_in("ops", "id2", "something else").await;
+    assert_eq!(teller.next_error().await, "id_conflict");
+    teller.say_in("ops", "id4", "text 4").await;
+    assert_eq!(reader.next_of("chat_message").await["seq"], 4, "nothing came twice");
+    // And after a restart too.
+    server.kill();
+    server.again();
+    let (mut teller, _) = Wire::full(server.address(), "teller", "ops").await;
+    teller.say_in("ops", "id2", "text 2").await;
+    assert_eq!(teller.next_of("ack").await["seq"], 2);
+}
+
+#[tokio::test]
+async fn resume_gives_what_was_missed_before_anything_live() {
+    let server = Server::with(FAST).start();
+    let (mut teller, epoch) = told(&server, "ops", 5).await;
+    let mut reader = resumed(&server, &epoch, 2).await;
+    for seq in 3..=5 {
+        let frame = reader.next_of("chat_message").await;
+        assert_eq!((frame["seq"].as_u64(), frame["replay"].as_bool()), (Some(seq), Some(true)));
+        assert_eq!(reader.read(&frame), format!("text {seq}"));
+    }
+    teller.say_in("ops", "live", "live").await;
+    let live = reader.next_of("chat_message").await;
+    assert_eq!((live["seq"].as_u64(), &live["replay"]), (Some(6), &Value::Null));
+}
+
+#[tokio::test]
+async fn what_is_gone_is_a_gap_and_never_silence() {
+    let server =
+        Server::with(&format!("{FAST}[history]\nstore = \"memory\"\nkeep_messages = 3\n")).start();
+    let (_teller, epoch) = told(&server, "ops", 8).await;
+    // What is over the limit is forgotten in the background.
+    let begun = std::time::Instant::now();
+    let (mut reader, gap) = loop {
+        assert!(begun.elapsed() < crate::support::SOON, "nothing was forgotten");
+        let mut reader = resumed(&server, &epoch, 1).await;
+        let first = reader.next().await;
+        if first["type"] == "gap" {
+            break (reader, first);
+        }
+    };
+    assert_eq!((&gap["after"], &gap["reason"]), (&json!(1), &json!("expired")), "{gap}");
+    let next = gap["next"].as_u64().unwrap();
+    assert_eq!(reader.next_of("chat_message").await["seq"], next);
+
+    let mut foreign = resumed(&server, "elsewhere", 7).await;
+    assert_eq!(foreign.next_of("gap").await["reason"], "epoch");
+    let mut future = resumed(&server, &epoch, 1_000_000).await;
+    let gap = future.next_of("gap").await;
+    assert_eq!((&gap["reason"], &gap["next"]), (&json!("future"), &json!(9)));
+}
+
+#[tokio::test]
+async fn history_is_read_in_pages_both_ways() {
+    let server = Server::with(FAST).start();
+    let (mut wire, _) = told(&server, "ops", 12).await;
+    let mut ask = async |query: Value| {
+        wire.send(query).await;
+        let page = wire.next_of("history").await;
+        let places: Vec<u64> = page["messages"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|m| m["seq"].as_u64().unwrap())
+            .collect();
+        (places, page["more"].as_bool().unwrap())
+    };
+    let newest = json!({"type": "history", "room": "ops", "limit": 3});
+    assert_eq!(ask(newest).await, (vec![10, 11, 12], true));
+    let after = json!({"type": "history", "room": "ops", "after": 9, "limit": 5});
+    assert_eq!(ask(after).await, (vec![10, 11, 12], false));
+    let before = json!({"type": "history", "room": "ops", "before": 4, "limit": 2});
+    assert_eq!(ask(before).await, (vec![2, 3], true));
+    let million = json!({"type": "history", "room": "ops", "limit": 1_000_000});
+    assert_eq!(ask(million).await.0.len(), 12);
+}
+
+#[tokio::test]
+async fn every_type_in_every_state_has_one_outcome() {
+    let server = Server::with(FAST).start();
+    // In the room `ops`, not in `dev`.
+    let (mut wire, _) = Wire::full(server.address(), "ci", "ops").await;
+    let good = wire.key("ops").encrypt(b"x");
+    let long = "x".repeat(65);
+    for (frame, outcome) in [
+        (json!({"type": "register", "username": "again"}), "already_registered"),
+        (json!({"type": "chat_message", "room": "ops", "id": "a", "content": good}), "ack"),
+        (json!({"type": "chat_message", "room": "dev", "id": "b", "content": good}), "not_in_room"),
+        (
+            json!({"type": "chat_message", "room": "No Room", "id": "b", "content": good}),
+            "bad_room",
+        ),
+        (json!({"type": "chat_message", "room": "ops", "id": long, "content": good}), "bad_id"),
+        (json!({"type": "chat_message", "room": "ops", "id": "", "content": good}), "bad_id"),
+        (json!({"type": "chat_message", "room": "ops", "id": "c", "content": "x"}), "bad_token"),
+        (json!({"type": "who", "room": "ops"}), "user_list"),
+        (json!({"type": "who", "room": "dev"}), "not_in_room"),
+        (json!({"type": "history", "room": "dev"}), "not_in_room"),
+        (json!({"type": "history", "room": "ops", "after": 1, "before": 2}), "bad_frame"),
+        (json!({"type": "history", "room": "ops", "after": -1}), "bad_frame"),
+        (json!({"type": "leave", "room": "dev"}), "not_in_room"),
+        (json!({"type": "join", "room": "../etc"}), "bad_room"),
+        (json!({"type": "join", "room": "dev"}), "joined"),
+        (json!({"type": "who", "room": "dev"}), "user_list"),
+        (json!({"type": "leave", "room": "dev"}), "left"),
+        (json!({"type": "who", "room": "dev"}), "not_in_room"),
+        (json!({"type": "leave", "room": "ops"}), "left"),
+        (json!({"type": "chat_message", "id": "d", "content": good}), "not_in_room"),
+        (json!({"type": "join", "room": "ops"}), "joined"),
+        (json!({"type": "dance"}), "unknown_type"),
+    ] {
+        let shown = frame.to_string();
+        wire.send(frame).await;
+        let answer = loop {
+            let answer = wire.next().await;
+            if !matches!(answer["type"].as_str(), Some("chat_message" | "encryption_key")) {
+                break answer;
+            }
+        };
+        let got = answer["code"].as_str().or(answer["type"].as_str()).unwrap().to_owned();
+        assert_eq!(got, outcome, "{shown}");
+        if outcome == "bad_token" {
+            assert_eq!(answer["id"], "c", "an objection names the message");
+        }
+    }
+}
+
+#[tokio::test]
+async fn each_room_has_its_own_key() {
+    let server = Server::with(FAST).start();
+    let (mut wire, _) = Wire::full(server.address(), "ci", "ops").await;
+    wire.send(json!({"type": "join", "room": "dev"})).await;
+    wire.next_of("encryption_key").await;
+    let content = wire.key("ops").encrypt(b"x");
+    wire.send(json!({"type": "chat_message", "room": "dev", "id": "a", "content": content})).await;
+    assert_eq!(wire.next_error().await, "bad_token");
+}
+
+#[tokio::test]
+async fn a_full_client_is_slowed_and_never_refused() {
+    let server = Server::with("[limits]\nrate_messages = 20\nrate_per = \"1s\"\n").start();
+    let (mut wire, _) = Wire::full(server.address(), "ci", "ops").await;
+    let begun = std::time::Instant::now();
+    for number in 0..50 {
+        wire.say_in("ops", &format!("{number}"), "x").await;
+    }
+    for number in 0..50 {
+        assert_eq!(wire.next_of("ack").await["id"], number.to_string());
+    }
+    assert!(begun.elapsed().as_millis() >= 1_000, "50 at 20 a second take a while");
+}

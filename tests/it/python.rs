@@ -1,0 +1,71 @@
+//! The programs people have already: a real Python client with our server, our client with a real
+//! Python server.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use crate::support::client::Client;
+use crate::support::python::script;
+use crate::support::server::Server;
+
+/// A Python server of the basic protocol; killed when dropped.
+struct PythonServer(Child, String);
+
+impl PythonServer {
+    fn start(rate: &str, window: &str) -> Self {
+        let mut child = script("basic_server.py")
+            .args([rate, window])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("python");
+        let mut port = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut port).unwrap();
+        PythonServer(child, format!("ws://127.0.0.1:{}", port.trim()))
+    }
+}
+
+impl Drop for PythonServer {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn an_old_python_client_talks_with_ours_both_ways() {
+    let server = Server::start();
+    let ours = Client::start(&[&server.url(), "-u", "Nueva", "-f"]);
+    let mut ours = ours;
+    ours.wait_for("its own arrival", |frame| frame["type"] == "user_joined");
+    let python =
+        script("basic_client.py").args([&server.url(), "Vieja", "¿Qué tal? 🎉"]).output().unwrap();
+    let errors = String::from_utf8_lossy(&python.stderr);
+    assert!(python.status.success(), "{errors}");
+    assert_eq!(String::from_utf8(python.stdout).unwrap().trim(), "Vieja: ¿Qué tal? 🎉");
+    ours.wait_for_text("¿Qué tal? 🎉");
+    ours.write("adiós\n");
+    ours.wait_for_text("adiós");
+}
+
+#[test]
+fn our_client_talks_to_an_old_python_server() {
+    let server = PythonServer::start("1000", "2");
+    let sent = Client::pipe(&[&server.1, "-u", "Ana"], "hola\nadiós".as_bytes());
+    assert_eq!(sent.code, Some(0), "{}", sent.errors);
+    assert_eq!(sent.texts(), ["hola", "adiós"]);
+    let kept = Client::pipe(&["history", "--url", &server.1], b"");
+    assert_eq!(kept.code, Some(76), "a basic server keeps no history: {}", kept.errors);
+}
+
+#[test]
+fn what_an_old_server_refuses_for_its_rate_is_sent_again_in_order() {
+    let server = PythonServer::start("5", "0.3");
+    let lines: String = (1..=40).map(|number| format!("{number}\n")).collect();
+    let mut client = Client::start(&[&server.1, "-u", "Ana"]);
+    client.write(&lines);
+    let sent = client.finish(Duration::from_secs(60));
+    assert_eq!(sent.code, Some(0), "{}", sent.errors);
+    let expected: Vec<String> = (1..=40).map(|number| number.to_string()).collect();
+    assert_eq!(sent.texts(), expected);
+}

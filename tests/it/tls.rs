@@ -1,0 +1,110 @@
+//! TLS: a real proxy in front, as a tunnel is; and TLS in the server itself.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use crate::support::client::Client;
+use crate::support::eventually;
+use crate::support::server::Server;
+
+/// A certificate authority, a certificate for localhost and its key, in files.
+fn certificates(folder: &Path) {
+    let mut ca = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let ca_key = rcgen::KeyPair::generate().unwrap();
+    let ca_cert = ca.self_signed(&ca_key).unwrap();
+    let issuer = rcgen::Issuer::new(ca, ca_key);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let leaf = rcgen::CertificateParams::new(vec!["localhost".into(), "127.0.0.1".into()]).unwrap();
+    let leaf = leaf.signed_by(&key, &issuer).unwrap();
+    std::fs::write(folder.join("ca.pem"), ca_cert.pem()).unwrap();
+    std::fs::write(folder.join("cert.pem"), leaf.pem()).unwrap();
+    std::fs::write(folder.join("key.pem"), key.serialize_pem()).unwrap();
+}
+
+/// stunnel in front of a server; killed when dropped.
+struct Tunnel(Child, u16);
+
+impl Tunnel {
+    fn before(server: &Server, folder: &Path) -> Self {
+        certificates(folder);
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let config = format!(
+            "foreground = yes\npid =\n[chat]\naccept = 127.0.0.1:{port}\nconnect = {}\ncert = {}\nkey = {}\n",
+            server.address(),
+            folder.join("cert.pem").display(),
+            folder.join("key.pem").display()
+        );
+        std::fs::write(folder.join("stunnel.conf"), config).unwrap();
+        let child = Command::new("stunnel4")
+            .arg(folder.join("stunnel.conf"))
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("stunnel4: run scripts/test, which installs it");
+        eventually("the tunnel is open", || {
+            std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
+        });
+        Tunnel(child, port)
+    }
+}
+
+impl Drop for Tunnel {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn through_a_tunnel_certificates_are_verified() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start();
+    let tunnel = Tunnel::before(&server, folder.path());
+    let url = format!("wss://localhost:{}", tunnel.1);
+    let ca = folder.path().join("ca.pem");
+    let ca = ca.to_str().unwrap();
+
+    let trusted = Client::pipe(&[&url, "--ca-file", ca], b"hola\n");
+    assert_eq!(trusted.code, Some(0), "{}", trusted.errors);
+    assert_eq!(trusted.texts(), ["hola"]);
+
+    let stranger = Client::pipe(&[&url], b"hola\n");
+    assert_eq!(stranger.code, Some(69));
+    assert!(
+        stranger.errors.contains("not trusted") && stranger.errors.contains("--ca-file"),
+        "{}",
+        stranger.errors
+    );
+
+    let careless = Client::pipe(&[&url, "--insecure"], b"hola\n");
+    assert_eq!(careless.code, Some(0), "{}", careless.errors);
+    assert!(careless.errors.contains("warning"), "{}", careless.errors);
+}
+
+#[test]
+fn the_server_speaks_tls_itself_and_takes_a_new_certificate_on_reload() {
+    let folder = tempfile::tempdir().unwrap();
+    certificates(folder.path());
+    let config = format!(
+        "[listen]\ntls = {{ certificate = {:?}, key = {:?} }}\n",
+        folder.path().join("cert.pem"),
+        folder.path().join("key.pem")
+    );
+    let server = Server::with(&config).start();
+    let url = format!("wss://{}", server.address());
+    let say = |text: &str| {
+        let ca = folder.path().join("ca.pem");
+        Client::pipe(&[&url, "--ca-file", ca.to_str().unwrap()], text.as_bytes())
+    };
+    assert_eq!(say("uno\n").code, Some(0));
+    let old = std::fs::read(folder.path().join("ca.pem")).unwrap();
+    certificates(folder.path());
+    server.signal("HUP");
+    server.wait_for_event("reloaded");
+    let new = say("dos\n");
+    assert_eq!(new.code, Some(0), "{}", new.errors);
+    std::fs::write(folder.path().join("ca.pem"), old).unwrap();
+    assert_eq!(say("tres\n").code, Some(69), "the old certificate is gone");
+    let plain = Client::pipe(&[&format!("ws://{}", server.address()), "--timeout", "1s"], b"x\n");
+    assert_ne!(plain.code, Some(0), "no plain WebSocket where there is TLS");
+}
