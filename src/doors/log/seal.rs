@@ -62,9 +62,19 @@ impl Sealer {
         self.tag(&[b"room", room.as_str().as_bytes()])
     }
 
+    /// Stands for a sender's id. Ids that are made one after the other get tags that lie together,
+    /// so that a batch of them touches few pages: five bytes are of what such ids share, which is
+    /// the time for those that have it in front (UUID version 7), and else all but the end.
     pub fn id_tag(&self, room: &RoomName, user: &UserName, id: &MessageId) -> Tag {
         let (room, user, id) = (room.as_str(), user.as_str(), id.as_str());
-        self.tag(&[b"id", room.as_bytes(), user.as_bytes(), id.as_bytes()])
+        let mut tag = self.tag(&[b"id", room.as_bytes(), user.as_bytes(), id.as_bytes()]);
+        let shared = time_of(id).unwrap_or_else(|| {
+            let end = id.char_indices().nth_back(1).map_or(0, |(start, _)| start);
+            let stem = &id.as_bytes()[..end];
+            self.tag(&[b"stem", room.as_bytes(), user.as_bytes(), stem])
+        });
+        tag[..5].copy_from_slice(&shared[..5]);
+        tag
     }
 
     /// Binds an id to where its message is and what it says.
@@ -155,6 +165,12 @@ impl Sealer {
     }
 }
 
+/// The moment in front of an id that is a UUID of version 7; five bytes are a quarter of a second.
+fn time_of(id: &str) -> Option<Tag> {
+    let uuid = uuid::Uuid::try_parse(id).ok()?;
+    (uuid.get_version_num() == 7).then(|| uuid.into_bytes())
+}
+
 fn cut(tag: hmac::Tag) -> Tag {
     std::array::from_fn(|index| tag.as_ref()[index])
 }
@@ -218,6 +234,23 @@ mod tests {
             sealed[bit / 8] ^= 1 << (bit % 8);
             prop_assert!(sealer.open_room(&sealed).is_none());
         }
+    }
+
+    #[test]
+    fn ids_made_in_a_row_lie_together_and_are_told_apart() {
+        let sealer = Sealer::new(&AtRestKey::fresh());
+        let tag = |id: &str| {
+            let id = MessageId::parse(id).unwrap();
+            sealer.id_tag(&RoomName::lobby(), &UserName::clean("Alice"), &id)
+        };
+        let uuid = |end| format!("019ab000-0000-7000-8000-0000000000{end}");
+        for (one, other) in [("job-1201", "job-1202"), (&uuid("01")[..], &uuid("02")[..])] {
+            assert_eq!(tag(one)[..5], tag(other)[..5]);
+            assert_ne!(tag(one), tag(other));
+            assert_eq!(tag(one), tag(one));
+        }
+        assert_ne!(tag("a")[5..], tag("ñ")[5..]);
+        assert_ne!(tag("job-1201")[..5], tag("job-1301")[..5]);
     }
 
     #[test]

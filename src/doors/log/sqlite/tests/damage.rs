@@ -136,7 +136,8 @@ fn a_file_that_is_none_or_cut_or_another_opens_anew() {
     let lying = Lying::of(&home);
     drop(opened);
     let store = STORE_FILE;
-    let changes: [(&str, fn(&mut Vec<u8>)); 6] = [
+    type Change = fn(&mut Vec<u8>);
+    let changes: [(&str, Change); 6] = [
         ("empty", |bytes| bytes.clear()),
         ("other", |bytes| *bytes = b"this is a text file\n".repeat(1000)),
         ("halved", |bytes| bytes.truncate(bytes.len() / 2 + 77)),
