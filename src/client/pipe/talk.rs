@@ -228,8 +228,11 @@ impl Pipe {
         match heard {
             Heard::Nothing | Heard::Entered(_) | Heard::Out(_) => {}
             Heard::Registered(welcome) => {
+                // Coming back is no progress: a connection that is cut each time must end too.
+                if !self.registered {
+                    self.progress = Instant::now();
+                }
                 self.registered = true;
-                self.progress = Instant::now();
                 self.backoff.reset();
                 self.message_chars = welcome.map(|welcome| welcome.limits.message_chars);
                 if self.message_chars.is_none() && self.history_only {

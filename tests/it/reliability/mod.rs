@@ -9,9 +9,10 @@ mod steady;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use proxy::FaultProxy;
+use proxy::{FaultProxy, Way};
 use steady::{Fate, Steady, whole_history};
 
+use crate::support::client::Client;
 use crate::support::server::Server;
 use crate::support::{heavy, long};
 
@@ -235,4 +236,58 @@ async fn p16_stopping_is_clean() {
     tokio::task::block_in_place(|| server.again());
     let sent = gather(tasks).await;
     assert_clean(&server, &sent).await;
+}
+
+/// Cuts the dialogue of one `send` at a byte; gives how often the message is there in the end.
+async fn cut_at(server: &Server, proxy: &FaultProxy, way: Way, byte: u64, times: u64) -> bool {
+    let fired = proxy.fired();
+    proxy.cut_after(way, byte, times);
+    let through = format!("ws://{}", proxy.address());
+    let id = format!("{way:?}-{byte}-{times}");
+    let patience = if times > 1 { "1s" } else { "20s" };
+    let send = |url: String, patience: &'static str| {
+        let id = id.clone();
+        tokio::task::spawn_blocking(move || {
+            Client::pipe(&["send", "--url", &url, "--timeout", patience, "--id", &id, &id], b"")
+        })
+    };
+    let sent = send(through, patience).await.unwrap();
+    let there = async || {
+        let history = whole_history(server.address(), "lobby").await;
+        history.iter().filter(|(_, _, text)| *text == id).count()
+    };
+    let count = there().await;
+    match sent.code {
+        Some(0) => assert_eq!(count, 1, "{id}: exit 0 means once"),
+        code => assert!(count <= 1, "{id}: exit {code:?}, {count} there; {}", sent.errors),
+    }
+    proxy.cut_after(way, 0, 0);
+    let again = send(format!("ws://{}", server.address()), "20s").await.unwrap();
+    assert_eq!((again.code, there().await), (Some(0), 1), "{id}: sent again, it is there once");
+    proxy.fired() > fired
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p5_exit_0_exactly_when_it_is_in_the_room_log() {
+    let _one = heavy();
+    let step = if long() { 1 } else { 23 };
+    let mut server = Server::with(FAST).start();
+    let proxy = FaultProxy::start(server.address().parse().unwrap()).await;
+    let mut cuts = 0;
+    for way in [Way::Up, Way::Down] {
+        // Beyond the end of the dialogue nothing fires any more.
+        for byte in (1..).step_by(step) {
+            if !cut_at(&server, &proxy, way, byte, 1).await {
+                break;
+            }
+            cuts += 1;
+        }
+        // A connection that is cut each time: given up, and perhaps there.
+        for byte in [100, 400, 700] {
+            cut_at(&server, &proxy, way, byte, 1_000).await;
+        }
+    }
+    println!("{cuts} cuts");
+    assert!(cuts as usize * step > 800, "the dialogue was cut everywhere: {cuts} cuts");
+    assert!(server.stop().success());
 }

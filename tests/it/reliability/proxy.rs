@@ -27,8 +27,8 @@ pub struct FaultProxy {
 
 struct Shared {
     target: Mutex<SocketAddr>,
-    /// The next connection is cut after so many bytes that way; once.
-    plan: Mutex<Option<(Way, u64)>>,
+    /// Connections are cut after so many bytes that way, so many of them.
+    plan: Mutex<Option<(Way, u64, u64)>>,
     fired: AtomicU64,
 }
 
@@ -52,9 +52,9 @@ impl FaultProxy {
         self.address
     }
 
-    /// Cuts the next connection after so many bytes that way; the one after it is left alone.
-    pub fn cut_next_after(&self, way: Way, bytes: u64) {
-        *self.shared.plan.lock().unwrap() = Some((way, bytes));
+    /// Cuts the next `times` connections after so many bytes that way; then they are left alone.
+    pub fn cut_after(&self, way: Way, bytes: u64, times: u64) {
+        *self.shared.plan.lock().unwrap() = Some((way, bytes, times));
     }
 
     /// Cuts every connection there is, now.
@@ -78,7 +78,7 @@ impl Drop for FaultProxy {
 async fn serve(listener: TcpListener, shared: Arc<Shared>, cut: watch::Receiver<u64>) {
     while let Ok((client, _)) = listener.accept().await {
         let target = *shared.target.lock().unwrap();
-        let plan = shared.plan.lock().unwrap().take();
+        let plan = take_turn(&shared);
         let (shared, mut cut) = (shared.clone(), cut.clone());
         cut.mark_unchanged();
         tokio::spawn(async move {
@@ -95,6 +95,13 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>, cut: watch::Receiver<
             // Both halves are dropped together: the client sees the end, like the server.
         });
     }
+}
+
+fn take_turn(shared: &Shared) -> Option<(Way, u64)> {
+    let mut plan = shared.plan.lock().unwrap();
+    let (way, bytes, times) = plan.take()?;
+    *plan = (times > 1).then(|| (way, bytes, times - 1));
+    Some((way, bytes))
 }
 
 fn count(shared: &Shared, hit: bool) {

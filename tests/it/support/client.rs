@@ -64,11 +64,6 @@ impl Client {
         self.input = None;
     }
 
-    /// Its process.
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
     /// What it printed so far.
     pub fn lines(&self) -> Vec<String> {
         self.output.lock().unwrap().clone()

@@ -23,11 +23,15 @@ pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
-/// Held by tests that load the machine, so that they run one at a time.
-pub fn heavy() -> MutexGuard<'static, ()> {
+/// Held by tests that load the machine, so that they run one at a time. Each test has a runtime of
+/// its own, so waiting for it blocks nobody else's tasks.
+pub struct Heavy(#[allow(dead_code, reason = "held, not read")] MutexGuard<'static, ()>);
+
+/// Waits until no other heavy test runs.
+pub fn heavy() -> Heavy {
     static ONE: Mutex<()> = Mutex::new(());
     // A test that failed while holding it has left nothing behind that matters here.
-    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+    Heavy(ONE.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 /// Whether the long forms were asked for.

@@ -15,7 +15,6 @@ pub struct Builder {
     config: String,
     environment: Vec<(String, String)>,
     wrapper: Vec<String>,
-    folder: Option<tempfile::TempDir>,
 }
 
 /// A running server; killed when dropped.
@@ -38,12 +37,7 @@ impl Server {
 
     /// With such a configuration; the port is added.
     pub fn with(config: &str) -> Builder {
-        Builder {
-            config: config.into(),
-            environment: Vec::new(),
-            wrapper: Vec::new(),
-            folder: None,
-        }
+        Builder { config: config.into(), environment: Vec::new(), wrapper: Vec::new() }
     }
 
     /// `127.0.0.1:4321`
@@ -64,11 +58,6 @@ impl Server {
     /// Its configuration file.
     pub fn config_file(&self) -> PathBuf {
         self.folder.path().join("chat-server.toml")
-    }
-
-    /// Where its state is.
-    pub fn state(&self) -> PathBuf {
-        self.folder.path().join("state")
     }
 
     /// Sends it a signal.
@@ -169,15 +158,9 @@ impl Builder {
         self
     }
 
-    /// With its state in that folder.
-    pub fn folder(mut self, folder: tempfile::TempDir) -> Self {
-        self.folder = Some(folder);
-        self
-    }
-
     /// Starts it and waits until it listens.
     pub fn start(self) -> Server {
-        let folder = self.folder.unwrap_or_else(|| tempfile::tempdir().unwrap());
+        let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(folder.path().join("state")).unwrap();
         std::fs::create_dir_all(folder.path().join("run")).unwrap();
         std::fs::write(folder.path().join("chat-server.toml"), &self.config).unwrap();
