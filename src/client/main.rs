@@ -1,6 +1,6 @@
 //! What `chat-client` does for each word on its command line.
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
@@ -9,6 +9,7 @@ use super::args::{Arguments, Verb};
 use super::exit::{Exit, tell};
 use super::pipe;
 use super::plan::Plan;
+use super::terminal;
 
 /// Reads the command line and does what it says.
 pub fn main() -> ExitCode {
@@ -25,6 +26,11 @@ pub fn main() -> ExitCode {
             return if rendered.is_ok() { print(&page) } else { Exit::NoFile.into() };
         }
         _ => {}
+    }
+    let on_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    let scripted = arguments.listen || arguments.exec.is_some() || arguments.verb.is_some();
+    if on_terminal && !scripted {
+        return terminal::run(arguments);
     }
     match Plan::of(arguments) {
         Ok(plan) => pipe::run(plan),

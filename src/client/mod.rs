@@ -1,7 +1,8 @@
-//! Floor 5: the client. [`pipe`] is the scriptable one.
+//! Floor 5: the client. [`pipe`] is the scriptable one, [`terminal`] the one for people.
 
 mod args;
 mod bot;
+mod catalogue;
 mod clock;
 mod cursor;
 mod exit;
@@ -10,5 +11,6 @@ mod main;
 mod output;
 mod pipe;
 mod plan;
+mod terminal;
 
 pub use main::main;

@@ -367,7 +367,7 @@ fn now() -> Now {
 }
 
 /// Anywhere from 0 to 1.
-fn random() -> f64 {
+pub fn random() -> f64 {
     let mut bytes = [0; 4];
     match getrandom::fill(&mut bytes) {
         Ok(()) => f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX),

@@ -121,7 +121,7 @@ impl Plan {
             wish,
             source,
             stays,
-            output: prints.then(|| common.output.unwrap_or(Output::Json)),
+            output: prints.then(|| common.output.unwrap_or_else(usual_output)),
             exec,
             count: common.count,
             patience: common.timeout.unwrap_or(USUAL_PATIENCE),
@@ -129,6 +129,12 @@ impl Plan {
             cursor: common.cursor,
         })
     }
+}
+
+/// JSON for programs, plain for people.
+fn usual_output() -> Output {
+    use std::io::IsTerminal as _;
+    if std::io::stdout().is_terminal() { Output::Plain } else { Output::Json }
 }
 
 /// The name to register with.

@@ -16,6 +16,9 @@ use crate::words::{Epoch, MessageId, RoomName, Seq, Timestamp, UserName};
 const MOST_BYTES: usize = 256 * 1024 * 1024;
 /// What a message costs beside its text.
 const ENTRY_BYTES: usize = 256;
+/// Messages that may come before memory is tidied without being asked: here what is not yet
+/// forgotten costs memory, on a disk only space.
+const TIDY_EVERY: usize = 250;
 /// Ids remembered at most; then the oldest go first.
 const MOST_IDS: usize = 500_000;
 
@@ -48,6 +51,8 @@ struct Record {
     oldest: BTreeMap<u64, RoomName>,
     born: u64,
     bytes: usize,
+    /// Messages since it was last tidied.
+    untidied: usize,
     ids: HashMap<Name, Known>,
     /// The ids again, oldest first.
     ids_by_age: BTreeSet<(Timestamp, Name)>,
@@ -79,8 +84,12 @@ struct Known {
 impl RoomLog for MemoryLog {
     fn append(&mut self, batch: Vec<Draft>, now: Timestamp) -> Vec<Outcome> {
         let mut record = self.0.write();
-        let outcomes = batch.into_iter().map(|draft| record.append(draft, now)).collect();
+        let outcomes: Vec<_> = batch.into_iter().map(|draft| record.append(draft, now)).collect();
         record.shrink(self.0.most_bytes);
+        record.untidied += outcomes.len();
+        if record.untidied >= TIDY_EVERY {
+            record.tidy(now);
+        }
         outcomes
     }
 
@@ -188,6 +197,7 @@ impl Record {
             oldest: BTreeMap::new(),
             born: 0,
             bytes: 0,
+            untidied: 0,
             ids: HashMap::new(),
             ids_by_age: BTreeSet::new(),
         }
@@ -251,6 +261,7 @@ impl Record {
     }
 
     fn tidy(&mut self, now: Timestamp) -> Tidied {
+        self.untidied = 0;
         let mut tidied = Tidied::default();
         let names: Vec<RoomName> = self.oldest.values().cloned().collect();
         for name in names {

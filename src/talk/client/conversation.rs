@@ -194,6 +194,12 @@ impl Conversation {
         self.errands.push_back(frame.to_json());
     }
 
+    /// Ask for the newest messages of the room we talk in, to be shown again.
+    pub fn ask_history(&mut self, count: u64, now: Now) {
+        let way = CatchUp::new(Goal::Newest(count), now.tick);
+        self.catching.insert(self.room().to_owned(), way);
+    }
+
     /// Messages that will never be delivered, since the last time this was asked.
     pub fn take_refusals(&mut self) -> Vec<Refusal> {
         std::mem::take(&mut self.refusals)

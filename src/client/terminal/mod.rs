@@ -1,0 +1,101 @@
+//! A conversation on a terminal.
+
+mod editor;
+mod talk;
+
+use std::process::ExitCode;
+
+use super::args::Arguments;
+use super::catalogue::{self, Catalogue, fill};
+use super::exit::{Exit, tell};
+use super::plan::{self, Plan};
+use crate::host::dial::Dialer;
+use crate::talk::client::conversation::Conversation;
+use crate::talk::client::places::Places;
+use editor::{Names, Typing};
+
+/// Asks what was not told, connects, and talks until the user leaves.
+pub fn run(arguments: Arguments) -> ExitCode {
+    let words = catalogue::of_locale(|name| std::env::var(name).ok());
+    // The editor may be in the middle of a line when we end: the terminal is put back as it was.
+    let before = rustix::termios::tcgetattr(std::io::stdin());
+    let exit = talk(arguments, words);
+    if let Ok(before) = before {
+        let drain = rustix::termios::OptionalActions::Drain;
+        let _ = rustix::termios::tcsetattr(std::io::stdin(), drain, &before);
+    }
+    if exit == Exit::Done {
+        println!("\r{}", words.bye);
+    }
+    exit.into()
+}
+
+fn talk(mut arguments: Arguments, words: &'static Catalogue) -> Exit {
+    let names = Names::default();
+    let mut typing = match Typing::new(names.clone()) {
+        Ok(typing) => typing,
+        Err(fault) => {
+            tell(&format!("this terminal can't be used: {fault}; try --listen, or a pipe"));
+            return Exit::Usage;
+        }
+    };
+    if ask_what_is_missing(&mut typing, &mut arguments, words).is_none() {
+        return Exit::Done;
+    }
+    let plan = match Plan::of(arguments) {
+        Ok(plan) => plan,
+        Err((exit, text)) => {
+            tell(&text);
+            return exit;
+        }
+    };
+    let dialer = match Dialer::new(plan.target, &plan.trust) {
+        Ok(dialer) => dialer,
+        Err(fault) => {
+            tell(&fault.to_string());
+            return Exit::Usage;
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(fault) => {
+            tell(&format!("can't start: {fault}"));
+            return Exit::NoServer;
+        }
+    };
+    let (lines, screen) = typing.start();
+    let conversation = Conversation::new(plan.wish, Places::default());
+    let exit = runtime.block_on(
+        talk::Talk::new(dialer, conversation, lines, screen, names, words, plan.patience).run(),
+    );
+    // The editor's thread waits for a key that will not come.
+    runtime.shutdown_background();
+    exit
+}
+
+/// On first start: ngrok or not, host, port, name. `None`: the user would rather not.
+fn ask_what_is_missing(
+    typing: &mut Typing,
+    arguments: &mut Arguments,
+    words: &Catalogue,
+) -> Option<()> {
+    if arguments.server.is_none() && arguments.common.url.is_none() {
+        let ngrok = typing.ask(words.ask_ngrok)?.to_lowercase();
+        let url = if ngrok.starts_with(words.yes) || ngrok.starts_with('y') {
+            typing.ask(words.ask_ngrok_address)?
+        } else {
+            let host = typing.ask(words.ask_host)?;
+            let port = typing.ask(words.ask_port)?;
+            let or =
+                |text: String, usual: &str| if text.is_empty() { usual.to_owned() } else { text };
+            format!("{}:{}", or(host, "127.0.0.1"), or(port, "8765"))
+        };
+        arguments.server = Some(url);
+    }
+    if arguments.common.user.is_none() {
+        let usual = plan::user(&arguments.common);
+        let name = typing.ask(&fill(words.ask_name, &[&usual]))?;
+        arguments.common.user = Some(if name.is_empty() { usual } else { name });
+    }
+    Some(())
+}
