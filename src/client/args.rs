@@ -88,9 +88,29 @@ pub struct Common {
     /// Trust these certificates too (PEM)
     #[arg(long, value_name = "FILE", global = true)]
     pub ca_file: Option<PathBuf>,
+    /// Trust the one certificate with this SHA-256 (openssl x509 -fingerprint -sha256)
+    #[arg(long, env = "CHAT_PIN", value_name = "HEX", value_parser = parse_pin, global = true)]
+    pub pin: Option<Pin>,
     /// Trust any certificate: whoever is in between can read and write everything
     #[arg(long, global = true)]
     pub insecure: bool,
+}
+
+/// A certificate's SHA-256.
+pub type Pin = [u8; 32];
+
+/// 64 hexadecimal digits, with or without colons.
+fn parse_pin(text: &str) -> Result<Pin, String> {
+    let digits: String = text.trim().chars().filter(|c| *c != ':').collect();
+    let fault = || "64 hexadecimal digits, as openssl x509 -fingerprint -sha256 prints".to_owned();
+    if digits.len() != 64 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Err(fault());
+    }
+    let mut pin = [0; 32];
+    for (index, byte) in pin.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&digits[2 * index..2 * index + 2], 16).map_err(|_| fault())?;
+    }
+    Ok(pin)
 }
 
 /// The verbs.

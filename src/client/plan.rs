@@ -102,6 +102,10 @@ impl Plan {
             }
             _ => Source::Lines(input, ending),
         };
+        if common.pin.is_some() && !target.tls {
+            let text = format!("--pin is about a certificate, and {target} has none; use wss://");
+            return Err((Exit::Usage, text));
+        }
         if common.insecure {
             super::exit::tell(
                 "warning: --insecure trusts any certificate; whoever is in between can read and write everything",
@@ -117,7 +121,11 @@ impl Plan {
         };
         Ok(Plan {
             target,
-            trust: Trust { ca_file: common.ca_file.clone(), insecure: common.insecure },
+            trust: Trust {
+                ca_file: common.ca_file.clone(),
+                insecure: common.insecure,
+                pin: common.pin,
+            },
             wish,
             source,
             stays,

@@ -98,6 +98,14 @@ impl AtRestKey {
         AtRestKey { bytes, file: None }
     }
 
+    /// Reads a key from a file that the history does not keep for itself.
+    pub fn open_loose(path: &Path) -> Result<Self, KeyFault> {
+        let missing = || KeyFault::Io { path: path.into(), source: io::ErrorKind::NotFound.into() };
+        let mut key = Self::open(path)?.ok_or_else(missing)?;
+        key.file = None;
+        Ok(key)
+    }
+
     /// Reads a key from a file; nothing where there is no file.
     pub fn open(path: &Path) -> Result<Option<Self>, KeyFault> {
         let fault = |source| KeyFault::Io { path: path.into(), source };

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
-use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, SignatureScheme};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use sha2::{Digest, Sha256};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -38,6 +39,8 @@ pub struct Trust {
     pub ca_file: Option<PathBuf>,
     /// Trust anything.
     pub insecure: bool,
+    /// Trust the certificate with this SHA-256, and no other, whoever signed it.
+    pub pin: Option<[u8; 32]>,
 }
 
 /// Why there is no connection.
@@ -52,7 +55,10 @@ pub enum DialFault {
         reason: String,
     },
     /// Reached, but its certificate is not trusted.
-    #[error("{target} is not trusted: {reason}; name its CA with --ca-file, or check the address")]
+    #[error(
+        "{target} is not trusted: {reason}; name its CA with --ca-file, or its certificate with \
+         --pin, or check the address"
+    )]
     Untrusted {
         /// Whom.
         target: String,
@@ -189,8 +195,8 @@ async fn within<T>(step: impl Future<Output = io::Result<T>>) -> io::Result<T> {
 
 fn connector(target: &Target, trust: &Trust) -> Result<TlsConnector, DialFault> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let verifier: Arc<dyn ServerCertVerifier> = if trust.insecure {
-        Arc::new(Anything(provider.clone()))
+    let verifier: Arc<dyn ServerCertVerifier> = if trust.insecure || trust.pin.is_some() {
+        Arc::new(Unnamed { pin: trust.pin, provider: provider.clone() })
     } else {
         let extra =
             trust.ca_file.as_deref().map(read_certificates).transpose()?.unwrap_or_default();
@@ -222,20 +228,30 @@ fn read_certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, DialFa
     if found.is_empty() { Err(fault("no certificate in it".into())) } else { Ok(found) }
 }
 
-/// What `--insecure` asks for: signatures are checked, certificates are not.
+/// What `--pin` and `--insecure` ask for: signatures are checked, names and issuers are not; with a
+/// pin the certificate must be that very one.
 #[derive(Debug)]
-struct Anything(Arc<CryptoProvider>);
+struct Unnamed {
+    pin: Option<[u8; 32]>,
+    provider: Arc<CryptoProvider>,
+}
 
-impl ServerCertVerifier for Anything {
+impl ServerCertVerifier for Unnamed {
     fn verify_server_cert(
         &self,
-        _: &CertificateDer<'_>,
+        certificate: &CertificateDer<'_>,
         _: &[CertificateDer<'_>],
         _: &ServerName<'_>,
         _: &[u8],
         _: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
+        let found: [u8; 32] = Sha256::digest(certificate.as_ref()).into();
+        match self.pin {
+            Some(pin) if pin != found => Err(rustls::Error::InvalidCertificate(
+                CertificateError::ApplicationVerificationFailure,
+            )),
+            _ => Ok(ServerCertVerified::assertion()),
+        }
     }
 
     fn verify_tls12_signature(
@@ -244,7 +260,7 @@ impl ServerCertVerifier for Anything {
         cert: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let schemes = &self.0.signature_verification_algorithms;
+        let schemes = &self.provider.signature_verification_algorithms;
         rustls::crypto::verify_tls12_signature(message, cert, signed, schemes)
     }
 
@@ -254,11 +270,11 @@ impl ServerCertVerifier for Anything {
         cert: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let schemes = &self.0.signature_verification_algorithms;
+        let schemes = &self.provider.signature_verification_algorithms;
         rustls::crypto::verify_tls13_signature(message, cert, signed, schemes)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }

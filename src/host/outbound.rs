@@ -105,6 +105,20 @@ impl Outbound {
         self.task.wake();
     }
 
+    /// Ends it at once: what waits is thrown away, except a frame that is partly out, and only the
+    /// goodbye follows. Counts even after another goodbye that is not out yet.
+    pub fn cut_off(&self, ending: Ending, reason: &str) {
+        let mut queue = self.lock();
+        if !queue.dead {
+            queue.throw_away();
+            queue.put(frames::close(ending.close, reason));
+            queue.ending.get_or_insert(ending);
+            self.write_now(&mut queue);
+        }
+        drop(queue);
+        self.task.wake();
+    }
+
     /// How this side ends it, if it does.
     pub fn ending(&self) -> Option<Ending> {
         self.lock().ending
@@ -274,11 +288,16 @@ impl Queue {
         }
     }
 
-    fn give_up(&mut self) {
-        let ending = Ending { close: Close::TryLater, cause: "slow_reader" };
+    /// Only a frame that is partly out stays: it must go out whole.
+    fn throw_away(&mut self) {
         self.waiting.truncate(usize::from(self.cut));
         self.waiting.shrink_to_fit();
         self.bytes = self.waiting.iter().map(Bytes::len).sum();
+    }
+
+    fn give_up(&mut self) {
+        let ending = Ending { close: Close::TryLater, cause: "slow_reader" };
+        self.throw_away();
         self.put(frames::close(ending.close, "too slow to read; come back and resume"));
         self.ending = Some(ending);
     }
@@ -327,6 +346,17 @@ mod tests {
         assert_eq!(outbound.ending().map(|ending| ending.close), Some(Close::TryLater));
         outbound.push(Bytes::from_static(b"e"));
         assert_eq!(drain(&outbound)[0], 0x88);
+    }
+
+    #[test]
+    fn who_is_cut_off_gets_nothing_but_the_goodbye() {
+        let outbound = without_socket(100);
+        outbound.push(Bytes::from_static(b"secret"));
+        let ending = Ending { close: Close::Forbidden, cause: "kicked" };
+        outbound.cut_off(ending, "bye");
+        outbound.push(Bytes::from_static(b"later"));
+        assert_eq!(drain(&outbound), frames::close(Close::Forbidden, "bye"));
+        assert_eq!(outbound.ending(), Some(ending));
     }
 
     #[test]

@@ -17,9 +17,37 @@ pub fn is_allowed(origin: &str, host: Option<&str>, named: &[String]) -> bool {
     bare(authority) == bare(host)
 }
 
+/// Whether a `Host` header names the loopback interface: `localhost`, 127.0.0.0/8 or `[::1]`, with
+/// or without a port.
+pub fn is_loopback_host(host: &str) -> bool {
+    let name = match host.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => host.rsplit_once(':').map_or(host, |(name, _)| name),
+    };
+    name.eq_ignore_ascii_case("localhost")
+        || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hosts_of_this_machine() {
+        for (host, own) in [
+            ("localhost:8765", true),
+            ("LOCALHOST", true),
+            ("127.0.0.1:1", true),
+            ("[::1]:8765", true),
+            ("[::1]", true),
+            ("evil.example:8765", false),
+            ("localhost.evil.example", false),
+            ("192.0.2.1", false),
+            ("", false),
+        ] {
+            assert_eq!(is_loopback_host(host), own, "{host}");
+        }
+    }
 
     #[test]
     fn only_whole_origins_match() {

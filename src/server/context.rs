@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 use tokio_util::task::TaskTracker;
 
 use super::admission::Admission;
+use super::gate::Gate;
 use super::hub::{Commands, Policy};
 use super::link::Patience;
 use super::scribe::Scribe;
@@ -32,6 +33,8 @@ pub struct Context {
     pub scribe: Scribe,
     /// What is kept.
     pub reader: Arc<dyn Reader>,
+    /// Who is let in.
+    pub gate: Gate,
     /// Who is in.
     pub admission: Arc<Admission>,
     /// Connections, to be waited for at the end.

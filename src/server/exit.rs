@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use super::ctl::CtlFault;
+use crate::doors::access::AccessFault;
 use crate::doors::config::ConfigFault;
 use crate::doors::keyfile::KeyFault;
 use crate::doors::log::OpenFault;
@@ -26,6 +28,23 @@ pub enum StartFault {
     /// The key of the history can't be had.
     #[error(transparent)]
     Key(#[from] KeyFault),
+    /// The admin socket or the metrics' address can't be bound.
+    #[error("can't bind {path}: {source}; give another admin.socket or admin.metrics")]
+    Admin {
+        /// The socket.
+        path: String,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The running server can't be asked, or said no.
+    #[error(transparent)]
+    Ctl(#[from] CtlFault),
+    /// The access file does not serve.
+    #[error(transparent)]
+    Access(#[from] AccessFault),
+    /// What was asked for makes no sense.
+    #[error("{0}")]
+    Usage(String),
     /// The operating system refused something basic.
     #[error("can't start: {0}")]
     System(#[from] std::io::Error),
@@ -36,8 +55,11 @@ impl StartFault {
     pub fn code(&self) -> ExitCode {
         ExitCode::from(match self {
             StartFault::Config(_) | StartFault::Tls(_) => 78,
-            StartFault::Listen(_) => 69,
-            StartFault::History(_) | StartFault::Key(_) => 74,
+            StartFault::Usage(_) => 2,
+            StartFault::Listen(_) | StartFault::Admin { .. } => 69,
+            StartFault::Ctl(CtlFault::Refused(_)) => 1,
+            StartFault::Ctl(_) => 69,
+            StartFault::History(_) | StartFault::Key(_) | StartFault::Access(_) => 74,
             StartFault::System(_) => 71,
         })
     }

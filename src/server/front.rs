@@ -27,6 +27,8 @@ pub struct Visitor {
     pub address: IpAddr,
     /// Whether keys may leave over this connection.
     pub confidential: bool,
+    /// Whether that address is a trusted proxy's, which did not say for whom it speaks.
+    pub is_proxy: bool,
 }
 
 /// A connection whose handshake is done.
@@ -90,7 +92,7 @@ fn answer(
         answer.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("websocket"));
         return answer;
     }
-    if !origin_allowed(request.headers(), listen) {
+    if !origin_allowed(request.headers(), visitor, listen) {
         return plain(
             StatusCode::FORBIDDEN,
             "This origin is not let in; the operator can add it to listen.origins.\n",
@@ -126,10 +128,17 @@ fn plain(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
 }
 
 /// Browsers send an `Origin` (RFC 6454); a page from elsewhere must not speak for its visitor.
-fn origin_allowed(headers: &HeaderMap, listen: &Listen) -> bool {
+///
+/// Its own origin is what `Host` says, and a name that was made to point here (DNS rebinding) is in
+/// both. So where a browser on this very machine comes directly, `Host` must be a name of this machine.
+fn origin_allowed(headers: &HeaderMap, visitor: Visitor, listen: &Listen) -> bool {
     let mut origins = headers.get_all(header::ORIGIN).iter();
     let Some(first) = origins.next() else { return true };
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let direct = !headers.contains_key("x-forwarded-for");
+    let host = host.filter(|host| {
+        !(visitor.address.is_loopback() && direct) || origin::is_loopback_host(host)
+    });
     match (first.to_str(), origins.next()) {
         (Ok(origin), None) => origin::is_allowed(origin, host, &listen.origins),
         _ => false,
@@ -159,7 +168,11 @@ fn visitor(headers: &HeaderMap, peer: IpAddr, encrypted: bool, listen: &Listen) 
             _ => {}
         }
     }
-    Visitor { address, confidential: confidential || listen.allow_plaintext }
+    Visitor {
+        address,
+        confidential: confidential || listen.allow_plaintext,
+        is_proxy: trusted(address),
+    }
 }
 
 fn forwarded<'a>(headers: &'a HeaderMap, name: &'static str) -> impl Iterator<Item = &'a str> {

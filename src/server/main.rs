@@ -1,17 +1,24 @@
 //! What `chat-server` does for each word on its command line.
 
 use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::SystemTime;
 
 use clap::{CommandFactory as _, Parser as _};
 
-use super::args::{Arguments, Place, Verb};
+use super::args::{Arguments, CtlVerb, Place, TokenVerb, Verb};
 use super::context::Live;
+use super::ctl;
 use super::exit::StartFault;
 use super::reload::Reload;
 use super::run;
-use crate::doors::config::Config;
+use super::token;
+use crate::doors::config::{Config, Store};
+use crate::doors::keyfile::AtRestKey;
+use crate::doors::log::reseal;
 use crate::host::logging;
+use crate::words::Timestamp;
 
 /// Reads the command line and does what it says.
 pub fn main() -> ExitCode {
@@ -19,6 +26,11 @@ pub fn main() -> ExitCode {
     let outcome = match arguments.verb {
         None | Some(Verb::Run) => serve(&arguments.place),
         Some(Verb::Check) => check(&arguments.place),
+        Some(Verb::Token { verb }) => tokens(&arguments.place, &verb),
+        Some(Verb::Ctl { json, verb }) => control(&arguments.place, json, &verb),
+        Some(Verb::Rekey { key, new_key }) => {
+            rekey(&arguments.place, key.as_deref(), new_key.as_deref())
+        }
         Some(Verb::Completions { shell }) => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "chat-server", &mut script);
@@ -60,6 +72,53 @@ fn check(place: &Place) -> Result<(), StartFault> {
     let written = toml::to_string_pretty(&config.written).unwrap_or_default();
     Live::new(config)?;
     print(written.as_bytes())
+}
+
+fn tokens(place: &Place, verb: &TokenVerb) -> Result<(), StartFault> {
+    let said = token::run(&Config::load(&place.sources())?, verb)?;
+    if !said.note.is_empty() {
+        eprintln!("chat-server: {}", said.note);
+    }
+    print(said.out.as_bytes())
+}
+
+fn control(place: &Place, json: bool, verb: &CtlVerb) -> Result<(), StartFault> {
+    let config = Config::load(&place.sources())?;
+    let answer = ctl::ask(config.admin.socket.as_deref(), &verb.wish())?;
+    match json {
+        true => print(format!("{answer}\n").as_bytes()),
+        false => print(ctl::show(&answer).as_bytes()),
+    }
+}
+
+fn rekey(place: &Place, key: Option<&Path>, new_key: Option<&Path>) -> Result<(), StartFault> {
+    let config = Config::load(&place.sources())?;
+    if config.history.store != Store::Disk {
+        return Err(StartFault::Usage("history.store is not \"disk\": nothing is at rest".into()));
+    }
+    let folder = &config.history.path;
+    let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+    let key = match key {
+        Some(file) => AtRestKey::open_loose(file)?,
+        None => AtRestKey::find(folder, credentials.as_deref())?,
+    };
+    let next = match new_key {
+        Some(file) => AtRestKey::open_loose(file)?,
+        None if key.file().is_none() => {
+            return Err(StartFault::Usage(
+                "the present key is a credential: make the new one yourself (openssl rand -base64 32), \
+                 name it by --new-key, and give it as the credential afterwards"
+                    .into(),
+            ));
+        }
+        None => AtRestKey::fresh(),
+    };
+    let done = reseal(folder, &key, &next, Timestamp::from_system(SystemTime::now()))?;
+    let damaged = match done.damaged {
+        0 => String::new(),
+        count => format!("; {count} could not be read and are left out"),
+    };
+    print(format!("{} messages are under the new key{damaged}\n", done.messages).as_bytes())
 }
 
 fn print(bytes: &[u8]) -> Result<(), StartFault> {

@@ -9,9 +9,10 @@ use bytes::Bytes;
 
 use crate::host::frames;
 use crate::host::outbound::{Ending, Outbound};
+use crate::rules::access::{Grant, Verb};
 use crate::talk::opening::Dialect;
 use crate::words::frame::ServerFrame;
-use crate::words::{Close, SessionId, UserName};
+use crate::words::{Close, RoomName, SessionId, UserName};
 
 /// Messages of one session that may be on their way to the log; then its socket is not read.
 pub const MESSAGES_IN_FLIGHT: u32 = 256;
@@ -22,8 +23,8 @@ pub struct Peer {
     pub session: SessionId,
     /// What the user is called.
     pub user: UserName,
-    /// Whether an access token proved it.
-    pub verified: bool,
+    /// What its access token gives it; `None` in open mode, where everybody may everything.
+    pub grant: Option<Arc<Grant>>,
     /// What it speaks.
     pub dialect: Dialect,
     /// Whether it wants its own messages back.
@@ -45,7 +46,7 @@ impl Peer {
     pub fn new(
         session: SessionId,
         user: UserName,
-        verified: bool,
+        grant: Option<Arc<Grant>>,
         dialect: Dialect,
         wants: Wants,
         address: IpAddr,
@@ -54,7 +55,7 @@ impl Peer {
         Peer {
             session,
             user,
-            verified,
+            grant,
             dialect,
             echo: wants.echo,
             presence: wants.presence,
@@ -64,6 +65,22 @@ impl Peer {
             in_flight: AtomicU32::new(0),
             draining: AtomicBool::new(false),
         }
+    }
+
+    /// Whether an access token proved the name.
+    pub fn verified(&self) -> bool {
+        self.grant.is_some()
+    }
+
+    /// Whether it may do that there. The one place where rights are asked for.
+    pub fn may(&self, verb: Verb, room: &RoomName) -> bool {
+        self.grant.as_ref().is_none_or(|grant| grant.allows(verb, room))
+    }
+
+    /// Puts it out at once: nothing that waits for it goes out any more.
+    pub fn put_out(&self, close: Close, cause: &'static str, reason: &str) {
+        self.drain();
+        self.outbound.cut_off(Ending { close, cause }, reason);
     }
 
     /// Puts a frame in its queue; a flush must follow.

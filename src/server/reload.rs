@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::context::{Context, Live};
 use super::exit::StartFault;
+use super::gate;
 use super::hub::Command;
 use crate::doors::config::{Config, Sources};
 use crate::host::logging::Logs;
@@ -20,9 +21,12 @@ pub struct Reload {
 
 impl Reload {
     /// Reads everything again; says in the log what came of it.
-    pub fn run(&self, context: &Context) -> Result<(), StartFault> {
+    pub async fn run(&self, context: &Context) -> Result<(), StartFault> {
         notify::reloading();
         let outcome = self.replace(context);
+        if outcome.is_ok() {
+            gate::renew(context).await;
+        }
         match &outcome {
             Ok(()) => tracing::info!(event = "reloaded", "the new configuration is in force"),
             Err(fault) => {

@@ -5,18 +5,22 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::ArcSwap;
+use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::accept;
+use super::admin::{AdminSocket, ForMain};
 use super::admission::Admission;
 use super::context::{Context, Live};
 use super::exit::StartFault;
+use super::gate::{self, Gate};
 use super::hub::{Command, Hub, Standing};
+use super::metrics;
 use super::reload::Reload;
 use super::scribe::Scribe;
-use crate::doors::config::{Config, Store};
+use crate::doors::config::{AuthMode, Config, Store};
 use crate::doors::keyfile::AtRestKey;
 use crate::doors::log::{Keep, Opened, open_disk, open_memory};
 use crate::host::listen;
@@ -37,6 +41,8 @@ pub async fn run(config: Config, mut reload: Reload) -> Result<(), StartFault> {
     let live = Live::new(config)?;
     let opened = open_log(&live.config, live.keep())?;
     let listeners = listen::listeners(&live.config.listen.addresses)?;
+    let admin = bind_admin(&live.config)?;
+    let metrics = bind_metrics(&live.config).await?;
 
     let durable = opened.log.durable();
     let (hub, commands) = mpsc::unbounded_channel();
@@ -45,7 +51,11 @@ pub async fn run(config: Config, mut reload: Reload) -> Result<(), StartFault> {
     let rooms = Hub::new(live.policy(durable), opened.reader.clone());
     let hub_ended = tokio::spawn(rooms.run(commands, committed));
 
+    let gate = Gate::new(&live.config.auth);
+    gate.read(&live.config.auth);
+    say_access(&live.config, gate.list().len());
     let context = Arc::new(Context {
+        gate,
         live: ArcSwap::from_pointee(live),
         hub,
         scribe,
@@ -63,9 +73,17 @@ pub async fn run(config: Config, mut reload: Reload) -> Result<(), StartFault> {
         }
         acceptors.spawn(accept::serve(listener, context.clone(), stop.clone()));
     }
+    acceptors.spawn(gate::watch(context.clone(), stop.clone()));
+    if let Some(listener) = metrics {
+        acceptors.spawn(metrics::serve(listener, context.clone(), stop.clone()));
+    }
+    let (for_main, mut wishes) = mpsc::channel(1);
+    if let Some(admin) = admin {
+        acceptors.spawn(admin.serve(context.clone(), for_main.clone(), stop.clone()));
+    }
     notify::ready();
 
-    let close = serve(&context, &mut signals, &mut reload).await;
+    let close = serve(&context, &mut signals, &mut wishes, &mut reload).await;
 
     notify::stopping();
     let grace = context.live.load().config.shutdown.grace;
@@ -104,6 +122,40 @@ fn open_log(config: &Config, keep: Keep) -> Result<Opened, StartFault> {
     Ok(opened)
 }
 
+/// In token mode without a token nobody can come in: better said than found out.
+fn say_access(config: &Config, tokens: usize) {
+    if config.auth.mode == AuthMode::Token && tokens == 0 {
+        let file = config.auth.access_file.display();
+        tracing::warn!(event = "nobody_has_access", file = %file,
+            "no access token stands in {file}; make one with: chat-server token add --user NAME");
+    }
+}
+
+/// Where nobody named a socket, one that can't be had is no reason not to serve.
+fn bind_admin(config: &Config) -> Result<Option<AdminSocket>, StartFault> {
+    let Some(path) = &config.admin.socket else { return Ok(None) };
+    match AdminSocket::bind(path) {
+        Ok(admin) => Ok(Some(admin)),
+        Err(source) if config.written.admin.socket.is_empty() => {
+            tracing::warn!(event = "admin_unavailable", path = %path.display(), reason = %source,
+                "no admin socket, so no chat-server ctl; name another by admin.socket");
+            Ok(None)
+        }
+        Err(source) => Err(StartFault::Admin { path: path.display().to_string(), source }),
+    }
+}
+
+async fn bind_metrics(config: &Config) -> Result<Option<TcpListener>, StartFault> {
+    let Some(address) = config.admin.metrics else { return Ok(None) };
+    let listener = metrics::bind(address)
+        .await
+        .map_err(|source| StartFault::Admin { path: address.to_string(), source })?;
+    if let Ok(address) = listener.local_addr() {
+        tracing::info!(event = "metrics", address = %address, "serving /metrics, /healthz and /readyz");
+    }
+    Ok(Some(listener))
+}
+
 fn say_listening(context: &Context, address: std::net::SocketAddr) {
     let live = context.live.load();
     let scheme = if live.tls.is_some() { "wss" } else { "ws" };
@@ -112,11 +164,25 @@ fn say_listening(context: &Context, address: std::net::SocketAddr) {
 }
 
 /// Serves until a signal says stop; gives the closing code for those who are connected.
-async fn serve(context: &Context, signals: &mut Signals, reload: &mut Reload) -> Close {
+async fn serve(
+    context: &Context,
+    signals: &mut Signals,
+    wishes: &mut mpsc::Receiver<ForMain>,
+    reload: &mut Reload,
+) -> Close {
     let mut watchdog = Watchdog::from_environment();
     loop {
         let signal = tokio::select! {
             signal = signals.next() => signal,
+            // There is always a sender: `run` keeps one.
+            Some(wish) = wishes.recv() => match wish {
+                ForMain::Drain => return Close::Restarting,
+                ForMain::Reload(answer) => {
+                    let outcome = reload.run(context).await;
+                    let _ = answer.send(outcome.map_err(|fault| fault.to_string()));
+                    continue;
+                }
+            },
             () = watchdog.due() => {
                 // The hub answers only if its loop turns; then, and only then, systemd is told.
                 if let Some(standing) = standing(context).await {
@@ -128,7 +194,7 @@ async fn serve(context: &Context, signals: &mut Signals, reload: &mut Reload) ->
         };
         match signal {
             Signal::Stop(close) => return close,
-            Signal::Reload => drop(reload.run(context)),
+            Signal::Reload => drop(reload.run(context).await),
             Signal::Rotate => drop(context.hub.send(Command::Rotate("signal"))),
             Signal::Status => say_status(context).await,
         }

@@ -1,6 +1,7 @@
 //! One session: the first frame decides whether it begins; then everything its client says is
 //! metered, read, checked and handed on.
 
+mod begin;
 mod catch_up;
 
 use std::sync::{Arc, PoisonError};
@@ -15,14 +16,15 @@ use super::front::Visitor;
 use super::hub::membership::not_in_room;
 use super::hub::{Command, Entering, Membership};
 use super::link::{Link, Step};
-use super::peer::{Peer, Wants, encoded};
+use super::peer::Peer;
 use crate::doors::log::Draft;
-use crate::host::outbound::{Ending, Outbound};
+use crate::host::outbound::Outbound;
+use crate::rules::access::Verb;
 use crate::rules::rate::Meter;
 use crate::talk::heard::{self, Heard};
-use crate::talk::opening::{self, Dialect, Opening, ROOMS_PER_SESSION, Refusal, Wish};
+use crate::talk::opening::{Dialect, ROOMS_PER_SESSION, Wish};
 use crate::words::frame::{ErrorFrame, ServerFrame};
-use crate::words::{Close, Code, MessageId, RoomName, SessionId, Timestamp};
+use crate::words::{Code, MessageId, RoomName, Timestamp};
 
 /// How long the hub may take for an answer before the session is given up.
 const HUB_ANSWER: Duration = Duration::from_secs(10);
@@ -44,12 +46,22 @@ pub async fn run(
     deadline: Instant,
 ) {
     let Visit { seat, visitor } = visit;
-    match first_frame(&mut link, visitor, deadline).await {
+    match begin::first_frame(&mut link, visitor, deadline).await {
         Err(None) => {}
-        Err(Some(refusal)) => refuse(&outbound, visitor, &refusal),
-        Ok(opening) => {
+        Err(Some(refusal)) => begin::refuse(&outbound, visitor, &refusal),
+        Ok(mut opening) => {
+            let mode = context.live.load().config.auth.mode;
+            let grant = match context.gate.admit(mode, visitor, &mut opening) {
+                Ok(grant) => grant,
+                Err(refusal) => {
+                    begin::refuse(&outbound, visitor, &refusal);
+                    return link.finish().await;
+                }
+            };
             seat.registered();
-            let begun = Box::pin(begin(&context, &mut link, &outbound, visitor, opening)).await;
+            let begun =
+                Box::pin(begin::begin(&context, &mut link, &outbound, visitor, opening, grant))
+                    .await;
             if let Some((mut session, wishes)) = begun {
                 let reason = session.talk(&mut link, wishes).await;
                 session.say_closed(reason);
@@ -79,98 +91,6 @@ impl Drop for Registered {
     fn drop(&mut self) {
         let _ = self.context.hub.send(Command::Quit(self.peer.clone()));
     }
-}
-
-async fn first_frame(
-    link: &mut Link,
-    visitor: Visitor,
-    deadline: Instant,
-) -> Result<Opening, Option<Refusal>> {
-    let opening = loop {
-        match tokio::time::timeout_at(deadline.into(), link.step(|| true)).await {
-            Err(_) => {
-                return Err(Some(Refusal {
-                    code: Code::RegisterTimeout,
-                    close: Close::RegisterTimeout,
-                    message: "no register within the time limit".into(),
-                }));
-            }
-            Ok(Step::Over(_)) => return Err(None),
-            Ok(Step::Frame(Message::Text(text))) => break opening::read(&text)?,
-            Ok(Step::Frame(Message::Binary(_))) => {
-                return Err(Some(Refusal::policy(Code::BinaryFrame, "only text frames here")));
-            }
-            Ok(Step::Frame(_)) => {}
-        }
-    };
-    if !visitor.confidential {
-        return Err(Some(Refusal::policy(
-            Code::Plaintext,
-            "keys do not leave over this unencrypted connection; come by wss://",
-        )));
-    }
-    Ok(opening)
-}
-
-impl From<Refusal> for Option<Box<Refusal>> {
-    fn from(refusal: Refusal) -> Self {
-        Some(Box::new(refusal))
-    }
-}
-
-fn refuse(outbound: &Outbound, visitor: Visitor, refusal: &Refusal) {
-    tracing::info!(event = "register_refused", peer = %visitor.address, reason = refusal.code.word(),
-        "a connection did not register");
-    let error = ErrorFrame::new(refusal.code, refusal.message.clone());
-    outbound.push(encoded(&ServerFrame::Error(error)));
-    outbound.end(Ending { close: refusal.close, cause: "refused" }, &refusal.message);
-}
-
-async fn begin(
-    context: &Arc<Context>,
-    link: &mut Link,
-    outbound: &Arc<Outbound>,
-    visitor: Visitor,
-    opening: Opening,
-) -> Option<(Session, Vec<Wish>)> {
-    let wants = Wants { echo: opening.echo, presence: opening.presence };
-    let peer = Arc::new(Peer::new(
-        SessionId::fresh(),
-        opening.user,
-        false,
-        opening.dialect,
-        wants,
-        visitor.address,
-        outbound.clone(),
-    ));
-    let entering = opening
-        .rooms
-        .iter()
-        .map(|wish| Entering { room: wish.room.clone(), catching_up: wish.resume.is_some() })
-        .collect();
-    let (answer, answered) = oneshot::channel();
-    context.hub.send(Command::Enter(peer.clone(), entering, answer)).ok()?;
-    let registered = Registered { context: context.clone(), peer };
-    let rooms = match link.meanwhile(tokio::time::timeout(HUB_ANSWER, answered)).await {
-        Ok(Ok(Some(rooms))) => rooms,
-        _ => {
-            let text = "the room log can't be read at the moment; come back later";
-            let error = ErrorFrame::new(Code::StorageFailed, text);
-            outbound.push(encoded(&ServerFrame::Error(error)));
-            outbound.end(Ending { close: Close::TryLater, cause: "history_failed" }, text);
-            return None;
-        }
-    };
-    let session = Session {
-        registered,
-        rooms,
-        messages: Meter::default(),
-        frames: Meter::default(),
-        bytes: Meter::default(),
-        counted: link.received(),
-    };
-    session.say_opened();
-    Some((session, opening.rooms))
 }
 
 impl Session {
@@ -232,6 +152,11 @@ impl Session {
             Ok(heard) => heard,
             Err(objection) => return self.object(*objection),
         };
+        if let Some((verb, room)) = wanted(&heard)
+            && !self.peer().may(verb, room)
+        {
+            return self.object(forbidden(room));
+        }
         match heard {
             Heard::Message { room, id, token } => {
                 if let Some(draft) = self.check(live, room, id, &token) {
@@ -295,6 +220,9 @@ impl Session {
                 ..ErrorFrame::new(Code::NotInRoom, "you are not in that room; join it first")
             }));
         };
+        if !self.peer().may(Verb::Speak, &membership.room) {
+            return Err(Box::new(forbidden(&membership.room)));
+        }
         let wall = Timestamp::from_system(SystemTime::now());
         let plain = membership
             .ring
@@ -306,7 +234,7 @@ impl Session {
         Ok(Draft {
             room: membership.room.clone(),
             user: self.peer().user.clone(),
-            verified: self.peer().verified,
+            verified: self.peer().verified(),
             id,
             text,
         })
@@ -318,6 +246,7 @@ impl Session {
         room: RoomName,
         resume: Option<crate::words::frame::Position>,
     ) {
+        let resume = resume.filter(|_| self.peer().may(Verb::Read, &room));
         let known = self.rooms.iter().any(|membership| membership.room == room);
         if !known && self.rooms.len() >= ROOMS_PER_SESSION {
             return self.object(ErrorFrame {
@@ -367,7 +296,7 @@ impl Session {
             Dialect::Full => "full",
         };
         tracing::info!(event = "session_opened", session = %peer.session, user = %peer.user,
-            peer = %peer.address, protocol = dialect, verified = peer.verified, "registered");
+            peer = %peer.address, protocol = dialect, verified = peer.verified(), "registered");
     }
 
     fn say_closed(&self, reason: &'static str) {
@@ -375,6 +304,26 @@ impl Session {
         let seconds = peer.since.elapsed().as_secs();
         tracing::info!(event = "session_closed", session = %peer.session, user = %peer.user,
             reason, seconds, bytes = self.counted, "gone");
+    }
+}
+
+/// The right that a wish needs, and where; a message is looked at once its room is known.
+fn wanted<'a>(heard: &'a Heard<'_>) -> Option<(Verb, &'a RoomName)> {
+    match heard {
+        Heard::Message { .. } | Heard::Leave(_) => None,
+        Heard::Join(room, _) => Some((Verb::Enter, room)),
+        Heard::Who(room) => Some((Verb::See, room)),
+        Heard::History(room, ..) => Some((Verb::Read, room)),
+    }
+}
+
+fn forbidden(room: &RoomName) -> ErrorFrame {
+    ErrorFrame {
+        room: Some(room.to_string()),
+        ..ErrorFrame::new(
+            Code::Forbidden,
+            "your access token does not give that right in this room",
+        )
     }
 }
 

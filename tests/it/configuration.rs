@@ -128,7 +128,10 @@ async fn p15_nobody_sees_a_mixture() {
     let server = Server::with(one).start();
     let rounds = if crate::support::long() { 1000 } else { 100 };
     for round in 0..rounds {
-        std::fs::write(server.config_file(), if round % 2 == 0 { &two } else { one }).unwrap();
+        // A file half written is another file: an editor renames.
+        let part = server.config_file().with_extension("part");
+        std::fs::write(&part, if round % 2 == 0 { &two } else { one }).unwrap();
+        std::fs::rename(&part, server.config_file()).unwrap();
         server.signal("HUP");
         let (_, welcome) = Wire::full(server.address(), "ci", "ops").await;
         let limits = &welcome["limits"];

@@ -1,5 +1,6 @@
 //! What the programs promise, told through the real binaries.
 
+mod access;
 mod autobahn;
 mod basic;
 mod client;

@@ -105,6 +105,18 @@ fn the_server_speaks_tls_itself_and_takes_a_new_certificate_on_reload() {
     assert_eq!(new.code, Some(0), "{}", new.errors);
     std::fs::write(folder.path().join("ca.pem"), old).unwrap();
     assert_eq!(say("tres\n").code, Some(69), "the old certificate is gone");
+    // By its fingerprint it is trusted whoever signed it, and no other is.
+    let print = Command::new("openssl")
+        .args(["x509", "-noout", "-fingerprint", "-sha256", "-in"])
+        .arg(folder.path().join("cert.pem"))
+        .output()
+        .unwrap();
+    let print = String::from_utf8(print.stdout).unwrap();
+    let print = print.trim().rsplit('=').next().unwrap().to_owned();
+    let pinned = Client::pipe(&[&url, "--pin", &print], b"x\n");
+    assert_eq!(pinned.code, Some(0), "{}", pinned.errors);
+    let other = print.replace(&print[..2], "00");
+    assert_eq!(Client::pipe(&[&url, "--pin", &other], b"x\n").code, Some(69));
     let plain = Client::pipe(&[&format!("ws://{}", server.address()), "--timeout", "1s"], b"x\n");
     assert_ne!(plain.code, Some(0), "no plain WebSocket where there is TLS");
 }

@@ -150,7 +150,9 @@ fn compare(
 
 fn fits(key: &str, expected: &toml::Value, value: &toml::Value) -> bool {
     let words = |array: &[toml::Value]| array.iter().all(toml::Value::is_str);
+    let tables = |array: &[toml::Value]| array.iter().all(toml::Value::is_table);
     match value {
+        toml::Value::Array(array) if key == "auth.users" => tables(array),
         toml::Value::Array(array) => (expected.is_array() || key == "listen.host") && words(array),
         value => expected.same_type(value),
     }
@@ -162,6 +164,7 @@ fn kind(key: &str, expected: &toml::Value) -> String {
         toml::Value::String(example) => format!("text in quotes, as in \"{example}\""),
         toml::Value::Integer(example) => format!("a whole number, as in {example}"),
         toml::Value::Boolean(_) => "true or false".into(),
+        _ if key == "auth.users" => "tables: [[auth.users]] with user, hash, rooms, role".into(),
         toml::Value::Array(_) => "a list of texts, as in [\"…\"]".into(),
         toml::Value::Table(_) => "a table".into(),
         _ => "something else".into(),
@@ -245,7 +248,7 @@ fn read_value(key: &str, expected: &toml::Value, text: &str) -> Option<toml::Val
         toml::Value::String(_) => Some(toml::Value::String(text.into())),
         toml::Value::Integer(_) => text.trim().parse().ok().map(toml::Value::Integer),
         toml::Value::Boolean(_) => text.trim().parse().ok().map(toml::Value::Boolean),
-        toml::Value::Array(_) => Some(list()),
+        toml::Value::Array(_) if key != "auth.users" => Some(list()),
         _ => None,
     }
 }
@@ -283,4 +286,9 @@ fn explain(error: figment::Error) -> Problem {
         value: "…".into(),
         allowed: error.kind.to_string(),
     }
+}
+
+/// systemd gives several folders with a colon between them; the first is ours.
+pub(super) fn first_of(folders: &str) -> &str {
+    folders.split(':').next().unwrap_or(folders)
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::network::Network;
 use super::written::Written;
+use crate::rules::access::Grant;
 
 /// The configuration in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,6 +76,8 @@ pub struct Keys {
 pub struct Auth {
     pub mode: AuthMode,
     pub allow_open: bool,
+    pub access_file: PathBuf,
+    pub users: Vec<Grant>,
 }
 
 /// Who may register.

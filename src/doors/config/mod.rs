@@ -42,6 +42,9 @@ impl Config {
         {
             keys.push("history.store, history.path");
         }
+        if self.auth.access_file != other.auth.access_file {
+            keys.push("auth.access_file");
+        }
         if self.admin != other.admin {
             keys.push("admin");
         }

@@ -6,13 +6,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::fault::Problem;
-use super::layers::Sources;
+use super::layers::{Sources, first_of};
 use super::meant::{
     Admin, Auth, AuthMode, Config, History, Keys, Limits, Listen, Log, LogFormat, LogLevel,
     Shutdown, Store, TlsFiles,
 };
 use super::network::Network;
 use super::written::Written;
+use crate::{doors::access::ACCESS_FILE, rules::access::AccessList};
 
 /// Makes sense of what is written; gathers every problem.
 pub fn check(written: &Written, sources: &Sources) -> (Config, Vec<Problem>) {
@@ -193,7 +194,20 @@ impl Reader<'_> {
                 AuthMode::Token
             }
         };
-        Auth { mode, allow_open: written.auth.allow_open }
+        let access_file = match written.auth.access_file.as_str() {
+            "" => self.state_folder().join(ACCESS_FILE),
+            path => path.into(),
+        };
+        let mut users = Vec::new();
+        for declared in &written.auth.users {
+            let grant =
+                declared.grant().map_err(|why| self.bad("auth.users", &declared.user, &why));
+            users.extend(grant.ok());
+        }
+        if let Err(imitation) = AccessList::new(users.clone(), &[]) {
+            self.bad("auth.users", imitation.user.as_str(), &imitation.to_string());
+        }
+        Auth { mode, allow_open: written.auth.allow_open, access_file, users }
     }
 
     fn history(&mut self, written: &Written) -> History {
@@ -379,9 +393,4 @@ impl Reader<'_> {
         let place = self.sources.place_of(key);
         self.problems.push(Problem::Value { place, key: key.into(), value, allowed });
     }
-}
-
-/// systemd gives several folders with a colon between them; the first is ours.
-fn first_of(folders: &str) -> &str {
-    folders.split(':').next().unwrap_or(folders)
 }

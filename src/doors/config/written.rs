@@ -114,6 +114,10 @@ table! {
         mode: String = "open".into(),
         /// Whether open mode may listen on more than loopback.
         allow_open: bool = false,
+        /// File of access tokens (hashes) and bans; empty: `access.json` in the state folder.
+        access_file: String = String::new(),
+        /// Users declared here, with the hash of their access token.
+        users: Vec<crate::doors::access::Declared> = Vec::new(),
     }
 }
 

@@ -166,7 +166,7 @@ impl Room {
 /// Gives one member the chunk whose frames begin at `start` in the batch.
 fn hand_over(member: &Member, bytes: &Bytes, start: usize, chunk: &[Mark]) -> u64 {
     let Some(live_after) = member.live_after else { return 0 };
-    if member.peer.echo && live_after < chunk[0].seq {
+    if member.hears && member.peer.echo && live_after < chunk[0].seq {
         member.peer.outbound.send(bytes.clone());
         return chunk.len() as u64;
     }
@@ -174,8 +174,13 @@ fn hand_over(member: &Member, bytes: &Bytes, start: usize, chunk: &[Mark]) -> u6
     let (mut from, mut handed) = (0, 0);
     for mark in chunk {
         let to = mark.end - start;
-        let own = !member.peer.echo && member.peer.is(&mark.from);
-        if mark.seq > live_after && !own {
+        let own = member.peer.is(&mark.from);
+        // Who may not hear gets its own message back where that is its only receipt.
+        let wanted = match own {
+            true => member.peer.echo && (member.hears || member.peer.dialect == Dialect::Basic),
+            false => member.hears,
+        };
+        if mark.seq > live_after && wanted {
             member.peer.outbound.push(bytes.slice(from..to));
             handed += 1;
         }

@@ -6,8 +6,10 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 
 use super::deliver::replay_frame;
+use super::operate::{dismiss, fate_of};
 use super::room::{Member, Room};
 use super::{Attached, Entering, Hub, Membership, wall};
+use crate::rules::access::{Fate, Verb};
 use crate::server::peer::Peer;
 use crate::talk::opening::Dialect;
 use crate::words::frame::{
@@ -25,6 +27,12 @@ impl Hub {
         rooms: Vec<Entering>,
         answer: oneshot::Sender<Option<Vec<Membership>>>,
     ) {
+        // It was let in by an earlier list if its access changed while it was on its way here.
+        let fate = self.access.as_ref().map_or(Fate::Stands, |list| fate_of(list, peer));
+        if fate != Fate::Stands {
+            dismiss(peer, fate);
+            return;
+        }
         self.sessions.insert(peer.session.clone(), peer.clone());
         if let Some(close) = self.draining {
             peer.dismiss(close);
@@ -42,7 +50,7 @@ impl Hub {
                 protocol: PROTOCOL,
                 session: peer.session.clone(),
                 username: peer.user.as_str().to_owned(),
-                verified: peer.verified,
+                verified: peer.verified(),
                 server: SERVER.to_owned(),
                 durable: self.policy.durable,
                 limits: self.policy.limits.clone(),
@@ -101,6 +109,7 @@ impl Hub {
 
     pub(super) fn leave(&mut self, peer: &Arc<Peer>, name: &RoomName) {
         if self.take_out(peer, name) {
+            self.owed.insert(name.clone());
             peer.send(&ServerFrame::Left(Left { room: name.clone() }));
         } else {
             peer.send(&not_in_room(name));
@@ -128,15 +137,17 @@ impl Hub {
 
     fn farewell(&mut self, peer: &Arc<Peer>) {
         self.sessions.remove(&peer.session);
-        let rooms: Vec<RoomName> = self
-            .rooms
+        for name in self.rooms_of(peer) {
+            self.take_out(peer, &name);
+        }
+    }
+
+    pub(super) fn rooms_of(&self, peer: &Arc<Peer>) -> Vec<RoomName> {
+        self.rooms
             .iter()
             .filter(|(_, room)| room.place_of(peer).is_some())
             .map(|(name, _)| name.clone())
-            .collect();
-        for name in rooms {
-            self.take_out(peer, &name);
-        }
+            .collect()
     }
 
     pub(super) fn who(&mut self, peer: &Arc<Peer>, name: &RoomName) {
@@ -166,7 +177,8 @@ impl Hub {
         }
         let live_after = (!entering.catching_up).then_some(room.last);
         room.catching_up += usize::from(entering.catching_up);
-        room.members.push(Member { peer: peer.clone(), live_after });
+        let hears = peer.may(Verb::Hear, &entering.room);
+        room.members.push(Member { peer: peer.clone(), live_after, hears });
         let membership = Membership {
             room: entering.room.clone(),
             ring: room.ring.clone(),
@@ -190,12 +202,18 @@ impl Hub {
             room: Some(name.clone()),
         });
         if room.members.len() <= self.policy.presence_members {
-            room.announce(&joined);
+            room.announce(name, &joined);
         } else if peer.presence {
             peer.push(&joined);
         }
-        if peer.presence {
+        if peer.presence && peer.may(Verb::See, name) {
             peer.push(&self.user_list(peer, name, room));
+        } else if peer.presence {
+            // Clients wait for these two before they go on; nobody else is named in them.
+            peer.push(&joined);
+            let users = vec![peer.user.as_str().to_owned()];
+            let alone = UserList { users, room: Some(name.clone()), total: None };
+            peer.push(&ServerFrame::UserList(alone));
         }
     }
 
@@ -217,7 +235,7 @@ impl Hub {
         ServerFrame::UserList(UserList { users, room: Some(name.clone()), total })
     }
 
-    fn take_out(&mut self, peer: &Arc<Peer>, name: &RoomName) -> bool {
+    pub(super) fn take_out(&mut self, peer: &Arc<Peer>, name: &RoomName) -> bool {
         let Some(room) = self.rooms.get_mut(name) else { return false };
         let Some(place) = room.place_of(peer) else { return false };
         room.remove(place);
@@ -226,12 +244,15 @@ impl Hub {
             return true;
         }
         if room.members.len() < self.policy.presence_members {
-            room.announce(&ServerFrame::UserLeft(Presence {
-                username: peer.user.as_str().to_owned(),
-                timestamp: wall(),
-                message: format!("{} ha salido del chat", peer.user),
-                room: Some(name.clone()),
-            }));
+            room.announce(
+                name,
+                &ServerFrame::UserLeft(Presence {
+                    username: peer.user.as_str().to_owned(),
+                    timestamp: wall(),
+                    message: format!("{} ha salido del chat", peer.user),
+                    room: Some(name.clone()),
+                }),
+            );
         }
         true
     }

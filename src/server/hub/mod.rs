@@ -7,9 +7,10 @@
 
 pub mod deliver;
 pub mod membership;
+mod operate;
 mod room;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant, SystemTime};
@@ -19,9 +20,11 @@ use tokio::sync::{mpsc, oneshot};
 use super::peer::Peer;
 use super::scribe::Committed;
 use crate::doors::log::Reader;
+use crate::rules::access::AccessList;
 use crate::rules::keyring::KeyRing;
 use crate::words::frame::Position;
-use crate::words::{Close, RoomName, Seq, SessionId, Timestamp};
+use crate::words::{Close, RoomName, Seq, SessionId, Timestamp, UserName};
+pub use operate::{RoomStanding, SessionStanding};
 pub use room::Room;
 
 /// A room's keys, shared with the sessions that are in it. The hub holds the writing side while it
@@ -92,6 +95,14 @@ pub enum Command {
     Reconfigure(Policy),
     /// How do things stand?
     Status(oneshot::Sender<Standing>),
+    /// End the sessions whose grant this list does not stand for; how many those were.
+    Access(Arc<AccessList>, oneshot::Sender<usize>),
+    /// End the sessions of a user, or of one that looks the same; how many those were.
+    Kick(UserName, oneshot::Sender<usize>),
+    /// Which rooms are there?
+    Rooms(oneshot::Sender<Vec<RoomStanding>>),
+    /// Who is there?
+    Sessions(oneshot::Sender<Vec<SessionStanding>>),
     /// Say goodbye to everybody, as soon as their last messages are answered.
     Drain(Close),
 }
@@ -125,6 +136,10 @@ pub struct Hub {
     policy: Policy,
     standing: Standing,
     next_rotation: Option<Instant>,
+    /// Who has access, as of the last change; `None` before there was one.
+    access: Option<Arc<AccessList>>,
+    /// Rooms that somebody left for good: what is said there next is under a new key.
+    owed: BTreeSet<RoomName>,
     draining: Option<Close>,
 }
 
@@ -139,6 +154,8 @@ impl Hub {
             policy,
             standing: Standing::default(),
             next_rotation: None,
+            access: None,
+            owed: BTreeSet::new(),
             draining: None,
         }
     }
@@ -166,6 +183,7 @@ impl Hub {
                         let Ok(command) = commands.try_recv() else { break };
                         self.guarded(|hub| hub.obey(command));
                     }
+                    self.guarded(Hub::rotate_what_is_owed);
                 }
             }
             // Others on this worker wait while a large room is served.
@@ -194,6 +212,19 @@ impl Hub {
             Command::Rotate(cause) => self.rotate_all(cause),
             Command::Reconfigure(policy) => self.reconfigure(policy),
             Command::Drain(close) => self.drain(close),
+            Command::Access(list, answer) => {
+                let _ = answer.send(self.uphold(&list));
+                self.access = Some(list);
+            }
+            Command::Kick(user, answer) => {
+                let _ = answer.send(self.kick(&user));
+            }
+            Command::Rooms(answer) => {
+                let _ = answer.send(self.room_standings());
+            }
+            Command::Sessions(answer) => {
+                let _ = answer.send(self.session_standings());
+            }
             Command::Status(answer) => {
                 let _ = answer.send(Standing {
                     rooms: self.rooms.len(),
@@ -259,6 +290,18 @@ impl Hub {
             );
         }
         self.plan_rotation();
+    }
+
+    /// Who left a room gets no later key: what is said after it left is under another.
+    fn rotate_what_is_owed(&mut self) {
+        let now = Instant::now();
+        for name in std::mem::take(&mut self.owed) {
+            if let Some(room) = self.rooms.get_mut(&name) {
+                room.rotate(&name, now, self.policy.grace);
+                self.standing.rotations += 1;
+                tracing::debug!(event = "room_key_replaced", room = %name, "a member left the room");
+            }
+        }
     }
 
     fn plan_rotation(&mut self) {

@@ -9,6 +9,7 @@ use bytes::{Bytes, BytesMut};
 use super::SharedRing;
 use crate::doors::log::{Entry, Head};
 use crate::host::frames;
+use crate::rules::access::Verb;
 use crate::rules::keyring::KeyRing;
 use crate::server::peer::{Peer, encoded};
 use crate::words::frame::{Position, RoomKeyFrame, ServerFrame};
@@ -25,6 +26,8 @@ pub struct Member {
     pub peer: Arc<Peer>,
     /// It has everything up to here; `None` while it reads what it missed.
     pub live_after: Option<Seq>,
+    /// Whether it may get what others say.
+    pub hears: bool,
 }
 
 /// A room with somebody in it.
@@ -122,10 +125,11 @@ impl Room {
         }
     }
 
-    /// Sends everybody a frame about presence, except who did not ask for such.
-    pub fn announce(&self, frame: &ServerFrame) {
+    /// Sends everybody a frame about presence, except who did not ask for such, or may not know.
+    pub fn announce(&self, name: &RoomName, frame: &ServerFrame) {
         let bytes = encoded(frame);
-        for member in self.members.iter().filter(|member| member.peer.presence) {
+        let wanted = |member: &&Member| member.peer.presence && member.peer.may(Verb::See, name);
+        for member in self.members.iter().filter(wanted) {
             member.peer.outbound.send(bytes.clone());
         }
     }

@@ -60,6 +60,37 @@ impl Server {
         self.folder.path().join("chat-server.toml")
     }
 
+    /// Its state folder.
+    pub fn state(&self) -> PathBuf {
+        self.folder.path().join("state")
+    }
+
+    /// Runs `chat-server` with other words, with this server's configuration and folders.
+    pub fn verb(&self, words: &[&str]) -> std::process::Output {
+        command(self.folder.path(), &[])
+            .args(words)
+            .arg("--config")
+            .arg(self.config_file())
+            .envs(self.environment.iter().cloned())
+            .output()
+            .unwrap()
+    }
+
+    /// The same, where it must end well; gives its standard output.
+    pub fn done(&self, words: &[&str]) -> String {
+        let output = self.verb(words);
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+        said
+    }
+
+    /// A fresh access token for a user.
+    pub fn token(&self, user: &str, words: &[&str]) -> String {
+        let words: Vec<&str> =
+            ["token", "add", "--user", user].iter().chain(words).copied().collect();
+        self.done(&words).trim().to_owned()
+    }
+
     /// Sends it a signal.
     pub fn signal(&self, name: &str) {
         let sent =

@@ -1,0 +1,232 @@
+//! Who is let in: the access list in force, where it comes from, and what guessing costs.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use arc_swap::ArcSwap;
+use tokio::sync::oneshot;
+
+use super::context::Context;
+use super::front::Visitor;
+use super::hub::Command;
+use crate::doors::access::{AccessFault, AccessFile};
+use crate::doors::config::{Auth, AuthMode};
+use crate::rules::access::{AccessList, Denied, Grant, Verb};
+use crate::rules::address::Neighbourhood;
+use crate::rules::penalty::Penalties;
+use crate::talk::opening::{Dialect, Opening, Refusal};
+use crate::words::{Close, Code, Timestamp, UserName};
+
+/// How often the access file is looked at, beside being told of a change.
+pub const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long the hub may take to end the sessions of those who lost their access.
+const HUB_ANSWER: Duration = Duration::from_secs(10);
+
+/// The gate of the server.
+pub struct Gate {
+    file: PathBuf,
+    list: ArcSwap<AccessList>,
+    seen: Mutex<Seen>,
+    penalties: Mutex<Penalties>,
+    started: Instant,
+}
+
+/// What the file looked like when it was last read, to know when to read it again.
+#[derive(Default, PartialEq, Eq)]
+struct Seen {
+    stamp: Option<(u64, u64, SystemTime)>,
+    broken: bool,
+}
+
+impl Gate {
+    /// Closed: nobody is on the list yet.
+    pub fn new(auth: &Auth) -> Self {
+        Gate {
+            file: auth.access_file.clone(),
+            list: ArcSwap::default(),
+            seen: Mutex::default(),
+            penalties: Mutex::default(),
+            started: Instant::now(),
+        }
+    }
+
+    /// The list in force.
+    pub fn list(&self) -> Arc<AccessList> {
+        self.list.load_full()
+    }
+
+    /// Reads file and declared users. Where the file does not serve, nobody in it is let in; the
+    /// sessions there are stay until it says otherwise. `true`: the list can be held against them.
+    pub fn read(&self, auth: &Auth) -> bool {
+        let stamp = self.stamp();
+        let read = AccessFile::read(&self.file).map(Option::unwrap_or_default);
+        let broken = read.is_err();
+        let list = read.and_then(|file| self.list_of(&file, auth));
+        let whole = match list {
+            Ok(list) => {
+                self.list.store(Arc::new(list));
+                true
+            }
+            Err(fault) => {
+                tracing::error!(event = "access_unreadable", reason = %fault,
+                    "the access file does not serve; nobody in it is let in");
+                let declared = AccessList::new(auth.users.clone(), &[]).unwrap_or_default();
+                self.list.store(Arc::new(declared));
+                false
+            }
+        };
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Seen { stamp, broken };
+        whole
+    }
+
+    fn list_of(&self, file: &AccessFile, auth: &Auth) -> Result<AccessList, AccessFault> {
+        let malformed = |reason| AccessFault::Malformed { path: self.file.clone(), reason };
+        let mut grants = auth.users.clone();
+        for declared in &file.tokens {
+            grants.push(declared.grant().map_err(malformed)?);
+        }
+        let banned: Vec<UserName> = file.banned.iter().map(|name| UserName::clean(name)).collect();
+        AccessList::new(grants, &banned).map_err(|fault| malformed(fault.to_string()))
+    }
+
+    fn stamp(&self) -> Option<(u64, u64, SystemTime)> {
+        use std::os::unix::fs::MetadataExt as _;
+        let found = std::fs::metadata(&self.file).ok()?;
+        // Mode and owner change ctime, content changes mtime, and a new file has another inode.
+        let changed = found.ctime_nsec() as u64 ^ (found.ctime() as u64).rotate_left(32);
+        Some((found.ino(), changed, found.modified().ok()?))
+    }
+
+    /// Whether the file is another than what was read last.
+    fn has_changed(&self) -> bool {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).stamp != self.stamp()
+    }
+
+    /// Decides about a `register`; says whom it is, and fits the wish to what the grant allows.
+    pub fn admit(
+        &self,
+        mode: AuthMode,
+        visitor: Visitor,
+        opening: &mut Opening,
+    ) -> Result<Option<Arc<Grant>>, Refusal> {
+        let list = self.list.load();
+        if mode == AuthMode::Open {
+            return match list.is_banned(&opening.user) {
+                true => Err(banned()),
+                false => Ok(None),
+            };
+        }
+        let from = Neighbourhood::of(visitor.address);
+        // What came through a proxy that does not say for whom must not shut out everybody.
+        let guarded = !visitor.is_proxy;
+        let now = self.started.elapsed();
+        let penalties = || self.penalties.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(wait) = penalties().wait(from, now).filter(|_| guarded) {
+            let seconds = wait.as_secs() + 1;
+            return Err(Refusal {
+                code: Code::RateLimited,
+                close: Close::TryLater,
+                message: format!("too many wrong access tokens; try again in {seconds} s"),
+            });
+        }
+        let Some(token) = &opening.access_token else {
+            return Err(Refusal {
+                code: Code::Unauthorized,
+                close: Close::Unauthorized,
+                message: "this server wants an access token; its operator makes one with \
+                    chat-server token add"
+                    .into(),
+            });
+        };
+        let grant = match list.find(token, Timestamp::from_system(SystemTime::now())) {
+            Ok(grant) => grant,
+            Err(Denied::Banned) => return Err(banned()),
+            // The same words for both: a stranger learns nothing about what exists.
+            Err(Denied::Unknown | Denied::Expired) => {
+                if guarded {
+                    penalties().wrong(from, now);
+                }
+                return Err(Refusal {
+                    code: Code::Unauthorized,
+                    close: Close::Unauthorized,
+                    message: "this access token is not valid, or no longer".into(),
+                });
+            }
+        };
+        opening.user = grant.user.clone();
+        if opening.dialect == Dialect::Basic
+            && let Some(room) = grant.usual_room()
+        {
+            opening.rooms[0].room = room;
+        }
+        for wish in &mut opening.rooms {
+            if !grant.allows(Verb::Enter, &wish.room) {
+                return Err(Refusal {
+                    code: Code::Forbidden,
+                    close: Close::Forbidden,
+                    message: format!("your access token is not for the room {}", wish.room),
+                });
+            }
+            if !grant.allows(Verb::Read, &wish.room) {
+                wish.resume = None;
+            }
+        }
+        Ok(Some(grant))
+    }
+}
+
+fn banned() -> Refusal {
+    Refusal {
+        code: Code::Forbidden,
+        close: Close::Forbidden,
+        message: "that name is shut out here".into(),
+    }
+}
+
+/// Reads the list again and ends the sessions of those it no longer stands for. Answers when the
+/// last of them is out: nothing more reaches them. How many that were.
+pub async fn renew(context: &Context) -> usize {
+    let live = context.live.load_full();
+    if !context.gate.read(&live.config.auth) {
+        return 0;
+    }
+    enforce(context).await
+}
+
+/// Holds the list in force against every session.
+pub async fn enforce(context: &Context) -> usize {
+    let (answer, answered) = oneshot::channel();
+    if context.hub.send(Command::Access(context.gate.list(), answer)).is_err() {
+        return 0;
+    }
+    match tokio::time::timeout(HUB_ANSWER, answered).await {
+        Ok(Ok(ended)) => ended,
+        _ => 0,
+    }
+}
+
+/// Looks after the access file and the ends of grants until the server stops.
+pub async fn watch(context: Arc<Context>, stop: tokio_util::sync::CancellationToken) {
+    let now = || Timestamp::from_system(SystemTime::now());
+    let mut looked = now();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+        }
+        if context.gate.has_changed() {
+            let ended = renew(&context).await;
+            tracing::info!(
+                event = "access_reread",
+                tokens = context.gate.list().len() as u64,
+                ended = ended as u64,
+                "the access file has changed"
+            );
+        }
+        let before = std::mem::replace(&mut looked, now());
+        if context.gate.list().next_end(before).is_some_and(|end| end <= looked) {
+            enforce(&context).await;
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! What operators see and do: who is there, and who has to go.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde::Serialize;
+
+use super::Hub;
+use crate::rules::access::{AccessList, Fate, faces};
+use crate::server::peer::Peer;
+use crate::talk::opening::Dialect;
+use crate::words::{Close, RoomName, Seq, UserName};
+
+/// A room with somebody in it.
+#[derive(Clone, Debug, Serialize)]
+pub struct RoomStanding {
+    /// Its name.
+    pub room: RoomName,
+    /// Sessions in it.
+    pub members: usize,
+    /// Its newest message.
+    pub seq: Seq,
+    /// Age of its key.
+    pub key_seconds: u64,
+}
+
+/// A session.
+#[derive(Clone, Debug, Serialize)]
+pub struct SessionStanding {
+    /// Names it in the log.
+    pub session: String,
+    /// Whose it is.
+    pub user: String,
+    /// Whether an access token proved that.
+    pub verified: bool,
+    /// What its access token gives it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role: Option<&'static str>,
+    /// Names the access token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+    /// Where it comes from.
+    pub peer: String,
+    /// What it speaks.
+    pub protocol: &'static str,
+    /// Where it is.
+    pub rooms: Vec<RoomName>,
+    /// How long it has been there.
+    pub seconds: u64,
+    /// Bytes that wait for it.
+    pub waiting_bytes: usize,
+}
+
+impl Hub {
+    pub(super) fn room_standings(&self) -> Vec<RoomStanding> {
+        let now = Instant::now();
+        let mut all: Vec<RoomStanding> = self
+            .rooms
+            .iter()
+            .map(|(name, room)| RoomStanding {
+                room: name.clone(),
+                members: room.members.len(),
+                seq: room.last,
+                key_seconds: now.saturating_duration_since(room.key_made()).as_secs(),
+            })
+            .collect();
+        all.sort_by(|a, b| a.room.cmp(&b.room));
+        all
+    }
+
+    pub(super) fn session_standings(&self) -> Vec<SessionStanding> {
+        let mut all: Vec<SessionStanding> = self
+            .sessions
+            .values()
+            .map(|peer| SessionStanding {
+                session: peer.session.to_string(),
+                user: peer.user.as_str().to_owned(),
+                verified: peer.verified(),
+                role: peer.grant.as_ref().map(|grant| grant.role.word()),
+                token: peer.grant.as_ref().map(|grant| grant.id.clone()),
+                peer: peer.address.to_string(),
+                protocol: match peer.dialect {
+                    Dialect::Basic => "basic",
+                    Dialect::Full => "full",
+                },
+                rooms: self.rooms_of(peer),
+                seconds: peer.since.elapsed().as_secs(),
+                waiting_bytes: peer.outbound.waiting_bytes(),
+            })
+            .collect();
+        all.sort_by(|a, b| (&a.user, &a.session).cmp(&(&b.user, &b.session)));
+        all
+    }
+
+    /// Ends the sessions whose grant the list no longer stands for.
+    pub(super) fn uphold(&mut self, list: &AccessList) -> usize {
+        let fates: Vec<(Arc<Peer>, Fate)> = self
+            .sessions
+            .values()
+            .map(|peer| (peer.clone(), fate_of(list, peer)))
+            .filter(|(_, fate)| *fate != Fate::Stands)
+            .collect();
+        for (peer, fate) in &fates {
+            dismiss(peer, *fate);
+            self.forsake(peer);
+        }
+        fates.len()
+    }
+
+    /// Ends the sessions of a user, and of everybody nobody could tell apart from it.
+    pub(super) fn kick(&mut self, user: &UserName) -> usize {
+        let wanted = faces(user);
+        let theirs: Vec<Arc<Peer>> = self
+            .sessions
+            .values()
+            .filter(|peer| faces(&peer.user).iter().any(|face| wanted.contains(face)))
+            .cloned()
+            .collect();
+        for peer in &theirs {
+            peer.put_out(Close::Forbidden, "kicked", "an operator has put you out");
+            self.forsake(peer);
+        }
+        theirs.len()
+    }
+
+    /// Nothing later and no later key reaches it from here on.
+    fn forsake(&mut self, peer: &Arc<Peer>) {
+        for name in self.rooms_of(peer) {
+            self.take_out(peer, &name);
+            self.owed.insert(name);
+        }
+    }
+}
+
+/// What the list says about a session.
+pub(super) fn fate_of(list: &AccessList, peer: &Peer) -> Fate {
+    match &peer.grant {
+        Some(grant) => list.fate(grant, super::wall()),
+        None if list.is_banned(&peer.user) => Fate::Gone,
+        None => Fate::Stands,
+    }
+}
+
+/// Tells a session what became of its access, and nothing more.
+pub(super) fn dismiss(peer: &Peer, fate: Fate) {
+    match fate {
+        Fate::Stands => {}
+        Fate::Changed => {
+            peer.put_out(
+                Close::Restarting,
+                "access_changed",
+                "your rights have changed; come back",
+            );
+        }
+        Fate::Gone => {
+            peer.put_out(Close::Unauthorized, "access_ended", "your access has ended");
+        }
+    }
+}

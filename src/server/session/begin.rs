@@ -1,0 +1,107 @@
+//! From a connection to a session: the first frame, and entering its rooms.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::oneshot;
+use tokio_tungstenite::tungstenite::Message;
+
+use super::{HUB_ANSWER, Registered, Session};
+use crate::host::outbound::{Ending, Outbound};
+use crate::rules::access::Grant;
+use crate::rules::rate::Meter;
+use crate::server::context::Context;
+use crate::server::front::Visitor;
+use crate::server::hub::{Command, Entering};
+use crate::server::link::{Link, Step};
+use crate::server::peer::{Peer, Wants, encoded};
+use crate::talk::opening::{self, Opening, Refusal, Wish};
+use crate::words::frame::{ErrorFrame, ServerFrame};
+use crate::words::{Close, Code, SessionId};
+
+pub(super) async fn first_frame(
+    link: &mut Link,
+    visitor: Visitor,
+    deadline: Instant,
+) -> Result<Opening, Option<Refusal>> {
+    let opening = loop {
+        match tokio::time::timeout_at(deadline.into(), link.step(|| true)).await {
+            Err(_) => {
+                return Err(Some(Refusal {
+                    code: Code::RegisterTimeout,
+                    close: Close::RegisterTimeout,
+                    message: "no register within the time limit".into(),
+                }));
+            }
+            Ok(Step::Over(_)) => return Err(None),
+            Ok(Step::Frame(Message::Text(text))) => break opening::read(&text)?,
+            Ok(Step::Frame(Message::Binary(_))) => {
+                return Err(Some(Refusal::policy(Code::BinaryFrame, "only text frames here")));
+            }
+            Ok(Step::Frame(_)) => {}
+        }
+    };
+    if !visitor.confidential {
+        return Err(Some(Refusal::policy(
+            Code::Plaintext,
+            "keys do not leave over this unencrypted connection; come by wss://",
+        )));
+    }
+    Ok(opening)
+}
+
+pub(super) fn refuse(outbound: &Outbound, visitor: Visitor, refusal: &Refusal) {
+    tracing::info!(event = "register_refused", peer = %visitor.address, reason = refusal.code.word(),
+        "a connection did not register");
+    let error = ErrorFrame::new(refusal.code, refusal.message.clone());
+    outbound.push(encoded(&ServerFrame::Error(error)));
+    outbound.end(Ending { close: refusal.close, cause: "refused" }, &refusal.message);
+}
+
+pub(super) async fn begin(
+    context: &Arc<Context>,
+    link: &mut Link,
+    outbound: &Arc<Outbound>,
+    visitor: Visitor,
+    opening: Opening,
+    grant: Option<Arc<Grant>>,
+) -> Option<(Session, Vec<Wish>)> {
+    let wants = Wants { echo: opening.echo, presence: opening.presence };
+    let peer = Arc::new(Peer::new(
+        SessionId::fresh(),
+        opening.user,
+        grant,
+        opening.dialect,
+        wants,
+        visitor.address,
+        outbound.clone(),
+    ));
+    let entering = opening
+        .rooms
+        .iter()
+        .map(|wish| Entering { room: wish.room.clone(), catching_up: wish.resume.is_some() })
+        .collect();
+    let (answer, answered) = oneshot::channel();
+    context.hub.send(Command::Enter(peer.clone(), entering, answer)).ok()?;
+    let registered = Registered { context: context.clone(), peer };
+    let rooms = match link.meanwhile(tokio::time::timeout(HUB_ANSWER, answered)).await {
+        Ok(Ok(Some(rooms))) => rooms,
+        _ => {
+            let text = "the room log can't be read at the moment; come back later";
+            let error = ErrorFrame::new(Code::StorageFailed, text);
+            outbound.push(encoded(&ServerFrame::Error(error)));
+            outbound.end(Ending { close: Close::TryLater, cause: "history_failed" }, text);
+            return None;
+        }
+    };
+    let session = Session {
+        registered,
+        rooms,
+        messages: Meter::default(),
+        frames: Meter::default(),
+        bytes: Meter::default(),
+        counted: link.received(),
+    };
+    session.say_opened();
+    Some((session, opening.rooms))
+}
