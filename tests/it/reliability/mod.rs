@@ -4,7 +4,9 @@
 
 mod checker;
 mod proxy;
+mod restarts;
 mod steady;
+mod storage;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

@@ -167,6 +167,21 @@ impl Server {
         }
     }
 
+    /// Another with the same configuration and state, without the wrapper: a well machine.
+    pub fn beside(dead: &Server) -> Server {
+        let folder = tempfile::tempdir().unwrap();
+        let copied = Command::new("cp")
+            .arg("-a")
+            .arg(format!("{}/.", dead.folder.path().display()))
+            .arg(folder.path())
+            .status();
+        assert!(copied.unwrap().success());
+        let (mut child, log) = spawn(folder.path(), &dead.environment, &[], "0");
+        let address = listening(&mut child, &log);
+        let (environment, wrapper) = (dead.environment.clone(), Vec::new());
+        Server { child, address, log, folder, environment, wrapper }
+    }
+
     /// Starts it again, with the same configuration, state and port.
     pub fn again(&mut self) {
         let port = self.address.rsplit(':').next().unwrap().to_owned();

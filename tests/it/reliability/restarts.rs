@@ -1,0 +1,170 @@
+//! Restarts that nobody notices, and nobody comes back from in step.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::steady::Steady;
+use super::{FAST, HEALED, ROOM, checker, gather, senders, whole_history};
+use crate::support::client::Client;
+use crate::support::server::{Server, command};
+use crate::support::{eventually, heavy, long};
+
+/// A socket that outlives the servers on it.
+struct Activator {
+    child: Child,
+    input: ChildStdin,
+    output: BufReader<std::process::ChildStdout>,
+    address: String,
+    _folder: tempfile::TempDir,
+}
+
+impl Activator {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let config = folder.path().join("chat-server.toml");
+        std::fs::write(&config, FAST).unwrap();
+        for name in ["state", "run"] {
+            std::fs::create_dir(folder.path().join(name)).unwrap();
+        }
+        let log = std::fs::File::create(folder.path().join("errors")).unwrap();
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/python/activator.py");
+        let mut child = command(folder.path(), &["python3".into(), script.into()])
+            .args(["--log-level", "error", "--config"])
+            .arg(&config)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        let mut port = String::new();
+        output.read_line(&mut port).unwrap();
+        let address = format!("127.0.0.1:{}", port.trim());
+        let input = child.stdin.take().unwrap();
+        let mut activator = Activator { child, input, output, address, _folder: folder };
+        activator.wait();
+        activator
+    }
+
+    fn wait(&mut self) {
+        let mut line = String::new();
+        self.output.read_line(&mut line).unwrap();
+        assert_eq!(line, "started\n", "the server did not come back");
+    }
+
+    fn restart(&mut self) {
+        self.input.write_all(b"restart\n").unwrap();
+        self.wait();
+    }
+}
+
+impl Drop for Activator {
+    fn drop(&mut self) {
+        // Its server is its child, and ends with SIGTERM when its input does.
+        let _ = Command::new("pkill").arg("-P").arg(self.child.id().to_string()).status();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p17_a_restart_is_not_noticed() {
+    let _one = heavy();
+    let restarts = if long() { 50 } else { 6 };
+    let mut activator = Activator::start();
+    let address = activator.address.clone();
+    let total = restarts as usize * 500;
+    let mut reader = Steady::new(&address, "reader", ROOM, true);
+    assert!(reader.until(Instant::now() + HEALED, |reader| reader.connects > 0).await);
+    let tasks = senders(&address, 10, total / 10, Duration::from_millis(20));
+    let listening = tokio::spawn(async move {
+        let (mut stall, mut last, mut count) = (Duration::ZERO, Instant::now(), 0);
+        let deadline = Instant::now() + 3 * HEALED;
+        reader
+            .until(deadline, |reader| {
+                if reader.heard.len() > count {
+                    stall = stall.max(if count > 0 { last.elapsed() } else { Duration::ZERO });
+                    (count, last) = (reader.heard.len(), Instant::now());
+                }
+                count >= total
+            })
+            .await;
+        (reader, stall)
+    });
+    let stop = tokio_util::sync::CancellationToken::new();
+    let probe = {
+        let (address, stop) = (address.clone(), stop.clone());
+        tokio::spawn(async move {
+            let mut connects = 0;
+            while !stop.is_cancelled() {
+                let connect = tokio::net::TcpStream::connect(&address).await;
+                connect.expect("no connect is refused while the socket is held");
+                connects += 1;
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            connects
+        })
+    };
+    for _ in 0..restarts {
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        tokio::task::block_in_place(|| activator.restart());
+    }
+    let sent = gather(tasks).await;
+    let (reader, stall) = listening.await.unwrap();
+    stop.cancel();
+    assert!(probe.await.unwrap() > restarts * 20, "the probe was at work");
+    let verdict = checker::judge(&sent, &whole_history(&address, ROOM).await);
+    assert!(verdict.is_clean(), "{verdict}");
+    let places: Vec<u64> = reader.heard.iter().map(|(seq, _)| *seq).collect();
+    let whole: Vec<u64> = (places[0]..=places[places.len() - 1]).collect();
+    assert_eq!(places, whole, "the reader has every message once and in order");
+    assert_eq!((reader.heard.len(), reader.gaps.len()), (total, 0));
+    assert!(reader.connects as usize > restarts as usize, "it was there at every restart");
+    println!("{restarts} restarts, the longest stall {stall:?}");
+    assert!(stall < Duration::from_secs(1), "a stall of {stall:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p18_nobody_comes_back_in_step() {
+    let _one = heavy();
+    let count = if long() { 300 } else { 60 };
+    let mut server = Server::start();
+    let url = server.url();
+    let clients: Vec<Client> = (0..count)
+        .map(|number| Client::start(&[&url, "--listen", "-u", &format!("c{number}")]))
+        .collect();
+    eventually("all are there", || server.count("session_opened") == count);
+    server.kill();
+    // Away for a while, so that the pauses have grown.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    server.again();
+    let begun = Instant::now();
+    let returned = || server.count("session_opened");
+    while returned() < count {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{} came back in 60 s", returned());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let mut moments: Vec<i64> = server
+        .log()
+        .iter()
+        .filter(|line| line["event"] == "session_opened")
+        .map(|line| {
+            let time: jiff::Timestamp = line["timestamp"].as_str().unwrap().parse().unwrap();
+            time.as_millisecond()
+        })
+        .collect();
+    moments.sort_unstable();
+    let span = (moments[moments.len() - 1] - moments[0]).max(250);
+    let peak = moments
+        .iter()
+        .map(|from| moments.iter().filter(|at| (*from..from + 250).contains(at)).count());
+    let (peak, mean) = (peak.max().unwrap() as f64, count as f64 * 250.0 / span as f64);
+    println!(
+        "{count} came back within {span} ms; the busiest 250 ms had {peak}, the mean {mean:.1}"
+    );
+    // With a few dozen the luck of the draw is large; the long form has the promised bound.
+    let bound = if long() { 3.0 } else { 5.0 };
+    assert!(peak <= bound * mean, "peak {peak} of {mean:.1}");
+    drop(clients);
+}

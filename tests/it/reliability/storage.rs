@@ -1,0 +1,229 @@
+//! What the disk does to the promises: acks after the sync, a sync that fails, a torn store, a full disk.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::steady::whole_history;
+use super::{FAST, ROOM};
+use crate::support::client::Client;
+use crate::support::server::Server;
+use crate::support::wire::Wire;
+use crate::support::{eventually, heavy, long};
+
+/// Sends one message and gives the answer that is about it.
+async fn say(wire: &mut Wire, id: &str, text: &str) -> Value {
+    wire.say_in(ROOM, id, text).await;
+    loop {
+        let frame = wire.next().await;
+        if frame["id"] == id && frame["type"] != "chat_message" {
+            return frame;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p2_an_ack_means_on_disk() {
+    let _one = heavy();
+    let folder = tempfile::tempdir().unwrap();
+    let trace = folder.path().join("trace");
+    let calls = "trace=fsync,fdatasync,pwrite64,write,writev,sendto,sendmsg";
+    let wrapper = [
+        "strace",
+        "-D",
+        "-f",
+        "--seccomp-bpf",
+        "-y",
+        "-s",
+        "400",
+        "-e",
+        calls,
+        "-o",
+        trace.to_str().unwrap(),
+    ];
+    let mut server = Server::with(FAST).under(&wrapper).start();
+    let (mut wire, _) = Wire::full(server.address(), "ci", ROOM).await;
+    for number in 0..20 {
+        assert_eq!(say(&mut wire, &format!("id{number}"), "x").await["type"], "ack");
+    }
+    drop(wire);
+    server.stop();
+    let text = std::fs::read_to_string(&trace).unwrap();
+    let (mut unsynced, mut acks, mut syncs) = (false, 0, 0);
+    for line in text.lines() {
+        let store = line.contains("history.sqlite3-wal>");
+        if store && line.contains("pwrite64(") {
+            unsynced = true;
+        }
+        // A call that was interrupted by another thread's is told in two lines; the second says how it ended.
+        let sync = line.contains("fdatasync") || line.contains("fsync");
+        if sync && line.trim_end().ends_with("= 0") && (store || line.contains("resumed")) {
+            (unsynced, syncs) = (false, syncs + 1);
+        }
+        if line.contains(r#"\"type\":\"ack\""#) {
+            acks += 1;
+            assert!(!unsynced, "an ack left before the sync that covers it:\n{line}");
+        }
+    }
+    assert_eq!(acks, 20, "every ack was seen");
+    assert!(syncs >= 20, "{syncs} syncs");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p2_the_first_sync_that_fails_is_final() {
+    let _one = heavy();
+    let folder = tempfile::tempdir().unwrap();
+    let trace = folder.path().join("trace");
+    // From the 30th sync on for a while the disk says EIO, and then it seems to be well again.
+    let fault = "inject=fsync,fdatasync:error=EIO:when=30..32";
+    let wrapper = [
+        "strace",
+        "-D",
+        "-f",
+        "--seccomp-bpf",
+        "-e",
+        "trace=fsync,fdatasync",
+        "-e",
+        fault,
+        "-o",
+        trace.to_str().unwrap(),
+    ];
+    let mut server = Server::with(FAST).under(&wrapper).start();
+    let (mut wire, _) = Wire::full(server.address(), "ci", ROOM).await;
+    let mut acked = 0;
+    for number in 0..200 {
+        let answer = say(&mut wire, &format!("id{number}"), &format!("text {number}")).await;
+        match answer["type"].as_str().unwrap() {
+            "ack" => {
+                assert_eq!(acked, number, "nothing is acked after the sync that failed");
+                acked += 1;
+            }
+            _ => {
+                assert_eq!(answer["code"], "storage_failed", "{answer}");
+                if number > acked + 20 {
+                    break;
+                }
+            }
+        }
+    }
+    let injected = std::fs::read_to_string(&trace).unwrap().matches("(INJECTED)").count();
+    assert!(injected >= 1, "the fault fired");
+    assert!(acked > 0 && acked < 100, "{acked}");
+    server.wait_for_event("append_failed");
+    // Reading goes on; and what was acked is there after a restart on a well disk.
+    assert!(whole_history(server.address(), ROOM).await.len() >= acked);
+    server.kill();
+    let server = Server::beside(&server);
+    let history = whole_history(server.address(), ROOM).await;
+    for number in 0..acked {
+        assert_eq!(history[number].2, format!("text {number}"));
+    }
+    let (mut wire, _) = Wire::full(server.address(), "ci", ROOM).await;
+    assert_eq!(say(&mut wire, "later", "later").await["type"], "ack");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p3_a_torn_or_rotten_store_never_lies() {
+    let _one = heavy();
+    let mut server = Server::with(FAST).start();
+    let (mut wire, _) = Wire::full(server.address(), "ci", ROOM).await;
+    let said: Vec<String> = (0..60).map(|number| format!("text {number}")).collect();
+    for (number, text) in said.iter().enumerate() {
+        assert_eq!(say(&mut wire, &format!("id{number}"), text).await["type"], "ack");
+    }
+    server.kill();
+    let history = server.state().join("history");
+    let saved = tempfile::tempdir().unwrap();
+    copy(&history, saved.path());
+    let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut next = |below: u64| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        random % below
+    };
+    for round in 0..if long() { 200 } else { 16 } {
+        for file in std::fs::read_dir(&history).unwrap() {
+            std::fs::remove_file(file.unwrap().path()).unwrap();
+        }
+        copy(saved.path(), &history);
+        let name = ["history.sqlite3-wal", "history.sqlite3"][round % 2];
+        let path = history.join(name);
+        let mut bytes = std::fs::read(&path).unwrap();
+        if bytes.is_empty() {
+            continue;
+        }
+        let at = next(bytes.len() as u64) as usize;
+        match round % 4 {
+            0 | 1 => bytes[at] ^= 1 << next(8),
+            _ => bytes.truncate(at),
+        }
+        std::fs::write(&path, bytes).unwrap();
+        server.again();
+        let kept = whole_history(server.address(), ROOM).await;
+        for (_, _, text) in &kept {
+            assert!(said.contains(text), "round {round}: a record that was never written: {text}");
+        }
+        let places: Vec<u64> = kept.iter().map(|(seq, ..)| *seq).collect();
+        assert!(places.is_sorted_by(|a, b| a < b), "round {round}: {places:?}");
+        let (mut wire, _) = Wire::full(server.address(), "ci", ROOM).await;
+        let answer = say(&mut wire, &format!("new{round}"), "new").await;
+        assert_eq!(answer["type"], "ack", "round {round}: it goes on");
+        server.kill();
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    for file in std::fs::read_dir(from).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p4_a_full_disk_is_survivable() {
+    let _one = heavy();
+    // A disk of its own, in a mount namespace of its own: nothing outside is touched.
+    let disk = "mount -t tmpfs -o size=4m none \"$STATE_DIRECTORY\" && exec \"$@\"";
+    let mut server = Server::with(FAST).under(&["unshare", "-rm", "sh", "-c", disk, "sh"]).start();
+    let inside = format!("/proc/{}/root{}", server.pid(), server.state().display());
+    let ballast = Path::new(&inside).join("ballast");
+    std::fs::write(&ballast, vec![0; 1 << 20]).unwrap();
+    let (mut wire, _) = Wire::full(server.address(), "ci", ROOM).await;
+    let text = "x".repeat(4_000);
+    let mut acked = 0;
+    let refusal = loop {
+        let begun = Instant::now();
+        let answer =
+            say(&mut wire, &format!("id{acked}"), &format!("{acked} {}", &text[8..])).await;
+        if answer["type"] == "ack" {
+            acked += 1;
+            assert!(acked < 5_000, "the disk was never full");
+            continue;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+        break answer;
+    };
+    assert_eq!((&refusal["code"], &refusal["temporary"]), (&json!("storage_full"), &json!(true)));
+    // Reading goes on, and a pipe says that it could not.
+    assert_eq!(whole_history(server.address(), ROOM).await.len(), acked);
+    let url = server.url();
+    let pipe = tokio::task::spawn_blocking(move || {
+        Client::pipe(&[&url, "-r", ROOM, "--timeout", "1s"], b"a line\n")
+    });
+    let finished = pipe.await.unwrap();
+    assert_eq!(finished.code, Some(75), "{}", finished.errors);
+    // Space again: acks within five seconds, without a restart.
+    std::fs::remove_file(&ballast).unwrap();
+    let begun = Instant::now();
+    while say(&mut wire, "after", "after").await["type"] != "ack" {
+        assert!(begun.elapsed() < Duration::from_secs(5), "no ack after there was space");
+    }
+    let history = whole_history(server.address(), ROOM).await;
+    assert_eq!(history.iter().filter(|(_, _, text)| text == "after").count(), 1);
+    for number in 0..acked {
+        assert!(history[number].2.starts_with(&format!("{number} ")), "{number} is lost");
+    }
+    eventually("it lives", || server.is_alive());
+}
