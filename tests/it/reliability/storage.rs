@@ -116,8 +116,8 @@ async fn p2_the_first_sync_that_fails_is_final() {
     server.kill();
     let server = Server::beside(&server);
     let history = whole_history(server.address(), ROOM).await;
-    for number in 0..acked {
-        assert_eq!(history[number].2, format!("text {number}"));
+    for (number, (_, _, text)) in history.iter().take(acked).enumerate() {
+        assert_eq!(*text, format!("text {number}"));
     }
     let (mut wire, _) = Wire::full(server.address(), "ci", ROOM).await;
     assert_eq!(say(&mut wire, "later", "later").await["type"], "ack");
@@ -222,8 +222,8 @@ async fn p4_a_full_disk_is_survivable() {
     }
     let history = whole_history(server.address(), ROOM).await;
     assert_eq!(history.iter().filter(|(_, _, text)| text == "after").count(), 1);
-    for number in 0..acked {
-        assert!(history[number].2.starts_with(&format!("{number} ")), "{number} is lost");
+    for (number, (_, _, text)) in history.iter().take(acked).enumerate() {
+        assert!(text.starts_with(&format!("{number} ")), "{number} is lost");
     }
     eventually("it lives", || server.is_alive());
 }

@@ -1,0 +1,317 @@
+//! Prints what the whole server reaches beside what its store reaches by itself, in one run: acked
+//! messages per second with 64 in flight, the time from send to ack one at a time, and with a long
+//! history how soon it is ready, how fast the last thousand are resumed, and what it takes in memory.
+//!
+//! `cargo bench --bench delivery [-- --history 1000000]`. Folders are made below `TMPDIR`, which
+//! must be on a real disk: a file system in memory syncs for nothing.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant, SystemTime};
+
+use base64::Engine as _;
+use fernet::Fernet;
+use futures_util::{SinkExt as _, StreamExt as _};
+use secure_chat::doors::keyfile::AtRestKey;
+use secure_chat::doors::log::{Draft, Keep, Opened, open_disk};
+use secure_chat::words::{MessageId, RoomName, Timestamp, UserName};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+
+const KEEP: Keep = Keep { messages: u64::MAX, age: Duration::from_secs(30 * 86_400) };
+const IN_FLIGHT: usize = 64;
+const MESSAGES: usize = 20_000;
+const ALONE: usize = 2_000;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    let history = arguments.iter().position(|argument| argument == "--history");
+    let history: u64 = history
+        .map(|index| arguments[index + 1].parse().expect("--history wants a number"))
+        .unwrap_or(0);
+
+    // Three rounds, each with both sides of every ratio; the medians are printed.
+    let mut rounds = Vec::new();
+    for _ in 0..3 {
+        let (bare_one, _) = bare(1);
+        let (_, bare_rate) = bare(IN_FLIGHT as u64 / 2);
+        let (_, bare_full) = bare(IN_FLIGHT as u64);
+        let trip = round_trip().await;
+        let server = Server::start(None);
+        let mut sender = Sender::connect(&server.address).await;
+        let alone = sender.alone().await;
+        let rate = sender.pouring().await;
+        rounds.push([bare_one, bare_rate, bare_full, trip, alone, rate]);
+    }
+    let median = |index: usize| {
+        let mut all: Vec<f64> = rounds.iter().map(|round| round[index]).collect();
+        all.sort_by(f64::total_cmp);
+        all[all.len() / 2]
+    };
+    let [bare_one, half, full, trip, alone, rate] = [0, 1, 2, 3, 4, 5].map(median);
+    println!(
+        "send to ack, one at a time: {:.0} µs; a bare commit {:.0} µs + a loopback round trip {:.0} µs; ratio {:.2}",
+        alone * 1e6,
+        bare_one * 1e6,
+        trip * 1e6,
+        alone / (bare_one + trip)
+    );
+    println!(
+        "acked per second with {IN_FLIGHT} in flight: {rate:.0}; the store alone at batches of {}: {half:.0}, of {IN_FLIGHT}: {full:.0}; ratios {:.2} and {:.2}",
+        IN_FLIGHT / 2,
+        rate / half,
+        rate / full
+    );
+    if history > 0 {
+        long_history(history).await;
+    }
+}
+
+/// The store by itself: seconds of the median commit, and records per second.
+fn bare(batch: u64) -> (f64, f64) {
+    let folder = tempfile::tempdir().expect("a folder to try in");
+    let key = AtRestKey::find(folder.path(), None).expect("a key");
+    let mut opened = open_disk(folder.path(), &key, KEEP, now()).expect("the room log opens");
+    let (began, mut commits, mut count) = (Instant::now(), Vec::new(), 0);
+    while began.elapsed() < Duration::from_secs(1) {
+        let from = Instant::now();
+        count += append(&mut opened, batch, count);
+        commits.push(from.elapsed().as_secs_f64());
+    }
+    commits.sort_by(f64::total_cmp);
+    (commits[commits.len() / 2], count as f64 / began.elapsed().as_secs_f64())
+}
+
+fn append(opened: &mut Opened, batch: u64, from: u64) -> u64 {
+    let drafts = (from..from + batch)
+        .map(|number| Draft {
+            room: RoomName::lobby(),
+            user: UserName::clean("bench"),
+            verified: false,
+            id: MessageId::parse(&format!("bench-{number}")),
+            text: "x".repeat(100).into(),
+        })
+        .collect();
+    opened.log.append(drafts, now()).len() as u64
+}
+
+fn now() -> Timestamp {
+    Timestamp::from_system(SystemTime::now())
+}
+
+/// Seconds of the median round trip of 300 bytes over loopback.
+async fn round_trip() -> f64 {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    std::thread::spawn(move || {
+        use std::io::{Read as _, Write as _};
+        let Ok((mut stream, _)) = listener.accept() else { return };
+        let _ = stream.set_nodelay(true);
+        let mut bytes = [0; 300];
+        while stream.read_exact(&mut bytes).is_ok() && stream.write_all(&bytes).is_ok() {}
+    });
+    let mut stream = TcpStream::connect(address).await.expect("a connection");
+    stream.set_nodelay(true).expect("nodelay");
+    let (mut trips, mut bytes) = (Vec::new(), [0; 300]);
+    for _ in 0..ALONE {
+        let from = Instant::now();
+        stream.write_all(&bytes).await.expect("written");
+        stream.read_exact(&mut bytes).await.expect("read");
+        trips.push(from.elapsed().as_secs_f64());
+    }
+    trips.sort_by(f64::total_cmp);
+    trips[trips.len() / 2]
+}
+
+struct Server {
+    child: Child,
+    address: String,
+    ready: Duration,
+    _folder: tempfile::TempDir,
+}
+
+impl Server {
+    fn start(history: Option<&Path>) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = history.map_or_else(|| folder.path().join("history"), Path::to_path_buf);
+        let from = Instant::now();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_chat-server"))
+            .env_clear()
+            .env("STATE_DIRECTORY", folder.path())
+            .env("CHAT_SERVER_HISTORY__PATH", path)
+            .env("CHAT_SERVER_HISTORY__KEEP_MESSAGES", "1000000000")
+            .env("CHAT_SERVER_LIMITS__RATE_MESSAGES", "1000000000")
+            .env("CHAT_SERVER_LIMITS__RATE_BYTES", "1000000000000")
+            .args(["--port", "0"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the server starts");
+        let mut lines = BufReader::new(child.stdout.take().expect("its log")).lines();
+        let address = lines
+            .by_ref()
+            .map_while(Result::ok)
+            .filter_map(|line| serde_json::from_str::<Value>(&line).ok())
+            .find(|line| line["event"] == "listening")
+            .and_then(|line| line["address"].as_str().map(str::to_owned))
+            .expect("it listens");
+        let ready = from.elapsed();
+        std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
+        Server { child, address, ready, _folder: folder }
+    }
+
+    fn resident_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()));
+        let status = status.unwrap_or_default();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap_or("VmRSS: 0 kB");
+        line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).unwrap_or(0)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+struct Sender {
+    socket: WebSocketStream<TcpStream>,
+    key: Fernet,
+    said: usize,
+}
+
+impl Sender {
+    async fn connect(address: &str) -> Self {
+        let (mut socket, _) = dial(address, json!({"echo": false})).await;
+        let key = loop {
+            let frame = next(&mut socket).await;
+            if frame["type"] == "encryption_key" {
+                break frame["key"].as_str().expect("a key").to_owned();
+            }
+        };
+        let key = base64::engine::general_purpose::STANDARD.decode(key).expect("base64");
+        let key = Fernet::new(std::str::from_utf8(&key).expect("text")).expect("a Fernet key");
+        Sender { socket, key, said: 0 }
+    }
+
+    async fn say(&mut self) {
+        let content = self.key.encrypt("x".repeat(100).as_bytes());
+        let id = format!("id{}", self.said);
+        self.said += 1;
+        let frame = json!({"type": "chat_message", "room": "lobby", "id": id, "content": content});
+        self.socket.feed(Message::text(frame.to_string())).await.expect("sent");
+    }
+
+    async fn ack(&mut self) {
+        while next(&mut self.socket).await["type"] != "ack" {}
+    }
+
+    async fn alone(&mut self) -> f64 {
+        let mut times = Vec::new();
+        for _ in 0..ALONE {
+            let from = Instant::now();
+            self.say().await;
+            self.socket.flush().await.expect("sent");
+            self.ack().await;
+            times.push(from.elapsed().as_secs_f64());
+        }
+        times.sort_by(f64::total_cmp);
+        times[times.len() / 2]
+    }
+
+    async fn pouring(&mut self) -> f64 {
+        let from = Instant::now();
+        let mut outstanding = 0;
+        for _ in 0..MESSAGES {
+            self.say().await;
+            outstanding += 1;
+            if outstanding == IN_FLIGHT {
+                self.socket.flush().await.expect("sent");
+                self.ack().await;
+                outstanding -= 1;
+            }
+        }
+        self.socket.flush().await.expect("sent");
+        for _ in 0..outstanding {
+            self.ack().await;
+        }
+        MESSAGES as f64 / from.elapsed().as_secs_f64()
+    }
+}
+
+async fn dial(address: &str, more: Value) -> (WebSocketStream<TcpStream>, Value) {
+    let stream = TcpStream::connect(address).await.expect("a connection");
+    stream.set_nodelay(true).expect("nodelay");
+    let upgrade = tokio_tungstenite::client_async(format!("ws://{address}/"), stream);
+    let (mut socket, _) = upgrade.await.expect("a WebSocket");
+    let mut register = json!({"type": "register", "protocol": 1, "username": "bench",
+        "rooms": ["lobby"], "presence": false});
+    for (name, value) in more.as_object().expect("an object") {
+        register[name] = value.clone();
+    }
+    socket.send(Message::text(register.to_string())).await.expect("sent");
+    let welcome = next(&mut socket).await;
+    (socket, welcome)
+}
+
+async fn next(socket: &mut WebSocketStream<TcpStream>) -> Value {
+    loop {
+        match socket.next().await {
+            Some(Ok(Message::Text(text))) => {
+                return serde_json::from_str(&text).expect("an object");
+            }
+            Some(Ok(_)) => {}
+            other => panic!("instead of a frame: {other:?}"),
+        }
+    }
+}
+
+async fn long_history(messages: u64) {
+    let folder = tempfile::tempdir().expect("a folder to try in");
+    let key = AtRestKey::find(folder.path(), None).expect("a key");
+    let mut opened = open_disk(folder.path(), &key, KEEP, now()).expect("the room log opens");
+    let mut last = 0;
+    let mut short = (Duration::ZERO, 0);
+    while last < messages {
+        last += append(&mut opened, 1_000, last);
+        if last == 1_000 {
+            drop(opened);
+            let server = Server::start(Some(folder.path()));
+            resume(&server.address, 1_000).await;
+            short = (server.ready, server.resident_kib());
+            drop(server);
+            opened = open_disk(folder.path(), &key, KEEP, now()).expect("the room log opens");
+        }
+    }
+    drop(opened);
+    let server = Server::start(Some(folder.path()));
+    let took = resume(&server.address, 1_000).await;
+    println!(
+        "{last} messages of history: ready {:?} after the start ({:?} with 1,000); the last 1,000 resumed in {took:?}; resident {} KiB ({} KiB with 1,000)",
+        server.ready,
+        short.0,
+        server.resident_kib(),
+        short.1
+    );
+}
+
+async fn resume(address: &str, count: u64) -> Duration {
+    let (_, welcome) = dial(address, json!({})).await;
+    let at = &welcome["rooms"]["lobby"];
+    let seq = at["seq"].as_u64().expect("a place") - count;
+    let from = Instant::now();
+    let resume = json!({"resume": {"lobby": {"epoch": at["epoch"], "seq": seq}}});
+    let (mut socket, _) = dial(address, resume).await;
+    let mut got = 0;
+    while got < count {
+        if next(&mut socket).await["type"] == "chat_message" {
+            got += 1;
+        }
+    }
+    from.elapsed()
+}
