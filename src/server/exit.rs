@@ -22,6 +22,12 @@ pub enum StartFault {
     /// An address can't be listened on.
     #[error(transparent)]
     Listen(#[from] ListenFault),
+    /// A socket of the service manager would hand the key to whoever connects.
+    #[error(
+        "the service manager listens on {0}, where in open mode whoever connects gets the key; let \
+         ListenStream= name 127.0.0.1, or set auth.mode = \"token\", or auth.allow_open = true"
+    )]
+    OpenOutside(std::net::SocketAddr),
     /// The history can't be opened.
     #[error(transparent)]
     History(#[from] OpenFault),
@@ -54,7 +60,7 @@ impl StartFault {
     /// The exit code.
     pub fn code(&self) -> ExitCode {
         ExitCode::from(match self {
-            StartFault::Config(_) | StartFault::Tls(_) => 78,
+            StartFault::Config(_) | StartFault::Tls(_) | StartFault::OpenOutside(_) => 78,
             StartFault::Usage(_) => 2,
             StartFault::Listen(_) | StartFault::Admin { .. } => 69,
             StartFault::Ctl(CtlFault::Refused(_)) => 1,

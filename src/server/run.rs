@@ -41,6 +41,7 @@ pub async fn run(config: Config, mut reload: Reload) -> Result<(), StartFault> {
     let live = Live::new(config)?;
     let opened = open_log(&live.config, live.keep())?;
     let listeners = listen::listeners(&live.config.listen.addresses)?;
+    refuse_open_outside(&live.config, &listeners)?;
     let admin = bind_admin(&live.config)?;
     let metrics = bind_metrics(&live.config).await?;
 
@@ -120,6 +121,18 @@ fn open_log(config: &Config, keep: Keep) -> Result<Opened, StartFault> {
         tracing::warn!(event = "history_found", "{finding}");
     }
     Ok(opened)
+}
+
+/// What the service manager listens on may be more than the configuration names.
+fn refuse_open_outside(config: &Config, listeners: &[TcpListener]) -> Result<(), StartFault> {
+    if config.auth.mode != AuthMode::Open || config.auth.allow_open {
+        return Ok(());
+    }
+    let addresses = listeners.iter().filter_map(|listener| listener.local_addr().ok());
+    match addresses.into_iter().find(|address| !address.ip().is_loopback()) {
+        Some(address) => Err(StartFault::OpenOutside(address)),
+        None => Ok(()),
+    }
 }
 
 /// In token mode without a token nobody can come in: better said than found out.

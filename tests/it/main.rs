@@ -13,4 +13,5 @@ mod logging;
 mod python;
 mod reliability;
 mod support;
+mod systemd;
 mod tls;

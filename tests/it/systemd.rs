@@ -1,0 +1,198 @@
+//! At home under systemd: units that verify and are confined, a server that says how it is, and
+//! sockets that were handed over.
+
+use std::collections::HashSet;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use crate::support::server::Server;
+use crate::support::{SOON, eventually};
+
+/// Points of `systemd-analyze security`, in tenths.
+const EXPOSURE: &str = "--threshold=12";
+
+fn units() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd");
+    let mut units: Vec<PathBuf> =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    units.sort();
+    assert!(units.len() >= 3, "{units:?}");
+    units
+}
+
+/// The units as they would be installed, with the programs that were built.
+fn installed(folder: &Path) -> Vec<PathBuf> {
+    let programs = Path::new(env!("CARGO_BIN_EXE_chat-server")).parent().unwrap();
+    let there = format!("{}/", programs.display());
+    units()
+        .into_iter()
+        .map(|unit| {
+            let text = std::fs::read_to_string(&unit).unwrap().replace("/usr/local/bin/", &there);
+            let path = folder.join(unit.file_name().unwrap());
+            std::fs::write(&path, text).unwrap();
+            path
+        })
+        .collect()
+}
+
+#[test]
+fn the_units_verify_without_a_word() {
+    let folder = tempfile::tempdir().unwrap();
+    let verified = Command::new("systemd-analyze")
+        .args(["verify", "--man=no", "--recursive-errors=yes"])
+        .args(installed(folder.path()))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&verified.stderr);
+    assert!(verified.status.success() && said.is_empty(), "{}: {said}", verified.status);
+}
+
+#[test]
+fn the_services_are_confined() {
+    for unit in units().iter().filter(|unit| unit.extension().unwrap() == "service") {
+        let judged = Command::new("systemd-analyze")
+            .args(["security", "--offline=true", "--no-pager", EXPOSURE])
+            .arg(unit)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&judged.stdout);
+        assert!(judged.status.success(), "{}: {said}", unit.display());
+    }
+}
+
+/// What the service manager would hear, one set of lines a datagram, until `wanted` came.
+fn hear(manager: &UnixDatagram, wanted: &str) -> HashSet<String> {
+    let deadline = Instant::now() + SOON;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        manager.set_read_timeout(Some(left.max(std::time::Duration::from_millis(1)))).unwrap();
+        let mut bytes = [0; 4096];
+        let size = manager.recv(&mut bytes).unwrap_or_else(|_| panic!("never heard {wanted}"));
+        let lines: HashSet<String> =
+            String::from_utf8_lossy(&bytes[..size]).lines().map(str::to_owned).collect();
+        if lines.contains(wanted) {
+            return lines;
+        }
+    }
+}
+
+#[test]
+fn the_service_manager_hears_how_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    let mut server = Server::with("")
+        .env("NOTIFY_SOCKET", path.to_str().unwrap())
+        .env("WATCHDOG_USEC", "600000")
+        .start();
+    hear(&manager, "READY=1");
+    let fed = hear(&manager, "WATCHDOG=1");
+    assert!(fed.iter().any(|line| line.starts_with("STATUS=")), "{fed:?}");
+
+    server.signal("HUP");
+    let reloading = hear(&manager, "RELOADING=1");
+    let when = reloading.iter().any(|line| line.starts_with("MONOTONIC_USEC="));
+    assert!(when, "{reloading:?}");
+    hear(&manager, "READY=1");
+
+    // A file that can't be read must not leave systemd waiting for the end of the reload.
+    std::fs::write(server.config_file(), "[listen").unwrap();
+    server.signal("HUP");
+    hear(&manager, "RELOADING=1");
+    hear(&manager, "READY=1");
+
+    assert!(server.stop().success());
+    hear(&manager, "STOPPING=1");
+}
+
+/// Who does nothing must not feed the watchdog.
+#[test]
+fn a_server_that_stands_still_does_not_feed_the_watchdog() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    let server = Server::with("")
+        .env("NOTIFY_SOCKET", path.to_str().unwrap())
+        .env("WATCHDOG_USEC", "600000")
+        .start();
+    hear(&manager, "WATCHDOG=1");
+    server.signal("STOP");
+    let pause = std::time::Duration::from_millis(600);
+    manager.set_read_timeout(Some(pause)).unwrap();
+    let mut bytes = [0; 4096];
+    // What was sent before it stopped may still be there; afterwards there is silence.
+    let mut waiting = 0;
+    while manager.recv(&mut bytes).is_ok() {
+        waiting += 1;
+        assert!(waiting < 50, "it goes on talking");
+    }
+    server.signal("CONT");
+    hear(&manager, "WATCHDOG=1");
+}
+
+fn activated(listen: &str, config: &str) -> (std::process::Child, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("chat-server.toml");
+    std::fs::write(&file, config).unwrap();
+    let environment: Vec<String> = ["STATE_DIRECTORY", "RUNTIME_DIRECTORY"]
+        .iter()
+        .map(|name| format!("{name}={}", folder.path().display()))
+        .collect();
+    let mut command = Command::new("systemd-socket-activate");
+    for variable in &environment {
+        command.arg("-E").arg(variable);
+    }
+    let child = command
+        .args(["-l", listen])
+        .arg(env!("CARGO_BIN_EXE_chat-server"))
+        .arg("--config")
+        .arg(file)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    (child, folder)
+}
+
+/// A free port; systemd-socket-activate can't say which one it took for 0.
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+#[test]
+fn it_serves_on_a_socket_that_was_handed_over() {
+    let port = free_port();
+    let address = format!("127.0.0.1:{port}");
+    let (mut child, _folder) = activated(&address, "");
+    // The socket is there before the server is: this very connect starts it.
+    let mut said = None;
+    eventually("a message through the activated server", || {
+        let output = Command::new(env!("CARGO_BIN_EXE_chat-client"))
+            .args(["-u", "ann", "--timeout", "10s", &address, "send", "hola"])
+            .output()
+            .unwrap();
+        said = Some(output);
+        said.as_ref().unwrap().status.success()
+    });
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn in_open_mode_a_socket_to_the_world_is_refused() {
+    let port = free_port();
+    // Every address of this machine, of which the test itself only uses loopback.
+    let (mut child, _folder) = activated(&format!("0.0.0.0:{port}"), "");
+    eventually("somebody knocks", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
+    let mut code = None;
+    eventually("it refuses", || {
+        code = child.try_wait().unwrap().and_then(|status| status.code());
+        code.is_some()
+    });
+    let mut said = String::new();
+    std::io::Read::read_to_string(&mut child.stderr.take().unwrap(), &mut said).unwrap();
+    assert_eq!(code, Some(78), "{said}");
+    assert!(said.contains("0.0.0.0") && said.contains("auth.allow_open"), "{said}");
+}
