@@ -3,6 +3,7 @@
 mod access;
 mod autobahn;
 mod basic;
+mod bots;
 mod client;
 mod configuration;
 mod fernet_vectors;

@@ -1,0 +1,185 @@
+//! The bots of docs/bots.md, run as they stand there.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use crate::support::eventually;
+use crate::support::server::Server;
+
+/// A bot that runs in a process group of its own, which ends with it.
+struct Bot(Child);
+
+impl Drop for Bot {
+    fn drop(&mut self) {
+        let group = format!("-{}", self.0.id());
+        let _ = Command::new("kill").args(["-KILL", "--", &group]).status();
+        let _ = self.0.wait();
+    }
+}
+
+struct Workshop {
+    server: Server,
+    folder: tempfile::TempDir,
+}
+
+impl Workshop {
+    fn open() -> Workshop {
+        Workshop { server: Server::start(), folder: tempfile::tempdir().unwrap() }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// The block of the page whose second line names the bot, as a program.
+    fn bot(&self, name: &str, arguments: &[&str]) -> Command {
+        let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/bots.md");
+        let page = std::fs::read_to_string(page).unwrap();
+        let block = page
+            .split("```sh\n")
+            .skip(1)
+            .map(|rest| rest.split("```").next().unwrap())
+            .find(|block| block.lines().nth(1).unwrap().starts_with(&format!("# {name}")))
+            .unwrap_or_else(|| panic!("docs/bots.md has no {name}"));
+        assert!(block.lines().count() < 10, "{name} is longer than nine lines");
+        let program = self.path(name);
+        std::fs::write(&program, block).unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let mut command = self.with_url("sh");
+        command.arg(program).args(arguments);
+        command
+    }
+
+    fn with_url(&self, program: &str) -> Command {
+        let ours = Path::new(env!("CARGO_BIN_EXE_chat-client")).parent().unwrap();
+        let path = std::env::var("PATH").unwrap();
+        let mut command = Command::new(program);
+        command
+            .env("PATH", format!("{}:{path}", ours.display()))
+            .env("CHAT_URL", self.server.url())
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, mut bot: Command) -> Bot {
+        Bot(bot.stdout(Stdio::null()).process_group(0).spawn().unwrap())
+    }
+
+    /// Says something in a room, as Ann.
+    fn say(&self, room: &str, text: &str) {
+        let said = self
+            .with_url(env!("CARGO_BIN_EXE_chat-client"))
+            .args(["-u", "ann", "-r", room, "send", text])
+            .output()
+            .unwrap();
+        assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+    }
+
+    /// What stands in a room, as `who: what`.
+    fn said(&self, room: &str) -> Vec<String> {
+        let history = self
+            .with_url(env!("CARGO_BIN_EXE_chat-client"))
+            .args(["-u", "reader", "-r", room, "--output", "json", "history"])
+            .output()
+            .unwrap();
+        assert!(history.status.success(), "{}", String::from_utf8_lossy(&history.stderr));
+        String::from_utf8(history.stdout)
+            .unwrap()
+            .lines()
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+            .filter(|line| line["type"] == "chat_message")
+            .map(|line| {
+                let word = |field: &str| line[field].as_str().unwrap().to_owned();
+                format!("{}: {}", word("username"), word("content"))
+            })
+            .collect()
+    }
+}
+
+#[test]
+fn an_alert_from_cron() {
+    let workshop = Workshop::open();
+    let quiet = workshop.bot("disk-alert", &["/"]).env("LIMIT", "101").status().unwrap();
+    assert!(quiet.success());
+    assert_eq!(workshop.said("ops"), [""; 0]);
+    let loud = workshop.bot("disk-alert", &["/"]).env("LIMIT", "0").output().unwrap();
+    assert!(loud.status.success(), "{}", String::from_utf8_lossy(&loud.stderr));
+    let said = workshop.said("ops");
+    assert_eq!(said.len(), 1);
+    assert!(said[0].starts_with("disk: disk / is "), "{said:?}");
+}
+
+#[test]
+fn what_a_log_complains_of() {
+    let workshop = Workshop::open();
+    let file = workshop.path("app.log");
+    std::fs::write(&file, "ERROR from before\n").unwrap();
+    let _bot = workshop.run(workshop.bot("log-watch", &[file.to_str().unwrap()]));
+    // Only what comes after `tail` opened the file counts, and when that is nobody tells.
+    eventually("the complaint is in the room", || {
+        let mut log = std::fs::OpenOptions::new().append(true).open(&file).unwrap();
+        std::io::Write::write_all(&mut log, b"all is well\nERROR disk on fire\n").unwrap();
+        workshop.said("ops").contains(&"watch: ERROR disk on fire".to_owned())
+    });
+    let said = workshop.said("ops");
+    assert!(said.iter().all(|line| line == "watch: ERROR disk on fire"), "{said:?}");
+}
+
+#[test]
+fn a_bot_that_answers() {
+    let workshop = Workshop::open();
+    let _bot = workshop.run(workshop.bot("uptime-bot", &[]));
+    eventually("an answer", || {
+        workshop.say("ops", "nothing of interest");
+        workshop.say("ops", "!uptime");
+        workshop.said("ops").iter().any(|line| line.starts_with("uptime: up "))
+    });
+    let answers =
+        |said: &[String], who: &str| said.iter().filter(|line| line.starts_with(who)).count();
+    let said = workshop.said("ops");
+    let asked = said.iter().filter(|line| *line == "ann: !uptime").count();
+    assert!(answers(&said, "uptime: ") <= asked, "it answers only what it was asked: {said:?}");
+}
+
+#[test]
+fn a_bridge_of_two_rooms() {
+    let workshop = Workshop::open();
+    let _there = workshop.run(workshop.bot("bridge", &["ops", "dev"]));
+    let _back = workshop.run(workshop.bot("bridge", &["dev", "ops"]));
+    eventually("it is carried over", || {
+        workshop.say("ops", "hola");
+        workshop.said("dev").contains(&"bridge: ann: hola".to_owned())
+    });
+    eventually("and back", || {
+        workshop.say("dev", "adios");
+        workshop.said("ops").contains(&"bridge: ann: adios".to_owned())
+    });
+    let everything = [workshop.said("ops"), workshop.said("dev")].concat();
+    assert!(!everything.iter().any(|line| line.contains("bridge: bridge")), "{everything:?}");
+}
+
+#[test]
+fn a_logger() {
+    let workshop = Workshop::open();
+    let file = workshop.path("ops.jsonl");
+    let lines = || {
+        let text = std::fs::read_to_string(&file).unwrap_or_default();
+        let content = |line: &str| {
+            serde_json::from_str::<serde_json::Value>(line).unwrap()["content"].clone()
+        };
+        text.lines().map(content).collect::<Vec<_>>()
+    };
+    workshop.say("ops", "before it");
+    let bot = workshop.run(workshop.bot("logger", &[file.to_str().unwrap()]));
+    eventually("the first line and its cursor", || {
+        lines() == ["before it"] && workshop.path("ops.jsonl.cursor").exists()
+    });
+    drop(bot);
+    workshop.say("ops", "while it was away");
+    let _again = workshop.run(workshop.bot("logger", &[file.to_str().unwrap()]));
+    eventually("what it missed, and nothing twice", || {
+        lines() == ["before it", "while it was away"]
+    });
+}
