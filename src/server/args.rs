@@ -179,9 +179,9 @@ impl CtlVerb {
 impl Place {
     /// The sources, with the environment of this process.
     pub fn sources(&self) -> Sources {
-        let usual = PathBuf::from(USUAL_FILE);
         Sources {
-            file: self.config.clone().or_else(|| usual.exists().then_some(usual)),
+            file: self.config.clone(),
+            usual: Some(USUAL_FILE.into()),
             environment: std::env::vars_os()
                 .filter_map(|(name, value)| {
                     Some((name.into_string().ok()?, value.into_string().ok()?))

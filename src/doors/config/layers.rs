@@ -22,6 +22,8 @@ const FILE_VARIABLE: &str = "CHAT_SERVER_CONFIG";
 pub struct Sources {
     /// The file, if there is one.
     pub file: Option<PathBuf>,
+    /// Read where no file is named, if it is there; looked for at each reload again.
+    pub usual: Option<PathBuf>,
     /// All variables; those that are not ours are passed over.
     pub environment: BTreeMap<String, String>,
     /// `--port`.
@@ -42,8 +44,12 @@ impl Sources {
         }
     }
 
+    fn present(&self) -> Option<&PathBuf> {
+        self.file.as_ref().or(self.usual.as_ref().filter(|usual| usual.exists()))
+    }
+
     fn file_name(&self) -> String {
-        self.file.as_ref().map_or_else(|| "defaults".into(), |file| file.display().to_string())
+        self.present().map_or_else(|| "defaults".into(), |file| file.display().to_string())
     }
 }
 
@@ -70,7 +76,7 @@ impl Provider for Layer {
 /// Lays all sources over one another.
 pub fn merge(sources: &Sources) -> Result<Written, ConfigFault> {
     let mut problems = Vec::new();
-    let file = match &sources.file {
+    let file = match sources.present() {
         None => toml::Table::new(),
         Some(path) => read_file(path).map_err(ConfigFault::one)?,
     };

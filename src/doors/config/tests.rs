@@ -102,3 +102,17 @@ fn files_that_are_none_are_named() {
     std::fs::write(&binary, b"a = \"\xff\"").unwrap();
     assert!(of(binary).contains("UTF-8"));
 }
+
+#[test]
+fn the_usual_file_may_come_and_go() {
+    let folder = tempfile::tempdir().unwrap();
+    let usual = folder.path().join("chat-server.toml");
+    let sources = Sources { usual: Some(usual.clone()), ..Sources::default() };
+    let port = || Config::load(&sources).map(|config| config.written.listen.port);
+    assert_eq!(port().unwrap(), 8765);
+    std::fs::write(&usual, "[listen]\nport = 9000\n").unwrap();
+    assert_eq!(port().unwrap(), 9000);
+    std::fs::write(&usual, "[listen").unwrap();
+    let named = port().unwrap_err().to_string();
+    assert!(named.contains("chat-server.toml"), "{named}");
+}
