@@ -8,7 +8,7 @@ use crate::support::eventually;
 use crate::support::server::Server;
 
 /// A certificate authority, a certificate for localhost and its key, in files.
-fn certificates(folder: &Path) {
+pub fn certificates(folder: &Path) {
     let mut ca = rcgen::CertificateParams::new(Vec::new()).unwrap();
     ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     let ca_key = rcgen::KeyPair::generate().unwrap();
