@@ -19,7 +19,7 @@ use crate::tls::certificates;
 const TOKEN: &str = "2canary_ngrok_token";
 /// What the sidecar calls, besides ngrok.
 const CALLS: [&str; 13] = [
-    "bash", "env", "jq", "curl", "awk", "tr", "stat", "date", "mktemp", "rm", "mv", "sleep", "tail",
+    "bash", "env", "jq", "curl", "awk", "tr", "stat", "date", "mktemp", "rm", "mv", "sleep", "head",
 ];
 
 /// A running sidecar; ended when dropped.
