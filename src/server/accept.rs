@@ -119,11 +119,12 @@ async fn open(
     let admit = move |address| {
         counted.lock().unwrap_or_else(PoisonError::into_inner).count_address(address, most)
     };
+    let mode = live.config.auth.mode;
     let bound = live.config.limits.outbound_bytes;
     let (line, outbound, early, visitor) = match &live.tls {
         None => {
             let Upgraded { stream, early, visitor } =
-                front::receive(stream, peer, false, live.listen.clone(), admit).await?;
+                front::receive(stream, peer, false, live.listen.clone(), mode, admit).await?;
             let socket = Arc::new(stream);
             let outbound = Outbound::new(Some(socket.clone()), bound);
             (Line::Plain(socket), outbound, early, visitor)
@@ -131,7 +132,7 @@ async fn open(
         Some(tls) => {
             let stream = tls.accept(stream).await.ok()?;
             let Upgraded { stream, early, visitor } =
-                front::receive(stream, peer, true, live.listen.clone(), admit).await?;
+                front::receive(stream, peer, true, live.listen.clone(), mode, admit).await?;
             (Line::Tls(Box::new(stream)), Outbound::new(None, bound), early, visitor)
         }
     };

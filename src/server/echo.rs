@@ -10,7 +10,7 @@ use tokio_tungstenite::tungstenite::Message;
 
 use super::front::{self, Upgraded};
 use super::link::{Link, Patience, Step};
-use crate::doors::config::{Config, Listen, Sources};
+use crate::doors::config::{AuthMode, Config, Listen, Sources};
 use crate::host::frames;
 use crate::host::outbound::Outbound;
 use crate::host::plug::{Line, Plug};
@@ -27,7 +27,7 @@ pub async fn serve(listener: TcpListener, frame_bytes: usize) {
 async fn echo(stream: TcpStream, listen: Arc<Listen>, frame_bytes: usize) {
     let Ok(peer) = stream.peer_addr() else { return };
     let _ = stream.set_nodelay(true);
-    let received = front::receive(stream, peer.ip(), false, listen, |_| true).await;
+    let received = front::receive(stream, peer.ip(), false, listen, AuthMode::Open, |_| true).await;
     let Some(Upgraded { stream, early, .. }) = received else { return };
     let socket = Arc::new(stream);
     let outbound = Arc::new(Outbound::new(Some(socket.clone()), 4 * frame_bytes.max(1 << 20)));

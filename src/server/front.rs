@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -14,11 +14,20 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
 
-use crate::doors::config::Listen;
+use crate::doors::config::{AuthMode, Listen};
 use crate::rules::origin;
 
 /// Largest request head.
 const HEAD_BYTES: usize = 16 * 1024;
+
+/// A word of its own for each run, the same through every address. Whoever asks here and through a
+/// tunnel knows by it whether the tunnel ends at this very server. It opens nothing.
+static INSTANCE: LazyLock<HeaderValue> = LazyLock::new(|| {
+    let mut bytes = [0; 16];
+    // The kernel's generator fails only before it is seeded, which waits instead (getrandom(2)).
+    getrandom::fill(&mut bytes).expect("the kernel's random numbers");
+    HeaderValue::from_str(&format!("{:032x}", u128::from_ne_bytes(bytes))).expect("hexadecimal")
+});
 
 /// What the request says about who comes, and how.
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +57,7 @@ pub async fn receive<S>(
     peer: IpAddr,
     encrypted: bool,
     listen: Arc<Listen>,
+    mode: AuthMode,
     admit: impl Fn(IpAddr) -> bool + Send + Sync + 'static,
 ) -> Option<Upgraded<S>>
 where
@@ -57,7 +67,7 @@ where
     let into = found.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
         let visitor = visitor(request.headers(), peer, encrypted, &listen);
-        let answer = answer(&request, visitor, &listen, &admit);
+        let answer = answer(&request, visitor, &listen, mode, &admit);
         if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
             let upgrade = hyper::upgrade::on(&mut request);
             *into.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
@@ -79,6 +89,7 @@ fn answer(
     request: &Request<Incoming>,
     visitor: Visitor,
     listen: &Listen,
+    mode: AuthMode,
     admit: &impl Fn(IpAddr) -> bool,
 ) -> Response<Full<Bytes>> {
     if request.uri().path() != "/" {
@@ -89,7 +100,11 @@ fn answer(
             StatusCode::UPGRADE_REQUIRED,
             "This is a chat server. It speaks WebSocket: chat-client ws://…\n",
         );
-        answer.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        let headers = answer.headers_mut();
+        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert("chat-instance", INSTANCE.clone());
+        let access = if mode == AuthMode::Open { "open" } else { "token" };
+        headers.insert("chat-access", HeaderValue::from_static(access));
         return answer;
     }
     if !origin_allowed(request.headers(), visitor, listen) {

@@ -11,6 +11,7 @@ mod floors;
 mod full;
 mod limits;
 mod logging;
+mod ngrok;
 mod python;
 mod reliability;
 mod support;

@@ -29,7 +29,11 @@ fn installed(folder: &Path) -> Vec<PathBuf> {
     units()
         .into_iter()
         .map(|unit| {
-            let text = std::fs::read_to_string(&unit).unwrap().replace("/usr/local/bin/", &there);
+            let sidecar = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/ngrok-sidecar");
+            let text = std::fs::read_to_string(&unit)
+                .unwrap()
+                .replace("/usr/local/bin/ngrok-sidecar", sidecar)
+                .replace("/usr/local/bin/", &there);
             let path = folder.join(unit.file_name().unwrap());
             std::fs::write(&path, text).unwrap();
             path

@@ -8,8 +8,10 @@ use crate::support::eventually;
 use crate::support::server::Server;
 
 /// A certificate authority, a certificate for localhost and its key, in files.
-fn certificates(folder: &Path) {
+pub fn certificates(folder: &Path) {
     let mut ca = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    // Issuer and owner must have different names, or OpenSSL takes the leaf for self-signed.
+    ca.distinguished_name.push(rcgen::DnType::CommonName, "Authority of the tests");
     ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     let ca_key = rcgen::KeyPair::generate().unwrap();
     let ca_cert = ca.self_signed(&ca_key).unwrap();
