@@ -158,6 +158,7 @@ fn a_bot_answers_others_and_not_itself() {
     let mut eva = eva;
     eva.write("hola\n");
     eva.wait_for_text("eco Eva");
+    bot.wait_for_text("eco Eva");
     assert_eq!(server.count("session_opened"), 2);
     assert_eq!(bot.frames().iter().filter(|frame| frame["type"] == "chat_message").count(), 2);
 }
