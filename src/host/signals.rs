@@ -55,3 +55,20 @@ impl Signals {
         }
     }
 }
+
+/// What tells a program on a terminal to go: SIGTERM, SIGHUP (the terminal is gone), SIGINT.
+pub struct Farewell(signal_hook_tokio::Signals);
+
+impl Farewell {
+    /// Takes them over; needs a runtime.
+    pub fn new() -> io::Result<Self> {
+        Ok(Farewell(signal_hook_tokio::Signals::new([SIGTERM, SIGHUP, SIGINT])?))
+    }
+
+    /// Comes with the next of them.
+    pub async fn come(&mut self) {
+        if self.0.next().await.is_none() {
+            std::future::pending().await
+        }
+    }
+}

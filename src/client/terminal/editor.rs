@@ -1,6 +1,7 @@
 //! Typing and showing on one terminal: a line editor on a thread of its own, and a printer that
 //! puts what arrives above the line being typed.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,11 +10,13 @@ use rustyline::completion::Completer;
 use rustyline::error::ReadlineError;
 use rustyline::highlight::Highlighter;
 use rustyline::hint::Hinter;
-use rustyline::history::MemHistory;
-use rustyline::validate::Validator;
-use rustyline::{Config, Context, Editor, ExternalPrinter, Helper};
+use rustyline::history::{History as _, MemHistory};
+use rustyline::validate::{ValidationContext, ValidationResult, Validator};
+use rustyline::{ColorMode, Config, Context, Editor, Helper};
 use tokio::sync::mpsc;
-use unicode_width::UnicodeWidthStr as _;
+use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
+
+use super::screen::Screen;
 
 /// Lines typed ahead of a slow connection.
 const LINES_AHEAD: usize = 64;
@@ -32,27 +35,29 @@ type Lines = Editor<Assistant, MemHistory>;
 /// The line editor before it goes to its thread: it can still be asked questions.
 pub struct Typing {
     editor: Lines,
+    screen: Screen,
     dumb: bool,
-}
-
-/// Puts text above the line being typed.
-pub struct Screen {
-    printer: Option<Box<dyn ExternalPrinter + Send>>,
 }
 
 struct Assistant {
     names: Names,
+    screen: Screen,
 }
 
 impl Typing {
     /// Takes the terminal.
     pub fn new(names: Names) -> rustyline::Result<Self> {
-        let config =
-            Config::builder().max_history_size(LINES_REMEMBERED)?.auto_add_history(true).build();
+        let config = Config::builder()
+            .max_history_size(LINES_REMEMBERED)?
+            .auto_add_history(true)
+            // Ours colours nothing; it wants to know when a line is painted, whatever NO_COLOR says.
+            .color_mode(ColorMode::Forced)
+            .build();
         let mut editor = Lines::with_history(config, MemHistory::new())?;
-        editor.set_helper(Some(Assistant { names }));
+        let screen = Screen::new();
+        editor.set_helper(Some(Assistant { names, screen: screen.clone() }));
         let dumb = matches!(std::env::var("TERM").as_deref(), Ok("dumb" | "") | Err(_));
-        Ok(Typing { editor, dumb })
+        Ok(Typing { editor, screen, dumb })
     }
 
     /// Asks a question; `None` at the end of input.
@@ -63,29 +68,34 @@ impl Typing {
 
     /// Goes to a thread of its own; the channel closes when the user wants to leave.
     pub fn start(mut self) -> (mpsc::Receiver<String>, Screen) {
-        let printer = match self.dumb {
-            true => None,
-            false => self.editor.create_external_printer().ok(),
-        };
-        let printer = printer.map(|printer| Box::new(printer) as Box<dyn ExternalPrinter + Send>);
+        // Answers to questions are nothing to say again.
+        let _ = self.editor.history_mut().clear();
+        let screen = self.screen.clone();
+        if !self.dumb
+            && let Ok(printer) = self.editor.create_external_printer()
+        {
+            screen.above(printer);
+        }
         let (out, lines) = mpsc::channel(LINES_AHEAD);
         std::thread::spawn(move || {
             loop {
+                self.screen.begin();
                 match self.editor.readline(if self.dumb { "" } else { PROMPT }) {
                     Ok(line) => {
                         self.take_back(&line);
                         let last = is_farewell(&line);
                         if out.blocking_send(line).is_err() || last {
-                            return;
+                            break;
                         }
                     }
                     Err(ReadlineError::Signal(_)) => {}
                     // Ctrl-D, Ctrl-C, a terminal that is gone.
-                    Err(_) => return,
+                    Err(_) => break,
                 }
             }
+            self.screen.end();
         });
-        (lines, Screen { printer })
+        (lines, screen)
     }
 
     /// Wipes the line just typed: it comes back with its time when the server has it.
@@ -94,10 +104,9 @@ impl Typing {
             return;
         }
         let Some((columns, _)) = self.editor.dimensions() else { return };
-        let width = PROMPT.width() + line.width();
-        let rows = width / usize::from(columns).max(1) + 1;
-        print!("\x1b[{rows}A\r\x1b[J");
-        let _ = std::io::stdout().flush();
+        let rows = rows(usize::from(columns), line);
+        let mut out = std::io::stdout();
+        let _ = write!(out, "\x1b[{rows}A\r\x1b[J").and_then(|()| out.flush());
     }
 }
 
@@ -106,19 +115,19 @@ pub fn is_farewell(line: &str) -> bool {
     matches!(line.trim(), "exit" | "/quit" | "/exit")
 }
 
-impl Screen {
-    /// Shows one or more lines.
-    pub fn show(&mut self, text: &str) {
-        let shown = match &mut self.printer {
-            Some(printer) => printer.print(format!("{text}\n")).is_ok(),
-            None => false,
-        };
-        if !shown {
-            let mut out = std::io::stdout().lock();
-            // A terminal that is gone ends the editor's thread, and so the conversation.
-            let _ = writeln!(out, "{text}").and_then(|()| out.flush());
+/// How many rows a typed line took, behind its prompt: a wide character that does not fit into the
+/// last column stands in the next row.
+fn rows(columns: usize, line: &str) -> usize {
+    let columns = columns.max(2);
+    let (mut rows, mut column) = (1, PROMPT.width());
+    for c in line.chars() {
+        let width = c.width().unwrap_or(0);
+        if c == '\n' || column + width > columns {
+            (rows, column) = (rows + 1, 0);
         }
+        column += width;
     }
+    if column == columns { rows + 1 } else { rows }
 }
 
 impl Completer for Assistant {
@@ -144,6 +153,41 @@ impl Hinter for Assistant {
     type Hint = String;
 }
 
-impl Highlighter for Assistant {}
-impl Validator for Assistant {}
+impl Highlighter for Assistant {
+    fn highlight_prompt<'b, 's: 'b, 'p: 'b>(&'s self, prompt: &'p str, _: bool) -> Cow<'b, str> {
+        self.screen.editing();
+        Cow::Borrowed(prompt)
+    }
+}
+
+impl Validator for Assistant {
+    fn validate(&self, _: &mut ValidationContext<'_>) -> rustyline::Result<ValidationResult> {
+        self.screen.entered();
+        Ok(ValidationResult::Valid(None))
+    }
+}
+
 impl Helper for Assistant {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_typed_line_takes_the_rows_the_terminal_gave_it() {
+        for (columns, line, taken) in [
+            (10, "", 1),
+            (10, "1234567", 1),
+            (10, "12345678", 2),
+            (10, "123456789", 2),
+            (10, "1234567日", 2),
+            (10, "123456日", 2),
+            (10, "12345日", 1),
+            (10, "日日日日日日日日日", 3),
+            (10, "a\nb", 2),
+            (0, "ab", 3),
+        ] {
+            assert_eq!(rows(columns, line), taken, "{line:?}");
+        }
+    }
+}

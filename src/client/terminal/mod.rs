@@ -1,8 +1,10 @@
 //! A conversation on a terminal.
 
 mod editor;
+mod screen;
 mod talk;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use super::args::Arguments;
@@ -10,6 +12,7 @@ use super::catalogue::{self, Catalogue, fill};
 use super::exit::{Exit, tell};
 use super::plan::{self, Plan};
 use crate::host::dial::Dialer;
+use crate::host::signals::Farewell;
 use crate::talk::client::conversation::Conversation;
 use crate::talk::client::places::Places;
 use editor::{Names, Typing};
@@ -25,7 +28,8 @@ pub fn run(arguments: Arguments) -> ExitCode {
         let _ = rustix::termios::tcsetattr(std::io::stdin(), drain, &before);
     }
     if exit == Exit::Done {
-        println!("\r{}", words.bye);
+        // A terminal that is gone hears no goodbye.
+        let _ = writeln!(std::io::stdout(), "\r{}", words.bye);
     }
     exit.into()
 }
@@ -63,11 +67,24 @@ fn talk(mut arguments: Arguments, words: &'static Catalogue) -> Exit {
             return Exit::NoServer;
         }
     };
-    let (lines, screen) = typing.start();
     let conversation = Conversation::new(plan.wish, Places::default());
-    let exit = runtime.block_on(
-        talk::Talk::new(dialer, conversation, lines, screen, names, words, plan.patience).run(),
-    );
+    let exit = runtime.block_on(async {
+        let farewell = match Farewell::new() {
+            Ok(farewell) => farewell,
+            Err(fault) => {
+                tell(&format!("can't start: {fault}"));
+                return Exit::NoServer;
+            }
+        };
+        let (lines, screen) = typing.start();
+        let patience = plan.patience;
+        let shown = screen.clone();
+        let talk =
+            talk::Talk::new(dialer, conversation, lines, screen, names, words, patience, farewell);
+        let exit = talk.run().await;
+        shown.end();
+        exit
+    });
     // The editor's thread waits for a key that will not come.
     runtime.shutdown_background();
     exit

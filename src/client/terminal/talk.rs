@@ -7,13 +7,15 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::Message as Frame;
 
-use super::editor::{Names, Screen, is_farewell};
+use super::editor::{Names, is_farewell};
+use super::screen::Screen;
 use crate::client::catalogue::{Catalogue, fill};
 use crate::client::clock;
 use crate::client::exit::{Exit, tell};
 use crate::client::output::harmless;
 use crate::client::pipe::random;
 use crate::host::dial::{Dialer, Socket};
+use crate::host::signals::Farewell;
 use crate::rules::backoff::Backoff;
 use crate::talk::client::conversation::{Conversation, Now, Standing};
 use crate::talk::client::heard::{Heard, Message};
@@ -44,6 +46,7 @@ pub struct Talk {
     met: bool,
     said: u64,
     leaving: Option<Instant>,
+    farewell: Farewell,
 }
 
 enum Ended {
@@ -61,6 +64,7 @@ impl Talk {
         names: Names,
         words: &'static Catalogue,
         patience: Duration,
+        farewell: Farewell,
     ) -> Self {
         let dumb = matches!(std::env::var("TERM").as_deref(), Ok("dumb" | "") | Err(_));
         // no-color.org: present and not empty.
@@ -79,6 +83,7 @@ impl Talk {
             met,
             said,
             leaving,
+            farewell,
         }
     }
 
@@ -90,7 +95,7 @@ impl Talk {
         loop {
             let dialled = tokio::select! {
                 dialled = self.dialer.dial() => Some(dialled),
-                () = leave(&mut self.lines, &mut self.leaving) => None,
+                () = leave(&self.lines, self.leaving, &mut self.farewell) => None,
             };
             let lost = match dialled {
                 None => return self.goodbye(),
@@ -106,18 +111,18 @@ impl Talk {
                     }
                 },
                 Some(Err(fault)) if !fault.is_temporary() => {
-                    tell(&fault.to_string());
+                    self.tell(&fault.to_string());
                     return Exit::NoServer;
                 }
                 Some(Err(fault)) => fault.to_string(),
             };
             if !self.met && began.elapsed() >= self.patience {
-                tell(&lost);
+                self.tell(&lost);
                 return Exit::NoServer;
             }
             tokio::select! {
                 () = tokio::time::sleep(backoff.pause(random())) => {}
-                () = leave(&mut self.lines, &mut self.leaving) => return self.goodbye(),
+                () = leave(&self.lines, self.leaving, &mut self.farewell) => return self.goodbye(),
             }
         }
     }
@@ -160,7 +165,7 @@ impl Talk {
                             }
                             let reason = close.map(|close| close.reason.to_string()).unwrap_or_default();
                             let reason = last_error.unwrap_or(reason);
-                            tell(&fill(self.words.refused, &[&harmless(&reason)]));
+                            self.tell(&fill(self.words.refused, &[&harmless(&reason)]));
                             return Ended::Over(Exit::Refused);
                         }
                         Some(Ok(_)) => {}
@@ -171,6 +176,9 @@ impl Talk {
                     Some(line) => self.take(line.trim_end()),
                     None => self.leaving = Some(Instant::now()),
                 },
+                () = self.farewell.come(), if self.leaving.is_none() => {
+                    self.leaving = Some(Instant::now());
+                }
                 () = tokio::time::sleep_until(timer.into()) => {
                     if heard.elapsed() >= 2 * SILENCE {
                         return Ended::Lost;
@@ -260,6 +268,7 @@ impl Talk {
         let text =
             message.text.as_deref().map_or_else(|| self.words.unreadable.to_owned(), harmless);
         let name = harmless(&message.username);
+        self.remember(&message.username);
         let time = clock::local(&message.timestamp);
         let room = match message.room.as_ref() {
             "" => String::new(),
@@ -278,14 +287,24 @@ impl Talk {
         }
     }
 
+    /// The last word, on standard error, where nothing is being typed any more.
+    fn tell(&self, text: &str) {
+        self.screen.end();
+        tell(text);
+    }
+
     fn remember(&self, name: &str) {
         self.names.lock().unwrap_or_else(PoisonError::into_inner).insert(harmless(name));
     }
 
     fn goodbye(&mut self) -> Exit {
-        let waiting = self.conversation.outbox().lines().count();
+        let mut waiting = self.conversation.outbox().lines().count();
+        while let Ok(line) = self.lines.try_recv() {
+            let command = line.starts_with('/') || is_farewell(&line);
+            waiting += usize::from(!command && !line.trim().is_empty());
+        }
         if waiting > 0 {
-            tell(&fill(self.words.unsent_at_end, &[&waiting.to_string()]));
+            self.tell(&fill(self.words.unsent_at_end, &[&waiting.to_string()]));
             return Exit::Unacked;
         }
         Exit::Done
@@ -299,15 +318,16 @@ fn coloured(name: &str) -> String {
 }
 
 /// Comes when the user leaves while there is no connection; what is typed meanwhile waits.
-async fn leave(lines: &mut mpsc::Receiver<String>, leaving: &mut Option<Instant>) {
-    if leaving.is_some() {
-        return;
-    }
-    loop {
-        if lines.is_closed() && lines.is_empty() {
-            return;
+async fn leave(lines: &mpsc::Receiver<String>, leaving: Option<Instant>, farewell: &mut Farewell) {
+    let gone = async {
+        // A closed channel does not wake who is not receiving.
+        while leaving.is_none() && !lines.is_closed() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    tokio::select! {
+        () = gone => {}
+        () = farewell.come() => {}
     }
 }
 

@@ -1,0 +1,18 @@
+//! What somebody calls themselves, or a room: cleaned names stay as they are, and never steer.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use secure_chat::talk::client::heard::steers;
+use secure_chat::words::{RoomName, UserName};
+
+fuzz_target!(|text: &str| {
+    let name = UserName::clean(text);
+    assert_eq!(UserName::clean(name.as_str()), name);
+    assert!((1..=UserName::MOST_CHARS).contains(&name.as_str().chars().count()));
+    assert!(!name.as_str().chars().any(steers));
+    assert_eq!(name.as_str().trim(), name.as_str());
+    if let Some(room) = RoomName::parse(text) {
+        assert_eq!(room.as_str(), text);
+        assert!(text.is_ascii() && (1..=64).contains(&text.len()));
+    }
+});
