@@ -1,0 +1,223 @@
+//! Our server beside its peers and the limit, all given the same work in one run: what a delivery
+//! costs the server's processor, how long it takes, and what an idle connection holds. Every
+//! delivery is counted; a run that loses one fails. `scripts/bench` installs the peers and calls this.
+//!
+//! `cargo bench --bench fanout -- [--quick] [--only WORD] [--rounds N]`
+
+mod limit;
+mod load;
+mod servers;
+mod wire;
+
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
+
+use load::{Load, Pace};
+use servers::{ALL, Peer, Server};
+use wire::{Came, Wire};
+
+/// Messages that are not everywhere yet, in a saturated run.
+const WINDOW: u64 = 256;
+/// Connections that come in at once.
+const DOORS: usize = 16;
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Work {
+    /// As fast as it goes.
+    Saturated,
+    /// The next when the one before is everywhere.
+    Paced,
+    /// So many a second.
+    Schedule(u64),
+    /// Nothing is said; how connections come, and what they hold.
+    Idle,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Scenario {
+    work: Work,
+    readers: usize,
+    senders: usize,
+    text: usize,
+}
+
+/// One peer's figures in one scenario; which they are says the scenario.
+type Figures = [f64; 2];
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let after = |word: &str| {
+        let at = arguments.iter().position(|argument| argument == word)?;
+        arguments.get(at + 1).map(String::as_str)
+    };
+    if let Some(how) = after("--limit") {
+        let frame = arguments.last().and_then(|text| text.parse().ok()).expect("a frame's length");
+        limit::serve(frame, how == "gather");
+    }
+    let _ = rlimit::increase_nofile_limit(u64::MAX);
+    let quick = arguments.iter().any(|argument| argument == "--quick");
+    let rounds: usize = match after("--rounds") {
+        Some(text) => text.parse().expect("--rounds wants a number"),
+        None => {
+            if quick {
+                1
+            } else {
+                3
+            }
+        }
+    };
+    let peers = after("--peers").unwrap_or("");
+    let peers: Vec<Peer> = ALL
+        .into_iter()
+        .filter(|peer| peers.split(',').any(|word| peer.name().contains(word)))
+        .collect();
+    let mut lines = String::from("scenario\tpeer\tfirst\tsecond\n");
+    for scenario in scenarios(quick) {
+        let name = scenario.name();
+        if after("--only").is_none_or(|word| name.contains(word)) {
+            let results = compare(scenario, &peers, rounds, quick);
+            show(scenario, &results);
+            for (peer, [first, second]) in results {
+                let _ = writeln!(lines, "{name}\t{}\t{first:.4}\t{second:.4}", peer.name());
+            }
+        }
+    }
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/target/bench");
+    std::fs::create_dir_all(folder).expect("a folder for the results");
+    std::fs::write(format!("{folder}/results.tsv"), lines).expect("results written");
+}
+
+fn scenarios(quick: bool) -> Vec<Scenario> {
+    let one = |work, readers, senders, text| Scenario { work, readers, senders, text };
+    let mut all = vec![
+        one(Work::Saturated, 100, 1, 100),
+        one(Work::Saturated, 1000, 1, 100),
+        one(Work::Paced, 100, 1, 100),
+        one(Work::Paced, 1000, 1, 100),
+        one(Work::Schedule(50), 1000, 1, 100),
+        one(Work::Idle, 5000, 0, 100),
+    ];
+    if !quick {
+        all.extend([
+            one(Work::Saturated, 10, 1, 100),
+            one(Work::Saturated, 5000, 1, 100),
+            one(Work::Saturated, 1000, 8, 100),
+            one(Work::Saturated, 1000, 1, 1024),
+            one(Work::Schedule(100), 100, 1, 100),
+        ]);
+    }
+    all
+}
+
+impl Scenario {
+    fn name(&self) -> String {
+        let Scenario { readers, senders, text, .. } = self;
+        match self.work {
+            Work::Saturated => format!("saturated, {readers} readers, {senders} senders, {text} B"),
+            Work::Paced => format!("paced, {readers} readers, {text} B"),
+            Work::Schedule(rate) => format!("schedule, {readers} readers, {rate}/s, {text} B"),
+            Work::Idle => format!("idle, {readers} connections"),
+        }
+    }
+
+    /// What the two figures are.
+    fn figures(&self) -> [&'static str; 2] {
+        match self.work {
+            Work::Saturated | Work::Paced => ["server CPU µs a delivery", "deliveries/s"],
+            Work::Schedule(_) => ["p99 ms", "median ms"],
+            Work::Idle => ["bytes a connection", "connections/s"],
+        }
+    }
+}
+
+/// Every peer in turn, round after round; the medians.
+fn compare(scenario: Scenario, peers: &[Peer], rounds: usize, quick: bool) -> Vec<(Peer, Figures)> {
+    let mut all: Vec<(Peer, Vec<Figures>)> = peers.iter().map(|&peer| (peer, Vec::new())).collect();
+    for _ in 0..rounds {
+        for (peer, figures) in &mut all {
+            match measure(scenario, *peer, quick) {
+                Ok(Some(these)) => figures.push(these),
+                Ok(None) => {}
+                Err(fault) => println!("FAILED: {}: {}: {fault}", scenario.name(), peer.name()),
+            }
+        }
+    }
+    let median = |figures: &[Figures], which: usize| {
+        let mut all: Vec<f64> = figures.iter().map(|figures| figures[which]).collect();
+        all.sort_by(f64::total_cmp);
+        all[all.len() / 2]
+    };
+    all.into_iter()
+        .filter(|(_, figures)| !figures.is_empty())
+        .map(|(peer, figures)| (peer, [median(&figures, 0), median(&figures, 1)]))
+        .collect()
+}
+
+/// One peer, once; `None` where it is not installed or does not take part.
+fn measure(scenario: Scenario, peer: Peer, quick: bool) -> Result<Option<Figures>, String> {
+    let Scenario { work, readers, senders, text } = scenario;
+    let idle_limit = work == Work::Idle && peer.wire() == Wire::Limit;
+    if idle_limit || (peer == Peer::Python && readers > 1000) {
+        return Ok(None);
+    }
+    let Some(server) = peer.start(text) else {
+        println!("(not installed: {})", peer.name());
+        return Ok(None);
+    };
+    let (rest, began) = (server.resident(), Instant::now());
+    let came = enter(&server, readers, true, text);
+    let connecting = began.elapsed();
+    if work == Work::Idle {
+        let each = (server.resident() - rest) as f64 / readers as f64;
+        return Ok(Some([each, readers as f64 / connecting.as_secs_f64()]));
+    }
+    let said = enter(&server, senders, false, text);
+    let mut load = Load::new(server.wire, text, came, said);
+    let time = Duration::from_secs(if quick { 2 } else { 4 });
+    let (pace, time) = match work {
+        Work::Saturated => (Pace::Window(WINDOW), time),
+        Work::Schedule(rate) => (Pace::Rate(rate), time * 2),
+        Work::Paced | Work::Idle => (Pace::Window(1), time),
+    };
+    load.run(pace, Duration::from_millis(500))?;
+    let before = server.cpu();
+    let mut outcome = load.run(pace, time)?;
+    let cpu = server.cpu() - before;
+    if let Work::Schedule(_) = work {
+        outcome.delays.sort_unstable();
+        let at = |share: f64| {
+            let index = (outcome.delays.len() as f64 * share) as usize;
+            f64::from(outcome.delays[index.min(outcome.delays.len() - 1)]) / 1000.0
+        };
+        return Ok(Some([at(0.99), at(0.5)]));
+    }
+    let deliveries = outcome.deliveries as f64;
+    Ok(Some([cpu.as_secs_f64() * 1e6 / deliveries, deliveries / outcome.elapsed.as_secs_f64()]))
+}
+
+/// Lets so many come in, a few at once.
+fn enter(server: &Server, count: usize, reads: bool, text: usize) -> Vec<Came> {
+    let (wire, port) = (server.wire, server.port);
+    std::thread::scope(|scope| {
+        let doors: Vec<_> = (0..DOORS)
+            .map(|door| {
+                let mine = count / DOORS + usize::from(door < count % DOORS);
+                scope.spawn(move || {
+                    (0..mine).map(|_| wire.enter(port, "lobby", reads, text)).collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        doors.into_iter().flat_map(|door| door.join().expect("all came in")).collect()
+    })
+}
+
+/// A table of one scenario: the figures, and the first of them as a ratio to ours on disk.
+fn show(scenario: Scenario, results: &[(Peer, Figures)]) {
+    let [first, second] = scenario.figures();
+    let ours = results.iter().find(|(peer, _)| *peer == Peer::Disk).map(|(_, figures)| figures[0]);
+    println!("\n{}\n  {:30} {first:>26} {second:>16} {:>12}", scenario.name(), "", "ours is × it");
+    for (peer, figures) in results {
+        let ratio = ours.map_or(String::new(), |ours| format!("{:.2}", ours / figures[0]));
+        println!("  {:30} {:>26.3} {:>16.1} {ratio:>12}", peer.name(), figures[0], figures[1]);
+    }
+}

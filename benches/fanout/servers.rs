@@ -1,0 +1,238 @@
+//! Starting ours and its peers, each on a port of its own, and what the system says of them.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::wire::{Wire, limit_frame};
+
+/// Who takes part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    Disk,
+    Memory,
+    Tls,
+    Gather,
+    Each,
+    Redis,
+    Nats,
+    Mosquitto,
+    Node,
+    Python,
+}
+
+pub const ALL: [Peer; 9] = [
+    Peer::Gather,
+    Peer::Each,
+    Peer::Disk,
+    Peer::Memory,
+    Peer::Redis,
+    Peer::Nats,
+    Peer::Mosquitto,
+    Peer::Node,
+    Peer::Python,
+];
+
+/// A running server.
+pub struct Server {
+    child: Child,
+    pub port: u16,
+    pub wire: Wire,
+    _folder: tempfile::TempDir,
+}
+
+impl Peer {
+    pub fn name(self) -> &'static str {
+        match self {
+            Peer::Disk => "ours, history on disk",
+            Peer::Memory => "ours, history in memory",
+            Peer::Tls => "ours, TLS",
+            Peer::Gather => "limit, coalescing",
+            Peer::Each => "limit, one write a delivery",
+            Peer::Redis => "redis",
+            Peer::Nats => "nats-server",
+            Peer::Mosquitto => "mosquitto",
+            Peer::Node => "node ws",
+            Peer::Python => "Python",
+        }
+    }
+
+    pub fn wire(self) -> Wire {
+        match self {
+            Peer::Disk | Peer::Memory | Peer::Tls => Wire::Ours,
+            Peer::Gather | Peer::Each => Wire::Limit,
+            Peer::Redis => Wire::Redis,
+            Peer::Nats => Wire::Nats,
+            Peer::Mosquitto => Wire::Mqtt,
+            Peer::Node => Wire::Node,
+            Peer::Python => Wire::Basic,
+        }
+    }
+
+    /// Starts it; `None` where it is not installed.
+    pub fn start(self, text: usize) -> Option<Server> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let port = free_port();
+        let mut command = self.command(folder.path(), port, text)?;
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .ok()?;
+        let out = BufReader::new(child.stdout.take().expect("its output"));
+        let mut lines = out.lines().map_while(Result::ok);
+        let port = match self.wire() {
+            Wire::Ours => lines
+                .by_ref()
+                .filter_map(|line| serde_json::from_str::<Value>(&line).ok())
+                .find(|line| line["event"] == "listening")?["address"]
+                .as_str()?
+                .rsplit_once(':')?
+                .1
+                .parse()
+                .ok()?,
+            Wire::Limit => lines.next()?.parse().ok()?,
+            _ => port,
+        };
+        std::thread::spawn(move || lines.for_each(drop));
+        let server = Server { child, port, wire: self.wire(), _folder: folder };
+        server.answers().then_some(server)
+    }
+
+    fn command(self, folder: &Path, port: u16, text: usize) -> Option<Command> {
+        let at = |name: &str| folder.join(name);
+        let mut command;
+        match self {
+            Peer::Disk | Peer::Memory | Peer::Tls => {
+                let store = if self == Peer::Memory { "memory" } else { "disk" };
+                let tls = if self == Peer::Tls { certificate(folder) } else { String::new() };
+                std::fs::write(at("server.toml"), configuration(folder, store, &tls)).ok()?;
+                command = Command::new(env!("CARGO_BIN_EXE_chat-server"));
+                command.env_clear().env("STATE_DIRECTORY", folder);
+                command.arg("--config").arg(at("server.toml"));
+            }
+            Peer::Gather | Peer::Each => {
+                command = Command::new(std::env::current_exe().ok()?);
+                let how = if self == Peer::Gather { "gather" } else { "each" };
+                command.args(["--limit", how, &limit_frame(text).to_string()]);
+            }
+            Peer::Redis => {
+                command = Command::new("redis-server");
+                command.args(["--port", &port.to_string(), "--bind", "127.0.0.1"]);
+                command.args(["--save", "", "--maxclients", "20000"]);
+                command.args(["--tcp-backlog", "4096", "--dir"]).arg(folder);
+            }
+            Peer::Nats => {
+                command = Command::new(venv().join("nats-server"));
+                command.args(["-a", "127.0.0.1", "-p", &port.to_string()]);
+            }
+            Peer::Mosquitto => {
+                let text = format!(
+                    "listener {port} 127.0.0.1\nallow_anonymous true\nset_tcp_nodelay true\n\
+                     max_inflight_messages 0\nmax_queued_messages 0\nuser root\n"
+                );
+                std::fs::write(at("mosquitto.conf"), text).ok()?;
+                let path = std::env::var("PATH").unwrap_or_default();
+                command = Command::new("mosquitto");
+                command
+                    .env("PATH", format!("{path}:/usr/sbin"))
+                    .arg("-c")
+                    .arg(at("mosquitto.conf"));
+            }
+            Peer::Node => {
+                let library = here("target/bench-node/node_modules/ws");
+                if !library.exists() {
+                    return None;
+                }
+                command = Command::new("node");
+                command.arg(here("benches/peers/ws.js")).arg(port.to_string()).arg(library);
+            }
+            Peer::Python => {
+                command = Command::new(venv().join("python"));
+                command.arg(here("benches/peers/basic.py")).arg(port.to_string());
+            }
+        }
+        Some(command)
+    }
+}
+
+/// Nothing is limited by count, because here one address brings everybody.
+fn configuration(folder: &Path, store: &str, tls: &str) -> String {
+    let folder = folder.display();
+    format!(
+        "[listen]\nport = 0\n{tls}\n\
+         [limits]\nconnections = 100000\nconnections_per_address = 100000\n\
+         rate_messages = 1000000000\nrate_bytes = 1000000000000\nping_interval = \"1h\"\n\
+         [history]\nstore = \"{store}\"\npath = \"{folder}/history\"\n\
+         [admin]\nsocket = \"{folder}/admin.sock\"\n"
+    )
+}
+
+fn certificate(folder: &Path) -> String {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    let (certificate, key) = (folder.join("cert.pem"), folder.join("key.pem"));
+    std::fs::write(&certificate, made.cert.pem()).expect("written");
+    std::fs::write(&key, made.signing_key.serialize_pem()).expect("written");
+    format!("tls = {{ certificate = {certificate:?}, key = {key:?} }}")
+}
+
+fn here(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+fn venv() -> PathBuf {
+    here("target/bench-venv/bin")
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("an address").port()
+}
+
+impl Server {
+    fn answers(&self) -> bool {
+        let until = Instant::now() + Duration::from_secs(10);
+        while Instant::now() < until {
+            if TcpStream::connect(("127.0.0.1", self.port)).is_ok() {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        false
+    }
+
+    /// Processor time it took so far, user and system.
+    pub fn cpu(&self) -> Duration {
+        let mut text = String::new();
+        let path = format!("/proc/{}/stat", self.child.id());
+        let mut file = std::fs::File::open(path).expect("it lives");
+        file.read_to_string(&mut text).expect("its state");
+        // After the name in brackets come the fields from the third on: proc(5).
+        let fields: Vec<&str> =
+            text.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().collect();
+        let ticks = |index: usize| fields[index].parse::<u64>().unwrap_or(0);
+        // The tick of /proc is a hundredth of a second on Linux.
+        Duration::from_millis((ticks(11) + ticks(12)) * 10)
+    }
+
+    /// Bytes it holds in memory.
+    pub fn resident(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(path).unwrap_or_default();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap_or_default();
+        let kib = line.split_whitespace().nth(1).and_then(|number| number.parse::<u64>().ok());
+        kib.unwrap_or(0) * 1024
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
