@@ -5,6 +5,7 @@ mod autobahn;
 mod basic;
 mod bots;
 mod client;
+mod confidential;
 mod configuration;
 mod fernet_vectors;
 mod floors;
