@@ -1,6 +1,7 @@
 //! What the programs promise, told through the real binaries.
 
 mod access;
+mod at_rest;
 mod autobahn;
 mod basic;
 mod bots;

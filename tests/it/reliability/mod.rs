@@ -3,6 +3,7 @@
 //! read to its end, and the judge counts lost, double, phantom and disordered. The bar is nought.
 
 mod checker;
+mod crowd;
 mod proxy;
 mod restarts;
 mod steady;
@@ -160,7 +161,7 @@ async fn p8_there_is_one_order() {
         reading.push(tokio::spawn(async move {
             let whole = |reader: &Steady| reader.heard.len() >= total;
             assert!(
-                reader.until(Instant::now() + 5 * HEALED, whole).await,
+                reader.until(Instant::now() + 12 * HEALED, whole).await,
                 "{}",
                 reader.heard.len()
             );
@@ -180,11 +181,12 @@ async fn p8_there_is_one_order() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p14_rotation_is_invisible() {
     let _one = heavy();
-    let seconds = if long() { 300 } else { 12 };
+    // Messages a second, and who reads them.
+    let (seconds, rate, readers) = if long() { (300, 500, 40) } else { (12, 100, 10) };
     let server = Server::with(&format!("{FAST}[keys]\nrotate_every = \"1s\"\n")).start();
-    let total = seconds * 100;
+    let total = seconds * rate;
     let mut reading = Vec::new();
-    for number in 0..10 {
+    for number in 0..readers {
         let mut reader = Steady::new(server.address(), &format!("reader{number}"), ROOM, true);
         reader.until(Instant::now() + HEALED, |reader| reader.connects > 0).await;
         reading.push(tokio::spawn(async move {
@@ -195,13 +197,14 @@ async fn p14_rotation_is_invisible() {
             }
             let whole = |reader: &Steady| reader.heard.len() >= total;
             assert!(
-                reader.until(Instant::now() + 5 * HEALED, whole).await,
+                reader.until(Instant::now() + 12 * HEALED, whole).await,
                 "{}",
                 reader.heard.len()
             );
         }));
     }
-    let sent = gather(senders(server.address(), 10, total / 10, Duration::from_millis(100))).await;
+    let pause = Duration::from_millis(10_000 / rate as u64);
+    let sent = gather(senders(server.address(), 10, total / 10, pause)).await;
     assert_clean(&server, &sent).await;
     for task in reading {
         // A message nobody can read panics in the reader.
@@ -217,7 +220,7 @@ async fn p16_stopping_is_clean() {
     let _one = heavy();
     let mut server = Server::with(&format!("{FAST}[shutdown]\ngrace = \"5s\"\n")).start();
     let mut idle = Vec::new();
-    for number in 0..200 {
+    for number in 0..if long() { 1_000 } else { 200 } {
         let name = format!("idle{number}");
         idle.push(crate::support::wire::Wire::register(server.address(), &name).await);
     }

@@ -128,7 +128,7 @@ async fn p17_a_restart_is_not_noticed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p18_nobody_comes_back_in_step() {
     let _one = heavy();
-    let count = if long() { 300 } else { 60 };
+    let count = if long() { 2_000 } else { 60 };
     let mut server = Server::start();
     let url = server.url();
     let clients: Vec<Client> = (0..count)

@@ -1,0 +1,101 @@
+//! The key that protects the history: where it comes from, losing it, and changing it.
+
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Output, Stdio};
+
+use crate::support::client::Client;
+use crate::support::server::{Server, command};
+
+const LINES: &[u8] = b"one\ntwo\nthree\n";
+
+fn told(server: &Server) {
+    let said = Client::pipe(&[&server.url(), "-u", "ci"], LINES);
+    assert_eq!(said.code, Some(0), "{}", said.errors);
+}
+
+fn kept(server: &Server) -> Vec<String> {
+    Client::pipe(&["history", "--url", &server.url(), "--since", "all"], b"").texts()
+}
+
+/// Tries to start it and gives how that ended.
+fn start(server: &Server) -> Output {
+    let folder = server.state().parent().unwrap().to_path_buf();
+    command(&folder, &[])
+        .arg("--config")
+        .arg(server.config_file())
+        .args(["--port", "0"])
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn a_new_key_is_put_in_and_the_history_stays() {
+    let mut server = Server::start();
+    told(&server);
+    let key = server.state().join("history/history.key");
+    let before = std::fs::read(&key).unwrap();
+    // Not under the feet of a running server.
+    let refused = server.verb(&["rekey"]);
+    assert_eq!(refused.status.code(), Some(74));
+    let why = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(why.contains("history") && why.lines().count() == 1, "{why}");
+    assert!(server.stop().success());
+    assert_eq!(server.done(&["rekey"]), "3 messages are under the new key\n");
+    assert_ne!(std::fs::read(&key).unwrap(), before, "the key is another");
+    server.again();
+    assert_eq!(kept(&server), ["one", "two", "three"]);
+    // The old key opens nothing any more, and says so.
+    assert!(server.stop().success());
+    let now = std::fs::read(&key).unwrap();
+    std::fs::write(&key, before).unwrap();
+    let refused = start(&server);
+    let why = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(74), "{why}");
+    assert!(why.contains("history.key") && why.lines().count() == 1, "{why}");
+    std::fs::write(&key, now).unwrap();
+    server.again();
+    assert_eq!(kept(&server).len(), 3);
+}
+
+#[test]
+fn a_key_that_is_lost_or_open_to_others_is_a_clear_line_and_harms_nothing() {
+    let mut server = Server::start();
+    told(&server);
+    assert!(server.stop().success());
+    let key = server.state().join("history/history.key");
+    let aside = server.state().join("aside");
+    std::fs::rename(&key, &aside).unwrap();
+    let lost = start(&server);
+    let why = String::from_utf8_lossy(&lost.stderr).into_owned();
+    assert_eq!(lost.status.code(), Some(74), "{why}");
+    assert!(why.contains("put the key back") && why.lines().count() == 1, "{why}");
+    assert!(!key.exists(), "no other key is made in its place");
+    std::fs::rename(&aside, &key).unwrap();
+    std::fs::set_permissions(&key, PermissionsExt::from_mode(0o644)).unwrap();
+    let open = start(&server);
+    let why = String::from_utf8_lossy(&open.stderr).into_owned();
+    assert_eq!(open.status.code(), Some(74), "{why}");
+    assert!(why.contains("chmod 600") && why.lines().count() == 1, "{why}");
+    std::fs::set_permissions(&key, PermissionsExt::from_mode(0o600)).unwrap();
+    server.again();
+    assert_eq!(kept(&server), ["one", "two", "three"]);
+}
+
+#[test]
+fn nothing_that_was_said_lies_on_the_disk_in_clear() {
+    let mut server = Server::start();
+    let said = Client::pipe(&[&server.url(), "-u", "Zacarias"], b"the word is Rhododendron\n");
+    assert_eq!(said.code, Some(0), "{}", said.errors);
+    assert!(server.stop().success());
+    let mut seen = 0;
+    for file in std::fs::read_dir(server.state().join("history")).unwrap() {
+        let bytes = std::fs::read(file.unwrap().path()).unwrap();
+        seen += bytes.len();
+        for word in ["Rhododendron", "Zacarias", "lobby"] {
+            let found = bytes.windows(word.len()).any(|window| window == word.as_bytes());
+            assert!(!found, "{word} lies there in clear");
+        }
+    }
+    assert!(seen > 4096, "there was something to look at");
+}
