@@ -4,6 +4,7 @@ mod access;
 mod autobahn;
 mod basic;
 mod bots;
+mod certificates;
 mod client;
 mod configuration;
 mod fernet_vectors;

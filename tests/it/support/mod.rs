@@ -1,6 +1,8 @@
 //! What every test stands on: a real server, a real client, a raw connection, real Python.
 
+pub mod certificates;
 pub mod client;
+pub mod nginx;
 pub mod python;
 pub mod server;
 pub mod wire;
