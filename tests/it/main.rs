@@ -6,6 +6,7 @@ mod basic;
 mod bots;
 mod certificates;
 mod client;
+mod confidential;
 mod configuration;
 mod fernet_vectors;
 mod floors;

@@ -12,7 +12,6 @@ use super::catalogue::{self, Catalogue, fill};
 use super::exit::{Exit, tell};
 use super::plan::{self, Plan};
 use crate::host::dial::Dialer;
-use crate::host::signals::Farewell;
 use crate::talk::client::conversation::Conversation;
 use crate::talk::client::places::Places;
 use editor::{Names, Typing};
@@ -68,23 +67,19 @@ fn talk(mut arguments: Arguments, words: &'static Catalogue) -> Exit {
         }
     };
     let conversation = Conversation::new(plan.wish, Places::default());
+    let (lines, screen) = typing.start();
+    let shown = screen.clone();
     let exit = runtime.block_on(async {
-        let farewell = match Farewell::new() {
-            Ok(farewell) => farewell,
+        let patience = plan.patience;
+        match talk::Talk::new(dialer, conversation, lines, screen, names, words, patience) {
+            Ok(talk) => talk.run().await,
             Err(fault) => {
                 tell(&format!("can't start: {fault}"));
-                return Exit::NoServer;
+                Exit::NoServer
             }
-        };
-        let (lines, screen) = typing.start();
-        let patience = plan.patience;
-        let shown = screen.clone();
-        let talk =
-            talk::Talk::new(dialer, conversation, lines, screen, names, words, patience, farewell);
-        let exit = talk.run().await;
-        shown.end();
-        exit
+        }
     });
+    shown.end();
     // The editor's thread waits for a key that will not come.
     runtime.shutdown_background();
     exit

@@ -55,7 +55,7 @@ enum Ended {
 }
 
 impl Talk {
-    /// Not connected yet.
+    /// Not connected yet; needs a runtime.
     pub fn new(
         dialer: Dialer,
         conversation: Conversation,
@@ -64,14 +64,13 @@ impl Talk {
         names: Names,
         words: &'static Catalogue,
         patience: Duration,
-        farewell: Farewell,
-    ) -> Self {
+    ) -> std::io::Result<Self> {
         let dumb = matches!(std::env::var("TERM").as_deref(), Ok("dumb" | "") | Err(_));
         // no-color.org: present and not empty.
         let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let colours = !dumb && !unwanted;
         let (met, said, leaving) = (false, 0, None);
-        Talk {
+        Ok(Talk {
             dialer,
             conversation,
             lines,
@@ -83,8 +82,8 @@ impl Talk {
             met,
             said,
             leaving,
-            farewell,
-        }
+            farewell: Farewell::new()?,
+        })
     }
 
     /// Talks until the user leaves, or the server does not want us.

@@ -2,7 +2,7 @@
 
 use std::sync::PoisonError;
 
-use super::Session;
+use super::{HUB_ANSWER, Session};
 use crate::doors::log::{Fault, Page, Span};
 use crate::host::outbound::Ending;
 use crate::server::hub::deliver::{kept_message, replay_frame};
@@ -33,8 +33,13 @@ impl Session {
             if self.peer().outbound.ending().is_some() || self.peer().outbound.is_dead() {
                 return;
             }
-            if !page.more && self.attach(link, room, after).await {
-                return;
+            if page.more {
+                continue;
+            }
+            match self.attach(link, room, after).await {
+                Some(Attached::Live) => return,
+                Some(Attached::Behind) => {}
+                None => return self.history_failed(room),
             }
         }
     }
@@ -127,11 +132,12 @@ impl Session {
         after
     }
 
-    async fn attach(&self, link: &mut Link, room: &RoomName, after: Seq) -> bool {
+    /// Goes live, if nothing is missing; `None` where the hub gives no answer.
+    async fn attach(&self, link: &mut Link, room: &RoomName, after: Seq) -> Option<Attached> {
         let (answer, answered) = tokio::sync::oneshot::channel();
         let attach = Command::Attach(self.peer().clone(), room.clone(), after, answer);
         let _ = self.context().hub.send(attach);
-        !matches!(link.meanwhile(answered).await, Ok(Attached::Behind))
+        link.meanwhile(tokio::time::timeout(HUB_ANSWER, answered)).await.ok()?.ok()
     }
 
     async fn page(
