@@ -2,7 +2,7 @@
 
 use crate::support::certificates::zoo;
 use crate::support::client::Client;
-use crate::support::nginx::{Nginx, TELLS};
+use crate::support::nginx::Nginx;
 use crate::support::server::Server;
 
 #[test]
@@ -11,7 +11,7 @@ fn every_bad_certificate_is_refused_for_what_is_wrong_with_it() {
     let server = Server::start();
     let zoo = zoo(folder.path());
     let pairs: Vec<_> = zoo.iter().map(|(_, pair, _)| pair).collect();
-    let nginx = Nginx::before(server.address(), &pairs, TELLS);
+    let nginx = Nginx::before(server.address(), &pairs);
     let ca = folder.path().join("ca.pem");
     let ca = ca.to_str().unwrap();
     for (number, (name, _, wrong)) in zoo.iter().enumerate() {
@@ -47,7 +47,7 @@ fn trust_can_be_given_to_one_certificate_or_to_all() {
     let mut zoo = zoo(folder.path());
     zoo.retain(|(name, _, _)| ["good", "self-signed", "expired", "short-key"].contains(name));
     let pairs: Vec<_> = zoo.iter().map(|(_, pair, _)| pair).collect();
-    let nginx = Nginx::before(server.address(), &pairs, TELLS);
+    let nginx = Nginx::before(server.address(), &pairs);
     let at = |name: &str| zoo.iter().position(|(known, _, _)| *known == name).unwrap();
     let say = |name: &str, words: &[&str]| {
         let url = format!("wss://{}", nginx.place(at(name)));

@@ -14,6 +14,7 @@ mod full;
 mod limits;
 mod logging;
 mod ngrok;
+mod proxy;
 mod python;
 mod reliability;
 mod support;

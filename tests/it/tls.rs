@@ -9,10 +9,11 @@ use crate::support::eventually;
 use crate::support::server::Server;
 
 /// stunnel in front of a server; killed when dropped.
-struct Tunnel(Child, u16);
+pub struct Tunnel(Child, u16);
 
 impl Tunnel {
-    fn before(server: &Server, folder: &Path) -> Self {
+    /// With a certificate of its own; the authority to trust is in `ca.pem`.
+    pub fn before(server: &Server, folder: &Path) -> Self {
         certificates(folder);
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let config = format!(
@@ -31,6 +32,11 @@ impl Tunnel {
             std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
         });
         Tunnel(child, port)
+    }
+
+    /// Where it listens.
+    pub fn port(&self) -> u16 {
+        self.1
     }
 }
 

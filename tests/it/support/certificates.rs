@@ -10,12 +10,14 @@ use rcgen::{
 
 /// A certificate authority, a certificate for localhost and its key, in files: `ca.pem`,
 /// `cert.pem` and `key.pem`.
-pub fn certificates(folder: &Path) {
+pub fn certificates(folder: &Path) -> Pair {
     let authority = Authority::new("Authority of the tests");
     std::fs::write(folder.join("ca.pem"), authority.pem()).unwrap();
     let (chain, key) = authority.sign(&here());
-    std::fs::write(folder.join("cert.pem"), chain).unwrap();
-    std::fs::write(folder.join("key.pem"), key.serialize_pem()).unwrap();
+    let pair = Pair { certificate: folder.join("cert.pem"), key: folder.join("key.pem") };
+    std::fs::write(&pair.certificate, chain).unwrap();
+    std::fs::write(&pair.key, key.serialize_pem()).unwrap();
+    pair
 }
 
 /// A certificate's and a key's file.

@@ -1,4 +1,4 @@
-//! A real nginx in front of a server, as many people have it.
+//! A real nginx in front of a server, with the very lines that docs/proxy.md tells people to use.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -6,12 +6,6 @@ use std::time::Instant;
 
 use super::certificates::Pair;
 use super::{LOOK, SOON};
-
-/// What a proxy tells: whom it speaks for, and how that one came.
-pub const TELLS: &str = "\
-    proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
-    proxy_set_header X-Forwarded-Proto $scheme;
-";
 
 /// A running nginx; killed when dropped.
 pub struct Nginx {
@@ -21,25 +15,24 @@ pub struct Nginx {
 }
 
 impl Nginx {
-    /// One TLS listener for each certificate, all before the one server; `more` stands where the
-    /// request is passed on.
-    pub fn before(address: &str, pairs: &[&Pair], more: &str) -> Nginx {
+    /// One TLS listener for each certificate, all before the one server.
+    pub fn before(address: &str, pairs: &[&Pair]) -> Nginx {
         // Another process may take a port between our look and nginx's.
         for _ in 0..5 {
-            if let Some(nginx) = Nginx::attempt(address, pairs, more) {
+            if let Some(nginx) = Nginx::attempt(address, pairs) {
                 return nginx;
             }
         }
         panic!("nginx does not start");
     }
 
-    fn attempt(address: &str, pairs: &[&Pair], more: &str) -> Option<Nginx> {
+    fn attempt(address: &str, pairs: &[&Pair]) -> Option<Nginx> {
         let folder = tempfile::tempdir().unwrap();
         let held: Vec<std::net::TcpListener> =
             pairs.iter().map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap()).collect();
         let ports: Vec<u16> = held.iter().map(|held| held.local_addr().unwrap().port()).collect();
         let sites: String =
-            pairs.iter().zip(&ports).map(|(pair, port)| site(address, pair, *port, more)).collect();
+            pairs.iter().zip(&ports).map(|(pair, port)| site(address, pair, *port)).collect();
         let config = folder.path().join("nginx.conf");
         std::fs::write(&config, whole(folder.path(), &sites)).unwrap();
         drop(held);
@@ -95,13 +88,13 @@ http {{
   fastcgi_temp_path {folder}/fastcgi;
   uwsgi_temp_path {folder}/uwsgi;
   scgi_temp_path {folder}/scgi;
-  map $http_upgrade $connection_wanted {{ default upgrade; '' close; }}
-{sites}}}
-"
+{}{sites}}}
+",
+        told("map")
     )
 }
 
-fn site(address: &str, pair: &Pair, port: u16, more: &str) -> String {
+fn site(address: &str, pair: &Pair, port: u16) -> String {
     let (certificate, key) = (pair.certificate.display(), pair.key.display());
     // Security level 0, so that it serves the weakest certificates too: refusing them is for clients.
     format!(
@@ -110,14 +103,16 @@ fn site(address: &str, pair: &Pair, port: u16, more: &str) -> String {
     ssl_certificate {certificate};
     ssl_certificate_key {key};
     ssl_ciphers DEFAULT:@SECLEVEL=0;
-    location / {{
-    proxy_pass http://{address};
-    proxy_http_version 1.1;
-    proxy_set_header Host $http_host;
-    proxy_set_header Upgrade $http_upgrade;
-    proxy_set_header Connection $connection_wanted;
-{more}    }}
-  }}
-"
+{}  }}
+",
+        told("location").replace("127.0.0.1:8765", address)
     )
+}
+
+/// The lines of the documentation that begin with that word.
+fn told(word: &str) -> String {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/proxy.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let mut blocks = page.split("```nginx\n").skip(1).filter_map(|rest| rest.split("```").next());
+    blocks.find(|block| block.starts_with(word)).expect(word).to_owned()
 }
