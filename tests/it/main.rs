@@ -13,6 +13,7 @@ mod floors;
 mod full;
 mod limits;
 mod logging;
+mod mishaps;
 mod ngrok;
 mod proxy;
 mod python;

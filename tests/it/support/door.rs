@@ -109,6 +109,12 @@ impl Door {
         self
     }
 
+    /// Without TLS, whatever is wanted there.
+    pub fn bare(mut self) -> Door {
+        self.tls = None;
+        self
+    }
+
     /// With one more header in the request.
     pub fn header(mut self, name: &'static str, value: &str) -> Door {
         self.headers.push((name, value.into()));

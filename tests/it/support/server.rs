@@ -72,6 +72,20 @@ impl Server {
         }
     }
 
+    /// Where it wants access tokens, that user gets one now and not in the middle of a measurement.
+    pub fn expects(&self, user: &str) {
+        self.guard.iter().for_each(|guard| drop(guard.tokens.of(user)));
+    }
+
+    /// What a client needs to get in as that user: words, and variables.
+    pub fn pass(&self, user: &str) -> (Vec<String>, Vec<(&'static str, String)>) {
+        let Some(guard) = &self.guard else { return Default::default() };
+        let ca = guard.ca.display().to_string();
+        let variables =
+            vec![("CHAT_ACCESS_TOKEN", guard.tokens.of(user)), ("SSL_CERT_FILE", ca.clone())];
+        (vec!["--ca-file".into(), ca], variables)
+    }
+
     /// Its process.
     pub fn pid(&self) -> u32 {
         self.child.id()
