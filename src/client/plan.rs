@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use super::args::{Arguments, Common, Input, Output, Verb};
 use super::exit::Exit;
 use super::input;
-use crate::host::dial::Trust;
+use crate::host::trust::Trust;
 use crate::talk::client::catchup::Goal;
 use crate::talk::client::conversation::Wish;
 use crate::talk::client::lines::Ending;

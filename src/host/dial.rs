@@ -1,16 +1,10 @@
 //! From a target to an open WebSocket: TCP, TLS, upgrade, each within its time limit.
 
 use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::CryptoProvider;
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, SignatureScheme};
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
-use sha2::{Digest, Sha256};
+use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -18,6 +12,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Error;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
+use super::trust::{self, Trust, TrustFault};
 use crate::talk::client::target::Target;
 
 /// For each of TCP, TLS and the upgrade.
@@ -32,17 +27,6 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 /// An open connection.
 pub type Socket = WebSocketStream<Box<dyn Stream>>;
 
-/// Whom TLS trusts.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Trust {
-    /// Certificates to trust beside the system's.
-    pub ca_file: Option<PathBuf>,
-    /// Trust anything.
-    pub insecure: bool,
-    /// Trust the certificate with this SHA-256, and no other, whoever signed it.
-    pub pin: Option<[u8; 32]>,
-}
-
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub enum DialFault {
@@ -55,14 +39,11 @@ pub enum DialFault {
         reason: String,
     },
     /// Reached, but its certificate is not trusted.
-    #[error(
-        "{target} is not trusted: {reason}; name its CA with --ca-file, or its certificate with \
-         --pin, or check the address"
-    )]
+    #[error("{target} is not trusted: {reason}")]
     Untrusted {
         /// Whom.
         target: String,
-        /// Why.
+        /// Why, and what can be done.
         reason: String,
     },
     /// It answered by HTTP that it does not want us.
@@ -111,7 +92,13 @@ pub struct Dialer {
 impl Dialer {
     /// Makes TLS ready if the target wants it.
     pub fn new(target: Target, trust: &Trust) -> Result<Self, DialFault> {
-        let tls = target.tls.then(|| connector(&target, trust)).transpose()?;
+        let tls = target.tls.then(|| trust::connector(trust)).transpose();
+        let tls = tls.map_err(|fault| match fault {
+            TrustFault::File { file, reason } => DialFault::CaFile { file, reason },
+            TrustFault::System(reason) => {
+                DialFault::Untrusted { target: target.to_string(), reason }
+            }
+        })?;
         Ok(Dialer { target, tls })
     }
 
@@ -180,7 +167,9 @@ impl Dialer {
         let target = self.target.to_string();
         let reason = fault.to_string();
         match fault.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-            Some(rustls::Error::InvalidCertificate(_)) => DialFault::Untrusted { target, reason },
+            Some(rustls::Error::InvalidCertificate(fault)) => {
+                DialFault::Untrusted { target, reason: trust::objection(fault) }
+            }
             Some(_) => DialFault::NoChat { target, reason },
             None => DialFault::Unreached { target, reason },
         }
@@ -191,90 +180,4 @@ async fn within<T>(step: impl Future<Output = io::Result<T>>) -> io::Result<T> {
     tokio::time::timeout(STEP, step)
         .await
         .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "no answer in 10 seconds")))
-}
-
-fn connector(target: &Target, trust: &Trust) -> Result<TlsConnector, DialFault> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let verifier: Arc<dyn ServerCertVerifier> = if trust.insecure || trust.pin.is_some() {
-        Arc::new(Unnamed { pin: trust.pin, provider: provider.clone() })
-    } else {
-        let extra =
-            trust.ca_file.as_deref().map(read_certificates).transpose()?.unwrap_or_default();
-        let verifier =
-            rustls_platform_verifier::Verifier::new_with_extra_roots(extra, provider.clone());
-        Arc::new(verifier.map_err(|fault| DialFault::Untrusted {
-            target: target.to_string(),
-            reason: format!("the system's certificates can't be read ({fault})"),
-        })?)
-    };
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|fault| DialFault::NoChat {
-            target: target.to_string(),
-            reason: fault.to_string(),
-        })?
-        .dangerous()
-        .with_custom_certificate_verifier(verifier)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(TlsConnector::from(Arc::new(config)))
-}
-
-fn read_certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, DialFault> {
-    let fault = |reason: String| DialFault::CaFile { file: file.to_owned(), reason };
-    let found = CertificateDer::pem_file_iter(file)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|reason| fault(reason.to_string()))?;
-    if found.is_empty() { Err(fault("no certificate in it".into())) } else { Ok(found) }
-}
-
-/// What `--pin` and `--insecure` ask for: signatures are checked, names and issuers are not; with a
-/// pin the certificate must be that very one.
-#[derive(Debug)]
-struct Unnamed {
-    pin: Option<[u8; 32]>,
-    provider: Arc<CryptoProvider>,
-}
-
-impl ServerCertVerifier for Unnamed {
-    fn verify_server_cert(
-        &self,
-        certificate: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let found: [u8; 32] = Sha256::digest(certificate.as_ref()).into();
-        match self.pin {
-            Some(pin) if pin != found => Err(rustls::Error::InvalidCertificate(
-                CertificateError::ApplicationVerificationFailure,
-            )),
-            _ => Ok(ServerCertVerified::assertion()),
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let schemes = &self.provider.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, cert, signed, schemes)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let schemes = &self.provider.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, cert, signed, schemes)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
 }

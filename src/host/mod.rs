@@ -10,3 +10,4 @@ pub mod outbound;
 pub mod plug;
 pub mod signals;
 pub mod tls;
+pub mod trust;

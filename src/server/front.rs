@@ -11,7 +11,7 @@ use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
 
 use crate::doors::config::{AuthMode, Listen};
@@ -68,10 +68,11 @@ where
     let service = service_fn(move |mut request: Request<Incoming>| {
         let visitor = visitor(request.headers(), peer, encrypted, &listen);
         let answer = answer(&request, visitor, &listen, mode, &admit);
-        if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+        if request.headers().contains_key(header::UPGRADE) {
             let upgrade = hyper::upgrade::on(&mut request);
+            let granted = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
             *into.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
-                Some((upgrade, visitor));
+                Some((upgrade, granted.then_some(visitor)));
         }
         async move { Ok::<_, Infallible>(answer) }
     });
@@ -82,6 +83,12 @@ where
     let (upgrade, visitor) =
         found.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take()?;
     let parts = upgrade.await.ok()?.downcast::<TokioIo<S>>().ok()?;
+    let Some(visitor) = visitor else {
+        // hyper gives the stream back here too, and leaves the farewell to us: without TLS's
+        // close_notify the answer might be one that somebody cut short (RFC 8446, section 6.1).
+        let _ = parts.io.into_inner().shutdown().await;
+        return None;
+    };
     Some(Upgraded { stream: parts.io.into_inner(), early: parts.read_buf, visitor })
 }
 

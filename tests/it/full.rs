@@ -4,11 +4,23 @@ use serde_json::{Value, json};
 
 use crate::support::server::Server;
 use crate::support::wire::Wire;
+use crate::support::{Setting, in_both_settings};
+
+in_both_settings!(
+    welcome_says_where_one_is_and_what_holds,
+    the_same_id_is_acked_with_the_first_place_and_delivered_once,
+    resume_gives_what_was_missed_before_anything_live,
+    what_is_gone_is_a_gap_and_never_silence,
+    history_is_read_in_pages_both_ways,
+    every_type_in_every_state_has_one_outcome,
+    each_room_has_its_own_key,
+    a_full_client_is_slowed_and_never_refused,
+);
 
 const FAST: &str = "[limits]\nrate_messages = 100000\nrate_bytes = 100000000\n";
 
 async fn told(server: &Server, room: &str, count: usize) -> (Wire, String) {
-    let (mut wire, welcome) = Wire::full(server.address(), "teller", room).await;
+    let (mut wire, welcome) = Wire::full(server, "teller", room).await;
     for number in 1..=count {
         wire.say_in(room, &format!("id{number}"), &format!("text {number}")).await;
         wire.next_of("ack").await;
@@ -17,7 +29,7 @@ async fn told(server: &Server, room: &str, count: usize) -> (Wire, String) {
 }
 
 async fn resumed(server: &Server, epoch: &str, seq: u64) -> Wire {
-    let mut wire = Wire::connect(server.address()).await;
+    let mut wire = Wire::connect(server).await;
     wire.send(json!({"type": "register", "protocol": 1, "username": "reader", "rooms": ["ops"],
         "presence": false, "resume": {"ops": {"epoch": epoch, "seq": seq}}}))
         .await;
@@ -25,10 +37,9 @@ async fn resumed(server: &Server, epoch: &str, seq: u64) -> Wire {
     wire
 }
 
-#[tokio::test]
-async fn welcome_says_where_one_is_and_what_holds() {
-    let server = Server::start();
-    let (_, welcome) = Wire::full(server.address(), "ci", "ops").await;
+async fn welcome_says_where_one_is_and_what_holds(setting: Setting) {
+    let server = Server::with("").set(setting).start();
+    let (_, welcome) = Wire::full(&server, "ci", "ops").await;
     assert_eq!(welcome["protocol"], 1);
     assert_eq!(welcome["durable"], true);
     assert_eq!(welcome["rooms"]["ops"]["seq"], 0);
@@ -39,11 +50,10 @@ async fn welcome_says_where_one_is_and_what_holds() {
     );
 }
 
-#[tokio::test]
-async fn the_same_id_is_acked_with_the_first_place_and_delivered_once() {
-    let mut server = Server::with(FAST).start();
+async fn the_same_id_is_acked_with_the_first_place_and_delivered_once(setting: Setting) {
+    let mut server = Server::with(FAST).set(setting).start();
     let (mut teller, _) = told(&server, "ops", 3).await;
-    let (mut reader, _) = Wire::full(server.address(), "reader", "ops").await;
+    let (mut reader, _) = Wire::full(&server, "reader", "ops").await;
     teller.say_in("ops", "id2", "text 2").await;
     assert_eq!(teller.next_of("ack").await["seq"], 2);
     teller.say_in("ops", "id2", "something else").await;
@@ -53,14 +63,13 @@ async fn the_same_id_is_acked_with_the_first_place_and_delivered_once() {
     // And after a restart too.
     server.kill();
     server.again();
-    let (mut teller, _) = Wire::full(server.address(), "teller", "ops").await;
+    let (mut teller, _) = Wire::full(&server, "teller", "ops").await;
     teller.say_in("ops", "id2", "text 2").await;
     assert_eq!(teller.next_of("ack").await["seq"], 2);
 }
 
-#[tokio::test]
-async fn resume_gives_what_was_missed_before_anything_live() {
-    let server = Server::with(FAST).start();
+async fn resume_gives_what_was_missed_before_anything_live(setting: Setting) {
+    let server = Server::with(FAST).set(setting).start();
     let (mut teller, epoch) = told(&server, "ops", 5).await;
     let mut reader = resumed(&server, &epoch, 2).await;
     for seq in 3..=5 {
@@ -73,10 +82,10 @@ async fn resume_gives_what_was_missed_before_anything_live() {
     assert_eq!((live["seq"].as_u64(), &live["replay"]), (Some(6), &Value::Null));
 }
 
-#[tokio::test]
-async fn what_is_gone_is_a_gap_and_never_silence() {
-    let server =
-        Server::with(&format!("{FAST}[history]\nstore = \"memory\"\nkeep_messages = 3\n")).start();
+async fn what_is_gone_is_a_gap_and_never_silence(setting: Setting) {
+    let server = Server::with(&format!("{FAST}[history]\nstore = \"memory\"\nkeep_messages = 3\n"))
+        .set(setting)
+        .start();
     let (_teller, epoch) = told(&server, "ops", 8).await;
     // What is over the limit is forgotten in the background.
     let begun = std::time::Instant::now();
@@ -99,9 +108,8 @@ async fn what_is_gone_is_a_gap_and_never_silence() {
     assert_eq!((&gap["reason"], &gap["next"]), (&json!("future"), &json!(9)));
 }
 
-#[tokio::test]
-async fn history_is_read_in_pages_both_ways() {
-    let server = Server::with(FAST).start();
+async fn history_is_read_in_pages_both_ways(setting: Setting) {
+    let server = Server::with(FAST).set(setting).start();
     let (mut wire, _) = told(&server, "ops", 12).await;
     let mut ask = async |query: Value| {
         wire.send(query).await;
@@ -124,11 +132,10 @@ async fn history_is_read_in_pages_both_ways() {
     assert_eq!(ask(million).await.0.len(), 12);
 }
 
-#[tokio::test]
-async fn every_type_in_every_state_has_one_outcome() {
-    let server = Server::with(FAST).start();
+async fn every_type_in_every_state_has_one_outcome(setting: Setting) {
+    let server = Server::with(FAST).set(setting).start();
     // In the room `ops`, not in `dev`.
-    let (mut wire, _) = Wire::full(server.address(), "ci", "ops").await;
+    let (mut wire, _) = Wire::full(&server, "ci", "ops").await;
     let good = wire.key("ops").encrypt(b"x");
     let long = "x".repeat(65);
     for (frame, outcome) in [
@@ -174,10 +181,9 @@ async fn every_type_in_every_state_has_one_outcome() {
     }
 }
 
-#[tokio::test]
-async fn each_room_has_its_own_key() {
-    let server = Server::with(FAST).start();
-    let (mut wire, _) = Wire::full(server.address(), "ci", "ops").await;
+async fn each_room_has_its_own_key(setting: Setting) {
+    let server = Server::with(FAST).set(setting).start();
+    let (mut wire, _) = Wire::full(&server, "ci", "ops").await;
     wire.send(json!({"type": "join", "room": "dev"})).await;
     wire.next_of("encryption_key").await;
     let content = wire.key("ops").encrypt(b"x");
@@ -185,10 +191,10 @@ async fn each_room_has_its_own_key() {
     assert_eq!(wire.next_error().await, "bad_token");
 }
 
-#[tokio::test]
-async fn a_full_client_is_slowed_and_never_refused() {
-    let server = Server::with("[limits]\nrate_messages = 20\nrate_per = \"1s\"\n").start();
-    let (mut wire, _) = Wire::full(server.address(), "ci", "ops").await;
+async fn a_full_client_is_slowed_and_never_refused(setting: Setting) {
+    let server =
+        Server::with("[limits]\nrate_messages = 20\nrate_per = \"1s\"\n").set(setting).start();
+    let (mut wire, _) = Wire::full(&server, "ci", "ops").await;
     let begun = std::time::Instant::now();
     for number in 0..50 {
         wire.say_in("ops", &format!("{number}"), "x").await;

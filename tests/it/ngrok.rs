@@ -9,11 +9,11 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
 
+use crate::support::certificates::certificates;
 use crate::support::client::Client;
 use crate::support::eventually;
 use crate::support::python::{interpreter, script};
 use crate::support::server::Server;
-use crate::tls::certificates;
 
 /// What must be in no log line and in no argument.
 const TOKEN: &str = "2canary_ngrok_token";

@@ -5,6 +5,7 @@ use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
+use crate::support::Setting;
 use crate::support::client::Client;
 use crate::support::python::script;
 use crate::support::server::Server;
@@ -34,18 +35,27 @@ impl Drop for PythonServer {
 
 #[test]
 fn an_old_python_client_talks_with_ours_both_ways() {
-    let server = Server::start();
-    let ours = Client::start(&[&server.url(), "-u", "Nueva", "-f"]);
-    let mut ours = ours;
-    ours.wait_for("its own arrival", |frame| frame["type"] == "user_joined");
-    let python =
-        script("basic_client.py").args([&server.url(), "Vieja", "¿Qué tal? 🎉"]).output().unwrap();
-    let errors = String::from_utf8_lossy(&python.stderr);
-    assert!(python.status.success(), "{errors}");
-    assert_eq!(String::from_utf8(python.stdout).unwrap().trim(), "Vieja: ¿Qué tal? 🎉");
-    ours.wait_for_text("¿Qué tal? 🎉");
-    ours.write("adiós\n");
-    ours.wait_for_text("adiós");
+    for setting in [Setting::Plain, Setting::Guarded] {
+        let server = Server::with("").set(setting).start();
+        let (words, variables) = server.pass("Nueva");
+        let url = server.url();
+        let usual = [&url[..], "-u", "Nueva", "-f"];
+        let words: Vec<&str> = usual.into_iter().chain(words.iter().map(|w| &w[..])).collect();
+        let variables: Vec<_> = variables.iter().map(|(name, value)| (*name, &value[..])).collect();
+        let mut ours = Client::start_with(&words, &variables);
+        ours.wait_for("its own arrival", |frame| frame["type"] == "user_joined");
+        let python = script("basic_client.py")
+            .args([&url, "Vieja", "¿Qué tal? 🎉"])
+            .envs(server.pass("Vieja").1)
+            .output()
+            .unwrap();
+        let errors = String::from_utf8_lossy(&python.stderr);
+        assert!(python.status.success(), "{errors}");
+        assert_eq!(String::from_utf8(python.stdout).unwrap().trim(), "Vieja: ¿Qué tal? 🎉");
+        ours.wait_for_text("¿Qué tal? 🎉");
+        ours.write("adiós\n");
+        ours.wait_for_text("adiós");
+    }
 }
 
 #[test]

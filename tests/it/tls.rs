@@ -3,32 +3,17 @@
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use crate::support::certificates::certificates;
 use crate::support::client::Client;
 use crate::support::eventually;
 use crate::support::server::Server;
 
-/// A certificate authority, a certificate for localhost and its key, in files.
-pub fn certificates(folder: &Path) {
-    let mut ca = rcgen::CertificateParams::new(Vec::new()).unwrap();
-    // Issuer and owner must have different names, or OpenSSL takes the leaf for self-signed.
-    ca.distinguished_name.push(rcgen::DnType::CommonName, "Authority of the tests");
-    ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    let ca_key = rcgen::KeyPair::generate().unwrap();
-    let ca_cert = ca.self_signed(&ca_key).unwrap();
-    let issuer = rcgen::Issuer::new(ca, ca_key);
-    let key = rcgen::KeyPair::generate().unwrap();
-    let leaf = rcgen::CertificateParams::new(vec!["localhost".into(), "127.0.0.1".into()]).unwrap();
-    let leaf = leaf.signed_by(&key, &issuer).unwrap();
-    std::fs::write(folder.join("ca.pem"), ca_cert.pem()).unwrap();
-    std::fs::write(folder.join("cert.pem"), leaf.pem()).unwrap();
-    std::fs::write(folder.join("key.pem"), key.serialize_pem()).unwrap();
-}
-
 /// stunnel in front of a server; killed when dropped.
-struct Tunnel(Child, u16);
+pub struct Tunnel(Child, u16);
 
 impl Tunnel {
-    fn before(server: &Server, folder: &Path) -> Self {
+    /// With a certificate of its own; the authority to trust is in `ca.pem`.
+    pub fn before(server: &Server, folder: &Path) -> Self {
         certificates(folder);
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let config = format!(
@@ -47,6 +32,11 @@ impl Tunnel {
             std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
         });
         Tunnel(child, port)
+    }
+
+    /// Where it listens.
+    pub fn port(&self) -> u16 {
+        self.1
     }
 }
 

@@ -1,12 +1,13 @@
 """A client of the basic protocol as people wrote it before there was this server.
 
 Usage: basic_client.py URL NAME MESSAGE: says MESSAGE, prints what it hears as "name: text", and
-ends after it heard its own.
+ends after it heard its own. With $CHAT_ACCESS_TOKEN it registers with that too.
 """
 
 import asyncio
 import base64
 import json
+import os
 import sys
 from datetime import datetime
 
@@ -16,7 +17,10 @@ from cryptography.fernet import Fernet
 
 async def main(url, name, message):
     async with websockets.connect(url) as socket:
-        await socket.send(json.dumps({"type": "register", "username": name}))
+        register = {"type": "register", "username": name}
+        if "CHAT_ACCESS_TOKEN" in os.environ:
+            register["access_token"] = os.environ["CHAT_ACCESS_TOKEN"]
+        await socket.send(json.dumps(register))
         cipher = None
         async for raw in socket:
             data = json.loads(raw)

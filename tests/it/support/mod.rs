@@ -1,6 +1,9 @@
 //! What every test stands on: a real server, a real client, a raw connection, real Python.
 
+pub mod certificates;
 pub mod client;
+pub mod door;
+pub mod nginx;
 pub mod python;
 pub mod server;
 pub mod wire;
@@ -38,3 +41,35 @@ pub fn heavy() -> Heavy {
 pub fn long() -> bool {
     std::env::var_os("CHAT_TEST_LONG").is_some()
 }
+
+/// What a story is told to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Setting {
+    /// A server as it comes: open, and without TLS.
+    Plain,
+    /// One with access tokens and TLS.
+    Guarded,
+}
+
+/// Tells each story in both settings.
+macro_rules! in_both_settings {
+    ($($story:ident),* $(,)?) => {
+        mod plain {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $story() {
+                    super::$story($crate::support::Setting::Plain).await;
+                }
+            )*
+        }
+        mod guarded {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $story() {
+                    super::$story($crate::support::Setting::Guarded).await;
+                }
+            )*
+        }
+    };
+}
+pub(crate) use in_both_settings;

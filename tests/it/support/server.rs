@@ -8,13 +8,16 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use super::{SOON, eventually};
+use super::certificates::certificates;
+use super::door::{Door, Tokens};
+use super::{SOON, Setting, eventually};
 
 /// How a server is to be started.
 pub struct Builder {
     config: String,
     environment: Vec<(String, String)>,
     wrapper: Vec<String>,
+    setting: Setting,
 }
 
 /// A running server; killed when dropped.
@@ -25,6 +28,14 @@ pub struct Server {
     folder: tempfile::TempDir,
     environment: Vec<(String, String)>,
     wrapper: Vec<String>,
+    guard: Option<Guard>,
+}
+
+/// What a guarded server has more.
+#[derive(Clone)]
+struct Guard {
+    tokens: Arc<Tokens>,
+    ca: PathBuf,
 }
 
 type Log = Arc<Mutex<Vec<String>>>;
@@ -37,7 +48,8 @@ impl Server {
 
     /// With such a configuration; the port is added.
     pub fn with(config: &str) -> Builder {
-        Builder { config: config.into(), environment: Vec::new(), wrapper: Vec::new() }
+        let (environment, wrapper) = (Vec::new(), Vec::new());
+        Builder { config: config.into(), environment, wrapper, setting: Setting::Plain }
     }
 
     /// `127.0.0.1:4321`
@@ -45,9 +57,33 @@ impl Server {
         &self.address
     }
 
-    /// `ws://127.0.0.1:4321`
+    /// `ws://127.0.0.1:4321`, or `wss://…`
     pub fn url(&self) -> String {
-        format!("ws://{}", self.address)
+        let scheme = if self.guard.is_some() { "wss" } else { "ws" };
+        format!("{scheme}://{}", self.address)
+    }
+
+    /// How one gets in.
+    pub fn door(&self) -> Door {
+        let door = Door::from(&self.address);
+        match &self.guard {
+            None => door,
+            Some(guard) => door.by_tls(&guard.ca).with_tokens(guard.tokens.clone()),
+        }
+    }
+
+    /// Where it wants access tokens, that user gets one now and not in the middle of a measurement.
+    pub fn expects(&self, user: &str) {
+        self.guard.iter().for_each(|guard| drop(guard.tokens.of(user)));
+    }
+
+    /// What a client needs to get in as that user: words, and variables.
+    pub fn pass(&self, user: &str) -> (Vec<String>, Vec<(&'static str, String)>) {
+        let Some(guard) = &self.guard else { return Default::default() };
+        let ca = guard.ca.display().to_string();
+        let variables =
+            vec![("CHAT_ACCESS_TOKEN", guard.tokens.of(user)), ("SSL_CERT_FILE", ca.clone())];
+        (vec!["--ca-file".into(), ca], variables)
     }
 
     /// Its process.
@@ -67,13 +103,7 @@ impl Server {
 
     /// Runs `chat-server` with other words, with this server's configuration and folders.
     pub fn verb(&self, words: &[&str]) -> std::process::Output {
-        command(self.folder.path(), &[])
-            .args(words)
-            .arg("--config")
-            .arg(self.config_file())
-            .envs(self.environment.iter().cloned())
-            .output()
-            .unwrap()
+        verb(self.folder.path(), &self.environment, words)
     }
 
     /// The same, where it must end well; gives its standard output.
@@ -179,7 +209,8 @@ impl Server {
         let (mut child, log) = spawn(folder.path(), &dead.environment, &[], "0");
         let address = listening(&mut child, &log);
         let (environment, wrapper) = (dead.environment.clone(), Vec::new());
-        Server { child, address, log, folder, environment, wrapper }
+        let guard = dead.guard.clone();
+        Server { child, address, log, folder, environment, wrapper, guard }
     }
 
     /// Starts it again, with the same configuration, state and port.
@@ -204,16 +235,44 @@ impl Builder {
         self
     }
 
+    /// In that setting.
+    pub fn set(mut self, setting: Setting) -> Self {
+        self.setting = setting;
+        self
+    }
+
     /// Starts it and waits until it listens.
-    pub fn start(self) -> Server {
+    pub fn start(mut self) -> Server {
         let folder = tempfile::tempdir().unwrap();
+        let guard = (self.setting == Setting::Guarded).then(|| self.guard(folder.path()));
         std::fs::create_dir_all(folder.path().join("state")).unwrap();
         std::fs::create_dir_all(folder.path().join("run")).unwrap();
         std::fs::write(folder.path().join("chat-server.toml"), &self.config).unwrap();
         let (mut child, log) = spawn(folder.path(), &self.environment, &self.wrapper, "0");
         let address = listening(&mut child, &log);
         let (environment, wrapper) = (self.environment, self.wrapper);
-        Server { child, address, log, folder, environment, wrapper }
+        Server { child, address, log, folder, environment, wrapper, guard }
+    }
+
+    /// Access tokens and TLS, whatever the configuration says.
+    fn guard(&mut self, folder: &Path) -> Guard {
+        certificates(folder);
+        let file = |name: &str| folder.join(name).display().to_string();
+        for (name, value) in [
+            ("CHAT_SERVER_AUTH__MODE", "token".into()),
+            ("CHAT_SERVER_LISTEN__TLS__CERTIFICATE", file("cert.pem")),
+            ("CHAT_SERVER_LISTEN__TLS__KEY", file("key.pem")),
+        ] {
+            self.environment.push((name.into(), value));
+        }
+        let (home, environment) = (folder.to_owned(), self.environment.clone());
+        let tokens = Tokens::new(move |user| {
+            let output =
+                verb(&home, &environment, &["token", "add", "--room", "*", "--user", user]);
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            String::from_utf8(output.stdout).unwrap().trim().to_owned()
+        });
+        Guard { tokens: Arc::new(tokens), ca: folder.join("ca.pem") }
     }
 }
 
@@ -249,6 +308,16 @@ pub fn command(folder: &Path, wrapper: &[String]) -> Command {
         .env("STATE_DIRECTORY", folder.join("state"))
         .env("RUNTIME_DIRECTORY", folder.join("run"));
     command
+}
+
+fn verb(folder: &Path, environment: &[(String, String)], words: &[&str]) -> std::process::Output {
+    command(folder, &[])
+        .args(words)
+        .arg("--config")
+        .arg(folder.join("chat-server.toml"))
+        .envs(environment.iter().cloned())
+        .output()
+        .unwrap()
 }
 
 fn spawn(

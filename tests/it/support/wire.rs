@@ -1,53 +1,54 @@
 //! A raw connection that speaks whatever a test wants to say, right or wrong.
 
-use std::net::SocketAddr;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use fernet::Fernet;
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
-use tokio::net::{TcpSocket, TcpStream};
-use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::SOON;
+use super::door::{Door, Socket, Tokens};
 
 /// A connection with what it has learnt.
 pub struct Wire {
-    socket: WebSocketStream<TcpStream>,
+    socket: Socket,
+    /// Who proves its name, where that is wanted.
+    tokens: Option<Arc<Tokens>>,
     /// The newest key of each room.
     keys: Vec<(String, Fernet)>,
 }
 
 impl Wire {
     /// Connected, nothing said.
-    pub async fn connect(address: &str) -> Wire {
-        Wire::try_connect_from("127.0.0.1", address).await.expect("a WebSocket")
+    pub async fn connect(door: impl Into<Door>) -> Wire {
+        Wire::try_connect(door).await.expect("a WebSocket")
+    }
+
+    /// The same; or the HTTP status that was answered, 0 for none.
+    pub async fn try_connect(door: impl Into<Door>) -> Result<Wire, u16> {
+        let door = door.into();
+        let socket = door.open().await?;
+        Ok(Wire { socket, tokens: door.tokens, keys: Vec::new() })
     }
 
     /// The same from another loopback address.
-    pub async fn try_connect_from(from: &str, address: &str) -> Option<Wire> {
-        let target: SocketAddr = address.parse().unwrap();
-        let socket = TcpSocket::new_v4().unwrap();
-        socket.bind(format!("{from}:0").parse().unwrap()).ok()?;
-        let stream = tokio::time::timeout(SOON, socket.connect(target)).await.ok()?.ok()?;
-        stream.set_nodelay(true).unwrap();
-        let upgrade = tokio_tungstenite::client_async(format!("ws://{address}/"), stream);
-        let (socket, _) = tokio::time::timeout(SOON, upgrade).await.ok()?.ok()?;
-        Some(Wire { socket, keys: Vec::new() })
+    pub async fn try_connect_from(from: &str, door: impl Into<Door>) -> Option<Wire> {
+        Wire::try_connect(door.into().coming_from(from)).await.ok()
     }
 
     /// Registered with the basic protocol, all greetings read.
-    pub async fn register(address: &str, name: &str) -> Wire {
-        let mut wire = Wire::connect(address).await;
+    pub async fn register(door: impl Into<Door>, name: &str) -> Wire {
+        let mut wire = Wire::connect(door).await;
         wire.send(json!({"type": "register", "username": name})).await;
         wire.next_of("user_list").await;
         wire
     }
 
     /// Registered with the full protocol in one room, greetings read; gives the `welcome` too.
-    pub async fn full(address: &str, name: &str, room: &str) -> (Wire, Value) {
-        let mut wire = Wire::connect(address).await;
+    pub async fn full(door: impl Into<Door>, name: &str, room: &str) -> (Wire, Value) {
+        let mut wire = Wire::connect(door).await;
         wire.send(json!({"type": "register", "protocol": 1, "username": name, "rooms": [room],
             "presence": false}))
             .await;
@@ -56,8 +57,15 @@ impl Wire {
         (wire, welcome)
     }
 
-    /// Sends an object.
-    pub async fn send(&mut self, frame: Value) {
+    /// Sends an object. Where the server wants an access token, a `register` gets its user's.
+    pub async fn send(&mut self, mut frame: Value) {
+        if let Some(tokens) = &self.tokens
+            && frame["type"] == "register"
+            && let Some(user) = frame["username"].as_str().map(str::to_owned)
+            && frame.get("access_token").is_none()
+        {
+            frame["access_token"] = tokens.of(&user).into();
+        }
         self.send_text(&frame.to_string()).await;
     }
 
@@ -165,7 +173,7 @@ impl Wire {
     }
 
     /// The connection itself.
-    pub fn stream(&mut self) -> &mut WebSocketStream<TcpStream> {
+    pub fn stream(&mut self) -> &mut Socket {
         &mut self.socket
     }
 

@@ -1,0 +1,89 @@
+//! Whom the client trusts: every kind of bad certificate, each refused for what is wrong with it.
+
+use crate::support::certificates::zoo;
+use crate::support::client::Client;
+use crate::support::nginx::Nginx;
+use crate::support::server::Server;
+
+#[test]
+fn every_bad_certificate_is_refused_for_what_is_wrong_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start();
+    let zoo = zoo(folder.path());
+    let pairs: Vec<_> = zoo.iter().map(|(_, pair, _)| pair).collect();
+    let nginx = Nginx::before(server.address(), &pairs);
+    let ca = folder.path().join("ca.pem");
+    let ca = ca.to_str().unwrap();
+    for (number, (name, _, wrong)) in zoo.iter().enumerate() {
+        let url = format!("wss://{}", nginx.place(number));
+        let said = Client::pipe(&[&url, "--ca-file", ca, "-u", name], b"hola\n");
+        if wrong.is_empty() {
+            assert_eq!(
+                (said.code, said.texts()),
+                (Some(0), vec!["hola".into()]),
+                "{name}: {said:?}"
+            );
+            continue;
+        }
+        assert_eq!(said.code, Some(69), "{name}: {said:?}");
+        assert!(said.lines.is_empty(), "{name}: {said:?}");
+        let lines: Vec<&str> = said.errors.lines().collect();
+        assert_eq!(lines.len(), 1, "{name}: one clear line, and no second try: {said:?}");
+        let start = format!("chat-client: wss://{} is not trusted: ", nginx.place(number));
+        assert!(lines[0].starts_with(&start), "{name}: {said:?}");
+        assert!(lines[0].contains(wrong), "{name}: {said:?}");
+    }
+    // Nobody but the two good ones got as far as the server.
+    for (name, _, wrong) in &zoo {
+        let came = server.log().iter().filter(|line| line["user"] == *name).count();
+        assert_eq!(came == 0, !wrong.is_empty(), "{name}");
+    }
+}
+
+#[test]
+fn trust_can_be_given_to_one_certificate_or_to_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start();
+    let mut zoo = zoo(folder.path());
+    zoo.retain(|(name, _, _)| ["good", "self-signed", "expired", "short-key"].contains(name));
+    let pairs: Vec<_> = zoo.iter().map(|(_, pair, _)| pair).collect();
+    let nginx = Nginx::before(server.address(), &pairs);
+    let at = |name: &str| zoo.iter().position(|(known, _, _)| *known == name).unwrap();
+    let say = |name: &str, words: &[&str]| {
+        let url = format!("wss://{}", nginx.place(at(name)));
+        let words: Vec<&str> = [&url[..]].iter().chain(words).copied().collect();
+        Client::pipe(&words, b"hola\n")
+    };
+
+    // Without a word of ours only the system's authorities are trusted.
+    assert_eq!(say("good", &[]).code, Some(69));
+
+    let print = zoo[at("self-signed")].1.fingerprint();
+    let pinned = say("self-signed", &["--pin", &print]);
+    assert_eq!((pinned.code, &pinned.errors[..]), (Some(0), ""), "{pinned:?}");
+    let small = print.replace(':', "").to_lowercase();
+    assert_eq!(say("self-signed", &["--pin", &small]).code, Some(0), "as others write it");
+    // The pin is the only one trusted: not even a certificate of a good authority stands beside it.
+    let ca = folder.path().join("ca.pem");
+    let other = say("good", &["--pin", &print, "--ca-file", ca.to_str().unwrap()]);
+    assert_eq!(other.code, Some(69), "{other:?}");
+    assert!(other.errors.contains("not the one of --pin"), "{other:?}");
+    assert_eq!(say("good", &["--pin", &print, "--insecure"]).code, Some(69));
+    assert_eq!(say("good", &["--pin", "12:34"]).code, Some(2), "no fingerprint");
+
+    for name in ["self-signed", "expired"] {
+        let careless = say(name, &["--insecure"]);
+        assert_eq!((careless.code, careless.texts()), (Some(0), vec!["hola".into()]), "{name}");
+        assert!(careless.errors.contains("warning: --insecure"), "{careless:?}");
+        assert_eq!(careless.errors.lines().count(), 1, "{careless:?}");
+    }
+    // Whoever has the certificate must still prove that it has the key.
+    assert_eq!(say("short-key", &["--insecure"]).code, Some(69));
+
+    for (file, said) in [("missing.pem", "No such file"), ("good.key.pem", "no certificate")] {
+        let path = folder.path().join(file);
+        let ended = say("good", &["--ca-file", path.to_str().unwrap()]);
+        assert_eq!(ended.code, Some(2), "{ended:?}");
+        assert!(ended.errors.contains(said) && ended.errors.contains(file), "{ended:?}");
+    }
+}
