@@ -16,4 +16,5 @@ mod python;
 mod reliability;
 mod support;
 mod systemd;
+mod terminal;
 mod tls;

@@ -3,6 +3,7 @@
 pub mod client;
 pub mod python;
 pub mod server;
+pub mod terminal;
 pub mod wire;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
