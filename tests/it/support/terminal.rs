@@ -102,7 +102,7 @@ impl Terminal {
 
     /// Waits until just this is typed and the cursor stands behind it.
     pub fn wait_for_typed(&self, text: &str) -> Seen {
-        self.wait(&format!("typed so far: {text:?}"), |seen| seen.typed() == Some(text))
+        self.wait(&format!("typed so far: {text:?}"), |seen| seen.is_typed(text))
     }
 
     /// Waits for the end of the client, and gives its exit code.
@@ -172,12 +172,12 @@ impl Seen {
         self.rows.iter().rposition(|row| row.ends_with(end))
     }
 
-    /// What is typed and not entered, where the cursor stands behind it.
-    pub fn typed(&self) -> Option<&str> {
-        let last = self.rows.last()?;
-        // The space of an empty prompt is no more to be seen.
-        let typed = last.strip_prefix("> ").or((last == ">").then_some(""))?;
-        (self.cursor == (width(typed) + 2, self.rows.len() - 1)).then_some(typed)
+    /// Whether just this is typed and not entered, and the cursor stands behind it.
+    pub fn is_typed(&self, text: &str) -> bool {
+        // Spaces at the end can't be seen, but for the cursor.
+        let row = format!("> {text}");
+        self.rows.last().is_some_and(|last| last == row.trim_end())
+            && self.cursor == (width(&row), self.rows.len() - 1)
     }
 
     /// Messages, without their times: what follows `[12:34:56] `.
