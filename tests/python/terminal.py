@@ -101,10 +101,18 @@ def main():
                     os.close(master)
     _, status = os.waitpid(child, 0)
     try:
-        after = termios.tcgetattr(slave)
+        restored = termios.tcgetattr(slave) == before
+        # With nobody left to write, reading gives the rest, and then an error (pty(7)).
+        os.close(slave)
+        while True:
+            written = os.read(master, 65536)
+            raw.write(written)
+            stream.feed(written)
     except termios.error:
-        after = before  # hung up: there is nothing to put back
-    picture(screen, code=os.waitstatus_to_exitcode(status), restored=after == before)
+        restored = True  # hung up: there is nothing to put back
+    except OSError:
+        pass
+    picture(screen, code=os.waitstatus_to_exitcode(status), restored=restored)
 
 
 def login(slave):
