@@ -21,4 +21,5 @@ mod python;
 mod reliability;
 mod support;
 mod systemd;
+mod terminal;
 mod tls;

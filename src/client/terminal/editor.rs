@@ -16,6 +16,7 @@ use rustyline::{ColorMode, Config, Context, Editor, Helper};
 use tokio::sync::mpsc;
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
+use super::is_dumb;
 use super::screen::Screen;
 
 /// Lines typed ahead of a slow connection.
@@ -56,8 +57,7 @@ impl Typing {
         let mut editor = Lines::with_history(config, MemHistory::new())?;
         let screen = Screen::new();
         editor.set_helper(Some(Assistant { names, screen: screen.clone() }));
-        let dumb = matches!(std::env::var("TERM").as_deref(), Ok("dumb" | "") | Err(_));
-        Ok(Typing { editor, screen, dumb })
+        Ok(Typing { editor, screen, dumb: is_dumb() })
     }
 
     /// Asks a question; `None` at the end of input.

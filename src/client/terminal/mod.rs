@@ -7,6 +7,10 @@ mod talk;
 use std::io::Write as _;
 use std::process::ExitCode;
 
+use rustix::termios::{
+    InputModes, LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr,
+};
+
 use super::args::Arguments;
 use super::catalogue::{self, Catalogue, fill};
 use super::exit::{Exit, tell};
@@ -20,17 +24,39 @@ use editor::{Names, Typing};
 pub fn run(arguments: Arguments) -> ExitCode {
     let words = catalogue::of_locale(|name| std::env::var(name).ok());
     // The editor may be in the middle of a line when we end: the terminal is put back as it was.
-    let before = rustix::termios::tcgetattr(std::io::stdin());
+    let before = tcgetattr(std::io::stdin());
+    if let Ok(before) = &before {
+        keys_only(before.clone());
+    }
     let exit = talk(arguments, words);
     if let Ok(before) = before {
-        let drain = rustix::termios::OptionalActions::Drain;
-        let _ = rustix::termios::tcsetattr(std::io::stdin(), drain, &before);
+        let _ = tcsetattr(std::io::stdin(), OptionalActions::Drain, &before);
     }
     if exit == Exit::Done {
         // A terminal that is gone hears no goodbye.
         let _ = writeln!(std::io::stdout(), "\r{}", words.bye);
     }
     exit.into()
+}
+
+/// Whether the terminal can do nothing but print.
+fn is_dumb() -> bool {
+    matches!(std::env::var("TERM").as_deref(), Ok("dumb" | "") | Err(_))
+}
+
+/// Keys come as they are pressed, and the terminal itself shows none (termios(3)). The editor asks
+/// for the same while it reads a line; this holds between two lines, so that what is typed ahead is
+/// neither echoed into the conversation nor changed on its way.
+fn keys_only(mut mode: Termios) {
+    if is_dumb() {
+        return;
+    }
+    mode.local_modes &=
+        !(LocalModes::ECHO | LocalModes::ICANON | LocalModes::IEXTEN | LocalModes::ISIG);
+    mode.input_modes &= !(InputModes::ICRNL | InputModes::IXON | InputModes::ISTRIP);
+    mode.special_codes[SpecialCodeIndex::VMIN] = 1;
+    mode.special_codes[SpecialCodeIndex::VTIME] = 0;
+    let _ = tcsetattr(std::io::stdin(), OptionalActions::Drain, &mode);
 }
 
 fn talk(mut arguments: Arguments, words: &'static Catalogue) -> Exit {

@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::Message as Frame;
 
 use super::editor::{Names, is_farewell};
+use super::is_dumb;
 use super::screen::Screen;
 use crate::client::catalogue::{Catalogue, fill};
 use crate::client::clock;
@@ -65,10 +66,9 @@ impl Talk {
         words: &'static Catalogue,
         patience: Duration,
     ) -> std::io::Result<Self> {
-        let dumb = matches!(std::env::var("TERM").as_deref(), Ok("dumb" | "") | Err(_));
         // no-color.org: present and not empty.
         let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        let colours = !dumb && !unwanted;
+        let colours = !is_dumb() && !unwanted;
         let (met, said, leaving) = (false, 0, None);
         Ok(Talk {
             dialer,

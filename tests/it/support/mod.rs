@@ -6,6 +6,7 @@ pub mod door;
 pub mod nginx;
 pub mod python;
 pub mod server;
+pub mod terminal;
 pub mod wire;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

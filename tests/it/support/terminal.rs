@@ -1,0 +1,221 @@
+//! A real `chat-client` on an emulated terminal (pyte): what is typed goes in, and what a person
+//! would see comes out.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Child, ChildStdin, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
+use super::python::script;
+use super::{LOOK, SOON};
+
+/// Columns and rows of a terminal that nobody sized.
+const USUAL: (usize, usize) = (80, 24);
+
+/// A running client and its terminal; both end when dropped.
+pub struct Terminal {
+    emulator: Child,
+    keys: ChildStdin,
+    seen: Arc<Mutex<Seen>>,
+    raw: tempfile::NamedTempFile,
+}
+
+/// What a person sees.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// Every row from the start, those that scrolled away first; the empty ones at the end left out.
+    pub rows: Vec<String>,
+    /// Where the cursor is: column, and row of `rows`.
+    pub cursor: (usize, usize),
+    /// The window's title and its icon's.
+    pub titles: (String, String),
+    /// The exit code, or minus the signal, and whether the terminal was left as it was found.
+    pub end: Option<(i64, bool)>,
+    gone: usize,
+}
+
+/// How a client is to be started on a terminal.
+pub struct Builder {
+    arguments: Vec<String>,
+    environment: Vec<(String, String)>,
+    size: (usize, usize),
+}
+
+impl Terminal {
+    /// With such arguments, and the environment of a person who speaks English.
+    pub fn with(arguments: &[&str]) -> Builder {
+        let arguments = arguments.iter().map(|word| (*word).to_owned()).collect();
+        let builder = Builder { arguments, environment: Vec::new(), size: USUAL };
+        builder.env("TERM", "xterm-256color").env("LANG", "C.UTF-8").env("USER", "tester")
+    }
+
+    /// Presses keys.
+    pub fn type_text(&mut self, text: &str) {
+        self.command(&json!({"type": text}));
+    }
+
+    /// Types a line and enters it.
+    pub fn enter(&mut self, line: &str) {
+        self.type_text(&format!("{line}\r"));
+    }
+
+    /// Makes the window another size.
+    pub fn resize(&mut self, columns: usize, rows: usize) {
+        self.command(&json!({"resize": [columns, rows]}));
+    }
+
+    /// Closes the window.
+    pub fn hang_up(&mut self) {
+        self.command(&json!({"hangup": true}));
+    }
+
+    /// What is to be seen now.
+    pub fn seen(&self) -> Seen {
+        self.seen.lock().unwrap().clone()
+    }
+
+    /// All that the client wrote.
+    pub fn raw(&self) -> Vec<u8> {
+        std::fs::read(self.raw.path()).unwrap()
+    }
+
+    /// Waits until the picture is such, and gives it.
+    pub fn wait(&self, what: &str, mut is_it: impl FnMut(&Seen) -> bool) -> Seen {
+        let deadline = Instant::now() + SOON;
+        loop {
+            let seen = self.seen();
+            if is_it(&seen) {
+                return seen;
+            }
+            let late = Instant::now() >= deadline;
+            assert!(!late, "{what}: {:?}, {:?}\n{}", seen.cursor, seen.end, seen.text());
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    /// Waits for a row that ends so.
+    pub fn wait_for(&self, end: &str) -> Seen {
+        self.wait(&format!("a row that ends with {end:?}"), |seen| seen.find(end).is_some())
+    }
+
+    /// Waits until just this is typed and the cursor stands behind it.
+    pub fn wait_for_typed(&self, text: &str) -> Seen {
+        self.wait(&format!("typed so far: {text:?}"), |seen| seen.is_typed(text))
+    }
+
+    /// Waits for the end of the client, and gives its exit code.
+    pub fn ended(&self) -> i64 {
+        let seen = self.wait("the client ends", |seen| seen.end.is_some());
+        let (code, restored) = seen.end.unwrap();
+        assert!(restored, "the terminal is not as it was before:\n{}", seen.text());
+        code
+    }
+
+    fn command(&mut self, command: &Value) {
+        writeln!(self.keys, "{command}").unwrap();
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let _ = self.emulator.kill();
+        let _ = self.emulator.wait();
+    }
+}
+
+impl Builder {
+    /// With a variable in its environment.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.retain(|(other, _)| other != name);
+        self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    /// In a window of so many columns and rows.
+    pub fn sized(mut self, columns: usize, rows: usize) -> Self {
+        self.size = (columns, rows);
+        self
+    }
+
+    /// Opens the window.
+    pub fn start(self) -> Terminal {
+        let raw = tempfile::NamedTempFile::new().unwrap();
+        let mut emulator = script("terminal.py")
+            .args([self.size.0.to_string(), self.size.1.to_string()])
+            .arg(raw.path())
+            .arg(env!("CARGO_BIN_EXE_chat-client"))
+            .args(self.arguments)
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", "/nonexistent")
+            .envs(self.environment)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("python");
+        let seen = Arc::<Mutex<Seen>>::default();
+        let (into, pictures) = (seen.clone(), BufReader::new(emulator.stdout.take().unwrap()));
+        std::thread::spawn(move || {
+            for picture in pictures.lines().map_while(Result::ok) {
+                into.lock().unwrap().take(&serde_json::from_str(&picture).unwrap());
+            }
+        });
+        Terminal { keys: emulator.stdin.take().unwrap(), emulator, seen, raw }
+    }
+}
+
+impl Seen {
+    /// The last row that ends so.
+    pub fn find(&self, end: &str) -> Option<usize> {
+        self.rows.iter().rposition(|row| row.ends_with(end))
+    }
+
+    /// Whether just this is typed and not entered, and the cursor stands behind it.
+    pub fn is_typed(&self, text: &str) -> bool {
+        // Spaces at the end can't be seen, but for the cursor.
+        let row = format!("> {text}");
+        self.rows.last().is_some_and(|last| last == row.trim_end())
+            && self.cursor == (width(&row), self.rows.len() - 1)
+    }
+
+    /// Messages, without their times: what follows `[12:34:56] `.
+    pub fn messages(&self) -> Vec<&str> {
+        self.rows
+            .iter()
+            .filter_map(|row| row.strip_prefix('[')?.split_once("] "))
+            .map(|m| m.1)
+            .collect()
+    }
+
+    /// For a person who wonders why.
+    pub fn text(&self) -> String {
+        let rows = self.rows.iter().rev().take(60).rev();
+        rows.map(|row| format!("  |{row}\n")).collect()
+    }
+
+    fn take(&mut self, picture: &Value) {
+        let words = |value: &Value| -> Vec<String> {
+            value.as_array().unwrap().iter().map(|row| row.as_str().unwrap().to_owned()).collect()
+        };
+        self.rows.truncate(self.gone);
+        self.rows.extend(words(&picture["gone"]));
+        self.gone = self.rows.len();
+        self.rows.extend(words(&picture["rows"]));
+        while self.rows.len() > self.gone && self.rows.last().is_some_and(String::is_empty) {
+            self.rows.pop();
+        }
+        let at = |index: usize| picture["cursor"][index].as_u64().unwrap() as usize;
+        self.cursor = (at(0), at(1) + self.gone);
+        let title = |name: &str| picture[name].as_str().unwrap().to_owned();
+        self.titles = (title("title"), title("icon"));
+        self.end = picture["code"].as_i64().map(|code| (code, picture["restored"] == true));
+    }
+}
+
+/// Columns that a text takes.
+pub fn width(text: &str) -> usize {
+    use unicode_width::UnicodeWidthChar as _;
+    text.chars().map(|c| c.width().unwrap_or(0)).sum()
+}

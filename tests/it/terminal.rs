@@ -1,0 +1,366 @@
+//! A conversation on a terminal, in English and in Spanish, as a person sees it.
+
+use std::time::Duration;
+
+use crate::support::client::Client;
+use crate::support::server::Server;
+use crate::support::terminal::{Builder, Seen, Terminal};
+
+/// A person's language, and the sentences they expect to read.
+struct Person {
+    lang: &'static str,
+    questions: [&'static str; 5],
+    yes: &'static str,
+    connected: &'static str,
+    joined: &'static str,
+    left: &'static str,
+    here: &'static str,
+    help: &'static str,
+    lost: &'static str,
+    back: &'static str,
+    bye: &'static str,
+}
+
+const ENGLISH: Person = Person {
+    lang: "C.UTF-8",
+    questions: [
+        "Is the server behind ngrok? [y/N]",
+        "Its address (such as abcd.ngrok.app):",
+        "Host [127.0.0.1]:",
+        "Port [8765]:",
+        "Your name [tester]:",
+    ],
+    yes: "y",
+    connected: "-- connected as Alice; /help lists the commands",
+    joined: "-- Bob joined",
+    left: "-- Bob left",
+    here: "-- here: Alice, Bob",
+    help: "-- /quit or exit  leave",
+    lost: "-- connection lost; coming back by itself …",
+    back: "-- connected again",
+    bye: "bye",
+};
+
+const SPANISH: Person = Person {
+    lang: "es_ES.UTF-8",
+    questions: [
+        "¿Está el servidor detrás de ngrok? [s/N]",
+        "Su dirección (como abcd.ngrok.app):",
+        "Máquina [127.0.0.1]:",
+        "Puerto [8765]:",
+        "Tu nombre [tester]:",
+    ],
+    yes: "sí",
+    connected: "-- conectado como Alice; /help muestra las órdenes",
+    joined: "-- Bob se ha unido",
+    left: "-- Bob ha salido",
+    here: "-- aquí: Alice, Bob",
+    help: "-- /quit o exit  salir",
+    lost: "-- conexión perdida; vuelvo a conectar …",
+    back: "-- conectado de nuevo",
+    bye: "adiós",
+};
+
+/// No limit that a quick test would meet.
+const QUICK: &str = "[limits]\nrate_messages = 100000\nrate_bytes = 100000000\n";
+
+fn alice(server: &Server, person: &Person) -> Builder {
+    Terminal::with(&[&server.url(), "-u", "Alice"]).env("LANG", person.lang)
+}
+
+/// A terminal on which Alice is connected.
+fn connected(server: &Server, person: &Person) -> Terminal {
+    let terminal = alice(server, person).start();
+    terminal.wait_for(person.connected);
+    terminal.wait_for_typed("");
+    terminal
+}
+
+fn say(server: &Server, name: &str, lines: &str) {
+    let sent = Client::pipe(&[&server.url(), "-u", name], lines.as_bytes());
+    assert_eq!(sent.code, Some(0), "{}", sent.errors);
+}
+
+fn numbered(count: usize) -> (String, Vec<String>) {
+    let lines: String = (1..=count).map(|number| format!("line {number}\n")).collect();
+    (lines, (1..=count).map(|number| format!("Bob: line {number}")).collect())
+}
+
+fn messages_of(seen: &Seen, name: &str) -> Vec<String> {
+    let prefix = format!("{name}: ");
+    let all = seen.messages().into_iter().filter(|message| message.starts_with(&prefix));
+    all.map(str::to_owned).collect()
+}
+
+#[test]
+fn it_asks_what_it_was_not_told() {
+    for person in [ENGLISH, SPANISH] {
+        let server = Server::start();
+        let port = server.address().rsplit(':').next().unwrap();
+        let [ngrok, _, host, ask_port, name] = person.questions;
+        let mut terminal = Terminal::with(&[]).env("LANG", person.lang).start();
+        for (question, answer) in [(ngrok, ""), (host, ""), (ask_port, port), (name, "Alice")] {
+            terminal.wait_for(question);
+            terminal.enter(answer);
+        }
+        terminal.wait_for(person.connected);
+        terminal.wait_for_typed("");
+        // Answers are nothing to say again.
+        terminal.type_text("\u{1b}[A");
+        terminal.enter("Hola Bob!");
+        terminal.wait_for("] Alice: Hola Bob!");
+    }
+}
+
+#[test]
+fn it_asks_for_the_address_of_ngrok_and_proposes_the_login_name() {
+    for person in [ENGLISH, SPANISH] {
+        let server = Server::start();
+        let [ngrok, address, _, _, name] = person.questions;
+        let mut terminal = Terminal::with(&[]).env("LANG", person.lang).start();
+        for (question, answer) in [(ngrok, person.yes), (address, &server.url()), (name, "")] {
+            terminal.wait_for(question);
+            terminal.enter(answer);
+        }
+        terminal.wait_for(&person.connected.replace("Alice", "tester"));
+        let mut other = Terminal::with(&[]).env("LANG", person.lang).start();
+        other.wait_for(ngrok);
+        other.type_text("\u{4}");
+        assert_eq!(other.ended(), 0, "who would rather not is not kept");
+    }
+}
+
+#[test]
+fn people_come_talk_and_go() {
+    for person in [ENGLISH, SPANISH] {
+        let server = Server::start();
+        let mut terminal = alice(&server, &person).env("TZ", "XYZ-5:30").start();
+        terminal.wait_for(person.connected);
+        let mut bob = Client::start(&[&server.url(), "-u", "Bob"]);
+        terminal.wait_for(person.joined);
+        terminal.enter("/who");
+        terminal.wait_for(person.here);
+        bob.write("Hola Alice!\n");
+        let said = bob.wait_for_text("Hola Alice!");
+        let seen = terminal.wait_for("] Bob: Hola Alice!");
+        let moment: jiff::Timestamp = said["timestamp"].as_str().unwrap().parse().unwrap();
+        let there = moment + Duration::from_secs(5 * 3600 + 30 * 60);
+        let there = there.strftime("[%H:%M:%S] Bob: Hola Alice!").to_string();
+        assert_eq!(seen.rows[seen.find("Hola Alice!").unwrap()], there);
+        terminal.enter("Hola Bob!");
+        let seen = terminal.wait_for("] Alice: Hola Bob!");
+        assert_eq!(seen.rows.iter().filter(|row| row.contains("Hola Bob!")).count(), 1);
+        bob.wait_for_text("Hola Bob!");
+        drop(bob);
+        terminal.wait_for(person.left);
+        terminal.enter("/help");
+        terminal.wait_for(person.help);
+        terminal.enter("/nonsense");
+        terminal.wait("it knows no such command", |seen| {
+            seen.rows.iter().any(|row| row.starts_with("-- /nonsense "))
+        });
+        terminal.enter("/quit");
+        assert_eq!(terminal.ended(), 0);
+        terminal.wait_for(person.bye);
+    }
+}
+
+#[test]
+fn one_leaves_by_a_word_or_by_a_key() {
+    let server = Server::start();
+    for farewell in ["/quit\r", "exit\r", "/exit\r", "\u{4}", "\u{3}"] {
+        let mut terminal = connected(&server, &ENGLISH);
+        terminal.type_text(&format!("last words\r{farewell}"));
+        assert_eq!(terminal.ended(), 0, "{farewell:?}");
+        terminal.wait_for("bye");
+        let kept = Client::pipe(&["history", "--url", &server.url(), "-n", "1"], b"");
+        assert_eq!(kept.texts(), ["last words"], "said before leaving by {farewell:?}");
+    }
+}
+
+#[test]
+fn what_is_typed_stays_whole_while_others_talk() {
+    for person in [ENGLISH, SPANISH] {
+        let server = Server::with(QUICK).start();
+        let mut terminal = connected(&server, &person);
+        let typed = "¿Quién dijo eso? 日本 🎉 – nobody disturbs this line";
+        let mut bob = Client::start(&[&server.url(), "-u", "Bob"]);
+        let (_, expected) = numbered(50);
+        let mut lines = expected.iter().map(|line| line.strip_prefix("Bob: ").unwrap());
+        for (at, key) in typed.char_indices() {
+            // What arrives and what is typed meet in every order.
+            lines.next().into_iter().for_each(|line| bob.write(&format!("{line}\n")));
+            terminal.type_text(&key.to_string());
+            terminal.wait_for_typed(&typed[..at + key.len_utf8()]);
+        }
+        lines.for_each(|line| bob.write(&format!("{line}\n")));
+        let seen = terminal.wait("50 messages", |seen| messages_of(seen, "Bob").len() == 50);
+        assert_eq!(messages_of(&seen, "Bob"), expected);
+        terminal.wait_for_typed(typed);
+        terminal.type_text("\r");
+        bob.wait_for_text(typed);
+        let seen = terminal.wait_for(&format!("] Alice: {typed}"));
+        assert_eq!(messages_of(&seen, "Bob"), expected, "{}", seen.text());
+    }
+}
+
+#[test]
+fn lines_entered_at_once_while_others_talk_are_all_said_and_shown_in_order() {
+    let server = Server::with(QUICK).start();
+    let mut terminal = connected(&server, &ENGLISH);
+    let (lines, expected) = numbered(50);
+    let mut bob = Client::start(&[&server.url(), "-u", "Bob"]);
+    bob.write(&lines);
+    let own: Vec<String> = (1..=30).map(|number| format!("mine {number}")).collect();
+    terminal.type_text(&own.iter().map(|line| format!("{line}\r")).collect::<String>());
+    let own: Vec<String> = own.iter().map(|line| format!("Alice: {line}")).collect();
+    let seen = terminal.wait("all messages", |seen| {
+        messages_of(seen, "Bob").len() >= 50 && messages_of(seen, "Alice").len() >= 30
+    });
+    assert_eq!(messages_of(&seen, "Bob"), expected);
+    assert_eq!(messages_of(&seen, "Alice"), own);
+    // Nothing but whole lines, and no echo of what was typed.
+    let seen = terminal.wait_for_typed("");
+    for row in &seen.rows[..seen.rows.len() - 1] {
+        assert!(row.starts_with("-- ") || row.starts_with('['), "{row:?} in\n{}", seen.text());
+    }
+}
+
+#[test]
+fn earlier_lines_come_back_and_names_and_commands_are_completed() {
+    let server = Server::start();
+    let mut terminal = connected(&server, &SPANISH);
+    let _zoe = Client::start(&[&server.url(), "-u", "Zoë-María"]);
+    terminal.wait_for("-- Zoë-María se ha unido");
+    terminal.enter("first");
+    terminal.enter("second");
+    terminal.wait_for("] Alice: second");
+    terminal.type_text("\u{1b}[A");
+    terminal.wait_for_typed("second");
+    terminal.type_text("\u{1b}[A");
+    terminal.wait_for_typed("first");
+    terminal.type_text("\u{15}hola Zo\t");
+    terminal.wait_for_typed("hola Zoë-María");
+    terminal.type_text("\u{15}/wh\t");
+    terminal.wait_for_typed("/who");
+    terminal.type_text("\r");
+    terminal.wait_for("-- aquí: Alice, Zoë-María");
+}
+
+#[test]
+fn a_server_that_goes_and_comes_back_takes_nothing_that_was_typed() {
+    for person in [ENGLISH, SPANISH] {
+        let mut server = Server::start();
+        let mut terminal = connected(&server, &person);
+        terminal.type_text("half a thou");
+        terminal.wait_for_typed("half a thou");
+        server.kill();
+        terminal.wait_for(person.lost);
+        terminal.wait_for_typed("half a thou");
+        terminal.type_text("ght\rand another\r");
+        terminal.type_text("still typing");
+        terminal.wait_for_typed("still typing");
+        server.again();
+        terminal.wait_for(person.back);
+        terminal.wait_for("] Alice: and another");
+        let seen = terminal.wait_for_typed("still typing");
+        assert_eq!(messages_of(&seen, "Alice"), ["Alice: half a thought", "Alice: and another"]);
+    }
+}
+
+#[test]
+fn a_window_of_another_size_keeps_what_is_typed() {
+    let server = Server::with(QUICK).start();
+    let mut terminal = connected(&server, &ENGLISH);
+    let typed = "one two three four five six seven";
+    terminal.type_text(typed);
+    terminal.wait_for_typed(typed);
+    terminal.resize(120, 40);
+    say(&server, "Bob", "after it grew\n");
+    terminal.wait_for("] Bob: after it grew");
+    terminal.wait_for_typed(typed);
+    terminal.resize(60, 12);
+    say(&server, "Bob", "after it shrank\n");
+    terminal.wait_for("] Bob: after it shrank");
+    terminal.wait_for_typed(typed);
+    terminal.type_text("\r");
+    terminal.wait_for(&format!("] Alice: {typed}"));
+}
+
+#[test]
+fn a_line_longer_than_the_window_is_typed_and_taken_back_whole() {
+    let server = Server::with(QUICK).start();
+    let mut terminal = alice(&server, &ENGLISH).sized(30, 20).start();
+    terminal.wait_for_typed("");
+    // Wide characters that do not fit into the last column, and one row that is just full.
+    let lines = [
+        "日本語の文字は二つの欄を使います。日本語の文字は二つ",
+        "aaaaaaaaaabbbbbbbbbbcccccccc",
+        "🎉a🎉a🎉a🎉a🎉a🎉a🎉a🎉a🎉a🎉a🎉a",
+    ];
+    for (number, line) in lines.iter().enumerate() {
+        terminal.type_text(line);
+        say(&server, "Bob", &format!("meanwhile {number}\n"));
+        terminal.wait_for(&format!("] Bob: meanwhile {number}"));
+        terminal.type_text("\r");
+        let begin: String = line.chars().take(3).collect();
+        terminal.wait("it is shown", |seen| {
+            seen.rows.iter().any(|row| row.contains(&format!("] Alice: {begin}")))
+        });
+        say(&server, "Bob", &format!("next {number}\n"));
+        terminal.wait_for(&format!("] Bob: next {number}"));
+        let seen = terminal.wait_for_typed("");
+        let start = seen.rows.iter().rposition(|row| row.contains("] Alice: ")).unwrap();
+        let own = seen.rows[start..].iter().take_while(|row| !row.starts_with("-- "));
+        let shown = own.map(String::as_str).collect::<String>();
+        assert!(shown.ends_with(&format!("] Alice: {line}")), "{}", seen.text());
+        let above = &seen.rows[start - 1];
+        assert!(above.starts_with("-- Bob "), "the typed line is gone:\n{}", seen.text());
+    }
+}
+
+#[test]
+fn colours_are_for_those_who_want_them() {
+    let server = Server::start();
+    let coloured = |raw: &[u8]| raw.windows(3).any(|bytes| bytes == b"\x1b[3");
+    for (value, expected) in [(None, true), (Some(""), true), (Some("1"), false)] {
+        let builder = alice(&server, &ENGLISH);
+        let mut terminal = match value {
+            Some(value) => builder.env("NO_COLOR", value).start(),
+            None => builder.start(),
+        };
+        terminal.wait_for(ENGLISH.connected);
+        terminal.enter("hola");
+        terminal.wait_for("] Alice: hola");
+        assert_eq!(coloured(&terminal.raw()), expected, "NO_COLOR={value:?}");
+    }
+}
+
+#[test]
+fn a_terminal_that_can_nothing_is_asked_for_nothing() {
+    let server = Server::start();
+    let mut terminal = alice(&server, &ENGLISH).env("TERM", "dumb").start();
+    terminal.wait_for(ENGLISH.connected);
+    terminal.enter("hola");
+    terminal.wait_for("] Alice: hola");
+    say(&server, "Bob", "¿qué tal?\n");
+    terminal.wait_for("] Bob: ¿qué tal?");
+    terminal.enter("/quit");
+    assert_eq!(terminal.ended(), 0);
+    assert!(!terminal.raw().contains(&0x1b), "{}", String::from_utf8_lossy(&terminal.raw()));
+}
+
+#[test]
+fn a_window_that_is_closed_ends_the_conversation() {
+    let server = Server::start();
+    let mut terminal = connected(&server, &ENGLISH);
+    let mut bob = Client::start(&[&server.url(), "-u", "Bob"]);
+    terminal.enter("goodbye");
+    bob.wait_for_text("goodbye");
+    terminal.hang_up();
+    bob.wait_for("Alice has left", |frame| {
+        frame["type"] == "user_left" && frame["username"] == "Alice"
+    });
+    assert_eq!(terminal.ended(), 0);
+    bob.end_input();
+}
