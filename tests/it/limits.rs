@@ -145,6 +145,14 @@ async fn p10_half_open_and_dribbling_connections_are_shed(setting: Setting) {
     first.next_of("chat_message").await;
 }
 
+/// Does next to nothing for two seconds.
+async fn rests(server: &Server) {
+    let cpu = server.cpu_seconds();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let used = server.cpu_seconds() - cpu;
+    assert!(used < 0.2, "{used} CPU seconds in two");
+}
+
 async fn p11_running_out_of_descriptors_is_survivable(setting: Setting) {
     let _one = heavy();
     let mut server = Server::with("").under(&["prlimit", "--nofile=256:256"]).set(setting).start();
@@ -156,13 +164,27 @@ async fn p11_running_out_of_descriptors_is_survivable(setting: Setting) {
             open.push(stream);
         }
     }
-    let cpu = server.cpu_seconds();
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    let used = server.cpu_seconds() - cpu;
-    assert!(used < 0.4, "{used} CPU seconds in two");
+    rests(&server).await;
     assert!(server.is_alive());
     first.say("served").await;
     first.next_of("chat_message").await;
+    // The server keeps below its limit by itself. An operator lowers the limit under it.
+    let pid = server.pid().to_string();
+    let limit = |most: &str| {
+        let words = ["--pid", &pid, &format!("--nofile={most}:256")];
+        assert!(std::process::Command::new("prlimit").args(words).status().unwrap().success());
+    };
+    open.truncate(100);
+    eventually("some are gone", || server.descriptors() < 200);
+    limit("30");
+    for number in 1_000..1_050 {
+        open.extend(connect_from(&loopback(number), server.address()).await);
+    }
+    server.wait_for_event("accept_paused");
+    rests(&server).await;
+    first.say("served still").await;
+    first.next_of("chat_message").await;
+    limit("256");
     drop(open);
     let begun = Instant::now();
     let _real = Wire::register(&server, "real").await;
