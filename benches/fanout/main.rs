@@ -6,13 +6,17 @@
 
 mod limit;
 mod load;
+mod rooms;
 mod servers;
 mod wire;
 
 use std::fmt::Write as _;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use load::{Load, Pace};
+use secure_chat::doors::keyfile::AtRestKey;
+use secure_chat::doors::log::{Draft, Keep, open_disk};
+use secure_chat::words::{MessageId, RoomName, Timestamp, UserName};
 use servers::{ALL, Peer, Server};
 use wire::{Came, Wire};
 
@@ -31,6 +35,16 @@ enum Work {
     Schedule(u64),
     /// Nothing is said; how connections come, and what they hold.
     Idle,
+    /// All come into one room, or each into its own, and hear of each other.
+    Joins(Where),
+    /// One talker a room, one message after the other.
+    Rooms,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Where {
+    OneRoom,
+    OwnRoom,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -77,6 +91,12 @@ fn main() {
         if after("--only").is_none_or(|word| name.contains(word)) {
             let results = compare(scenario, &peers, rounds, quick);
             show(scenario, &results);
+            if let Work::Schedule(_) = scenario.work {
+                println!(
+                    "  one commit of the store alone: {:.2} ms",
+                    one_commit().as_secs_f64() * 1e3
+                );
+            }
             for (peer, [first, second]) in results {
                 let _ = writeln!(lines, "{name}\t{}\t{first:.4}\t{second:.4}", peer.name());
             }
@@ -96,6 +116,10 @@ fn scenarios(quick: bool) -> Vec<Scenario> {
         one(Work::Paced, 1000, 1, 100),
         one(Work::Schedule(50), 1000, 1, 100),
         one(Work::Idle, 5000, 0, 100),
+        one(Work::Joins(Where::OneRoom), 5000, 0, 100),
+        one(Work::Joins(Where::OwnRoom), 5000, 0, 100),
+        one(Work::Rooms, 1, 0, 100),
+        one(Work::Rooms, 10_000, 0, 100),
     ];
     if !quick {
         all.extend([
@@ -117,13 +141,19 @@ impl Scenario {
             Work::Paced => format!("paced, {readers} readers, {text} B"),
             Work::Schedule(rate) => format!("schedule, {readers} readers, {rate}/s, {text} B"),
             Work::Idle => format!("idle, {readers} connections"),
+            Work::Joins(Where::OneRoom) => format!("joins, {readers} into one room"),
+            Work::Joins(Where::OwnRoom) => format!("joins, {readers} into as many rooms"),
+            Work::Rooms => format!("rooms, {readers} with one talker each"),
         }
     }
 
     /// What the two figures are.
     fn figures(&self) -> [&'static str; 2] {
         match self.work {
-            Work::Saturated | Work::Paced => ["server CPU µs a delivery", "deliveries/s"],
+            Work::Saturated | Work::Paced | Work::Rooms => {
+                ["server CPU µs a delivery", "deliveries/s"]
+            }
+            Work::Joins(_) => ["server CPU µs a join", "joins/s"],
             Work::Schedule(_) => ["p99 ms", "median ms"],
             Work::Idle => ["bytes a connection", "connections/s"],
         }
@@ -156,28 +186,39 @@ fn compare(scenario: Scenario, peers: &[Peer], rounds: usize, quick: bool) -> Ve
 /// One peer, once; `None` where it is not installed or does not take part.
 fn measure(scenario: Scenario, peer: Peer, quick: bool) -> Result<Option<Figures>, String> {
     let Scenario { work, readers, senders, text } = scenario;
-    let idle_limit = work == Work::Idle && peer.wire() == Wire::Limit;
-    if idle_limit || (peer == Peer::Python && readers > 1000) {
+    if !takes_part(scenario, peer) {
         return Ok(None);
     }
     let Some(server) = peer.start(text) else {
         println!("(not installed: {})", peer.name());
         return Ok(None);
     };
-    let (rest, began) = (server.resident(), Instant::now());
-    let came = enter(&server, readers, true, text);
-    let connecting = began.elapsed();
-    if work == Work::Idle {
-        let each = (server.resident() - rest) as f64 / readers as f64;
-        return Ok(Some([each, readers as f64 / connecting.as_secs_f64()]));
+    let (rest, before, began) = (server.resident(), server.cpu(), Instant::now());
+    let mut came = enter(&server, scenario, true);
+    let rate = readers as f64 / began.elapsed().as_secs_f64();
+    match work {
+        Work::Idle => {
+            return Ok(Some([(server.resident() - rest) as f64 / readers as f64, rate]));
+        }
+        Work::Joins(_) => {
+            let cpu = server.cpu() - before;
+            return Ok(Some([cpu.as_secs_f64() * 1e6 / readers as f64, rate]));
+        }
+        Work::Rooms => {
+            let time = Duration::from_secs(if quick { 2 } else { 4 });
+            let before = server.cpu();
+            let outcome = rooms::go_round(server.wire, text, &mut came, time)?;
+            return Ok(Some(outcome.figures(server.cpu() - before)));
+        }
+        _ => {}
     }
-    let said = enter(&server, senders, false, text);
+    let said = enter(&server, Scenario { readers: senders, ..scenario }, false);
     let mut load = Load::new(server.wire, text, came, said);
     let time = Duration::from_secs(if quick { 2 } else { 4 });
     let (pace, time) = match work {
         Work::Saturated => (Pace::Window(WINDOW), time),
         Work::Schedule(rate) => (Pace::Rate(rate), time * 2),
-        Work::Paced | Work::Idle => (Pace::Window(1), time),
+        _ => (Pace::Window(1), time),
     };
     load.run(pace, Duration::from_millis(500))?;
     let before = server.cpu();
@@ -191,24 +232,73 @@ fn measure(scenario: Scenario, peer: Peer, quick: bool) -> Result<Option<Figures
         };
         return Ok(Some([at(0.99), at(0.5)]));
     }
-    let deliveries = outcome.deliveries as f64;
-    Ok(Some([cpu.as_secs_f64() * 1e6 / deliveries, deliveries / outcome.elapsed.as_secs_f64()]))
+    Ok(Some(outcome.figures(cpu)))
+}
+
+fn takes_part(scenario: Scenario, peer: Peer) -> bool {
+    let ours = peer.wire() == Wire::Ours;
+    match scenario.work {
+        Work::Joins(_) | Work::Rooms => ours && peer != Peer::Tls,
+        Work::Idle => {
+            peer.wire() != Wire::Limit && (peer != Peer::Python || scenario.readers <= 1000)
+        }
+        _ => peer != Peer::Tls && (peer != Peer::Python || scenario.readers <= 1000),
+    }
+}
+
+impl load::Outcome {
+    fn figures(&self, cpu: Duration) -> Figures {
+        let deliveries = self.deliveries as f64;
+        [cpu.as_secs_f64() * 1e6 / deliveries, deliveries / self.elapsed.as_secs_f64()]
+    }
 }
 
 /// Lets so many come in, a few at once.
-fn enter(server: &Server, count: usize, reads: bool, text: usize) -> Vec<Came> {
-    let (wire, port) = (server.wire, server.port);
+fn enter(server: &Server, scenario: Scenario, reads: bool) -> Vec<Came> {
+    let (wire, at) = (server.wire, (server.port, server.tls.as_ref()));
+    let Scenario { work, readers: count, text, .. } = scenario;
+    let own = matches!(work, Work::Rooms | Work::Joins(Where::OwnRoom));
+    let presence = matches!(work, Work::Joins(_));
+    let room = &|number: usize| if own { format!("r{number}") } else { "lobby".into() };
     std::thread::scope(|scope| {
         let doors: Vec<_> = (0..DOORS)
             .map(|door| {
                 let mine = count / DOORS + usize::from(door < count % DOORS);
                 scope.spawn(move || {
-                    (0..mine).map(|_| wire.enter(port, "lobby", reads, text)).collect::<Vec<_>>()
+                    (0..mine)
+                        .map(|number| room(number * DOORS + door))
+                        .map(|room| wire.enter(at, (&room, presence), reads, text))
+                        .collect::<Vec<_>>()
                 })
             })
             .collect();
         doors.into_iter().flat_map(|door| door.join().expect("all came in")).collect()
     })
+}
+
+/// The median time the store takes for one message, synced.
+fn one_commit() -> Duration {
+    let folder = tempfile::tempdir().expect("a folder");
+    let key = AtRestKey::find(folder.path(), None).expect("a key");
+    let keep = Keep { messages: 100_000, age: Duration::from_secs(86_400) };
+    let now = || Timestamp::from_system(SystemTime::now());
+    let mut log = open_disk(folder.path(), &key, keep, now()).expect("a room log").log;
+    let mut times: Vec<Duration> = (0..500)
+        .map(|number| {
+            let draft = Draft {
+                room: RoomName::lobby(),
+                user: UserName::clean("bench"),
+                verified: false,
+                id: MessageId::parse(&format!("bench-{number}")),
+                text: "x".repeat(100).into(),
+            };
+            let from = Instant::now();
+            log.append(vec![draft], now());
+            from.elapsed()
+        })
+        .collect();
+    times.sort_unstable();
+    times[times.len() / 2]
 }
 
 /// A table of one scenario: the figures, and the first of them as a ratio to ours on disk.

@@ -4,8 +4,12 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
 use serde_json::Value;
 
 use crate::wire::{Wire, limit_frame};
@@ -25,11 +29,12 @@ pub enum Peer {
     Python,
 }
 
-pub const ALL: [Peer; 9] = [
+pub const ALL: [Peer; 10] = [
     Peer::Gather,
     Peer::Each,
     Peer::Disk,
     Peer::Memory,
+    Peer::Tls,
     Peer::Redis,
     Peer::Nats,
     Peer::Mosquitto,
@@ -42,6 +47,8 @@ pub struct Server {
     child: Child,
     pub port: u16,
     pub wire: Wire,
+    /// How to come in where it wants TLS.
+    pub tls: Option<Arc<ClientConfig>>,
     _folder: tempfile::TempDir,
 }
 
@@ -100,7 +107,8 @@ impl Peer {
             _ => port,
         };
         std::thread::spawn(move || lines.for_each(drop));
-        let server = Server { child, port, wire: self.wire(), _folder: folder };
+        let tls = (self == Peer::Tls).then(|| trust(folder.path()));
+        let server = Server { child, port, wire: self.wire(), tls, _folder: folder };
         server.answers().then_some(server)
     }
 
@@ -179,6 +187,18 @@ fn certificate(folder: &Path) -> String {
     std::fs::write(&certificate, made.cert.pem()).expect("written");
     std::fs::write(&key, made.signing_key.serialize_pem()).expect("written");
     format!("tls = {{ certificate = {certificate:?}, key = {key:?} }}")
+}
+
+/// Trusts the certificate in a folder, and nothing else.
+fn trust(folder: &Path) -> Arc<ClientConfig> {
+    let made = CertificateDer::from_pem_file(folder.join("cert.pem")).expect("a certificate");
+    let mut roots = RootCertStore::empty();
+    roots.add(made).expect("a root");
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions");
+    Arc::new(config.with_root_certificates(roots).with_no_client_auth())
 }
 
 fn here(path: &str) -> PathBuf {

@@ -1,11 +1,14 @@
 //! What each peer wants to hear, and how its deliveries are counted: without decrypting, by the
 //! lengths in WebSocket heads, or by the bytes where every delivery has the same length.
 
-use std::io::{Read as _, Write as _};
+use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use fernet::Fernet;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
+use rustls_pki_types::ServerName;
 use serde_json::Value;
 
 /// A peer's language.
@@ -33,7 +36,14 @@ impl Wire {
     }
 
     /// Comes in, as far as being sure to be heard of.
-    pub fn enter(self, port: u16, room: &str, reads: bool, text: usize) -> Came {
+    /// Only in our own wire is there a choice of the room, and of hearing who comes and goes.
+    pub fn enter(
+        self,
+        (port, tls): (u16, Option<&Arc<ClientConfig>>),
+        (room, presence): (&str, bool),
+        reads: bool,
+        text: usize,
+    ) -> Came {
         let mut stream = connect(port);
         let mut token = String::new();
         match self {
@@ -62,29 +72,55 @@ impl Wire {
                 }
             }
             Wire::Node | Wire::Basic | Wire::Ours => {
-                let hello = "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\n\
-                    Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
-                    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-                stream.write_all(hello.as_bytes()).expect("said");
-                until(&mut stream, b"\r\n\r\n");
-                if self != Wire::Node {
-                    token = self.register(&mut stream, room, text);
+                let name = ServerName::try_from("localhost").expect("a name");
+                let secured = tls.map(|config| ClientConnection::new(config.clone(), name));
+                if let Some(connection) = secured {
+                    let mut stream = StreamOwned::new(connection.expect("a configuration"), stream);
+                    token = self.upgrade(&mut stream, room, presence, text);
+                    // What it takes to decrypt is dropped: nothing is read on these any more.
+                    return Came { stream: stream.sock, token };
                 }
+                token = self.upgrade(&mut stream, room, presence, text);
             }
         }
         Came { stream, token }
     }
 
+    /// From the request on; gives the token of a text, where texts are sealed.
+    fn upgrade(
+        self,
+        stream: &mut (impl Read + Write),
+        room: &str,
+        presence: bool,
+        text: usize,
+    ) -> String {
+        let hello = "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\n\
+            Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+            Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+        stream.write_all(hello.as_bytes()).expect("said");
+        until(stream, b"\r\n\r\n");
+        match self {
+            Wire::Node => String::new(),
+            _ => self.register(stream, room, presence, text),
+        }
+    }
+
     /// Registers, and gives the text sealed under the room's key.
-    fn register(self, stream: &mut TcpStream, room: &str, text: usize) -> String {
+    fn register(
+        self,
+        stream: &mut (impl Read + Write),
+        room: &str,
+        presence: bool,
+        text: usize,
+    ) -> String {
         let (register, last) = match self {
             Wire::Ours => (
                 format!(
                     "{{\"type\":\"register\",\"protocol\":1,\"username\":\"bench\",\
-                     \"rooms\":[\"{room}\"],\"echo\":{},\"presence\":false}}",
+                     \"rooms\":[\"{room}\"],\"echo\":{},\"presence\":{presence}}}",
                     room != "lobby"
                 ),
-                "encryption_key",
+                if presence { "user_list" } else { "encryption_key" },
             ),
             _ => ("{\"type\":\"register\",\"username\":\"bench\"}".to_owned(), "user_list"),
         };
@@ -171,7 +207,7 @@ fn connect(port: u16) -> TcpStream {
 }
 
 /// Reads to the end of `mark`; nothing comes after it unasked.
-fn until(stream: &mut TcpStream, mark: &[u8]) {
+fn until(stream: &mut impl Read, mark: &[u8]) {
     let mut seen = Vec::new();
     let mut byte = [0];
     while !seen.ends_with(mark) {
@@ -180,7 +216,7 @@ fn until(stream: &mut TcpStream, mark: &[u8]) {
     }
 }
 
-fn frame(stream: &mut TcpStream) -> Value {
+fn frame(stream: &mut impl Read) -> Value {
     let mut head = [0; 2];
     stream.read_exact(&mut head).expect("a frame");
     let mut length = usize::from(head[1] & 0x7f);

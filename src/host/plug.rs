@@ -108,7 +108,8 @@ impl AsyncRead for Plug {
         let this = &mut *self;
         if this.unread.is_empty() {
             let outcome = SCRATCH.with_borrow_mut(|scratch| {
-                let count = std::task::ready!(read_some(&mut this.line, &this.outbound, cx, scratch))?;
+                let count =
+                    std::task::ready!(read_some(&mut this.line, &this.outbound, cx, scratch))?;
                 this.received += count as u64;
                 let now = count.min(into.remaining());
                 into.put_slice(&scratch[..now]);

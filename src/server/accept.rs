@@ -112,7 +112,7 @@ async fn open(
     stream: TcpStream,
     peer: IpAddr,
     seat: Seat,
-) -> Option<(Link, Arc<Outbound>, Visit)> {
+) -> Option<(Box<Link>, Arc<Outbound>, Visit)> {
     let seat = Arc::new(Mutex::new(seat));
     let most = live.config.limits.connections_per_address;
     let counted = seat.clone();

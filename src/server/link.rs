@@ -61,7 +61,7 @@ impl Link {
         early: Vec<u8>,
         frame_bytes: usize,
         patience: Patience,
-    ) -> Self {
+    ) -> Box<Self> {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER_BYTES)
             .write_buffer_size(0)
@@ -71,7 +71,7 @@ impl Link {
         let socket =
             WebSocketStream::from_partially_read(plug, early, Role::Server, Some(config)).await;
         let now = Instant::now();
-        Link {
+        Box::new(Link {
             socket,
             outbound,
             timer: Box::pin(tokio::time::sleep_until((now + patience.ping_interval).into())),
@@ -79,7 +79,7 @@ impl Link {
             heard: now,
             pinged: None,
             paused: None,
-        }
+        })
     }
 
     /// Bytes that came in so far.
@@ -135,7 +135,7 @@ impl Link {
     }
 
     /// Gives the peer its last frames and a moment to hear them, then lets go.
-    pub async fn finish(mut self) {
+    pub async fn finish(mut self: Box<Self>) {
         let outbound = self.outbound.clone();
         let goodbye = async {
             std::future::poll_fn(|cx| {

@@ -67,10 +67,26 @@ impl Scribe {
         Ok((scribe, ended))
     }
 
+    /// Hands over a draft, or gives it back while the queue is full.
+    pub fn try_submit(&self, draft: Draft, from: &Arc<Peer>) -> Result<(), Draft> {
+        match self.room.clone().try_acquire_many_owned(share_of(&draft)) {
+            Ok(share) => {
+                self.hand_over(draft, from.clone(), share);
+                Ok(())
+            }
+            Err(_) => Err(draft),
+        }
+    }
+
     /// Hands over a draft; waits while the queue is full.
     pub async fn submit(&self, draft: Draft, from: Arc<Peer>) {
-        let bytes = u32::try_from(weight(&draft)).unwrap_or(u32::MAX).min(WAITING_BYTES as u32);
-        let Ok(share) = self.room.clone().acquire_many_owned(bytes).await else { return };
+        let share = self.room.clone().acquire_many_owned(share_of(&draft)).await;
+        if let Ok(share) = share {
+            self.hand_over(draft, from, share);
+        }
+    }
+
+    fn hand_over(&self, draft: Draft, from: Arc<Peer>, share: OwnedSemaphorePermit) {
         from.set_out();
         // It fails only after the scribe finished, when no session is left to hear of it.
         let _ = self.work.send(Work::Append(draft, from, share));
@@ -85,6 +101,11 @@ impl Scribe {
     pub fn finish(&self) {
         let _ = self.work.send(Work::Finish);
     }
+}
+
+/// What a draft takes of the queue.
+fn share_of(draft: &Draft) -> u32 {
+    u32::try_from(weight(draft)).unwrap_or(u32::MAX).min(WAITING_BYTES as u32)
 }
 
 fn weight(draft: &Draft) -> usize {

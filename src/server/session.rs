@@ -22,7 +22,7 @@ use crate::host::outbound::Outbound;
 use crate::rules::access::Verb;
 use crate::rules::rate::Meter;
 use crate::talk::heard::{self, Heard};
-use crate::talk::opening::{Dialect, ROOMS_PER_SESSION, Wish};
+use crate::talk::opening::{Dialect, ROOMS_PER_SESSION};
 use crate::words::frame::{ErrorFrame, ServerFrame};
 use crate::words::{Code, MessageId, RoomName, Timestamp};
 
@@ -40,35 +40,23 @@ pub struct Visit {
 /// Talks with one client until it is over.
 pub async fn run(
     context: Arc<Context>,
-    mut link: Link,
+    mut link: Box<Link>,
     outbound: Arc<Outbound>,
     visit: Visit,
     deadline: Instant,
 ) {
-    let Visit { seat, visitor } = visit;
-    match begin::first_frame(&mut link, visitor, deadline).await {
-        Err(None) => {}
-        Err(Some(refusal)) => begin::refuse(&outbound, visitor, &refusal),
-        Ok(mut opening) => {
-            let mode = context.live.load().config.auth.mode;
-            let grant = match context.gate.admit(mode, visitor, &mut opening) {
-                Ok(grant) => grant,
-                Err(refusal) => {
-                    begin::refuse(&outbound, visitor, &refusal);
-                    return link.finish().await;
-                }
-            };
-            seat.registered();
-            let begun =
-                Box::pin(begin::begin(&context, &mut link, &outbound, visitor, opening, grant))
-                    .await;
-            if let Some((mut session, wishes)) = begun {
-                let reason = session.talk(&mut link, wishes).await;
-                session.say_closed(reason);
+    // Boxed, here and below, is what does not last: a silent session holds no room for it.
+    let begun = Box::pin(begin::from_first_frame(context, &mut link, outbound, &visit, deadline));
+    if let Some((mut session, wishes)) = begun.await {
+        for wish in wishes {
+            if let Some(position) = wish.resume {
+                Box::pin(session.catch_up(&mut link, &wish.room, position)).await;
             }
         }
+        let reason = session.talk(&mut link).await;
+        session.say_closed(reason);
     }
-    link.finish().await;
+    Box::pin(link.finish()).await;
 }
 
 /// What its client has said and may say.
@@ -102,12 +90,7 @@ impl Session {
         &self.registered.context
     }
 
-    async fn talk(&mut self, link: &mut Link, wishes: Vec<Wish>) -> &'static str {
-        for wish in wishes {
-            if let Some(position) = wish.resume {
-                Box::pin(self.catch_up(link, &wish.room, position)).await;
-            }
-        }
+    async fn talk(&mut self, link: &mut Link) -> &'static str {
         let peer = self.peer().clone();
         loop {
             let frame = match link.step(|| peer.may_speak()).await {
@@ -159,10 +142,12 @@ impl Session {
         }
         match heard {
             Heard::Message { room, id, token } => {
-                if let Some(draft) = self.check(live, room, id, &token) {
+                if let Some(draft) = self.check(live, room, id, &token)
+                    && let Err(draft) = self.context().scribe.try_submit(draft, self.peer())
+                {
                     let peer = self.peer().clone();
                     let scribe = self.context().scribe.clone();
-                    link.meanwhile(scribe.submit(draft, peer)).await;
+                    Box::pin(link.meanwhile(scribe.submit(draft, peer))).await;
                 }
             }
             Heard::Join(room, resume) => Box::pin(self.join(link, room, resume)).await,

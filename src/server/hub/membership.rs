@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use super::deliver::replay_frame;
 use super::operate::{dismiss, fate_of};
 use super::room::{Member, Room};
-use super::{Attached, Entering, Hub, Membership, wall};
+use super::{Attached, Entering, Hub, Membership, Present, wall};
 use crate::rules::access::{Fate, Verb};
 use crate::server::peer::Peer;
 use crate::talk::opening::Dialect;
@@ -33,7 +33,8 @@ impl Hub {
             dismiss(peer, fate);
             return;
         }
-        self.sessions.insert(peer.session.clone(), peer.clone());
+        let present = Present { peer: peer.clone(), rooms: Vec::with_capacity(rooms.len()) };
+        self.sessions.insert(peer.session.clone(), present);
         if let Some(close) = self.draining {
             peer.dismiss(close);
         }
@@ -136,18 +137,10 @@ impl Hub {
     }
 
     fn farewell(&mut self, peer: &Arc<Peer>) {
-        self.sessions.remove(&peer.session);
-        for name in self.rooms_of(peer) {
+        let present = self.sessions.remove(&peer.session);
+        for name in present.map(|present| present.rooms).unwrap_or_default() {
             self.take_out(peer, &name);
         }
-    }
-
-    pub(super) fn rooms_of(&self, peer: &Arc<Peer>) -> Vec<RoomName> {
-        self.rooms
-            .iter()
-            .filter(|(_, room)| room.place_of(peer).is_some())
-            .map(|(name, _)| name.clone())
-            .collect()
     }
 
     pub(super) fn who(&mut self, peer: &Arc<Peer>, name: &RoomName) {
@@ -178,6 +171,11 @@ impl Hub {
         let live_after = (!entering.catching_up).then_some(room.last);
         room.catching_up += usize::from(entering.catching_up);
         let hears = peer.may(Verb::Hear, &entering.room);
+        if let Some(present) = self.sessions.get_mut(&peer.session)
+            && !present.rooms.contains(&entering.room)
+        {
+            present.rooms.push(entering.room.clone());
+        }
         room.members.push(Member {
             peer: peer.clone(),
             outbound: peer.outbound.clone(),
@@ -245,6 +243,9 @@ impl Hub {
         let Some(room) = self.rooms.get_mut(name) else { return false };
         let Some(place) = room.place_of(peer) else { return false };
         room.remove(place);
+        if let Some(present) = self.sessions.get_mut(&peer.session) {
+            present.rooms.retain(|room| room != name);
+        }
         if room.members.is_empty() {
             self.rooms.remove(name);
             return true;

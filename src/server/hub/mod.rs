@@ -130,12 +130,18 @@ pub struct Standing {
 /// because it waits for the answer, and one `Quit`.
 pub type Commands = mpsc::UnboundedSender<Command>;
 
+/// A session, and the rooms it is in.
+struct Present {
+    peer: Arc<Peer>,
+    rooms: Vec<RoomName>,
+}
+
 /// All rooms.
 pub struct Hub {
     rooms: HashMap<RoomName, Room>,
     /// Sessions that are gone but whose last messages are still on their way.
     leaving: Vec<Arc<Peer>>,
-    sessions: HashMap<SessionId, Arc<Peer>>,
+    sessions: HashMap<SessionId, Present>,
     reader: Arc<dyn Reader>,
     policy: Policy,
     standing: Standing,
@@ -246,7 +252,7 @@ impl Hub {
 
     fn reconfigure(&mut self, policy: Policy) {
         if policy.outbound_bytes != self.policy.outbound_bytes {
-            for peer in self.sessions.values() {
+            for Present { peer, .. } in self.sessions.values() {
                 peer.outbound.set_bound(policy.outbound_bytes);
             }
         }
@@ -256,7 +262,7 @@ impl Hub {
 
     fn drain(&mut self, close: Close) {
         self.draining = Some(close);
-        for peer in self.sessions.values() {
+        for Present { peer, .. } in self.sessions.values() {
             peer.drain();
             if peer.in_flight() == 0 {
                 peer.dismiss(close);

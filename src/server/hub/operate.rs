@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::Hub;
+use super::{Hub, Present};
 use crate::rules::access::{AccessList, Fate, faces};
 use crate::server::peer::Peer;
 use crate::talk::opening::Dialect;
@@ -72,7 +72,7 @@ impl Hub {
         let mut all: Vec<SessionStanding> = self
             .sessions
             .values()
-            .map(|peer| SessionStanding {
+            .map(|Present { peer, rooms }| SessionStanding {
                 session: peer.session.to_string(),
                 user: peer.user.as_str().to_owned(),
                 verified: peer.verified(),
@@ -83,7 +83,7 @@ impl Hub {
                     Dialect::Basic => "basic",
                     Dialect::Full => "full",
                 },
-                rooms: self.rooms_of(peer),
+                rooms: rooms.clone(),
                 seconds: peer.since.elapsed().as_secs(),
                 waiting_bytes: peer.outbound.waiting_bytes(),
             })
@@ -97,7 +97,7 @@ impl Hub {
         let fates: Vec<(Arc<Peer>, Fate)> = self
             .sessions
             .values()
-            .map(|peer| (peer.clone(), fate_of(list, peer)))
+            .map(|Present { peer, .. }| (peer.clone(), fate_of(list, peer)))
             .filter(|(_, fate)| *fate != Fate::Stands)
             .collect();
         for (peer, fate) in &fates {
@@ -113,6 +113,7 @@ impl Hub {
         let theirs: Vec<Arc<Peer>> = self
             .sessions
             .values()
+            .map(|present| &present.peer)
             .filter(|peer| faces(&peer.user).iter().any(|face| wanted.contains(face)))
             .cloned()
             .collect();
@@ -125,7 +126,8 @@ impl Hub {
 
     /// Nothing later and no later key reaches it from here on.
     fn forsake(&mut self, peer: &Arc<Peer>) {
-        for name in self.rooms_of(peer) {
+        let rooms = self.sessions.get(&peer.session).map(|present| present.rooms.clone());
+        for name in rooms.unwrap_or_default() {
             self.take_out(peer, &name);
             self.owed.insert(name);
         }

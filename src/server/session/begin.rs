@@ -6,7 +6,7 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 use tokio_tungstenite::tungstenite::Message;
 
-use super::{HUB_ANSWER, Registered, Session};
+use super::{HUB_ANSWER, Registered, Session, Visit};
 use crate::host::outbound::{Ending, Outbound};
 use crate::rules::access::Grant;
 use crate::rules::rate::Meter;
@@ -19,7 +19,35 @@ use crate::talk::opening::{self, Opening, Refusal, Wish};
 use crate::words::frame::{ErrorFrame, ServerFrame};
 use crate::words::{Close, Code, SessionId};
 
-pub(super) async fn first_frame(
+/// What comes between a handshake and a session; `None` where there is none.
+pub(super) async fn from_first_frame(
+    context: Arc<Context>,
+    link: &mut Link,
+    outbound: Arc<Outbound>,
+    visit: &Visit,
+    deadline: Instant,
+) -> Option<(Session, Vec<Wish>)> {
+    let visitor = visit.visitor;
+    let admitted = first_frame(link, visitor, deadline).await.and_then(|mut opening| {
+        let mode = context.live.load().config.auth.mode;
+        let grant = context.gate.admit(mode, visitor, &mut opening)?;
+        Ok((opening, grant))
+    });
+    match admitted {
+        Ok((opening, grant)) => {
+            visit.seat.registered();
+            begin(&context, link, &outbound, visitor, opening, grant).await
+        }
+        Err(refusal) => {
+            if let Some(refusal) = refusal {
+                refuse(&outbound, visitor, &refusal);
+            }
+            None
+        }
+    }
+}
+
+async fn first_frame(
     link: &mut Link,
     visitor: Visitor,
     deadline: Instant,
@@ -50,7 +78,7 @@ pub(super) async fn first_frame(
     Ok(opening)
 }
 
-pub(super) fn refuse(outbound: &Outbound, visitor: Visitor, refusal: &Refusal) {
+fn refuse(outbound: &Outbound, visitor: Visitor, refusal: &Refusal) {
     tracing::info!(event = "register_refused", peer = %visitor.address, reason = refusal.code.word(),
         "a connection did not register");
     let error = ErrorFrame::new(refusal.code, refusal.message.clone());
@@ -58,7 +86,7 @@ pub(super) fn refuse(outbound: &Outbound, visitor: Visitor, refusal: &Refusal) {
     outbound.end(Ending { close: refusal.close, cause: "refused" }, &refusal.message);
 }
 
-pub(super) async fn begin(
+async fn begin(
     context: &Arc<Context>,
     link: &mut Link,
     outbound: &Arc<Outbound>,

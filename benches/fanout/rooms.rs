@@ -1,0 +1,40 @@
+//! Many rooms with one talker each: one message after the other, each in the next room, and the
+//! next only when the talker has its own back.
+
+use std::io::{Read as _, Write as _};
+use std::time::{Duration, Instant};
+
+use crate::load::Outcome;
+use crate::wire::{Came, Wire};
+
+/// Goes round the rooms for a while.
+pub fn go_round(
+    wire: Wire,
+    text: usize,
+    talkers: &mut [Came],
+    time: Duration,
+) -> Result<Outcome, String> {
+    let mut into = vec![0; 16 * 1024];
+    let mut counters: Vec<_> = talkers.iter().map(|_| wire.counter(text)).collect();
+    let mut out = Vec::new();
+    let (began, mut sent) = (Instant::now(), 0);
+    while began.elapsed() < time {
+        let place = sent as usize % talkers.len();
+        let Came { stream, token } = &mut talkers[place];
+        out.clear();
+        wire.message(&mut out, token, began.elapsed().as_nanos() as u64, text);
+        stream.write_all(&out).map_err(|fault| format!("a talker: {fault}"))?;
+        sent += 1;
+        let mut came = 0;
+        while came == 0 {
+            match stream.read(&mut into) {
+                Ok(count) if count > 0 => came += counters[place].feed(&into[..count]),
+                other => return Err(format!("a delivery lost: {other:?}")),
+            }
+        }
+        if came > 1 {
+            return Err("more came than was said".into());
+        }
+    }
+    Ok(Outcome { sent, deliveries: sent, elapsed: began.elapsed(), delays: Vec::new() })
+}
