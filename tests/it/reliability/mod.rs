@@ -31,8 +31,8 @@ const FAST: &str = "[limits]\nrate_messages = 1000000\nrate_bytes = 1000000000\n
 type Sent = (String, (Vec<String>, BTreeMap<String, Fate>));
 
 /// Sends `count` messages, one each `every`, through whatever happens.
-async fn send_all(address: String, name: String, count: usize, every: Duration) -> Sent {
-    let mut sender = Steady::new(address, &name, ROOM, false);
+async fn send_all(mut sender: Steady, count: usize, every: Duration) -> Sent {
+    let name = sender.name().to_owned();
     let mut texts = Vec::new();
     let mut due = Instant::now();
     for number in 0..count {
@@ -57,7 +57,8 @@ fn senders(
 ) -> Vec<tokio::task::JoinHandle<Sent>> {
     (0..how_many)
         .map(|number| {
-            tokio::spawn(send_all(address.to_owned(), format!("sender{number}"), count, every))
+            let sender = Steady::new(address, &format!("sender{number}"), ROOM, false);
+            tokio::spawn(send_all(sender, count, every))
         })
         .collect()
 }
@@ -204,7 +205,11 @@ async fn p14_rotation_is_invisible() {
         }));
     }
     let pause = Duration::from_millis(10_000 / rate as u64);
-    let sent = gather(senders(server.address(), 10, total / 10, pause)).await;
+    let mut tasks = senders(server.address(), 9, total / 10, pause);
+    let mut tardy = Steady::new(server.address(), "tardy", ROOM, false);
+    tardy.tardy = true;
+    tasks.push(tokio::spawn(send_all(tardy, total / 10, pause)));
+    let sent = gather(tasks).await;
     assert_clean(&server, &sent).await;
     for task in reading {
         // A message nobody can read panics in the reader.
