@@ -6,6 +6,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -53,6 +54,7 @@ enum Work {
 pub struct Scribe {
     work: Sender<Work>,
     room: Arc<Semaphore>,
+    commits: Arc<AtomicU64>,
 }
 
 impl Scribe {
@@ -63,11 +65,13 @@ impl Scribe {
     ) -> std::io::Result<(Scribe, JoinHandle<()>)> {
         let (work, waiting) = channel();
         let (ended, end) = tokio::sync::oneshot::channel::<()>();
+        let commits = Arc::new(AtomicU64::new(0));
+        let counted = commits.clone();
         std::thread::Builder::new().name("scribe".into()).spawn(move || {
-            write_down(log, &waiting, &hub);
+            write_down(log, &waiting, &hub, &counted);
             let _ = ended.send(());
         })?;
-        let scribe = Scribe { work, room: Arc::new(Semaphore::new(WAITING_BYTES)) };
+        let scribe = Scribe { work, room: Arc::new(Semaphore::new(WAITING_BYTES)), commits };
         Ok((scribe, tokio::spawn(async move { drop(end.await) })))
     }
 
@@ -78,6 +82,11 @@ impl Scribe {
         from.set_out();
         // It fails only after the scribe finished, when no session is left to hear of it.
         let _ = self.work.send(Work::Append(draft, from, share));
+    }
+
+    /// Commits so far: each took whatever waited, with one sync.
+    pub fn commits(&self) -> u64 {
+        self.commits.load(Ordering::Relaxed)
     }
 
     /// Keeps more or less from now on.
@@ -99,6 +108,7 @@ fn write_down(
     mut log: Box<dyn RoomLog>,
     waiting: &Receiver<Work>,
     hub: &mpsc::Sender<Vec<Committed>>,
+    commits: &AtomicU64,
 ) {
     let mut tidy_at = Instant::now() + TIDY_EVERY;
     let mut finishing = false;
@@ -128,6 +138,7 @@ fn write_down(
         }
         if !drafts.is_empty() {
             let outcomes = append(log.as_mut(), drafts);
+            commits.fetch_add(1, Ordering::Relaxed);
             let batch = senders
                 .into_iter()
                 .zip(outcomes)

@@ -117,6 +117,21 @@ pub enum Close {
 }
 
 impl Close {
+    /// Every one that a server of ours sends.
+    pub const ALL: &'static [Close] = &[
+        Close::Leaving,
+        Close::Protocol,
+        Close::NotUtf8,
+        Close::Policy,
+        Close::TooBig,
+        Close::Internal,
+        Close::Restarting,
+        Close::TryLater,
+        Close::Unauthorized,
+        Close::Forbidden,
+        Close::RegisterTimeout,
+    ];
+
     /// The number on the wire.
     pub fn number(self) -> u16 {
         self as u16
