@@ -354,6 +354,7 @@ impl Pipe {
             && let Err(fault) = cursor.save(self.conversation.places())
         {
             tell(&fault);
+            self.cursor = None;
             return Some(Exit::NoFile);
         }
         None

@@ -66,10 +66,11 @@ fn other_forms_of_input() {
     let server = Server::start();
     let nul = Client::pipe(&[&server.url(), "-0"], b"a\nb\0c");
     assert_eq!(nul.texts(), ["a\nb", "c"]);
-    let json = b"{\"room\":\"ops\",\"content\":\"in ops\"}\n{\"content\":\"here\"}\nnonsense\n";
+    let json = b"{\"room\":\"ops\",\"content\":\"in ops\"}\n{\"content\":\"here\"}\nnonsense\n\
+        {\"room\":\"No Room\",\"content\":\"nowhere\"}\n";
     let json = Client::pipe(&[&server.url(), "--input", "json"], json);
     assert_eq!(json.code, Some(65));
-    assert!(json.errors.contains("line 3"), "{}", json.errors);
+    assert!(json.errors.contains("line 3") && json.errors.contains("line 4"), "{}", json.errors);
     let ops = Client::pipe(&["history", "--url", &server.url(), "--room", "ops"], b"");
     assert_eq!(ops.texts(), ["in ops"]);
     let one = Client::pipe(&["send", "--url", &server.url()], b"two\nlines\n");
