@@ -10,5 +10,6 @@ pub mod notify;
 pub mod outbound;
 pub mod plug;
 pub mod signals;
+pub mod thread;
 pub mod tls;
 pub mod trust;

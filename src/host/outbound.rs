@@ -12,7 +12,7 @@
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
@@ -38,7 +38,7 @@ pub struct Ending {
 /// The queue of one reader.
 pub struct Outbound {
     /// Where anybody may write directly; `None` where only the connection's task can.
-    socket: Option<Arc<TcpStream>>,
+    socket: Option<TcpStream>,
     /// Most bytes that may wait.
     bound: AtomicUsize,
     queue: Mutex<Queue>,
@@ -60,13 +60,18 @@ struct Queue {
 
 impl Outbound {
     /// An empty queue of at most `bound` bytes before `socket`.
-    pub fn new(socket: Option<Arc<TcpStream>>, bound: usize) -> Self {
+    pub fn new(socket: Option<TcpStream>, bound: usize) -> Self {
         Outbound {
             socket,
             bound: AtomicUsize::new(bound),
             queue: Mutex::default(),
             task: AtomicWaker::new(),
         }
+    }
+
+    /// The socket, where it is this queue's own.
+    pub fn socket(&self) -> Option<&TcpStream> {
+        self.socket.as_ref()
     }
 
     /// Changes the bound for what comes from now on.
@@ -80,11 +85,15 @@ impl Outbound {
         self.admit(&mut queue, bytes);
     }
 
-    /// Puts bytes in the queue and writes what the socket takes.
-    pub fn send(&self, bytes: Bytes) {
+    /// Writes at once; only what the socket does not take waits in the queue.
+    pub fn send(&self, bytes: &Bytes) {
         let mut queue = self.lock();
-        self.admit(&mut queue, bytes);
-        self.write_now(&mut queue);
+        let written = self.write_past(&mut queue, bytes);
+        if written < bytes.len() {
+            self.admit(&mut queue, bytes.slice(written..));
+            queue.cut |= written > 0;
+            self.write_now(&mut queue);
+        }
     }
 
     /// Writes what the socket takes.
@@ -229,6 +238,15 @@ impl Outbound {
         }
     }
 
+    /// Writes past a queue in which nothing waits; says how much. What is left fits the bound.
+    fn write_past(&self, queue: &mut Queue, bytes: &Bytes) -> usize {
+        let Some(socket) = &self.socket else { return 0 };
+        if !queue.is_idle() || bytes.len() > self.bound.load(Ordering::Relaxed) {
+            return 0;
+        }
+        socket.try_write(bytes).unwrap_or(0)
+    }
+
     fn write_now(&self, queue: &mut Queue) {
         let Some(socket) = &self.socket else { return };
         while !queue.waiting.is_empty() && queue.blocked.is_none() && !queue.dead {
@@ -265,6 +283,11 @@ impl Outbound {
 }
 
 impl Queue {
+    /// Nothing waits, and something may come.
+    fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.blocked.is_none() && self.ending.is_none() && !self.dead
+    }
+
     fn put(&mut self, bytes: Bytes) {
         self.bytes += bytes.len();
         self.waiting.push_back(bytes);
@@ -332,7 +355,7 @@ mod tests {
     fn what_goes_in_comes_out_in_order() {
         let outbound = without_socket(100);
         outbound.push(Bytes::from_static(b"ab"));
-        outbound.send(Bytes::from_static(b"cd"));
+        outbound.send(&Bytes::from_static(b"cd"));
         assert_eq!(outbound.waiting_bytes(), 4);
         assert_eq!(drain(&outbound), b"abcd");
         assert!(outbound.is_drained());

@@ -26,8 +26,8 @@ thread_local! {
 
 /// The way to the peer.
 pub enum Line {
-    /// Plain TCP; shared with whoever writes directly.
-    Plain(Arc<TcpStream>),
+    /// Plain TCP; the socket is its queue's own, because whoever has something writes directly.
+    Plain,
     /// TLS; its state is owned here.
     Tls(Box<TlsStream<TcpStream>>),
 }
@@ -55,7 +55,7 @@ impl Plug {
     /// Writes what waits and could not be written directly.
     pub fn poll_write_out(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match &mut self.line {
-            Line::Plain(_) => self.outbound.poll_write_out(cx),
+            Line::Plain => self.outbound.poll_write_out(cx),
             Line::Tls(stream) => {
                 let written = self.outbound.poll_write_through(cx, |cx, piece| {
                     Pin::new(&mut *stream).poll_write(cx, piece)
@@ -73,8 +73,10 @@ impl Plug {
     /// Tells the peer that nothing more comes, once the queue is out.
     pub fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match &mut self.line {
-            Line::Plain(socket) => {
-                let _ = socket2::SockRef::from(&**socket).shutdown(std::net::Shutdown::Write);
+            Line::Plain => {
+                if let Some(socket) = self.outbound.socket() {
+                    let _ = socket2::SockRef::from(socket).shutdown(std::net::Shutdown::Write);
+                }
                 Poll::Ready(())
             }
             Line::Tls(stream) => Pin::new(&mut *stream).poll_shutdown(cx).map(|_| ()),
@@ -87,7 +89,7 @@ impl Plug {
         self.unread = Bytes::new();
         SCRATCH.with_borrow_mut(|scratch| {
             loop {
-                match read_some(&mut self.line, cx, scratch) {
+                match read_some(&mut self.line, &self.outbound, cx, scratch) {
                     Poll::Ready(Ok(count)) if count > 0 => {}
                     Poll::Ready(_) => return Poll::Ready(()),
                     Poll::Pending => return Poll::Pending,
@@ -106,7 +108,8 @@ impl AsyncRead for Plug {
         let this = &mut *self;
         if this.unread.is_empty() {
             let outcome = SCRATCH.with_borrow_mut(|scratch| {
-                let count = std::task::ready!(read_some(&mut this.line, cx, scratch))?;
+                let count =
+                    std::task::ready!(read_some(&mut this.line, &this.outbound, cx, scratch))?;
                 this.received += count as u64;
                 let now = count.min(into.remaining());
                 into.put_slice(&scratch[..now]);
@@ -133,7 +136,7 @@ impl AsyncWrite for Plug {
         _: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.outbound.send(Bytes::copy_from_slice(bytes));
+        self.outbound.send(&Bytes::copy_from_slice(bytes));
         Poll::Ready(Ok(bytes.len()))
     }
 
@@ -146,9 +149,15 @@ impl AsyncWrite for Plug {
     }
 }
 
-fn read_some(line: &mut Line, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
+fn read_some(
+    line: &mut Line,
+    outbound: &Outbound,
+    cx: &mut Context<'_>,
+    into: &mut [u8],
+) -> Poll<io::Result<usize>> {
     match line {
-        Line::Plain(socket) => loop {
+        Line::Plain => loop {
+            let Some(socket) = outbound.socket() else { return Poll::Ready(Ok(0)) };
             std::task::ready!(socket.poll_read_ready(cx))?;
             match socket.try_read(into) {
                 Err(fault) if fault.kind() == io::ErrorKind::WouldBlock => {}

@@ -125,9 +125,7 @@ async fn open(
         None => {
             let Upgraded { stream, early, visitor } =
                 front::receive(stream, peer, false, live.listen.clone(), mode, admit).await?;
-            let socket = Arc::new(stream);
-            let outbound = Outbound::new(Some(socket.clone()), bound);
-            (Line::Plain(socket), outbound, early, visitor)
+            (Line::Plain, Outbound::new(Some(stream), bound), early, visitor)
         }
         Some(tls) => {
             let stream = tls.accept(stream).await.ok()?;

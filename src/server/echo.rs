@@ -29,20 +29,19 @@ async fn echo(stream: TcpStream, listen: Arc<Listen>, frame_bytes: usize) {
     let _ = stream.set_nodelay(true);
     let received = front::receive(stream, peer.ip(), false, listen, AuthMode::Open, |_| true).await;
     let Some(Upgraded { stream, early, .. }) = received else { return };
-    let socket = Arc::new(stream);
-    let outbound = Arc::new(Outbound::new(Some(socket.clone()), 4 * frame_bytes.max(1 << 20)));
-    let plug = Plug::new(Line::Plain(socket), outbound.clone());
+    let outbound = Arc::new(Outbound::new(Some(stream), 4 * frame_bytes.max(1 << 20)));
+    let plug = Plug::new(Line::Plain, outbound.clone());
     let second = Duration::from_secs(1);
     let patience = Patience { ping_interval: 60 * second, ping_timeout: 10 * second };
     let mut link = Link::new(plug, outbound.clone(), early.to_vec(), frame_bytes, patience).await;
     loop {
         match link.step(|| true).await {
             Step::Over(_) => break,
-            Step::Frame(Message::Text(text)) => outbound.send(frames::text(&text)),
+            Step::Frame(Message::Text(text)) => outbound.send(&frames::text(&text)),
             Step::Frame(Message::Binary(bytes)) => {
                 let mut frame = BytesMut::new();
                 frames::put_binary(&mut frame, &bytes);
-                outbound.send(frame.freeze());
+                outbound.send(&frame.freeze());
             }
             Step::Frame(_) => {}
         }

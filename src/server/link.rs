@@ -211,7 +211,7 @@ impl Link {
                 return Some(silent.cause);
             }
             None if now - self.heard >= ping_interval => {
-                self.outbound.send(frames::ping());
+                self.outbound.send(&frames::ping());
                 self.pinged = Some(now);
             }
             _ => {}

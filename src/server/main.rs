@@ -59,7 +59,13 @@ fn serve(place: &Place) -> Result<(), StartFault> {
     let sources = place.sources();
     let config = Config::load(&sources)?;
     let logs = logging::start(&config.log);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    // Hub and scribe have threads of their own; on a small machine a second worker would mostly be
+    // woken to find nothing to do.
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(cores.saturating_sub(1).max(1))
+        .enable_all()
+        .build()?;
     let outcome = runtime.block_on(run::run(config, Reload { sources, logs }));
     // What is still blocked on a dying disk must not keep the process.
     runtime.shutdown_timeout(std::time::Duration::from_millis(500));

@@ -90,7 +90,7 @@ impl Peer {
 
     /// Sends a frame now.
     pub fn send(&self, frame: &ServerFrame) {
-        self.outbound.send(encoded(frame));
+        self.outbound.send(&encoded(frame));
     }
 
     /// One more of its messages is on its way to the log.

@@ -26,6 +26,7 @@ use crate::doors::log::{Keep, Opened, open_disk, open_memory};
 use crate::host::listen;
 use crate::host::notify::{self, Watchdog};
 use crate::host::signals::{Signal, Signals};
+use crate::host::thread;
 use crate::words::{Close, Timestamp};
 
 /// Batches between scribe and hub.
@@ -50,7 +51,8 @@ pub async fn run(config: Config, mut reload: Reload) -> Result<(), StartFault> {
     let (to_hub, committed) = mpsc::channel(BATCHES_WAITING);
     let (scribe, scribe_ended) = Scribe::start(opened.log, to_hub)?;
     let rooms = Hub::new(live.policy(durable), opened.reader.clone());
-    let hub_ended = tokio::spawn(rooms.run(commands, committed));
+    let runtime = tokio::runtime::Handle::current();
+    let hub_ended = thread::spawn("hub", move || runtime.block_on(rooms.run(commands, committed)))?;
 
     let gate = Gate::new(&live.config.auth);
     gate.read(&live.config.auth);

@@ -11,10 +11,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::task::JoinHandle;
 
 use super::peer::Peer;
 use crate::doors::log::{Draft, Fault, Keep, Outcome, RoomLog};
+use crate::host::thread::{self, Ended};
 use crate::words::{MessageId, RoomName, Timestamp};
 
 /// Drafts that may wait, in bytes; then the sessions that bring more wait.
@@ -62,17 +62,13 @@ impl Scribe {
     pub fn start(
         log: Box<dyn RoomLog>,
         hub: mpsc::Sender<Vec<Committed>>,
-    ) -> std::io::Result<(Scribe, JoinHandle<()>)> {
+    ) -> std::io::Result<(Scribe, Ended)> {
         let (work, waiting) = channel();
-        let (ended, end) = tokio::sync::oneshot::channel::<()>();
         let commits = Arc::new(AtomicU64::new(0));
         let counted = commits.clone();
-        std::thread::Builder::new().name("scribe".into()).spawn(move || {
-            write_down(log, &waiting, &hub, &counted);
-            let _ = ended.send(());
-        })?;
+        let ended = thread::spawn("scribe", move || write_down(log, &waiting, &hub, &counted))?;
         let scribe = Scribe { work, room: Arc::new(Semaphore::new(WAITING_BYTES)), commits };
-        Ok((scribe, tokio::spawn(async move { drop(end.await) })))
+        Ok((scribe, ended))
     }
 
     /// Hands over a draft; waits while the queue is full.

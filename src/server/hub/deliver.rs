@@ -17,9 +17,10 @@ use crate::talk::opening::Dialect;
 use crate::words::frame::{Ack, ChatMessage, ErrorFrame, ServerFrame};
 use crate::words::{Close, Code, KeyId, MessageId, RoomName, Seq, Timestamp};
 
-/// What is handed to all members in one go. Small beside the bound of a queue, so that a batch
-/// never looks like a reader's slowness; large beside the cost of a system call.
-const CHUNK_BYTES: usize = 64 * 1024;
+/// What is handed to all members in one go: large beside the cost of a system call.
+const CHUNK_BYTES: usize = 128 * 1024;
+/// And small beside the bound of a queue, so that a batch never looks like a reader's slowness.
+const CHUNKS_PER_QUEUE: usize = 8;
 
 /// How soon to try again what the disk did not take.
 const STORAGE_RETRY_MS: u64 = 1000;
@@ -51,9 +52,10 @@ impl Hub {
                 leaving.push((committed.from.clone(), close));
             }
         }
+        let chunk_bytes = CHUNK_BYTES.min(self.policy.outbound_bytes / CHUNKS_PER_QUEUE);
         for (name, marks) in touched {
             if let Some(room) = self.rooms.get_mut(&name) {
-                self.standing.deliveries += room.fan_out(&marks);
+                self.standing.deliveries += room.fan_out(&marks, chunk_bytes);
             }
         }
         for peer in owed {
@@ -138,56 +140,84 @@ impl Hub {
 
 impl Room {
     /// Gives every live member what was encoded; says how many frames that were.
-    fn fan_out(&mut self, marks: &[Mark]) -> u64 {
+    fn fan_out(&mut self, marks: &[Mark], chunk_bytes: usize) -> u64 {
         let mut deliveries = 0;
         let (mut first, mut start) = (0, 0);
         while first < marks.len() {
             let beyond = marks[first..]
                 .iter()
-                .position(|mark| mark.end - start > CHUNK_BYTES)
+                .position(|mark| mark.end - start > chunk_bytes)
                 .map_or(marks.len(), |over| first + over.max(1));
-            let chunk = &marks[first..beyond];
-            let end = chunk[chunk.len() - 1].end;
-            // A chunk of its own size: what one slow reader holds on to must not pin a batch.
-            let bytes = Bytes::copy_from_slice(&self.outgoing[start..end]);
+            let chunk = Chunk::new(&self.outgoing, start, &marks[first..beyond]);
             for member in &self.members {
-                deliveries += hand_over(member, &bytes, start, chunk);
+                deliveries += chunk.hand_to(member);
             }
-            (start, first) = (end, beyond);
+            (start, first) = (marks[beyond - 1].end, beyond);
         }
         self.outgoing.clear();
-        if self.outgoing.capacity() > 4 * CHUNK_BYTES {
+        if self.outgoing.capacity() > 2 * CHUNK_BYTES {
             self.outgoing = BytesMut::new();
         }
         deliveries
     }
 }
 
-/// Gives one member the chunk whose frames begin at `start` in the batch.
-fn hand_over(member: &Member, bytes: &Bytes, start: usize, chunk: &[Mark]) -> u64 {
-    let Some(live_after) = member.live_after else { return 0 };
-    if member.hears && member.peer.echo && live_after < chunk[0].seq {
-        member.peer.outbound.send(bytes.clone());
-        return chunk.len() as u64;
+/// Frames that go out together.
+struct Chunk<'a> {
+    /// Of its own size: what one slow reader holds on to must not pin a batch.
+    bytes: Bytes,
+    /// Where it begins in the batch.
+    start: usize,
+    marks: &'a [Mark],
+    /// Where those who said something in it lie, in order, to be found fast.
+    talkers: Vec<*const Peer>,
+}
+
+impl<'a> Chunk<'a> {
+    fn new(outgoing: &[u8], start: usize, marks: &'a [Mark]) -> Self {
+        let bytes = Bytes::copy_from_slice(&outgoing[start..marks[marks.len() - 1].end]);
+        let mut talkers: Vec<_> = marks.iter().map(|mark| Arc::as_ptr(&mark.from)).collect();
+        talkers.sort_unstable();
+        talkers.dedup();
+        Chunk { bytes, start, marks, talkers }
     }
-    // Some of it is not for this one: what it has already, or what it said itself.
-    let (mut from, mut handed) = (0, 0);
-    for mark in chunk {
-        let to = mark.end - start;
-        let own = member.peer.is(&mark.from);
-        // Who may not hear gets its own message back where that is its only receipt.
-        let wanted = match own {
-            true => member.peer.echo && (member.hears || member.peer.dialect == Dialect::Basic),
-            false => member.hears,
-        };
-        if mark.seq > live_after && wanted {
-            member.peer.outbound.push(bytes.slice(from..to));
-            handed += 1;
+
+    /// Gives one member what is for it; says how many frames that were.
+    fn hand_to(&self, member: &Member) -> u64 {
+        let Some(live_after) = member.live_after else { return 0 };
+        let talked = || self.talkers.binary_search(&Arc::as_ptr(&member.peer)).is_ok();
+        if member.hears && live_after < self.marks[0].seq && (member.echo || !talked()) {
+            member.outbound.send(&self.bytes);
+            return self.marks.len() as u64;
         }
-        from = to;
+        // Some of it is not for this one: what it has already, or what it said itself.
+        let (mut from, mut to, mut handed) = (0, 0, 0);
+        for mark in self.marks {
+            let own = member.peer.is(&mark.from);
+            // Who may not hear gets its own message back where that is its only receipt.
+            let wanted = match own {
+                true => member.echo && (member.hears || member.peer.dialect == Dialect::Basic),
+                false => member.hears,
+            };
+            let end = mark.end - self.start;
+            if mark.seq > live_after && wanted {
+                handed += 1;
+            } else {
+                self.push_part(member, from, to);
+                from = end;
+            }
+            to = end;
+        }
+        self.push_part(member, from, to);
+        member.outbound.flush();
+        handed
     }
-    member.peer.outbound.flush();
-    handed
+
+    fn push_part(&self, member: &Member, from: usize, to: usize) {
+        if from < to {
+            member.outbound.push(self.bytes.slice(from..to));
+        }
+    }
 }
 
 /// A message as it stands on the wire; borrowed, because it is made for each message.

@@ -178,7 +178,13 @@ impl Hub {
         let live_after = (!entering.catching_up).then_some(room.last);
         room.catching_up += usize::from(entering.catching_up);
         let hears = peer.may(Verb::Hear, &entering.room);
-        room.members.push(Member { peer: peer.clone(), live_after, hears });
+        room.members.push(Member {
+            peer: peer.clone(),
+            outbound: peer.outbound.clone(),
+            echo: peer.echo,
+            live_after,
+            hears,
+        });
         let membership = Membership {
             room: entering.room.clone(),
             ring: room.ring.clone(),

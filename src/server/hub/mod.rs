@@ -1,4 +1,5 @@
-//! The hub: the one task that owns all rooms.
+//! The hub: the one thread that owns all rooms. A thread and not a task, because serving a large room
+//! takes long enough to keep other tasks of a worker waiting.
 //!
 //! It is told what sessions want ([`Command`]) and what the scribe wrote ([`Committed`]), one thing
 //! after the other, so a key changes between two messages and a member comes or goes between two
@@ -30,6 +31,9 @@ pub use room::Room;
 /// A room's keys, shared with the sessions that are in it. The hub holds the writing side while it
 /// hands a new key to every member, so whoever seals under a key can be sure that it is known.
 pub type SharedRing = Arc<RwLock<KeyRing>>;
+
+/// Messages after which no further batch is added to a delivery.
+const DELIVERED_TOGETHER: usize = 1024;
 
 /// What the hub goes by; a reload replaces it whole.
 #[derive(Clone, Debug)]
@@ -173,7 +177,14 @@ impl Hub {
                 () = rotation => self.guarded(Hub::rotate_what_is_due),
                 // The scribe ends last, when everything is written.
                 batch = committed.recv() => match batch {
-                    Some(batch) => self.guarded(|hub| hub.deliver(batch)),
+                    Some(mut batch) => {
+                        // What was committed meanwhile goes out in the same writes.
+                        while batch.len() < DELIVERED_TOGETHER {
+                            let Ok(more) = committed.try_recv() else { break };
+                            batch.extend(more);
+                        }
+                        self.guarded(|hub| hub.deliver(batch));
+                    }
                     None => return,
                 },
                 Some(command) = commands.recv() => {
@@ -186,8 +197,6 @@ impl Hub {
                     self.guarded(Hub::rotate_what_is_owed);
                 }
             }
-            // Others on this worker wait while a large room is served.
-            tokio::task::yield_now().await;
         }
     }
 

@@ -9,6 +9,7 @@ use bytes::{Bytes, BytesMut};
 use super::SharedRing;
 use crate::doors::log::{Entry, Head};
 use crate::host::frames;
+use crate::host::outbound::Outbound;
 use crate::rules::access::Verb;
 use crate::rules::keyring::KeyRing;
 use crate::server::peer::{Peer, encoded};
@@ -24,6 +25,10 @@ const RECENT_BYTES: usize = 512 * 1024;
 pub struct Member {
     /// The session.
     pub peer: Arc<Peer>,
+    /// What waits for it. Here too, so that a delivery need not look at the session.
+    pub outbound: Arc<Outbound>,
+    /// Whether it wants its own messages back.
+    pub echo: bool,
     /// It has everything up to here; `None` while it reads what it missed.
     pub live_after: Option<Seq>,
     /// Whether it may get what others say.
@@ -85,11 +90,11 @@ impl Room {
         ring.rotate(now, grace);
         let frame = key_frame(name, &ring);
         for member in &self.members {
-            member.peer.outbound.push(frame.clone());
+            member.outbound.push(frame.clone());
         }
         drop(ring);
         for member in &self.members {
-            member.peer.outbound.flush();
+            member.outbound.flush();
         }
     }
 
@@ -130,7 +135,7 @@ impl Room {
         let bytes = encoded(frame);
         let wanted = |member: &&Member| member.peer.presence && member.peer.may(Verb::See, name);
         for member in self.members.iter().filter(wanted) {
-            member.peer.outbound.send(bytes.clone());
+            member.outbound.send(&bytes);
         }
     }
 }
