@@ -200,3 +200,25 @@ fn a_listener_lives_through_a_restart_without_losing_or_doubling() {
         .collect();
     assert_eq!(texts, ["before", "while away, perhaps", "after"]);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_speaks_no_websocket_is_told_so_and_is_76() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("ws://{}", listener.local_addr().unwrap());
+    let client = tokio::task::spawn_blocking(move || Client::pipe(&[&url], b"hola\n"));
+    let (stream, _) = listener.accept().await.unwrap();
+    let mut socket = tokio_tungstenite::accept_async(stream).await.unwrap();
+    let stream = socket.get_mut();
+    // A frame of a kind there is not.
+    stream.write_all(&[0x83, 0]).await.unwrap();
+    let mut said = Vec::new();
+    let _ = tokio::time::timeout(crate::support::SOON, stream.read_to_end(&mut said)).await;
+    // The last frame closes (0x88), masked, with two bytes: 1002.
+    let last = &said[said.len() - 8..];
+    let number = u16::from_be_bytes([last[6] ^ last[2], last[7] ^ last[3]]);
+    assert_eq!((last[0], last[1], number), (0x88, 0x82, 1002));
+    let ended = client.await.unwrap();
+    assert_eq!(ended.code, Some(76), "{}", ended.errors);
+    assert!(ended.errors.contains("speaks no WebSocket"), "{}", ended.errors);
+}
