@@ -156,7 +156,7 @@ async fn p7_resume_has_no_holes() {
 async fn p8_there_is_one_order() {
     let _one = heavy();
     let (people, each, listeners) = if long() { (100, 1000, 50) } else { (20, 100, 10) };
-    let server = Server::with(FAST).start();
+    let server = Server::with(&format!("{FAST}[history]\nkeep_messages = 1000000\n")).start();
     let total = people * each;
     let mut reading = Vec::new();
     for number in 0..listeners {
@@ -187,7 +187,10 @@ async fn p14_rotation_is_invisible() {
     let _one = heavy();
     // Messages a second, and who reads them.
     let (seconds, rate, readers) = if long() { (300, 500, 40) } else { (12, 100, 10) };
-    let server = Server::with(&format!("{FAST}[keys]\nrotate_every = \"1s\"\n")).start();
+    let server = Server::with(&format!(
+        "{FAST}[keys]\nrotate_every = \"1s\"\n[history]\nkeep_messages = 1000000\n"
+    ))
+    .start();
     let total = seconds * rate;
     let mut reading = Vec::new();
     for number in 0..readers {
