@@ -129,7 +129,7 @@ async fn p17_a_restart_is_not_noticed() {
 async fn p18_nobody_comes_back_in_step() {
     let _one = heavy();
     let count = if long() { 2_000 } else { 60 };
-    let mut server = Server::start();
+    let mut server = Server::with("[limits]\nconnections_per_address = 10000\n").start();
     let url = server.url();
     let clients: Vec<Client> = (0..count)
         .map(|number| Client::start(&[&url, "--listen", "-u", &format!("c{number}")]))
