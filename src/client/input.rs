@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 
 use super::args::Input;
 use crate::talk::client::lines::{Ending, Line, Lines, Piece};
+use crate::words::RoomName;
 
 /// One read.
 const READ_BYTES: usize = 64 * 1024;
@@ -84,11 +85,17 @@ fn meaning(line: Line, input: Input) -> Said {
         Piece::NotUtf8 => Err("it is not UTF-8".to_owned()),
         Piece::TooLong => Err("it is too long".to_owned()),
         Piece::Text(text) if input == Input::Text => Ok((None, text)),
-        Piece::Text(text) => serde_json::from_str::<Object>(&text)
-            .map(|object| (object.room, object.content))
-            .map_err(|_| {
-                "it is not an object such as {\"room\":\"ops\",\"content\":\"hola\"}".to_owned()
-            }),
+        Piece::Text(text) => object(&text),
     };
     Said { line: line.number, what }
+}
+
+fn object(text: &str) -> Result<(Option<String>, String), String> {
+    let Object { room, content } = serde_json::from_str(text).map_err(|_| {
+        "it is not an object such as {\"room\":\"ops\",\"content\":\"hola\"}".to_owned()
+    })?;
+    match &room {
+        Some(name) if RoomName::parse(name).is_none() => Err(RoomName::RULE.to_owned()),
+        _ => Ok((room, content)),
+    }
 }

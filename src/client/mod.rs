@@ -5,6 +5,8 @@ mod bot;
 mod catalogue;
 mod clock;
 mod cursor;
+#[cfg(feature = "faults")]
+pub mod echo;
 mod exit;
 mod input;
 mod main;

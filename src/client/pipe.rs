@@ -16,7 +16,8 @@ use super::exit::{Exit, tell};
 use super::input::{self, Said};
 use super::output::Printer;
 use super::plan::{Plan, Source};
-use crate::host::dial::{DialFault, Dialer, Socket};
+use crate::host::call::Call;
+use crate::host::dial::{DialFault, Dialer};
 use crate::rules::backoff::Backoff;
 use crate::talk::client::conversation::{Conversation, Now};
 use crate::talk::client::outbox::Item;
@@ -154,11 +155,12 @@ impl Pipe {
 
     async fn run(&mut self) -> Exit {
         loop {
-            let socket = match self.connect().await {
-                Ok(socket) => socket,
+            let mut call = match self.connect().await {
+                Ok(call) => call,
                 Err(exit) => return exit,
             };
-            let ended = self.converse(socket).await;
+            let ended = self.converse(&mut call).await;
+            call.end().await;
             self.conversation.lost();
             if let Some(exit) = self.after_output() {
                 return exit;
@@ -174,7 +176,7 @@ impl Pipe {
         }
     }
 
-    async fn connect(&mut self) -> Result<Socket, Exit> {
+    async fn connect(&mut self) -> Result<Call, Exit> {
         let mut told = false;
         loop {
             let attempt = self.dialer.dial();
@@ -183,7 +185,7 @@ impl Pipe {
                 Some(at) => tokio::time::timeout_at(at.into(), attempt).await,
             };
             match attempt {
-                Ok(Ok(socket)) => return Ok(socket),
+                Ok(Ok(call)) => return Ok(call),
                 Ok(Err(fault)) if !fault.is_temporary() => {
                     tell(&fault.to_string());
                     return Err(match fault {
@@ -352,6 +354,7 @@ impl Pipe {
             && let Err(fault) = cursor.save(self.conversation.places())
         {
             tell(&fault);
+            self.cursor = None;
             return Some(Exit::NoFile);
         }
         None

@@ -147,7 +147,11 @@ fn usual_output() -> Output {
 
 /// The name to register with.
 pub fn user(common: &Common) -> String {
-    let login = || ["USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok());
+    let login = || {
+        ["USER", "LOGNAME"]
+            .iter()
+            .find_map(|name| std::env::var(name).ok().filter(|name| !name.is_empty()))
+    };
     common.user.clone().or_else(login).or_else(user_of_process).unwrap_or_default()
 }
 

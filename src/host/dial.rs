@@ -8,24 +8,22 @@ use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Error;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
+use super::call::Call;
 use super::trust::{self, Trust, TrustFault};
 use crate::talk::client::target::Target;
 
 /// For each of TCP, TLS and the upgrade.
 const STEP: Duration = Duration::from_secs(10);
-/// Largest message a server may send; a page of history is the largest that ours does.
+/// Largest message a server may send; a page of history is the largest that ours does. What is
+/// written waits for the socket frame by frame, and may be as large.
 const MESSAGE_BYTES: usize = 16 * 1024 * 1024;
 
 /// Any stream.
 pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
-
-/// An open connection.
-pub type Socket = WebSocketStream<Box<dyn Stream>>;
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -108,7 +106,7 @@ impl Dialer {
     }
 
     /// One attempt.
-    pub async fn dial(&self) -> Result<Socket, DialFault> {
+    pub async fn dial(&self) -> Result<Call, DialFault> {
         let target = &self.target;
         let unreached =
             |reason: String| DialFault::Unreached { target: target.to_string(), reason };
@@ -130,7 +128,7 @@ impl Dialer {
         let config = WebSocketConfig::default()
             .read_buffer_size(64 * 1024)
             .write_buffer_size(16 * 1024)
-            .max_write_buffer_size(4 * 1024 * 1024)
+            .max_write_buffer_size(2 * MESSAGE_BYTES)
             .max_message_size(Some(MESSAGE_BYTES))
             .max_frame_size(Some(MESSAGE_BYTES));
         let scheme = if target.tls { "wss" } else { "ws" };
@@ -138,7 +136,7 @@ impl Dialer {
         let upgrade = tokio_tungstenite::client_async_with_config(url, stream, Some(config));
         match tokio::time::timeout(STEP, upgrade).await {
             Err(_) => Err(unreached("no answer to the WebSocket handshake".into())),
-            Ok(Ok((socket, _))) => Ok(socket),
+            Ok(Ok((socket, _))) => Ok(Call::new(socket)),
             Ok(Err(Error::Http(answer))) => {
                 let status = answer.status().as_u16();
                 let target = target.to_string();

@@ -1,6 +1,7 @@
 //! Floor 4: what knows the operating system. Sockets and their queues, TLS, signals, the log
 //! writer, systemd. Nothing here knows what a room is.
 
+pub mod call;
 pub mod dial;
 pub mod frames;
 pub mod listen;

@@ -82,6 +82,7 @@ fn page(standing: &super::hub::Standing, context: &Context) -> String {
     put("chat_rooms", "gauge", "Rooms with somebody in them.", standing.rooms as u64);
     put("chat_connections", "gauge", "Connections.", context.admission.count() as u64);
     put("chat_messages_total", "counter", "Messages stored.", standing.messages);
+    put("chat_commits_total", "counter", "Commits of the room log.", context.scribe.commits());
     put("chat_deliveries_total", "counter", "Frames handed to readers.", standing.deliveries);
     put("chat_key_rotations_total", "counter", "Key rotations.", standing.rotations);
     put("chat_access_tokens", "gauge", "Access tokens.", context.gate.list().len() as u64);

@@ -6,6 +6,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -53,6 +54,7 @@ enum Work {
 pub struct Scribe {
     work: Sender<Work>,
     room: Arc<Semaphore>,
+    commits: Arc<AtomicU64>,
 }
 
 impl Scribe {
@@ -62,8 +64,10 @@ impl Scribe {
         hub: mpsc::Sender<Vec<Committed>>,
     ) -> std::io::Result<(Scribe, Ended)> {
         let (work, waiting) = channel();
-        let ended = thread::spawn("scribe", move || write_down(log, &waiting, &hub))?;
-        let scribe = Scribe { work, room: Arc::new(Semaphore::new(WAITING_BYTES)) };
+        let commits = Arc::new(AtomicU64::new(0));
+        let counted = commits.clone();
+        let ended = thread::spawn("scribe", move || write_down(log, &waiting, &hub, &counted))?;
+        let scribe = Scribe { work, room: Arc::new(Semaphore::new(WAITING_BYTES)), commits };
         Ok((scribe, ended))
     }
 
@@ -92,6 +96,11 @@ impl Scribe {
         let _ = self.work.send(Work::Append(draft, from, share));
     }
 
+    /// Commits so far: each took whatever waited, with one sync.
+    pub fn commits(&self) -> u64 {
+        self.commits.load(Ordering::Relaxed)
+    }
+
     /// Keeps more or less from now on.
     pub fn keep(&self, keep: Keep) {
         let _ = self.work.send(Work::Keep(keep));
@@ -116,6 +125,7 @@ fn write_down(
     mut log: Box<dyn RoomLog>,
     waiting: &Receiver<Work>,
     hub: &mpsc::Sender<Vec<Committed>>,
+    commits: &AtomicU64,
 ) {
     let mut tidy_at = Instant::now() + TIDY_EVERY;
     let mut finishing = false;
@@ -145,6 +155,7 @@ fn write_down(
         }
         if !drafts.is_empty() {
             let outcomes = append(log.as_mut(), drafts);
+            commits.fetch_add(1, Ordering::Relaxed);
             let batch = senders
                 .into_iter()
                 .zip(outcomes)

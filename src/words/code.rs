@@ -72,14 +72,10 @@ codes! {
     Forbidden = "forbidden", false;
     /// Keys do not leave over this unencrypted connection.
     Plaintext = "plaintext_refused", false;
-    /// Too many connections, in all or from this address.
-    ServerFull = "server_full", true;
     /// The history has no room left on its disk.
     StorageFull = "storage_full", true;
     /// The history can't be written or read.
     StorageFailed = "storage_failed", true;
-    /// Something of ours broke; the session goes on.
-    Internal = "internal_error", true;
 }
 
 impl Serialize for Code {
@@ -117,6 +113,21 @@ pub enum Close {
 }
 
 impl Close {
+    /// Every one that a server of ours sends.
+    pub const ALL: &'static [Close] = &[
+        Close::Leaving,
+        Close::Protocol,
+        Close::NotUtf8,
+        Close::Policy,
+        Close::TooBig,
+        Close::Internal,
+        Close::Restarting,
+        Close::TryLater,
+        Close::Unauthorized,
+        Close::Forbidden,
+        Close::RegisterTimeout,
+    ];
+
     /// The number on the wire.
     pub fn number(self) -> u16 {
         self as u16

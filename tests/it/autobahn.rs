@@ -1,43 +1,92 @@
-//! The Autobahn cases (by kosoku) against the product's own front door, limits and reading loop.
+//! The Autobahn cases (by kosoku) against both ends of the product: the server's front door, limits
+//! and reading loop, and the client's dialling, limits and reading.
 
 use std::io::{BufRead as _, BufReader};
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 
-use crate::support::heavy;
+use serde_json::Value;
+
 use crate::support::python::interpreter;
+use crate::support::{eventually, heavy};
 
-#[test]
-fn p22_every_autobahn_case_ends_well() {
-    let _one = heavy();
-    let programs = PathBuf::from(env!("CARGO_BIN_EXE_chat-server")).parent().unwrap().to_owned();
-    let mut echo = Command::new(programs.join("examples/echo"))
-        .arg("16777216")
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("examples/echo: run cargo test with --features faults");
-    let mut address = String::new();
-    BufReader::new(echo.stdout.take().unwrap()).read_line(&mut address).unwrap();
-    let reports = tempfile::tempdir().unwrap();
-    let output = Command::new(interpreter().with_file_name("kosoku"))
-        // permessage-deflate (12, 13) is declined.
-        .args(["-m", "fuzzingclient", "-p", "4", "-x", "12.*", "-x", "13.*", "-o"])
-        .arg(reports.path())
-        .arg(address.trim())
-        .output()
-        .unwrap();
-    let _ = echo.kill();
-    let _ = echo.wait();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned()
-        + &String::from_utf8_lossy(&output.stderr);
-    let cases: Vec<&str> = said.lines().filter(|line| line.contains("behavior=")).collect();
-    let bad: Vec<&&str> = cases
+/// Cases without permessage-deflate (12, 13), which neither end offers. They come first.
+const CASES: usize = 301;
+
+/// Ended when dropped.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn echo(words: &[&str]) -> Command {
+    let programs = Path::new(env!("CARGO_BIN_EXE_chat-server")).parent().unwrap();
+    let program = programs.join("examples/echo");
+    assert!(program.exists(), "examples/echo: run cargo test with --features faults");
+    let mut command = Command::new(program);
+    command.args(words);
+    command
+}
+
+fn kosoku(mode: &str, reports: &Path) -> Command {
+    let mut command = Command::new(interpreter().with_file_name("kosoku"));
+    command.args(["-m", mode, "-o"]).arg(reports);
+    command
+}
+
+/// Every case and how it ended, of the one peer in a report.
+fn assert_all_well(reports: &Path) {
+    let mut report = Value::Null;
+    eventually("the report is written to its end", || {
+        let text = std::fs::read_to_string(reports.join("index.json")).unwrap_or_default();
+        report = serde_json::from_str(&text).unwrap_or_default();
+        report.is_object()
+    });
+    let peers = report.as_object().unwrap();
+    let cases = peers.values().next().unwrap().as_object().unwrap();
+    let fine = ["OK", "INFORMATIONAL", "NON-STRICT"];
+    let bad: Vec<_> = cases
         .iter()
-        .filter(|line| {
-            let fine = ["behavior=OK,", "behavior=INFORMATIONAL,", "behavior=NON-STRICT,"];
-            !fine.iter().any(|fine| line.contains(fine)) || line.contains("behaviorClose=UNCLEAN")
+        .filter(|(_, case)| {
+            let one_of_them = |field: &str| fine.iter().any(|fine| case[field] == *fine);
+            !one_of_them("behavior") || !one_of_them("behaviorClose")
         })
         .collect();
     assert!(bad.is_empty(), "{bad:#?}");
-    assert!(said.contains("301 cases"), "{}", said.lines().last().unwrap_or_default());
+    assert_eq!((peers.len(), cases.len()), (1, CASES));
+}
+
+#[test]
+fn p22_every_autobahn_case_ends_well_for_the_server() {
+    let _one = heavy();
+    let mut server = Running(echo(&["serve", "16777216"]).stdout(Stdio::piped()).spawn().unwrap());
+    let mut address = String::new();
+    BufReader::new(server.0.stdout.take().unwrap()).read_line(&mut address).unwrap();
+    let reports = tempfile::tempdir().unwrap();
+    let mut suite = kosoku("fuzzingclient", reports.path());
+    suite.args(["-p", "4", "-x", "12.*", "-x", "13.*"]).arg(address.trim());
+    let output = suite.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_all_well(reports.path());
+}
+
+#[test]
+fn p22_every_autobahn_case_ends_well_for_the_client() {
+    let _one = heavy();
+    let reports = tempfile::tempdir().unwrap();
+    let mut suite = kosoku("fuzzingserver", reports.path());
+    suite.arg("127.0.0.1:0").stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut suite = Running(suite.spawn().unwrap());
+    let mut told = String::new();
+    // Kept open: the suite goes on talking.
+    let mut talk = BufReader::new(suite.0.stderr.take().unwrap());
+    talk.read_line(&mut told).unwrap();
+    let address = told.trim().rsplit(' ').next().unwrap();
+    let client = echo(&["dial", address, &CASES.to_string()]).output().unwrap();
+    assert!(client.status.success(), "{}", String::from_utf8_lossy(&client.stderr));
+    assert_all_well(reports.path());
 }

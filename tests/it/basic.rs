@@ -77,6 +77,10 @@ async fn whatever_is_wrong_is_one_error_and_the_session_goes_on(setting: Setting
     let url_safe = base64::engine::general_purpose::URL_SAFE;
     let forged_future = base64::Engine::encode(&url_safe, &timestamp);
     let good = wire.encrypt(b"hola");
+    // The last byte of the HMAC is another.
+    let mut raw = base64::Engine::decode(&url_safe, &good).unwrap();
+    *raw.last_mut().unwrap() ^= 1;
+    let flipped = base64::Engine::encode(&url_safe, raw);
     let say = |content: &str| json!({"type": "chat_message", "content": content}).to_string();
     let early = wire.key("lobby").encrypt_at_time(b"x", u64::MAX);
     let cases = [
@@ -94,11 +98,26 @@ async fn whatever_is_wrong_is_one_error_and_the_session_goes_on(setting: Setting
         (r#"{"type":"chat_message","content":null}"#, "bad_frame"),
         (r#"{"type":"chat_message","content":"\ud800"}"#, "bad_frame"),
         (&format!("{}1{}", "[".repeat(3000), "]".repeat(3000)), "bad_json"),
+        // A field that is not known is skipped, whatever is in it.
+        (
+            &format!(
+                r#"{{"type":"chat_message","content":"x","more":{}1{}}}"#,
+                "[".repeat(3000),
+                "]".repeat(3000)
+            ),
+            "bad_token",
+        ),
+        (r#"{"type":"chat_message","type":"who","content":"x"}"#, "bad_frame"),
+        (r#"{"type":"chat_message","content":"x"} {}"#, "bad_json"),
         (&say(""), "bad_token"),
         (&say("not a token"), "bad_token"),
         (&say(&foreign.encrypt(b"hola")), "bad_token"),
         (&say(&good[..good.len() - 4]), "bad_token"),
         (&say(&forged_future), "bad_token"),
+        (&say(forged_future.trim_end_matches('=')), "bad_token"),
+        (&say(&flipped), "bad_token"),
+        (&say(&format!("{good}\n")), "bad_token"),
+        (&say("\u{feff}"), "bad_token"),
         (&say(&early), "clock_skew"),
         (&say(&wire.encrypt(b"")), "empty_message"),
         (&say(&wire.encrypt("ñ".repeat(4097).as_bytes())), "message_too_long"),
@@ -111,6 +130,13 @@ async fn whatever_is_wrong_is_one_error_and_the_session_goes_on(setting: Setting
     }
     wire.send_message(Message::binary(vec![1, 2, 3])).await;
     assert_eq!(wire.next_error().await, "binary_frame");
+    // Without its `=` a token is the same token.
+    let stripped = wire.encrypt(b"hola");
+    assert!(stripped.ends_with('='), "something to strip");
+    wire.send_text(&say(stripped.trim_end_matches('='))).await;
+    let frame = wire.next_of("chat_message").await;
+    assert_eq!(wire.read(&frame), "hola");
+    assert!(frame["content"].as_str().unwrap().len() % 4 == 0, "what goes out is by the book");
     wire.say(&"ñ".repeat(4096)).await;
     let frame = wire.next_of("chat_message").await;
     assert_eq!(wire.read(&frame).chars().count(), 4096, "the session goes on");

@@ -30,18 +30,18 @@ fn a_line_in_is_a_message_out_and_zero_means_stored() {
 #[test]
 fn p6_ten_thousand_lines_through_a_restart() {
     let _one = heavy();
-    let mut server = Server::with(FAST).start();
+    // At a pace that leaves lines on their way at any moment: those are what a restart could lose.
+    let mut server = Server::with("[limits]\nrate_messages = 4000\nrate_per = \"1s\"\n").start();
     let mut client = Client::start(&[&server.url(), "--room", "ops"]);
     let lines: String = (1..=10_000).map(|number| format!("{number}\n")).collect();
-    let (first, rest) = lines.split_at(20_000);
+    let (first, last) = lines.split_at(lines.len() - "10000\n".len());
     client.write(first);
     client.wait_for_text("1000");
     server.kill();
+    assert!(!client.lines().iter().any(|line| line.contains(r#""9999""#)), "in the middle");
     server.again();
-    let (rest, last) = rest.split_at(rest.len() - 1);
-    assert_eq!(last, "\n");
     // A last line without a newline counts.
-    client.write(rest);
+    client.write(last.trim_end());
     let sent = client.finish(Duration::from_secs(60));
     assert_eq!(sent.code, Some(0), "{}", sent.errors);
     let kept = Client::pipe(&["history", "--url", &server.url(), "-r", "ops"], b"");
@@ -66,10 +66,11 @@ fn other_forms_of_input() {
     let server = Server::start();
     let nul = Client::pipe(&[&server.url(), "-0"], b"a\nb\0c");
     assert_eq!(nul.texts(), ["a\nb", "c"]);
-    let json = b"{\"room\":\"ops\",\"content\":\"in ops\"}\n{\"content\":\"here\"}\nnonsense\n";
+    let json = b"{\"room\":\"ops\",\"content\":\"in ops\"}\n{\"content\":\"here\"}\nnonsense\n\
+        {\"room\":\"No Room\",\"content\":\"nowhere\"}\n";
     let json = Client::pipe(&[&server.url(), "--input", "json"], json);
     assert_eq!(json.code, Some(65));
-    assert!(json.errors.contains("line 3"), "{}", json.errors);
+    assert!(json.errors.contains("line 3") && json.errors.contains("line 4"), "{}", json.errors);
     let ops = Client::pipe(&["history", "--url", &server.url(), "--room", "ops"], b"");
     assert_eq!(ops.texts(), ["in ops"]);
     let one = Client::pipe(&["send", "--url", &server.url()], b"two\nlines\n");
@@ -198,4 +199,26 @@ fn a_listener_lives_through_a_restart_without_losing_or_doubling() {
         .filter_map(|frame| frame["content"].as_str().map(str::to_owned))
         .collect();
     assert_eq!(texts, ["before", "while away, perhaps", "after"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_speaks_no_websocket_is_told_so_and_is_76() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("ws://{}", listener.local_addr().unwrap());
+    let client = tokio::task::spawn_blocking(move || Client::pipe(&[&url], b"hola\n"));
+    let (stream, _) = listener.accept().await.unwrap();
+    let mut socket = tokio_tungstenite::accept_async(stream).await.unwrap();
+    let stream = socket.get_mut();
+    // A frame of a kind there is not.
+    stream.write_all(&[0x83, 0]).await.unwrap();
+    let mut said = Vec::new();
+    let _ = tokio::time::timeout(crate::support::SOON, stream.read_to_end(&mut said)).await;
+    // The last frame closes (0x88), masked, with two bytes: 1002.
+    let last = &said[said.len() - 8..];
+    let number = u16::from_be_bytes([last[6] ^ last[2], last[7] ^ last[3]]);
+    assert_eq!((last[0], last[1], number), (0x88, 0x82, 1002));
+    let ended = client.await.unwrap();
+    assert_eq!(ended.code, Some(76), "{}", ended.errors);
+    assert!(ended.errors.contains("speaks no WebSocket"), "{}", ended.errors);
 }

@@ -99,13 +99,21 @@ async fn p15_a_bad_reload_changes_nothing_and_a_good_one_everything() {
     let _one = heavy();
     let server = Server::with("[limits]\nmessage_chars = 10\nrate_messages = 10000\n").start();
     let mut wire = Wire::register(server.address(), "Ana").await;
+    let (_, before) = Wire::full(server.address(), "ci", "ops").await;
     let folder = tempfile::tempdir().unwrap();
     for (count, (text, _)) in broken(folder.path()).into_iter().enumerate() {
-        std::fs::write(server.config_file(), text).unwrap();
+        // What is right in a file that is wrong must not be taken either.
+        let right: &[u8] =
+            if text.starts_with(b"[limits]") { b"" } else { b"limits.message_chars = 5\n" };
+        std::fs::write(server.config_file(), [right, &text].concat()).unwrap();
         server.signal("HUP");
         eventually("the reload is refused", || server.count("reload_failed") == count + 1);
         wire.say("12345678901").await;
         assert_eq!(wire.next_error().await, "message_too_long", "the old limit holds");
+        wire.say("1234567890").await;
+        wire.next_of("chat_message").await;
+        let (_, welcome) = Wire::full(server.address(), "ci", "ops").await;
+        assert_eq!(welcome["limits"], before["limits"], "and is told to who comes");
     }
     let line = server.wait_for_event("reload_failed");
     assert!(line["reason"].as_str().unwrap().contains("together"), "{line}");
@@ -115,7 +123,9 @@ async fn p15_a_bad_reload_changes_nothing_and_a_good_one_everything() {
     server.wait_for_event("reloaded");
     wire.say("12345678901").await;
     wire.next_of("chat_message").await;
-    assert_eq!(server.count("session_opened"), 1, "nobody was dropped");
+    let dropped =
+        |line: &serde_json::Value| line["event"] == "session_closed" && line["user"] == "Ana";
+    assert!(!server.log().iter().any(dropped), "nobody was dropped");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

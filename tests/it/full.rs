@@ -103,9 +103,11 @@ async fn what_is_gone_is_a_gap_and_never_silence(setting: Setting) {
 
     let mut foreign = resumed(&server, "elsewhere", 7).await;
     assert_eq!(foreign.next_of("gap").await["reason"], "epoch");
-    let mut future = resumed(&server, &epoch, 1_000_000).await;
-    let gap = future.next_of("gap").await;
-    assert_eq!((&gap["reason"], &gap["next"]), (&json!("future"), &json!(9)));
+    for seq in [1_000_000, u64::MAX] {
+        let mut future = resumed(&server, &epoch, seq).await;
+        let gap = future.next_of("gap").await;
+        assert_eq!((&gap["reason"], &gap["next"]), (&json!("future"), &json!(9)), "{seq}");
+    }
 }
 
 async fn history_is_read_in_pages_both_ways(setting: Setting) {
@@ -154,6 +156,14 @@ async fn every_type_in_every_state_has_one_outcome(setting: Setting) {
         (json!({"type": "history", "room": "dev"}), "not_in_room"),
         (json!({"type": "history", "room": "ops", "after": 1, "before": 2}), "bad_frame"),
         (json!({"type": "history", "room": "ops", "after": -1}), "bad_frame"),
+        (json!({"type": "history", "room": "ops", "after": u64::MAX}), "history"),
+        (json!({"type": "history", "room": "ops", "before": u64::MAX, "limit": 0}), "history"),
+        (json!({"type": "history", "room": "ops", "before": 0}), "history"),
+        (json!({"type": "history", "room": "Ops"}), "bad_room"),
+        (json!({"type": "join", "room": "a".repeat(65)}), "bad_room"),
+        (json!({"type": "join", "room": ""}), "bad_room"),
+        (json!({"type": "join", "room": "dev", "resume": {"epoch": "", "seq": 1}}), "bad_frame"),
+        (json!({"type": "join", "room": "dev", "resume": {"epoch": "e"}}), "bad_frame"),
         (json!({"type": "leave", "room": "dev"}), "not_in_room"),
         (json!({"type": "join", "room": "../etc"}), "bad_room"),
         (json!({"type": "join", "room": "dev"}), "joined"),

@@ -16,6 +16,7 @@ mod limits;
 mod logging;
 mod mishaps;
 mod ngrok;
+mod protocol;
 mod proxy;
 mod python;
 mod reliability;

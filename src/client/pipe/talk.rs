@@ -2,16 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
+use futures_util::FutureExt as _;
 use tokio::sync::mpsc::{Permit, Receiver, Sender};
-use tokio_tungstenite::tungstenite::protocol::CloseFrame;
-use tokio_tungstenite::tungstenite::{Error, Message as Frame};
 
 use super::{Ended, Pipe, now};
 use crate::client::bot::{Reply, Task, WAITING};
 use crate::client::exit::{Exit, tell};
 use crate::client::input::Said;
-use crate::host::dial::Socket;
+use crate::host::call::{Call, Came, NO_NUMBER};
 use crate::talk::client::conversation::Standing;
 use crate::talk::client::heard::{Heard, Message};
 use crate::words::Close;
@@ -21,14 +19,10 @@ const REGISTERED: Duration = Duration::from_secs(10);
 /// Silence before we ask whether the server is still there, and how long it may take to answer.
 const SILENCE: Duration = Duration::from_secs(30);
 const ANSWER: Duration = Duration::from_secs(10);
-/// How long writing may take; a server that slows us down reads a window in that time.
-const WRITTEN: Duration = Duration::from_secs(60);
 /// Frames taken together before the output is flushed.
 const FRAMES_TOGETHER: usize = 4096;
 /// How long our own last messages may take to come back after their acks.
 const OWN_ECHO: Duration = Duration::from_millis(300);
-/// How long a goodbye may take.
-const GOODBYE: Duration = Duration::from_millis(500);
 
 /// What this connection knows beside the conversation.
 struct State {
@@ -41,7 +35,7 @@ struct State {
 
 /// What happened first.
 enum Next<'a> {
-    Frame(Option<Result<Frame, Error>>),
+    Came(Came),
     Said(Option<Vec<Said>>),
     Reply(Option<Reply>),
     Permit(Permit<'a, Task>),
@@ -49,52 +43,43 @@ enum Next<'a> {
 }
 
 impl Pipe {
-    pub(super) async fn converse(&mut self, mut socket: Socket) -> Ended {
+    pub(super) async fn converse(&mut self, call: &mut Call) -> Ended {
         let began = Instant::now();
         let mut state =
             State { began, heard: began, pinged: false, safe_since: None, last_error: None };
         let register = self.conversation.register();
-        if !self.write(&mut socket, register).await {
+        if !call.send(register).await {
             return Ended::Lost;
         }
         loop {
-            if !self.send_what_is_due(&mut socket).await {
+            if !self.send_what_is_due(call).await {
                 return Ended::Lost;
             }
             if let Some(exit) = self.end(&mut state) {
-                let goodbye = socket.close(None);
-                let _ = tokio::time::timeout(GOODBYE, goodbye).await;
                 return Ended::Over(exit);
             }
-            if let Some(ended) = self.wait(&mut socket, &mut state).await {
+            if let Some(ended) = self.wait(call, &mut state).await {
                 return ended;
             }
         }
     }
 
-    async fn send_what_is_due(&mut self, socket: &mut Socket) -> bool {
+    async fn send_what_is_due(&mut self, call: &mut Call) -> bool {
         self.say_what_was_read();
         let mut any = false;
         while let Some(frame) = self.conversation.next_frame(now()) {
             any = true;
-            let feed = tokio::time::timeout(WRITTEN, socket.feed(Frame::text(frame)));
-            if !matches!(feed.await, Ok(Ok(()))) {
+            if !call.feed(frame).await {
                 return false;
             }
             self.say_what_was_read();
         }
-        let flush = tokio::time::timeout(WRITTEN, socket.flush());
-        let flushed = !any || matches!(flush.await, Ok(Ok(())));
+        let flushed = !any || call.flush().await;
         for refusal in self.conversation.take_refusals() {
             self.said = self.said.saturating_sub(1);
             self.cannot_send(refusal.line, &format!("{} ({})", refusal.message, refusal.code));
         }
         flushed
-    }
-
-    async fn write(&self, socket: &mut Socket, frame: String) -> bool {
-        let send = tokio::time::timeout(WRITTEN, socket.send(Frame::text(frame)));
-        matches!(send.await, Ok(Ok(())))
     }
 
     /// Whether all is done.
@@ -127,7 +112,7 @@ impl Pipe {
         (echoed || since.elapsed() >= OWN_ECHO).then(|| self.done())
     }
 
-    async fn wait(&mut self, socket: &mut Socket, state: &mut State) -> Option<Ended> {
+    async fn wait(&mut self, call: &mut Call, state: &mut State) -> Option<Ended> {
         let timer = self.next_look(state);
         let more =
             self.registered && self.unread.is_empty() && self.conversation.outbox().has_room();
@@ -135,14 +120,14 @@ impl Pipe {
         let busy = self.waiting_tasks.len() >= WAITING;
         let tasks = self.tasks.clone();
         let next = tokio::select! {
-            frame = socket.next(), if !busy => Next::Frame(frame),
+            came = call.next(), if !busy => Next::Came(came),
             said = receive(&mut self.input), if more => Next::Said(said),
             reply = receive(&mut self.replies), if replies => Next::Reply(reply),
             Some(permit) = permit(&tasks), if !self.waiting_tasks.is_empty() => Next::Permit(permit),
             () = tokio::time::sleep_until(timer.into()) => Next::Look,
         };
         match next {
-            Next::Frame(frame) => return self.take(frame, socket, state),
+            Next::Came(came) => return self.take(came, call, state),
             Next::Said(Some(said)) => self.unread.extend(said),
             Next::Said(None) => self.input = None,
             Next::Reply(Some(reply)) => self.reply(reply),
@@ -152,7 +137,7 @@ impl Pipe {
                     permit.send(task);
                 }
             }
-            Next::Look => return self.look(socket, state).await,
+            Next::Look => return self.look(call, state).await,
         }
         None
     }
@@ -169,7 +154,7 @@ impl Pipe {
         dues.fold(silence, Instant::min)
     }
 
-    async fn look(&mut self, socket: &mut Socket, state: &mut State) -> Option<Ended> {
+    async fn look(&mut self, call: &mut Call, state: &mut State) -> Option<Ended> {
         let now = Instant::now();
         if self.conversation.standing() == Standing::Asked {
             return (now >= state.began + REGISTERED).then_some(Ended::Lost);
@@ -179,33 +164,31 @@ impl Pipe {
         }
         if !state.pinged && now >= state.heard + SILENCE {
             state.pinged = true;
-            let ping = tokio::time::timeout(ANSWER, socket.send(Frame::Ping(Default::default())));
-            return (!matches!(ping.await, Ok(Ok(())))).then_some(Ended::Lost);
+            return (!call.ping(ANSWER).await).then_some(Ended::Lost);
         }
         None
     }
 
     /// Takes a frame and whatever else has come already, then lets the output go.
-    fn take(
-        &mut self,
-        first: Option<Result<Frame, Error>>,
-        socket: &mut Socket,
-        state: &mut State,
-    ) -> Option<Ended> {
+    fn take(&mut self, first: Came, call: &mut Call, state: &mut State) -> Option<Ended> {
         state.heard = Instant::now();
         state.pinged = false;
         let mut next = Some(first);
         let mut count = 0;
-        while let Some(frame) = next.take() {
-            let ended = match frame {
-                Some(Ok(Frame::Text(text))) => self.hear(&text, state),
-                Some(Ok(Frame::Close(close))) => Some(self.closed(close, state)),
-                Some(Ok(_)) => None,
-                Some(Err(Error::Capacity(fault))) => {
+        while let Some(came) = next.take() {
+            let ended = match came {
+                Came::Text(text) => self.hear(&text, state),
+                Came::Binary(_) | Came::Sign => None,
+                Came::Closed(number, reason) => Some(self.closed(number, reason, state)),
+                Came::TooLarge(fault) => {
                     tell(&format!("the server sent too large a message: {fault}"));
                     Some(Ended::Over(Exit::Protocol))
                 }
-                Some(Err(_)) | None => Some(Ended::Lost),
+                Came::Nonsense(fault) if !self.registered => {
+                    tell(&format!("{} speaks no WebSocket: {fault}", self.dialer.target()));
+                    Some(Ended::Over(Exit::Protocol))
+                }
+                Came::Nonsense(_) | Came::Gone => Some(Ended::Lost),
             };
             if ended.is_some() {
                 return ended;
@@ -213,7 +196,7 @@ impl Pipe {
             count += 1;
             let counted = self.count.is_some_and(|count| self.printed >= count);
             if count < FRAMES_TOGETHER && !counted && self.waiting_tasks.len() < WAITING {
-                next = socket.next().now_or_never();
+                next = call.next().now_or_never();
             }
         }
         None
@@ -287,12 +270,10 @@ impl Pipe {
         }
     }
 
-    fn closed(&self, close: Option<CloseFrame>, state: &State) -> Ended {
-        let number: u16 = close.as_ref().map_or(1006, |close| close.code.into());
-        if Close::worth_coming_back(number) || number == 1005 {
+    fn closed(&self, number: u16, reason: String, state: &State) -> Ended {
+        if Close::worth_coming_back(number) || number == NO_NUMBER {
             return Ended::Lost;
         }
-        let reason = close.map(|close| close.reason.as_str().to_owned()).unwrap_or_default();
         let (code, text) = state.last_error.clone().unwrap_or((number.to_string(), reason));
         tell(&format!("the server closed the connection: {text} ({code})"));
         Ended::Over(match number {

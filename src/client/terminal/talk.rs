@@ -3,9 +3,7 @@
 use std::sync::PoisonError;
 use std::time::{Duration, Instant, SystemTime};
 
-use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::sync::mpsc;
-use tokio_tungstenite::tungstenite::Message as Frame;
 
 use super::editor::{Names, is_farewell};
 use super::is_dumb;
@@ -15,7 +13,8 @@ use crate::client::clock;
 use crate::client::exit::{Exit, tell};
 use crate::client::output::harmless;
 use crate::client::pipe::random;
-use crate::host::dial::{Dialer, Socket};
+use crate::host::call::{Call, Came, NO_NUMBER};
+use crate::host::dial::Dialer;
 use crate::host::signals::Farewell;
 use crate::rules::backoff::Backoff;
 use crate::talk::client::conversation::{Conversation, Now, Standing};
@@ -29,8 +28,6 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(20);
 const LAST_WORDS: Duration = Duration::from_secs(5);
 /// Silence before we ask, and then before we give the connection up.
 const SILENCE: Duration = Duration::from_secs(30);
-/// How long writing may take.
-const WRITTEN: Duration = Duration::from_secs(60);
 /// Messages shown by `/history` without a number.
 const HISTORY: u64 = 20;
 
@@ -98,17 +95,19 @@ impl Talk {
             };
             let lost = match dialled {
                 None => return self.goodbye(),
-                Some(Ok(socket)) => match self.converse(socket).await {
-                    Ended::Over(exit) => return exit,
-                    Ended::Lost => {
-                        self.conversation.lost();
-                        if self.met {
-                            self.note(self.words.lost);
-                            backoff.reset();
-                        }
-                        "connection lost".to_owned()
+                Some(Ok(mut call)) => {
+                    let ended = self.converse(&mut call).await;
+                    call.end().await;
+                    if let Ended::Over(exit) = ended {
+                        return exit;
                     }
-                },
+                    self.conversation.lost();
+                    if self.met {
+                        self.note(self.words.lost);
+                        backoff.reset();
+                    }
+                    "connection lost".to_owned()
+                }
                 Some(Err(fault)) if !fault.is_temporary() => {
                     self.tell(&fault.to_string());
                     return Exit::NoServer;
@@ -126,9 +125,9 @@ impl Talk {
         }
     }
 
-    async fn converse(&mut self, mut socket: Socket) -> Ended {
+    async fn converse(&mut self, call: &mut Call) -> Ended {
         let register = self.conversation.register();
-        if !write(&mut socket, register).await {
+        if !call.send(register).await {
             return Ended::Lost;
         }
         let mut heard = Instant::now();
@@ -136,7 +135,7 @@ impl Talk {
         let mut last_error = None;
         loop {
             while let Some(frame) = self.conversation.next_frame(now()) {
-                if !write(&mut socket, frame).await {
+                if !call.send(frame).await {
                     return Ended::Lost;
                 }
             }
@@ -145,7 +144,6 @@ impl Talk {
             }
             let stored = self.conversation.outbox().is_empty();
             if self.leaving.is_some_and(|since| stored || since.elapsed() >= LAST_WORDS) {
-                let _ = tokio::time::timeout(Duration::from_millis(500), socket.close(None)).await;
                 return Ended::Over(self.goodbye());
             }
             let silence = heard + if pinged { 2 * SILENCE } else { SILENCE };
@@ -153,22 +151,24 @@ impl Talk {
             let timer = self.conversation.due().into_iter().chain(end).fold(silence, Instant::min);
             let open = self.leaving.is_none() && self.conversation.outbox().has_room();
             tokio::select! {
-                frame = socket.next() => {
+                came = call.next() => {
                     (heard, pinged) = (Instant::now(), false);
-                    match frame {
-                        Some(Ok(Frame::Text(text))) => self.hear(&text, &mut last_error),
-                        Some(Ok(Frame::Close(close))) => {
-                            let number = close.as_ref().map_or(1006, |close| close.code.into());
-                            if Close::worth_coming_back(number) {
+                    match came {
+                        Came::Text(text) => self.hear(&text, &mut last_error),
+                        Came::Binary(_) | Came::Sign => {}
+                        Came::Closed(number, reason) => {
+                            if Close::worth_coming_back(number) || number == NO_NUMBER {
                                 return Ended::Lost;
                             }
-                            let reason = close.map(|close| close.reason.to_string()).unwrap_or_default();
                             let reason = last_error.unwrap_or(reason);
                             self.tell(&fill(self.words.refused, &[&harmless(&reason)]));
                             return Ended::Over(Exit::Refused);
                         }
-                        Some(Ok(_)) => {}
-                        Some(Err(_)) | None => return Ended::Lost,
+                        Came::TooLarge(fault) | Came::Nonsense(fault) if !self.met => {
+                            self.tell(&fill(self.words.refused, &[&harmless(&fault)]));
+                            return Ended::Over(Exit::Protocol);
+                        }
+                        Came::TooLarge(_) | Came::Nonsense(_) | Came::Gone => return Ended::Lost,
                     }
                 }
                 line = self.lines.recv(), if open => match line {
@@ -184,7 +184,7 @@ impl Talk {
                     }
                     if heard.elapsed() >= SILENCE && !pinged {
                         pinged = true;
-                        let _ = socket.send(Frame::Ping(Default::default())).await;
+                        call.ping(SILENCE).await;
                     }
                 }
             }
@@ -328,11 +328,6 @@ async fn leave(lines: &mpsc::Receiver<String>, leaving: Option<Instant>, farewel
         () = gone => {}
         () = farewell.come() => {}
     }
-}
-
-async fn write(socket: &mut Socket, frame: String) -> bool {
-    let sent = tokio::time::timeout(WRITTEN, socket.send(Frame::text(frame))).await;
-    matches!(sent, Ok(Ok(())))
 }
 
 fn now() -> Now {

@@ -43,6 +43,13 @@ impl Target {
         if host.is_empty() || host.contains(|c: char| c.is_whitespace() || c.is_control()) {
             return Err(wrong("there is no host in it"));
         }
+        // Colons are in IPv6 addresses only, perhaps with a zone (RFC 6874).
+        let address = host.split('%').next().unwrap_or_default();
+        if host.contains(['[', ']'])
+            || host.contains(':') && address.parse::<std::net::Ipv6Addr>().is_err()
+        {
+            return Err(wrong("that is no name and no address"));
+        }
         let tls = match scheme.as_deref() {
             Some("ws" | "http") => false,
             Some("wss" | "https") => true,
@@ -132,9 +139,19 @@ mod tests {
 
     #[test]
     fn what_names_no_server_says_why() {
-        for text in
-            ["", "ws://", "ftp://x", "host:99999", "host:x", "host:0", "a b", "u:p@host", "[::1"]
-        {
+        for text in [
+            "",
+            "ws://",
+            "ftp://x",
+            "host:99999",
+            "host:x",
+            "host:0",
+            "a b",
+            "u:p@host",
+            "[::1",
+            "]::1",
+            "a:b:1",
+        ] {
             let fault = Target::parse(text).expect_err(text);
             assert!(fault.contains("wss://"), "{fault}");
         }

@@ -31,8 +31,8 @@ const FAST: &str = "[limits]\nrate_messages = 1000000\nrate_bytes = 1000000000\n
 type Sent = (String, (Vec<String>, BTreeMap<String, Fate>));
 
 /// Sends `count` messages, one each `every`, through whatever happens.
-async fn send_all(address: String, name: String, count: usize, every: Duration) -> Sent {
-    let mut sender = Steady::new(address, &name, ROOM, false);
+async fn send_all(mut sender: Steady, count: usize, every: Duration) -> Sent {
+    let name = sender.name().to_owned();
     let mut texts = Vec::new();
     let mut due = Instant::now();
     for number in 0..count {
@@ -57,7 +57,8 @@ fn senders(
 ) -> Vec<tokio::task::JoinHandle<Sent>> {
     (0..how_many)
         .map(|number| {
-            tokio::spawn(send_all(address.to_owned(), format!("sender{number}"), count, every))
+            let sender = Steady::new(address, &format!("sender{number}"), ROOM, false);
+            tokio::spawn(send_all(sender, count, every))
         })
         .collect()
 }
@@ -112,7 +113,8 @@ async fn p7_resume_has_no_holes() {
     let (readers, rounds) = if long() { (20, 50) } else { (20, 6) };
     let server = Server::with(FAST).start();
     let proxy = FaultProxy::start(server.address().parse().unwrap()).await;
-    let total = rounds * 60;
+    // Fast enough that something is said while somebody is between reading and live.
+    let total = rounds * 240;
     let through = proxy.address().to_string();
     let mut reading = Vec::new();
     let (ready, mut waiting) = tokio::sync::mpsc::channel::<()>(readers);
@@ -122,7 +124,9 @@ async fn p7_resume_has_no_holes() {
             let mut reader = Steady::new(through, &format!("reader{number}"), ROOM, true);
             reader.until(Instant::now() + HEALED, |reader| reader.connects > 0).await;
             ready.send(()).await.unwrap();
-            let whole = |reader: &Steady| reader.heard.len() >= total;
+            // By the last one's place, so that a hole is seen at once.
+            let whole =
+                |reader: &Steady| reader.heard.last().is_some_and(|(seq, _)| *seq >= total as u64);
             let complete = reader.until(Instant::now() + 4 * HEALED, whole).await;
             assert!(complete, "reader{number} has {} of {total}", reader.heard.len());
             reader
@@ -131,7 +135,7 @@ async fn p7_resume_has_no_holes() {
     for _ in 0..readers {
         waiting.recv().await.unwrap();
     }
-    let tasks = senders(server.address(), 4, total / 4, Duration::from_millis(20));
+    let tasks = senders(server.address(), 6, total / 6, Duration::from_millis(5));
     for _ in 0..rounds {
         tokio::time::sleep(Duration::from_millis(150)).await;
         proxy.cut_all();
@@ -152,7 +156,7 @@ async fn p7_resume_has_no_holes() {
 async fn p8_there_is_one_order() {
     let _one = heavy();
     let (people, each, listeners) = if long() { (100, 1000, 50) } else { (20, 100, 10) };
-    let server = Server::with(FAST).start();
+    let server = Server::with(&format!("{FAST}[history]\nkeep_messages = 1000000\n")).start();
     let total = people * each;
     let mut reading = Vec::new();
     for number in 0..listeners {
@@ -183,7 +187,10 @@ async fn p14_rotation_is_invisible() {
     let _one = heavy();
     // Messages a second, and who reads them.
     let (seconds, rate, readers) = if long() { (300, 500, 40) } else { (12, 100, 10) };
-    let server = Server::with(&format!("{FAST}[keys]\nrotate_every = \"1s\"\n")).start();
+    let server = Server::with(&format!(
+        "{FAST}[keys]\nrotate_every = \"1s\"\n[history]\nkeep_messages = 1000000\n"
+    ))
+    .start();
     let total = seconds * rate;
     let mut reading = Vec::new();
     for number in 0..readers {
@@ -204,7 +211,11 @@ async fn p14_rotation_is_invisible() {
         }));
     }
     let pause = Duration::from_millis(10_000 / rate as u64);
-    let sent = gather(senders(server.address(), 10, total / 10, pause)).await;
+    let mut tasks = senders(server.address(), 9, total / 10, pause);
+    let mut tardy = Steady::new(server.address(), "tardy", ROOM, false);
+    tardy.tardy = true;
+    tasks.push(tokio::spawn(send_all(tardy, total / 10, pause)));
+    let sent = gather(tasks).await;
     assert_clean(&server, &sent).await;
     for task in reading {
         // A message nobody can read panics in the reader.

@@ -8,7 +8,7 @@ use super::steady::Steady;
 use super::{FAST, HEALED, ROOM, checker, gather, senders, whole_history};
 use crate::support::client::Client;
 use crate::support::server::{Server, command};
-use crate::support::{eventually, heavy, long};
+use crate::support::{heavy, long};
 
 /// A socket that outlives the servers on it.
 struct Activator {
@@ -129,12 +129,17 @@ async fn p17_a_restart_is_not_noticed() {
 async fn p18_nobody_comes_back_in_step() {
     let _one = heavy();
     let count = if long() { 2_000 } else { 60 };
-    let mut server = Server::start();
+    let mut server = Server::with("[limits]\nconnections_per_address = 10000\n").start();
     let url = server.url();
     let clients: Vec<Client> = (0..count)
         .map(|number| Client::start(&[&url, "--listen", "-u", &format!("c{number}")]))
         .collect();
-    eventually("all are there", || server.count("session_opened") == count);
+    // Thousands of programs take a while to start.
+    let begun = Instant::now();
+    while server.count("session_opened") < count {
+        assert!(begun.elapsed() < Duration::from_secs(180), "all are there");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
     server.kill();
     // Away for a while, so that the pauses have grown.
     tokio::time::sleep(Duration::from_secs(3)).await;
@@ -145,17 +150,18 @@ async fn p18_nobody_comes_back_in_step() {
         assert!(begun.elapsed() < Duration::from_secs(60), "{} came back in 60 s", returned());
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    let mut moments: Vec<i64> = server
-        .log()
-        .iter()
-        .filter(|line| line["event"] == "session_opened")
-        .map(|line| {
+    let moments = |event: &'static str| -> Vec<i64> {
+        let log = server.log().into_iter().filter(|line| line["event"] == event);
+        log.map(|line| {
             let time: jiff::Timestamp = line["timestamp"].as_str().unwrap().parse().unwrap();
             time.as_millisecond()
         })
-        .collect();
+        .collect()
+    };
+    // From the moment they could have come back: who all come at once spread over no time at all.
+    let (ready, mut moments) = (moments("listening")[0], moments("session_opened"));
     moments.sort_unstable();
-    let span = (moments[moments.len() - 1] - moments[0]).max(250);
+    let span = (moments[moments.len() - 1] - ready).max(250);
     let peak = moments
         .iter()
         .map(|from| moments.iter().filter(|at| (*from..from + 250).contains(at)).count());
@@ -164,7 +170,7 @@ async fn p18_nobody_comes_back_in_step() {
         "{count} came back within {span} ms; the busiest 250 ms had {peak}, the mean {mean:.1}"
     );
     // With a few dozen the luck of the draw is large; the long form has the promised bound.
-    let bound = if long() { 3.0 } else { 5.0 };
-    assert!(peak <= bound * mean, "peak {peak} of {mean:.1}");
+    let bound = if long() { 3.0 * mean } else { count as f64 / 2.0 };
+    assert!(peak <= bound, "peak {peak} of {mean:.1}");
     drop(clients);
 }

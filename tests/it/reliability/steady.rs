@@ -36,6 +36,9 @@ pub struct Steady {
     socket: Option<WebSocketStream<TcpStream>>,
     keys: HashMap<String, Fernet>,
     current: Option<Fernet>,
+    earlier: Option<Fernet>,
+    /// Goes on encrypting under the key before the current one, as who hears of a new one late.
+    pub tardy: bool,
     /// The last message seen, by epoch.
     pub place: Option<(String, u64)>,
     /// Everything that was heard, in order: (seq, text).
@@ -62,6 +65,8 @@ impl Steady {
             socket: None,
             keys: HashMap::new(),
             current: None,
+            earlier: None,
+            tardy: false,
             place: None,
             heard: Vec::new(),
             gaps: Vec::new(),
@@ -71,6 +76,11 @@ impl Steady {
             connects: 0,
             reads,
         }
+    }
+
+    /// What it is called.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Messages that wait for their ack.
@@ -157,7 +167,8 @@ impl Steady {
     }
 
     async fn put(&mut self, id: &str, text: &str) {
-        let (Some(socket), Some(key)) = (&mut self.socket, &self.current) else { return };
+        let key = self.earlier.as_ref().filter(|_| self.tardy).or(self.current.as_ref());
+        let (Some(socket), Some(key)) = (&mut self.socket, key) else { return };
         let frame = json!({"type": "chat_message", "room": self.room, "id": id,
             "content": key.encrypt(text.as_bytes())});
         let sent = tokio::time::timeout(STEP, socket.send(Message::text(frame.to_string()))).await;
@@ -172,7 +183,7 @@ impl Steady {
         let key = standard.decode(frame["key"].as_str().unwrap()).unwrap();
         let key = Fernet::new(std::str::from_utf8(&key).unwrap()).unwrap();
         self.keys.insert(frame["key_id"].as_str().unwrap().to_owned(), key.clone());
-        self.current = Some(key);
+        self.earlier = self.current.replace(key);
     }
 
     async fn take(&mut self, text: &str) {

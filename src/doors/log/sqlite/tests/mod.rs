@@ -112,3 +112,46 @@ fn reopening_changes_nothing() {
     assert_eq!(again, [Outcome::Conflict { seq: Seq(1) }]);
     fill(&mut opened, 21..=22);
 }
+
+#[test]
+fn an_id_is_known_for_a_day_though_its_message_is_forgotten_and_the_store_was_closed() {
+    let home = Home::new();
+    let day = crate::doors::log::IDS_KEPT.as_secs() as i64;
+    let mut opened = home.open();
+    fill(&mut opened, 1..=40);
+    // Only the newest two are kept.
+    opened.log.keep(Keep { messages: 2, ..KEEP });
+    assert_eq!(opened.log.tidy(at(41)).messages, 38);
+    drop(opened);
+    let mut opened = home.open();
+    let again = |opened: &mut Opened, seconds: i64, text: &str| {
+        let text = format!("{text} 1 {}", "x".repeat(37));
+        opened.log.append(vec![draft("lobby", "1", &text)], at(seconds)).remove(0)
+    };
+    let known = Outcome::Duplicate { seq: Seq(1), at: at(1) };
+    assert_eq!(again(&mut opened, 50, "text"), known);
+    assert_eq!(again(&mut opened, 50, "other"), Outcome::Conflict { seq: Seq(1) });
+    assert_eq!(opened.log.tidy(at(day)).ids, 0, "not a day old");
+    assert_eq!(again(&mut opened, day, "text"), known);
+    assert_eq!(opened.log.tidy(at(day + 2)).ids, 1, "a day old");
+    assert!(
+        matches!(again(&mut opened, day + 2, "text"), Outcome::Appended(entry) if entry.seq == Seq(41))
+    );
+}
+
+#[test]
+fn forgetting_goes_in_bounded_steps() {
+    let home = Home::new();
+    let mut opened = home.open();
+    let drafts = |from: u64| (from..from + 500).map(|n| draft("lobby", &n.to_string(), "x"));
+    for batch in 0..5 {
+        opened.log.append(drafts(batch * 500).collect(), at(1));
+    }
+    opened.log.keep(Keep { messages: 100, ..KEEP });
+    let steps: Vec<(u64, bool)> = (0..4)
+        .map(|_| opened.log.tidy(at(2)))
+        .map(|tidied| (tidied.messages, tidied.more))
+        .collect();
+    assert_eq!(steps, [(1000, true), (1000, true), (400, false), (0, false)]);
+    assert_eq!(everything(&opened).entries.len(), 100);
+}

@@ -1,0 +1,35 @@
+//! A peer for protocol test suites: it dials as clients dial and says back whatever it hears, through
+//! the handshake, the limits and the reading that the pipe and the terminal use. Only with the
+//! feature `faults`.
+
+use crate::host::call::Came;
+use crate::host::dial::Dialer;
+use crate::host::trust::Trust;
+use crate::talk::client::target::Target;
+
+/// Runs the cases from the first to the `last` of a test server, a connection each, and has it
+/// write its report.
+pub async fn run(server: &str, last: u32) -> Result<(), String> {
+    for case in 1..=last {
+        echo(&format!("{server}/runCase?case={case}&agent=chat-client")).await?;
+    }
+    echo(&format!("{server}/updateReports?agent=chat-client")).await
+}
+
+async fn echo(url: &str) -> Result<(), String> {
+    let dialer =
+        Dialer::new(Target::parse(url)?, &Trust::default()).map_err(|fault| fault.to_string())?;
+    let mut call = dialer.dial().await.map_err(|fault| fault.to_string())?;
+    loop {
+        let said = match call.next().await {
+            Came::Text(text) => call.send(text.as_str().to_owned()).await,
+            Came::Binary(bytes) => call.send_binary(bytes).await,
+            Came::Sign => true,
+            Came::Closed(..) | Came::TooLarge(_) | Came::Nonsense(_) | Came::Gone => false,
+        };
+        if !said {
+            call.end().await;
+            return Ok(());
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! The protocol page against the program: its tables are read and walked.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use secure_chat::words::{Close, Code};
+use serde_json::json;
+use tokio_tungstenite::tungstenite::Message;
+
+use crate::support::server::Server;
+use crate::support::wire::Wire;
+use crate::support::{Setting, in_both_settings};
+
+in_both_settings!(p22_every_type_in_every_state_does_what_the_page_says);
+
+/// The rows of the table below a heading: its cells, without the head and the line under it.
+fn table(heading: &str) -> Vec<Vec<String>> {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/protocol.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let (_, rest) = page.split_once(&format!("\n## {heading}\n")).expect(heading);
+    rest.lines()
+        .skip_while(|line| !line.starts_with('|'))
+        .take_while(|line| line.starts_with('|'))
+        .skip(2)
+        .map(|line| line.trim_matches('|').split('|').map(|cell| cell.trim().into()).collect())
+        .collect()
+}
+
+/// What stands between backticks.
+fn words(cell: &str) -> Vec<&str> {
+    cell.split('`').skip(1).step_by(2).collect()
+}
+
+#[test]
+fn every_error_code_is_listed_and_whether_it_is_temporary() {
+    let rows = table("Errors");
+    let listed: BTreeMap<&str, bool> = rows
+        .iter()
+        .flat_map(|row| words(&row[0]).into_iter().map(|word| (word, row[1] == "yes")))
+        .collect();
+    let there = Code::ALL.iter().map(|code| (code.word(), code.temporary())).collect();
+    assert_eq!(listed, there, "docs/protocol.md, and the program");
+}
+
+#[test]
+fn every_closing_code_says_whether_to_come_back() {
+    let rows = table("Closing codes");
+    let listed: BTreeMap<u16, bool> =
+        rows.iter().map(|row| (row[0].parse().unwrap(), row[2].starts_with("yes"))).collect();
+    let there =
+        Close::ALL.iter().map(|close| (close.number(), Close::worth_coming_back(close.number())));
+    assert_eq!(listed, there.collect(), "docs/protocol.md, and the program");
+}
+
+/// A connection in one of the states that the table has.
+async fn in_state(server: &Server, state: &str) -> Wire {
+    match state {
+        "new" => Wire::connect(server).await,
+        "basic" => Wire::register(server, "ana").await,
+        "full, in the room" => Wire::full(server, "ana", "ops").await.0,
+        "full, not in it" => Wire::full(server, "ana", "dev").await.0,
+        other => panic!("no state {other}"),
+    }
+}
+
+/// Says what a row is about.
+async fn say(wire: &mut Wire, what: &str, has_key: bool) {
+    let content = if has_key { wire.encrypt(b"hola") } else { "a token".into() };
+    match what {
+        "`register`" => wire.send(json!({"type": "register", "username": "ana"})).await,
+        "`register` with `protocol`" => {
+            wire.send(json!({"type": "register", "protocol": 1, "username": "ana"})).await;
+        }
+        "`chat_message`" => {
+            let id = fresh_id();
+            let frame =
+                json!({"type": "chat_message", "room": "ops", "id": id, "content": content});
+            wire.send(frame).await;
+        }
+        "`join`" | "`leave`" | "`who`" | "`history`" => {
+            wire.send(json!({"type": words(what)[0], "room": "ops"})).await;
+        }
+        "of another type" => wire.send(json!({"type": "dance"})).await,
+        "a field of a wrong type" => {
+            wire.send_text(r#"{"type":"chat_message","content":7,"username":7}"#).await;
+        }
+        "no JSON object" => wire.send_text("[1]").await,
+        "binary" => wire.send_message(Message::binary(vec![1])).await,
+        other => panic!("no frame {other}"),
+    }
+}
+
+fn fresh_id() -> String {
+    secure_chat::words::MessageId::fresh().to_string()
+}
+
+async fn p22_every_type_in_every_state_does_what_the_page_says(setting: Setting) {
+    let server = Server::with("").set(setting).start();
+    let states = ["new", "basic", "full, in the room", "full, not in it"];
+    let rows = table("States");
+    for row in &rows {
+        for (state, outcome) in states.iter().zip(&row[1..]) {
+            let case = format!("{} when {state}: {outcome}", row[0]);
+            let mut wire = in_state(&server, state).await;
+            say(&mut wire, &row[0], *state != "new").await;
+            let expected = words(outcome)[0];
+            let answer = loop {
+                let answer = wire.next().await;
+                let kind = answer["type"].as_str().unwrap();
+                // Others come and go.
+                let news = ["user_joined", "user_left", "encryption_key"].contains(&kind);
+                if !news || kind == expected {
+                    break answer;
+                }
+            };
+            let got = answer["code"].as_str().or(answer["type"].as_str()).unwrap();
+            assert_eq!(got, expected, "{case}: {answer}");
+            match outcome.split_once(", ") {
+                Some((_, close)) => {
+                    let (closed, after) = wire.until_closed().await;
+                    assert_eq!(closed.to_string(), close, "{case}");
+                    assert!(after.is_empty(), "{case}: {after:?}");
+                }
+                None => {
+                    // The session goes on, and that was the only answer.
+                    wire.send(json!({"type": "still there?"})).await;
+                    assert_eq!(wire.next_error().await, "unknown_type", "{case}");
+                }
+            }
+        }
+    }
+    assert_eq!(rows.len(), 11, "every type, and what is none");
+}
