@@ -375,6 +375,8 @@ fn a_window_that_is_closed_ends_the_conversation() {
     let server = Server::start();
     let mut terminal = connected(&server, &ENGLISH);
     let mut bob = Client::start(&[&server.url(), "-u", "Bob"]);
+    // Who is not there yet hears nothing.
+    terminal.wait_for(ENGLISH.joined);
     terminal.enter("goodbye");
     bob.wait_for_text("goodbye");
     terminal.hang_up();
