@@ -166,6 +166,26 @@ fn people_come_talk_and_go() {
 }
 
 #[test]
+fn one_looks_round_in_another_room_before_one_speaks_there() {
+    for person in [ENGLISH, SPANISH] {
+        let server = Server::start();
+        let mut bob = Client::start(&[&server.url(), "-u", "Bob", "-r", "ops"]);
+        bob.write("said before\n");
+        bob.wait_for_text("said before");
+        let mut terminal = connected(&server, &person);
+        terminal.enter("/join ops");
+        terminal.wait_for(&person.here.replace("Alice, Bob", "Bob, Alice"));
+        terminal.enter("/history");
+        terminal.wait_for("] Bob: said before");
+        bob.write("and now\n");
+        terminal.wait_for("] Bob: and now");
+        let seen = terminal.seen();
+        let refused = |row: &String| row.contains("refused") || row.contains("rechazado");
+        assert!(!seen.rows.iter().any(refused), "{}", seen.text());
+    }
+}
+
+#[test]
 fn one_leaves_by_a_word_or_by_a_key() {
     let server = Server::start();
     for farewell in ["/quit\r", "exit\r", "/exit\r", "\u{4}", "\u{3}"] {
@@ -355,6 +375,8 @@ fn a_window_that_is_closed_ends_the_conversation() {
     let server = Server::start();
     let mut terminal = connected(&server, &ENGLISH);
     let mut bob = Client::start(&[&server.url(), "-u", "Bob"]);
+    // Who is not there yet hears nothing.
+    terminal.wait_for(ENGLISH.joined);
     terminal.enter("goodbye");
     bob.wait_for_text("goodbye");
     terminal.hang_up();

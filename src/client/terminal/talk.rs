@@ -115,7 +115,7 @@ impl Talk {
                 Some(Err(fault)) => fault.to_string(),
             };
             if !self.met && began.elapsed() >= self.patience {
-                self.tell(&lost);
+                self.tell(&fill(self.words.no_server, &[&lost]));
                 return Exit::NoServer;
             }
             tokio::select! {
@@ -206,13 +206,17 @@ impl Talk {
             "/history" => {
                 self.conversation.ask_history(rest.parse().unwrap_or(HISTORY).max(1), now());
             }
+            "/join" if self.conversation.standing() != Standing::Full => {
+                self.note(self.words.one_room);
+            }
             "/join" => match RoomName::parse(rest) {
                 Some(room) => {
-                    self.conversation.enter(&room);
-                    self.conversation.ask_who();
+                    if !self.conversation.enter(&room) {
+                        self.conversation.ask_who();
+                    }
                     self.note(&fill(self.words.room, &[room.as_str()]));
                 }
-                None => self.note(RoomName::RULE),
+                None => self.note(self.words.room_rule),
             },
             command if command.starts_with('/') => {
                 self.note(&fill(self.words.unknown_command, &[&harmless(command)]));

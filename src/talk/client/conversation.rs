@@ -177,15 +177,22 @@ impl Conversation {
         }
     }
 
-    /// Enter a room and talk there from now on.
-    pub fn enter(&mut self, room: &RoomName) {
+    /// Enter a room and talk there from now on. The server then tells who is there; `false`: we were there already.
+    pub fn enter(&mut self, room: &RoomName) -> bool {
         self.room = Some(room.as_str().to_owned());
+        let news = self.standing == Standing::Full && self.inside.insert(room.as_str().to_owned());
+        if news {
+            let resume = self.places.of(room.as_str()).cloned();
+            let join = ClientFrame::Join(Join { room: room.as_str().to_owned(), resume });
+            self.errands.push_back(join.to_json());
+        }
         if !self.wish.rooms.iter().any(|known| known == room.as_str()) {
             if self.wish.rooms.is_empty() {
                 self.wish.rooms.push(RoomName::lobby().as_str().to_owned());
             }
             self.wish.rooms.push(room.as_str().to_owned());
         }
+        news
     }
 
     /// Ask who is in the room we talk in.
