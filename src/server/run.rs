@@ -49,11 +49,11 @@ pub async fn run(config: Config, mut reload: Reload) -> Result<(), StartFault> {
     let (hub, commands) = mpsc::unbounded_channel();
     let (to_hub, committed) = mpsc::channel(BATCHES_WAITING);
     let (scribe, scribe_ended) = Scribe::start(opened.log, to_hub)?;
-    let rooms = Hub::new(live.policy(durable), opened.reader.clone());
-    let hub_ended = tokio::spawn(rooms.run(commands, committed));
-
     let gate = Gate::new(&live.config.auth);
     gate.read(&live.config.auth);
+    let rooms = Hub::new(live.policy(durable), opened.reader.clone(), gate.list());
+    let hub_ended = tokio::spawn(rooms.run(commands, committed));
+
     say_access(&live.config, gate.list().len());
     let context = Arc::new(Context {
         gate,

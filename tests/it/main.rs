@@ -19,6 +19,7 @@ mod ngrok;
 mod proxy;
 mod python;
 mod reliability;
+mod rights;
 mod support;
 mod systemd;
 mod terminal;

@@ -20,10 +20,13 @@ use crate::words::frame::{ErrorFrame, ServerFrame};
 use crate::words::{Close, Code, SessionId};
 
 pub(super) async fn first_frame(
+    context: &Context,
     link: &mut Link,
     visitor: Visitor,
     deadline: Instant,
 ) -> Result<Opening, Option<Refusal>> {
+    // Pings are answered before anybody is known; not more of them than later.
+    let (quota, mut pings) = (context.live.load().frames, Meter::default());
     let opening = loop {
         match tokio::time::timeout_at(deadline.into(), link.step(|| true)).await {
             Err(_) => {
@@ -38,7 +41,11 @@ pub(super) async fn first_frame(
             Ok(Step::Frame(Message::Binary(_))) => {
                 return Err(Some(Refusal::policy(Code::BinaryFrame, "only text frames here")));
             }
-            Ok(Step::Frame(_)) => {}
+            Ok(Step::Frame(_)) => {
+                if let Some(pause) = pings.spend(quota, 1, context.started.elapsed()) {
+                    link.pause(pause);
+                }
+            }
         }
     };
     if !visitor.confidential {
