@@ -5,6 +5,7 @@ mod at_rest;
 mod autobahn;
 mod basic;
 mod bots;
+mod browser;
 mod certificates;
 mod client;
 mod confidential;
