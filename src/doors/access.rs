@@ -11,7 +11,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::rules::access::{self, Grant, Role, Rooms};
+use crate::rules::access::{self, Grant, Rooms};
+use crate::rules::rights::Role;
 use crate::words::{RoomName, Timestamp, UserName};
 
 /// The file's name in the state folder.

@@ -67,6 +67,8 @@ pub fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor, TlsFault> {
             key: files.key.clone(),
             reason: fault.to_string(),
         })?;
+    // All on offer is strong; the server's order decides.
+    config.ignore_client_order = true;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(TlsAcceptor::from(Arc::new(config)))
 }

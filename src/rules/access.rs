@@ -1,4 +1,4 @@
-//! Who may do what: access tokens' grants, and one table of rights.
+//! Who is who: what access tokens stand for, and every one there is.
 //!
 //! A grant names a user, rooms, a role and perhaps an end. Only the SHA-256 of its access token is
 //! known here; the token has 256 random bits, so nothing slower is needed against guessing.
@@ -10,64 +10,8 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq as _;
 use unicode_normalization::UnicodeNormalization as _;
 
+use super::rights::{Place, Role, Ruling, Verb, ruling};
 use crate::words::{RoomName, Timestamp, UserName};
-
-/// What a role is called, and what it may.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Role {
-    /// Reads and never speaks.
-    Reader,
-    /// Speaks and never reads: an alert, a cron job.
-    Writer,
-    /// Both.
-    Member,
-    /// Both, in every room.
-    Admin,
-}
-
-/// What somebody may want in a room.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Verb {
-    /// Be in it, and have its key.
-    Enter,
-    /// Get what is said, live.
-    Hear,
-    /// Get what was said: `history` and `resume`.
-    Read,
-    /// Say something.
-    Speak,
-    /// Know who is there, who comes and who goes.
-    See,
-}
-
-impl Role {
-    /// Every role.
-    pub const ALL: [Role; 4] = [Role::Reader, Role::Writer, Role::Member, Role::Admin];
-
-    /// Its word.
-    pub fn word(self) -> &'static str {
-        match self {
-            Role::Reader => "reader",
-            Role::Writer => "writer",
-            Role::Member => "member",
-            Role::Admin => "admin",
-        }
-    }
-
-    /// The role of that word.
-    pub fn parse(word: &str) -> Option<Role> {
-        Role::ALL.into_iter().find(|role| role.word() == word)
-    }
-
-    /// The table of rights, for rooms the grant names.
-    pub fn may(self, verb: Verb) -> bool {
-        match (self, verb) {
-            (_, Verb::Enter) | (Role::Member | Role::Admin, _) => true,
-            (Role::Reader, verb) => verb != Verb::Speak,
-            (Role::Writer, verb) => verb == Verb::Speak,
-        }
-    }
-}
 
 /// The rooms a grant is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,9 +40,19 @@ pub struct Grant {
 }
 
 impl Grant {
-    /// Whether it allows `verb` in `room`.
+    /// Whether it allows `verb` to somebody who is in `room`.
     pub fn allows(&self, verb: Verb, room: &RoomName) -> bool {
-        self.role.may(verb) && self.reaches(room)
+        self.ruling(verb, room, true) == Ruling::Yes
+    }
+
+    /// What the table of rights says; `inside`: its bearer is in that room.
+    pub fn ruling(&self, verb: Verb, room: &RoomName, inside: bool) -> Ruling {
+        let place = match (self.reaches(room), inside) {
+            (false, _) => Place::Foreign,
+            (true, false) => Place::Outside,
+            (true, true) => Place::Inside,
+        };
+        ruling(self.role, verb, place)
     }
 
     /// The room of somebody who can't name one: the lobby, else the first.
@@ -143,15 +97,22 @@ pub enum Fate {
     Stands,
     /// Other rooms, another role or user.
     Changed,
-    /// Revoked, over, or banned.
+    /// Revoked, or over.
     Gone,
+    /// Its user is banned.
+    Banned,
 }
 
 /// Every grant there is.
 #[derive(Clone, Debug, Default)]
 pub struct AccessList {
     grants: Vec<Arc<Grant>>,
+    by_digest: HashMap<[u8; 32], Arc<Grant>>,
     banned: BTreeSet<String>,
+    /// Names must be proven.
+    strict: bool,
+    /// What it says can't be known at the moment: nobody is let in by it.
+    shut: bool,
 }
 
 impl AccessList {
@@ -167,7 +128,21 @@ impl AccessList {
             }
         }
         let banned = banned.iter().flat_map(faces).collect();
-        Ok(AccessList { grants: grants.into_iter().map(Arc::new).collect(), banned })
+        let grants: Vec<Arc<Grant>> = grants.into_iter().map(Arc::new).collect();
+        let by_digest = grants.iter().map(|grant| (grant.digest, grant.clone())).collect();
+        Ok(AccessList { grants, by_digest, banned, ..AccessList::default() })
+    }
+
+    /// The same, where whoever proves no name has no access, or where nobody needs to.
+    pub fn strict(mut self, strict: bool) -> Self {
+        self.strict = strict;
+        self
+    }
+
+    /// The same while nobody can tell what it should say: it lets nobody in, and who is in stays.
+    pub fn shut(mut self) -> Self {
+        self.shut = true;
+        self
     }
 
     /// The grant of an access token. Compares with every one there is, each in constant time.
@@ -181,6 +156,7 @@ impl AccessList {
         }
         match found {
             None => Err(Denied::Unknown),
+            Some(_) if self.shut => Err(Denied::Unknown),
             Some(grant) if grant.is_over(now) => Err(Denied::Expired),
             Some(grant) if self.is_banned(&grant.user) => Err(Denied::Banned),
             Some(grant) => Ok(grant.clone()),
@@ -189,10 +165,9 @@ impl AccessList {
 
     /// What became of a grant that was given out earlier.
     pub fn fate(&self, grant: &Grant, now: Timestamp) -> Fate {
-        let same = |known: &&Arc<Grant>| known.digest == grant.digest;
-        match self.grants.iter().find(same) {
+        match self.by_digest.get(&grant.digest) {
             None => Fate::Gone,
-            Some(_) if self.is_banned(&grant.user) => Fate::Gone,
+            Some(_) if self.is_banned(&grant.user) => Fate::Banned,
             Some(known) if known.is_over(now) => Fate::Gone,
             Some(known) if known.as_ref() == grant => Fate::Stands,
             Some(known) => {
@@ -200,6 +175,27 @@ impl AccessList {
                 if **known == unended { Fate::Stands } else { Fate::Changed }
             }
         }
+    }
+
+    /// What became of a session that has no grant.
+    pub fn guest_fate(&self, user: &UserName) -> Fate {
+        match self.is_banned(user) {
+            true => Fate::Banned,
+            false if self.strict => Fate::Gone,
+            false => Fate::Stands,
+        }
+    }
+
+    /// The grants that stood at `then` and, by the `later` list, stand no more at `now`.
+    pub fn lost<'a>(
+        &'a self,
+        then: Timestamp,
+        later: &'a AccessList,
+        now: Timestamp,
+    ) -> impl Iterator<Item = &'a Arc<Grant>> {
+        self.grants.iter().filter(move |grant| {
+            self.fate(grant, then) == Fate::Stands && later.fate(grant, now) != Fate::Stands
+        })
     }
 
     /// Whether a user of that name, or of one that looks the same, is shut out.
@@ -212,14 +208,14 @@ impl AccessList {
         self.grants.iter().filter_map(|grant| grant.expires).filter(|end| *end > now).min()
     }
 
-    /// How many there are.
+    /// How many let somebody in, if they are not over.
     pub fn len(&self) -> usize {
-        self.grants.len()
+        if self.shut { 0 } else { self.grants.len() }
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.grants.is_empty()
+        self.len() == 0
     }
 }
 
@@ -244,6 +240,12 @@ pub fn faces(name: &UserName) -> [String; 2] {
     })
 }
 
+/// Whether nobody can tell one name from the other.
+pub fn alike(one: &UserName, other: &UserName) -> bool {
+    let others = faces(other);
+    faces(one).iter().any(|face| others.contains(face))
+}
+
 /// What is kept of an access token.
 pub fn digest(token: &str) -> [u8; 32] {
     Sha256::digest(token.as_bytes()).into()
@@ -266,20 +268,6 @@ mod tests {
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_micros(seconds * 1_000_000)
-    }
-
-    #[test]
-    fn the_table_of_rights() {
-        for (role, may) in [
-            (Role::Reader, [true, true, true, false, true]),
-            (Role::Writer, [true, false, false, true, false]),
-            (Role::Member, [true; 5]),
-            (Role::Admin, [true; 5]),
-        ] {
-            let verbs = [Verb::Enter, Verb::Hear, Verb::Read, Verb::Speak, Verb::See];
-            assert_eq!(verbs.map(|verb| role.may(verb)), may, "{role:?}");
-            assert_eq!(Role::parse(role.word()), Some(role));
-        }
     }
 
     #[test]
@@ -315,13 +303,45 @@ mod tests {
         assert_eq!(list(vec![], &[]).fate(&given, at(0)), Fate::Gone);
         assert_eq!(
             list(vec![given.clone()], &[UserName::clean("ANA")]).fate(&given, at(0)),
-            Fate::Gone
+            Fate::Banned
         );
         let longer = Grant { expires: Some(at(9)), ..given.clone() };
         assert_eq!(list(vec![longer.clone()], &[]).fate(&given, at(0)), Fate::Stands);
         assert_eq!(list(vec![longer], &[]).fate(&given, at(9)), Fate::Gone);
         let other = Grant { role: Role::Reader, ..given.clone() };
         assert_eq!(list(vec![other], &[]).fate(&given, at(0)), Fate::Changed);
+    }
+
+    #[test]
+    fn a_list_nobody_can_read_lets_nobody_in_and_puts_nobody_out() {
+        let given = Grant { expires: Some(at(9)), ..grant("ana", "x") };
+        let banned = [UserName::clean("bob")];
+        let list = AccessList::new(vec![given.clone()], &banned).unwrap().shut();
+        assert_eq!(list.find("x", at(0)), Err(Denied::Unknown));
+        assert_eq!((list.len(), list.fate(&given, at(0))), (0, Fate::Stands));
+        assert_eq!(list.fate(&given, at(9)), Fate::Gone, "an end is known beforehand");
+        assert_eq!(list.guest_fate(&UserName::clean("BOB")), Fate::Banned, "and so is a ban");
+    }
+
+    #[test]
+    fn who_proves_nothing_stays_only_where_nobody_must() {
+        let (eve, list) = (UserName::clean("eve"), AccessList::default());
+        assert_eq!(list.clone().guest_fate(&eve), Fate::Stands);
+        assert_eq!(list.strict(true).guest_fate(&eve), Fate::Gone);
+    }
+
+    #[test]
+    fn what_was_lost_between_two_lists() {
+        let (ana, bob) = (grant("ana", "x"), Grant { expires: Some(at(9)), ..grant("bob", "y") });
+        let both = AccessList::new(vec![ana.clone(), bob.clone()], &[]).unwrap();
+        let lost = |now, later: &AccessList, then| {
+            let lost = both.lost(at(now), later, at(then));
+            lost.map(|grant| grant.user.to_string()).collect::<Vec<_>>()
+        };
+        assert!(lost(0, &both, 8).is_empty());
+        assert_eq!(lost(0, &both, 9), ["bob"], "once");
+        assert!(lost(9, &both, 10).is_empty());
+        assert_eq!(lost(0, &AccessList::new(vec![bob], &[]).unwrap(), 0), ["ana"]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Addresses as limits see them.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// Whom a limit by address is about: one IPv4 address, or an IPv6 /64, because that is what one
 /// household or machine is given.
@@ -25,9 +25,74 @@ impl Neighbourhood {
     }
 }
 
+/// What `X-Forwarded-For` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// It is not there.
+    Nothing,
+    /// This is the client: the right-most address that is no trusted proxy's; where all are, the
+    /// left-most.
+    Client(IpAddr),
+    /// What stands where the client should is no address. Whatever is left of it came from outside.
+    Unreadable,
+}
+
+/// Reads the words of `X-Forwarded-For`, in their order. Each proxy appends whom it heard.
+pub fn client_of<'a>(
+    words: impl Iterator<Item = &'a [u8]>,
+    trusted: impl Fn(IpAddr) -> bool,
+) -> Told {
+    let mut told = Told::Nothing;
+    for word in words.collect::<Vec<_>>().into_iter().rev() {
+        match read(word) {
+            None => return Told::Unreadable,
+            Some(address) => told = Told::Client(address),
+        }
+        if let Told::Client(address) = told
+            && !trusted(address)
+        {
+            break;
+        }
+    }
+    told
+}
+
+/// An address as proxies write it: alone, in brackets, or with a port.
+fn read(word: &[u8]) -> Option<IpAddr> {
+    let word = std::str::from_utf8(word).ok()?;
+    let bare = word.strip_prefix('[').and_then(|word| word.strip_suffix(']')).unwrap_or(word);
+    let with_port = || word.parse::<SocketAddr>().map(|address| address.ip());
+    bare.parse().or_else(|_| with_port()).ok().map(|address: IpAddr| address.to_canonical())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_client_cannot_say_who_it_is() {
+        let trusted = |address: IpAddr| address.is_loopback();
+        let client = |text: &str| Told::Client(text.parse().unwrap());
+        for (header, told) in [
+            (&b""[..], Told::Nothing),
+            (b"192.0.2.1", client("192.0.2.1")),
+            (b"198.51.100.1, 192.0.2.1", client("192.0.2.1")),
+            (b"198.51.100.1, 192.0.2.1, 127.0.0.1", client("192.0.2.1")),
+            (b"127.0.0.1, 127.0.0.2", client("127.0.0.1")),
+            (b"198.51.100.1, 192.0.2.1:4711", client("192.0.2.1")),
+            (b"198.51.100.1, [2001:db8::1]:4711", client("2001:db8::1")),
+            (b"[2001:db8::1]", client("2001:db8::1")),
+            (b"::ffff:192.0.2.1", client("192.0.2.1")),
+            (b"198.51.100.1, unknown", Told::Unreadable),
+            (b"\xff, 192.0.2.1", client("192.0.2.1")),
+            (b"192.0.2.1, \xff", Told::Unreadable),
+            (b"\xff, 127.0.0.1", Told::Unreadable),
+        ] {
+            let words = header.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+            let words = words.filter(|word| !word.is_empty());
+            assert_eq!(client_of(words, trusted), told, "{}", header.escape_ascii());
+        }
+    }
 
     #[test]
     fn ipv6_counts_by_its_upper_half() {

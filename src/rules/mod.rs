@@ -8,3 +8,4 @@ pub mod keyring;
 pub mod origin;
 pub mod penalty;
 pub mod rate;
+pub mod rights;

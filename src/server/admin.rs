@@ -19,6 +19,7 @@ use super::hub::Command;
 use super::hub::membership::SERVER;
 use super::run;
 use crate::doors::access::AccessFile;
+use crate::rules::access::alike;
 use crate::words::UserName;
 
 /// Longest question.
@@ -193,19 +194,26 @@ async fn obey(
         Wish::Access => Ok(json!({"ended": gate::renew(context).await})),
         Wish::Kick { user } => Ok(json!({"ended": kick(context, &user).await?})),
         Wish::Ban { user } => {
-            let user = UserName::clean(&user);
-            let name = user.as_str().to_owned();
+            let name = UserName::clean(&user);
             change_bans(context, move |banned| {
-                banned.retain(|known| *known != name);
-                banned.push(name);
+                banned.retain(|known| !alike(&UserName::clean(known), &name));
+                banned.push(name.as_str().to_owned());
             })
             .await?;
-            let ended = kick(context, user.as_str()).await?;
-            Ok(json!({"ended": ended + gate::renew(context).await}))
+            Ok(json!({"ended": gate::renew(context).await}))
         }
         Wish::Unban { user } => {
-            let name = UserName::clean(&user).as_str().to_owned();
-            change_bans(context, move |banned| banned.retain(|known| *known != name)).await?;
+            let name = UserName::clean(&user);
+            let wanted = name.clone();
+            let freed = change_bans(context, move |banned| {
+                let before = banned.len();
+                banned.retain(|known| !alike(&UserName::clean(known), &wanted));
+                before - banned.len()
+            })
+            .await?;
+            if freed == 0 {
+                return Err(format!("nobody of the name {name} is banned"));
+            }
             gate::renew(context).await;
             Ok(json!({}))
         }
@@ -223,16 +231,16 @@ async fn kick(context: &Context, user: &str) -> Result<usize, String> {
     told.await.map_err(|_| gone())
 }
 
-async fn change_bans(
+async fn change_bans<T: Send + 'static>(
     context: &Context,
-    change: impl FnOnce(&mut Vec<String>) + Send + 'static,
-) -> Result<(), String> {
+    change: impl FnOnce(&mut Vec<String>) -> T + Send + 'static,
+) -> Result<T, String> {
     let file = context.live.load().config.auth.access_file.clone();
     let changed = tokio::task::spawn_blocking(move || {
         AccessFile::change(&file, |file| change(&mut file.banned))
     });
     match changed.await {
-        Ok(Ok(())) => Ok(()),
+        Ok(Ok(outcome)) => Ok(outcome),
         Ok(Err(fault)) => Err(fault.to_string()),
         Err(_) => Err("changing the access file broke off".into()),
     }

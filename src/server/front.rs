@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
 
 use crate::doors::config::{AuthMode, Listen};
+use crate::rules::address::{self, Told};
 use crate::rules::origin;
 
 /// Largest request head.
@@ -115,12 +116,14 @@ fn answer(
         return answer;
     }
     if !origin_allowed(request.headers(), visitor, listen) {
+        say_refused(request.headers(), visitor);
         return plain(
             StatusCode::FORBIDDEN,
             "This origin is not let in; the operator can add it to listen.origins.\n",
         );
     }
-    if !admit(visitor.address) {
+    // A proxy that does not say for whom it speaks is not shut out for one of them.
+    if !visitor.is_proxy && !admit(visitor.address) {
         return full("Too many connections from this address; try again later.\n");
     }
     // The library checks the version, the key and the connection header.
@@ -167,28 +170,36 @@ fn origin_allowed(headers: &HeaderMap, visitor: Visitor, listen: &Listen) -> boo
     }
 }
 
+fn say_refused(headers: &HeaderMap, visitor: Visitor) {
+    let origin = headers.get(header::ORIGIN).map_or(&b""[..], HeaderValue::as_bytes);
+    let origin = String::from_utf8_lossy(&origin[..origin.len().min(200)]);
+    tracing::info!(event = "origin_refused", peer = %visitor.address, origin = %origin,
+        "a page that may not speak for its visitor; listen.origins names those that may");
+}
+
 fn visitor(headers: &HeaderMap, peer: IpAddr, encrypted: bool, listen: &Listen) -> Visitor {
     let trusted = |address: IpAddr| listen.trusted_proxies.iter().any(|net| net.contains(address));
     let peer = peer.to_canonical();
-    let mut confidential = encrypted || peer.is_loopback();
-    let mut address = peer;
+    let (mut address, mut confidential) = (peer, encrypted || peer.is_loopback());
     if trusted(peer) {
-        let told = forwarded(headers, "x-forwarded-for")
-            .filter_map(|word| word.parse::<IpAddr>().ok())
-            .map(|address| address.to_canonical())
-            .filter(|address| !trusted(*address))
-            .last();
+        let told = address::client_of(forwarded(headers, "x-forwarded-for"), trusted);
         // A proxy appends: only the last word is its own.
         let scheme = forwarded(headers, "x-forwarded-proto").last();
-        if let Some(client) = told {
+        // On this machine: it says so, or there is no proxy.
+        let local = match told {
+            Told::Client(client) => client.is_loopback(),
+            Told::Nothing => peer.is_loopback() && scheme.is_none(),
+            Told::Unreadable => false,
+        };
+        if let Told::Client(client) = told {
             address = client;
-            confidential = encrypted || client.is_loopback();
         }
-        match scheme {
-            Some("https" | "wss") => confidential = true,
-            Some(_) if !address.is_loopback() => confidential = encrypted,
-            _ => {}
-        }
+        confidential = local
+            || match scheme {
+                Some(b"https" | b"wss") => true,
+                Some(_) => false,
+                None => encrypted,
+            };
     }
     Visitor {
         address,
@@ -197,11 +208,12 @@ fn visitor(headers: &HeaderMap, peer: IpAddr, encrypted: bool, listen: &Listen) 
     }
 }
 
-fn forwarded<'a>(headers: &'a HeaderMap, name: &'static str) -> impl Iterator<Item = &'a str> {
+/// Every word of a header that may come more than once; what is no text is a word too.
+fn forwarded<'a>(headers: &'a HeaderMap, name: &'static str) -> impl Iterator<Item = &'a [u8]> {
     headers
         .get_all(name)
         .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(str::trim)
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii)
+        .filter(|word| !word.is_empty())
 }

@@ -12,9 +12,10 @@ use super::front::Visitor;
 use super::hub::Command;
 use crate::doors::access::{AccessFault, AccessFile};
 use crate::doors::config::{Auth, AuthMode};
-use crate::rules::access::{AccessList, Denied, Grant, Verb};
+use crate::rules::access::{AccessList, Denied, Grant};
 use crate::rules::address::Neighbourhood;
 use crate::rules::penalty::Penalties;
+use crate::rules::rights::Verb;
 use crate::talk::opening::{Dialect, Opening, Refusal};
 use crate::words::{Close, Code, Timestamp, UserName};
 
@@ -23,20 +24,17 @@ pub const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long the hub may take to end the sessions of those who lost their access.
 const HUB_ANSWER: Duration = Duration::from_secs(10);
 
+/// A file's inode, and when it and what it says were changed; `None` where it is not there.
+type Stamp = Option<(u64, u64, SystemTime)>;
+
 /// The gate of the server.
 pub struct Gate {
     file: PathBuf,
     list: ArcSwap<AccessList>,
-    seen: Mutex<Seen>,
+    /// What the file looked like when it was last read, to know when to read it again.
+    seen: Mutex<Stamp>,
     penalties: Mutex<Penalties>,
     started: Instant,
-}
-
-/// What the file looked like when it was last read, to know when to read it again.
-#[derive(Default, PartialEq, Eq)]
-struct Seen {
-    stamp: Option<(u64, u64, SystemTime)>,
-    broken: bool,
 }
 
 impl Gate {
@@ -56,28 +54,19 @@ impl Gate {
         self.list.load_full()
     }
 
-    /// Reads file and declared users. Where the file does not serve, nobody in it is let in; the
-    /// sessions there are stay until it says otherwise. `true`: the list can be held against them.
-    pub fn read(&self, auth: &Auth) -> bool {
+    /// Reads file and declared users. Where the file does not serve, nobody is let in, for it might
+    /// ban anybody; the sessions there are stay until it says otherwise.
+    pub fn read(&self, auth: &Auth) {
         let stamp = self.stamp();
         let read = AccessFile::read(&self.file).map(Option::unwrap_or_default);
-        let broken = read.is_err();
         let list = read.and_then(|file| self.list_of(&file, auth));
-        let whole = match list {
-            Ok(list) => {
-                self.list.store(Arc::new(list));
-                true
-            }
-            Err(fault) => {
-                tracing::error!(event = "access_unreadable", reason = %fault,
-                    "the access file does not serve; nobody in it is let in");
-                let declared = AccessList::new(auth.users.clone(), &[]).unwrap_or_default();
-                self.list.store(Arc::new(declared));
-                false
-            }
-        };
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Seen { stamp, broken };
-        whole
+        let list = list.unwrap_or_else(|fault| {
+            tracing::error!(event = "access_unreadable", reason = %fault,
+                "the access file does not serve; nobody is let in");
+            AccessList::clone(&self.list.load()).shut()
+        });
+        self.list.store(Arc::new(list.strict(auth.mode == AuthMode::Token)));
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = stamp;
     }
 
     fn list_of(&self, file: &AccessFile, auth: &Auth) -> Result<AccessList, AccessFault> {
@@ -90,7 +79,7 @@ impl Gate {
         AccessList::new(grants, &banned).map_err(|fault| malformed(fault.to_string()))
     }
 
-    fn stamp(&self) -> Option<(u64, u64, SystemTime)> {
+    fn stamp(&self) -> Stamp {
         use std::os::unix::fs::MetadataExt as _;
         let found = std::fs::metadata(&self.file).ok()?;
         // Mode and owner change ctime, content changes mtime, and a new file has another inode.
@@ -100,7 +89,7 @@ impl Gate {
 
     /// Whether the file is another than what was read last.
     fn has_changed(&self) -> bool {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).stamp != self.stamp()
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) != self.stamp()
     }
 
     /// Decides about a `register`; says whom it is, and fits the wish to what the grant allows.
@@ -188,9 +177,7 @@ fn banned() -> Refusal {
 /// last of them is out: nothing more reaches them. How many that were.
 pub async fn renew(context: &Context) -> usize {
     let live = context.live.load_full();
-    if !context.gate.read(&live.config.auth) {
-        return 0;
-    }
+    context.gate.read(&live.config.auth);
     enforce(context).await
 }
 
@@ -211,9 +198,11 @@ pub async fn watch(context: Arc<Context>, stop: tokio_util::sync::CancellationTo
     let now = || Timestamp::from_system(SystemTime::now());
     let mut looked = now();
     loop {
+        // An end is kept to the moment; the wall clock may jump, so it is looked at often.
+        let end = context.gate.list().next_end(now()).map_or(LOOK_EVERY, |end| end.since(now()));
         tokio::select! {
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(LOOK_EVERY) => {}
+            () = tokio::time::sleep(end.min(LOOK_EVERY)) => {}
         }
         if context.gate.has_changed() {
             let ended = renew(&context).await;

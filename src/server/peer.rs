@@ -9,7 +9,8 @@ use bytes::Bytes;
 
 use crate::host::frames;
 use crate::host::outbound::{Ending, Outbound};
-use crate::rules::access::{Grant, Verb};
+use crate::rules::access::Grant;
+use crate::rules::rights::{Place, Role, Ruling, Verb, ruling};
 use crate::talk::opening::Dialect;
 use crate::words::frame::ServerFrame;
 use crate::words::{Close, RoomName, SessionId, UserName};
@@ -72,9 +73,17 @@ impl Peer {
         self.grant.is_some()
     }
 
-    /// Whether it may do that there. The one place where rights are asked for.
+    /// Whether it may do that in a room it is in.
     pub fn may(&self, verb: Verb, room: &RoomName) -> bool {
-        self.grant.as_ref().is_none_or(|grant| grant.allows(verb, room))
+        self.ruling(verb, room, true) == Ruling::Yes
+    }
+
+    /// What becomes of its wish; `inside`: it is in that room. The one place where rights are asked for.
+    pub fn ruling(&self, verb: Verb, room: &RoomName, inside: bool) -> Ruling {
+        match &self.grant {
+            Some(grant) => grant.ruling(verb, room, inside),
+            None => ruling(Role::Admin, verb, if inside { Place::Inside } else { Place::Outside }),
+        }
     }
 
     /// Puts it out at once: nothing that waits for it goes out any more.

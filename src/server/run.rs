@@ -50,12 +50,12 @@ pub async fn run(config: Config, mut reload: Reload) -> Result<(), StartFault> {
     let (hub, commands) = mpsc::unbounded_channel();
     let (to_hub, committed) = mpsc::channel(BATCHES_WAITING);
     let (scribe, scribe_ended) = Scribe::start(opened.log, to_hub)?;
-    let rooms = Hub::new(live.policy(durable), opened.reader.clone());
+    let gate = Gate::new(&live.config.auth);
+    gate.read(&live.config.auth);
+    let rooms = Hub::new(live.policy(durable), opened.reader.clone(), gate.list());
     let runtime = tokio::runtime::Handle::current();
     let hub_ended = thread::spawn("hub", move || runtime.block_on(rooms.run(commands, committed)))?;
 
-    let gate = Gate::new(&live.config.auth);
-    gate.read(&live.config.auth);
     say_access(&live.config, gate.list().len());
     let context = Arc::new(Context {
         gate,

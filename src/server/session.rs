@@ -19,8 +19,8 @@ use super::link::{Link, Step};
 use super::peer::Peer;
 use crate::doors::log::Draft;
 use crate::host::outbound::Outbound;
-use crate::rules::access::Verb;
 use crate::rules::rate::Meter;
+use crate::rules::rights::{Ruling, Verb};
 use crate::talk::heard::{self, Heard};
 use crate::talk::opening::{Dialect, ROOMS_PER_SESSION};
 use crate::words::frame::{ErrorFrame, ServerFrame};
@@ -135,10 +135,8 @@ impl Session {
             Ok(heard) => heard,
             Err(objection) => return self.object(*objection),
         };
-        if let Some((verb, room)) = wanted(&heard)
-            && !self.peer().may(verb, room)
-        {
-            return self.object(forbidden(room));
+        if let Err(objection) = self.rule(&heard) {
+            return self.object(*objection);
         }
         match heard {
             Heard::Message { room, id, token } => {
@@ -162,6 +160,25 @@ impl Session {
                 Box::pin(self.history(link, &room, window, limit)).await;
             }
         }
+    }
+
+    /// Asks the table of rights.
+    fn rule(&self, heard: &Heard<'_>) -> Result<(), Box<ErrorFrame>> {
+        let (verb, room) = wanted(heard);
+        let Some(room) = room.or_else(|| self.rooms.first().map(|first| &first.room)) else {
+            return Err(Box::new(ErrorFrame::new(Code::NotInRoom, "you are in no room; join one")));
+        };
+        let inside = self.rooms.iter().any(|membership| membership.room == *room);
+        let objection = match self.peer().ruling(verb, room, inside) {
+            Ruling::Yes => return Ok(()),
+            Ruling::Forbidden => forbidden(room),
+            Ruling::NotInRoom => not_in_room(room),
+        };
+        let id = match heard {
+            Heard::Message { id, .. } => id.as_ref().map(|id| id.as_str().to_owned()),
+            _ => None,
+        };
+        Err(Box::new(ErrorFrame { id, ..objection }))
     }
 
     /// Everything that can be said against a message, in the order of what it costs.
@@ -199,15 +216,8 @@ impl Session {
             Some(room) => self.rooms.iter().find(|membership| membership.room == *room),
         };
         let Some(membership) = membership else {
-            let name = room.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string);
-            return Err(Box::new(ErrorFrame {
-                room: Some(name),
-                ..ErrorFrame::new(Code::NotInRoom, "you are not in that room; join it first")
-            }));
+            return Err(Box::new(ErrorFrame::new(Code::NotInRoom, "you are in no room; join one")));
         };
-        if !self.peer().may(Verb::Speak, &membership.room) {
-            return Err(Box::new(forbidden(&membership.room)));
-        }
         let wall = Timestamp::from_system(SystemTime::now());
         let plain = membership
             .ring
@@ -263,7 +273,7 @@ impl Session {
     fn membership(&self, room: &RoomName) -> Option<&Membership> {
         let found = self.rooms.iter().find(|membership| membership.room == *room);
         if found.is_none() {
-            self.peer().send(&not_in_room(room));
+            self.object(not_in_room(room));
         }
         found
     }
@@ -292,13 +302,14 @@ impl Session {
     }
 }
 
-/// The right that a wish needs, and where; a message is looked at once its room is known.
-fn wanted<'a>(heard: &'a Heard<'_>) -> Option<(Verb, &'a RoomName)> {
+/// The right that a wish needs, and where; without a room it is the first.
+fn wanted<'a>(heard: &'a Heard<'_>) -> (Verb, Option<&'a RoomName>) {
     match heard {
-        Heard::Message { .. } | Heard::Leave(_) => None,
-        Heard::Join(room, _) => Some((Verb::Enter, room)),
-        Heard::Who(room) => Some((Verb::See, room)),
-        Heard::History(room, ..) => Some((Verb::Read, room)),
+        Heard::Message { room, .. } => (Verb::Speak, room.as_ref()),
+        Heard::Leave(room) => (Verb::Leave, Some(room)),
+        Heard::Join(room, _) => (Verb::Enter, Some(room)),
+        Heard::Who(room) => (Verb::See, Some(room)),
+        Heard::History(room, ..) => (Verb::Read, Some(room)),
     }
 }
 

@@ -2,7 +2,7 @@
 //! parsers (Python's `datetime.fromisoformat` before 3.11) read three or six and nothing else.
 
 use std::fmt;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -30,6 +30,11 @@ impl Timestamp {
     /// Microseconds since the epoch.
     pub fn micros(self) -> i64 {
         self.0
+    }
+
+    /// The time from an earlier moment to this one; nothing where it is not earlier.
+    pub fn since(self, earlier: Timestamp) -> Duration {
+        Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 
     /// Whole seconds since the epoch as Fernet wants them: never below zero.

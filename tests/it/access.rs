@@ -39,84 +39,6 @@ fn refused(code: &str, close: u16) -> (String, u16) {
 }
 
 #[tokio::test]
-async fn p23_every_verb_of_every_role_in_every_state() {
-    let server = Server::with(TOKENS).start();
-    let speaker_token = server.token("speaker", &["--room", "*"]);
-    let mut speaker = entered(&server, &speaker_token, "ops").await;
-    speaker.send(json!({"type": "join", "room": "dev"})).await;
-    speaker.next_of("joined").await;
-    speaker.next_of("encryption_key").await;
-    let ok = "";
-    let (no, out) = ("forbidden", "not_in_room");
-    // In its room; in a room it is in no more; in a room it may enter but has not; in a foreign one.
-    for (role, verb, outcomes) in [
-        ("reader", "join", [ok, ok, ok, no]),
-        ("reader", "leave", [ok, out, out, out]),
-        ("reader", "who", [ok, out, out, no]),
-        ("reader", "history", [ok, out, out, no]),
-        ("reader", "chat_message", [no, out, out, out]),
-        ("writer", "join", [ok, ok, ok, no]),
-        ("writer", "leave", [ok, out, out, out]),
-        ("writer", "who", [no, no, no, no]),
-        ("writer", "history", [no, no, no, no]),
-        ("writer", "chat_message", [ok, out, out, out]),
-        ("member", "join", [ok, ok, ok, no]),
-        ("member", "leave", [ok, out, out, out]),
-        ("member", "who", [ok, out, out, no]),
-        ("member", "history", [ok, out, out, no]),
-        ("member", "chat_message", [ok, out, out, out]),
-        ("admin", "join", [ok, ok, ok, ok]),
-        ("admin", "leave", [ok, out, out, out]),
-        ("admin", "who", [ok, out, out, out]),
-        ("admin", "history", [ok, out, out, out]),
-        ("admin", "chat_message", [ok, out, out, out]),
-    ] {
-        let user = format!("{role}-{verb}").replace("chat_message", "say");
-        let token = server
-            .token(&user, &["--role", role, "--room", "ops", "--room", "old", "--room", "new"]);
-        for (room, outcome) in ["ops", "old", "new", "dev"].into_iter().zip(outcomes) {
-            let mut wire = entered(&server, &token, "ops").await;
-            let content = wire.key("ops").encrypt(b"x");
-            wire.send(json!({"type": "join", "room": "old"})).await;
-            wire.next_of("joined").await;
-            wire.next_of("encryption_key").await;
-            wire.send(json!({"type": "leave", "room": "old"})).await;
-            wire.next_of("left").await;
-            wire.send(json!({"type": verb, "room": room, "id": "1", "content": content})).await;
-            let expected = match (outcome, verb) {
-                ("", "join") => "joined",
-                ("", "leave") => "left",
-                ("", "who") => "user_list",
-                ("", "history") => "history",
-                ("", _) => "ack",
-                (code, _) => code,
-            };
-            let answer = loop {
-                let frame = wire.next().await;
-                match frame["type"].as_str().unwrap() {
-                    "error" => break frame["code"].as_str().unwrap().to_owned(),
-                    "chat_message" | "encryption_key" => {}
-                    other => break other.to_owned(),
-                }
-            };
-            assert_eq!(answer, expected, "{role} {verb} {room}");
-        }
-    }
-    // What is delivered: only to those who may hear, and a writer not even its own.
-    for (role, hears) in [("reader", true), ("writer", false), ("member", true), ("admin", true)] {
-        let token = server.token(&format!("ear-{role}"), &["--role", role, "--room", "ops"]);
-        let mut wire = entered(&server, &token, "ops").await;
-        speaker.say_in("ops", &format!("to-{role}"), "listen").await;
-        speaker.next_of("ack").await;
-        // What enters the room again now comes after it.
-        wire.send(json!({"type": "join", "room": "ops"})).await;
-        let first = wire.next().await;
-        let kind = if hears { "chat_message" } else { "joined" };
-        assert_eq!(first["type"], kind, "{role}: {first}");
-    }
-}
-
-#[tokio::test]
 async fn without_a_valid_token_no_key_leaves() {
     let server = Server::with(TOKENS).start();
     let ended = server.token("old", &["--expires", "1ms"]);
@@ -407,4 +329,87 @@ async fn a_page_on_a_name_that_was_made_to_point_here_is_refused() {
         stream.read_exact(&mut head).await.unwrap();
         assert_eq!(&head[9..], status.to_string().as_bytes(), "{host} {origin}");
     }
+}
+
+#[tokio::test]
+async fn a_file_that_does_not_serve_forgets_no_ban_and_opens_to_no_declared_user() {
+    let mut server = Server::with(TOKENS).start();
+    let printed = server.done(&["token", "add", "--user", "ana", "--room", "ops", "--declare"]);
+    let (token, table) = printed.split_once('\n').unwrap();
+    std::fs::write(server.config_file(), format!("{TOKENS}{table}")).unwrap();
+    server.done(&["ctl", "reload"]);
+    let wire = entered(&server, token, "ops").await;
+    server.done(&["ctl", "ban", "ana"]);
+    assert_eq!(wire.until_closed().await.0, 4003);
+    let path = server.state().join("access.json");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+    server.done(&["ctl", "reload"]);
+    server.wait_for_event("access_unreadable");
+    let stranger = refused("unauthorized", 4001);
+    assert_eq!(refusal(register(&server, token, &["ops"]).await).await, stranger);
+    server.stop();
+    server.again();
+    assert_eq!(refusal(register(&server, token, &["ops"]).await).await, stranger);
+    // Neither can it be read where a folder stands in its place.
+    std::fs::remove_file(&path).unwrap();
+    std::fs::create_dir(&path).unwrap();
+    server.done(&["ctl", "reload"]);
+    assert_eq!(refusal(register(&server, token, &["ops"]).await).await, stranger);
+}
+
+#[tokio::test]
+async fn whoever_proves_nothing_is_out_when_access_tokens_are_wanted() {
+    let server = Server::start();
+    let wire = Wire::register(server.address(), "Ana").await;
+    std::fs::write(server.config_file(), TOKENS).unwrap();
+    server.done(&["ctl", "reload"]);
+    let (close, got) = wire.until_closed().await;
+    assert_eq!((close, got.len()), (4001, 0), "{got:?}");
+}
+
+#[tokio::test]
+async fn who_is_revoked_while_away_has_no_key_that_is_still_used() {
+    let server = Server::with(TOKENS).start();
+    let (ana, bob) = (server.token("ana", &[]), server.token("bob", &["--room", "*"]));
+    let mut stays = entered(&server, &ana, "lobby").await;
+    drop(entered(&server, &bob, "lobby").await);
+    crate::support::eventually("bob is away", || server.count("session_closed") == 1);
+    // Another's token changes nothing here.
+    server.token("eve", &[]);
+    let list = server.done(&["token", "list", "--json"]);
+    let row = list.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let id = row.into_iter().find(|row| row["user"] == "bob").unwrap()["id"].clone();
+    server.done(&["token", "revoke", id.as_str().unwrap()]);
+    stays.send(json!({"type": "who", "room": "lobby"})).await;
+    assert_eq!(stays.next().await["type"], "encryption_key");
+    assert_eq!(stays.next().await["type"], "user_list");
+}
+
+#[tokio::test]
+async fn a_hundred_operators_at_once_make_one_user() {
+    let server = Server::with(TOKENS).start();
+    let spellings = ["ana", "ANA", "аnа", "ａｎａ", "a na"];
+    let made: Vec<bool> = std::thread::scope(|scope| {
+        let server = &server;
+        let operators: Vec<_> = (0..20)
+            .map(|number| {
+                scope.spawn(move || {
+                    (0..5)
+                        .map(|turn| spellings[(number + turn) % spellings.len()])
+                        .map(|name| server.verb(&["token", "add", "--user", name]).status.success())
+                        .collect::<Vec<bool>>()
+                })
+            })
+            .collect();
+        operators.into_iter().flat_map(|operator| operator.join().unwrap()).collect()
+    });
+    let list = server.done(&["token", "list", "--json"]);
+    let users: Vec<Value> = list.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(users.len(), 20, "each spelling was asked for so often: {users:?}");
+    assert!(users.iter().all(|row| row["user"] == users[0]["user"]), "{users:?}");
+    assert_eq!(made.iter().filter(|made| **made).count(), users.len(), "nothing is lost");
+    server.done(&["ctl", "ban", "ANA"]);
+    assert_eq!(server.verb(&["ctl", "unban", "bob"]).status.code(), Some(1), "nobody banned that");
+    server.done(&["ctl", "unban", "аnа"]);
+    assert_eq!(server.verb(&["ctl", "unban", "ANA"]).status.code(), Some(1), "it is free again");
 }

@@ -18,6 +18,7 @@ in_both_settings!(
     p12_a_flood_is_contained,
     p13_connects_leave_nothing_behind,
     silence_is_asked_and_then_ended,
+    pings_of_strangers_are_metered,
 );
 
 const FAST: &str = "rate_messages = 1000000\nrate_bytes = 1000000000\n";
@@ -287,7 +288,9 @@ async fn p13_connects_leave_nothing_behind(setting: Setting) {
 
 #[tokio::test]
 async fn places_by_address_are_counted() {
-    let server = Server::with("[limits]\nconnections_per_address = 3\n").start();
+    let server =
+        Server::with("[limits]\nconnections_per_address = 3\n[listen]\ntrusted_proxies = []\n")
+            .start();
     let mut held = Vec::new();
     for _ in 0..3 {
         held.push(Wire::try_connect_from("127.0.0.1", server.address()).await.expect("a place"));
@@ -315,4 +318,33 @@ async fn silence_is_asked_and_then_ended(setting: Setting) {
     assert_eq!(left["username"], "asleep");
     assert_eq!(server.wait_for_event("session_closed")["reason"], "ping_timeout");
     drop(asleep);
+}
+
+/// The answers to pings before any `register` are as many as a session's would be.
+async fn pings_of_strangers_are_metered(setting: Setting) {
+    let server =
+        Server::with("[limits]\nrate_messages = 1\nrate_per = \"1s\"\nregister_timeout = \"2s\"\n")
+            .set(setting)
+            .start();
+    let mut wire = Wire::connect(&server).await;
+    let (mut answers, mut sent) = (0, 0);
+    loop {
+        let ping = Message::Ping(vec![0; 100].into());
+        let write = futures_util::SinkExt::send(wire.stream(), ping);
+        if !matches!(tokio::time::timeout(Duration::from_millis(50), write).await, Ok(Ok(()))) {
+            break;
+        }
+        sent += 1;
+        while let Some(next) =
+            futures_util::FutureExt::now_or_never(futures_util::StreamExt::next(wire.stream()))
+        {
+            match next {
+                Some(Ok(Message::Pong(_))) => answers += 1,
+                Some(Ok(_)) => {}
+                _ => break,
+            }
+        }
+    }
+    // Ten at once and ten a second, for the two seconds a stranger has.
+    assert!(sent > 100 && answers <= 10 + 10 * 3, "{answers} of {sent}");
 }

@@ -154,13 +154,19 @@ async fn who_is_no_trusted_proxy_speaks_for_nobody() {
 #[tokio::test]
 async fn a_tunnel_that_cannot_say_for_whom_is_never_shut_out() {
     let folder = tempfile::tempdir().unwrap();
-    let server = Server::with("[auth]\nmode = \"token\"\n").start();
+    let config = "[auth]\nmode = \"token\"\n[limits]\nconnections_per_address = 3\n";
+    let server = Server::with(config).start();
     let token = server.token("ana", &[]);
     let tunnel = Tunnel::before(&server, folder.path());
     let door = Door::from(&format!("127.0.0.1:{}", tunnel.port()));
     let door = door.by_tls(&folder.path().join("ca.pem"));
+    // One behind it guesses, and one holds as many connections as an address may have and more.
     for _ in 0..12 {
         assert_eq!(knock(&door, "sct_wrong").await, "unauthorized");
+    }
+    let mut held = Vec::new();
+    for _ in 0..6 {
+        held.push(Wire::try_connect(&door).await.expect("a place"));
     }
     assert_eq!(knock(&door, &token).await, "welcome");
 }

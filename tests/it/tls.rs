@@ -3,10 +3,14 @@
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use serde_json::Value;
+
 use crate::support::certificates::certificates;
 use crate::support::client::Client;
+use crate::support::door::Door;
 use crate::support::eventually;
 use crate::support::server::Server;
+use crate::support::wire::Wire;
 
 /// stunnel in front of a server; killed when dropped.
 pub struct Tunnel(Child, u16);
@@ -73,16 +77,22 @@ fn through_a_tunnel_certificates_are_verified() {
     assert!(careless.errors.contains("warning"), "{}", careless.errors);
 }
 
+/// A server with TLS, its certificate in `folder`.
+fn guarded(folder: &Path) -> Server {
+    certificates(folder);
+    let file = |name: &str| folder.join(name);
+    Server::with(&format!(
+        "[listen]\ntls = {{ certificate = {:?}, key = {:?} }}\n",
+        file("cert.pem"),
+        file("key.pem")
+    ))
+    .start()
+}
+
 #[test]
 fn the_server_speaks_tls_itself_and_takes_a_new_certificate_on_reload() {
     let folder = tempfile::tempdir().unwrap();
-    certificates(folder.path());
-    let config = format!(
-        "[listen]\ntls = {{ certificate = {:?}, key = {:?} }}\n",
-        folder.path().join("cert.pem"),
-        folder.path().join("key.pem")
-    );
-    let server = Server::with(&config).start();
+    let server = guarded(folder.path());
     let url = format!("wss://{}", server.address());
     let say = |text: &str| {
         let ca = folder.path().join("ca.pem");
@@ -111,4 +121,95 @@ fn the_server_speaks_tls_itself_and_takes_a_new_certificate_on_reload() {
     assert_eq!(Client::pipe(&[&url, "--pin", &other], b"x\n").code, Some(69));
     let plain = Client::pipe(&[&format!("ws://{}", server.address()), "--timeout", "1s"], b"x\n");
     assert_ne!(plain.code, Some(0), "no plain WebSocket where there is TLS");
+}
+
+#[test]
+fn only_the_two_newest_versions_of_tls_are_spoken() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = guarded(folder.path());
+    for (version, spoken) in
+        [("-tls1", false), ("-tls1_1", false), ("-tls1_2", true), ("-tls1_3", true)]
+    {
+        let output = Command::new("openssl")
+            .args(["s_client", "-connect", server.address(), version, "-verify_return_error"])
+            // Level 0, or this side would not try the old ones.
+            .args(["-cipher", "DEFAULT:@SECLEVEL=0", "-CAfile"])
+            .arg(folder.path().join("ca.pem"))
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned()
+            + &String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.success(), spoken, "{version}: {said}");
+        // Refused by the server and not by this side.
+        assert!(spoken || said.contains("SSL alert number"), "{version}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn a_new_certificate_drops_nobody_and_a_wrong_key_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = guarded(folder.path());
+    let door = || Door::from(server.address()).by_tls(&folder.path().join("ca.pem"));
+    let old = door();
+    let mut first = Wire::register(&old, "first").await;
+    certificates(folder.path());
+    server.done(&["ctl", "reload"]);
+    let new = door();
+    let mut second = Wire::register(&new, "second").await;
+    first.next_of("user_joined").await;
+    assert!(Wire::try_connect(&old).await.is_err(), "the old certificate is gone");
+    // A key of another certificate: nothing changes, and who is there stays.
+    let other = tempfile::tempdir().unwrap();
+    certificates(other.path());
+    std::fs::copy(other.path().join("key.pem"), folder.path().join("key.pem")).unwrap();
+    let refused = server.verb(&["ctl", "reload"]);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && said.contains("do not serve together"), "{said}");
+    assert!(said.contains("cert.pem") && said.contains("key.pem"), "{said}");
+    let _third = Wire::register(&new, "third").await;
+    first.say("still here").await;
+    let heard = second.next_of("chat_message").await;
+    assert_eq!(second.read(&heard), "still here");
+}
+
+/// What testssl.sh finds, but for what is the test certificate's own.
+#[test]
+fn testssl_finds_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = guarded(folder.path());
+    let report = folder.path().join("report.json");
+    let output = Command::new("timeout")
+        .args(["300", "testssl", "--quiet", "--color", "0", "--warnings", "off", "--nodns", "none"])
+        .args(["--protocols", "--std", "--fs", "--server-preference", "--server-defaults"])
+        .args(["--vulnerable", "--jsonfile"])
+        .arg(&report)
+        .arg(server.address())
+        .stdin(Stdio::null())
+        .output()
+        .expect("testssl: run scripts/test, which installs it");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let findings: Vec<Value> =
+        serde_json::from_slice(&std::fs::read(&report).expect(&said)).expect(&said);
+    let found = |id: &str| {
+        let finding = findings.iter().find(|finding| finding["id"] == id);
+        finding.unwrap_or_else(|| panic!("nothing about {id}: {said}"))["finding"].as_str().unwrap()
+    };
+    for old in ["SSLv2", "SSLv3", "TLS1", "TLS1_1"] {
+        assert!(found(old).starts_with("not offered"), "{old}: {}", found(old));
+    }
+    for new in ["TLS1_2", "TLS1_3"] {
+        assert!(found(new).starts_with("offered"), "{new}: {}", found(new));
+    }
+    // It went to the end.
+    found("RC4");
+    let bad: Vec<&Value> = findings
+        .iter()
+        .filter(|finding| {
+            let severity = finding["severity"].as_str().unwrap();
+            ["MEDIUM", "HIGH", "CRITICAL", "FATAL"].contains(&severity)
+        })
+        .filter(|finding| !finding["id"].as_str().unwrap().starts_with("cert_"))
+        .collect();
+    assert!(bad.is_empty(), "{bad:#?}");
 }

@@ -9,7 +9,8 @@ use super::deliver::replay_frame;
 use super::operate::{dismiss, fate_of};
 use super::room::{Member, Room};
 use super::{Attached, Entering, Hub, Membership, Present, wall};
-use crate::rules::access::{Fate, Verb};
+use crate::rules::access::Fate;
+use crate::rules::rights::Verb;
 use crate::server::peer::Peer;
 use crate::talk::opening::Dialect;
 use crate::words::frame::{
@@ -28,7 +29,7 @@ impl Hub {
         answer: oneshot::Sender<Option<Vec<Membership>>>,
     ) {
         // It was let in by an earlier list if its access changed while it was on its way here.
-        let fate = self.access.as_ref().map_or(Fate::Stands, |list| fate_of(list, peer));
+        let fate = fate_of(&self.access, peer);
         if fate != Fate::Stands {
             dismiss(peer, fate);
             return;
@@ -113,7 +114,7 @@ impl Hub {
             self.owed.insert(name.clone());
             peer.send(&ServerFrame::Left(Left { room: name.clone() }));
         } else {
-            peer.send(&not_in_room(name));
+            peer.send(&ServerFrame::Error(not_in_room(name)));
         }
     }
 
@@ -146,7 +147,7 @@ impl Hub {
     pub(super) fn who(&mut self, peer: &Arc<Peer>, name: &RoomName) {
         match self.rooms.get(name).filter(|room| room.place_of(peer).is_some()) {
             Some(room) => peer.send(&self.user_list(peer, name, room)),
-            None => peer.send(&not_in_room(name)),
+            None => peer.send(&ServerFrame::Error(not_in_room(name))),
         }
     }
 
@@ -266,9 +267,9 @@ impl Hub {
 }
 
 /// The objection to a room one is not in.
-pub fn not_in_room(name: &RoomName) -> ServerFrame {
-    ServerFrame::Error(ErrorFrame {
+pub fn not_in_room(name: &RoomName) -> ErrorFrame {
+    ErrorFrame {
         room: Some(name.as_str().to_owned()),
         ..ErrorFrame::new(Code::NotInRoom, "you are not in that room; join it first")
-    })
+    }
 }

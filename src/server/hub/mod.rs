@@ -146,8 +146,9 @@ pub struct Hub {
     policy: Policy,
     standing: Standing,
     next_rotation: Option<Instant>,
-    /// Who has access, as of the last change; `None` before there was one.
-    access: Option<Arc<AccessList>>,
+    /// Who has access, and when that was last held against the sessions.
+    access: Arc<AccessList>,
+    upheld: Timestamp,
     /// Rooms that somebody left for good: what is said there next is under a new key.
     owed: BTreeSet<RoomName>,
     draining: Option<Close>,
@@ -155,7 +156,7 @@ pub struct Hub {
 
 impl Hub {
     /// No rooms yet.
-    pub fn new(policy: Policy, reader: Arc<dyn Reader>) -> Self {
+    pub fn new(policy: Policy, reader: Arc<dyn Reader>, access: Arc<AccessList>) -> Self {
         Hub {
             rooms: HashMap::new(),
             leaving: Vec::new(),
@@ -164,7 +165,8 @@ impl Hub {
             policy,
             standing: Standing::default(),
             next_rotation: None,
-            access: None,
+            access,
+            upheld: wall(),
             owed: BTreeSet::new(),
             draining: None,
         }
@@ -229,7 +231,6 @@ impl Hub {
             Command::Drain(close) => self.drain(close),
             Command::Access(list, answer) => {
                 let _ = answer.send(self.uphold(&list));
-                self.access = Some(list);
             }
             Command::Kick(user, answer) => {
                 let _ = answer.send(self.kick(&user));

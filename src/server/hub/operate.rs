@@ -6,7 +6,8 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::{Hub, Present};
-use crate::rules::access::{AccessList, Fate, faces};
+use crate::rules::access::{AccessList, Fate, alike};
+use crate::rules::rights::Verb;
 use crate::server::peer::Peer;
 use crate::talk::opening::Dialect;
 use crate::words::{Close, RoomName, Seq, UserName};
@@ -93,7 +94,8 @@ impl Hub {
     }
 
     /// Ends the sessions whose grant the list no longer stands for.
-    pub(super) fn uphold(&mut self, list: &AccessList) -> usize {
+    pub(super) fn uphold(&mut self, list: &Arc<AccessList>) -> usize {
+        self.owe_for_the_lost(list);
         let fates: Vec<(Arc<Peer>, Fate)> = self
             .sessions
             .values()
@@ -107,14 +109,23 @@ impl Hub {
         fates.len()
     }
 
+    /// Who lost access while away has the keys of its rooms still: they are replaced too.
+    fn owe_for_the_lost(&mut self, list: &Arc<AccessList>) {
+        let now = super::wall();
+        for grant in self.access.lost(self.upheld, list, now) {
+            let theirs = self.rooms.keys().filter(|room| grant.allows(Verb::Enter, room));
+            self.owed.extend(theirs.cloned());
+        }
+        (self.access, self.upheld) = (list.clone(), now);
+    }
+
     /// Ends the sessions of a user, and of everybody nobody could tell apart from it.
     pub(super) fn kick(&mut self, user: &UserName) -> usize {
-        let wanted = faces(user);
         let theirs: Vec<Arc<Peer>> = self
             .sessions
             .values()
             .map(|present| &present.peer)
-            .filter(|peer| faces(&peer.user).iter().any(|face| wanted.contains(face)))
+            .filter(|peer| alike(&peer.user, user))
             .cloned()
             .collect();
         for peer in &theirs {
@@ -138,8 +149,7 @@ impl Hub {
 pub(super) fn fate_of(list: &AccessList, peer: &Peer) -> Fate {
     match &peer.grant {
         Some(grant) => list.fate(grant, super::wall()),
-        None if list.is_banned(&peer.user) => Fate::Gone,
-        None => Fate::Stands,
+        None => list.guest_fate(&peer.user),
     }
 }
 
@@ -153,6 +163,9 @@ pub(super) fn dismiss(peer: &Peer, fate: Fate) {
                 "access_changed",
                 "your rights have changed; come back",
             );
+        }
+        Fate::Banned => {
+            peer.put_out(Close::Forbidden, "banned", "that name is shut out here");
         }
         Fate::Gone => {
             peer.put_out(Close::Unauthorized, "access_ended", "your access has ended");

@@ -28,7 +28,7 @@ pub(super) async fn from_first_frame(
     deadline: Instant,
 ) -> Option<(Session, Vec<Wish>)> {
     let visitor = visit.visitor;
-    let admitted = first_frame(link, visitor, deadline).await.and_then(|mut opening| {
+    let admitted = first_frame(&context, link, visitor, deadline).await.and_then(|mut opening| {
         let mode = context.live.load().config.auth.mode;
         let grant = context.gate.admit(mode, visitor, &mut opening)?;
         Ok((opening, grant))
@@ -48,10 +48,13 @@ pub(super) async fn from_first_frame(
 }
 
 async fn first_frame(
+    context: &Context,
     link: &mut Link,
     visitor: Visitor,
     deadline: Instant,
 ) -> Result<Opening, Option<Refusal>> {
+    // Pings are answered before anybody is known; not more of them than later.
+    let (quota, mut pings) = (context.live.load().frames, Meter::default());
     let opening = loop {
         match tokio::time::timeout_at(deadline.into(), link.step(|| true)).await {
             Err(_) => {
@@ -66,7 +69,11 @@ async fn first_frame(
             Ok(Step::Frame(Message::Binary(_))) => {
                 return Err(Some(Refusal::policy(Code::BinaryFrame, "only text frames here")));
             }
-            Ok(Step::Frame(_)) => {}
+            Ok(Step::Frame(_)) => {
+                if let Some(pause) = pings.spend(quota, 1, context.started.elapsed()) {
+                    link.pause(pause);
+                }
+            }
         }
     };
     if !visitor.confidential {

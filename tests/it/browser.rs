@@ -1,0 +1,130 @@
+//! A real browser, whose pages speak for whoever looks at them: only those that are named may.
+
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, Receiver};
+
+use crate::support::SOON;
+use crate::support::server::Server;
+
+/// A web server with one page, and what that page tells it.
+struct Site {
+    origin: String,
+    told: Receiver<String>,
+}
+
+impl Site {
+    fn serve(listener: TcpListener, page: String) -> Site {
+        let origin = format!("http://{}", listener.local_addr().unwrap());
+        let (tell, told) = mpsc::channel();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let (page, tell) = (page.clone(), tell.clone());
+                // A browser opens connections ahead and says nothing on them.
+                std::thread::spawn(move || answer(stream, &page, &tell));
+            }
+        });
+        Site { origin, told }
+    }
+}
+
+fn answer(mut stream: TcpStream, page: &str, tell: &mpsc::Sender<String>) {
+    let _ = stream.set_read_timeout(Some(SOON));
+    let mut head = Vec::new();
+    let mut buffer = [0; 1024];
+    while !head.ends_with(b"\r\n\r\n") {
+        match stream.read(&mut buffer) {
+            Ok(count) if count > 0 => head.extend_from_slice(&buffer[..count]),
+            _ => return,
+        }
+    }
+    let head = String::from_utf8_lossy(&head).into_owned();
+    let path = head.split(' ').nth(1).unwrap_or_default();
+    if let Some(word) = path.strip_prefix("/told/") {
+        let _ = tell.send(word.to_owned());
+    }
+    let page = if path == "/" { page } else { "" };
+    let _ = write!(
+        stream,
+        "HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{page}",
+        page.len()
+    );
+}
+
+/// Registers from within a page, and tells its own site what came of it.
+fn page(chat: &str, more: &str) -> String {
+    format!(
+        "<!doctype html>{more}<script>
+        const tell = word => fetch('/told/' + word);
+        const socket = new WebSocket('ws://{chat}/');
+        socket.onopen = () => socket.send(JSON.stringify({{type: 'register', username: 'page'}}));
+        socket.onmessage = event => {{
+            socket.onmessage = null;
+            tell(JSON.parse(event.data).type);
+        }};
+        socket.onerror = () => tell('refused');
+        </script>"
+    )
+}
+
+/// A browser without a window; killed with all its processes when dropped.
+struct Browser(Child);
+
+impl Browser {
+    fn open(profile: &std::path::Path, address: &str) -> Browser {
+        let child = Command::new("chromium")
+            .args([
+                "--headless",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-quic",
+                "--no-first-run",
+            ])
+            .args([
+                "--disable-background-networking",
+                "--disable-component-update",
+                "--disable-sync",
+            ])
+            .arg("--disable-dev-shm-usage")
+            .arg(format!("--user-data-dir={}", profile.display()))
+            .arg("--remote-debugging-port=0")
+            .arg(address)
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("chromium: run scripts/test, which installs it");
+        Browser(child)
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        let group = format!("-{}", self.0.id());
+        let _ = Command::new("kill").args(["-KILL", "--", &group]).status();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_browsers_page_gets_in_only_where_its_origin_is_named() {
+    let named = TcpListener::bind("127.0.0.1:0").unwrap();
+    let origin = format!("http://{}", named.local_addr().unwrap());
+    let server = Server::with(&format!("[listen]\norigins = [{origin:?}]\n")).start();
+    let foreign = TcpListener::bind("127.0.0.1:0").unwrap();
+    let foreign = Site::serve(foreign, page(server.address(), ""));
+    // The named page shows the foreign one in a frame, so that both are there in one visit.
+    let frame = format!("<iframe src='{}/'></iframe>", foreign.origin);
+    let named = Site::serve(named, page(server.address(), &frame));
+    let profile = tempfile::tempdir().unwrap();
+    let _browser = Browser::open(profile.path(), &format!("{}/", named.origin));
+    let patience = 3 * SOON;
+    assert_eq!(named.told.recv_timeout(patience).as_deref(), Ok("encryption_key"));
+    assert_eq!(foreign.told.recv_timeout(patience).as_deref(), Ok("refused"));
+    let refused = server.wait_for_event("origin_refused");
+    assert_eq!(refused["origin"], foreign.origin);
+    assert_eq!(server.count("session_opened"), 1);
+}

@@ -1,0 +1,221 @@
+//! Verbs × roles × states, wholly (P23): what the table of rights says is what the server does.
+
+use secure_chat::rules::rights::{Place, Role, Ruling, Verb, ruling};
+use serde_json::{Value, json};
+
+use crate::support::server::Server;
+use crate::support::wire::Wire;
+
+const TOKENS: &str = "[auth]\nmode = \"token\"\n[limits]\nrate_messages = 100000\n";
+const OK: &str = "";
+const NO: &str = "forbidden";
+const OUT: &str = "not_in_room";
+
+/// What a client can say in a room, the right it needs, and the answer when all is well.
+const VERBS: [(&str, Verb, &str); 5] = [
+    ("join", Verb::Enter, "joined"),
+    ("leave", Verb::Leave, "left"),
+    ("who", Verb::See, "user_list"),
+    ("history", Verb::Read, "history"),
+    ("chat_message", Verb::Speak, "ack"),
+];
+
+/// For each verb and role: in a room the token is not for, in one it never was in, in one it left, in its own.
+#[rustfmt::skip]
+const EXPECTED: [[[&str; 4]; 4]; 5] = [
+    //           reader               writer               member               admin
+    /* join */  [[NO, OK, OK, OK],    [NO, OK, OK, OK],    [NO, OK, OK, OK],    [OK, OK, OK, OK]],
+    /* leave */ [[NO, OUT, OUT, OK],  [NO, OUT, OUT, OK],  [NO, OUT, OUT, OK],  [OUT, OUT, OUT, OK]],
+    /* who */   [[NO, OUT, OUT, OK],  [NO, NO, NO, NO],    [NO, OUT, OUT, OK],  [OUT, OUT, OUT, OK]],
+    /* hist. */ [[NO, OUT, OUT, OK],  [NO, NO, NO, NO],    [NO, OUT, OUT, OK],  [OUT, OUT, OUT, OK]],
+    /* say */   [[NO, NO, NO, NO],    [NO, OUT, OUT, OK],  [NO, OUT, OUT, OK],  [OUT, OUT, OUT, OK]],
+];
+const ROOMS: [(&str, Place); 4] = [
+    ("dev", Place::Foreign),
+    ("new", Place::Outside),
+    ("old", Place::Outside),
+    ("ops", Place::Inside),
+];
+
+/// An access token for three of the four rooms.
+fn token(server: &Server, user: &str, role: Role, more: &[&str]) -> String {
+    let rooms = ["--room", "ops", "--room", "old", "--room", "new", "--role", role.word()];
+    server.token(user, &[&rooms[..], more].concat())
+}
+
+async fn entered(server: &Server, token: &str) -> Wire {
+    let mut wire = Wire::connect(server.address()).await;
+    wire.send(json!({"type": "register", "protocol": 1, "access_token": token, "rooms": ["ops"],
+        "presence": false}))
+        .await;
+    wire.next_of("welcome").await;
+    wire.next_of("encryption_key").await;
+    wire
+}
+
+fn said(wire: &Wire, verb: &str, room: &str) -> Value {
+    json!({"type": verb, "room": room, "id": "1", "content": wire.key("ops").encrypt(b"x")})
+}
+
+/// The answer: a type, or an error's code.
+async fn answer(wire: &mut Wire) -> String {
+    loop {
+        let frame = wire.next().await;
+        match frame["type"].as_str().unwrap() {
+            "error" => return frame["code"].as_str().unwrap().to_owned(),
+            "chat_message" | "encryption_key" => {}
+            other => return other.to_owned(),
+        }
+    }
+}
+
+#[tokio::test]
+async fn p23_every_verb_of_every_role_in_every_room() {
+    let server = Server::with(TOKENS).start();
+    for (column, role) in Role::ALL.into_iter().enumerate() {
+        let token = token(&server, role.word(), role, &[]);
+        for (row, (verb, right, done)) in VERBS.into_iter().enumerate() {
+            for ((room, place), expected) in ROOMS.into_iter().zip(EXPECTED[row][column]) {
+                let table = match ruling(role, right, place) {
+                    Ruling::Yes => OK,
+                    Ruling::Forbidden => NO,
+                    Ruling::NotInRoom => OUT,
+                };
+                assert_eq!(table, expected, "the table: {role:?} {verb} {place:?}");
+                let mut wire = entered(&server, &token).await;
+                wire.send(json!({"type": "join", "room": "old"})).await;
+                wire.next_of("joined").await;
+                wire.send(json!({"type": "leave", "room": "old"})).await;
+                wire.next_of("left").await;
+                wire.send(said(&wire, verb, room)).await;
+                let expected = if expected == OK { done } else { expected };
+                assert_eq!(answer(&mut wire).await, expected, "{role:?} {verb} in {room}");
+            }
+        }
+        // A second register is nobody's, and a basic client has one verb.
+        let mut wire = entered(&server, &token).await;
+        wire.send(json!({"type": "register", "access_token": token})).await;
+        assert_eq!(answer(&mut wire).await, "already_registered");
+        let mut basic = Wire::connect(server.address()).await;
+        basic.send(json!({"type": "register", "access_token": token})).await;
+        basic.next_of("user_list").await;
+        for (verb, ..) in VERBS {
+            basic.send(json!({"type": verb, "room": "ops", "content": basic.encrypt(b"x")})).await;
+            let heard = basic.next().await;
+            let heard = heard["code"].as_str().unwrap_or("said");
+            let expected = match (verb, role) {
+                ("chat_message", Role::Reader) => NO,
+                // It is delivered, but not to a writer.
+                ("chat_message", Role::Writer) => break,
+                ("chat_message", _) => "said",
+                _ => "unknown_type",
+            };
+            assert_eq!(heard, expected, "a basic {role:?}: {verb}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn p23_what_is_delivered_goes_by_the_role_too() {
+    let server = Server::with(TOKENS).start();
+    let speaker = token(&server, "speaker", Role::Member, &[]);
+    let mut speaker = entered(&server, &speaker).await;
+    speaker.say_in("ops", "0", "before").await;
+    speaker.next_of("ack").await;
+    for role in Role::ALL {
+        let hears = ruling(role, Verb::Hear, Place::Inside) == Ruling::Yes;
+        assert_eq!(hears, role != Role::Writer);
+        let token = token(&server, &format!("ear-{}", role.word()), role, &[]);
+        let mut wire = Wire::connect(server.address()).await;
+        let from = json!({"ops": {"epoch": "another", "seq": 0}});
+        wire.send(
+            json!({"type": "register", "protocol": 1, "access_token": token, "rooms": ["ops"],
+            "resume": from}),
+        )
+        .await;
+        let alone = wire.next_of("user_list").await["users"].as_array().unwrap().len() == 1;
+        assert_eq!(alone, !hears, "{role:?}: who is there");
+        // Who comes and goes, what was missed, and what is said: all before it enters anew.
+        drop(entered(&server, &token).await);
+        speaker.say_in("ops", role.word(), "listen").await;
+        speaker.next_of("ack").await;
+        wire.send(json!({"type": "join", "room": "ops"})).await;
+        let (mut news, mut texts) = (0, Vec::new());
+        loop {
+            let frame = wire.next().await;
+            match frame["type"].as_str().unwrap() {
+                "joined" => break,
+                "user_joined" | "user_left" => news += 1,
+                "chat_message" => texts.push(wire.read(&frame)),
+                "gap" => assert!(hears, "{frame}"),
+                _ => {}
+            }
+        }
+        assert_eq!(news > 0, hears, "{role:?}");
+        let (first, last) = (texts.first().cloned(), texts.last().cloned());
+        let expected = hears.then(|| ("before".to_owned(), "listen".to_owned()));
+        assert_eq!(first.zip(last), expected, "{role:?}: {texts:?}");
+    }
+}
+
+#[tokio::test]
+async fn p23_before_it_is_registered_and_after_it_is_gone_nobody_has_a_verb() {
+    let server = Server::with(TOKENS).start();
+    let place = token(&server, "place", Role::Member, &[]);
+    let stays = entered(&server, &place).await;
+    for (verb, ..) in VERBS {
+        let mut wire = Wire::connect(server.address()).await;
+        wire.send(said(&stays, verb, "ops")).await;
+        let (close, before) = wire.until_closed().await;
+        assert_eq!((close, before.len()), (1008, 1), "{verb}: {before:?}");
+        assert_eq!(before[0]["code"], "not_registered", "{verb}");
+    }
+    for way in ["kick", "ban", "revoke", "expire"] {
+        for role in Role::ALL {
+            let user = format!("{way}-{}", role.word());
+            let more: &[&str] = if way == "expire" { &["--expires", "2s"] } else { &[] };
+            let token = token(&server, &user, role, more);
+            let mut gone = Vec::new();
+            for (verb, ..) in VERBS {
+                gone.push((verb, entered(&server, &token).await));
+            }
+            match way {
+                "revoke" => {
+                    let list = server.done(&["token", "list", "--json"]);
+                    let rows =
+                        list.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+                    let row = rows.into_iter().find(|row| row["user"] == user).unwrap();
+                    server.done(&["token", "revoke", row["id"].as_str().unwrap()]);
+                }
+                "expire" => crate::support::eventually("its end", || {
+                    server
+                        .log()
+                        .iter()
+                        .any(|line| line["event"] == "session_closed" && line["user"] == user[..])
+                }),
+                verb => drop(server.done(&["ctl", verb, &user])),
+            }
+            for (verb, mut wire) in gone {
+                let frame = said(&wire, verb, "ops").to_string();
+                let message = tokio_tungstenite::tungstenite::Message::text(frame);
+                // Where the connection is gone already there is nobody to say it to.
+                let _ = futures_util::SinkExt::send(wire.stream(), message).await;
+                let (close, before) = wire.until_closed().await;
+                let told = before.iter().all(|frame| frame["type"] == "encryption_key");
+                assert!(told, "{user} {verb}: {before:?}");
+                let expected = if way == "kick" || way == "ban" { 4003 } else { 4001 };
+                assert!(close == expected || close == 1006, "{user} {verb}: {close}");
+            }
+            let mut again = Wire::connect(server.address()).await;
+            again.send(json!({"type": "register", "access_token": token})).await;
+            let first = again.next().await;
+            let expected = match way {
+                "kick" => "encryption_key",
+                "ban" => NO,
+                _ => "unauthorized",
+            };
+            let heard = first["code"].as_str().or(first["type"].as_str()).unwrap();
+            assert_eq!(heard, expected, "{user} comes again");
+        }
+    }
+}
