@@ -74,7 +74,7 @@ fn take(one: &mut Connection, into: &mut [u8], frame: usize) -> usize {
             break;
         }
         let mut count = count;
-        if one.reads.is_none() {
+        if one.reads != Some(false) {
             one.reads = Some(into[0] == b'r');
             let _ = one.stream.write(b"k");
             count -= 1;

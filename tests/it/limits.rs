@@ -140,8 +140,8 @@ async fn p10_half_open_and_dribbling_connections_are_shed(setting: Setting) {
     assert_eq!(closed, count);
     assert!(begun.elapsed() < Duration::from_secs(12), "{:?}", begun.elapsed());
     eventually("the descriptors are back", || server.descriptors() <= descriptors + 2);
-    let grown = server.resident_bytes().saturating_sub(memory);
-    assert!(grown < 64 * MIB, "{grown} bytes more");
+    // The allocator gives back what nobody has used for ten seconds.
+    eventually("the memory is back", || server.resident_bytes() < memory + 16 * MIB);
     first.say("still here").await;
     first.next_of("chat_message").await;
 }
