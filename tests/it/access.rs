@@ -4,9 +4,9 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::{Value, json};
 
+use crate::support::eventually;
 use crate::support::server::Server;
 use crate::support::wire::Wire;
-use crate::support::{eventually, long};
 
 const TOKENS: &str = "[auth]\nmode = \"token\"\n[limits]\nrate_messages = 100000\n";
 
@@ -81,7 +81,7 @@ async fn a_name_proven_by_a_token_can_be_neither_taken_nor_imitated() {
         assert!(said.contains("told apart"), "{said}");
     }
     let _first = entered(&server, &ana, "lobby").await;
-    for _ in 0..if long() { 100 } else { 5 } {
+    for _ in 0..100 {
         let claims = (0..100).map(|_| async {
             let mut wire = Wire::connect(server.address()).await;
             let claim = json!({"type": "register", "protocol": 1, "username": "ana",
@@ -222,9 +222,9 @@ async fn guessing_costs_the_guesser_alone() {
     let server =
         Server::with(&format!("{TOKENS}[listen]\ntrusted_proxies = [\"127.0.0.8/32\"]\n")).start();
     let token = server.token("ana", &[]);
-    let guesses = if long() { 10_000 } else { 1_000 };
     let mut compared = 0;
-    for number in 0..guesses {
+    let mut memory = 0;
+    for number in 0..10_000 {
         let mut wire = Wire::try_connect_from("127.0.0.9", server.address()).await.unwrap();
         wire.send(json!({"type": "register", "access_token": format!("sct_{number}")})).await;
         match refusal(wire).await {
@@ -234,7 +234,12 @@ async fn guessing_costs_the_guesser_alone() {
         if number % 250 == 249 {
             drop(entered(&server, &token, "lobby").await);
         }
+        if number == 1_000 {
+            memory = server.resident_bytes();
+        }
     }
+    let grown = server.resident_bytes().saturating_sub(memory);
+    assert!(grown < 4 * 1024 * 1024, "{grown} bytes more");
     assert!((5..30).contains(&compared), "{compared} guesses were even looked at");
     // A proxy that does not say for whom it speaks is not shut out for one of them.
     for _ in 0..20 {
@@ -373,7 +378,7 @@ async fn who_is_revoked_while_away_has_no_key_that_is_still_used() {
     let (ana, bob) = (server.token("ana", &[]), server.token("bob", &["--room", "*"]));
     let mut stays = entered(&server, &ana, "lobby").await;
     drop(entered(&server, &bob, "lobby").await);
-    crate::support::eventually("bob is away", || server.count("session_closed") == 1);
+    eventually("bob is away", || server.count("session_closed") == 1);
     // Another's token changes nothing here.
     server.token("eve", &[]);
     let list = server.done(&["token", "list", "--json"]);
