@@ -59,6 +59,8 @@ impl Wire {
             Wire::Redis => {
                 stream.write_all(b"*2\r\n$9\r\nSUBSCRIBE\r\n$1\r\nc\r\n").expect("said");
                 until(&mut stream, b":1\r\n");
+                stream.write_all(b"*1\r\n$4\r\nPING\r\n").expect("said");
+                until(&mut stream, b"pong\r\n$0\r\n\r\n");
             }
             Wire::Nats => {
                 until(&mut stream, b"\r\n");
@@ -104,7 +106,12 @@ impl Wire {
         stream.write_all(hello.as_bytes()).expect("said");
         until(stream, b"\r\n\r\n");
         match self {
-            Wire::Node => String::new(),
+            Wire::Node => {
+                // A ping and its pong: see what is said of exchanges in `enter`.
+                stream.write_all(b"\x89\x80\0\0\0\0").expect("said");
+                stream.read_exact(&mut [0; 2]).expect("heard");
+                String::new()
+            }
             _ => self.register(stream, room, presence, text),
         }
     }
