@@ -76,8 +76,8 @@ async fn p9_a_slow_reader_hurts_only_itself(setting: Setting) {
         (Some("stalled"), Some("slow_reader"))
     );
     assert!(begun.elapsed() < Duration::from_secs(12));
-    let grown = server.resident_bytes().saturating_sub(before);
-    assert!(grown < 2 * MIB, "{grown} bytes more, after {number} messages");
+    // What was held for the slow one is gone, and the allocator gives it back after a second.
+    eventually("no more than 2 MiB more", || server.resident_bytes() < before + 2 * MIB);
     // It reads at last: what was on its way, then the reason.
     let (code, _) = stalled.until_closed().await;
     assert!(code == 1013 || code == 1006, "{code}");
@@ -140,7 +140,7 @@ async fn p10_half_open_and_dribbling_connections_are_shed(setting: Setting) {
     assert_eq!(closed, count);
     assert!(begun.elapsed() < Duration::from_secs(12), "{:?}", begun.elapsed());
     eventually("the descriptors are back", || server.descriptors() <= descriptors + 2);
-    // The allocator gives back what nobody has used for ten seconds.
+    // The allocator gives back what nobody has used for a second.
     eventually("the memory is back", || server.resident_bytes() < memory + 16 * MIB);
     first.say("still here").await;
     first.next_of("chat_message").await;
