@@ -3,11 +3,14 @@
 //!
 //! `cargo bench --bench client`
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+mod own;
+
+use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use own::{Server, memory_kib};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::{self, Message};
 
@@ -24,7 +27,7 @@ fn main() {
     };
     println!("start to the first byte sent: {:.1} ms", median(&first_byte) * 1e3);
 
-    let server = Server::start();
+    let server = Server::start(&[]);
     let bare = median(&|| LINES as f64 / pour(&server.address).as_secs_f64());
     let mut memory = 0;
     let mut rates = Vec::new();
@@ -129,17 +132,10 @@ fn pipe(address: &str) -> (Duration, u64) {
     for _ in 0..LINES {
         input.write_all(line.as_bytes()).expect("it reads");
     }
-    let peak = peak(&child);
+    let peak = memory_kib(&child, "VmHWM");
     drop(input);
     assert!(child.wait().expect("it ends").success(), "not every line was stored");
     (began.elapsed(), peak)
-}
-
-fn peak(child: &Child) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id()));
-    let status = status.unwrap_or_default();
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap_or_default();
-    line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).unwrap_or(0)
 }
 
 /// Prints what is kept: seconds, and seconds of the client's processor time.
@@ -158,43 +154,4 @@ fn children() -> f64 {
     let rest = text.rsplit_once(')').map_or("", |(_, rest)| rest);
     let ticks = |index: usize| rest.split_whitespace().nth(index)?.parse::<f64>().ok();
     (ticks(13).unwrap_or(0.0) + ticks(14).unwrap_or(0.0)) / 100.0
-}
-
-struct Server {
-    child: Child,
-    address: String,
-    _folder: tempfile::TempDir,
-}
-
-impl Server {
-    fn start() -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_chat-server"))
-            .env_clear()
-            .env("STATE_DIRECTORY", folder.path())
-            .env("CHAT_SERVER_HISTORY__KEEP_MESSAGES", "1000000000")
-            .env("CHAT_SERVER_LIMITS__RATE_MESSAGES", "1000000000")
-            .env("CHAT_SERVER_LIMITS__RATE_BYTES", "1000000000000")
-            .args(["--port", "0"])
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the server starts");
-        let mut lines = BufReader::new(child.stdout.take().expect("its log")).lines();
-        let address = lines
-            .by_ref()
-            .map_while(Result::ok)
-            .filter_map(|line| serde_json::from_str::<Value>(&line).ok())
-            .find(|line| line["event"] == "listening")
-            .and_then(|line| line["address"].as_str().map(str::to_owned))
-            .expect("it listens");
-        std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
-        Server { child, address, _folder: folder }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }

@@ -5,14 +5,15 @@
 //! `cargo bench --bench delivery [-- --history 1000000]`. Folders are made below `TMPDIR`, which
 //! must be on a real disk: a file system in memory syncs for nothing.
 
-use std::io::{BufRead as _, BufReader};
+mod own;
+
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
 use base64::Engine as _;
 use fernet::Fernet;
 use futures_util::{SinkExt as _, StreamExt as _};
+use own::{Server, memory_kib};
 use secure_chat::doors::keyfile::AtRestKey;
 use secure_chat::doors::log::{Draft, Keep, Opened, open_disk};
 use secure_chat::words::{MessageId, RoomName, Timestamp, UserName};
@@ -39,8 +40,8 @@ async fn main() {
     for _ in 0..3 {
         let (bare_one, _) = bare(1);
         let trip = round_trip().await;
-        let server = Server::start(None);
-        let mut sender = Sender::connect(&server.address).await;
+        let server = Measured::start(None);
+        let mut sender = Sender::connect(&server.server.address).await;
         let alone = sender.alone().await;
         let before = server.commits();
         let rate = sender.pouring().await;
@@ -128,45 +129,24 @@ async fn round_trip() -> f64 {
     trips[trips.len() / 2]
 }
 
-struct Server {
-    child: Child,
-    address: String,
+struct Measured {
+    server: Server,
     metrics: String,
     ready: Duration,
-    _folder: tempfile::TempDir,
 }
 
-impl Server {
+impl Measured {
     fn start(history: Option<&Path>) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = history.map_or_else(|| folder.path().join("history"), Path::to_path_buf);
         // Free a moment ago; nobody else asks for ports on this address.
         let metrics = std::net::TcpListener::bind("127.0.0.2:0").and_then(|port| port.local_addr());
         let metrics = metrics.expect("a port for the metrics").to_string();
+        let mut settings = vec![("CHAT_SERVER_ADMIN__METRICS", metrics.as_str())];
+        if let Some(path) = history {
+            settings.push(("CHAT_SERVER_HISTORY__PATH", path.to_str().expect("a plain path")));
+        }
         let from = Instant::now();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_chat-server"))
-            .env_clear()
-            .env("STATE_DIRECTORY", folder.path())
-            .env("CHAT_SERVER_HISTORY__PATH", path)
-            .env("CHAT_SERVER_HISTORY__KEEP_MESSAGES", "1000000000")
-            .env("CHAT_SERVER_LIMITS__RATE_MESSAGES", "1000000000")
-            .env("CHAT_SERVER_LIMITS__RATE_BYTES", "1000000000000")
-            .env("CHAT_SERVER_ADMIN__METRICS", &metrics)
-            .args(["--port", "0"])
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the server starts");
-        let mut lines = BufReader::new(child.stdout.take().expect("its log")).lines();
-        let address = lines
-            .by_ref()
-            .map_while(Result::ok)
-            .filter_map(|line| serde_json::from_str::<Value>(&line).ok())
-            .find(|line| line["event"] == "listening")
-            .and_then(|line| line["address"].as_str().map(str::to_owned))
-            .expect("it listens");
-        let ready = from.elapsed();
-        std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
-        Server { child, address, metrics, ready, _folder: folder }
+        let server = Server::start(&settings);
+        Measured { server, ready: from.elapsed(), metrics }
     }
 
     /// Commits of the room log so far, as operators see them.
@@ -182,17 +162,7 @@ impl Server {
     }
 
     fn resident_kib(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()));
-        let status = status.unwrap_or_default();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap_or("VmRSS: 0 kB");
-        line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).unwrap_or(0)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        memory_kib(&self.server.child, "VmRSS")
     }
 }
 
@@ -298,16 +268,16 @@ async fn long_history(messages: u64) {
         last += append(&mut opened, 1_000, last);
         if last == 1_000 {
             drop(opened);
-            let server = Server::start(Some(folder.path()));
-            resume(&server.address, 1_000).await;
+            let server = Measured::start(Some(folder.path()));
+            resume(&server.server.address, 1_000).await;
             short = (server.ready, server.resident_kib());
             drop(server);
             opened = open_disk(folder.path(), &key, KEEP, now()).expect("the room log opens");
         }
     }
     drop(opened);
-    let server = Server::start(Some(folder.path()));
-    let took = resume(&server.address, 1_000).await;
+    let server = Measured::start(Some(folder.path()));
+    let took = resume(&server.server.address, 1_000).await;
     println!(
         "{last} messages of history: ready {:?} after the start ({:?} with 1,000); the last 1,000 resumed in {took:?}; resident {} KiB ({} KiB with 1,000)",
         server.ready,

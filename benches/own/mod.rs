@@ -1,0 +1,55 @@
+//! A server of ours that takes whatever comes, for as long as it is held, and what a program holds.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+
+pub struct Server {
+    pub child: Child,
+    pub address: String,
+    _folder: tempfile::TempDir,
+}
+
+impl Server {
+    /// Starts it, with more settings in its environment, and waits until it listens.
+    pub fn start(settings: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut child = Command::new(env!("CARGO_BIN_EXE_chat-server"))
+            .env_clear()
+            .env("STATE_DIRECTORY", folder.path())
+            .env("CHAT_SERVER_HISTORY__KEEP_MESSAGES", "1000000000")
+            .env("CHAT_SERVER_LIMITS__RATE_MESSAGES", "1000000000")
+            .env("CHAT_SERVER_LIMITS__RATE_BYTES", "1000000000000")
+            .envs(settings.iter().copied())
+            .args(["--port", "0"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the server starts");
+        let mut lines = BufReader::new(child.stdout.take().expect("its log")).lines();
+        let address = lines
+            .by_ref()
+            .map_while(Result::ok)
+            .filter_map(|line| serde_json::from_str::<Value>(&line).ok())
+            .find(|line| line["event"] == "listening")
+            .and_then(|line| line["address"].as_str().map(str::to_owned))
+            .expect("it listens");
+        std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
+        Server { child, address, _folder: folder }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A line of its memory in proc(5), such as `VmRSS`, in KiB.
+pub fn memory_kib(child: &Child, what: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", child.id()));
+    let status = status.unwrap_or_default();
+    let line = status.lines().find(|line| line.starts_with(what)).unwrap_or_default();
+    line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).unwrap_or(0)
+}
