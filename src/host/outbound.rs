@@ -233,9 +233,6 @@ impl Outbound {
             }
         }
         queue.put(bytes);
-        if self.socket.is_none() {
-            self.task.wake();
-        }
     }
 
     /// Writes past a queue in which nothing waits; says how much. What is left fits the bound.
@@ -248,7 +245,12 @@ impl Outbound {
     }
 
     fn write_now(&self, queue: &mut Queue) {
-        let Some(socket) = &self.socket else { return };
+        let Some(socket) = &self.socket else {
+            if !queue.waiting.is_empty() {
+                self.task.wake();
+            }
+            return;
+        };
         while !queue.waiting.is_empty() && queue.blocked.is_none() && !queue.dead {
             let outcome = if queue.waiting.len() == 1 {
                 socket.try_write(&queue.waiting[0])

@@ -10,6 +10,7 @@ use crate::support::{Setting, in_both_settings};
 
 in_both_settings!(
     a_newcomer_gets_the_key_then_the_news_then_the_list,
+    a_crowd_is_announced_whole_and_before_it_speaks,
     a_basic_client_hears_only_the_six,
     whatever_is_wrong_is_one_error_and_the_session_goes_on,
     nothing_but_a_register_opens_and_no_key_is_given,
@@ -53,6 +54,36 @@ async fn a_newcomer_gets_the_key_then_the_news_then_the_list(setting: Setting) {
     drop(alice);
     let left = bob.next_of("user_left").await;
     assert_eq!(left["message"], "Alice ha salido del chat");
+}
+
+/// Nothing else is sent that would take the announcements along.
+async fn a_crowd_is_announced_whole_and_before_it_speaks(setting: Setting) {
+    let server = Server::with("[limits]\nping_interval = \"1h\"\n").set(setting).start();
+    let mut alice = Wire::register(&server, "Alice").await;
+    let mut crowd = Vec::new();
+    for number in 0..8 {
+        crowd.push(Wire::register(&server, &format!("c{number}")).await);
+    }
+    for number in 0..8 {
+        assert_eq!(alice.next_of("user_joined").await["username"], format!("c{number}"));
+    }
+    for name in ["d0", "d1"] {
+        Wire::register(&server, name).await.say("hola").await;
+    }
+    let mut heard = Vec::new();
+    while heard.len() < 6 {
+        let frame = alice.next().await;
+        heard.push(format!("{} {}", frame["username"].as_str().unwrap(), frame["type"]));
+    }
+    for name in ["d0", "d1"] {
+        let of_this = heard.iter().filter(|what| what.starts_with(name)).map(String::as_str);
+        let kinds: Vec<_> = of_this.map(|what| what.split('"').nth(1).unwrap()).collect();
+        assert_eq!(kinds, ["user_joined", "chat_message", "user_left"], "{heard:?}");
+    }
+    drop(crowd);
+    for _ in 0..8 {
+        alice.next_of("user_left").await;
+    }
 }
 
 async fn a_basic_client_hears_only_the_six(setting: Setting) {

@@ -197,8 +197,8 @@ impl Hub {
     }
 
     /// The key, who is here, and that somebody came: always in this order.
-    fn introduce(&self, peer: &Arc<Peer>, name: &RoomName) {
-        let Some(room) = self.rooms.get(name) else { return };
+    fn introduce(&mut self, peer: &Arc<Peer>, name: &RoomName) {
+        let Some(room) = self.rooms.get_mut(name) else { return };
         peer.outbound.push(room.key_frame(name));
         let joined = ServerFrame::UserJoined(Presence {
             username: peer.user.as_str().to_owned(),
@@ -207,10 +207,12 @@ impl Hub {
             room: Some(name.clone()),
         });
         if room.members.len() <= self.policy.presence_members {
-            room.announce(name, &joined);
+            let at = room.announce(name, &joined, Instant::now());
+            self.gather(name, at);
         } else if peer.presence {
             peer.push(&joined);
         }
+        let Some(room) = self.rooms.get(name) else { return };
         if peer.presence && peer.may(Verb::See, name) {
             peer.push(&self.user_list(peer, name, room));
         } else if peer.presence {
@@ -220,6 +222,12 @@ impl Hub {
             let alone = UserList { users, room: Some(name.clone()), total: None };
             peer.push(&ServerFrame::UserList(alone));
         }
+    }
+
+    fn gather(&mut self, name: &RoomName, at: Option<Instant>) {
+        let Some(at) = at else { return };
+        self.gathered.insert(name.clone());
+        self.announce_at = Some(self.announce_at.map_or(at, |earlier| earlier.min(at)));
     }
 
     /// Everybody, or in a large room as many as are announced, the asker among them.
@@ -252,15 +260,14 @@ impl Hub {
             return true;
         }
         if room.members.len() < self.policy.presence_members {
-            room.announce(
-                name,
-                &ServerFrame::UserLeft(Presence {
-                    username: peer.user.as_str().to_owned(),
-                    timestamp: wall(),
-                    message: format!("{} ha salido del chat", peer.user),
-                    room: Some(name.clone()),
-                }),
-            );
+            let left = ServerFrame::UserLeft(Presence {
+                username: peer.user.as_str().to_owned(),
+                timestamp: wall(),
+                message: format!("{} ha salido del chat", peer.user),
+                room: Some(name.clone()),
+            });
+            let at = room.announce(name, &left, Instant::now());
+            self.gather(name, at);
         }
         true
     }

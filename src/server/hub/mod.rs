@@ -151,6 +151,9 @@ pub struct Hub {
     upheld: Timestamp,
     /// Rooms that somebody left for good: what is said there next is under a new key.
     owed: BTreeSet<RoomName>,
+    /// Rooms with comings and goings that are not written yet, and when they have to be.
+    gathered: BTreeSet<RoomName>,
+    announce_at: Option<Instant>,
     draining: Option<Close>,
 }
 
@@ -168,6 +171,8 @@ impl Hub {
             access,
             upheld: wall(),
             owed: BTreeSet::new(),
+            gathered: BTreeSet::new(),
+            announce_at: None,
             draining: None,
         }
     }
@@ -180,9 +185,11 @@ impl Hub {
     ) {
         loop {
             let rotation = sleep_until(self.next_rotation);
+            let announcing = sleep_until(self.announce_at);
             tokio::select! {
                 biased;
                 () = rotation => self.guarded(Hub::rotate_what_is_due),
+                () = announcing => self.guarded(Hub::write_what_was_gathered),
                 // The scribe ends last, when everything is written.
                 batch = committed.recv() => match batch {
                     Some(mut batch) => {
@@ -306,6 +313,16 @@ impl Hub {
             );
         }
         self.plan_rotation();
+    }
+
+    fn write_what_was_gathered(&mut self) {
+        let now = Instant::now();
+        self.announce_at = None;
+        for name in std::mem::take(&mut self.gathered) {
+            if let Some(room) = self.rooms.get_mut(&name) {
+                room.write_announced(&name, now);
+            }
+        }
     }
 
     /// Who left a room gets no later key: what is said after it left is under another.

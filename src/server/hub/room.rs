@@ -21,6 +21,9 @@ use crate::words::{Epoch, RoomName, Seq};
 const RECENT_MESSAGES: usize = 512;
 const RECENT_BYTES: usize = 512 * 1024;
 
+/// How long comings and goings are gathered, where they come in a crowd.
+const GATHER: Duration = Duration::from_millis(100);
+
 /// A session in a room.
 pub struct Member {
     /// The session.
@@ -33,6 +36,13 @@ pub struct Member {
     pub live_after: Option<Seq>,
     /// Whether it may get what others say.
     pub hears: bool,
+}
+
+impl Member {
+    /// Whether it is told who comes and goes.
+    fn sees(&self, name: &RoomName) -> bool {
+        self.peer.presence && self.peer.may(Verb::See, name)
+    }
 }
 
 /// A room with somebody in it.
@@ -50,6 +60,8 @@ pub struct Room {
     /// What was handed on since somebody began to catch up.
     pub recent: VecDeque<Entry>,
     recent_bytes: usize,
+    /// When a coming or going was last written.
+    announced: Option<Instant>,
     /// Frames of the batch that is being delivered.
     pub outgoing: BytesMut,
 }
@@ -65,6 +77,7 @@ impl Room {
             catching_up: 0,
             recent: VecDeque::new(),
             recent_bytes: 0,
+            announced: None,
             outgoing: BytesMut::new(),
         }
     }
@@ -130,12 +143,33 @@ impl Room {
         }
     }
 
-    /// Sends everybody a frame about presence, except who did not ask for such, or may not know.
-    pub fn announce(&self, name: &RoomName, frame: &ServerFrame) {
+    /// Tells everybody of a coming or going, except who did not ask for such, or may not know. The
+    /// first goes out at once; of a crowd, what comes within [`GATHER`] goes out together, because
+    /// each write wakes a program at the other end. Says when the rest has to be written.
+    pub fn announce(
+        &mut self,
+        name: &RoomName,
+        frame: &ServerFrame,
+        now: Instant,
+    ) -> Option<Instant> {
         let bytes = encoded(frame);
-        let wanted = |member: &&Member| member.peer.presence && member.peer.may(Verb::See, name);
-        for member in self.members.iter().filter(wanted) {
-            member.outbound.send(&bytes);
+        for member in self.members.iter().filter(|member| member.sees(name)) {
+            member.outbound.push(bytes.clone());
+        }
+        match self.announced {
+            Some(at) if now < at + GATHER => Some(at + GATHER),
+            _ => {
+                self.write_announced(name, now);
+                None
+            }
+        }
+    }
+
+    /// Writes what was announced.
+    pub fn write_announced(&mut self, name: &RoomName, now: Instant) {
+        self.announced = Some(now);
+        for member in self.members.iter().filter(|member| member.sees(name)) {
+            member.outbound.flush();
         }
     }
 }
