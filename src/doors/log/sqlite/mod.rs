@@ -117,13 +117,14 @@ pub fn open_disk(
         },
     }
     let sealer = Arc::new(sealer);
-    let fault = |source| OpenFault::Store { path: place.store(), source };
+    let path = place.store();
+    let fault = |source| OpenFault::Store { path: path.clone(), source };
     let db = schema::writer(&place.store()).map_err(fault)?;
     let epoch = schema::epoch(&db, &sealer).map_err(fault)?;
     let mark = Mark::open(&place, &sealer)?;
     let lock = Arc::new(place);
     let reader = reader::DiskReader::new(lock.clone(), sealer.clone(), epoch);
-    let log = writer::DiskLog::new(lock, db, sealer, mark, keep);
+    let log = writer::DiskLog::new(lock, db, sealer, mark, keep).map_err(fault)?;
     Ok(Opened { log: Box::new(log), reader: Arc::new(reader), findings })
 }
 

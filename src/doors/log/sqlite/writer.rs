@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
+use rusqlite::hooks::Wal;
 use rusqlite::{
     CachedStatement, Connection, ErrorCode, OptionalExtension, Result, Transaction,
     TransactionBehavior, ffi, params,
@@ -16,8 +18,10 @@ use crate::words::{RoomName, Seq, Timestamp};
 
 /// Rooms whose end is remembered between commits.
 const ROOMS_REMEMBERED: usize = 10_000;
-/// The log of commits is folded into the main file when it is this large.
-const FOLD_BYTES: u64 = 16 << 20;
+/// The log of commits is folded into the main file when it has so many pages (16 MiB).
+const FOLD_PAGES: u32 = 4096;
+/// And where a reader was in the way, again after so many more.
+const FOLD_AGAIN: u32 = 256;
 
 pub(super) struct DiskLog {
     place: Arc<Place>,
@@ -26,6 +30,10 @@ pub(super) struct DiskLog {
     mark: Mark,
     pub(super) keep: Keep,
     rooms: HashMap<RoomName, Room>,
+    /// Pages in the log of commits. Its file's size says nothing: once grown it is kept and written
+    /// over, because a sync of a file that grows costs more.
+    pages: Arc<AtomicU32>,
+    fold_at: u32,
     /// The room number that tidying goes on after.
     pub(super) tidied_to: i64,
     /// Why nothing more is written: set once, for good.
@@ -43,13 +51,29 @@ pub(super) struct Room {
 impl DiskLog {
     pub fn new(
         place: Arc<Place>,
-        db: Connection,
+        mut db: Connection,
         sealer: Arc<Sealer>,
         mark: Mark,
         keep: Keep,
-    ) -> Self {
-        let rooms = HashMap::new();
-        DiskLog { place, db, sealer, mark, keep, rooms, tidied_to: 0, broken: None }
+    ) -> Result<Self> {
+        let pages = Arc::new(AtomicU32::new(0));
+        let counted = pages.clone();
+        db.wal_hook(Some(move |_: &mut Wal, pages| {
+            counted.store(u32::try_from(pages).unwrap_or(u32::MAX), Ordering::Relaxed);
+            Ok(())
+        }))?;
+        Ok(DiskLog {
+            place,
+            db,
+            sealer,
+            mark,
+            keep,
+            rooms: HashMap::new(),
+            pages,
+            fold_at: FOLD_PAGES,
+            tidied_to: 0,
+            broken: None,
+        })
     }
 
     /// What an error means, and whether it is the last.
@@ -83,10 +107,14 @@ impl DiskLog {
 
     /// Folds the log of commits into the main file once it is large.
     pub(super) fn fold_if_large(&mut self) {
-        let wal = std::fs::metadata(self.place.beside("-wal")).map_or(0, |wal| wal.len());
-        if wal < FOLD_BYTES {
+        let pages = self.pages.load(Ordering::Relaxed);
+        if pages < FOLD_PAGES {
+            self.fold_at = FOLD_PAGES;
+        }
+        if pages < self.fold_at {
             return;
         }
+        self.fold_at = pages.saturating_add(FOLD_AGAIN);
         let folded: Result<()> =
             self.db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
         // A full disk or a reader in the way is no harm: what is committed is safe where it is.

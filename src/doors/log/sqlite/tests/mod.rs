@@ -155,3 +155,28 @@ fn forgetting_goes_in_bounded_steps() {
     assert_eq!(steps, [(1000, true), (1000, true), (400, false), (0, false)]);
     assert_eq!(everything(&opened).entries.len(), 100);
 }
+
+/// Folding costs three syncs; a log of commits that once was large must not bring them to each commit.
+#[test]
+fn a_commit_does_not_touch_the_main_file() {
+    let home = Home::new();
+    let mut opened = home.open();
+    let main = || std::fs::read(home.file(STORE_FILE)).unwrap();
+    let mut number = 0;
+    let mut append = |count: u64| {
+        let drafts = (0..count).map(|_| {
+            number += 1;
+            draft("lobby", &number.to_string(), &"x".repeat(3000))
+        });
+        let outcomes = opened.log.append(drafts.collect(), at(1));
+        assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::Appended(_))));
+    };
+    let empty = main();
+    append(1000);
+    assert_eq!(main(), empty, "a small log of commits is left alone");
+    (0..5).for_each(|_| append(1000));
+    let folded = main();
+    assert!(folded.len() > 8 << 20, "a large one is folded: {}", folded.len());
+    (0..20).for_each(|_| append(1));
+    assert!(main() == folded, "and then it is small again");
+}
