@@ -55,7 +55,7 @@ impl Timestamp {
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match jiff::Timestamp::from_microsecond(self.0) {
-            Ok(moment) => write!(f, "{}", moment.strftime("%Y-%m-%dT%H:%M:%S.%6fZ")),
+            Ok(moment) => write!(f, "{moment:.6}"),
             Err(_) => f.write_str("1970-01-01T00:00:00.000000Z"),
         }
     }

@@ -136,7 +136,8 @@ impl Sealer {
     /// Seals something small of the store's own.
     pub fn seal(&self, mut bytes: Vec<u8>) -> Vec<u8> {
         let mut nonce = [0u8; NONCE];
-        getrandom::fill(&mut nonce).expect("the kernel's random numbers");
+        // Seeded by the kernel, and without asking it for each record.
+        aws_lc_rs::rand::fill(&mut nonce).expect("random numbers");
         bytes.reserve(SEALED_EXTRA);
         self.seal
             .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::empty(), &mut bytes)

@@ -195,8 +195,9 @@ impl<'a> Append<'a> {
             sealer,
             rooms,
             find_id: db.prepare_cached("SELECT seq, at, proof FROM ids WHERE tag = ?")?,
-            add_id: db
-                .prepare_cached("INSERT INTO ids (tag, seq, at, proof) VALUES (?, ?, ?, ?)")?,
+            add_id: db.prepare_cached(
+                "INSERT INTO ids (tag, seq, at, proof) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            )?,
             add_record: db
                 .prepare_cached("INSERT INTO records (room, seq, sealed) VALUES (?, ?, ?)")?,
             newest: None,
@@ -205,41 +206,36 @@ impl<'a> Append<'a> {
 
     fn one(&mut self, draft: &Draft, now: Timestamp) -> Result<Outcome> {
         let sealer = self.sealer;
-        let tag = draft.id.as_ref().map(|id| sealer.id_tag(&draft.room, &draft.user, id));
-        if let Some(tag) = &tag
-            && let Some(known) = self.known(tag, &draft.text)?
-        {
-            return Ok(known);
-        }
         let room = self.room(&draft.room)?;
         let seq = room.last.next();
+        if let Some(id) = &draft.id {
+            let tag = sealer.id_tag(&draft.room, &draft.user, id);
+            let proof = sealer.proof(&tag, seq, now, &draft.text);
+            // Nearly every id is new: one look tells that and keeps it.
+            let added = self.add_id.execute(params![tag, seq.0 as i64, now.micros(), proof])?;
+            if added == 0 {
+                return self.known(&tag, &draft.text);
+            }
+        }
         let high = room.high.map_or(now, |high| high.max(now));
         let entry = Entry::of(draft.clone(), seq, now);
         let sealed = sealer.seal_record(&entry, high);
         self.add_record.execute(params![room.number, seq.0 as i64, sealed])?;
-        if let Some(tag) = tag {
-            let proof = sealer.proof(&tag, seq, now, &draft.text);
-            self.add_id.execute(params![tag, seq.0 as i64, now.micros(), proof])?;
-        }
         let room = Room { last: seq, high: Some(high), ..room };
         self.rooms.insert(draft.room.clone(), room);
         self.newest = Some((room.number, seq));
         Ok(Outcome::Appended(entry))
     }
 
-    fn known(&mut self, tag: &Tag, text: &str) -> Result<Option<Outcome>> {
-        let known: Option<(i64, i64, Vec<u8>)> = self
-            .find_id
-            .query_row([tag], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
-            .optional()?;
-        Ok(known.map(|(seq, at, proof)| {
-            let (seq, at) = (Seq(seq as u64), Timestamp::from_micros(at));
-            if self.sealer.proof(tag, seq, at, text)[..] == proof {
-                Outcome::Duplicate { seq, at }
-            } else {
-                Outcome::Conflict { seq }
-            }
-        }))
+    fn known(&mut self, tag: &Tag, text: &str) -> Result<Outcome> {
+        let (seq, at, proof): (i64, i64, Vec<u8>) =
+            self.find_id.query_row([tag], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        let (seq, at) = (Seq(seq as u64), Timestamp::from_micros(at));
+        Ok(if self.sealer.proof(tag, seq, at, text)[..] == proof {
+            Outcome::Duplicate { seq, at }
+        } else {
+            Outcome::Conflict { seq }
+        })
     }
 
     fn room(&mut self, name: &RoomName) -> Result<Room> {
