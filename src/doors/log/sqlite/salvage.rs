@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OptionalExtension, Result, params};
 
-use super::{OpenFault, Place, carve, mark::Mark, schema, writer};
+use super::mark::{self, Mark};
+use super::{OpenFault, Place, carve, schema, writer};
 use crate::doors::keyfile::AtRestKey;
 use crate::doors::log::seal::{Record, RoomCard, Sealer};
 use crate::doors::log::{Finding, keep};
@@ -50,15 +51,19 @@ pub(super) fn salvage(
     now: Timestamp,
 ) -> Result<Finding, OpenFault> {
     let mut build = Build::new(place, sealer, &Epoch::fresh())?;
-    let (mut looked_at, mut opened) = (0u64, 0u64);
+    // The mark is under the same key, and so is the head of the file, which is not a piece of ours.
+    let (mut looked_at, mut fits) = (0u64, mark::read(place, sealer).is_some());
     let mut fault = None;
     let mut take = |sealed: &[u8]| {
         if sealed.len() < SEALED_LEAST || fault.is_some() {
             return;
         }
         looked_at += 1;
-        let Some(plain) = Piece::open(sealer, sealed) else { return };
-        opened += 1;
+        let Some(plain) = Piece::open(sealer, sealed) else {
+            fits |= sealer.open(sealed).is_some();
+            return;
+        };
+        fits = true;
         if let Err(error) = build.add(plain, sealed, now) {
             fault = Some(error);
         }
@@ -73,7 +78,7 @@ pub(super) fn salvage(
         return Err(OpenFault::Store { path: place.beside(PART), source });
     }
     // A file full of sealed values none of which opens is not broken: the key is wrong.
-    if looked_at > 0 && opened == 0 {
+    if looked_at > 0 && !fits {
         return Err(place.wrong_key(key));
     }
     let kept = build.kept;

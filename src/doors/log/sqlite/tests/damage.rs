@@ -93,6 +93,19 @@ fn the_log_of_commits_cut_anywhere_keeps_what_was_before_and_says_so() {
     assert!(reported > 0);
 }
 
+/// The head of the file is then all that shows whose it is.
+#[test]
+fn a_young_record_that_lost_its_log_of_commits_is_not_taken_for_a_strangers() {
+    let (home, opened) = killed(5, 0);
+    let epoch = everything(&opened).head.epoch;
+    let lying = Lying::of(&home);
+    drop(opened);
+    let opened = lying.open(&home, "history.sqlite3-wal", |bytes| bytes.truncate(40));
+    let page = everything(&opened);
+    assert!(page.entries.is_empty() && !opened.findings.is_empty());
+    assert_ne!(page.head.epoch, epoch);
+}
+
 #[test]
 fn five_hundred_flipped_bits_never_give_a_wrong_record() {
     let (home, opened) = killed(60, 40);
