@@ -173,5 +173,7 @@ async fn p12_ten_who_flood_do_not_drown_ninety() {
     assert!(flood > 500, "the flood came: {flood}");
     // Nothing was lost on the way: those who did not look up yet may lack the last.
     assert!(count >= 90 * (messages - 1), "{count} of {}", 90 * messages);
-    assert!(p99 < Duration::from_millis(400), "{p99:?}");
+    // What is promised is of optimised programs.
+    let promised = Duration::from_millis(if cfg!(debug_assertions) { 400 } else { 100 });
+    assert!(p99 < promised, "{p99:?}");
 }
