@@ -4,8 +4,108 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::{Value, json};
 
+use crate::access::TOKENS;
 use crate::support::server::Server;
 use crate::support::wire::Wire;
+
+/// Every verb of `ctl`, what a person is shown, and what a program finds.
+const VERBS: [(&[&str], &str, &str); 9] = [
+    (&["status"], "durable", "durable"),
+    (&["rooms"], "lobby", "rooms"),
+    (&["sessions"], "ana", "sessions"),
+    (&["rotate"], "done", "ok"),
+    (&["reload"], "done", "ok"),
+    (&["kick", "bob"], "ended", "ended"),
+    (&["ban", "eve"], "ended", "ended"),
+    (&["unban", "eve"], "done", "ok"),
+    // The last, because nobody is there afterwards.
+    (&["drain"], "done", "ok"),
+];
+
+/// How a verb ended: its exit code, and what it said on standard output and on standard error.
+fn said(server: &Server, verb: &[&str], json: bool) -> (i32, String, String) {
+    let json: &[&str] = if json { &["--json"] } else { &[] };
+    let words = [&["ctl"], verb, json].concat();
+    let output = server.verb(&words);
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+#[tokio::test]
+async fn every_verb_answers_a_person_and_a_program_and_tells_no_secret() {
+    let mut server = Server::with(TOKENS).start();
+    let token = server.token("ana", &[]);
+    let file = std::fs::read_to_string(server.state().join("access.json")).unwrap();
+    let file: Value = serde_json::from_str(&file).unwrap();
+    let hash = file["tokens"][0]["hash"].as_str().unwrap();
+    for json in [false, true] {
+        let mut wire = Wire::connect(&server).await;
+        wire.send(json!({"type": "register", "access_token": token})).await;
+        let key = wire.next_of("encryption_key").await["key"].as_str().unwrap().to_owned();
+        for (verb, shown, found) in VERBS {
+            let (code, out, err) = said(&server, verb, json);
+            assert_eq!((code, &err[..]), (0, ""), "{verb:?}: {out}");
+            for secret in [&token[..], hash, &key] {
+                assert!(!out.contains(secret), "{verb:?}: {out}");
+            }
+            if json {
+                assert_eq!(out.lines().count(), 1, "{verb:?}: {out}");
+                let answer: Value = serde_json::from_str(&out).expect(&out);
+                assert_eq!(answer["ok"], true, "{verb:?}: {out}");
+                assert!(answer.get(found).is_some(), "{verb:?}: {out}");
+            } else {
+                assert!(out.contains(shown), "{verb:?}: {out}");
+            }
+        }
+        assert!(server.wait().success());
+        server.again();
+    }
+    // What it refuses, and what nobody can ask for.
+    for json in [false, true] {
+        let (code, out, err) = said(&server, &["unban", "eve"], json);
+        assert_eq!((code, &out[..]), (1, ""), "{err}");
+        assert_eq!(err, "chat-server: nobody of the name eve is banned\n");
+        for verb in [&["dance"][..], &["kick"], &["kick", "ana", "bob"], &[]] {
+            let (code, out, err) = said(&server, verb, json);
+            assert_eq!((code, &out[..]), (2, ""), "{verb:?}: {err}");
+            assert!(err.contains("Usage: chat-server ctl"), "{verb:?}: {err}");
+        }
+    }
+}
+
+#[test]
+fn where_no_server_runs_every_verb_says_so_and_what_to_look_at() {
+    let mut server = Server::start();
+    let socket = server.state().parent().unwrap().join("run/admin.sock");
+    // One that ended takes its socket along; one that was killed leaves it behind.
+    for ending in ["ended", "killed"] {
+        match ending {
+            "ended" => drop(server.stop()),
+            _ => {
+                server.again();
+                server.kill();
+            }
+        }
+        assert_eq!(socket.exists(), ending == "killed");
+        for (verb, ..) in VERBS {
+            for json in [false, true] {
+                let (code, out, err) = said(&server, verb, json);
+                assert_eq!((code, &out[..]), (69, ""), "{verb:?}: {err}");
+                assert_eq!(err.lines().count(), 1, "{verb:?}: {err}");
+                assert!(err.contains(&*socket.to_string_lossy()), "{verb:?}: {err}");
+                assert!(err.contains("is it running, with this configuration?"), "{err}");
+            }
+        }
+    }
+    server.again();
+    assert_eq!(said(&server, &["status"], true).0, 0, "the socket left behind is taken over");
+    std::fs::write(server.config_file(), "[lisen]\n").unwrap();
+    for (verb, ..) in VERBS {
+        let (code, out, err) = said(&server, verb, false);
+        assert_eq!((code, &out[..]), (78, ""), "{verb:?}: {err}");
+        assert!(err.contains("chat-server.toml"), "it names the file: {err}");
+    }
+}
 
 #[tokio::test]
 async fn the_operator_sees_who_is_there() {
@@ -28,9 +128,6 @@ async fn the_operator_sees_who_is_there() {
     server.done(&["ctl", "drain"]);
     assert!(server.wait().success());
     assert!(!socket.exists());
-    let output = server.verb(&["ctl", "status"]);
-    assert_eq!(output.status.code(), Some(69));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("is it running"));
 }
 
 #[tokio::test]
