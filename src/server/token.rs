@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use super::admin::Wish;
 use super::args::{NewToken, TokenVerb};
-use super::ctl;
+use super::ctl::{self, CtlFault};
 use super::exit::StartFault;
 use crate::doors::access::{AccessFault, AccessFile, Declared, FreshToken};
 use crate::doors::config::Config;
@@ -61,7 +61,8 @@ fn add(config: &Config, wish: &NewToken) -> Result<Said, StartFault> {
         file.tokens.push(declared);
         Ok(())
     })??;
-    let told = tell(config);
+    // It is made and must be shown, whatever became of the telling.
+    let told = tell(config).unwrap_or_else(|fault| format!("but {fault}"));
     Ok(Said { out, note: format!("access token {id}, shown only now; {told}") })
 }
 
@@ -120,20 +121,26 @@ fn revoke(config: &Config, id: &str) -> Result<Said, StartFault> {
             "there is no access token {id}; chat-server token list names them"
         )));
     }
-    Ok(Said { out: String::new(), note: format!("{id} is revoked; {}", tell(config)) })
+    let done = format!("{id} is revoked");
+    match tell(config) {
+        Ok(told) => Ok(Said { out: String::new(), note: format!("{done}; {told}") }),
+        Err(fault) => Err(StartFault::Untold { done, fault }),
+    }
 }
 
 /// Tells the server, if one runs, and waits until it has acted.
-fn tell(config: &Config) -> String {
+fn tell(config: &Config) -> Result<String, CtlFault> {
     match ctl::ask(config.admin.socket.as_deref(), &Wish::Access) {
-        Ok(answer) => match answer["ended"].as_u64() {
+        Ok(answer) => Ok(match answer["ended"].as_u64() {
             Some(0) | None => "the server knows".into(),
             Some(ended) => format!("the server knows, and has ended {ended} sessions"),
-        },
-        Err(_) => format!(
+        }),
+        // Nobody is asked there; a server that runs elsewhere looks at the file by itself.
+        Err(CtlFault::Nowhere | CtlFault::NoServer { .. }) => Ok(format!(
             "a running server sees it within {}",
             humantime::format_duration(2 * super::gate::LOOK_EVERY)
-        ),
+        )),
+        Err(fault) => Err(fault),
     }
 }
 

@@ -108,6 +108,50 @@ fn where_no_server_runs_every_verb_says_so_and_what_to_look_at() {
 }
 
 #[tokio::test]
+async fn where_the_server_does_not_act_nobody_is_told_that_it_did() {
+    let folder = tempfile::tempdir().unwrap();
+    let stall = folder.path().join("stall");
+    let place = format!("hub={}", stall.display());
+    let server = Server::with(TOKENS).env("CHAT_TEST_STALL", &place).start();
+    let token = server.token("ana", &[]);
+    let id = server.token_id("ana");
+    server.done(&["ctl", "ban", "eve"]);
+    let mut ana = Wire::connect(&server).await;
+    let register = json!({"type": "register", "protocol": 1, "access_token": token});
+    ana.send(register).await;
+    ana.next_of("encryption_key").await;
+    // After this answer the hub stands still, and is behind everybody's wishes.
+    std::fs::write(&stall, "").unwrap();
+    ana.send(json!({"type": "who", "room": "lobby"})).await;
+    ana.next_of("user_list").await;
+    let told = "sessions that should end have not yet: the server does not answer; see its log";
+    let wishes: [(&[&str], i32, String); 6] = [
+        (&["token", "revoke", &id], 1, format!("chat-server: {id} is revoked, but {told}\n")),
+        (&["token", "add", "--user", "bob"], 0, format!("shown only now; but {told}\n")),
+        (&["ctl", "ban", "mal"], 1, format!("chat-server: mal is banned, but {told}\n")),
+        (&["ctl", "unban", "eve"], 1, "chat-server: eve is free, but the server".into()),
+        (&["ctl", "reload"], 1, format!("configuration is in force, but {told}\n")),
+        (&["ctl", "status"], 1, "chat-server: the server does not answer".into()),
+    ];
+    let outputs = std::thread::scope(|scope| {
+        let server = &server;
+        let asked = wishes.each_ref().map(|(verb, ..)| scope.spawn(move || server.verb(verb)));
+        asked.map(|asked| asked.join().unwrap())
+    });
+    for ((verb, code, said), output) in wishes.into_iter().zip(outputs) {
+        let err = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{verb:?}: {err}");
+        assert!(err.contains(&said), "{verb:?}: {err}");
+        let out = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(out.starts_with("sct_"), verb[1] == "add", "{verb:?}: {out}");
+    }
+    server.wait_for_event("access_not_upheld");
+    // What it was told is done as soon as it can.
+    std::fs::remove_file(&stall).unwrap();
+    assert_eq!(ana.until_closed().await.0, 4001);
+}
+
+#[tokio::test]
 async fn the_operator_sees_who_is_there() {
     let mut server = Server::start();
     let _ana = Wire::register(server.address(), "Ana").await;
