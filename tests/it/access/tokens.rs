@@ -31,6 +31,14 @@ async fn without_a_valid_token_no_key_leaves(setting: Setting) {
     );
     assert_eq!(refusal(register(&server, &ended, &["lobby"]).await).await, stranger);
     assert_eq!(refusal(register(&server, &ana, &["dev"]).await).await, refused("forbidden", 4003));
+    // In the same words, whoever it says it is and however near the guess comes.
+    let mut answers = Vec::new();
+    for (user, guess) in [("ana", &ended[..]), ("ana", &ana[1..]), ("old", "sct_x"), ("eve", "x")] {
+        let mut wire = Wire::connect(server.door().coming_from("127.0.0.7")).await;
+        wire.send(json!({"type": "register", "username": user, "access_token": guess})).await;
+        answers.push(wire.until_closed().await);
+    }
+    assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:?}");
     // A basic client can bring one too; it gets the room it has, and the name that is proven.
     let mut basic = Wire::connect(&server).await;
     basic.send(json!({"type": "register", "username": "Bob", "access_token": ana})).await;
