@@ -4,14 +4,16 @@ use secure_chat::rules::rights::{Place, Role, Ruling, Verb, ruling};
 use serde_json::{Value, json};
 
 use crate::access::TOKENS;
+use crate::support::client::Client;
 use crate::support::server::Server;
 use crate::support::wire::Wire;
-use crate::support::{Setting, eventually, in_both_settings};
+use crate::support::{SOON, Setting, eventually, in_both_settings};
 
 in_both_settings!(
     p23_every_verb_of_every_role_in_every_room,
     p23_what_is_delivered_goes_by_the_role_too,
     p23_before_it_is_registered_and_after_it_is_gone_nobody_has_a_verb,
+    p23_how_the_client_ends_goes_by_the_role,
 );
 
 const OK: &str = "";
@@ -222,5 +224,39 @@ async fn p23_before_it_is_registered_and_after_it_is_gone_nobody_has_a_verb(sett
             let heard = first["code"].as_str().or(first["type"].as_str()).unwrap();
             assert_eq!(heard, expected, "{user} comes again");
         }
+    }
+}
+
+async fn p23_how_the_client_ends_goes_by_the_role(setting: Setting) {
+    let server = Server::with(TOKENS).set(setting).start();
+    let (url, (trust, _)) = (server.url(), server.pass("nobody"));
+    let mut kept: Vec<&str> = Vec::new();
+    // Says something in its room and in a foreign one, and reads what is kept.
+    for (role, says, elsewhere, reads) in [
+        (Role::Member, 0, 77, 0),
+        (Role::Reader, 65, 77, 0),
+        (Role::Writer, 0, 77, 77),
+        (Role::Admin, 0, 0, 0),
+    ] {
+        let token = token(&server, role.word(), role, &[]);
+        let run = |words: &[&str]| {
+            let trust = trust.iter().map(String::as_str);
+            let words: Vec<&str> =
+                words.iter().copied().chain(["--url", &url]).chain(trust).collect();
+            let client = Client::start_with(&words, &[("CHAT_ACCESS_TOKEN", &token)]);
+            let ended = client.finish(SOON);
+            let refused = ended.code != Some(0);
+            assert_eq!(ended.errors.contains("(forbidden)"), refused, "{role:?} {words:?}");
+            (ended.code.unwrap(), ended.texts())
+        };
+        assert_eq!(run(&["send", "-r", "ops", role.word()]).0, says, "{role:?} says");
+        assert_eq!(run(&["send", "-r", "dev", "x"]).0, elsewhere, "{role:?} elsewhere");
+        if says == 0 {
+            kept.push(role.word());
+        }
+        let (code, texts) = run(&["history", "-r", "ops"]);
+        let expected = if reads == 0 { kept.clone() } else { Vec::new() };
+        assert_eq!(code, reads, "{role:?} reads");
+        assert_eq!(texts, expected, "{role:?} reads");
     }
 }
