@@ -10,6 +10,7 @@ use super::exit::StartFault;
 use crate::doors::access::{AccessFault, AccessFile, Declared, FreshToken};
 use crate::doors::config::Config;
 use crate::rules::access::{AccessList, Grant};
+use crate::rules::rights::Role;
 use crate::words::Timestamp;
 
 /// What is said on standard output, and on standard error.
@@ -85,8 +86,12 @@ fn list(config: &Config, json: bool) -> Result<Said, StartFault> {
             let over = one.grant().is_ok_and(|grant| grant.is_over(now));
             let place =
                 if declared.iter().any(|id| id == one.id()) { "configuration" } else { "file" };
-            let rooms =
-                if one.rooms.is_empty() { vec!["lobby".to_owned()] } else { one.rooms.clone() };
+            // Where it opens, whatever was written.
+            let rooms = match one.rooms.as_slice() {
+                _ if one.role == Role::Admin.word() => vec!["*".to_owned()],
+                [] => vec!["lobby".to_owned()],
+                rooms => rooms.to_vec(),
+            };
             serde_json::json!({
                 "id": one.id(), "user": one.user, "rooms": rooms, "role": one.role,
                 "created": one.created, "expires": one.expires, "expired": over, "in": place,
@@ -133,7 +138,7 @@ fn tell(config: &Config) -> Result<String, CtlFault> {
     match ctl::ask(config.admin.socket.as_deref(), &Wish::Access) {
         Ok(answer) => Ok(match answer["ended"].as_u64() {
             Some(0) | None => "the server knows".into(),
-            Some(ended) => format!("the server knows, and has ended {ended} sessions"),
+            Some(ended) => format!("the server knows, and has ended its sessions: {ended}"),
         }),
         // Nobody is asked there; a server that runs elsewhere looks at the file by itself.
         Err(CtlFault::Nowhere | CtlFault::NoServer { .. }) => Ok(format!(

@@ -148,3 +148,23 @@ async fn a_hundred_operators_at_once_make_one_user() {
     server.done(&["ctl", "unban", "аnа"]);
     assert_eq!(server.verb(&["ctl", "unban", "ANA"]).status.code(), Some(1), "it is free again");
 }
+
+#[test]
+fn the_list_says_where_each_one_opens_and_how_to_name_it() {
+    let server = Server::with(TOKENS).start();
+    for (user, words, rooms) in [
+        ("ana", &[][..], json!(["lobby"])),
+        ("bob", &["--room", "ops", "--room", "dev"], json!(["ops", "dev"])),
+        ("eve", &["--room", "*", "--role", "reader"], json!(["*"])),
+        // An admin's opens every room, whatever it was made with.
+        ("root", &["--room", "ops", "--role", "admin"], json!(["*"])),
+    ] {
+        let token = server.token(user, words);
+        let list = server.done(&["token", "list", "--json"]);
+        let row: Value = serde_json::from_str(list.lines().last().unwrap()).unwrap();
+        assert_eq!((&row["user"], &row["rooms"]), (&json!(user), &rooms));
+        assert!(!list.contains(&token) && !list.contains("hash"), "{list}");
+        let text = server.done(&["token", "list"]);
+        assert!(text.contains(row["id"].as_str().unwrap()), "{text}");
+    }
+}
