@@ -52,6 +52,8 @@ pub struct Pipe {
     said: u64,
     own_heard: u64,
     bad_input: bool,
+    /// The one thing that was asked for was refused.
+    refused: bool,
     stays: bool,
     history_only: bool,
     patience: Duration,
@@ -144,6 +146,7 @@ impl Pipe {
             said: 0,
             own_heard: 0,
             bad_input: false,
+            refused: false,
             stays: plan.stays,
             patience: plan.patience,
             deadline: waits_for_count.then(|| now + plan.patience),
@@ -361,7 +364,11 @@ impl Pipe {
     }
 
     fn done(&self) -> Exit {
-        if self.bad_input { Exit::BadInput } else { Exit::Done }
+        match (self.bad_input, self.refused) {
+            (true, _) => Exit::BadInput,
+            (_, true) => Exit::Refused,
+            _ => Exit::Done,
+        }
     }
 }
 

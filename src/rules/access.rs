@@ -145,22 +145,31 @@ impl AccessList {
         self
     }
 
-    /// The grant of an access token. Compares with every one there is, each in constant time.
+    /// The grant of an access token. How long that takes says nothing about which there are: each is
+    /// compared in constant time.
     pub fn find(&self, token: &str, now: Timestamp) -> Result<Arc<Grant>, Denied> {
-        let digest = digest(token);
-        let mut found = None;
-        for grant in &self.grants {
-            if bool::from(grant.digest.ct_eq(&digest)) {
-                found = Some(grant);
-            }
-        }
-        match found {
+        match self.of_digest(&digest(token), |one, other| one.ct_eq(other).into()) {
             None => Err(Denied::Unknown),
             Some(_) if self.shut => Err(Denied::Unknown),
             Some(grant) if grant.is_over(now) => Err(Denied::Expired),
             Some(grant) if self.is_banned(&grant.user) => Err(Denied::Banned),
             Some(grant) => Ok(grant.clone()),
         }
+    }
+
+    /// The grant of a digest. Looks at every one there is, wherever it stands and whether it does.
+    fn of_digest(
+        &self,
+        wanted: &[u8; 32],
+        equal: impl Fn(&[u8; 32], &[u8; 32]) -> bool,
+    ) -> Option<&Arc<Grant>> {
+        let mut found = None;
+        for grant in &self.grants {
+            if equal(&grant.digest, wanted) {
+                found = Some(grant);
+            }
+        }
+        found
     }
 
     /// What became of a grant that was given out earlier.
@@ -281,6 +290,31 @@ mod tests {
         assert_eq!(list.find("", at(0)), Err(Denied::Unknown));
         assert_eq!(list.next_end(at(0)), Some(at(100)));
         assert_eq!(AccessList::default().find("secret", at(0)), Err(Denied::Unknown));
+    }
+
+    #[test]
+    fn every_access_token_costs_the_same_comparisons() {
+        for count in 0..20 {
+            let users = (0..count).map(|number| format!("user {number}"));
+            let ending = |number| (number % 3 == 0).then(|| at(100));
+            let grants = users
+                .enumerate()
+                .map(|(number, user)| Grant { expires: ending(number), ..grant(&user, &user) });
+            let list = AccessList::new(grants.collect(), &[UserName::clean("user 1")]).unwrap();
+            // The first, the middle, the last; over, banned, shorter, longer, and none at all.
+            for number in 0..30 {
+                for guess in [format!("user {number}"), format!("user {number}x"), "user".into()] {
+                    let compared = std::cell::Cell::new(0);
+                    let found = list.of_digest(&digest(&guess), |one, other| {
+                        compared.set(compared.get() + 1);
+                        one == other
+                    });
+                    assert_eq!(compared.get(), count, "{guess:?} of {count}");
+                    let there = number < count && guess == format!("user {number}");
+                    assert_eq!(found.is_some(), there, "{guess:?} of {count}");
+                }
+            }
+        }
     }
 
     #[test]

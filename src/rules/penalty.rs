@@ -53,7 +53,7 @@ impl Penalties {
         }
         record.wrong = record.wrong.saturating_add(1);
         record.last = now;
-        if let Some(over) = record.wrong.checked_sub(FREE) {
+        if let Some(over) = record.wrong.checked_sub(FREE + 1) {
             let wait = FIRST.saturating_mul(1 << over.min(20)).min(LONGEST);
             record.until = now + wait;
         }
@@ -73,7 +73,7 @@ mod tests {
         let mut penalties = Penalties::default();
         let second = Duration::from_secs(1);
         let mut now = second;
-        for _ in 1..FREE {
+        for _ in 0..FREE {
             penalties.wrong(from(1), now);
             assert_eq!(penalties.wait(from(1), now), None);
         }

@@ -29,6 +29,9 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// Questions at a time.
 const AT_ONCE: usize = 16;
 
+/// What is said where the hub does not answer.
+const BUSY: &str = "the server does not answer; see its log";
+
 /// What an operator wants.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "verb", rename_all = "snake_case")]
@@ -159,7 +162,6 @@ async fn obey(
     context: &Context,
     main: &mpsc::Sender<ForMain>,
 ) -> Result<Value, String> {
-    const BUSY: &str = "the server does not answer; see its log";
     let hub = |command| context.hub.send(command).map_err(|_| BUSY.to_owned());
     match wish {
         Wish::Status => {
@@ -191,16 +193,22 @@ async fn obey(
             main.send(ForMain::Reload(ask)).await.map_err(|_| BUSY)?;
             told.await.map_err(|_| BUSY)?.map(|()| json!({}))
         }
-        Wish::Access => Ok(json!({"ended": gate::renew(context).await})),
+        Wish::Access => {
+            let ended = gate::renew(context).await.ok_or(gate::NOT_UPHELD)?;
+            Ok(json!({"ended": ended}))
+        }
         Wish::Kick { user } => Ok(json!({"ended": kick(context, &user).await?})),
         Wish::Ban { user } => {
             let name = UserName::clean(&user);
+            let wanted = name.clone();
             change_bans(context, move |banned| {
-                banned.retain(|known| !alike(&UserName::clean(known), &name));
-                banned.push(name.as_str().to_owned());
+                banned.retain(|known| !alike(&UserName::clean(known), &wanted));
+                banned.push(wanted.as_str().to_owned());
             })
             .await?;
-            Ok(json!({"ended": gate::renew(context).await}))
+            let ended = gate::renew(context).await;
+            let ended = ended.ok_or_else(|| format!("{name} is banned, but {}", gate::NOT_UPHELD));
+            Ok(json!({"ended": ended?}))
         }
         Wish::Unban { user } => {
             let name = UserName::clean(&user);
@@ -214,7 +222,7 @@ async fn obey(
             if freed == 0 {
                 return Err(format!("nobody of the name {name} is banned"));
             }
-            gate::renew(context).await;
+            gate::renew(context).await.ok_or_else(|| format!("{name} is free, but {BUSY}"))?;
             Ok(json!({}))
         }
         Wish::Drain => {
@@ -226,9 +234,8 @@ async fn obey(
 
 async fn kick(context: &Context, user: &str) -> Result<usize, String> {
     let (ask, told) = oneshot::channel();
-    let gone = || "the server does not answer; see its log".to_owned();
-    context.hub.send(Command::Kick(UserName::clean(user), ask)).map_err(|_| gone())?;
-    told.await.map_err(|_| gone())
+    context.hub.send(Command::Kick(UserName::clean(user), ask)).map_err(|_| BUSY)?;
+    told.await.map_err(|_| BUSY.to_owned())
 }
 
 async fn change_bans<T: Send + 'static>(

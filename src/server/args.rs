@@ -24,7 +24,8 @@ Configuration: built-in defaults, then the file (--config, $CHAT_SERVER_CONFIG, 
 (CHAT_SERVER_LISTEN__PORT=9000), then flags.
 
 Signals: TERM and INT finish and end, HUP reloads, USR1 rotates the keys, USR2 logs a status line.
-Exit codes: 0 done, 2 usage, 69 can't listen, 74 the history can't be opened, 78 configuration."
+Exit codes: 0 done, 1 the running server said no, 2 usage, 69 can't listen, or no server answers,
+71 the system refused, 74 the history or the access file does not serve, 78 configuration."
 )]
 pub struct Arguments {
     /// What to do; without a word: run.

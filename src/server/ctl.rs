@@ -1,6 +1,6 @@
 //! `chat-server ctl`: asks the running server by its admin socket, and shows what it says.
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -28,7 +28,13 @@ pub enum CtlFault {
         /// The socket.
         path: String,
         /// What the system says.
-        source: std::io::Error,
+        source: io::Error,
+    },
+    /// Somebody is there and says nothing.
+    #[error("the server at {path} has said nothing for {} s; see its log", PATIENCE.as_secs())]
+    Silent {
+        /// The socket.
+        path: String,
     },
     /// The server said no.
     #[error("{0}")]
@@ -38,7 +44,14 @@ pub enum CtlFault {
 /// Asks one thing.
 pub fn ask(socket: Option<&Path>, wish: &Wish) -> Result<Value, CtlFault> {
     let path = socket.ok_or(CtlFault::Nowhere)?;
-    let fault = |source| CtlFault::NoServer { path: path.display().to_string(), source };
+    let fault = |source: io::Error| {
+        let path = path.display().to_string();
+        match source.kind() {
+            // What a time limit on a socket comes to (socket(7)).
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => CtlFault::Silent { path },
+            _ => CtlFault::NoServer { path, source },
+        }
+    };
     let mut stream = UnixStream::connect(path).map_err(fault)?;
     stream.set_read_timeout(Some(PATIENCE)).map_err(fault)?;
     stream.set_write_timeout(Some(PATIENCE)).map_err(fault)?;
@@ -46,7 +59,7 @@ pub fn ask(socket: Option<&Path>, wish: &Wish) -> Result<Value, CtlFault> {
     question.push('\n');
     stream.write_all(question.as_bytes()).map_err(fault)?;
     let mut answer = String::new();
-    let mut reader = BufReader::new(std::io::Read::take(stream, MOST_BYTES));
+    let mut reader = BufReader::new(io::Read::take(stream, MOST_BYTES));
     reader.read_line(&mut answer).map_err(fault)?;
     let answer: Value = serde_json::from_str(&answer)
         .map_err(|_| CtlFault::Refused("the server broke off; see its log".into()))?;

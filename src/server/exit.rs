@@ -45,6 +45,14 @@ pub enum StartFault {
     /// The running server can't be asked, or said no.
     #[error(transparent)]
     Ctl(#[from] CtlFault),
+    /// Something was done, but the running server could not be told.
+    #[error("{done}, but {fault}")]
+    Untold {
+        /// What.
+        done: String,
+        /// Why not.
+        fault: CtlFault,
+    },
     /// The access file does not serve.
     #[error(transparent)]
     Access(#[from] AccessFault),
@@ -63,8 +71,10 @@ impl StartFault {
             StartFault::Config(_) | StartFault::Tls(_) | StartFault::OpenOutside(_) => 78,
             StartFault::Usage(_) => 2,
             StartFault::Listen(_) | StartFault::Admin { .. } => 69,
-            StartFault::Ctl(CtlFault::Refused(_)) => 1,
-            StartFault::Ctl(_) => 69,
+            StartFault::Ctl(fault) | StartFault::Untold { fault, .. } => match fault {
+                CtlFault::Refused(_) => 1,
+                _ => 69,
+            },
             StartFault::History(_) | StartFault::Key(_) | StartFault::Access(_) => 74,
             StartFault::System(_) => 71,
         })

@@ -198,7 +198,8 @@ fn visitor(headers: &HeaderMap, peer: IpAddr, encrypted: bool, listen: &Listen) 
             || match scheme {
                 Some(b"https" | b"wss") => true,
                 Some(_) => false,
-                None => encrypted,
+                // Whoever speaks for somebody and does not say how that one came may not know.
+                None => encrypted && told == Told::Nothing,
             };
     }
     Visitor {

@@ -24,6 +24,10 @@ pub const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long the hub may take to end the sessions of those who lost their access.
 const HUB_ANSWER: Duration = Duration::from_secs(10);
 
+/// What an operator is told who took access away while the hub does not answer.
+pub const NOT_UPHELD: &str =
+    "sessions that should end have not yet: the server does not answer; see its log";
+
 /// A file's inode, and when it and what it says were changed; `None` where it is not there.
 type Stamp = Option<(u64, u64, SystemTime)>;
 
@@ -174,23 +178,27 @@ fn banned() -> Refusal {
 }
 
 /// Reads the list again and ends the sessions of those it no longer stands for. Answers when the
-/// last of them is out: nothing more reaches them. How many that were.
-pub async fn renew(context: &Context) -> usize {
+/// last of them is out: nothing more reaches them. How many that were; `None` where the hub does not
+/// answer, and they go on until it does.
+pub async fn renew(context: &Context) -> Option<usize> {
     let live = context.live.load_full();
     context.gate.read(&live.config.auth);
     enforce(context).await
 }
 
-/// Holds the list in force against every session.
-pub async fn enforce(context: &Context) -> usize {
+/// Holds the list in force against every session; what it gives is what [`renew`] gives.
+async fn enforce(context: &Context) -> Option<usize> {
     let (answer, answered) = oneshot::channel();
-    if context.hub.send(Command::Access(context.gate.list(), answer)).is_err() {
-        return 0;
+    // Where nobody takes it, there is nobody left who could answer.
+    let _ = context.hub.send(Command::Access(context.gate.list(), answer));
+    let ended = tokio::time::timeout(HUB_ANSWER, answered).await.ok().and_then(Result::ok);
+    if ended.is_none() {
+        tracing::error!(
+            event = "access_not_upheld",
+            "the hub does not answer; sessions whose access has ended go on until it does"
+        );
     }
-    match tokio::time::timeout(HUB_ANSWER, answered).await {
-        Ok(Ok(ended)) => ended,
-        _ => 0,
-    }
+    ended
 }
 
 /// Looks after the access file and the ends of grants until the server stops.
@@ -204,8 +212,9 @@ pub async fn watch(context: Arc<Context>, stop: tokio_util::sync::CancellationTo
             () = stop.cancelled() => return,
             () = tokio::time::sleep(end.min(LOOK_EVERY)) => {}
         }
-        if context.gate.has_changed() {
-            let ended = renew(&context).await;
+        if context.gate.has_changed()
+            && let Some(ended) = renew(&context).await
+        {
             tracing::info!(
                 event = "access_reread",
                 tokens = context.gate.list().len() as u64,

@@ -20,13 +20,11 @@ pub struct Reload {
 }
 
 impl Reload {
-    /// Reads everything again; says in the log what came of it.
-    pub async fn run(&self, context: &Context) -> Result<(), StartFault> {
+    /// Reads everything again; says in the log, and to whoever asked, what came of it.
+    pub async fn run(&self, context: &Context) -> Result<(), String> {
         notify::reloading();
         let outcome = self.replace(context);
-        if outcome.is_ok() {
-            gate::renew(context).await;
-        }
+        let upheld = outcome.is_err() || gate::renew(context).await.is_some();
         match &outcome {
             Ok(()) => tracing::info!(event = "reloaded", "the new configuration is in force"),
             Err(fault) => {
@@ -39,7 +37,10 @@ impl Reload {
             }
         }
         notify::ready();
-        outcome
+        match upheld {
+            true => outcome.map_err(|fault| fault.to_string()),
+            false => Err(format!("the new configuration is in force, but {}", gate::NOT_UPHELD)),
+        }
     }
 
     fn replace(&self, context: &Context) -> Result<(), StartFault> {

@@ -193,8 +193,7 @@ async fn serve(
             Some(wish) = wishes.recv() => match wish {
                 ForMain::Drain => return Close::Restarting,
                 ForMain::Reload(answer) => {
-                    let outcome = reload.run(context).await;
-                    let _ = answer.send(outcome.map_err(|fault| fault.to_string()));
+                    let _ = answer.send(reload.run(context).await);
                     continue;
                 }
             },

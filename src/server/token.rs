@@ -5,11 +5,12 @@ use std::time::{Duration, SystemTime};
 
 use super::admin::Wish;
 use super::args::{NewToken, TokenVerb};
-use super::ctl;
+use super::ctl::{self, CtlFault};
 use super::exit::StartFault;
 use crate::doors::access::{AccessFault, AccessFile, Declared, FreshToken};
 use crate::doors::config::Config;
 use crate::rules::access::{AccessList, Grant};
+use crate::rules::rights::Role;
 use crate::words::Timestamp;
 
 /// What is said on standard output, and on standard error.
@@ -61,7 +62,8 @@ fn add(config: &Config, wish: &NewToken) -> Result<Said, StartFault> {
         file.tokens.push(declared);
         Ok(())
     })??;
-    let told = tell(config);
+    // It is made and must be shown, whatever became of the telling.
+    let told = tell(config).unwrap_or_else(|fault| format!("but {fault}"));
     Ok(Said { out, note: format!("access token {id}, shown only now; {told}") })
 }
 
@@ -84,8 +86,12 @@ fn list(config: &Config, json: bool) -> Result<Said, StartFault> {
             let over = one.grant().is_ok_and(|grant| grant.is_over(now));
             let place =
                 if declared.iter().any(|id| id == one.id()) { "configuration" } else { "file" };
-            let rooms =
-                if one.rooms.is_empty() { vec!["lobby".to_owned()] } else { one.rooms.clone() };
+            // Where it opens, whatever was written.
+            let rooms = match one.rooms.as_slice() {
+                _ if one.role == Role::Admin.word() => vec!["*".to_owned()],
+                [] => vec!["lobby".to_owned()],
+                rooms => rooms.to_vec(),
+            };
             serde_json::json!({
                 "id": one.id(), "user": one.user, "rooms": rooms, "role": one.role,
                 "created": one.created, "expires": one.expires, "expired": over, "in": place,
@@ -120,20 +126,26 @@ fn revoke(config: &Config, id: &str) -> Result<Said, StartFault> {
             "there is no access token {id}; chat-server token list names them"
         )));
     }
-    Ok(Said { out: String::new(), note: format!("{id} is revoked; {}", tell(config)) })
+    let done = format!("{id} is revoked");
+    match tell(config) {
+        Ok(told) => Ok(Said { out: String::new(), note: format!("{done}; {told}") }),
+        Err(fault) => Err(StartFault::Untold { done, fault }),
+    }
 }
 
 /// Tells the server, if one runs, and waits until it has acted.
-fn tell(config: &Config) -> String {
+fn tell(config: &Config) -> Result<String, CtlFault> {
     match ctl::ask(config.admin.socket.as_deref(), &Wish::Access) {
-        Ok(answer) => match answer["ended"].as_u64() {
+        Ok(answer) => Ok(match answer["ended"].as_u64() {
             Some(0) | None => "the server knows".into(),
-            Some(ended) => format!("the server knows, and has ended {ended} sessions"),
-        },
-        Err(_) => format!(
+            Some(ended) => format!("the server knows, and has ended its sessions: {ended}"),
+        }),
+        // Nobody is asked there; a server that runs elsewhere looks at the file by itself.
+        Err(CtlFault::Nowhere | CtlFault::NoServer { .. }) => Ok(format!(
             "a running server sees it within {}",
             humantime::format_duration(2 * super::gate::LOOK_EVERY)
-        ),
+        )),
+        Err(fault) => Err(fault),
     }
 }
 

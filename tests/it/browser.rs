@@ -128,3 +128,25 @@ fn a_browsers_page_gets_in_only_where_its_origin_is_named() {
     assert_eq!(refused["origin"], foreign.origin);
     assert_eq!(server.count("session_opened"), 1);
 }
+
+#[tokio::test]
+async fn a_page_on_a_name_that_was_made_to_point_here_is_refused() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let server = Server::start();
+    let port = server.address().rsplit(':').next().unwrap();
+    for (host, origin, status) in [
+        (format!("localhost:{port}"), format!("http://localhost:{port}"), 101),
+        (format!("evil.example:{port}"), format!("http://evil.example:{port}"), 403),
+        (format!("localhost:{port}"), "https://evil.example".into(), 403),
+    ] {
+        let mut stream = tokio::net::TcpStream::connect(server.address()).await.unwrap();
+        let request = format!(
+            "GET / HTTP/1.1\r\nHost: {host}\r\nOrigin: {origin}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut head = [0; 12];
+        stream.read_exact(&mut head).await.unwrap();
+        assert_eq!(&head[9..], status.to_string().as_bytes(), "{host} {origin}");
+    }
+}

@@ -1,32 +1,38 @@
-//! No key leaves over an unencrypted connection from outside.
+//! No key leaves over an unencrypted connection from outside, and none to whom a proxy does not vouch for.
 
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::support::SOON;
 use crate::support::server::Server;
+use crate::support::{SOON, Setting, eventually, in_both_settings};
+
+in_both_settings!(
+    a_key_leaves_only_where_the_way_is_encrypted_or_stays_on_this_machine,
+    an_operator_may_allow_it_in_so_many_words,
+);
 
 /// Everything a client gets that comes by a proxy which adds `headers`, up to the end.
-fn register_through_proxy(server: &Server, headers: &[u8]) -> String {
-    let mut stream = TcpStream::connect(server.address()).unwrap();
-    stream.set_read_timeout(Some(SOON)).unwrap();
+async fn register_through_proxy(server: &Server, headers: &[u8]) -> String {
+    let door = server.door();
+    let mut stream = door.stream().await.expect("a connection");
     let request = "GET / HTTP/1.1\r\nHost: chat.example\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
-    stream.write_all(&[request.as_bytes(), headers, b"\r\n"].concat()).unwrap();
-    let register = br#"{"type":"register","username":"Ana"}"#;
+    let token = door.tokens.map(|tokens| tokens.of("Ana")).unwrap_or_default();
+    let register = format!(r#"{{"type":"register","username":"Ana","access_token":"{token}"}}"#);
     // A masked text frame (RFC 6455, section 5.2) whose mask is nought, then a masked close.
-    let mut frames = vec![0x81, 0x80 | register.len() as u8, 0, 0, 0, 0];
-    frames.extend_from_slice(register);
-    frames.extend_from_slice(&[0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8]);
-    stream.write_all(&frames).unwrap();
+    assert!(register.len() < 126, "its length fits one byte");
+    let head = [0x81, 0x80 | register.len() as u8, 0, 0, 0, 0];
+    let close = [0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8];
+    let all = [request.as_bytes(), headers, b"\r\n", &head, register.as_bytes(), &close].concat();
+    stream.write_all(&all).await.unwrap();
+    stream.flush().await.unwrap();
     let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).unwrap();
+    tokio::time::timeout(SOON, stream.read_to_end(&mut answer)).await.expect("an end").unwrap();
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-#[test]
-fn a_key_leaves_only_where_the_way_is_encrypted_or_stays_on_this_machine() {
-    let server = Server::start();
+/// By TLS too: what the proxy says is about the way to its client, not about its own way here.
+async fn a_key_leaves_only_where_the_way_is_encrypted_or_stays_on_this_machine(setting: Setting) {
+    let server = Server::with("").set(setting).start();
     for (headers, let_in) in [
         (&b""[..], true),
         (b"X-Forwarded-For: 127.0.0.1\r\n", true),
@@ -46,20 +52,17 @@ fn a_key_leaves_only_where_the_way_is_encrypted_or_stays_on_this_machine() {
         (b"X-Forwarded-Proto: https\r\n", true),
         (b"X-Forwarded-For: 127.0.0.1\r\nX-Forwarded-Proto: http\r\n", true),
     ] {
-        let answer = register_through_proxy(&server, headers);
+        let answer = register_through_proxy(&server, headers).await;
         let headers = headers.escape_ascii();
         assert!(answer.starts_with("HTTP/1.1 101"), "{headers}: {answer}");
         assert_eq!(answer.contains("encryption_key"), let_in, "{headers}: {answer}");
         assert_eq!(answer.contains("plaintext_refused"), !let_in, "{headers}: {answer}");
     }
-    crate::support::eventually("each refusal is in the log", || {
-        server.count("register_refused") == 9
-    });
+    eventually("each refusal is in the log", || server.count("register_refused") == 9);
 }
 
-#[test]
-fn an_operator_may_allow_it_in_so_many_words() {
-    let server = Server::with("[listen]\nallow_plaintext = true\n").start();
-    let answer = register_through_proxy(&server, b"X-Forwarded-For: 203.0.113.7\r\n");
+async fn an_operator_may_allow_it_in_so_many_words(setting: Setting) {
+    let server = Server::with("[listen]\nallow_plaintext = true\n").set(setting).start();
+    let answer = register_through_proxy(&server, b"X-Forwarded-For: 203.0.113.7\r\n").await;
     assert!(answer.contains("encryption_key"), "{answer}");
 }

@@ -18,6 +18,7 @@ mod limits;
 mod logging;
 mod mishaps;
 mod ngrok;
+mod operator;
 mod protocol;
 mod proxy;
 mod python;

@@ -3,10 +3,19 @@
 use secure_chat::rules::rights::{Place, Role, Ruling, Verb, ruling};
 use serde_json::{Value, json};
 
+use crate::access::TOKENS;
+use crate::support::client::Client;
 use crate::support::server::Server;
 use crate::support::wire::Wire;
+use crate::support::{SOON, Setting, eventually, in_both_settings};
 
-const TOKENS: &str = "[auth]\nmode = \"token\"\n[limits]\nrate_messages = 100000\n";
+in_both_settings!(
+    p23_every_verb_of_every_role_in_every_room,
+    p23_what_is_delivered_goes_by_the_role_too,
+    p23_before_it_is_registered_and_after_it_is_gone_nobody_has_a_verb,
+    p23_how_the_client_ends_goes_by_the_role,
+);
+
 const OK: &str = "";
 const NO: &str = "forbidden";
 const OUT: &str = "not_in_room";
@@ -44,7 +53,7 @@ fn token(server: &Server, user: &str, role: Role, more: &[&str]) -> String {
 }
 
 async fn entered(server: &Server, token: &str) -> Wire {
-    let mut wire = Wire::connect(server.address()).await;
+    let mut wire = Wire::connect(server).await;
     wire.send(json!({"type": "register", "protocol": 1, "access_token": token, "rooms": ["ops"],
         "presence": false}))
         .await;
@@ -69,9 +78,8 @@ async fn answer(wire: &mut Wire) -> String {
     }
 }
 
-#[tokio::test]
-async fn p23_every_verb_of_every_role_in_every_room() {
-    let server = Server::with(TOKENS).start();
+async fn p23_every_verb_of_every_role_in_every_room(setting: Setting) {
+    let server = Server::with(TOKENS).set(setting).start();
     for (column, role) in Role::ALL.into_iter().enumerate() {
         let token = token(&server, role.word(), role, &[]);
         for (row, (verb, right, done)) in VERBS.into_iter().enumerate() {
@@ -96,7 +104,7 @@ async fn p23_every_verb_of_every_role_in_every_room() {
         let mut wire = entered(&server, &token).await;
         wire.send(json!({"type": "register", "access_token": token})).await;
         assert_eq!(answer(&mut wire).await, "already_registered");
-        let mut basic = Wire::connect(server.address()).await;
+        let mut basic = Wire::connect(&server).await;
         basic.send(json!({"type": "register", "access_token": token})).await;
         basic.next_of("user_list").await;
         for (verb, ..) in VERBS {
@@ -115,9 +123,8 @@ async fn p23_every_verb_of_every_role_in_every_room() {
     }
 }
 
-#[tokio::test]
-async fn p23_what_is_delivered_goes_by_the_role_too() {
-    let server = Server::with(TOKENS).start();
+async fn p23_what_is_delivered_goes_by_the_role_too(setting: Setting) {
+    let server = Server::with(TOKENS).set(setting).start();
     let speaker = token(&server, "speaker", Role::Member, &[]);
     let mut speaker = entered(&server, &speaker).await;
     speaker.say_in("ops", "0", "before").await;
@@ -126,7 +133,7 @@ async fn p23_what_is_delivered_goes_by_the_role_too() {
         let hears = ruling(role, Verb::Hear, Place::Inside) == Ruling::Yes;
         assert_eq!(hears, role != Role::Writer);
         let token = token(&server, &format!("ear-{}", role.word()), role, &[]);
-        let mut wire = Wire::connect(server.address()).await;
+        let mut wire = Wire::connect(&server).await;
         let from = json!({"ops": {"epoch": "another", "seq": 0}});
         wire.send(
             json!({"type": "register", "protocol": 1, "access_token": token, "rooms": ["ops"],
@@ -158,55 +165,55 @@ async fn p23_what_is_delivered_goes_by_the_role_too() {
     }
 }
 
-#[tokio::test]
-async fn p23_before_it_is_registered_and_after_it_is_gone_nobody_has_a_verb() {
-    let server = Server::with(TOKENS).start();
+async fn p23_before_it_is_registered_and_after_it_is_gone_nobody_has_a_verb(setting: Setting) {
+    let server = Server::with(TOKENS).set(setting).start();
     let place = token(&server, "place", Role::Member, &[]);
     let stays = entered(&server, &place).await;
     for (verb, ..) in VERBS {
-        let mut wire = Wire::connect(server.address()).await;
+        let mut wire = Wire::connect(&server).await;
         wire.send(said(&stays, verb, "ops")).await;
         let (close, before) = wire.until_closed().await;
         assert_eq!((close, before.len()), (1008, 1), "{verb}: {before:?}");
         assert_eq!(before[0]["code"], "not_registered", "{verb}");
     }
     for way in ["kick", "ban", "revoke", "expire"] {
+        let more: &[&str] = if way == "expire" { &["--expires", "3s"] } else { &[] };
+        let (mut users, mut sessions) = (Vec::new(), Vec::new());
         for role in Role::ALL {
             let user = format!("{way}-{}", role.word());
-            let more: &[&str] = if way == "expire" { &["--expires", "2s"] } else { &[] };
             let token = token(&server, &user, role, more);
-            let mut gone = Vec::new();
             for (verb, ..) in VERBS {
-                gone.push((verb, entered(&server, &token).await));
+                sessions.push((user.clone(), verb, entered(&server, &token).await));
             }
+            users.push((user, token));
+        }
+        for (user, _) in &users {
             match way {
-                "revoke" => {
-                    let list = server.done(&["token", "list", "--json"]);
-                    let rows =
-                        list.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-                    let row = rows.into_iter().find(|row| row["user"] == user).unwrap();
-                    server.done(&["token", "revoke", row["id"].as_str().unwrap()]);
-                }
-                "expire" => crate::support::eventually("its end", || {
+                "revoke" => drop(server.done(&["token", "revoke", &server.token_id(user)])),
+                "expire" => eventually("its end", || {
                     server
                         .log()
                         .iter()
                         .any(|line| line["event"] == "session_closed" && line["user"] == user[..])
                 }),
-                verb => drop(server.done(&["ctl", verb, &user])),
+                verb => drop(server.done(&["ctl", verb, user])),
             }
-            for (verb, mut wire) in gone {
-                let frame = said(&wire, verb, "ops").to_string();
-                let message = tokio_tungstenite::tungstenite::Message::text(frame);
-                // Where the connection is gone already there is nobody to say it to.
-                let _ = futures_util::SinkExt::send(wire.stream(), message).await;
-                let (close, before) = wire.until_closed().await;
-                let told = before.iter().all(|frame| frame["type"] == "encryption_key");
-                assert!(told, "{user} {verb}: {before:?}");
-                let expected = if way == "kick" || way == "ban" { 4003 } else { 4001 };
-                assert!(close == expected || close == 1006, "{user} {verb}: {close}");
-            }
-            let mut again = Wire::connect(server.address()).await;
+        }
+        for (user, verb, mut wire) in sessions {
+            let frame = said(&wire, verb, "ops").to_string();
+            let message = tokio_tungstenite::tungstenite::Message::text(frame);
+            // Where the connection is gone already there is nobody to say it to.
+            let _ = futures_util::SinkExt::send(wire.stream(), message).await;
+            let (close, before) = wire.until_closed().await;
+            // Who went before it left a new key behind; its own going none that it hears of.
+            let earlier = users.iter().position(|(name, _)| *name == user).unwrap();
+            let told = before.iter().all(|frame| frame["type"] == "encryption_key");
+            assert!(told && before.len() <= earlier, "{user} {verb}: {before:?}");
+            let expected = if way == "kick" || way == "ban" { 4003 } else { 4001 };
+            assert!(close == expected || close == 1006, "{user} {verb}: {close}");
+        }
+        for (user, token) in users {
+            let mut again = Wire::connect(&server).await;
             again.send(json!({"type": "register", "access_token": token})).await;
             let first = again.next().await;
             let expected = match way {
@@ -217,5 +224,39 @@ async fn p23_before_it_is_registered_and_after_it_is_gone_nobody_has_a_verb() {
             let heard = first["code"].as_str().or(first["type"].as_str()).unwrap();
             assert_eq!(heard, expected, "{user} comes again");
         }
+    }
+}
+
+async fn p23_how_the_client_ends_goes_by_the_role(setting: Setting) {
+    let server = Server::with(TOKENS).set(setting).start();
+    let (url, (trust, _)) = (server.url(), server.pass("nobody"));
+    let mut kept: Vec<&str> = Vec::new();
+    // Says something in its room and in a foreign one, and reads what is kept.
+    for (role, says, elsewhere, reads) in [
+        (Role::Member, 0, 77, 0),
+        (Role::Reader, 65, 77, 0),
+        (Role::Writer, 0, 77, 77),
+        (Role::Admin, 0, 0, 0),
+    ] {
+        let token = token(&server, role.word(), role, &[]);
+        let run = |words: &[&str]| {
+            let trust = trust.iter().map(String::as_str);
+            let words: Vec<&str> =
+                words.iter().copied().chain(["--url", &url]).chain(trust).collect();
+            let client = Client::start_with(&words, &[("CHAT_ACCESS_TOKEN", &token)]);
+            let ended = client.finish(SOON);
+            let refused = ended.code != Some(0);
+            assert_eq!(ended.errors.contains("(forbidden)"), refused, "{role:?} {words:?}");
+            (ended.code.unwrap(), ended.texts())
+        };
+        assert_eq!(run(&["send", "-r", "ops", role.word()]).0, says, "{role:?} says");
+        assert_eq!(run(&["send", "-r", "dev", "x"]).0, elsewhere, "{role:?} elsewhere");
+        if says == 0 {
+            kept.push(role.word());
+        }
+        let (code, texts) = run(&["history", "-r", "ops"]);
+        let expected = if reads == 0 { kept.clone() } else { Vec::new() };
+        assert_eq!(code, reads, "{role:?} reads");
+        assert_eq!(texts, expected, "{role:?} reads");
     }
 }

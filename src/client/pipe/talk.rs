@@ -233,6 +233,7 @@ impl Pipe {
                 let about_ours = error.id.is_some() || error.code == "rate_limited";
                 if self.registered && !about_ours {
                     tell(&format!("the server says: {} ({})", error.message, error.code));
+                    self.refused |= self.history_only && !error.temporary;
                 }
                 state.last_error = Some((error.code.into_owned(), error.message.into_owned()));
             }

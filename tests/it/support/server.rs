@@ -121,6 +121,14 @@ impl Server {
         self.done(&words).trim().to_owned()
     }
 
+    /// What names that user's access token.
+    pub fn token_id(&self, user: &str) -> String {
+        let list = self.done(&["token", "list", "--json"]);
+        let mut rows = list.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let row = rows.find(|row| row["user"] == user).expect(user);
+        row["id"].as_str().unwrap().to_owned()
+    }
+
     /// Sends it a signal.
     pub fn signal(&self, name: &str) {
         let sent =

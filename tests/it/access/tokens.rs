@@ -1,0 +1,170 @@
+//! Access tokens: only a valid one opens, its name is its user's alone, and guessing is no use.
+
+use serde_json::{Value, json};
+
+use super::{TOKENS, entered, refusal, refused, register};
+use crate::support::server::Server;
+use crate::support::wire::Wire;
+use crate::support::{Setting, in_both_settings};
+
+in_both_settings!(
+    without_a_valid_token_no_key_leaves,
+    a_name_proven_by_a_token_can_be_neither_taken_nor_imitated,
+    guessing_costs_the_guesser_alone,
+);
+
+async fn without_a_valid_token_no_key_leaves(setting: Setting) {
+    let server = Server::with(TOKENS).set(setting).start();
+    let ended = server.token("old", &["--expires", "1ms"]);
+    let ana = server.token("ana", &["--room", "ops"]);
+    let bare = async |frame: Value| {
+        let mut wire = Wire::connect(server.door().unproven()).await;
+        wire.send(frame).await;
+        refusal(wire).await
+    };
+    let stranger = refused("unauthorized", 4001);
+    assert_eq!(bare(json!({"type": "register", "username": "Ana"})).await, stranger);
+    assert_eq!(bare(json!({"type": "register", "access_token": ""})).await, stranger);
+    assert_eq!(
+        bare(json!({"type": "register", "access_token": format!("{ana}x")})).await,
+        stranger
+    );
+    assert_eq!(refusal(register(&server, &ended, &["lobby"]).await).await, stranger);
+    assert_eq!(refusal(register(&server, &ana, &["dev"]).await).await, refused("forbidden", 4003));
+    // In the same words, whoever it says it is and however near the guess comes.
+    let mut answers = Vec::new();
+    for (user, guess) in [("ana", &ended[..]), ("ana", &ana[1..]), ("old", "sct_x"), ("eve", "x")] {
+        let mut wire = Wire::connect(server.door().coming_from("127.0.0.7")).await;
+        wire.send(json!({"type": "register", "username": user, "access_token": guess})).await;
+        answers.push(wire.until_closed().await);
+    }
+    assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:?}");
+    // A basic client can bring one too; it gets the room it has, and the name that is proven.
+    let mut basic = Wire::connect(&server).await;
+    basic.send(json!({"type": "register", "username": "Bob", "access_token": ana})).await;
+    let list = basic.next_of("user_list").await;
+    assert_eq!((&list["users"], &list["room"]), (&json!(["ana"]), &json!("ops")));
+    basic.say("hola").await;
+    let said = basic.next_of("chat_message").await;
+    assert_eq!((&said["username"], &said["verified"]), (&json!("ana"), &json!(true)));
+    let log = server.log_lines().join("\n");
+    assert!(!log.contains(&ana) && !log.contains("sct_"), "an access token is in the log");
+}
+
+async fn a_name_proven_by_a_token_can_be_neither_taken_nor_imitated(setting: Setting) {
+    let server = Server::with(TOKENS).set(setting).start();
+    let ana = server.token("ana", &[]);
+    let bob = server.token("bob", &[]);
+    for imitation in ["ANA", "аnа", "a na", "ａｎａ"] {
+        let output = server.verb(&["token", "add", "--user", imitation]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{imitation}: {said}");
+        assert!(said.contains("told apart"), "{said}");
+    }
+    let _first = entered(&server, &ana, "lobby").await;
+    let rounds = if setting == Setting::Plain { 100 } else { 10 };
+    for _ in 0..rounds {
+        let claims = (0..100).map(|_| async {
+            let mut wire = Wire::connect(&server).await;
+            let claim = json!({"type": "register", "protocol": 1, "username": "ana",
+                "access_token": bob, "presence": false});
+            wire.send(claim).await;
+            wire.next_of("welcome").await["username"].as_str().unwrap().to_owned()
+        });
+        let names = futures_util::future::join_all(claims).await;
+        assert!(names.iter().all(|name| name == "bob"), "{names:?}");
+    }
+}
+
+async fn guessing_costs_the_guesser_alone(setting: Setting) {
+    let proxies = "[listen]\ntrusted_proxies = [\"127.0.0.8/32\"]\n";
+    let server = Server::with(&format!("{TOKENS}{proxies}")).set(setting).start();
+    let token = server.token("ana", &[]);
+    let proxy = server.door().coming_from("127.0.0.8");
+    let by_proxy = |client: &str| {
+        let door = proxy.clone().header("x-forwarded-proto", "https");
+        door.header("x-forwarded-for", client)
+    };
+    let directly = server.door().coming_from("127.0.0.9");
+    // Whoever guesses, and everybody who comes the same way.
+    let ways = [
+        (10_000, directly, vec![server.door()]),
+        (5_000, by_proxy("203.0.113.9"), vec![by_proxy("203.0.113.10"), proxy.clone()]),
+    ];
+    for (guesses, guesser, others) in ways {
+        let guesses = if setting == Setting::Plain { guesses } else { guesses / 5 };
+        let (mut compared, mut memory) = (0, 0);
+        for number in 1..=guesses {
+            match refusal(register(&guesser, &format!("sct_{number}"), &[]).await).await {
+                outcome if outcome == refused("unauthorized", 4001) => compared += 1,
+                outcome => assert_eq!(outcome, refused("rate_limited", 1013)),
+            }
+            if number % 250 == 0 {
+                for other in &others {
+                    drop(entered(other, &token, "lobby").await);
+                }
+            }
+            if number == guesses / 10 {
+                memory = server.resident_bytes();
+            }
+        }
+        let grown = server.resident_bytes().saturating_sub(memory);
+        assert!(grown < 4 * 1024 * 1024, "{grown} bytes more");
+        assert!((5..30).contains(&compared), "{compared} guesses were even looked at");
+    }
+    // A proxy that does not say for whom it speaks is not shut out for one of them.
+    for number in 0..20 {
+        let outcome = refusal(register(&proxy, &format!("sct_{number}"), &[]).await).await;
+        assert_eq!(outcome, refused("unauthorized", 4001));
+    }
+    drop(entered(&proxy, &token, "lobby").await);
+}
+
+#[tokio::test]
+async fn a_hundred_operators_at_once_make_one_user() {
+    let server = Server::with(TOKENS).start();
+    let spellings = ["ana", "ANA", "аnа", "ａｎａ", "a na"];
+    let made: Vec<bool> = std::thread::scope(|scope| {
+        let server = &server;
+        let operators: Vec<_> = (0..20)
+            .map(|number| {
+                scope.spawn(move || {
+                    (0..5)
+                        .map(|turn| spellings[(number + turn) % spellings.len()])
+                        .map(|name| server.verb(&["token", "add", "--user", name]).status.success())
+                        .collect::<Vec<bool>>()
+                })
+            })
+            .collect();
+        operators.into_iter().flat_map(|operator| operator.join().unwrap()).collect()
+    });
+    let list = server.done(&["token", "list", "--json"]);
+    let users: Vec<Value> = list.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(users.len(), 20, "each spelling was asked for so often: {users:?}");
+    assert!(users.iter().all(|row| row["user"] == users[0]["user"]), "{users:?}");
+    assert_eq!(made.iter().filter(|made| **made).count(), users.len(), "nothing is lost");
+    server.done(&["ctl", "ban", "ANA"]);
+    assert_eq!(server.verb(&["ctl", "unban", "bob"]).status.code(), Some(1), "nobody banned that");
+    server.done(&["ctl", "unban", "аnа"]);
+    assert_eq!(server.verb(&["ctl", "unban", "ANA"]).status.code(), Some(1), "it is free again");
+}
+
+#[test]
+fn the_list_says_where_each_one_opens_and_how_to_name_it() {
+    let server = Server::with(TOKENS).start();
+    for (user, words, rooms) in [
+        ("ana", &[][..], json!(["lobby"])),
+        ("bob", &["--room", "ops", "--room", "dev"], json!(["ops", "dev"])),
+        ("eve", &["--room", "*", "--role", "reader"], json!(["*"])),
+        // An admin's opens every room, whatever it was made with.
+        ("root", &["--room", "ops", "--role", "admin"], json!(["*"])),
+    ] {
+        let token = server.token(user, words);
+        let list = server.done(&["token", "list", "--json"]);
+        let row: Value = serde_json::from_str(list.lines().last().unwrap()).unwrap();
+        assert_eq!((&row["user"], &row["rooms"]), (&json!(user), &rooms));
+        assert!(!list.contains(&token) && !list.contains("hash"), "{list}");
+        let text = server.done(&["token", "list"]);
+        assert!(text.contains(row["id"].as_str().unwrap()), "{text}");
+    }
+}

@@ -1,0 +1,195 @@
+//! What an operator asks and tells a running server.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use serde_json::{Value, json};
+
+use crate::access::TOKENS;
+use crate::support::server::Server;
+use crate::support::wire::Wire;
+
+/// Every verb of `ctl`, what a person is shown, and what a program finds.
+const VERBS: [(&[&str], &str, &str); 9] = [
+    (&["status"], "durable", "durable"),
+    (&["rooms"], "lobby", "rooms"),
+    (&["sessions"], "ana", "sessions"),
+    (&["rotate"], "done", "ok"),
+    (&["reload"], "done", "ok"),
+    (&["kick", "bob"], "ended", "ended"),
+    (&["ban", "eve"], "ended", "ended"),
+    (&["unban", "eve"], "done", "ok"),
+    // The last, because nobody is there afterwards.
+    (&["drain"], "done", "ok"),
+];
+
+/// How a verb ended: its exit code, and what it said on standard output and on standard error.
+fn said(server: &Server, verb: &[&str], json: bool) -> (i32, String, String) {
+    let json: &[&str] = if json { &["--json"] } else { &[] };
+    let words = [&["ctl"], verb, json].concat();
+    let output = server.verb(&words);
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+#[tokio::test]
+async fn every_verb_answers_a_person_and_a_program_and_tells_no_secret() {
+    let mut server = Server::with(TOKENS).start();
+    let token = server.token("ana", &[]);
+    let file = std::fs::read_to_string(server.state().join("access.json")).unwrap();
+    let file: Value = serde_json::from_str(&file).unwrap();
+    let hash = file["tokens"][0]["hash"].as_str().unwrap();
+    for json in [false, true] {
+        let mut wire = Wire::connect(&server).await;
+        wire.send(json!({"type": "register", "access_token": token})).await;
+        let key = wire.next_of("encryption_key").await["key"].as_str().unwrap().to_owned();
+        for (verb, shown, found) in VERBS {
+            let (code, out, err) = said(&server, verb, json);
+            assert_eq!((code, &err[..]), (0, ""), "{verb:?}: {out}");
+            for secret in [&token[..], hash, &key] {
+                assert!(!out.contains(secret), "{verb:?}: {out}");
+            }
+            if json {
+                assert_eq!(out.lines().count(), 1, "{verb:?}: {out}");
+                let answer: Value = serde_json::from_str(&out).expect(&out);
+                assert_eq!(answer["ok"], true, "{verb:?}: {out}");
+                assert!(answer.get(found).is_some(), "{verb:?}: {out}");
+            } else {
+                assert!(out.contains(shown), "{verb:?}: {out}");
+            }
+        }
+        assert!(server.wait().success());
+        server.again();
+    }
+    // What it refuses, and what nobody can ask for.
+    for json in [false, true] {
+        let (code, out, err) = said(&server, &["unban", "eve"], json);
+        assert_eq!((code, &out[..]), (1, ""), "{err}");
+        assert_eq!(err, "chat-server: nobody of the name eve is banned\n");
+        for verb in [&["dance"][..], &["kick"], &["kick", "ana", "bob"], &[]] {
+            let (code, out, err) = said(&server, verb, json);
+            assert_eq!((code, &out[..]), (2, ""), "{verb:?}: {err}");
+            assert!(err.contains("Usage: chat-server ctl"), "{verb:?}: {err}");
+        }
+    }
+}
+
+#[test]
+fn where_no_server_runs_every_verb_says_so_and_what_to_look_at() {
+    let mut server = Server::start();
+    let socket = server.state().parent().unwrap().join("run/admin.sock");
+    // One that ended takes its socket along; one that was killed leaves it behind.
+    for ending in ["ended", "killed"] {
+        match ending {
+            "ended" => drop(server.stop()),
+            _ => {
+                server.again();
+                server.kill();
+            }
+        }
+        assert_eq!(socket.exists(), ending == "killed");
+        for (verb, ..) in VERBS {
+            for json in [false, true] {
+                let (code, out, err) = said(&server, verb, json);
+                assert_eq!((code, &out[..]), (69, ""), "{verb:?}: {err}");
+                assert_eq!(err.lines().count(), 1, "{verb:?}: {err}");
+                assert!(err.contains(&*socket.to_string_lossy()), "{verb:?}: {err}");
+                assert!(err.contains("is it running, with this configuration?"), "{err}");
+            }
+        }
+    }
+    server.again();
+    assert_eq!(said(&server, &["status"], true).0, 0, "the socket left behind is taken over");
+    std::fs::write(server.config_file(), "[lisen]\n").unwrap();
+    for (verb, ..) in VERBS {
+        let (code, out, err) = said(&server, verb, false);
+        assert_eq!((code, &out[..]), (78, ""), "{verb:?}: {err}");
+        assert!(err.contains("chat-server.toml"), "it names the file: {err}");
+    }
+}
+
+#[tokio::test]
+async fn where_the_server_does_not_act_nobody_is_told_that_it_did() {
+    let folder = tempfile::tempdir().unwrap();
+    let stall = folder.path().join("stall");
+    let place = format!("hub={}", stall.display());
+    let server = Server::with(TOKENS).env("CHAT_TEST_STALL", &place).start();
+    let token = server.token("ana", &[]);
+    let id = server.token_id("ana");
+    server.done(&["ctl", "ban", "eve"]);
+    let mut ana = Wire::connect(&server).await;
+    let register = json!({"type": "register", "protocol": 1, "access_token": token});
+    ana.send(register).await;
+    ana.next_of("encryption_key").await;
+    // After this answer the hub stands still, and is behind everybody's wishes.
+    std::fs::write(&stall, "").unwrap();
+    ana.send(json!({"type": "who", "room": "lobby"})).await;
+    ana.next_of("user_list").await;
+    let told = "sessions that should end have not yet: the server does not answer; see its log";
+    let wishes: [(&[&str], i32, String); 6] = [
+        (&["token", "revoke", &id], 1, format!("chat-server: {id} is revoked, but {told}\n")),
+        (&["token", "add", "--user", "bob"], 0, format!("shown only now; but {told}\n")),
+        (&["ctl", "ban", "mal"], 1, format!("chat-server: mal is banned, but {told}\n")),
+        (&["ctl", "unban", "eve"], 1, "chat-server: eve is free, but the server".into()),
+        (&["ctl", "reload"], 1, format!("configuration is in force, but {told}\n")),
+        (&["ctl", "status"], 1, "chat-server: the server does not answer".into()),
+    ];
+    let outputs = std::thread::scope(|scope| {
+        let server = &server;
+        let asked = wishes.each_ref().map(|(verb, ..)| scope.spawn(move || server.verb(verb)));
+        asked.map(|asked| asked.join().unwrap())
+    });
+    for ((verb, code, said), output) in wishes.into_iter().zip(outputs) {
+        let err = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{verb:?}: {err}");
+        assert!(err.contains(&said), "{verb:?}: {err}");
+        let out = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(out.starts_with("sct_"), verb[1] == "add", "{verb:?}: {out}");
+    }
+    server.wait_for_event("access_not_upheld");
+    // What it was told is done as soon as it can.
+    std::fs::remove_file(&stall).unwrap();
+    assert_eq!(ana.until_closed().await.0, 4001);
+}
+
+#[tokio::test]
+async fn the_operator_sees_who_is_there() {
+    let mut server = Server::start();
+    let _ana = Wire::register(server.address(), "Ana").await;
+    let (_bob, _) = Wire::full(server.address(), "bob", "ops").await;
+    let ask = |verb: &str| -> Value {
+        serde_json::from_str(&server.done(&["ctl", verb, "--json"])).unwrap()
+    };
+    let status = ask("status");
+    assert_eq!((&status["sessions"], &status["rooms"]), (&json!(2), &json!(2)), "{status}");
+    let sessions = ask("sessions");
+    assert_eq!(sessions["sessions"][0]["user"], "Ana");
+    assert_eq!(sessions["sessions"][1]["rooms"], json!(["ops"]));
+    assert_eq!(ask("rooms")["rooms"][0]["room"], "lobby");
+    let text = server.done(&["ctl", "sessions"]);
+    assert!(text.lines().count() == 3 && text.contains("ops"), "{text}");
+    let socket = server.state().parent().unwrap().join("run/admin.sock");
+    assert_eq!(socket.metadata().unwrap().permissions().mode() & 0o777, 0o660);
+    server.done(&["ctl", "drain"]);
+    assert!(server.wait().success());
+    assert!(!socket.exists());
+}
+
+#[tokio::test]
+async fn metrics_are_served_where_asked_for() {
+    let server = Server::with("[admin]\nmetrics = \"127.0.0.1:0\"\n").start();
+    let _ana = Wire::register(server.address(), "Ana").await;
+    let address = server.wait_for_event("metrics")["address"].as_str().unwrap().to_owned();
+    let get = async |path: &str| {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let mut stream = tokio::net::TcpStream::connect(&address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    };
+    assert!(get("/healthz").await.starts_with("HTTP/1.1 200"));
+    assert!(get("/readyz").await.starts_with("HTTP/1.1 200"));
+    assert!(get("/").await.starts_with("HTTP/1.1 404"));
+    assert!(get("/metrics").await.contains("\nchat_sessions 1\n"));
+}
