@@ -97,7 +97,9 @@ fn append(opened: &mut Opened, batch: u64, from: u64) -> u64 {
             text: "x".repeat(100).into(),
         })
         .collect();
-    opened.log.append(drafts, now()).len() as u64
+    let kept = opened.log.append(drafts, now()).len() as u64;
+    opened.log.settle();
+    kept
 }
 
 fn now() -> Timestamp {

@@ -75,6 +75,7 @@ fn append(opened: &mut Opened, batch: u64, from: u64) -> u64 {
         text: "x".repeat(TEXT_BYTES).into(),
     });
     let outcomes = opened.log.append(drafts.collect(), now());
+    opened.log.settle();
     assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::Appended(_))));
     batch
 }

@@ -293,6 +293,7 @@ fn one_commit(rate: u64) -> [Duration; 2] {
             let from = Instant::now();
             log.append(vec![draft], now());
             let took = from.elapsed();
+            log.settle();
             std::thread::sleep((Duration::from_secs(1) / rate as u32).saturating_sub(took));
             took
         })

@@ -9,7 +9,7 @@ use clap::{CommandFactory as _, Parser as _};
 
 use super::args::{Arguments, CtlVerb, Place, TokenVerb, Verb};
 use super::context::Live;
-use super::ctl;
+use super::ctl::{self, CtlFault};
 use super::exit::StartFault;
 use super::reload::Reload;
 use super::run;
@@ -89,8 +89,20 @@ fn tokens(place: &Place, verb: &TokenVerb) -> Result<(), StartFault> {
 }
 
 fn control(place: &Place, json: bool, verb: &CtlVerb) -> Result<(), StartFault> {
-    let config = Config::load(&place.sources())?;
-    let answer = ctl::ask(config.admin.socket.as_deref(), &verb.wish())?;
+    let (socket, broken) = Config::admin_socket(&place.sources())?;
+    let answer = match (ctl::ask(socket.as_deref(), &verb.wish()), broken) {
+        // Then the socket may have been a guess.
+        (Err(CtlFault::NoServer { .. }), Some(broken)) => return Err(broken.into()),
+        (answer, broken) => {
+            let answer = answer?;
+            if let Some(broken) = broken {
+                eprintln!(
+                    "chat-server: done; but what is configured now is not in force: {broken}"
+                );
+            }
+            answer
+        }
+    };
     match json {
         true => print(format!("{answer}\n").as_bytes()),
         false => print(ctl::show(&answer).as_bytes()),

@@ -3,6 +3,7 @@
 mod accept;
 mod admin;
 mod admission;
+mod answer;
 mod args;
 mod context;
 mod ctl;

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
+use super::answer::answer_all;
 use super::peer::Peer;
 use crate::doors::log::{Draft, Fault, Keep, Outcome, RoomLog};
 use crate::host::thread::{self, Ended};
@@ -156,7 +157,7 @@ fn write_down(
         if !drafts.is_empty() {
             let outcomes = append(log.as_mut(), drafts);
             commits.fetch_add(1, Ordering::Relaxed);
-            let batch = senders
+            let batch: Vec<Committed> = senders
                 .into_iter()
                 .zip(outcomes)
                 .map(|((from, room, id, _share), outcome)| Committed {
@@ -167,7 +168,10 @@ fn write_down(
                     _share,
                 })
                 .collect();
-            if hub.blocking_send(batch).is_err() {
+            let _ = catch_unwind(AssertUnwindSafe(|| answer_all(&batch)));
+            let hub_lives = hub.blocking_send(batch).is_ok();
+            let _ = catch_unwind(AssertUnwindSafe(|| log.settle()));
+            if !hub_lives {
                 return;
             }
         }

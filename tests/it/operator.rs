@@ -99,12 +99,31 @@ fn where_no_server_runs_every_verb_says_so_and_what_to_look_at() {
     }
     server.again();
     assert_eq!(said(&server, &["status"], true).0, 0, "the socket left behind is taken over");
+    // With a broken file beside it too nobody is asked.
     std::fs::write(server.config_file(), "[lisen]\n").unwrap();
-    for (verb, ..) in VERBS {
-        let (code, out, err) = said(&server, verb, false);
-        assert_eq!((code, &out[..]), (78, ""), "{verb:?}: {err}");
+    server.kill();
+    let (code, out, err) = said(&server, &["status"], false);
+    assert_eq!((code, &out[..]), (78, ""), "{err}");
+    assert!(err.contains("chat-server.toml"), "it names the file: {err}");
+}
+
+/// Whoever has to put somebody out does not have to mend a file first.
+#[test]
+fn with_a_broken_file_the_running_server_is_asked_all_the_same() {
+    let mut server = Server::start();
+    for broken in ["[lisen]\n", "[listen\n"] {
+        std::fs::write(server.config_file(), broken).unwrap();
+        let (code, out, err) = said(&server, &["reload"], false);
+        assert_eq!((code, &out[..]), (1, ""), "{err}");
         assert!(err.contains("chat-server.toml"), "it names the file: {err}");
     }
+    assert_eq!(server.count("reload_failed"), 2, "the log says why, too");
+    for (verb, ..) in VERBS.into_iter().filter(|(verb, ..)| verb[0] != "reload") {
+        let (code, _, err) = said(&server, verb, false);
+        assert_eq!(code, 0, "{verb:?}: {err}");
+        assert!(err.contains("chat-server.toml"), "{verb:?}: {err}");
+    }
+    assert!(server.wait().success());
 }
 
 #[tokio::test]

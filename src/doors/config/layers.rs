@@ -44,6 +44,27 @@ impl Sources {
         }
     }
 
+    /// The admin socket where `named` is what is configured; empty is the usual one.
+    pub(super) fn admin_socket(&self, named: &str) -> Option<PathBuf> {
+        if !named.is_empty() {
+            return Some(named.into());
+        }
+        let folders = ["RUNTIME_DIRECTORY", "XDG_RUNTIME_DIR"];
+        let mut folders = folders.iter().filter_map(|name| self.environment.get(*name));
+        let folder = folders.find(|folder| !folder.is_empty())?;
+        Some(PathBuf::from(first_of(folder)).join("admin.sock"))
+    }
+
+    /// The same where the rest of the configuration may be broken.
+    pub(super) fn admin_socket_at_any_rate(&self) -> Option<PathBuf> {
+        let of_file = || {
+            let file = read_file(self.present()?).ok()?;
+            Some(file.get("admin")?.get("socket")?.as_str()?.to_owned())
+        };
+        let variable = self.environment.get("CHAT_SERVER_ADMIN__SOCKET").cloned();
+        self.admin_socket(&variable.or_else(of_file).unwrap_or_default())
+    }
+
     fn present(&self) -> Option<&PathBuf> {
         self.file.as_ref().or(self.usual.as_ref().filter(|usual| usual.exists()))
     }

@@ -5,6 +5,8 @@
 //! Sources, later ones over earlier: built-in defaults, the file, the environment
 //! (`CHAT_SERVER_LISTEN__PORT=9000`), flags.
 
+use std::path::PathBuf;
+
 mod fault;
 mod layers;
 mod meant;
@@ -27,6 +29,20 @@ impl Config {
         let written = layers::merge(sources)?;
         let (config, problems) = reading::check(&written, sources);
         if problems.is_empty() { Ok(config) } else { Err(ConfigFault { problems }) }
+    }
+
+    /// Where a running server is asked. It may go by an earlier configuration than the one that is
+    /// broken now, so what is wrong is told beside, unless nothing says where to ask.
+    pub fn admin_socket(
+        sources: &Sources,
+    ) -> Result<(Option<PathBuf>, Option<ConfigFault>), ConfigFault> {
+        match Config::load(sources) {
+            Ok(config) => Ok((config.admin.socket, None)),
+            Err(fault) => match sources.admin_socket_at_any_rate() {
+                Some(socket) => Ok((Some(socket), Some(fault))),
+                None => Err(fault),
+            },
+        }
     }
 
     /// Keys that differ from `other` and take effect at a start only.

@@ -270,14 +270,7 @@ impl Reader<'_> {
 
     fn admin(&mut self, written: &Written) -> Admin {
         let table = &written.admin;
-        let runtime = ["RUNTIME_DIRECTORY", "XDG_RUNTIME_DIR"]
-            .iter()
-            .find_map(|name| self.sources.environment.get(*name))
-            .filter(|folder| !folder.is_empty());
-        let socket = match table.socket.as_str() {
-            "" => runtime.map(|folder| PathBuf::from(first_of(folder)).join("admin.sock")),
-            path => Some(path.into()),
-        };
+        let socket = self.sources.admin_socket(&table.socket);
         let metrics = match table.metrics.as_str() {
             "" => None,
             text => {

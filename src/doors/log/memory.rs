@@ -93,6 +93,8 @@ impl RoomLog for MemoryLog {
         outcomes
     }
 
+    fn settle(&mut self) {}
+
     fn tidy(&mut self, now: Timestamp) -> Tidied {
         self.0.write().tidy(now)
     }

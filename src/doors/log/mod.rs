@@ -31,6 +31,9 @@ pub trait RoomLog: Send {
     /// order. What is `Appended` or `Duplicate` is durable on return (where [`Self::durable`]).
     fn append(&mut self, batch: Vec<Draft>, now: Timestamp) -> Vec<Outcome>;
 
+    /// What is left to do of a batch after everybody was told; nothing that was said rests on it.
+    fn settle(&mut self);
+
     /// One bounded step of forgetting: messages beyond [`Keep`], ids older than [`IDS_KEPT`].
     fn tidy(&mut self, now: Timestamp) -> Tidied;
 

@@ -8,22 +8,19 @@ use serde::Serialize;
 
 use super::Hub;
 use super::room::{Member, Room};
-use crate::doors::log::{Entry, Fault, Outcome};
+use crate::doors::log::{Entry, Outcome};
 use crate::host::frames;
 use crate::rules::keyring::KeyRing;
 use crate::server::peer::Peer;
 use crate::server::scribe::Committed;
 use crate::talk::opening::Dialect;
-use crate::words::frame::{Ack, ChatMessage, ErrorFrame, ServerFrame};
-use crate::words::{Close, Code, KeyId, MessageId, RoomName, Seq, Timestamp};
+use crate::words::frame::ChatMessage;
+use crate::words::{Close, KeyId, MessageId, RoomName, Seq, Timestamp};
 
 /// What is handed to all members in one go: large beside the cost of a system call.
 const CHUNK_BYTES: usize = 128 * 1024;
 /// And small beside the bound of a queue, so that a batch never looks like a reader's slowness.
 const CHUNKS_PER_QUEUE: usize = 8;
-
-/// How soon to try again what the disk did not take.
-const STORAGE_RETRY_MS: u64 = 1000;
 
 /// Where one message's frame ends in a room's outgoing bytes.
 struct Mark {
@@ -33,16 +30,11 @@ struct Mark {
 }
 
 impl Hub {
-    /// Hands on what the scribe wrote: acks first, then the messages, then one write a socket.
+    /// Hands on what the scribe wrote: one write a socket. Its senders know already.
     pub(super) fn deliver(&mut self, batch: Vec<Committed>) {
         let mut touched: HashMap<RoomName, Vec<Mark>> = HashMap::new();
-        let mut owed: Vec<Arc<Peer>> = Vec::new();
         let mut leaving: Vec<(Arc<Peer>, Close)> = Vec::new();
         for committed in batch {
-            let answered = self.answer(&committed);
-            if answered && !owed.last().is_some_and(|peer| peer.is(&committed.from)) {
-                owed.push(committed.from.clone());
-            }
             if let Outcome::Appended(entry) = &committed.outcome {
                 self.standing.messages += 1;
                 self.encode(entry, &committed.from, &mut touched);
@@ -58,56 +50,11 @@ impl Hub {
                 self.standing.deliveries += room.fan_out(&marks, chunk_bytes);
             }
         }
-        for peer in owed {
-            peer.outbound.flush();
-        }
         for (peer, close) in leaving {
             peer.dismiss(close);
         }
         if !self.leaving.is_empty() {
             self.farewells();
-        }
-    }
-
-    /// Tells a sender what became of its message, where it is owed that.
-    fn answer(&self, committed: &Committed) -> bool {
-        let Committed { from, room, id, outcome, .. } = committed;
-        let error = |code, message: &str| ErrorFrame {
-            id: id.as_ref().map(|id| id.as_str().to_owned()),
-            room: (from.dialect == Dialect::Full).then(|| room.as_str().to_owned()),
-            ..ErrorFrame::new(code, message)
-        };
-        let (seq, timestamp) = match outcome {
-            Outcome::Appended(entry) => (entry.seq, entry.at),
-            Outcome::Duplicate { seq, at } => (*seq, *at),
-            Outcome::Conflict { .. } => {
-                from.push(&ServerFrame::Error(error(
-                    Code::IdConflict,
-                    "that id came before with other content; every message needs an id of its own",
-                )));
-                return true;
-            }
-            Outcome::Refused(fault) => {
-                let mut refusal = match fault {
-                    Fault::Full => error(Code::StorageFull, "the history's disk is full"),
-                    Fault::Failed(_) => error(Code::StorageFailed, "the history can't be written"),
-                };
-                refusal.retry_after_ms = Some(STORAGE_RETRY_MS);
-                from.push(&ServerFrame::Error(refusal));
-                return true;
-            }
-        };
-        match (from.dialect, id) {
-            (Dialect::Full, Some(id)) => {
-                from.push(&ServerFrame::Ack(Ack {
-                    room: room.clone(),
-                    id: id.clone(),
-                    seq,
-                    timestamp,
-                }));
-                true
-            }
-            _ => false,
         }
     }
 

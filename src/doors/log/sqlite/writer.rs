@@ -28,6 +28,8 @@ pub(super) struct DiskLog {
     pub(super) db: Connection,
     pub(super) sealer: Arc<Sealer>,
     mark: Mark,
+    /// The newest message, where the mark does not know it yet.
+    unmarked: Option<(i64, Seq)>,
     pub(super) keep: Keep,
     rooms: HashMap<RoomName, Room>,
     /// Pages in the log of commits. Its file's size says nothing: once grown it is kept and written
@@ -67,6 +69,7 @@ impl DiskLog {
             db,
             sealer,
             mark,
+            unmarked: None,
             keep,
             rooms: HashMap::new(),
             pages,
@@ -138,9 +141,7 @@ impl DiskLog {
         drop(append);
         let outcomes = outcomes?;
         transaction.commit()?;
-        if let Some((room, seq)) = newest {
-            self.mark.note(&self.sealer, room, seq);
-        }
+        self.unmarked = newest.or(self.unmarked);
         Ok(outcomes)
     }
 }
@@ -150,14 +151,20 @@ impl RoomLog for DiskLog {
         let fault = match &self.broken {
             Some(reason) => Fault::Failed(reason.clone()),
             None => match self.commit(&batch, now) {
-                Ok(outcomes) => {
-                    self.fold_if_large();
-                    return outcomes;
-                }
+                Ok(outcomes) => return outcomes,
                 Err(error) => self.judge(&error),
             },
         };
         batch.iter().map(|_| Outcome::Refused(fault.clone())).collect()
+    }
+
+    fn settle(&mut self) {
+        if let Some((room, seq)) = self.unmarked.take() {
+            self.mark.note(&self.sealer, room, seq);
+        }
+        if self.broken.is_none() {
+            self.fold_if_large();
+        }
     }
 
     fn tidy(&mut self, now: Timestamp) -> Tidied {

@@ -57,6 +57,7 @@ pub(super) fn fill(opened: &mut Opened, numbers: std::ops::RangeInclusive<u64>) 
         let text = format!("text {number} {}", "x".repeat(number as usize * 37 % 3000));
         let outcomes =
             opened.log.append(vec![draft("lobby", &number.to_string(), &text)], at(number as i64));
+        opened.log.settle();
         assert!(matches!(&outcomes[..], [Outcome::Appended(entry)] if entry.seq == Seq(number)));
     }
 }
@@ -169,6 +170,7 @@ fn a_commit_does_not_touch_the_main_file() {
             draft("lobby", &number.to_string(), &"x".repeat(3000))
         });
         let outcomes = opened.log.append(drafts.collect(), at(1));
+        opened.log.settle();
         assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::Appended(_))));
     };
     let empty = main();
