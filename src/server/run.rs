@@ -54,7 +54,9 @@ pub async fn run(config: Config, mut reload: Reload) -> Result<(), StartFault> {
     gate.read(&live.config.auth);
     let rooms = Hub::new(live.policy(durable), opened.reader.clone(), gate.list());
     let runtime = tokio::runtime::Handle::current();
-    let hub_ended = thread::spawn("hub", move || runtime.block_on(rooms.run(commands, committed)))?;
+    let counts = scribe.counts();
+    let hub_ended =
+        thread::spawn("hub", move || runtime.block_on(rooms.run(commands, committed, counts)))?;
 
     say_access(&live.config, gate.list().len());
     let context = Arc::new(Context {

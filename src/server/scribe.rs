@@ -55,7 +55,21 @@ enum Work {
 pub struct Scribe {
     work: Sender<Work>,
     room: Arc<Semaphore>,
-    commits: Arc<AtomicU64>,
+    counts: Arc<Counts>,
+}
+
+/// What others may know of the scribe's work.
+#[derive(Default)]
+pub struct Counts {
+    commits: AtomicU64,
+    under_way: AtomicU64,
+}
+
+impl Counts {
+    /// Whether there are drafts that the hub has not been told of yet.
+    pub fn more_to_come(&self) -> bool {
+        self.under_way.load(Ordering::Relaxed) > 0
+    }
 }
 
 impl Scribe {
@@ -65,10 +79,10 @@ impl Scribe {
         hub: mpsc::Sender<Vec<Committed>>,
     ) -> std::io::Result<(Scribe, Ended)> {
         let (work, waiting) = channel();
-        let commits = Arc::new(AtomicU64::new(0));
-        let counted = commits.clone();
+        let counts = Arc::new(Counts::default());
+        let counted = counts.clone();
         let ended = thread::spawn("scribe", move || write_down(log, &waiting, &hub, &counted))?;
-        let scribe = Scribe { work, room: Arc::new(Semaphore::new(WAITING_BYTES)), commits };
+        let scribe = Scribe { work, room: Arc::new(Semaphore::new(WAITING_BYTES)), counts };
         Ok((scribe, ended))
     }
 
@@ -93,13 +107,19 @@ impl Scribe {
 
     fn hand_over(&self, draft: Draft, from: Arc<Peer>, share: OwnedSemaphorePermit) {
         from.set_out();
+        self.counts.under_way.fetch_add(1, Ordering::Relaxed);
         // It fails only after the scribe finished, when no session is left to hear of it.
         let _ = self.work.send(Work::Append(draft, from, share));
     }
 
     /// Commits so far: each took whatever waited, with one sync.
     pub fn commits(&self) -> u64 {
-        self.commits.load(Ordering::Relaxed)
+        self.counts.commits.load(Ordering::Relaxed)
+    }
+
+    /// For the hub.
+    pub fn counts(&self) -> Arc<Counts> {
+        self.counts.clone()
     }
 
     /// Keeps more or less from now on.
@@ -126,7 +146,7 @@ fn write_down(
     mut log: Box<dyn RoomLog>,
     waiting: &Receiver<Work>,
     hub: &mpsc::Sender<Vec<Committed>>,
-    commits: &AtomicU64,
+    counts: &Counts,
 ) {
     let mut tidy_at = Instant::now() + TIDY_EVERY;
     let mut finishing = false;
@@ -156,7 +176,7 @@ fn write_down(
         }
         if !drafts.is_empty() {
             let outcomes = append(log.as_mut(), drafts);
-            commits.fetch_add(1, Ordering::Relaxed);
+            counts.commits.fetch_add(1, Ordering::Relaxed);
             let batch: Vec<Committed> = senders
                 .into_iter()
                 .zip(outcomes)
@@ -169,6 +189,7 @@ fn write_down(
                 })
                 .collect();
             let _ = catch_unwind(AssertUnwindSafe(|| answer_all(&batch)));
+            counts.under_way.fetch_sub(batch.len() as u64, Ordering::Relaxed);
             let hub_lives = hub.blocking_send(batch).is_ok();
             let _ = catch_unwind(AssertUnwindSafe(|| log.settle()));
             if !hub_lives {

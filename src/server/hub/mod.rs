@@ -17,9 +17,10 @@ use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 
 use super::peer::Peer;
-use super::scribe::Committed;
+use super::scribe::{Committed, Counts};
 use crate::doors::log::Reader;
 use crate::rules::access::AccessList;
 use crate::rules::keyring::KeyRing;
@@ -34,6 +35,11 @@ pub type SharedRing = Arc<RwLock<KeyRing>>;
 
 /// Messages after which no further batch is added to a delivery.
 const DELIVERED_TOGETHER: usize = 1024;
+
+/// Members from which on a batch waits for the next one, if that is on its way.
+const MANY: usize = 64;
+/// How long at most.
+const ONE_COMMIT: Duration = Duration::from_millis(2);
 
 /// What the hub goes by; a reload replaces it whole.
 #[derive(Clone, Debug)]
@@ -182,6 +188,7 @@ impl Hub {
         mut self,
         mut commands: mpsc::UnboundedReceiver<Command>,
         mut committed: mpsc::Receiver<Vec<Committed>>,
+        scribe: Arc<Counts>,
     ) {
         loop {
             let rotation = sleep_until(self.next_rotation);
@@ -193,10 +200,15 @@ impl Hub {
                 // The scribe ends last, when everything is written.
                 batch = committed.recv() => match batch {
                     Some(mut batch) => {
-                        // What was committed meanwhile goes out in the same writes.
-                        while batch.len() < DELIVERED_TOGETHER {
-                            let Ok(more) = committed.try_recv() else { break };
+                        // What was committed meanwhile goes out in the same writes; and in a large
+                        // room, where those cost more than a commit, so does what is on its way.
+                        gather(&mut batch, &mut committed);
+                        if self.is_for_many(&batch)
+                            && scribe.more_to_come()
+                            && let Ok(Some(more)) = timeout(ONE_COMMIT, committed.recv()).await
+                        {
                             batch.extend(more);
+                            gather(&mut batch, &mut committed);
                         }
                         self.guarded(|hub| hub.deliver(batch));
                     }
@@ -213,6 +225,11 @@ impl Hub {
                 }
             }
         }
+    }
+
+    fn is_for_many(&self, batch: &[Committed]) -> bool {
+        let room = batch.last().and_then(|newest| self.rooms.get(&newest.room));
+        batch.len() < DELIVERED_TOGETHER && room.is_some_and(|room| room.members.len() >= MANY)
     }
 
     /// A panic costs the command it happened in, not the rooms.
@@ -343,6 +360,13 @@ impl Hub {
             // Rooms whose keys are nearly of one age rotate together.
             Some((oldest + every).max(Instant::now() + Duration::from_millis(10)))
         });
+    }
+}
+
+fn gather(batch: &mut Vec<Committed>, committed: &mut mpsc::Receiver<Vec<Committed>>) {
+    while batch.len() < DELIVERED_TOGETHER {
+        let Ok(more) = committed.try_recv() else { break };
+        batch.extend(more);
     }
 }
 

@@ -91,7 +91,7 @@ async fn users_can_be_declared_in_the_configuration_and_reloaded(setting: Settin
     let broken = format!("{TOKENS}{}", table.replace("member", "king"));
     std::fs::write(server.config_file(), broken).unwrap();
     let output = server.verb(&["ctl", "reload"]);
-    assert_eq!(output.status.code(), Some(78), "ctl reads the same file");
+    assert_eq!(output.status.code(), Some(1), "the server says no, and why");
     assert!(String::from_utf8_lossy(&output.stderr).contains("auth.users"));
     reload(TOKENS.to_owned());
     assert_eq!(wire.until_closed().await.0, 4001);
