@@ -63,6 +63,11 @@ fn senders(
         .collect()
 }
 
+/// How long a reader may take for all of it.
+fn patience() -> Duration {
+    HEALED * if long() { 12 } else { 2 }
+}
+
 async fn gather(
     tasks: Vec<tokio::task::JoinHandle<Sent>>,
 ) -> BTreeMap<String, (Vec<String>, BTreeMap<String, Fate>)> {
@@ -165,7 +170,7 @@ async fn p8_there_is_one_order() {
         reading.push(tokio::spawn(async move {
             let whole = |reader: &Steady| reader.heard.len() >= total;
             assert!(
-                reader.until(Instant::now() + 12 * HEALED, whole).await,
+                reader.until(Instant::now() + patience(), whole).await,
                 "{}",
                 reader.heard.len()
             );
@@ -204,7 +209,7 @@ async fn p14_rotation_is_invisible() {
             }
             let whole = |reader: &Steady| reader.heard.len() >= total;
             assert!(
-                reader.until(Instant::now() + 12 * HEALED, whole).await,
+                reader.until(Instant::now() + patience(), whole).await,
                 "{}",
                 reader.heard.len()
             );
