@@ -5,6 +5,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use serde_json::{Value, json};
 
 use crate::access::TOKENS;
+use crate::support::client::Client;
+use crate::support::eventually;
 use crate::support::server::Server;
 use crate::support::wire::Wire;
 
@@ -191,6 +193,36 @@ async fn the_operator_sees_who_is_there() {
     server.done(&["ctl", "drain"]);
     assert!(server.wait().success());
     assert!(!socket.exists());
+}
+
+/// Where there is always a next batch, whoever has to be put out is put out all the same.
+#[test]
+fn a_server_that_is_busy_with_messages_obeys() {
+    let limits = "[limits]\nrate_messages = 1000000\nconnections_per_address = 1000\n";
+    let server = Server::with(limits).start();
+    let url = server.url();
+    let readers: Vec<Client> = (0..150)
+        .map(|number| Client::start(&[&url, "--listen", "-u", &format!("r{number}")]))
+        .collect();
+    eventually("all listen", || server.count("session_opened") == 150);
+    let program = env!("CARGO_BIN_EXE_chat-client");
+    let flood = format!("yes hola | {program} {url} --timeout 2s -u");
+    let mut senders: Vec<_> = (0..4)
+        .map(|number| {
+            let line = format!("exec timeout 60 sh -c '{flood} s{number} >/dev/null 2>&1'");
+            std::process::Command::new("sh").args(["-c", &line]).spawn().unwrap()
+        })
+        .collect();
+    eventually("all talk", || server.count("session_opened") == 154);
+    for _ in 0..5 {
+        server.done(&["ctl", "status"]);
+    }
+    assert!(server.done(&["ctl", "kick", "s0"]).contains('1'));
+    drop(readers);
+    for sender in &mut senders {
+        let _ = sender.kill();
+        let _ = sender.wait();
+    }
 }
 
 #[tokio::test]

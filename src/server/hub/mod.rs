@@ -36,6 +36,9 @@ pub type SharedRing = Arc<RwLock<KeyRing>>;
 /// Messages after which no further batch is added to a delivery.
 const DELIVERED_TOGETHER: usize = 1024;
 
+/// Commands after which batches have their turn again.
+const COMMANDS_TOGETHER: usize = 64;
+
 /// Members from which on a batch waits for the next one, if that is on its way.
 const MANY: usize = 64;
 /// How long at most.
@@ -211,20 +214,27 @@ impl Hub {
                             gather(&mut batch, &mut committed);
                         }
                         self.guarded(|hub| hub.deliver(batch));
+                        // Or nobody would come, go or be put out while there is always a next batch.
+                        self.obey_some(None, &mut commands);
                     }
                     None => return,
                 },
-                Some(command) = commands.recv() => {
-                    self.guarded(|hub| hub.obey(command));
-                    // Joins and leaves come in crowds; what they write goes out by itself.
-                    for _ in 0..64 {
-                        let Ok(command) = commands.try_recv() else { break };
-                        self.guarded(|hub| hub.obey(command));
-                    }
-                    self.guarded(Hub::rotate_what_is_owed);
-                }
+                Some(command) = commands.recv() => self.obey_some(Some(command), &mut commands),
             }
         }
+    }
+
+    /// Joins and leaves come in crowds; what they write goes out by itself.
+    fn obey_some(
+        &mut self,
+        first: Option<Command>,
+        commands: &mut mpsc::UnboundedReceiver<Command>,
+    ) {
+        let next = || commands.try_recv().ok();
+        for command in first.into_iter().chain(std::iter::from_fn(next)).take(COMMANDS_TOGETHER) {
+            self.guarded(|hub| hub.obey(command));
+        }
+        self.guarded(Hub::rotate_what_is_owed);
     }
 
     fn is_for_many(&self, batch: &[Committed]) -> bool {
