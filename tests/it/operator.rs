@@ -204,20 +204,25 @@ fn a_server_that_is_busy_with_messages_obeys() {
     let readers: Vec<Client> = (0..150)
         .map(|number| Client::start(&[&url, "--listen", "-u", &format!("r{number}")]))
         .collect();
-    eventually("all listen", || server.count("session_opened") == 150);
+    eventually("all listen", || server.count("session_opened") >= 150);
     let program = env!("CARGO_BIN_EXE_chat-client");
-    let flood = format!("yes hola | {program} {url} --timeout 2s -u");
     let mut senders: Vec<_> = (0..4)
         .map(|number| {
-            let line = format!("exec timeout 60 sh -c '{flood} s{number} >/dev/null 2>&1'");
-            std::process::Command::new("sh").args(["-c", &line]).spawn().unwrap()
+            let flood =
+                format!("yes hola | {program} {url} --timeout 2s -u s{number} >/dev/null 2>&1");
+            std::process::Command::new("timeout").args(["60", "sh", "-c", &flood]).spawn().unwrap()
         })
         .collect();
-    eventually("all talk", || server.count("session_opened") == 154);
+    // Or more: who was too slow for the flood comes back.
+    eventually("all talk", || server.count("session_opened") >= 154);
     for _ in 0..5 {
         server.done(&["ctl", "status"]);
     }
-    assert!(server.done(&["ctl", "kick", "s0"]).contains('1'));
+    eventually("s0 is put out", || {
+        let answer: Value =
+            serde_json::from_str(&server.done(&["ctl", "kick", "s0", "--json"])).unwrap();
+        answer["ended"] == 1
+    });
     drop(readers);
     for sender in &mut senders {
         let _ = sender.kill();

@@ -35,7 +35,7 @@ pub struct Sources {
 impl Sources {
     /// What an error calls the place that set a key last.
     pub(super) fn place_of(&self, key: &str) -> String {
-        let variable = format!("{PREFIX}{}", key.replace('.', "__").to_ascii_uppercase());
+        let variable = variable_of(key);
         match key {
             "listen.port" if self.port.is_some() => "flags".into(),
             "log.level" if self.log_level.is_some() => "flags".into(),
@@ -61,7 +61,7 @@ impl Sources {
             let file = read_file(self.present()?).ok()?;
             Some(file.get("admin")?.get("socket")?.as_str()?.to_owned())
         };
-        let variable = self.environment.get("CHAT_SERVER_ADMIN__SOCKET").cloned();
+        let variable = self.environment.get(&variable_of("admin.socket")).cloned();
         self.admin_socket(&variable.or_else(of_file).unwrap_or_default())
     }
 
@@ -72,6 +72,11 @@ impl Sources {
     fn file_name(&self) -> String {
         self.present().map_or_else(|| "defaults".into(), |file| file.display().to_string())
     }
+}
+
+/// The variable that sets a key.
+fn variable_of(key: &str) -> String {
+    format!("{PREFIX}{}", key.replace('.', "__").to_ascii_uppercase())
 }
 
 /// One layer as figment takes it.

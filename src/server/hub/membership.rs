@@ -198,7 +198,7 @@ impl Hub {
 
     /// The key, who is here, and that somebody came: always in this order.
     fn introduce(&mut self, peer: &Arc<Peer>, name: &RoomName) {
-        let Some(room) = self.rooms.get_mut(name) else { return };
+        let Some(room) = self.rooms.get(name) else { return };
         peer.outbound.push(room.key_frame(name));
         let joined = ServerFrame::UserJoined(Presence {
             username: peer.user.as_str().to_owned(),
@@ -207,8 +207,7 @@ impl Hub {
             room: Some(name.clone()),
         });
         if room.members.len() <= self.policy.presence_members {
-            let at = room.announce(name, &joined, Instant::now());
-            self.gather(name, at);
+            self.announce(name, &joined);
         } else if peer.presence {
             peer.push(&joined);
         }
@@ -224,10 +223,12 @@ impl Hub {
         }
     }
 
-    fn gather(&mut self, name: &RoomName, at: Option<Instant>) {
-        let Some(at) = at else { return };
-        self.gathered.insert(name.clone());
-        self.announce_at = Some(self.announce_at.map_or(at, |earlier| earlier.min(at)));
+    fn announce(&mut self, name: &RoomName, frame: &ServerFrame) {
+        let Some(room) = self.rooms.get_mut(name) else { return };
+        if let Some(at) = room.announce(name, frame, Instant::now()) {
+            self.gathered.insert(name.clone());
+            self.announce_at = Some(self.announce_at.map_or(at, |earlier| earlier.min(at)));
+        }
     }
 
     /// Everybody, or in a large room as many as are announced, the asker among them.
@@ -266,8 +267,7 @@ impl Hub {
                 message: format!("{} ha salido del chat", peer.user),
                 room: Some(name.clone()),
             });
-            let at = room.announce(name, &left, Instant::now());
-            self.gather(name, at);
+            self.announce(name, &left);
         }
         true
     }

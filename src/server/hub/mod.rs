@@ -205,13 +205,13 @@ impl Hub {
                     Some(mut batch) => {
                         // What was committed meanwhile goes out in the same writes; and in a large
                         // room, where those cost more than a commit, so does what is on its way.
-                        gather(&mut batch, &mut committed);
+                        take_more(&mut batch, &mut committed);
                         if self.is_for_many(&batch)
                             && scribe.more_to_come()
                             && let Ok(Some(more)) = timeout(ONE_COMMIT, committed.recv()).await
                         {
                             batch.extend(more);
-                            gather(&mut batch, &mut committed);
+                            take_more(&mut batch, &mut committed);
                         }
                         self.guarded(|hub| hub.deliver(batch));
                         // Or nobody would come, go or be put out while there is always a next batch.
@@ -373,7 +373,7 @@ impl Hub {
     }
 }
 
-fn gather(batch: &mut Vec<Committed>, committed: &mut mpsc::Receiver<Vec<Committed>>) {
+fn take_more(batch: &mut Vec<Committed>, committed: &mut mpsc::Receiver<Vec<Committed>>) {
     while batch.len() < DELIVERED_TOGETHER {
         let Ok(more) = committed.try_recv() else { break };
         batch.extend(more);
