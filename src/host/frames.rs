@@ -50,6 +50,21 @@ pub fn close(code: Close, reason: &str) -> Bytes {
     out.freeze()
 }
 
+/// Where the frame ends in which the first `out` bytes of `frames` end. `frames` are whole frames
+/// of a server, one after another.
+pub fn end_of_frame(frames: &[u8], out: usize) -> usize {
+    let mut end = 0;
+    while end < out {
+        let head = &frames[end..];
+        end += match head[1] {
+            126 => 4 + usize::from(u16::from_be_bytes([head[2], head[3]])),
+            127 => 10 + head[2..10].iter().fold(0, |length, byte| length << 8 | usize::from(*byte)),
+            length => 2 + usize::from(length),
+        };
+    }
+    end
+}
+
 fn put_head(out: &mut BytesMut, first: u8, length: usize) {
     out.put_u8(first);
     match length {
@@ -81,6 +96,21 @@ mod tests {
             assert_eq!(told, length as u64);
             assert_eq!(frame.len() as u64 - cursor.position(), told);
         }
+    }
+
+    #[test]
+    fn the_end_of_a_frame_is_found_wherever_one_stops() {
+        let each = [0, 1, 125, 126, 65_535, 65_536].map(|length| text(&"x".repeat(length)));
+        let all = each.concat();
+        let mut start = 0;
+        for frame in each {
+            let end = start + frame.len();
+            for out in [start + 1, start + 2, (start + end) / 2 + 1, end] {
+                assert_eq!(end_of_frame(&all, out), end);
+            }
+            start = end;
+        }
+        assert_eq!(end_of_frame(&all, 0), 0);
     }
 
     #[test]

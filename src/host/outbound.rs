@@ -16,7 +16,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use tokio::net::TcpStream;
 
@@ -49,8 +49,8 @@ pub struct Outbound {
 struct Queue {
     waiting: VecDeque<Bytes>,
     bytes: usize,
-    /// The first piece is partly written: it must go out whole.
-    cut: bool,
+    /// How much of the first piece is out: the frame in which that ends must go out whole.
+    out: usize,
     /// The socket took no more at that time; the connection's task goes on.
     blocked: Option<Instant>,
     ending: Option<Ending>,
@@ -90,8 +90,8 @@ impl Outbound {
         let mut queue = self.lock();
         let written = self.write_past(&mut queue, bytes);
         if written < bytes.len() {
-            self.admit(&mut queue, bytes.slice(written..));
-            queue.cut |= written > 0;
+            self.admit(&mut queue, bytes.clone());
+            queue.advance(written);
             self.write_now(&mut queue);
         }
     }
@@ -197,7 +197,7 @@ impl Outbound {
             if queue.dead {
                 break;
             }
-            match write(cx, &piece) {
+            match write(cx, &piece[queue.out..]) {
                 Poll::Pending => {
                     queue.blocked.get_or_insert_with(Instant::now);
                     return Poll::Pending;
@@ -253,13 +253,14 @@ impl Outbound {
         };
         while !queue.waiting.is_empty() && queue.blocked.is_none() && !queue.dead {
             let outcome = if queue.waiting.len() == 1 {
-                socket.try_write(&queue.waiting[0])
+                socket.try_write(&queue.waiting[0][queue.out..])
             } else {
                 let mut pieces = [IoSlice::new(&[]); PIECES_PER_WRITE];
                 let mut count = 0;
+                let mut out = queue.out;
                 for (slot, piece) in pieces.iter_mut().zip(&queue.waiting) {
-                    *slot = IoSlice::new(piece);
-                    count += 1;
+                    *slot = IoSlice::new(&piece[out..]);
+                    (out, count) = (0, count + 1);
                 }
                 socket.try_write_vectored(&pieces[..count])
             };
@@ -295,17 +296,11 @@ impl Queue {
         self.waiting.push_back(bytes);
     }
 
-    fn advance(&mut self, mut written: usize) {
+    fn advance(&mut self, written: usize) {
         self.bytes -= written;
-        while written > 0 {
-            let Some(first) = self.waiting.front_mut() else { break };
-            if written < first.len() {
-                first.advance(written);
-                self.cut = true;
-                return;
-            }
-            written -= first.len();
-            self.cut = false;
+        self.out += written;
+        while let Some(first) = self.waiting.front().filter(|first| first.len() <= self.out) {
+            self.out -= first.len();
             self.waiting.pop_front();
         }
         if self.waiting.is_empty() && self.waiting.capacity() > 8 {
@@ -313,11 +308,16 @@ impl Queue {
         }
     }
 
-    /// Only a frame that is partly out stays: it must go out whole.
+    /// Only a frame that is partly out stays: it must go out whole. What follows it in the same
+    /// piece does not.
     fn throw_away(&mut self) {
-        self.waiting.truncate(usize::from(self.cut));
+        self.waiting.truncate(usize::from(self.out > 0));
+        if let Some(first) = self.waiting.front_mut() {
+            first.truncate(frames::end_of_frame(first, self.out));
+        }
+        self.advance(0);
         self.waiting.shrink_to_fit();
-        self.bytes = self.waiting.iter().map(Bytes::len).sum();
+        self.bytes = self.waiting.iter().map(Bytes::len).sum::<usize>() - self.out;
     }
 
     fn give_up(&mut self) {
@@ -329,7 +329,7 @@ impl Queue {
 
     fn die(&mut self) {
         self.waiting = VecDeque::new();
-        self.bytes = 0;
+        (self.bytes, self.out) = (0, 0);
         self.blocked = None;
         self.dead = true;
     }
@@ -385,15 +385,31 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_that_is_partly_out_goes_out_whole() {
-        let outbound = without_socket(4);
-        outbound.push(Bytes::from_static(b"abc"));
-        let mut cx = Context::from_waker(Waker::noop());
-        let mut once = true;
-        let _ = outbound.poll_write_through(&mut cx, |_, _| {
-            if std::mem::take(&mut once) { Poll::Ready(Ok(1)) } else { Poll::Pending }
-        });
-        outbound.push(Bytes::from_static(b"defg"));
-        assert!(drain(&outbound).starts_with(b"bc\x88"));
+    fn only_the_frame_that_is_partly_out_goes_out_whole() {
+        let three = [frames::text("one"), frames::text("two"), frames::text("three")].concat();
+        for out in 0..=three.len() {
+            let outbound = without_socket(three.len());
+            outbound.push(Bytes::from(three.clone()));
+            let mut got = Vec::new();
+            let mut cx = Context::from_waker(Waker::noop());
+            let _ = outbound.poll_write_through(&mut cx, |_, piece| match out - got.len() {
+                0 => Poll::Pending,
+                left => {
+                    got.extend_from_slice(&piece[..left]);
+                    Poll::Ready(Ok(left))
+                }
+            });
+            outbound.cut_off(Ending { close: Close::Forbidden, cause: "kicked" }, "bye");
+            got.extend(drain(&outbound));
+            let whole = match out {
+                0 => 0,
+                1..=5 => 5,
+                6..=10 => 10,
+                _ => three.len(),
+            };
+            assert_eq!(got[..whole], three[..whole], "{out}");
+            assert_eq!(got[whole], 0x88, "{out}: {got:?}");
+            assert_eq!(outbound.waiting_bytes(), 0);
+        }
     }
 }
