@@ -22,8 +22,7 @@ const FAST: &str = "[limits]\nrate_messages = 100000\nrate_bytes = 100000000\n";
 async fn told(server: &Server, room: &str, count: usize) -> (Wire, String) {
     let (mut wire, welcome) = Wire::full(server, "teller", room).await;
     for number in 1..=count {
-        wire.say_in(room, &format!("id{number}"), &format!("text {number}")).await;
-        wire.next_of("ack").await;
+        wire.told_in(room, &format!("id{number}"), &format!("text {number}")).await;
     }
     (wire, welcome["rooms"][room]["epoch"].as_str().unwrap().to_owned())
 }

@@ -127,8 +127,7 @@ async fn p23_what_is_delivered_goes_by_the_role_too(setting: Setting) {
     let server = Server::with(TOKENS).set(setting).start();
     let speaker = token(&server, "speaker", Role::Member, &[]);
     let mut speaker = entered(&server, &speaker).await;
-    speaker.say_in("ops", "0", "before").await;
-    speaker.next_of("ack").await;
+    speaker.told_in("ops", "0", "before").await;
     for role in Role::ALL {
         let hears = ruling(role, Verb::Hear, Place::Inside) == Ruling::Yes;
         assert_eq!(hears, role != Role::Writer);
@@ -144,8 +143,7 @@ async fn p23_what_is_delivered_goes_by_the_role_too(setting: Setting) {
         assert_eq!(alone, !hears, "{role:?}: who is there");
         // Who comes and goes, what was missed, and what is said: all before it enters anew.
         drop(entered(&server, &token).await);
-        speaker.say_in("ops", role.word(), "listen").await;
-        speaker.next_of("ack").await;
+        speaker.told_in("ops", role.word(), "listen").await;
         wire.send(json!({"type": "join", "room": "ops"})).await;
         let (mut news, mut texts) = (0, Vec::new());
         loop {

@@ -95,6 +95,14 @@ impl Wire {
             .await;
     }
 
+    /// Says something and waits until it has come back: then every member has it. An ack says less,
+    /// for it comes before the members get the message.
+    pub async fn told_in(&mut self, room: &str, id: &str, text: &str) {
+        self.say_in(room, id, text).await;
+        let seq = self.next_of("ack").await["seq"].clone();
+        while self.next_of("chat_message").await["seq"] != seq {}
+    }
+
     /// A token under the newest key.
     pub fn encrypt(&self, plain: &[u8]) -> String {
         self.keys.last().expect("a key").1.encrypt(plain)
