@@ -27,8 +27,7 @@ const TABLES: &str = "
     CREATE TABLE records (room INTEGER NOT NULL, seq INTEGER NOT NULL, sealed BLOB NOT NULL,
         PRIMARY KEY (room, seq)) WITHOUT ROWID;
     CREATE TABLE ids (tag BLOB PRIMARY KEY, seq INTEGER NOT NULL, at INTEGER NOT NULL,
-        proof BLOB NOT NULL) WITHOUT ROWID;
-    CREATE INDEX ids_by_age ON ids (at);";
+        proof BLOB NOT NULL) WITHOUT ROWID;";
 
 /// Makes a new, empty record in a file that must not exist.
 pub(super) fn create(path: &Path, sealer: &Sealer, epoch: &Epoch) -> Result<Connection> {
@@ -53,6 +52,8 @@ pub(super) fn writer(path: &Path) -> Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let db = Connection::open_with_flags(path, flags)?;
     set_up(&db)?;
+    // Earlier versions kept it; nothing needs it, and on a full disk it may stay for now.
+    let _ = db.execute_batch("DROP INDEX IF EXISTS ids_by_age");
     Ok(db)
 }
 

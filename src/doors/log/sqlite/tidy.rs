@@ -1,4 +1,4 @@
-//! Forgetting, one bounded step at a time: a few rooms, a thousand messages, a thousand ids.
+//! Forgetting, one bounded step at a time: a few rooms, a thousand messages of each, a thousand ids.
 
 use rusqlite::{Result, Transaction, TransactionBehavior, params};
 
@@ -10,6 +10,62 @@ use crate::words::{Seq, Timestamp};
 
 /// Rooms that one step looks at.
 const ROOMS: i64 = 256;
+/// For each id that came, so many are looked at: a round is never longer than a quarter of the
+/// time ids are kept, so at most a third more of them lie there than must.
+const LOOKS: u64 = 4;
+
+/// How far forgetting ids has come. They are looked at in the order they lie in, round after
+/// round: an index by age would be written to for every message.
+#[derive(Clone)]
+pub(super) struct IdRound {
+    /// The tag this round goes on after; empty where a round begins.
+    after: Vec<u8>,
+    /// How many may still be looked at before the next tick.
+    left: u64,
+    /// How many came since the last tick.
+    came: u64,
+    /// No id is from before this moment (µs).
+    oldest: i64,
+    /// The same of what this round has passed or came since it began.
+    passed: i64,
+}
+
+impl Default for IdRound {
+    fn default() -> Self {
+        IdRound { after: Vec::new(), left: 0, came: 0, oldest: i64::MIN, passed: i64::MAX }
+    }
+}
+
+impl IdRound {
+    /// Ids came.
+    pub fn came(&mut self, count: usize, now: Timestamp) {
+        self.came += count as u64;
+        self.oldest = self.oldest.min(now.micros());
+        self.passed = self.passed.min(now.micros());
+    }
+
+    /// How many to look at now.
+    fn looks(&mut self, before: Timestamp) -> u64 {
+        if self.left == 0 {
+            let came = std::mem::take(&mut self.came);
+            if self.after.is_empty() && self.oldest >= before.micros() {
+                return 0;
+            }
+            self.left = STEP as u64 + LOOKS * came;
+        }
+        self.left.min(STEP as u64)
+    }
+
+    fn looked(&mut self, count: u64, of: u64, oldest: i64, last: Vec<u8>) {
+        self.passed = self.passed.min(oldest);
+        if count == of {
+            self.after = last;
+            self.left -= count;
+        } else {
+            *self = IdRound { oldest: self.passed, came: self.came, ..IdRound::default() };
+        }
+    }
+}
 
 impl DiskLog {
     pub(super) fn tidy_step(&mut self, now: Timestamp) -> Tidied {
@@ -17,8 +73,9 @@ impl DiskLog {
             return Tidied { fault: Some(Fault::Failed(reason.clone())), ..Tidied::default() };
         }
         match self.step(now) {
-            Ok((tidied, tidied_to)) => {
+            Ok((tidied, tidied_to, ids)) => {
                 self.tidied_to = tidied_to;
+                self.ids = ids;
                 self.fold_if_large();
                 tidied
             }
@@ -26,7 +83,7 @@ impl DiskLog {
         }
     }
 
-    fn step(&self, now: Timestamp) -> Result<(Tidied, i64)> {
+    fn step(&self, now: Timestamp) -> Result<(Tidied, i64, IdRound)> {
         let mut tidied = Tidied::default();
         let transaction = Transaction::new_unchecked(&self.db, TransactionBehavior::Immediate)?;
         let numbers: Vec<i64> = self
@@ -48,16 +105,37 @@ impl DiskLog {
                 break;
             }
         }
-        tidied.ids = self.db
-            .prepare_cached(
-                "DELETE FROM ids WHERE tag IN (SELECT tag FROM ids WHERE at < ? ORDER BY at LIMIT ?)",
-            )?
-            .execute([ids_before(now).micros(), STEP as i64])? as u64;
-        tidied.more |= tidied.ids >= STEP as u64;
+        let mut ids = self.ids.clone();
+        tidied.ids = self.forget_ids(&mut ids, ids_before(now))?;
+        tidied.more |= ids.left > 0;
         if tidied.messages + tidied.ids > 0 {
             transaction.commit()?;
         }
-        Ok((tidied, tidied_to))
+        Ok((tidied, tidied_to, ids))
+    }
+
+    fn forget_ids(&self, round: &mut IdRound, before: Timestamp) -> Result<u64> {
+        let looks = round.looks(before);
+        if looks == 0 {
+            return Ok(0);
+        }
+        let mut look = self.db.prepare_cached(
+            "SELECT count(*), coalesce(min(at), ?), coalesce(max(tag), x'')
+             FROM (SELECT tag, at FROM ids WHERE tag > ? ORDER BY tag LIMIT ?)",
+        )?;
+        let (count, oldest, last): (i64, i64, Vec<u8>) = look
+            .query_row(params![i64::MAX, round.after, looks as i64], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+            })?;
+        let mut forgotten = 0;
+        if oldest < before.micros() {
+            forgotten = self
+                .db
+                .prepare_cached("DELETE FROM ids WHERE tag > ? AND tag <= ? AND at < ?")?
+                .execute(params![round.after, last, before.micros()])?;
+        }
+        round.looked(count as u64, looks, oldest.max(before.micros()), last);
+        Ok(forgotten as u64)
     }
 
     fn forget(&self, number: i64, now: Timestamp) -> Result<u64> {

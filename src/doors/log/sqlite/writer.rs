@@ -11,6 +11,7 @@ use rusqlite::{
 };
 
 use super::examine::is_damage;
+use super::tidy::IdRound;
 use super::{Mark, Place};
 use crate::doors::log::seal::{RoomCard, Sealer, Tag};
 use crate::doors::log::{Draft, Entry, Fault, Keep, Outcome, RoomLog, Tidied};
@@ -38,6 +39,7 @@ pub(super) struct DiskLog {
     fold_at: u32,
     /// The room number that tidying goes on after.
     pub(super) tidied_to: i64,
+    pub(super) ids: IdRound,
     /// Why nothing more is written: set once, for good.
     pub(super) broken: Option<String>,
 }
@@ -75,6 +77,7 @@ impl DiskLog {
             pages,
             fold_at: FOLD_PAGES,
             tidied_to: 0,
+            ids: IdRound::default(),
             broken: None,
         })
     }
@@ -142,6 +145,7 @@ impl DiskLog {
         let outcomes = outcomes?;
         transaction.commit()?;
         self.unmarked = newest.or(self.unmarked);
+        self.ids.came(outcomes.len(), now);
         Ok(outcomes)
     }
 }

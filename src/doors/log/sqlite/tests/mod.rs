@@ -157,6 +157,55 @@ fn forgetting_goes_in_bounded_steps() {
     assert_eq!(everything(&opened).entries.len(), 100);
 }
 
+#[test]
+fn ids_are_forgotten_piece_by_piece_and_none_is_left_or_looked_at_for_nothing() {
+    let home = Home::new();
+    let day = crate::doors::log::IDS_KEPT.as_secs() as i64;
+    let mut opened = home.open();
+    let drafts = |from: u64| (from..from + 500).map(|n| draft("lobby", &n.to_string(), "x"));
+    for batch in 0..6 {
+        opened.log.append(drafts(batch * 500).collect(), at(1));
+    }
+    opened.log.append(drafts(3000).collect(), at(1000));
+    let count = || {
+        let db = rusqlite::Connection::open(home.folder.path().join(STORE_FILE)).unwrap();
+        db.query_row("SELECT count(*) FROM ids", [], |row| row.get::<_, i64>(0)).unwrap()
+    };
+    let mut tidy = |seconds: i64| {
+        let mut steps = Vec::new();
+        loop {
+            let tidied = opened.log.tidy(at(seconds));
+            assert!(tidied.ids <= 1000 && tidied.fault.is_none(), "{tidied:?}");
+            steps.push(tidied.ids);
+            if !tidied.more {
+                return steps;
+            }
+        }
+    };
+    assert_eq!(tidy(day).iter().sum::<u64>(), 0, "none is a day old");
+    assert_eq!(tidy(day), [0], "and that is known now");
+    let steps = tidy(day + 2);
+    assert_eq!((steps.len(), steps[0], count()), (1, steps[0], 3500 - steps[0] as i64));
+    // What came since was little: a thousand are looked at each time.
+    let more: u64 = (0..3).map(|_| tidy(day + 2).iter().sum::<u64>()).sum();
+    assert_eq!((steps[0] + more, count()), (3000, 500));
+    let rest: u64 = (0..2).map(|_| tidy(day + 1001).iter().sum::<u64>()).sum();
+    assert_eq!((rest, count()), (500, 0));
+}
+
+#[test]
+fn an_index_of_an_earlier_version_goes() {
+    let home = Home::new();
+    fill(&mut home.open(), 1..=20);
+    let db = rusqlite::Connection::open(home.folder.path().join(STORE_FILE)).unwrap();
+    db.execute_batch("CREATE INDEX ids_by_age ON ids (at)").unwrap();
+    let opened = home.open();
+    assert_eq!(opened.findings, []);
+    let find = "SELECT count(*) FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL";
+    assert_eq!(db.query_row(find, [], |row| row.get::<_, i64>(0)).unwrap(), 0);
+    assert_eq!(everything(&opened).entries.len(), 20);
+}
+
 /// Folding costs three syncs; a log of commits that once was large must not bring them to each commit.
 #[test]
 fn a_commit_does_not_touch_the_main_file() {
