@@ -6,8 +6,8 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 
-use crate::support::SOON;
 use crate::support::server::Server;
+use crate::support::{SOON, eventually};
 
 /// A web server with one page, and what that page tells it.
 struct Site {
@@ -126,7 +126,7 @@ fn a_browsers_page_gets_in_only_where_its_origin_is_named() {
     assert_eq!(foreign.told.recv_timeout(patience).as_deref(), Ok("refused"));
     let refused = server.wait_for_event("origin_refused");
     assert_eq!(refused["origin"], foreign.origin);
-    assert_eq!(server.count("session_opened"), 1);
+    eventually("the named page's session", || server.count("session_opened") == 1);
 }
 
 #[tokio::test]

@@ -175,6 +175,7 @@ async fn p23_before_it_is_registered_and_after_it_is_gone_nobody_has_a_verb(sett
         assert_eq!(before[0]["code"], "not_registered", "{verb}");
     }
     for way in ["kick", "ban", "revoke", "expire"] {
+        let server = Server::with(TOKENS).set(setting).start();
         let more: &[&str] = if way == "expire" { &["--expires", "3s"] } else { &[] };
         let (mut users, mut sessions) = (Vec::new(), Vec::new());
         for role in Role::ALL {
