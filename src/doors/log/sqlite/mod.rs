@@ -33,6 +33,7 @@ mod schema;
 #[cfg(test)]
 mod tests;
 mod tidy;
+mod wal;
 mod writer;
 
 pub use reseal::{Resealed, reseal};

@@ -9,6 +9,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Result, params};
 
 use super::super::seal::Sealer;
+use super::wal::KEPT_BYTES;
 use crate::words::Epoch;
 
 /// Pages are this large; what is salvaged from a broken file relies on it.
@@ -74,7 +75,7 @@ fn set_up(db: &Connection) -> Result<()> {
     db.pragma_update(None, "synchronous", "full")?;
     // Checkpoints are ours to make: SQLite's own would swallow a failing sync.
     db.pragma_update_and_check(None, "wal_autocheckpoint", 0, |_| Ok(()))?;
-    db.pragma_update_and_check(None, "journal_size_limit", 16 << 20, |_| Ok(()))?;
+    db.pragma_update_and_check(None, "journal_size_limit", KEPT_BYTES as i64, |_| Ok(()))?;
     db.pragma_update(None, "cache_size", -16_384)?;
     db.pragma_update(None, "temp_store", "memory")?;
     db.pragma_update(None, "cell_size_check", true)?;

@@ -2,9 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
-use rusqlite::hooks::Wal;
 use rusqlite::{
     CachedStatement, Connection, ErrorCode, OptionalExtension, Result, Transaction,
     TransactionBehavior, ffi, params,
@@ -12,6 +10,7 @@ use rusqlite::{
 
 use super::examine::is_damage;
 use super::tidy::IdRound;
+use super::wal::Wal;
 use super::{Mark, Place};
 use crate::doors::log::seal::{RoomCard, Sealer, Tag};
 use crate::doors::log::{Draft, Entry, Fault, Keep, Outcome, RoomLog, Tidied};
@@ -19,10 +18,6 @@ use crate::words::{RoomName, Seq, Timestamp};
 
 /// Rooms whose end is remembered between commits.
 const ROOMS_REMEMBERED: usize = 10_000;
-/// The log of commits is folded into the main file when it has so many pages (16 MiB).
-const FOLD_PAGES: u32 = 4096;
-/// And where a reader was in the way, again after so many more.
-const FOLD_AGAIN: u32 = 256;
 
 pub(super) struct DiskLog {
     place: Arc<Place>,
@@ -33,10 +28,7 @@ pub(super) struct DiskLog {
     unmarked: Option<(i64, Seq)>,
     pub(super) keep: Keep,
     rooms: HashMap<RoomName, Room>,
-    /// Pages in the log of commits. Its file's size says nothing: once grown it is kept and written
-    /// over, because a sync of a file that grows costs more.
-    pages: Arc<AtomicU32>,
-    fold_at: u32,
+    pub(super) wal: Wal,
     /// The room number that tidying goes on after.
     pub(super) tidied_to: i64,
     pub(super) ids: IdRound,
@@ -60,12 +52,7 @@ impl DiskLog {
         mark: Mark,
         keep: Keep,
     ) -> Result<Self> {
-        let pages = Arc::new(AtomicU32::new(0));
-        let counted = pages.clone();
-        db.wal_hook(Some(move |_: &mut Wal, pages| {
-            counted.store(u32::try_from(pages).unwrap_or(u32::MAX), Ordering::Relaxed);
-            Ok(())
-        }))?;
+        let wal = Wal::of(&mut db, place.beside("-wal"))?;
         Ok(DiskLog {
             place,
             db,
@@ -74,8 +61,7 @@ impl DiskLog {
             unmarked: None,
             keep,
             rooms: HashMap::new(),
-            pages,
-            fold_at: FOLD_PAGES,
+            wal,
             tidied_to: 0,
             ids: IdRound::default(),
             broken: None,
@@ -108,26 +94,6 @@ impl DiskLog {
                 self.broken = Some(reason.clone());
                 Fault::Failed(reason)
             }
-        }
-    }
-
-    /// Folds the log of commits into the main file once it is large.
-    pub(super) fn fold_if_large(&mut self) {
-        let pages = self.pages.load(Ordering::Relaxed);
-        if pages < FOLD_PAGES {
-            self.fold_at = FOLD_PAGES;
-        }
-        if pages < self.fold_at {
-            return;
-        }
-        self.fold_at = pages.saturating_add(FOLD_AGAIN);
-        let folded: Result<()> =
-            self.db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
-        // A full disk or a reader in the way is no harm: what is committed is safe where it is.
-        if let Err(error) = folded
-            && error.sqlite_error_code() == Some(ErrorCode::SystemIoFailure)
-        {
-            self.judge(&error);
         }
     }
 
@@ -167,6 +133,7 @@ impl RoomLog for DiskLog {
             self.mark.note(&self.sealer, room, seq);
         }
         if self.broken.is_none() {
+            self.grow_the_log();
             self.fold_if_large();
         }
     }

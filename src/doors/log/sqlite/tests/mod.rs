@@ -207,11 +207,13 @@ fn an_index_of_an_earlier_version_goes() {
 }
 
 /// Folding costs three syncs; a log of commits that once was large must not bring them to each commit.
+/// And a file that grows with each commit makes every sync dearer.
 #[test]
-fn a_commit_does_not_touch_the_main_file() {
+fn a_commit_touches_neither_the_main_file_nor_the_length_of_the_log_of_commits() {
     let home = Home::new();
     let mut opened = home.open();
     let main = || std::fs::read(home.file(STORE_FILE)).unwrap();
+    let wal = || std::fs::metadata(home.file("history.sqlite3-wal")).unwrap().len();
     let mut number = 0;
     let mut append = |count: u64| {
         let drafts = (0..count).map(|_| {
@@ -228,6 +230,17 @@ fn a_commit_does_not_touch_the_main_file() {
     (0..5).for_each(|_| append(1000));
     let folded = main();
     assert!(folded.len() > 8 << 20, "a large one is folded: {}", folded.len());
+    let grown = wal();
+    assert!((17 << 20..19 << 20).contains(&grown), "{grown}");
     (0..20).for_each(|_| append(1));
     assert!(main() == folded, "and then it is small again");
+    assert_eq!(wal(), grown);
+    drop(opened);
+    let mut opened = home.open();
+    for number in 0..20 {
+        opened.log.append(vec![draft("lobby", &format!("again {number}"), "x")], at(2));
+        opened.log.settle();
+    }
+    assert_eq!(wal(), grown, "and it has its size soon after the start");
+    assert_eq!(everything(&opened).head.last, Seq(6040));
 }
