@@ -3,7 +3,7 @@
 //! The library behind the two programs `chat-server` and `chat-client`. It is laid out in floors,
 //! and a file imports only from strictly lower ones; `docs/architecture.md` is the map.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 #![warn(missing_docs)]
 
 pub mod client;

@@ -13,3 +13,4 @@ pub mod signals;
 pub mod thread;
 pub mod tls;
 pub mod trust;
+pub mod uring;

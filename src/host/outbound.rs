@@ -11,6 +11,7 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -21,10 +22,14 @@ use futures_util::task::AtomicWaker;
 use tokio::net::TcpStream;
 
 use super::frames;
+use super::uring::{Ring, TOGETHER};
 use crate::words::Close;
 
 /// Pieces given to one `writev`; the kernel takes 1,024, and more than a few dozen win nothing.
 const PIECES_PER_WRITE: usize = 64;
+
+/// Bytes handed to the system in one call for many sockets: their queues are locked meanwhile.
+const BYTES_TOGETHER: usize = 256 * 1024;
 
 /// How a connection is being ended from this side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,12 +93,41 @@ impl Outbound {
     /// Writes at once; only what the socket does not take waits in the queue.
     pub fn send(&self, bytes: &Bytes) {
         let mut queue = self.lock();
-        let written = self.write_past(&mut queue, bytes);
-        if written < bytes.len() {
-            self.admit(&mut queue, bytes.clone());
-            queue.advance(written);
-            self.write_now(&mut queue);
+        let socket = self.open_for(&queue, bytes);
+        let sent = socket.and_then(|socket| socket.try_write(bytes).ok()).unwrap_or(0);
+        self.keep_rest(&mut queue, bytes, sent);
+    }
+
+    /// The same bytes for many, each once, as [`Self::send`] to every one of them; but where the
+    /// system has that, one system call is for many sockets. A ring that fails is given up.
+    pub fn send_to_all(all: &[&Outbound], bytes: &Bytes, ring: &mut Option<Ring>) {
+        let together = (BYTES_TOGETHER / bytes.len().max(1)).clamp(1, TOGETHER);
+        for some in all.chunks(together) {
+            match ring {
+                Some(usable) if some.len() > 1 => {
+                    if Self::send_together(some, bytes, usable).is_err() {
+                        *ring = None;
+                    }
+                }
+                _ => some.iter().for_each(|one| one.send(bytes)),
+            }
         }
+    }
+
+    fn send_together(some: &[&Outbound], bytes: &Bytes, ring: &mut Ring) -> io::Result<()> {
+        // Nobody else ever holds two of these, so nobody waits for another here.
+        let mut queues: Vec<_> = some.iter().map(|one| one.lock()).collect();
+        let sockets: Vec<_> = some
+            .iter()
+            .zip(&queues)
+            .map(|(one, queue)| one.open_for(queue, bytes).map(AsFd::as_fd))
+            .collect();
+        let mut sent = [0; TOGETHER];
+        let outcome = ring.send(&sockets, bytes, &mut sent);
+        for ((one, queue), sent) in some.iter().zip(&mut queues).zip(sent) {
+            one.keep_rest(queue, bytes, sent);
+        }
+        outcome
     }
 
     /// Writes what the socket takes.
@@ -235,13 +269,20 @@ impl Outbound {
         queue.put(bytes);
     }
 
-    /// Writes past a queue in which nothing waits; says how much. What is left fits the bound.
-    fn write_past(&self, queue: &mut Queue, bytes: &Bytes) -> usize {
-        let Some(socket) = &self.socket else { return 0 };
-        if !queue.is_idle() || bytes.len() > self.bound.load(Ordering::Relaxed) {
-            return 0;
+    /// The socket, where these bytes may go past the queue because nothing waits in it. What the
+    /// socket does not take of them fits the bound.
+    fn open_for(&self, queue: &Queue, bytes: &Bytes) -> Option<&TcpStream> {
+        let fits = bytes.len() <= self.bound.load(Ordering::Relaxed);
+        self.socket.as_ref().filter(|_| fits && queue.is_idle())
+    }
+
+    /// What of these bytes went past the queue is done; the rest waits.
+    fn keep_rest(&self, queue: &mut Queue, bytes: &Bytes, sent: usize) {
+        if sent < bytes.len() {
+            self.admit(queue, bytes.clone());
+            queue.advance(sent);
+            self.write_now(queue);
         }
-        socket.try_write(bytes).unwrap_or(0)
     }
 
     fn write_now(&self, queue: &mut Queue) {
@@ -336,80 +377,5 @@ impl Queue {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn without_socket(bound: usize) -> Outbound {
-        Outbound::new(None, bound)
-    }
-
-    fn drain(outbound: &Outbound) -> Vec<u8> {
-        let mut out = Vec::new();
-        let mut cx = Context::from_waker(Waker::noop());
-        let _ = outbound.poll_write_through(&mut cx, |_, piece| {
-            out.extend_from_slice(piece);
-            Poll::Ready(Ok(piece.len()))
-        });
-        out
-    }
-
-    #[test]
-    fn what_goes_in_comes_out_in_order() {
-        let outbound = without_socket(100);
-        outbound.push(Bytes::from_static(b"ab"));
-        outbound.send(&Bytes::from_static(b"cd"));
-        assert_eq!(outbound.waiting_bytes(), 4);
-        assert_eq!(drain(&outbound), b"abcd");
-        assert!(outbound.is_drained());
-    }
-
-    #[test]
-    fn over_the_bound_only_the_goodbye_is_left() {
-        let outbound = without_socket(3);
-        outbound.push(Bytes::from_static(b"ab"));
-        outbound.push(Bytes::from_static(b"cd"));
-        assert_eq!(outbound.ending().map(|ending| ending.close), Some(Close::TryLater));
-        outbound.push(Bytes::from_static(b"e"));
-        assert_eq!(drain(&outbound)[0], 0x88);
-    }
-
-    #[test]
-    fn who_is_cut_off_gets_nothing_but_the_goodbye() {
-        let outbound = without_socket(100);
-        outbound.push(Bytes::from_static(b"secret"));
-        let ending = Ending { close: Close::Forbidden, cause: "kicked" };
-        outbound.cut_off(ending, "bye");
-        outbound.push(Bytes::from_static(b"later"));
-        assert_eq!(drain(&outbound), frames::close(Close::Forbidden, "bye"));
-        assert_eq!(outbound.ending(), Some(ending));
-    }
-
-    #[test]
-    fn only_the_frame_that_is_partly_out_goes_out_whole() {
-        let three = [frames::text("one"), frames::text("two"), frames::text("three")].concat();
-        for out in 0..=three.len() {
-            let outbound = without_socket(three.len());
-            outbound.push(Bytes::from(three.clone()));
-            let mut got = Vec::new();
-            let mut cx = Context::from_waker(Waker::noop());
-            let _ = outbound.poll_write_through(&mut cx, |_, piece| match out - got.len() {
-                0 => Poll::Pending,
-                left => {
-                    got.extend_from_slice(&piece[..left]);
-                    Poll::Ready(Ok(left))
-                }
-            });
-            outbound.cut_off(Ending { close: Close::Forbidden, cause: "kicked" }, "bye");
-            got.extend(drain(&outbound));
-            let whole = match out {
-                0 => 0,
-                1..=5 => 5,
-                6..=10 => 10,
-                _ => three.len(),
-            };
-            assert_eq!(got[..whole], three[..whole], "{out}");
-            assert_eq!(got[whole], 0x88, "{out}: {got:?}");
-            assert_eq!(outbound.waiting_bytes(), 0);
-        }
-    }
-}
+#[path = "outbound_tests.rs"]
+mod tests;

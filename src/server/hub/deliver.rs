@@ -10,6 +10,8 @@ use super::Hub;
 use super::room::{Member, Room};
 use crate::doors::log::{Entry, Outcome};
 use crate::host::frames;
+use crate::host::outbound::Outbound;
+use crate::host::uring::Ring;
 use crate::rules::keyring::KeyRing;
 use crate::server::peer::Peer;
 use crate::server::scribe::Committed;
@@ -47,7 +49,7 @@ impl Hub {
         let chunk_bytes = CHUNK_BYTES.min(self.policy.outbound_bytes / CHUNKS_PER_QUEUE);
         for (name, marks) in touched {
             if let Some(room) = self.rooms.get_mut(&name) {
-                self.standing.deliveries += room.fan_out(&marks, chunk_bytes);
+                self.standing.deliveries += room.fan_out(&marks, chunk_bytes, &mut self.ring);
             }
         }
         for (peer, close) in leaving {
@@ -87,7 +89,7 @@ impl Hub {
 
 impl Room {
     /// Gives every live member what was encoded; says how many frames that were.
-    fn fan_out(&mut self, marks: &[Mark], chunk_bytes: usize) -> u64 {
+    fn fan_out(&mut self, marks: &[Mark], chunk_bytes: usize, ring: &mut Option<Ring>) -> u64 {
         let mut deliveries = 0;
         let (mut first, mut start) = (0, 0);
         while first < marks.len() {
@@ -96,9 +98,16 @@ impl Room {
                 .position(|mark| mark.end - start > chunk_bytes)
                 .map_or(marks.len(), |over| first + over.max(1));
             let chunk = Chunk::new(&self.outgoing, start, &marks[first..beyond]);
+            let mut whole: Vec<&Outbound> = Vec::with_capacity(self.members.len());
             for member in &self.members {
-                deliveries += chunk.hand_to(member);
+                if chunk.is_all_for(member) {
+                    whole.push(&member.outbound);
+                } else {
+                    deliveries += chunk.hand_to(member);
+                }
             }
+            Outbound::send_to_all(&whole, &chunk.bytes, ring);
+            deliveries += (whole.len() * chunk.marks.len()) as u64;
             (start, first) = (marks[beyond - 1].end, beyond);
         }
         self.outgoing.clear();
@@ -129,15 +138,17 @@ impl<'a> Chunk<'a> {
         Chunk { bytes, start, marks, talkers }
     }
 
-    /// Gives one member what is for it; says how many frames that were.
+    fn is_all_for(&self, member: &Member) -> bool {
+        let talked = || self.talkers.binary_search(&Arc::as_ptr(&member.peer)).is_ok();
+        member.hears
+            && member.live_after.is_some_and(|live_after| live_after < self.marks[0].seq)
+            && (member.echo || !talked())
+    }
+
+    /// Gives one member what is for it, where that is not all: it has some already, or said some
+    /// itself. Says how many frames that were.
     fn hand_to(&self, member: &Member) -> u64 {
         let Some(live_after) = member.live_after else { return 0 };
-        let talked = || self.talkers.binary_search(&Arc::as_ptr(&member.peer)).is_ok();
-        if member.hears && live_after < self.marks[0].seq && (member.echo || !talked()) {
-            member.outbound.send(&self.bytes);
-            return self.marks.len() as u64;
-        }
-        // Some of it is not for this one: what it has already, or what it said itself.
         let (mut from, mut to, mut handed) = (0, 0, 0);
         for mark in self.marks {
             let own = member.peer.is(&mark.from);

@@ -22,6 +22,7 @@ use tokio::time::timeout;
 use super::peer::Peer;
 use super::scribe::{Committed, Counts};
 use crate::doors::log::Reader;
+use crate::host::uring::Ring;
 use crate::rules::access::AccessList;
 use crate::rules::keyring::KeyRing;
 use crate::words::frame::Position;
@@ -164,6 +165,8 @@ pub struct Hub {
     gathered: BTreeSet<RoomName>,
     announce_at: Option<Instant>,
     draining: Option<Close>,
+    /// For writing to many at once, where the system has that.
+    ring: Option<Ring>,
 }
 
 impl Hub {
@@ -183,6 +186,7 @@ impl Hub {
             gathered: BTreeSet::new(),
             announce_at: None,
             draining: None,
+            ring: Ring::new(),
         }
     }
 

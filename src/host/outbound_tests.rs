@@ -1,0 +1,150 @@
+use super::*;
+
+fn without_socket(bound: usize) -> Outbound {
+    Outbound::new(None, bound)
+}
+
+fn drain(outbound: &Outbound) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut cx = Context::from_waker(Waker::noop());
+    let _ = outbound.poll_write_through(&mut cx, |_, piece| {
+        out.extend_from_slice(piece);
+        Poll::Ready(Ok(piece.len()))
+    });
+    out
+}
+
+#[test]
+fn what_goes_in_comes_out_in_order() {
+    let outbound = without_socket(100);
+    outbound.push(Bytes::from_static(b"ab"));
+    outbound.send(&Bytes::from_static(b"cd"));
+    assert_eq!(outbound.waiting_bytes(), 4);
+    assert_eq!(drain(&outbound), b"abcd");
+    assert!(outbound.is_drained());
+}
+
+#[test]
+fn over_the_bound_only_the_goodbye_is_left() {
+    let outbound = without_socket(3);
+    outbound.push(Bytes::from_static(b"ab"));
+    outbound.push(Bytes::from_static(b"cd"));
+    assert_eq!(outbound.ending().map(|ending| ending.close), Some(Close::TryLater));
+    outbound.push(Bytes::from_static(b"e"));
+    assert_eq!(drain(&outbound)[0], 0x88);
+}
+
+#[test]
+fn who_is_cut_off_gets_nothing_but_the_goodbye() {
+    let outbound = without_socket(100);
+    outbound.push(Bytes::from_static(b"secret"));
+    let ending = Ending { close: Close::Forbidden, cause: "kicked" };
+    outbound.cut_off(ending, "bye");
+    outbound.push(Bytes::from_static(b"later"));
+    assert_eq!(drain(&outbound), frames::close(Close::Forbidden, "bye"));
+    assert_eq!(outbound.ending(), Some(ending));
+}
+
+#[test]
+fn only_the_frame_that_is_partly_out_goes_out_whole() {
+    let three = [frames::text("one"), frames::text("two"), frames::text("three")].concat();
+    for out in 0..=three.len() {
+        let outbound = without_socket(three.len());
+        outbound.push(Bytes::from(three.clone()));
+        let mut got = Vec::new();
+        let mut cx = Context::from_waker(Waker::noop());
+        let _ = outbound.poll_write_through(&mut cx, |_, piece| match out - got.len() {
+            0 => Poll::Pending,
+            left => {
+                got.extend_from_slice(&piece[..left]);
+                Poll::Ready(Ok(left))
+            }
+        });
+        outbound.cut_off(Ending { close: Close::Forbidden, cause: "kicked" }, "bye");
+        got.extend(drain(&outbound));
+        let whole = match out {
+            0 => 0,
+            1..=5 => 5,
+            6..=10 => 10,
+            _ => three.len(),
+        };
+        assert_eq!(got[..whole], three[..whole], "{out}");
+        assert_eq!(got[whole], 0x88, "{out}: {got:?}");
+        assert_eq!(outbound.waiting_bytes(), 0);
+    }
+}
+
+/// Two ends of a connection; the reading one blocks, for at most a while.
+fn pair() -> (TcpStream, std::net::TcpStream) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let reader = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    reader.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+    let (writer, _) = listener.accept().unwrap();
+    writer.set_nonblocking(true).unwrap();
+    (TcpStream::from_std(writer).unwrap(), reader)
+}
+
+#[tokio::test]
+async fn what_is_for_many_reaches_each_whatever_its_socket_takes() {
+    use std::io::Read as _;
+    // Both ways, where the system has both.
+    for mut ring in [None, Ring::new()] {
+        // For more than one call: most are ready, two are full, one is over TLS, in one
+        // something waits, one is being ended and one is gone.
+        let (mut all, mut readers) = (Vec::new(), Vec::new());
+        for _ in 0..2 * TOGETHER + 6 {
+            let (writer, reader) = pair();
+            writer.writable().await.unwrap();
+            all.push(Outbound::new(Some(writer), 64 << 20));
+            readers.push(reader);
+        }
+        // What fills two of them, so that the last is taken in part; each byte tells its place.
+        let large: Bytes = (0..100_003_u32).map(|place| (place % 251) as u8).collect();
+        let mut before = 0;
+        while all[3].blocked_since().is_none() || all[4].blocked_since().is_none() {
+            Outbound::send_to_all(&[&all[3], &all[4]], &large, &mut ring);
+            before += 1;
+        }
+        all[5] = without_socket(100);
+        all[7].push(Bytes::from_static(b"before "));
+        all[9].end(Ending { close: Close::Forbidden, cause: "kicked" }, "bye");
+        readers[11] = pair().1;
+        let piece = Bytes::from_static(b"for all");
+        // One that is gone answers the first write with a reset.
+        while !all[11].is_dead() {
+            all[11].send(&piece);
+            tokio::task::yield_now().await;
+        }
+        let waits: usize = all[3].waiting_bytes();
+        for _ in 0..3 {
+            let everybody: Vec<&Outbound> = all.iter().collect();
+            Outbound::send_to_all(&everybody, &piece, &mut ring);
+        }
+        assert_eq!(all[3].waiting_bytes(), waits + 3 * piece.len());
+        assert_eq!(drain(&all[5]), piece.repeat(3));
+        assert!(all[11].is_dead() && all[11].waiting_bytes() == 0);
+        for (number, reader) in readers.iter_mut().enumerate() {
+            let expected = match number {
+                3 | 4 | 5 | 11 => continue,
+                7 => [&b"before "[..], &piece.repeat(3)].concat(),
+                9 => frames::close(Close::Forbidden, "bye").to_vec(),
+                _ => piece.repeat(3),
+            };
+            let mut got = vec![0; expected.len()];
+            reader.read_exact(&mut got).unwrap();
+            assert_eq!(got, expected, "{number}");
+        }
+        // The full ones go on where they were.
+        for number in [3, 4] {
+            let reader = std::mem::replace(&mut readers[number], pair().1);
+            let expected = [large.repeat(before), piece.repeat(3)].concat();
+            let length = expected.len() as u64;
+            let read = tokio::task::spawn_blocking(move || {
+                let mut got = Vec::new();
+                std::io::Read::take(reader, length).read_to_end(&mut got).map(|_| got)
+            });
+            std::future::poll_fn(|cx| all[number].poll_write_out(cx)).await;
+            assert!(read.await.unwrap().unwrap() == expected, "{number}");
+        }
+    }
+}
