@@ -2,7 +2,7 @@
 //! costs the server's processor, how long it takes, and what an idle connection holds. Every
 //! delivery is counted; a run that loses one fails. `scripts/bench` installs the peers and calls this.
 //!
-//! `cargo bench --bench fanout -- [--quick] [--only WORD] [--rounds N]`
+//! `cargo bench --bench fanout -- [--quick] [--only WORD] [--rounds N] [--window N]`
 
 mod limit;
 mod load;
@@ -20,15 +20,15 @@ use secure_chat::words::{MessageId, RoomName, Timestamp, UserName};
 use servers::{ALL, Peer, Server};
 use wire::{Came, Wire};
 
-/// Messages that are not everywhere yet, in a saturated run.
+/// Messages that are not everywhere yet, in a saturated run, where nothing else is said.
 const WINDOW: u64 = 256;
 /// Connections that come in at once.
 const DOORS: usize = 16;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Work {
-    /// As fast as it goes.
-    Saturated,
+    /// As fast as it goes, with so many messages that are not everywhere yet.
+    Saturated(u64),
     /// The next when the one before is everywhere.
     Paced,
     /// So many a second.
@@ -80,13 +80,15 @@ fn main() {
             }
         }
     };
+    let window =
+        after("--window").map_or(WINDOW, |text| text.parse().expect("--window wants a number"));
     let peers = after("--peers").unwrap_or("");
     let peers: Vec<Peer> = ALL
         .into_iter()
         .filter(|peer| peers.split(',').any(|word| peer.name().contains(word)))
         .collect();
     let mut lines = String::from("scenario\tpeer\tfirst\tsecond\n");
-    for scenario in scenarios(quick) {
+    for scenario in scenarios(quick, window) {
         let name = scenario.name();
         if after("--only").is_none_or(|word| name.contains(word)) {
             let results = compare(scenario, &peers, rounds, quick);
@@ -105,11 +107,12 @@ fn main() {
     std::fs::write(format!("{folder}/results.tsv"), lines).expect("results written");
 }
 
-fn scenarios(quick: bool) -> Vec<Scenario> {
+fn scenarios(quick: bool, window: u64) -> Vec<Scenario> {
+    let saturated = Work::Saturated(window);
     let one = |work, readers, senders, text| Scenario { work, readers, senders, text };
     let mut all = vec![
-        one(Work::Saturated, 100, 1, 100),
-        one(Work::Saturated, 1000, 1, 100),
+        one(saturated, 100, 1, 100),
+        one(saturated, 1000, 1, 100),
         one(Work::Paced, 100, 1, 100),
         one(Work::Paced, 1000, 1, 100),
         one(Work::Schedule(50), 1000, 1, 100),
@@ -121,10 +124,10 @@ fn scenarios(quick: bool) -> Vec<Scenario> {
     ];
     if !quick {
         all.extend([
-            one(Work::Saturated, 10, 1, 100),
-            one(Work::Saturated, 5000, 1, 100),
-            one(Work::Saturated, 1000, 8, 100),
-            one(Work::Saturated, 1000, 1, 1024),
+            one(saturated, 10, 1, 100),
+            one(saturated, 5000, 1, 100),
+            one(saturated, 1000, 8, 100),
+            one(saturated, 1000, 1, 1024),
             one(Work::Schedule(100), 100, 1, 100),
         ]);
     }
@@ -135,7 +138,12 @@ impl Scenario {
     fn name(&self) -> String {
         let Scenario { readers, senders, text, .. } = self;
         match self.work {
-            Work::Saturated => format!("saturated, {readers} readers, {senders} senders, {text} B"),
+            Work::Saturated(WINDOW) => {
+                format!("saturated, {readers} readers, {senders} senders, {text} B")
+            }
+            Work::Saturated(window) => {
+                format!("saturated by {window}, {readers} readers, {senders} senders, {text} B")
+            }
             Work::Paced => format!("paced, {readers} readers, {text} B"),
             Work::Schedule(rate) => format!("schedule, {readers} readers, {rate}/s, {text} B"),
             Work::Idle => format!("idle, {readers} connections"),
@@ -148,7 +156,7 @@ impl Scenario {
     /// What the two figures are.
     fn figures(&self) -> [&'static str; 2] {
         match self.work {
-            Work::Saturated | Work::Paced | Work::Rooms => {
+            Work::Saturated(_) | Work::Paced | Work::Rooms => {
                 ["server CPU µs a delivery", "deliveries/s"]
             }
             Work::Joins(_) => ["server CPU µs a join", "joins/s"],
@@ -214,7 +222,7 @@ fn measure(scenario: Scenario, peer: Peer, quick: bool) -> Result<Option<Figures
     let mut load = Load::new(server.wire, text, came, said);
     let time = Duration::from_secs(if quick { 2 } else { 4 });
     let (pace, time) = match work {
-        Work::Saturated => (Pace::Window(WINDOW), time),
+        Work::Saturated(window) => (Pace::Window(window), time),
         Work::Schedule(rate) => (Pace::Rate(rate), time * 2),
         _ => (Pace::Window(1), time),
     };

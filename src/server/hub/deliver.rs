@@ -15,7 +15,6 @@ use crate::host::uring::Ring;
 use crate::rules::keyring::KeyRing;
 use crate::server::peer::Peer;
 use crate::server::scribe::Committed;
-use crate::talk::opening::Dialect;
 use crate::words::frame::ChatMessage;
 use crate::words::{Close, KeyId, MessageId, RoomName, Seq, Timestamp};
 
@@ -71,12 +70,16 @@ impl Hub {
             return;
         }
         room.last = entry.seq;
-        let ring = room.ring.clone();
-        let ring = ring.read().unwrap_or_else(PoisonError::into_inner);
-        put_message(&mut room.outgoing, entry, &ring, false);
         if room.catching_up > 0 {
             room.remember(entry);
         }
+        // Who pipes into a room that nobody reads pays for no frame.
+        if !room.members.iter().any(|member| member.wants(entry.seq, from)) {
+            return;
+        }
+        let ring = room.ring.clone();
+        let ring = ring.read().unwrap_or_else(PoisonError::into_inner);
+        put_message(&mut room.outgoing, entry, &ring, false);
         let mark = Mark { end: room.outgoing.len(), seq: entry.seq, from: from.clone() };
         match touched.get_mut(&entry.room) {
             Some(marks) => marks.push(mark),
@@ -148,17 +151,10 @@ impl<'a> Chunk<'a> {
     /// Gives one member what is for it, where that is not all: it has some already, or said some
     /// itself. Says how many frames that were.
     fn hand_to(&self, member: &Member) -> u64 {
-        let Some(live_after) = member.live_after else { return 0 };
         let (mut from, mut to, mut handed) = (0, 0, 0);
         for mark in self.marks {
-            let own = member.peer.is(&mark.from);
-            // Who may not hear gets its own message back where that is its only receipt.
-            let wanted = match own {
-                true => member.echo && (member.hears || member.peer.dialect == Dialect::Basic),
-                false => member.hears,
-            };
             let end = mark.end - self.start;
-            if mark.seq > live_after && wanted {
+            if member.wants(mark.seq, &mark.from) {
                 handed += 1;
             } else {
                 self.push_part(member, from, to);

@@ -17,7 +17,7 @@ use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::timeout;
+use tokio::time::timeout_at;
 
 use super::peer::Peer;
 use super::scribe::{Committed, Counts};
@@ -40,10 +40,10 @@ const DELIVERED_TOGETHER: usize = 1024;
 /// Commands after which batches have their turn again.
 const COMMANDS_TOGETHER: usize = 64;
 
-/// Members from which on a batch waits for the next one, if that is on its way.
+/// Members from which on a batch waits for those after it, as long as they are on their way.
 const MANY: usize = 64;
 /// How long at most.
-const ONE_COMMIT: Duration = Duration::from_millis(2);
+const WAIT_FOR_MORE: Duration = Duration::from_millis(2);
 
 /// What the hub goes by; a reload replaces it whole.
 #[derive(Clone, Debug)]
@@ -210,9 +210,10 @@ impl Hub {
                         // What was committed meanwhile goes out in the same writes; and in a large
                         // room, where those cost more than a commit, so does what is on its way.
                         take_more(&mut batch, &mut committed);
-                        if self.is_for_many(&batch)
+                        let until = tokio::time::Instant::now() + WAIT_FOR_MORE;
+                        while self.is_for_many(&batch)
                             && scribe.more_to_come()
-                            && let Ok(Some(more)) = timeout(ONE_COMMIT, committed.recv()).await
+                            && let Ok(Some(more)) = timeout_at(until, committed.recv()).await
                         {
                             batch.extend(more);
                             take_more(&mut batch, &mut committed);

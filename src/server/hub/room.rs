@@ -13,6 +13,7 @@ use crate::host::outbound::Outbound;
 use crate::rules::keyring::KeyRing;
 use crate::rules::rights::Verb;
 use crate::server::peer::{Peer, encoded};
+use crate::talk::opening::Dialect;
 use crate::words::frame::{Position, RoomKeyFrame, ServerFrame};
 use crate::words::{Epoch, RoomName, Seq};
 
@@ -39,6 +40,17 @@ pub struct Member {
 }
 
 impl Member {
+    /// Whether a message is for it: it has not got it yet, and may and wants to have it.
+    pub fn wants(&self, seq: Seq, from: &Arc<Peer>) -> bool {
+        let new = self.live_after.is_some_and(|live_after| live_after < seq);
+        // Who may not hear gets its own message back where that is its only receipt.
+        let wanted = match self.peer.is(from) {
+            true => self.echo && (self.hears || self.peer.dialect == Dialect::Basic),
+            false => self.hears,
+        };
+        new && wanted
+    }
+
     /// Whether it is told who comes and goes.
     fn sees(&self, name: &RoomName) -> bool {
         self.peer.presence && self.peer.may(Verb::See, name)
