@@ -23,6 +23,9 @@ const CHUNK_BYTES: usize = 128 * 1024;
 /// And small beside the bound of a queue, so that a batch never looks like a reader's slowness.
 const CHUNKS_PER_QUEUE: usize = 8;
 
+/// What a frame mostly has beside twice its text, which is what that takes sealed.
+const JSON_BYTES: usize = 384;
+
 /// Where one message's frame ends in a room's outgoing bytes.
 struct Mark {
     end: usize,
@@ -195,7 +198,8 @@ struct Outgoing<'a> {
 
 fn put_message(out: &mut BytesMut, entry: &Entry, ring: &KeyRing, replay: bool) {
     let sealed = ring.seal(entry.text.as_bytes(), super::wall());
-    let json = serde_json::to_vec(&Outgoing {
+    let mut json = Vec::with_capacity(JSON_BYTES + entry.text.len() * 2);
+    let frame = Outgoing {
         kind: "chat_message",
         room: &entry.room,
         seq: entry.seq,
@@ -206,8 +210,8 @@ fn put_message(out: &mut BytesMut, entry: &Entry, ring: &KeyRing, replay: bool) 
         key_id: ring.key_id(),
         timestamp: entry.at,
         replay,
-    })
-    .expect("plain fields");
+    };
+    serde_json::to_writer(&mut json, &frame).expect("plain fields");
     frames::put_text(out, &json);
 }
 

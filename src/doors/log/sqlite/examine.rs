@@ -65,8 +65,7 @@ pub(super) fn key_fits(db: &Connection, sealer: &Sealer) -> Result<bool> {
 
 fn look(db: &Connection, sealer: &Sealer, whole: bool) -> Result<Verdict> {
     let application: i32 = db.pragma_query_value(None, "application_id", |row| row.get(0))?;
-    let form: i32 = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    if application != schema::APPLICATION || form != schema::FORM {
+    if application != schema::APPLICATION || !(1..=schema::FORM).contains(&schema::form(db)?) {
         return Ok(Verdict::Broken("this is not a history of ours".into()));
     }
     if !key_fits(db, sealer)? {

@@ -33,6 +33,7 @@ mod schema;
 #[cfg(test)]
 mod tests;
 mod tidy;
+mod upgrade;
 mod wal;
 mod writer;
 
@@ -121,6 +122,7 @@ pub fn open_disk(
     let path = place.store();
     let fault = |source| OpenFault::Store { path: path.clone(), source };
     let db = schema::writer(&place.store()).map_err(fault)?;
+    upgrade::upgrade(&db, &sealer, now).map_err(fault)?;
     let epoch = schema::epoch(&db, &sealer).map_err(fault)?;
     let mark = Mark::open(&place, &sealer)?;
     let lock = Arc::new(place);

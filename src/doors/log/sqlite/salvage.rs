@@ -202,12 +202,7 @@ impl<'a> Build<'a> {
             && added > 0
             && entry.at >= keep::ids_before(now)
         {
-            let proof = self.sealer.proof(&tag, entry.seq, entry.at, &entry.text);
-            self.db
-                .prepare_cached(
-                    "INSERT OR IGNORE INTO ids (tag, seq, at, proof) VALUES (?, ?, ?, ?)",
-                )?
-                .execute(params![tag, seq, entry.at.micros(), proof])?;
+            writer::add_id(&self.db, self.sealer, &tag, entry)?;
         }
         Ok(())
     }

@@ -16,8 +16,8 @@ use crate::words::Epoch;
 pub(super) const PAGE_BYTES: usize = 4096;
 /// "chat" in the file's header, so that file(1) and we know whose it is.
 pub(super) const APPLICATION: i32 = 0x6368_6174;
-/// The form of the tables.
-pub(super) const FORM: i32 = 1;
+/// The form of the tables. In form 1 the tags of ids were made differently, see [`super::upgrade`].
+pub(super) const FORM: i32 = 2;
 /// How long to wait for an operator's own look into the file.
 const BUSY: Duration = Duration::from_secs(5);
 
@@ -53,8 +53,6 @@ pub(super) fn writer(path: &Path) -> Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let db = Connection::open_with_flags(path, flags)?;
     set_up(&db)?;
-    // Earlier versions kept it; nothing needs it, and on a full disk it may stay for now.
-    let _ = db.execute_batch("DROP INDEX IF EXISTS ids_by_age");
     Ok(db)
 }
 
@@ -76,7 +74,8 @@ fn set_up(db: &Connection) -> Result<()> {
     // Checkpoints are ours to make: SQLite's own would swallow a failing sync.
     db.pragma_update_and_check(None, "wal_autocheckpoint", 0, |_| Ok(()))?;
     db.pragma_update_and_check(None, "journal_size_limit", KEPT_BYTES as i64, |_| Ok(()))?;
-    db.pragma_update(None, "cache_size", -16_384)?;
+    // In KiB. Not more: a commit for which pages were split looks through all of it.
+    db.pragma_update(None, "cache_size", -4096)?;
     db.pragma_update(None, "temp_store", "memory")?;
     db.pragma_update(None, "cell_size_check", true)?;
     db.pragma_update(None, "trusted_schema", false)
@@ -91,6 +90,10 @@ pub(super) fn sealed_epoch(db: &Connection, sealer: &Sealer) -> Result<Option<Ep
     let plain = sealed.and_then(|sealed| sealer.open(&sealed));
     let word = plain.and_then(|plain| String::from_utf8(plain).ok());
     Ok(word.and_then(|word| Epoch::parse(word.strip_prefix("epoch ")?)))
+}
+
+pub(super) fn form(db: &Connection) -> Result<i32> {
+    db.pragma_query_value(None, "user_version", |row| row.get(0))
 }
 
 pub(super) fn meta(db: &Connection, name: &str) -> Result<Option<Vec<u8>>> {

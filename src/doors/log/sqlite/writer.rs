@@ -242,6 +242,14 @@ pub(super) fn number_of(db: &Connection, sealer: &Sealer, name: &RoomName) -> Re
     find.query_row([sealer.room_tag(name)], |row| row.get(0)).optional()
 }
 
+/// Remembers the id of a message that is kept.
+pub(super) fn add_id(db: &Connection, sealer: &Sealer, tag: &Tag, entry: &Entry) -> Result<()> {
+    let proof = sealer.proof(tag, entry.seq, entry.at, &entry.text);
+    db.prepare_cached("INSERT OR IGNORE INTO ids (tag, seq, at, proof) VALUES (?, ?, ?, ?)")?
+        .execute(params![tag, entry.seq.0 as i64, entry.at.micros(), proof])?;
+    Ok(())
+}
+
 /// A new room, with the next free number.
 pub(super) fn add_room(db: &Connection, sealer: &Sealer, name: &RoomName) -> Result<i64> {
     let number: i64 =

@@ -1,7 +1,7 @@
 //! The record on disk under test: as a model, under damage, without space.
 
 use super::*;
-use crate::doors::log::{Draft, Outcome, Page, Span};
+use crate::doors::log::{Draft, IDS_KEPT, Outcome, Page, Span};
 use crate::words::{MessageId, RoomName, Seq, UserName};
 
 mod damage;
@@ -194,16 +194,42 @@ fn ids_are_forgotten_piece_by_piece_and_none_is_left_or_looked_at_for_nothing() 
 }
 
 #[test]
-fn an_index_of_an_earlier_version_goes() {
+fn what_an_earlier_version_wrote_goes_on_and_its_ids_are_known() {
     let home = Home::new();
-    fill(&mut home.open(), 1..=20);
-    let db = rusqlite::Connection::open(home.folder.path().join(STORE_FILE)).unwrap();
-    db.execute_batch("CREATE INDEX ids_by_age ON ids (at)").unwrap();
-    let opened = home.open();
+    let day = IDS_KEPT.as_secs() as i64;
+    let text = |number: i64| format!("text {number}");
+    let mut opened = home.open();
+    for number in [1, day] {
+        opened.log.append(vec![draft("lobby", &number.to_string(), &text(number))], at(number));
+    }
+    drop(opened);
+    // Form 1 had other tags, and an index.
+    let db = rusqlite::Connection::open(home.file(STORE_FILE)).unwrap();
+    db.execute_batch(
+        "UPDATE ids SET tag = randomblob(16); CREATE INDEX ids_by_age ON ids (at);
+         PRAGMA user_version = 1",
+    )
+    .unwrap();
+    let mut opened = open_disk(home.folder.path(), &home.key, KEEP, at(day + 2)).unwrap();
     assert_eq!(opened.findings, []);
-    let find = "SELECT count(*) FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL";
-    assert_eq!(db.query_row(find, [], |row| row.get::<_, i64>(0)).unwrap(), 0);
-    assert_eq!(everything(&opened).entries.len(), 20);
+    assert_eq!(everything(&opened).entries.len(), 2);
+    let count = |find: &str| db.query_row(find, [], |row| row.get::<_, i64>(0)).unwrap();
+    assert_eq!(count("SELECT count(*) FROM sqlite_master WHERE name = 'ids_by_age'"), 0);
+    assert_eq!(count("SELECT count(*) FROM ids"), 1, "none that would be forgotten today");
+    let again = |number: i64, text: String| draft("lobby", &number.to_string(), &text);
+    let outcomes = opened
+        .log
+        .append(vec![again(day, text(day)), again(day, text(0)), again(7, text(7))], at(day + 3));
+    let known = (Seq(2), at(day));
+    assert!(
+        matches!(&outcomes[..], [
+        Outcome::Duplicate { seq, at }, Outcome::Conflict { .. }, Outcome::Appended(_)
+    ] if (*seq, *at) == known),
+        "{outcomes:?}"
+    );
+    drop(opened);
+    assert_eq!(count("PRAGMA user_version"), i64::from(schema::FORM));
+    assert_eq!(everything(&home.open()).entries.len(), 3);
 }
 
 /// Folding costs three syncs; a log of commits that once was large must not bring them to each commit.
