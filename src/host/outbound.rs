@@ -56,7 +56,7 @@ struct Queue {
     bytes: usize,
     /// How much of the first piece is out: the frame in which that ends must go out whole.
     out: usize,
-    /// The socket took no more at that time; the connection's task goes on.
+    /// The socket took no more at that time, or was left to it then; the connection's task goes on.
     blocked: Option<Instant>,
     ending: Option<Ending>,
     /// Nothing can be written any more.
@@ -134,6 +134,16 @@ impl Outbound {
     pub fn flush(&self) {
         let mut queue = self.lock();
         self.write_now(&mut queue);
+    }
+
+    /// Leaves the writing to the connection's task: for a caller with something more urgent to do.
+    pub fn flush_later(&self) {
+        let mut queue = self.lock();
+        if !queue.waiting.is_empty() && self.socket.is_some() && !queue.dead {
+            queue.blocked.get_or_insert_with(Instant::now);
+        }
+        drop(queue);
+        self.task.wake();
     }
 
     /// Says goodbye after everything that waits. The first goodbye counts.

@@ -148,3 +148,23 @@ async fn what_is_for_many_reaches_each_whatever_its_socket_takes() {
         }
     }
 }
+
+#[tokio::test]
+async fn what_is_left_to_the_task_goes_out_in_order_once_that_runs() {
+    use std::io::Read as _;
+    let (writer, mut reader) = pair();
+    writer.writable().await.unwrap();
+    let outbound = Outbound::new(Some(writer), 100);
+    outbound.flush_later();
+    assert!(outbound.blocked_since().is_none(), "nothing waits");
+    outbound.push(Bytes::from_static(b"one "));
+    outbound.flush_later();
+    outbound.send(&Bytes::from_static(b"two"));
+    outbound.flush();
+    assert_eq!(outbound.waiting_bytes(), 7);
+    std::future::poll_fn(|cx| outbound.poll_write_out(cx)).await;
+    assert!(outbound.is_drained() && outbound.blocked_since().is_none());
+    let mut got = [0; 7];
+    reader.read_exact(&mut got).unwrap();
+    assert_eq!(&got, b"one two");
+}

@@ -13,6 +13,9 @@ use crate::words::frame::{Ack, ErrorFrame, ServerFrame};
 /// How soon to try again what the disk did not take.
 const STORAGE_RETRY_MS: u64 = 1000;
 
+/// In a commit as large as this the next is due already, and matters more than writing.
+const BUSY: usize = 8;
+
 /// Answers all of a batch: one write a sender.
 pub fn answer_all(batch: &[Committed]) {
     let mut owed: Vec<&Arc<Peer>> = Vec::new();
@@ -22,7 +25,10 @@ pub fn answer_all(batch: &[Committed]) {
         }
     }
     for peer in owed {
-        peer.outbound.flush();
+        match batch.len() {
+            BUSY.. => peer.outbound.flush_later(),
+            _ => peer.outbound.flush(),
+        }
     }
 }
 
