@@ -8,6 +8,7 @@ pub mod listen;
 pub mod logging;
 pub mod notify;
 pub mod outbound;
+pub mod pages;
 pub mod plug;
 pub mod signals;
 pub mod thread;

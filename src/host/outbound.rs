@@ -19,9 +19,11 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 use super::frames;
+use super::pages::Pages;
 use super::uring::{Ring, TOGETHER};
 use crate::words::Close;
 
@@ -30,6 +32,10 @@ const PIECES_PER_WRITE: usize = 64;
 
 /// Bytes handed to the system in one call for many sockets: their queues are locked meanwhile.
 const BYTES_TOGETHER: usize = 256 * 1024;
+
+/// So much for so many goes out without being copied for each; for less that costs more.
+const BYTES_IN_PAGES: usize = 24 * 1024;
+const MANY: usize = 8;
 
 /// How a connection is being ended from this side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,9 +104,25 @@ impl Outbound {
         self.keep_rest(&mut queue, bytes, sent);
     }
 
+    /// The same, where the bytes are in pages too.
+    fn send_pages(&self, pages: &mut Pages, bytes: &Bytes) {
+        let mut queue = self.lock();
+        let sent = self.open_for(&queue, bytes).and_then(|socket| {
+            socket.try_io(Interest::WRITABLE, || pages.send(socket, bytes.len())).ok()
+        });
+        let sent = sent.unwrap_or(0);
+        self.keep_rest(&mut queue, bytes, sent);
+    }
+
     /// The same bytes for many, each once, as [`Self::send`] to every one of them; but where the
     /// system has that, one system call is for many sockets. A ring that fails is given up.
     pub fn send_to_all(all: &[&Outbound], bytes: &Bytes, ring: &mut Option<Ring>) {
+        if bytes.len() >= BYTES_IN_PAGES
+            && all.iter().filter(|one| one.socket.is_some()).nth(MANY - 1).is_some()
+            && let Some(mut pages) = Pages::of(bytes)
+        {
+            return all.iter().for_each(|one| one.send_pages(&mut pages, bytes));
+        }
         let together = (BYTES_TOGETHER / bytes.len().max(1)).clamp(1, TOGETHER);
         for some in all.chunks(together) {
             match ring {

@@ -1,3 +1,5 @@
+use std::io::Read as _;
+
 use super::*;
 
 fn without_socket(bound: usize) -> Outbound {
@@ -86,9 +88,13 @@ fn pair() -> (TcpStream, std::net::TcpStream) {
 
 #[tokio::test]
 async fn what_is_for_many_reaches_each_whatever_its_socket_takes() {
-    use std::io::Read as _;
-    // Both ways, where the system has both.
-    for mut ring in [None, Ring::new()] {
+    // Little in each way, where the system has both, and much.
+    let much = numbered(BYTES_IN_PAGES as u32 + 1);
+    for (piece, mut ring) in [
+        (Bytes::from_static(b"for all"), None),
+        (Bytes::from_static(b"for all"), Ring::new()),
+        (much, Ring::new()),
+    ] {
         // For more than one call: most are ready, two are full, one is over TLS, in one
         // something waits, one is being ended and one is gone.
         let (mut all, mut readers) = (Vec::new(), Vec::new());
@@ -98,18 +104,17 @@ async fn what_is_for_many_reaches_each_whatever_its_socket_takes() {
             all.push(Outbound::new(Some(writer), 64 << 20));
             readers.push(reader);
         }
-        // What fills two of them, so that the last is taken in part; each byte tells its place.
-        let large: Bytes = (0..100_003_u32).map(|place| (place % 251) as u8).collect();
+        // What fills two of them, so that the last is taken in part.
+        let large = numbered(100_003);
         let mut before = 0;
         while all[3].blocked_since().is_none() || all[4].blocked_since().is_none() {
             Outbound::send_to_all(&[&all[3], &all[4]], &large, &mut ring);
             before += 1;
         }
-        all[5] = without_socket(100);
+        all[5] = without_socket(4 * piece.len());
         all[7].push(Bytes::from_static(b"before "));
         all[9].end(Ending { close: Close::Forbidden, cause: "kicked" }, "bye");
         readers[11] = pair().1;
-        let piece = Bytes::from_static(b"for all");
         // One that is gone answers the first write with a reset.
         while !all[11].is_dead() {
             all[11].send(&piece);
@@ -121,37 +126,60 @@ async fn what_is_for_many_reaches_each_whatever_its_socket_takes() {
             Outbound::send_to_all(&everybody, &piece, &mut ring);
         }
         assert_eq!(all[3].waiting_bytes(), waits + 3 * piece.len());
-        assert_eq!(drain(&all[5]), piece.repeat(3));
+        assert!(drain(&all[5]) == piece.repeat(3));
         assert!(all[11].is_dead() && all[11].waiting_bytes() == 0);
-        for (number, reader) in readers.iter_mut().enumerate() {
+        for (number, (one, reader)) in all.iter().zip(readers).enumerate() {
             let expected = match number {
-                3 | 4 | 5 | 11 => continue,
+                5 | 11 => continue,
+                // The full ones go on where they were.
+                3 | 4 => [large.repeat(before), piece.repeat(3)].concat(),
                 7 => [&b"before "[..], &piece.repeat(3)].concat(),
                 9 => frames::close(Close::Forbidden, "bye").to_vec(),
                 _ => piece.repeat(3),
             };
-            let mut got = vec![0; expected.len()];
-            reader.read_exact(&mut got).unwrap();
-            assert_eq!(got, expected, "{number}");
-        }
-        // The full ones go on where they were.
-        for number in [3, 4] {
-            let reader = std::mem::replace(&mut readers[number], pair().1);
-            let expected = [large.repeat(before), piece.repeat(3)].concat();
             let length = expected.len() as u64;
             let read = tokio::task::spawn_blocking(move || {
                 let mut got = Vec::new();
                 std::io::Read::take(reader, length).read_to_end(&mut got).map(|_| got)
             });
-            std::future::poll_fn(|cx| all[number].poll_write_out(cx)).await;
+            std::future::poll_fn(|cx| one.poll_write_out(cx)).await;
             assert!(read.await.unwrap().unwrap() == expected, "{number}");
         }
     }
 }
 
 #[tokio::test]
+async fn what_one_socket_does_not_take_reaches_no_other() {
+    let (mut all, mut readers) = (Vec::new(), Vec::new());
+    for _ in 0..MANY {
+        let (writer, reader) = pair();
+        writer.writable().await.unwrap();
+        all.push(Outbound::new(Some(writer), 64 << 20));
+        readers.push(reader);
+    }
+    // Not a whole number of pages, so that every part begins elsewhere in one.
+    let much = numbered(200_003);
+    let mut rounds = 0;
+    while all.iter().any(|one| one.blocked_since().is_none()) {
+        let everybody: Vec<&Outbound> = all.iter().collect();
+        Outbound::send_to_all(&everybody, &much, &mut None);
+        rounds += 1;
+    }
+    for (one, mut reader) in all.iter().zip(readers) {
+        let mut got = vec![0; much.len() * rounds];
+        let read = tokio::task::spawn_blocking(move || reader.read_exact(&mut got).map(|()| got));
+        std::future::poll_fn(|cx| one.poll_write_out(cx)).await;
+        assert!(read.await.unwrap().unwrap() == much.repeat(rounds));
+    }
+}
+
+/// Each byte tells its place.
+fn numbered(length: u32) -> Bytes {
+    (0..length).map(|place| (place % 251) as u8).collect()
+}
+
+#[tokio::test]
 async fn what_is_left_to_the_task_goes_out_in_order_once_that_runs() {
-    use std::io::Read as _;
     let (writer, mut reader) = pair();
     writer.writable().await.unwrap();
     let outbound = Outbound::new(Some(writer), 100);
