@@ -3,9 +3,12 @@
 
 use std::sync::Arc;
 
+use bytes::BytesMut;
+
 use super::peer::Peer;
 use super::scribe::Committed;
 use crate::doors::log::{Fault, Outcome};
+use crate::host::frames;
 use crate::talk::opening::Dialect;
 use crate::words::Code;
 use crate::words::frame::{Ack, ErrorFrame, ServerFrame};
@@ -19,9 +22,17 @@ const BUSY: usize = 8;
 /// Answers all of a batch: one write a sender.
 pub fn answer_all(batch: &[Committed]) {
     let mut owed: Vec<&Arc<Peer>> = Vec::new();
-    for committed in batch {
-        if answer(committed) && !owed.last().is_some_and(|peer| peer.is(&committed.from)) {
-            owed.push(&committed.from);
+    // What follows one another for the same sender goes into its queue together.
+    let mut frames = BytesMut::new();
+    for (place, committed) in batch.iter().enumerate() {
+        let peer = &committed.from;
+        if let Some(answer) = answer(committed) {
+            frames::put_text(&mut frames, answer.to_json().as_bytes());
+        }
+        let goes_on = batch.get(place + 1).is_some_and(|next| next.from.is(peer));
+        if !goes_on && !frames.is_empty() {
+            peer.outbound.push(std::mem::take(&mut frames).freeze());
+            owed.push(peer);
         }
     }
     for peer in owed {
@@ -32,8 +43,8 @@ pub fn answer_all(batch: &[Committed]) {
     }
 }
 
-/// Puts in a sender's queue what became of its message, where it is owed that.
-fn answer(committed: &Committed) -> bool {
+/// What a sender hears of its message, where it is owed that.
+fn answer(committed: &Committed) -> Option<ServerFrame> {
     let Committed { from, room, id, outcome, .. } = committed;
     let error = |code, message: &str| ErrorFrame {
         id: id.as_ref().map(|id| id.as_str().to_owned()),
@@ -44,11 +55,10 @@ fn answer(committed: &Committed) -> bool {
         Outcome::Appended(entry) => (entry.seq, entry.at),
         Outcome::Duplicate { seq, at } => (*seq, *at),
         Outcome::Conflict { .. } => {
-            from.push(&ServerFrame::Error(error(
+            return Some(ServerFrame::Error(error(
                 Code::IdConflict,
                 "that id came before with other content; every message needs an id of its own",
             )));
-            return true;
         }
         Outcome::Refused(fault) => {
             let mut refusal = match fault {
@@ -56,20 +66,9 @@ fn answer(committed: &Committed) -> bool {
                 Fault::Failed(_) => error(Code::StorageFailed, "the history can't be written"),
             };
             refusal.retry_after_ms = Some(STORAGE_RETRY_MS);
-            from.push(&ServerFrame::Error(refusal));
-            return true;
+            return Some(ServerFrame::Error(refusal));
         }
     };
-    match (from.dialect, id) {
-        (Dialect::Full, Some(id)) => {
-            from.push(&ServerFrame::Ack(Ack {
-                room: room.clone(),
-                id: id.clone(),
-                seq,
-                timestamp,
-            }));
-            true
-        }
-        _ => false,
-    }
+    let id = id.as_ref().filter(|_| from.dialect == Dialect::Full)?;
+    Some(ServerFrame::Ack(Ack { room: room.clone(), id: id.clone(), seq, timestamp }))
 }

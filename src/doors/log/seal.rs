@@ -8,7 +8,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, Nonce, UnboundKey};
-use aws_lc_rs::hmac;
+use hmac::{Hmac, Mac as _};
+use sha2::Sha256;
 
 use super::Entry;
 use crate::doors::keyfile::AtRestKey;
@@ -21,7 +22,7 @@ const FORM: u8 = 1;
 /// Seals, opens, and names without telling.
 pub(super) struct Sealer {
     seal: LessSafeKey,
-    tags: hmac::Key,
+    tags: Hmac<Sha256>,
     check: [u8; 16],
     nonces: Nonces,
 }
@@ -70,13 +71,15 @@ pub(super) type Tag = [u8; 16];
 
 impl Sealer {
     pub fn new(key: &AtRestKey) -> Self {
-        let root = hmac::Key::new(hmac::HMAC_SHA256, key.bytes());
-        let derive = |purpose: &str| hmac::sign(&root, purpose.as_bytes());
-        let unbound = UnboundKey::new(&AES_256_GCM_SIV, derive("room log: seal, 1").as_ref());
+        let root = keyed(key.bytes());
+        let derive = |purpose: &str| -> [u8; 32] {
+            root.clone().chain_update(purpose).finalize().into_bytes().into()
+        };
+        let unbound = UnboundKey::new(&AES_256_GCM_SIV, &derive("room log: seal, 1"));
         Sealer {
             seal: LessSafeKey::new(unbound.expect("32 bytes are a key")),
-            tags: hmac::Key::new(hmac::HMAC_SHA256, derive("room log: tags, 1").as_ref()),
-            check: cut(derive("room log: check, 1")),
+            tags: keyed(&derive("room log: tags, 1")),
+            check: cut(&derive("room log: check, 1")),
             nonces: Nonces::new(),
         }
     }
@@ -183,12 +186,12 @@ impl Sealer {
 
     // Each part with its length, or two different lists could be the same bytes.
     fn tag(&self, parts: &[&[u8]]) -> Tag {
-        let mut context = hmac::Context::with_key(&self.tags);
+        let mut hash = self.tags.clone();
         for part in parts {
-            context.update(&(part.len() as u64).to_be_bytes());
-            context.update(part);
+            hash.update(&(part.len() as u64).to_be_bytes());
+            hash.update(part);
         }
-        cut(context.sign())
+        cut(&hash.finalize().into_bytes())
     }
 }
 
@@ -199,8 +202,12 @@ fn time_of(id: &str) -> Option<Tag> {
     (uuid.get_version_num() == 7).then(|| uuid.into_bytes())
 }
 
-fn cut(tag: hmac::Tag) -> Tag {
-    std::array::from_fn(|index| tag.as_ref()[index])
+fn keyed(key: &[u8]) -> Hmac<Sha256> {
+    Hmac::new_from_slice(key).expect("a key may have any length")
+}
+
+fn cut(hash: &[u8]) -> Tag {
+    *hash.first_chunk().expect("a hash is longer")
 }
 
 fn put(plain: &mut Vec<u8>, part: &str) {

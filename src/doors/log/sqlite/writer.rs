@@ -97,7 +97,7 @@ impl DiskLog {
         }
     }
 
-    fn commit(&mut self, batch: &[Draft], now: Timestamp) -> Result<Vec<Outcome>> {
+    fn commit(&mut self, batch: Vec<Draft>, now: Timestamp) -> Result<Vec<Outcome>> {
         if batch.is_empty() {
             return Ok(Vec::new());
         }
@@ -105,7 +105,7 @@ impl DiskLog {
         let transaction = Transaction::new_unchecked(db, TransactionBehavior::Immediate)?;
         let mut append = Append::new(db, sealer, rooms)?;
         let outcomes: Result<Vec<Outcome>> =
-            batch.iter().map(|draft| append.one(draft, now)).collect();
+            batch.into_iter().map(|draft| append.one(draft, now)).collect();
         let newest = append.newest.take();
         drop(append);
         let outcomes = outcomes?;
@@ -118,14 +118,15 @@ impl DiskLog {
 
 impl RoomLog for DiskLog {
     fn append(&mut self, batch: Vec<Draft>, now: Timestamp) -> Vec<Outcome> {
+        let count = batch.len();
         let fault = match &self.broken {
             Some(reason) => Fault::Failed(reason.clone()),
-            None => match self.commit(&batch, now) {
+            None => match self.commit(batch, now) {
                 Ok(outcomes) => return outcomes,
                 Err(error) => self.judge(&error),
             },
         };
-        batch.iter().map(|_| Outcome::Refused(fault.clone())).collect()
+        vec![Outcome::Refused(fault); count]
     }
 
     fn settle(&mut self) {
@@ -182,7 +183,7 @@ impl<'a> Append<'a> {
         })
     }
 
-    fn one(&mut self, draft: &Draft, now: Timestamp) -> Result<Outcome> {
+    fn one(&mut self, draft: Draft, now: Timestamp) -> Result<Outcome> {
         let sealer = self.sealer;
         let room = self.room(&draft.room)?;
         let seq = room.last.next();
@@ -196,11 +197,11 @@ impl<'a> Append<'a> {
             }
         }
         let high = room.high.map_or(now, |high| high.max(now));
-        let entry = Entry::of(draft.clone(), seq, now);
+        let entry = Entry::of(draft, seq, now);
         let sealed = sealer.seal_record(&entry, high);
         self.add_record.execute(params![room.number, seq.0 as i64, sealed])?;
         let room = Room { last: seq, high: Some(high), ..room };
-        self.rooms.insert(draft.room.clone(), room);
+        self.rooms.insert(entry.room.clone(), room);
         self.newest = Some((room.number, seq));
         Ok(Outcome::Appended(entry))
     }
