@@ -87,7 +87,8 @@ impl RoomLog for MemoryLog {
         let outcomes: Vec<_> = batch.into_iter().map(|draft| record.append(draft, now)).collect();
         record.shrink(self.0.most_bytes);
         record.untidied += outcomes.len();
-        if record.untidied >= TIDY_EVERY {
+        // Not more often than there are rooms, because it looks at each.
+        if record.untidied >= TIDY_EVERY.max(record.oldest.len()) {
             record.tidy(now);
         }
         outcomes
