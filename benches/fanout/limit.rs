@@ -1,17 +1,35 @@
 //! The limit: a program that holds the sockets and the ready bytes of a frame and does nothing but
 //! write. A sender's message is as long as a frame; what it says is not looked at.
 //!
-//! `each` writes once a delivery; `gather` writes everything that waits for a socket at once.
+//! `each` writes once a delivery; `gather` writes everything that waits for a socket at once; `pages`
+//! does that without copying it for each, as our server does.
 
-use std::io::{Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::time::Duration;
 
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
+use secure_chat::host::pages::{MOST_BYTES, Pages};
 
 const LISTENER: Token = Token(usize::MAX);
 /// As much as one write may take: the socket takes less.
-const READY_BYTES: usize = 256 * 1024;
+const READY_BYTES: usize = MOST_BYTES;
+
+/// How it writes.
+#[derive(Clone, Copy, PartialEq)]
+pub enum How {
+    Each,
+    Gather,
+    Pages,
+}
+
+/// As much as is written at once, twice: as bytes, and as pages.
+struct Ready {
+    bytes: Vec<u8>,
+    pages: Pages,
+    frame: usize,
+    how: How,
+}
 
 struct Connection {
     stream: TcpStream,
@@ -23,8 +41,8 @@ struct Connection {
 }
 
 /// Serves on a free port, which it prints, until it is killed.
-pub fn serve(frame: usize, gather: bool) -> ! {
-    let ready = vec![b'x'; READY_BYTES + frame];
+pub fn serve(frame: usize, how: How) -> ! {
+    let mut ready = Ready::new(frame, how);
     let mut into = vec![0; 64 * 1024];
     let address = "127.0.0.1:0".parse().expect("an address");
     let mut listener = TcpListener::bind(address).expect("a port");
@@ -53,13 +71,13 @@ pub fn serve(frame: usize, gather: bool) -> ! {
             }
             if event.is_writable() && one.blocked {
                 one.blocked = false;
-                give(one, &ready, frame, gather);
+                give(one, &mut ready);
             }
         }
         if came > 0 {
             for one in all.iter_mut().filter(|one| one.reads == Some(true)) {
                 one.owed += came * frame;
-                give(one, &ready, frame, gather);
+                give(one, &mut ready);
             }
         }
     }
@@ -89,13 +107,31 @@ fn take(one: &mut Connection, into: &mut [u8], frame: usize) -> usize {
     whole / frame
 }
 
-fn give(one: &mut Connection, ready: &[u8], frame: usize, gather: bool) {
+impl Ready {
+    fn new(frame: usize, how: How) -> Self {
+        let bytes = vec![b'x'; READY_BYTES];
+        let pages = Pages::of(&bytes).expect("pipes");
+        Ready { bytes, pages, frame, how }
+    }
+
+    fn write(&mut self, stream: &mut TcpStream, length: usize) -> io::Result<usize> {
+        match self.how {
+            How::Each | How::Gather => stream.write(&self.bytes[..length]),
+            How::Pages => self.pages.send(stream, length),
+        }
+    }
+}
+
+fn give(one: &mut Connection, ready: &mut Ready) {
     while one.owed > 0 && !one.blocked {
-        let most = if gather { READY_BYTES } else { frame - one.part };
-        match one.stream.write(&ready[..one.owed.min(most)]) {
+        let most = match ready.how {
+            How::Each => ready.frame - one.part,
+            How::Gather | How::Pages => READY_BYTES,
+        };
+        match ready.write(&mut one.stream, one.owed.min(most)) {
             Ok(count) => {
                 one.owed -= count;
-                one.part = (one.part + count) % frame;
+                one.part = (one.part + count) % ready.frame;
             }
             Err(_) => one.blocked = true,
         }

@@ -13,6 +13,7 @@ mod wire;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant, SystemTime};
 
+use limit::How;
 use load::{Load, Pace};
 use secure_chat::doors::keyfile::AtRestKey;
 use secure_chat::doors::log::{Draft, Keep, open_disk};
@@ -66,7 +67,12 @@ fn main() {
     };
     if let Some(how) = after("--limit") {
         let frame = arguments.last().and_then(|text| text.parse().ok()).expect("a frame's length");
-        limit::serve(frame, how == "gather");
+        let how = match how {
+            "each" => How::Each,
+            "gather" => How::Gather,
+            _ => How::Pages,
+        };
+        limit::serve(frame, how);
     }
     let _ = rlimit::increase_nofile_limit(u64::MAX);
     let quick = arguments.iter().any(|argument| argument == "--quick");
@@ -119,7 +125,6 @@ fn scenarios(quick: bool, window: u64) -> Vec<Scenario> {
         one(Work::Idle, 5000, 0, 100),
         one(Work::Joins(Where::OneRoom), 5000, 0, 100),
         one(Work::Joins(Where::OwnRoom), 5000, 0, 100),
-        one(Work::Rooms, 1, 0, 100),
         one(Work::Rooms, 10_000, 0, 100),
     ];
     if !quick {
@@ -156,9 +161,8 @@ impl Scenario {
     /// What the two figures are.
     fn figures(&self) -> [&'static str; 2] {
         match self.work {
-            Work::Saturated(_) | Work::Paced | Work::Rooms => {
-                ["server CPU µs a delivery", "deliveries/s"]
-            }
+            Work::Saturated(_) | Work::Paced => ["server CPU µs a delivery", "deliveries/s"],
+            Work::Rooms => ["server CPU µs a delivery", "in one room"],
             Work::Joins(_) => ["server CPU µs a join", "joins/s"],
             Work::Schedule(_) => ["p99 ms", "median ms"],
             Work::Idle => ["bytes a connection", "connections/s"],
@@ -189,8 +193,18 @@ fn compare(scenario: Scenario, peers: &[Peer], rounds: usize, quick: bool) -> Ve
         .collect()
 }
 
-/// One peer, once; `None` where it is not installed or does not take part.
+/// One peer, once; `None` where it is not installed or does not take part. Right after many rooms comes
+/// one, because only what is measured in turn can be compared.
 fn measure(scenario: Scenario, peer: Peer, quick: bool) -> Result<Option<Figures>, String> {
+    let figures = measure_alone(scenario, peer, quick)?;
+    let Some([many, _]) = figures.filter(|_| scenario.work == Work::Rooms) else {
+        return Ok(figures);
+    };
+    let one = measure_alone(Scenario { readers: 1, ..scenario }, peer, quick)?;
+    Ok(one.map(|[one, _]| [many, one]))
+}
+
+fn measure_alone(scenario: Scenario, peer: Peer, quick: bool) -> Result<Option<Figures>, String> {
     let Scenario { work, readers, senders, text } = scenario;
     if !takes_part(scenario, peer) {
         return Ok(None);
@@ -212,8 +226,9 @@ fn measure(scenario: Scenario, peer: Peer, quick: bool) -> Result<Option<Figures
         }
         Work::Rooms => {
             let time = Duration::from_secs(if quick { 2 } else { 4 });
-            let before = server.cpu();
-            let outcome = rooms::go_round(server.wire, text, &mut came, time)?;
+            let mut before = server.cpu();
+            let begin = || before = server.cpu();
+            let outcome = rooms::go_round(server.wire, text, &mut came, time, begin)?;
             return Ok(Some(outcome.figures(server.cpu() - before)));
         }
         _ => {}

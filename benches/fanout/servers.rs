@@ -21,6 +21,7 @@ pub enum Peer {
     Memory,
     Tls,
     Gather,
+    Pages,
     Each,
     Redis,
     Nats,
@@ -29,8 +30,9 @@ pub enum Peer {
     Python,
 }
 
-pub const ALL: [Peer; 10] = [
+pub const ALL: [Peer; 11] = [
     Peer::Gather,
+    Peer::Pages,
     Peer::Each,
     Peer::Disk,
     Peer::Memory,
@@ -59,6 +61,7 @@ impl Peer {
             Peer::Memory => "ours, history in memory",
             Peer::Tls => "ours, TLS",
             Peer::Gather => "limit, coalescing",
+            Peer::Pages => "limit, coalescing without copies",
             Peer::Each => "limit, one write a delivery",
             Peer::Redis => "redis",
             Peer::Nats => "nats-server",
@@ -71,7 +74,7 @@ impl Peer {
     pub fn wire(self) -> Wire {
         match self {
             Peer::Disk | Peer::Memory | Peer::Tls => Wire::Ours,
-            Peer::Gather | Peer::Each => Wire::Limit,
+            Peer::Gather | Peer::Pages | Peer::Each => Wire::Limit,
             Peer::Redis => Wire::Redis,
             Peer::Nats => Wire::Nats,
             Peer::Mosquitto => Wire::Mqtt,
@@ -124,9 +127,13 @@ impl Peer {
                 command.env_clear().env("STATE_DIRECTORY", folder);
                 command.arg("--config").arg(at("server.toml"));
             }
-            Peer::Gather | Peer::Each => {
+            Peer::Gather | Peer::Pages | Peer::Each => {
                 command = Command::new(std::env::current_exe().ok()?);
-                let how = if self == Peer::Gather { "gather" } else { "each" };
+                let how = match self {
+                    Peer::Each => "each",
+                    Peer::Gather => "gather",
+                    _ => "pages",
+                };
                 command.args(["--limit", how, &limit_frame(text).to_string()]);
             }
             Peer::Redis => {
