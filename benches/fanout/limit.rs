@@ -2,7 +2,7 @@
 //! write. A sender's message is as long as a frame; what it says is not looked at.
 //!
 //! `each` writes once a delivery; `gather` writes everything that waits for a socket at once; `pages`
-//! does that without copying it for each, as our server does.
+//! does that without copying it for each, by our server's means, from pages that are made once.
 
 use std::io::{self, Read as _, Write as _};
 use std::time::Duration;
@@ -16,7 +16,6 @@ const LISTENER: Token = Token(usize::MAX);
 const READY_BYTES: usize = MOST_BYTES;
 
 /// How it writes.
-#[derive(Clone, Copy, PartialEq)]
 pub enum How {
     Each,
     Gather,
@@ -116,7 +115,7 @@ impl Ready {
 
     fn write(&mut self, stream: &mut TcpStream, length: usize) -> io::Result<usize> {
         match self.how {
-            How::Each | How::Gather => stream.write(&self.bytes[..length]),
+            How::Each | How::Gather => stream.write(&self.bytes[..length.min(READY_BYTES)]),
             How::Pages => self.pages.send(stream, length),
         }
     }

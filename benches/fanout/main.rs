@@ -70,7 +70,8 @@ fn main() {
         let how = match how {
             "each" => How::Each,
             "gather" => How::Gather,
-            _ => How::Pages,
+            "pages" => How::Pages,
+            other => panic!("there is no limit {other}"),
         };
         limit::serve(frame, how);
     }

@@ -87,6 +87,8 @@ impl Outbound {
 
     /// Changes the bound for what comes from now on.
     pub fn set_bound(&self, bound: usize) {
+        // Not between the two looks at it that one send takes.
+        let _queue = self.lock();
         self.bound.store(bound, Ordering::Relaxed);
     }
 
@@ -114,8 +116,9 @@ impl Outbound {
         self.keep_rest(&mut queue, bytes, sent);
     }
 
-    /// The same bytes for many, each once, as [`Self::send`] to every one of them; but where the
-    /// system has that, one system call is for many sockets. A ring that fails is given up.
+    /// The same bytes for many, each once, as [`Self::send`] to every one of them; but much is not
+    /// copied for each, and with less one system call is for many sockets, where the system has
+    /// that. A ring that fails is given up.
     pub fn send_to_all(all: &[&Outbound], bytes: &Bytes, ring: &mut Option<Ring>) {
         if bytes.len() >= BYTES_IN_PAGES
             && all.iter().filter(|one| one.socket.is_some()).nth(MANY - 1).is_some()

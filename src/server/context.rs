@@ -20,7 +20,7 @@ use crate::words::frame::Limits;
 const UNACKED: u64 = 64;
 /// Frames of every kind a session may send for each message it may send, before it is slowed.
 const FRAMES_PER_MESSAGE: u64 = 10;
-/// Descriptors kept back for the log, the store, signals and goodbyes.
+/// Descriptors kept back for the log, the store, the hub's pipes, signals and goodbyes.
 const RESERVED_DESCRIPTORS: u64 = 64;
 
 /// Shared by all connections.
