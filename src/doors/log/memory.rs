@@ -16,9 +16,9 @@ use crate::words::{Epoch, MessageId, RoomName, Seq, Timestamp, UserName};
 const MOST_BYTES: usize = 256 * 1024 * 1024;
 /// What a message costs beside its text.
 const ENTRY_BYTES: usize = 256;
-/// Messages that may come before memory is tidied without being asked: here what is not yet
-/// forgotten costs memory, on a disk only space.
-const TIDY_EVERY: usize = 250;
+/// Messages of a room beyond those to keep before they are forgotten without being asked: here
+/// what is not yet forgotten costs memory, on a disk only space.
+const SPARE: usize = 250;
 /// Ids remembered at most; then the oldest go first.
 const MOST_IDS: usize = 500_000;
 
@@ -51,8 +51,6 @@ struct Record {
     oldest: BTreeMap<u64, RoomName>,
     born: u64,
     bytes: usize,
-    /// Messages since it was last tidied.
-    untidied: usize,
     ids: HashMap<Name, Known>,
     /// The ids again, oldest first.
     ids_by_age: BTreeSet<(Timestamp, Name)>,
@@ -86,11 +84,6 @@ impl RoomLog for MemoryLog {
         let mut record = self.0.write();
         let outcomes: Vec<_> = batch.into_iter().map(|draft| record.append(draft, now)).collect();
         record.shrink(self.0.most_bytes);
-        record.untidied += outcomes.len();
-        // Not more often than there are rooms, because it looks at each.
-        if record.untidied >= TIDY_EVERY.max(record.oldest.len()) {
-            record.tidy(now);
-        }
         outcomes
     }
 
@@ -200,7 +193,6 @@ impl Record {
             oldest: BTreeMap::new(),
             born: 0,
             bytes: 0,
-            untidied: 0,
             ids: HashMap::new(),
             ids_by_age: BTreeSet::new(),
         }
@@ -227,6 +219,11 @@ impl Record {
         self.bytes += weight(&entry);
         room.last = seq;
         room.entries.push_back(Kept { entry: entry.clone(), high, born: self.born });
+        let most = usize::try_from(self.keep.messages).unwrap_or(usize::MAX);
+        let surplus = room.entries.len().saturating_sub(most);
+        if surplus >= SPARE {
+            self.forget_oldest(&entry.room, surplus.min(STEP));
+        }
         if let Some(name) = name {
             self.ids_by_age.insert((now, name.clone()));
             self.ids.insert(name, Known { seq, at: now, text });
@@ -264,7 +261,6 @@ impl Record {
     }
 
     fn tidy(&mut self, now: Timestamp) -> Tidied {
-        self.untidied = 0;
         let mut tidied = Tidied::default();
         let names: Vec<RoomName> = self.oldest.values().cloned().collect();
         for name in names {
@@ -294,4 +290,38 @@ impl Record {
 
 fn weight(entry: &Entry) -> usize {
     entry.text.len() + ENTRY_BYTES
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_busy_room_among_many_keeps_no_more_than_it_should() {
+        let keep = Keep { messages: 100, age: std::time::Duration::from_secs(60) };
+        let Opened { mut log, reader, .. } = open_memory(keep);
+        let now = Timestamp::from_micros(1_790_000_000_000_000);
+        let said = |room: &str| Draft {
+            room: RoomName::parse(room).unwrap(),
+            user: UserName::clean("Alice"),
+            verified: false,
+            id: None,
+            text: "x".into(),
+        };
+        for number in 0..5_000 {
+            log.append(vec![said(&format!("room-{number}")), said("busy")], now);
+            let head = reader.head(&RoomName::parse("busy").unwrap()).unwrap();
+            assert!(head.last.0 - head.first.0 < 100 + SPARE as u64, "{head:?}");
+        }
+        // Every other room still has its one.
+        assert_eq!(
+            reader.rooms().unwrap().iter().filter(|(_, head)| head.first == Seq(1)).count(),
+            5_000
+        );
+        // Fewer to keep from now on: not all at once, but soon.
+        log.keep(Keep { messages: 10, ..keep });
+        log.append(vec![said("busy"); 2 * SPARE], now);
+        let head = reader.head(&RoomName::parse("busy").unwrap()).unwrap();
+        assert!(head.last.0 - head.first.0 < 10 + SPARE as u64, "{head:?}");
+    }
 }
