@@ -9,7 +9,8 @@
 //! The bound is in bytes. A reader that stays behind it is not waited for: what waits is thrown
 //! away, except a frame that is partly out, and the reader is told to come back later (1013).
 
-use std::collections::VecDeque;
+mod queue;
+
 use std::io::{self, IoSlice};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,10 +23,12 @@ use futures_util::task::AtomicWaker;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
+pub use queue::Ending;
+use queue::Queue;
+
 use super::frames;
 use super::pages::Pages;
 use super::uring::{Ring, TOGETHER};
-use crate::words::Close;
 
 /// Pieces given to one `writev`; the kernel takes 1,024, and more than a few dozen win nothing.
 const PIECES_PER_WRITE: usize = 64;
@@ -37,15 +40,6 @@ const BYTES_TOGETHER: usize = 256 * 1024;
 const BYTES_IN_PAGES: usize = 24 * 1024;
 const MANY: usize = 8;
 
-/// How a connection is being ended from this side.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ending {
-    /// What the peer is told.
-    pub close: Close,
-    /// Why, for the log: a fixed word.
-    pub cause: &'static str,
-}
-
 /// The queue of one reader.
 pub struct Outbound {
     /// Where anybody may write directly; `None` where only the connection's task can.
@@ -54,19 +48,6 @@ pub struct Outbound {
     bound: AtomicUsize,
     queue: Mutex<Queue>,
     task: AtomicWaker,
-}
-
-#[derive(Default)]
-struct Queue {
-    waiting: VecDeque<Bytes>,
-    bytes: usize,
-    /// How much of the first piece is out: the frame in which that ends must go out whole.
-    out: usize,
-    /// The socket took no more at that time, or was left to it then; the connection's task goes on.
-    blocked: Option<Instant>,
-    ending: Option<Ending>,
-    /// Nothing can be written any more.
-    dead: bool,
 }
 
 impl Outbound {
@@ -361,56 +342,5 @@ impl Outbound {
     }
 }
 
-impl Queue {
-    /// Nothing waits, and something may come.
-    fn is_idle(&self) -> bool {
-        self.waiting.is_empty() && self.blocked.is_none() && self.ending.is_none() && !self.dead
-    }
-
-    fn put(&mut self, bytes: Bytes) {
-        self.bytes += bytes.len();
-        self.waiting.push_back(bytes);
-    }
-
-    fn advance(&mut self, written: usize) {
-        self.bytes -= written;
-        self.out += written;
-        while let Some(first) = self.waiting.front().filter(|first| first.len() <= self.out) {
-            self.out -= first.len();
-            self.waiting.pop_front();
-        }
-        if self.waiting.is_empty() && self.waiting.capacity() > 8 {
-            self.waiting = VecDeque::new();
-        }
-    }
-
-    /// Only a frame that is partly out stays: it must go out whole. What follows it in the same
-    /// piece does not.
-    fn throw_away(&mut self) {
-        self.waiting.truncate(usize::from(self.out > 0));
-        if let Some(first) = self.waiting.front_mut() {
-            first.truncate(frames::end_of_frame(first, self.out));
-        }
-        self.advance(0);
-        self.waiting.shrink_to_fit();
-        self.bytes = self.waiting.iter().map(Bytes::len).sum::<usize>() - self.out;
-    }
-
-    fn give_up(&mut self) {
-        let ending = Ending { close: Close::TryLater, cause: "slow_reader" };
-        self.throw_away();
-        self.put(frames::close(ending.close, "too slow to read; come back and resume"));
-        self.ending = Some(ending);
-    }
-
-    fn die(&mut self) {
-        self.waiting = VecDeque::new();
-        (self.bytes, self.out) = (0, 0);
-        self.blocked = None;
-        self.dead = true;
-    }
-}
-
 #[cfg(test)]
-#[path = "outbound_tests.rs"]
 mod tests;

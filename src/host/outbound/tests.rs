@@ -1,6 +1,7 @@
 use std::io::Read as _;
 
 use super::*;
+use crate::words::Close;
 
 fn without_socket(bound: usize) -> Outbound {
     Outbound::new(None, bound)
