@@ -92,7 +92,8 @@ impl Load {
         let mut events = Events::with_capacity(1024);
         let (first, began) = (self.sent, Instant::now());
         let mut outcome = Outcome::default();
-        let (mut moved, mut before) = (began, 0);
+        // When something came last.
+        let mut moved = began;
         loop {
             let now = Instant::now();
             let mut wait = Duration::from_millis(100);
@@ -123,11 +124,7 @@ impl Load {
             if !open && self.everywhere == self.sent {
                 break;
             }
-            let progress =
-                self.readers.iter().take(1).map(|one| one.got).sum::<u64>() + self.everywhere;
-            if progress != before {
-                (moved, before) = (now, progress);
-            } else if now - moved > LOST_AFTER {
+            if now - moved > LOST_AFTER {
                 let missing: u64 = self.missing.iter().map(|&count| u64::from(count)).sum();
                 return Err(format!("{missing} deliveries lost"));
             }
@@ -142,6 +139,9 @@ impl Load {
                     continue;
                 }
                 let (from, to) = self.receive(index)?;
+                if to > from {
+                    moved = now;
+                }
                 if let Pace::Rate(rate) = pace {
                     let since = began.elapsed().as_micros() as u64;
                     outcome.delays.extend(
