@@ -13,7 +13,6 @@ mod queue;
 
 use std::io::{self, IoSlice};
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
@@ -44,8 +43,6 @@ const MANY: usize = 8;
 pub struct Outbound {
     /// Where anybody may write directly; `None` where only the connection's task can.
     socket: Option<TcpStream>,
-    /// Most bytes that may wait.
-    bound: AtomicUsize,
     queue: Mutex<Queue>,
     task: AtomicWaker,
 }
@@ -55,8 +52,7 @@ impl Outbound {
     pub fn new(socket: Option<TcpStream>, bound: usize) -> Self {
         Outbound {
             socket,
-            bound: AtomicUsize::new(bound),
-            queue: Mutex::default(),
+            queue: Mutex::new(Queue { bound, ..Queue::default() }),
             task: AtomicWaker::new(),
         }
     }
@@ -68,9 +64,7 @@ impl Outbound {
 
     /// Changes the bound for what comes from now on.
     pub fn set_bound(&self, bound: usize) {
-        // Not between the two looks at it that one send takes.
-        let _queue = self.lock();
-        self.bound.store(bound, Ordering::Relaxed);
+        self.lock().bound = bound;
     }
 
     /// Puts bytes in the queue without writing; [`Self::flush`] must follow.
@@ -81,19 +75,20 @@ impl Outbound {
 
     /// Writes at once; only what the socket does not take waits in the queue.
     pub fn send(&self, bytes: &Bytes) {
-        let mut queue = self.lock();
-        let socket = self.open_for(&queue, bytes);
-        let sent = socket.and_then(|socket| socket.try_write(bytes).ok()).unwrap_or(0);
-        self.keep_rest(&mut queue, bytes, sent);
+        self.send_by(bytes, |socket| socket.try_write(bytes));
     }
 
     /// The same, where the bytes are in pages too.
     fn send_pages(&self, pages: &mut Pages, bytes: &Bytes) {
-        let mut queue = self.lock();
-        let sent = self.open_for(&queue, bytes).and_then(|socket| {
-            socket.try_io(Interest::WRITABLE, || pages.send(socket, bytes.len())).ok()
+        self.send_by(bytes, |socket| {
+            socket.try_io(Interest::WRITABLE, || pages.send(socket, bytes.len()))
         });
-        let sent = sent.unwrap_or(0);
+    }
+
+    fn send_by(&self, bytes: &Bytes, write: impl FnOnce(&TcpStream) -> io::Result<usize>) {
+        let mut queue = self.lock();
+        let socket = self.open_for(&queue, bytes);
+        let sent = socket.and_then(|socket| write(socket).ok()).unwrap_or(0);
         self.keep_rest(&mut queue, bytes, sent);
     }
 
@@ -273,10 +268,10 @@ impl Outbound {
         if queue.ending.is_some() || queue.dead {
             return;
         }
-        if queue.bytes + bytes.len() > self.bound.load(Ordering::Relaxed) {
+        if !queue.has_room_for(&bytes) {
             // Perhaps only the socket has become writable since.
             self.write_now(queue);
-            if queue.bytes + bytes.len() > self.bound.load(Ordering::Relaxed) {
+            if !queue.has_room_for(&bytes) {
                 queue.give_up();
                 self.task.wake();
                 return;
@@ -288,8 +283,7 @@ impl Outbound {
     /// The socket, where these bytes may go past the queue because nothing waits in it. What the
     /// socket does not take of them fits the bound.
     fn open_for(&self, queue: &Queue, bytes: &Bytes) -> Option<&TcpStream> {
-        let fits = bytes.len() <= self.bound.load(Ordering::Relaxed);
-        self.socket.as_ref().filter(|_| fits && queue.is_idle())
+        self.socket.as_ref().filter(|_| queue.is_idle() && queue.has_room_for(bytes))
     }
 
     /// What of these bytes went past the queue is done; the rest waits.

@@ -22,6 +22,8 @@ pub struct Ending {
 pub(super) struct Queue {
     pub waiting: VecDeque<Bytes>,
     pub bytes: usize,
+    /// Most bytes that may wait.
+    pub bound: usize,
     /// How much of the first piece is out: the frame in which that ends must go out whole.
     pub out: usize,
     /// The socket took no more at that time, or was left to it then; the connection's task goes on.
@@ -32,6 +34,11 @@ pub(super) struct Queue {
 }
 
 impl Queue {
+    /// Whether so much more may wait.
+    pub fn has_room_for(&self, bytes: &Bytes) -> bool {
+        self.bytes + bytes.len() <= self.bound
+    }
+
     /// Nothing waits, and something may come.
     pub fn is_idle(&self) -> bool {
         self.waiting.is_empty() && self.blocked.is_none() && self.ending.is_none() && !self.dead

@@ -87,6 +87,18 @@ fn pair() -> (TcpStream, std::net::TcpStream) {
     (TcpStream::from_std(writer).unwrap(), reader)
 }
 
+/// So many of them, ready to be written to, and the reading ends.
+async fn pairs(count: usize) -> (Vec<Outbound>, Vec<std::net::TcpStream>) {
+    let (mut all, mut readers) = (Vec::new(), Vec::new());
+    for _ in 0..count {
+        let (writer, reader) = pair();
+        writer.writable().await.unwrap();
+        all.push(Outbound::new(Some(writer), 64 << 20));
+        readers.push(reader);
+    }
+    (all, readers)
+}
+
 #[tokio::test]
 async fn what_is_for_many_reaches_each_whatever_its_socket_takes() {
     // Little in each way, where the system has both, and much.
@@ -99,13 +111,7 @@ async fn what_is_for_many_reaches_each_whatever_its_socket_takes() {
     ] {
         // For more than one call: most are ready, two are full, one is over TLS, in one
         // something waits, one is being ended and one is gone.
-        let (mut all, mut readers) = (Vec::new(), Vec::new());
-        for _ in 0..2 * TOGETHER + 6 {
-            let (writer, reader) = pair();
-            writer.writable().await.unwrap();
-            all.push(Outbound::new(Some(writer), 64 << 20));
-            readers.push(reader);
-        }
+        let (mut all, mut readers) = pairs(2 * TOGETHER + 6).await;
         // What fills two of them, so that the last is taken in part.
         let large = numbered(100_003);
         let mut before = 0;
@@ -146,13 +152,7 @@ async fn what_is_for_many_reaches_each_whatever_its_socket_takes() {
 
 #[tokio::test]
 async fn what_one_socket_does_not_take_reaches_no_other() {
-    let (mut all, mut readers) = (Vec::new(), Vec::new());
-    for _ in 0..MANY {
-        let (writer, reader) = pair();
-        writer.writable().await.unwrap();
-        all.push(Outbound::new(Some(writer), 64 << 20));
-        readers.push(reader);
-    }
+    let (all, readers) = pairs(MANY).await;
     // Not a whole number of pages, so that every part begins elsewhere in one.
     let much = numbered(200_003);
     let mut rounds = 0;
