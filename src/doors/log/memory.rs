@@ -18,7 +18,7 @@ const MOST_BYTES: usize = 256 * 1024 * 1024;
 const ENTRY_BYTES: usize = 256;
 /// Messages of a room beyond those to keep before they are forgotten without being asked: here
 /// what is not yet forgotten costs memory, on a disk only space.
-const SPARE: usize = 250;
+const SPARE: u64 = 250;
 /// Ids remembered at most; then the oldest go first.
 const MOST_IDS: usize = 500_000;
 
@@ -219,10 +219,8 @@ impl Record {
         self.bytes += weight(&entry);
         room.last = seq;
         room.entries.push_back(Kept { entry: entry.clone(), high, born: self.born });
-        let most = usize::try_from(self.keep.messages).unwrap_or(usize::MAX);
-        let surplus = room.entries.len().saturating_sub(most);
-        if surplus >= SPARE {
-            self.forget_oldest(&entry.room, surplus.min(STEP));
+        if room.entries.len() as u64 >= self.keep.messages.saturating_add(SPARE) {
+            self.tidy_room(&entry.room, now);
         }
         if let Some(name) = name {
             self.ids_by_age.insert((now, name.clone()));
@@ -260,15 +258,21 @@ impl Record {
         }
     }
 
+    /// Says how many messages were forgotten.
+    fn tidy_room(&mut self, name: &RoomName, now: Timestamp) -> usize {
+        let room = &self.rooms[name];
+        let places = room.entries.iter().map(|kept| (kept.entry.seq, kept.entry.at));
+        let Some(cut) = forget_to(places, room.last, self.keep, now) else { return 0 };
+        let count = room.entries.partition_point(|kept| kept.entry.seq <= cut);
+        self.forget_oldest(name, count);
+        count
+    }
+
     fn tidy(&mut self, now: Timestamp) -> Tidied {
         let mut tidied = Tidied::default();
         let names: Vec<RoomName> = self.oldest.values().cloned().collect();
         for name in names {
-            let room = &self.rooms[&name];
-            let places = room.entries.iter().map(|kept| (kept.entry.seq, kept.entry.at));
-            let Some(cut) = forget_to(places, room.last, self.keep, now) else { continue };
-            let count = room.entries.partition_point(|kept| kept.entry.seq <= cut);
-            self.forget_oldest(&name, count);
+            let count = self.tidy_room(&name, now);
             tidied.messages += count as u64;
             if count >= STEP {
                 tidied.more = true;
@@ -311,7 +315,7 @@ mod tests {
         for number in 0..5_000 {
             log.append(vec![said(&format!("room-{number}")), said("busy")], now);
             let head = reader.head(&RoomName::parse("busy").unwrap()).unwrap();
-            assert!(head.last.0 - head.first.0 < 100 + SPARE as u64, "{head:?}");
+            assert!(head.last.0 - head.first.0 < 100 + SPARE, "{head:?}");
         }
         // Every other room still has its one.
         assert_eq!(
@@ -320,8 +324,8 @@ mod tests {
         );
         // Fewer to keep from now on: not all at once, but soon.
         log.keep(Keep { messages: 10, ..keep });
-        log.append(vec![said("busy"); 2 * SPARE], now);
+        log.append(vec![said("busy"); 2 * SPARE as usize], now);
         let head = reader.head(&RoomName::parse("busy").unwrap()).unwrap();
-        assert!(head.last.0 - head.first.0 < 10 + SPARE as u64, "{head:?}");
+        assert!(head.last.0 - head.first.0 < 10 + SPARE, "{head:?}");
     }
 }
