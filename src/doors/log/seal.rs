@@ -314,19 +314,15 @@ mod tests {
         let (room, user) = (RoomName::lobby(), UserName::clean("Alice"));
         let id = sealer.id_tag(&room, &user, &MessageId::parse("job-1201").unwrap());
         let at = Timestamp::from_micros(1_790_000_000_000_000);
-        assert_eq!(hex(sealer.check()), "97d3b8037e1c48c3b8134ea7f44b23ea");
-        assert_eq!(hex(&sealer.room_tag(&room)), "a9950976c9e30793e51a521edfb33b5b");
-        assert_eq!(hex(&id), "a3ac2cdd46225a898ce96e50a6d85bd2");
+        assert_eq!(sealer.check()[..], bytes("97d3b8037e1c48c3b8134ea7f44b23ea"));
+        assert_eq!(sealer.room_tag(&room)[..], bytes("a9950976c9e30793e51a521edfb33b5b"));
+        assert_eq!(id[..], bytes("a3ac2cdd46225a898ce96e50a6d85bd2"));
         let proof = sealer.proof(&id, Seq(7), at, "hello");
-        assert_eq!(hex(&proof), "642bc54da6895d0a2ae61a3ac403d1dd");
+        assert_eq!(proof[..], bytes("642bc54da6895d0a2ae61a3ac403d1dd"));
         let sealed = "78ba10f47795cfc7accee4716c9eb0cd3489b803cb7b1a1563bd242cded398e85e102f1073\
                       d6d2aa23000000000000000000000000";
         let card = sealer.open_room(&bytes(sealed)).unwrap();
         assert_eq!((card.number, card.name, card.forgotten), (3, room, Seq(7)));
-    }
-
-    fn hex(bytes: &[u8]) -> String {
-        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     fn bytes(hex: &str) -> Vec<u8> {
