@@ -6,9 +6,9 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use secure_chat::doors::keyfile::AtRestKey;
-use secure_chat::doors::log::{Draft, Keep, Opened, Outcome, Span, open_disk};
-use secure_chat::words::{MessageId, RoomName, Seq, Timestamp, UserName};
+use secure_chat::credentials::at_rest_key::AtRestKey;
+use secure_chat::protocol::{MessageId, RoomName, Seq, Timestamp, UserName};
+use secure_chat::store::{Draft, Keep, Opened, Outcome, Span, open_disk};
 
 const KEEP: Keep = Keep { messages: u64::MAX, age: Duration::from_secs(30 * 86_400) };
 /// How long each batch size is tried.

@@ -10,7 +10,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         ["serve", bytes] => {
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
             println!("{}", listener.local_addr()?);
-            secure_chat::server::echo::serve(listener, bytes.parse()?).await;
+            secure_chat::server::connection::echo::serve(listener, bytes.parse()?).await;
         }
         ["dial", server, last] => secure_chat::client::echo::run(server, last.parse()?).await?,
         _ => return Err("serve BYTES, or dial SERVER CASES".into()),

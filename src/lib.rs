@@ -7,9 +7,13 @@
 #![warn(missing_docs)]
 
 pub mod client;
-pub mod doors;
-pub mod host;
-pub mod rules;
+pub mod config;
+pub mod conversation;
+pub mod credentials;
+pub mod crypto;
+pub mod net;
+pub mod policy;
+pub mod protocol;
 pub mod server;
-pub mod talk;
-pub mod words;
+pub mod store;
+pub mod sys;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
-use secure_chat::host::pages::{MOST_BYTES, Pages};
+use secure_chat::net::shared_pages::{MOST_BYTES, Pages};
 
 const LISTENER: Token = Token(usize::MAX);
 /// As much as one write may take: the socket takes less.

@@ -15,9 +15,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use limit::How;
 use load::{Load, Pace};
-use secure_chat::doors::keyfile::AtRestKey;
-use secure_chat::doors::log::{Draft, Keep, open_disk};
-use secure_chat::words::{MessageId, RoomName, Timestamp, UserName};
+use secure_chat::credentials::at_rest_key::AtRestKey;
+use secure_chat::protocol::{MessageId, RoomName, Timestamp, UserName};
+use secure_chat::store::{Draft, Keep, open_disk};
 use servers::{ALL, Peer, Server};
 use wire::{Came, Wire};
 

@@ -3,8 +3,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use secure_chat::words::Code;
-use secure_chat::words::frame::{BasicUtterance, ClientFrame};
+use secure_chat::protocol::Code;
+use secure_chat::protocol::frame::{BasicUtterance, ClientFrame};
 
 fuzz_target!(|text: &str| {
     match ClientFrame::parse(text) {

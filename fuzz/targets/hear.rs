@@ -5,11 +5,11 @@
 use std::time::Instant;
 
 use libfuzzer_sys::fuzz_target;
-use secure_chat::talk::client::conversation::{Conversation, Now, Wish};
-use secure_chat::talk::client::heard::{Heard, print_line, steers};
-use secure_chat::talk::client::places::Places;
-use secure_chat::words::Timestamp;
-use secure_chat::words::frame::kind_of;
+use secure_chat::conversation::client::conversation::{Conversation, Now, Wish};
+use secure_chat::conversation::client::event::{Heard, print_line, steers};
+use secure_chat::conversation::client::read_positions::Places;
+use secure_chat::protocol::Timestamp;
+use secure_chat::protocol::frame::kind_of;
 
 fuzz_target!(|text: &str| {
     let now = Now { tick: Instant::now(), wall: Timestamp::from_micros(1_790_000_000_000_000) };

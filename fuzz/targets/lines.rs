@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use secure_chat::talk::client::lines::{Ending, Line, Lines, Piece};
+use secure_chat::conversation::client::line_splitter::{Ending, Line, Lines, Piece};
 
 const MOST: usize = 24;
 

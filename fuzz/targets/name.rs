@@ -2,8 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use secure_chat::talk::client::heard::steers;
-use secure_chat::words::{RoomName, UserName};
+use secure_chat::conversation::client::event::steers;
+use secure_chat::protocol::{RoomName, UserName};
 
 fuzz_target!(|text: &str| {
     let name = UserName::clean(text);

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use secure_chat::talk::client::target::Target;
+use secure_chat::conversation::client::server_url::Target;
 
 fuzz_target!(|text: &str| {
     let Ok(target) = Target::parse(text) else { return };

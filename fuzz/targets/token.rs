@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use fernet::Fernet;
 use libfuzzer_sys::fuzz_target;
-use secure_chat::rules::fernet_token::{is_ahead, made_at, open};
+use secure_chat::crypto::fernet_token::{is_ahead, made_at, open};
 
 static KEY: LazyLock<Fernet> = LazyLock::new(|| {
     Fernet::new(&"A".repeat(43).chars().chain(['=']).collect::<String>()).unwrap()

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::talk::client::since::{Since, parse_pause};
+use crate::conversation::client::since::{Since, parse_pause};
 
 /// A chat that scripts and people share: the client.
 #[derive(Debug, Parser)]

@@ -2,10 +2,10 @@
 //! the handshake, the limits and the reading that the pipe and the terminal use. Only with the
 //! feature `faults`.
 
-use crate::host::call::Came;
-use crate::host::dial::Dialer;
-use crate::host::trust::Trust;
-use crate::talk::client::target::Target;
+use crate::conversation::client::server_url::Target;
+use crate::net::client_connection::Came;
+use crate::net::dial::Dialer;
+use crate::net::tls_client::Trust;
 
 /// Runs the cases from the first to the `last` of a test server, a connection each, and has it
 /// write its report.

@@ -35,7 +35,7 @@ pub fn tell(line: &str) {
     use std::io::Write as _;
     let clean: String = line
         .chars()
-        .map(|c| if crate::talk::client::heard::steers(c) { '\u{fffd}' } else { c })
+        .map(|c| if crate::conversation::client::event::steers(c) { '\u{fffd}' } else { c })
         .collect();
     // Nobody may be reading.
     let _ = writeln!(std::io::stderr(), "chat-client: {clean}");

@@ -6,8 +6,8 @@ use serde::Deserialize;
 use tokio::sync::mpsc;
 
 use super::args::Input;
-use crate::talk::client::lines::{Ending, Line, Lines, Piece};
-use crate::words::RoomName;
+use crate::conversation::client::line_splitter::{Ending, Line, Lines, Piece};
+use crate::protocol::RoomName;
 
 /// One read.
 const READ_BYTES: usize = 64 * 1024;

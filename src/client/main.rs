@@ -7,8 +7,8 @@ use clap::{CommandFactory as _, Parser as _};
 
 use super::args::{Arguments, Verb};
 use super::exit::{Exit, tell};
+use super::options::Plan;
 use super::pipe;
-use super::plan::Plan;
 use super::terminal;
 
 /// Reads the command line and does what it says.

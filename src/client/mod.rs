@@ -1,18 +1,18 @@
 //! Floor 5: the client. [`pipe`] is the scriptable one, [`terminal`] the one for people.
 
 mod args;
-mod bot;
-mod catalogue;
-mod clock;
-mod cursor;
+mod cursor_file;
 #[cfg(feature = "faults")]
 pub mod echo;
+mod exec;
 mod exit;
 mod input;
+mod local_time;
 mod main;
+mod messages;
+mod options;
 mod output;
 mod pipe;
-mod plan;
 mod terminal;
 
 pub use main::main;

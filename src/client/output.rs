@@ -3,8 +3,8 @@
 use std::io::{self, Write as _};
 
 use super::args::Output;
-use super::clock;
-use crate::talk::client::heard::{Message, print_line, steers};
+use super::local_time;
+use crate::conversation::client::event::{Message, print_line, steers};
 
 /// What is gathered at most before it is written.
 const GATHERED_BYTES: usize = 64 * 1024;
@@ -63,7 +63,7 @@ impl Printer {
 /// `[12:34:56] Alice: Hola Bob!`
 pub fn plain(message: &Message<'_>) -> String {
     let text = message.text.as_deref().unwrap_or("(unreadable)");
-    let time = clock::local(&message.timestamp);
+    let time = local_time::local(&message.timestamp);
     format!("[{time}] {}: {}\n", harmless(&message.username), harmless(text))
 }
 

@@ -1,7 +1,7 @@
 //! The pipe: lines in, messages out, through whatever happens to the connection, until everything
 //! is known to be safe.
 
-mod talk;
+mod connection;
 
 use std::collections::VecDeque;
 use std::process::ExitCode;
@@ -10,19 +10,19 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::mpsc;
 
 use super::args::Output;
-use super::bot::{self, Reply, Task};
-use super::cursor::Cursor;
+use super::cursor_file::Cursor;
+use super::exec::{self, Reply, Task};
 use super::exit::{Exit, tell};
 use super::input::{self, Said};
+use super::options::{Plan, Source};
 use super::output::Printer;
-use super::plan::{Plan, Source};
-use crate::host::call::Call;
-use crate::host::dial::{DialFault, Dialer};
-use crate::rules::backoff::Backoff;
-use crate::talk::client::conversation::{Conversation, Now};
-use crate::talk::client::outbox::Item;
-use crate::talk::client::places::Places;
-use crate::words::{MessageId, Timestamp};
+use crate::conversation::client::conversation::{Conversation, Now};
+use crate::conversation::client::outbox::Item;
+use crate::conversation::client::read_positions::Places;
+use crate::net::client_connection::Call;
+use crate::net::dial::{DialFault, Dialer};
+use crate::policy::backoff::Backoff;
+use crate::protocol::{MessageId, Timestamp};
 
 /// Pauses between attempts to come back: anywhere from nothing to a ceiling that doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
@@ -107,8 +107,8 @@ impl Pipe {
             None => (None, None),
             Some(command) => {
                 let (tasks, waiting) = mpsc::channel(1);
-                let (replies, said) = mpsc::channel(bot::WAITING);
-                tokio::spawn(bot::run(command, waiting, replies));
+                let (replies, said) = mpsc::channel(exec::WAITING);
+                tokio::spawn(exec::run(command, waiting, replies));
                 (Some(tasks), Some(said))
             }
         };

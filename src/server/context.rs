@@ -6,15 +6,15 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use tokio_util::task::TaskTracker;
 
-use super::admission::Admission;
-use super::gate::Gate;
-use super::hub::{Commands, Policy};
-use super::link::Patience;
-use super::scribe::Scribe;
-use crate::doors::config::{Config, Listen};
-use crate::doors::log::{Keep, Reader};
-use crate::rules::rate::Quota;
-use crate::words::frame::Limits;
+use super::authenticator::Gate;
+use super::rooms::hub::{Commands, Policy};
+use super::rooms::log_writer::Scribe;
+use crate::config::{Config, Listen};
+use crate::net::admission::Admission;
+use crate::net::server_connection::Patience;
+use crate::policy::rate::Quota;
+use crate::protocol::frame::Limits;
+use crate::store::{Keep, Reader};
 
 /// Messages a full client is told it may have unacked.
 const UNACKED: u64 = 64;
@@ -67,10 +67,10 @@ pub struct Live {
 
 impl Live {
     /// Makes a configuration ready; fails where its TLS files do not serve.
-    pub fn new(config: Config) -> Result<Self, crate::host::tls::TlsFault> {
+    pub fn new(config: Config) -> Result<Self, crate::net::tls_server::TlsFault> {
         let limits = &config.limits;
         let rate = u64::from(limits.rate_messages);
-        let tls = config.listen.tls.as_ref().map(crate::host::tls::acceptor).transpose()?;
+        let tls = config.listen.tls.as_ref().map(crate::net::tls_server::acceptor).transpose()?;
         Ok(Live {
             listen: Arc::new(config.listen.clone()),
             tls,

@@ -10,24 +10,24 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::accept;
-use super::admin::{AdminSocket, ForMain};
-use super::admission::Admission;
+use super::admin::metrics;
+use super::admin::reload::Reload;
+use super::admin::socket::{AdminSocket, ForMain};
+use super::authenticator::{self, Gate};
+use super::connection::accept;
 use super::context::{Context, Live};
-use super::exit::StartFault;
-use super::gate::{self, Gate};
-use super::hub::{Command, Hub, Standing};
-use super::metrics;
-use super::reload::Reload;
-use super::scribe::Scribe;
-use crate::doors::config::{AuthMode, Config, Store};
-use crate::doors::keyfile::AtRestKey;
-use crate::doors::log::{Keep, Opened, open_disk, open_memory};
-use crate::host::listen;
-use crate::host::notify::{self, Watchdog};
-use crate::host::signals::{Signal, Signals};
-use crate::host::thread;
-use crate::words::{Close, Timestamp};
+use super::error::StartFault;
+use super::rooms::hub::{Command, Hub, Standing};
+use super::rooms::log_writer::Scribe;
+use crate::config::{AuthMode, Config, Store};
+use crate::credentials::at_rest_key::AtRestKey;
+use crate::net::admission::Admission;
+use crate::net::listen;
+use crate::protocol::{Close, Timestamp};
+use crate::store::{Keep, Opened, open_disk, open_memory};
+use crate::sys::signals::{Signal, Signals};
+use crate::sys::systemd::{self, Watchdog};
+use crate::sys::thread;
 
 /// Batches between scribe and hub.
 const BATCHES_WAITING: usize = 2;
@@ -78,7 +78,7 @@ pub async fn run(config: Config, mut reload: Reload) -> Result<(), StartFault> {
         }
         acceptors.spawn(accept::serve(listener, context.clone(), stop.clone()));
     }
-    acceptors.spawn(gate::watch(context.clone(), stop.clone()));
+    acceptors.spawn(authenticator::watch(context.clone(), stop.clone()));
     if let Some(listener) = metrics {
         acceptors.spawn(metrics::serve(listener, context.clone(), stop.clone()));
     }
@@ -86,11 +86,11 @@ pub async fn run(config: Config, mut reload: Reload) -> Result<(), StartFault> {
     if let Some(admin) = admin {
         acceptors.spawn(admin.serve(context.clone(), for_main.clone(), stop.clone()));
     }
-    notify::ready();
+    systemd::ready();
 
     let close = serve(&context, &mut signals, &mut wishes, &mut reload).await;
 
-    notify::stopping();
+    systemd::stopping();
     let grace = context.live.load().config.shutdown.grace;
     tracing::info!(
         event = "stopping",

@@ -4,7 +4,7 @@
 use std::process::Command;
 
 use fernet::Fernet;
-use secure_chat::rules::fernet_token;
+use secure_chat::crypto::fernet_token;
 use serde_json::Value;
 
 use crate::support::python::interpreter;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use secure_chat::words::{Close, Code};
+use secure_chat::protocol::{Close, Code};
 use serde_json::json;
 use tokio_tungstenite::tungstenite::Message;
 
@@ -91,7 +91,7 @@ async fn say(wire: &mut Wire, what: &str, has_key: bool) {
 }
 
 fn fresh_id() -> String {
-    secure_chat::words::MessageId::fresh().to_string()
+    secure_chat::protocol::MessageId::fresh().to_string()
 }
 
 async fn p22_every_type_in_every_state_does_what_the_page_says(setting: Setting) {

@@ -1,6 +1,6 @@
 //! Verbs × roles × states, wholly (P23): what the table of rights says is what the server does.
 
-use secure_chat::rules::rights::{Place, Role, Ruling, Verb, ruling};
+use secure_chat::policy::rights::{Place, Role, Ruling, Verb, ruling};
 use serde_json::{Value, json};
 
 use crate::access::TOKENS;

@@ -1,8 +1,8 @@
 //! A conversation on a terminal.
 
+mod chat;
 mod editor;
 mod screen;
-mod talk;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -12,17 +12,17 @@ use rustix::termios::{
 };
 
 use super::args::Arguments;
-use super::catalogue::{self, Catalogue, fill};
 use super::exit::{Exit, tell};
-use super::plan::{self, Plan};
-use crate::host::dial::Dialer;
-use crate::talk::client::conversation::Conversation;
-use crate::talk::client::places::Places;
+use super::messages::{self, Catalogue, fill};
+use super::options::{self, Plan};
+use crate::conversation::client::conversation::Conversation;
+use crate::conversation::client::read_positions::Places;
+use crate::net::dial::Dialer;
 use editor::{Names, Typing};
 
 /// Asks what was not told, connects, and talks until the user leaves.
 pub fn run(arguments: Arguments) -> ExitCode {
-    let words = catalogue::of_locale(|name| std::env::var(name).ok());
+    let words = messages::of_locale(|name| std::env::var(name).ok());
     // The editor may be in the middle of a line when we end: the terminal is put back as it was.
     let before = tcgetattr(std::io::stdin());
     if let Ok(before) = &before {
@@ -97,7 +97,7 @@ fn talk(mut arguments: Arguments, words: &'static Catalogue) -> Exit {
     let shown = screen.clone();
     let exit = runtime.block_on(async {
         let patience = plan.patience;
-        match talk::Talk::new(dialer, conversation, lines, screen, names, words, patience) {
+        match chat::Talk::new(dialer, conversation, lines, screen, names, words, patience) {
             Ok(talk) => talk.run().await,
             Err(fault) => {
                 tell(&format!("can't start: {fault}"));
@@ -131,7 +131,7 @@ fn ask_what_is_missing(
         arguments.server = Some(url);
     }
     if arguments.common.user.is_none() {
-        let usual = plan::user(&arguments.common);
+        let usual = options::user(&arguments.common);
         let name = typing.ask(&fill(words.ask_name, &[&usual]))?;
         arguments.common.user = Some(if name.is_empty() { usual } else { name });
     }

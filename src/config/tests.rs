@@ -1,0 +1,118 @@
+use super::raw::shape;
+use super::sources::every_key;
+use super::*;
+
+const SHOWN: &str = include_str!("../../etc/chat-server.toml");
+
+fn load(file: &str) -> Result<Config, ConfigFault> {
+    load_with(file, &[])
+}
+
+fn load_with(file: &str, environment: &[(&str, &str)]) -> Result<Config, ConfigFault> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("c.toml");
+    std::fs::write(&path, file).unwrap();
+    let environment =
+        environment.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+    Config::load(&Sources { file: Some(path), environment, ..Sources::default() })
+}
+
+#[test]
+fn the_file_shown_is_the_defaults() {
+    let shown = load(SHOWN).unwrap();
+    assert_eq!(shown.written, Written::default());
+}
+
+#[test]
+fn the_file_shown_has_every_key_even_those_that_are_off() {
+    let mut keys = Vec::new();
+    every_key(&shape(), "", &mut keys);
+    for key in keys {
+        let name = key.rsplit('.').next().unwrap();
+        assert!(
+            SHOWN.contains(&format!("{name} = ")) || SHOWN.contains(&format!("[{name}]")),
+            "{key} is not in etc/chat-server.toml"
+        );
+    }
+}
+
+#[test]
+fn later_sources_win() {
+    let config = load_with(
+        "[listen]\nport = 1000\n[limits]\nrate_messages = 7",
+        &[
+            ("CHAT_SERVER_LISTEN__PORT", "2000"),
+            ("CHAT_SERVER_HISTORY__PATH", "12345"),
+            ("HOME", "/h"),
+        ],
+    )
+    .unwrap();
+    assert_eq!(config.listen.addresses[0].port(), 2000);
+    assert_eq!(config.limits.rate_messages, 7);
+    assert_eq!(config.history.path.to_str(), Some("12345"));
+}
+
+#[test]
+fn every_problem_names_place_key_value_and_what_is_allowed() {
+    for (file, words) in [
+        ("[listen]\nprot = 1", &["c.toml", "unknown key `listen.prot`", "listen.port"][..]),
+        ("[lisen]\nport = 1", &["unknown key `lisen`", "listen"]),
+        ("[listen]\nport = \"x\"", &["listen.port", "\"x\"", "whole number"]),
+        ("[listen]\nport = 70000", &["listen.port", "70000", "0 to 65535"]),
+        ("[listen]\nhost = \"0.0.0.0\"", &["listen.host", "0.0.0.0", "allow_open"]),
+        ("[listen]\nhost = [1]", &["listen.host", "[1]", "address"]),
+        ("[listen\n", &["c.toml:1:", "TOML"]),
+        ("[limits]\nregister_timeout = \"soon\"", &["limits.register_timeout", "soon", "10s"]),
+        ("[limits]\nrate_messages = 0", &["limits.rate_messages", "0", "from 1"]),
+        ("[limits]\nmessage_chars = 60000", &["limits.frame_bytes", "limits.message_chars"]),
+        ("[keys]\nrotate_every = \"10ms\"", &["keys.rotate_every", "1s"]),
+        ("[history]\nstore = \"tape\"", &["history.store", "tape", "disk"]),
+        ("[auth]\nmode = true", &["auth.mode", "true", "quotes"]),
+        ("[listen.tls]\ncertificate = \"/no\"\nkey = \"/no\"", &["listen.tls.certificate", "/no"]),
+    ] {
+        let fault = load(file).unwrap_err();
+        let text = fault.problems[0].to_string();
+        assert!(!text.contains('\n'), "one line: {text}");
+        for word in words {
+            assert!(text.contains(word), "{file:?} gives {text:?}, without {word:?}");
+        }
+    }
+}
+
+#[test]
+fn all_problems_are_said_at_once() {
+    let fault = load("[limits]\nrate_messages = 0\nregister_timeout = \"x\"").unwrap_err();
+    assert_eq!(fault.problems.len(), 2, "{fault}");
+    let fault = load_with("", &[("CHAT_SERVER_X__Y", "1"), ("CHAT_SERVER_LISTEN__PORT", "x")]);
+    assert_eq!(fault.unwrap_err().problems.len(), 2);
+}
+
+#[test]
+fn files_that_are_none_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let of = |path: std::path::PathBuf| {
+        Config::load(&Sources { file: Some(path), ..Sources::default() }).unwrap_err().to_string()
+    };
+    assert!(of(folder.path().to_owned()).contains("directory"));
+    assert!(of(folder.path().join("none")).contains("can't be opened"));
+    let large = folder.path().join("large");
+    std::fs::File::create(&large).unwrap().set_len(100 << 20).unwrap();
+    assert!(of(large).contains("1 MiB"));
+    let binary = folder.path().join("binary");
+    std::fs::write(&binary, b"a = \"\xff\"").unwrap();
+    assert!(of(binary).contains("UTF-8"));
+}
+
+#[test]
+fn the_usual_file_may_come_and_go() {
+    let folder = tempfile::tempdir().unwrap();
+    let usual = folder.path().join("chat-server.toml");
+    let sources = Sources { usual: Some(usual.clone()), ..Sources::default() };
+    let port = || Config::load(&sources).map(|config| config.written.listen.port);
+    assert_eq!(port().unwrap(), 8765);
+    std::fs::write(&usual, "[listen]\nport = 9000\n").unwrap();
+    assert_eq!(port().unwrap(), 9000);
+    std::fs::write(&usual, "[listen").unwrap();
+    let named = port().unwrap_err().to_string();
+    assert!(named.contains("chat-server.toml"), "{named}");
+}

@@ -1,0 +1,196 @@
+//! What each kind of frame does to the conversation.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::{Conversation, Now, Standing};
+use crate::conversation::client::backfill::Turn;
+use crate::conversation::client::event::{Heard, Message};
+use crate::conversation::client::wire::{
+    AckSeen, ErrorSeen, GapSeen, HistorySeen, MessageSeen, PresenceSeen, RoomSeen, UsersSeen, token,
+};
+use crate::protocol::frame::{Position, RoomKeyFrame, Welcome, kind_of};
+use crate::protocol::{Seq, Timestamp};
+
+impl Conversation {
+    /// Takes one frame from the server.
+    pub fn hear<'a>(&mut self, frame: &'a str, now: Now) -> Heard<'a> {
+        // Nearly every frame is a message: it is read in one pass.
+        if let Ok(seen) = serde_json::from_str::<MessageSeen<'a>>(frame)
+            && seen.kind == "chat_message"
+        {
+            return self.hear_message(frame, seen);
+        }
+        let Some(kind) = kind_of(frame) else { return Heard::Unreadable };
+        self.hear_kind(&kind, frame, now).unwrap_or(Heard::Unreadable)
+    }
+
+    fn hear_kind<'a>(&mut self, kind: &str, frame: &'a str, now: Now) -> Option<Heard<'a>> {
+        Some(match kind {
+            "encryption_key" => return self.hear_key(&read::<RoomKeyFrame>(frame)?),
+            "ack" => {
+                self.outbox.acked(&read::<AckSeen<'a>>(frame)?.id);
+                Heard::Nothing
+            }
+            "welcome" => {
+                let welcome = Box::new(read::<Welcome>(frame)?);
+                self.begin_full(&welcome, now);
+                Heard::Registered(Some(welcome))
+            }
+            "user_joined" => {
+                let presence = read::<PresenceSeen<'a>>(frame)?;
+                // The first join after the key is our own, under the name the server made of it.
+                if self.standing == Standing::Basic && !self.met_presence {
+                    self.name = presence.username.clone().into_owned();
+                    self.met_presence = true;
+                }
+                Heard::Came(presence)
+            }
+            "user_left" => Heard::Went(read(frame)?),
+            "user_list" => Heard::Users(read::<UsersSeen<'a>>(frame)?),
+            "joined" => {
+                let seen = read::<RoomSeen<'a>>(frame)?;
+                self.inside.insert(seen.room.clone().into_owned());
+                if let Some(epoch) = seen.epoch {
+                    self.stand_in(&seen.room, &Position { epoch, seq: seen.seq }, now);
+                }
+                Heard::Entered(seen.room)
+            }
+            "left" => {
+                let seen = read::<RoomSeen<'a>>(frame)?;
+                self.inside.remove(seen.room.as_ref());
+                self.keyed.remove(seen.room.as_ref());
+                Heard::Out(seen.room)
+            }
+            "gap" => {
+                let gap = read::<GapSeen<'a>>(frame)?;
+                if !self.catching.contains_key(gap.room.as_ref()) {
+                    self.places.skip_to(&gap.room, gap.epoch.as_ref(), gap.next);
+                }
+                Heard::Gap(gap)
+            }
+            "history" => self.hear_history(read(frame)?, now),
+            "error" => self.hear_error(read(frame)?, now),
+            "chat_message" => return None,
+            // A later server may say more than we know.
+            _ => Heard::Nothing,
+        })
+    }
+
+    fn hear_key<'a>(&mut self, seen: &RoomKeyFrame) -> Option<Heard<'a>> {
+        let basic = matches!(self.standing, Standing::Asked | Standing::Basic);
+        let room = if basic { "" } else { seen.room.as_ref().map_or("", |room| room.as_str()) };
+        if !self.keys.learn(room, seen.key_id.as_ref().map(|id| id.as_str()), &seen.key) {
+            return None;
+        }
+        self.keyed.insert(room.to_owned());
+        if self.standing == Standing::Asked {
+            self.begin_basic();
+            return Some(Heard::Registered(None));
+        }
+        Some(Heard::Nothing)
+    }
+
+    fn hear_message<'a>(&mut self, frame: &'a str, seen: MessageSeen<'a>) -> Heard<'a> {
+        if let Some(seq) = seen.seq {
+            if let Some(way) = self.catching.get_mut(seen.room.as_ref()) {
+                way.leave_to_pages(seq);
+                return Heard::Nothing;
+            }
+            if !self.places.saw(&seen.room, seq) {
+                return Heard::Nothing;
+            }
+        }
+        let message = self.open(frame, seen, true);
+        if let (true, Some(text)) = (message.own, &message.text) {
+            self.outbox.echoed(text);
+        }
+        Heard::Message(message)
+    }
+
+    fn open<'a>(&self, object: &'a str, seen: MessageSeen<'a>, typed: bool) -> Message<'a> {
+        let room = if self.standing == Standing::Basic { "" } else { seen.room.as_ref() };
+        let key_id = (!seen.key_id.is_empty()).then_some(seen.key_id.as_ref());
+        let text = token(seen.content).and_then(|token| self.keys.decrypt(room, key_id, &token));
+        let start = seen.content.get().as_ptr() as usize - object.as_ptr() as usize;
+        Message {
+            object,
+            span: start..start + seen.content.get().len(),
+            typed,
+            text,
+            own: seen.username == self.name,
+            room: seen.room,
+            seq: seen.seq.map(|seq| seq.0),
+            id: seen.id,
+            username: seen.username,
+            verified: seen.verified,
+            timestamp: seen.timestamp,
+            replay: seen.replay || !typed,
+        }
+    }
+
+    fn hear_history<'a>(&mut self, seen: HistorySeen<'a>, now: Now) -> Heard<'a> {
+        let read = |raw: &&'a RawValue| {
+            serde_json::from_str::<MessageSeen<'a>>(raw.get()).ok().map(|seen| (raw.get(), seen))
+        };
+        let Some(page) = seen.messages.iter().map(read).collect::<Option<Vec<_>>>() else {
+            return Heard::Unreadable;
+        };
+        let Some(way) = self.catching.get_mut(seen.room.as_ref()) else { return Heard::Nothing };
+        let outline: Vec<_> = page
+            .iter()
+            .map(|(_, m)| (m.seq.unwrap_or(Seq(0)), Timestamp::parse(&m.timestamp)))
+            .collect();
+        let (turn, arrived) = way.page(&outline, seen.more, now.tick);
+        let reached = way.shown();
+        if arrived {
+            self.catching.remove(seen.room.as_ref());
+        }
+        if let (Some(seq), Some(at)) = (reached, self.places.of(&seen.room)) {
+            let epoch = at.epoch.clone();
+            self.places.set(&seen.room, Position { epoch, seq });
+        }
+        let Turn::Show(after) = turn else { return Heard::Nothing };
+        let shown = page.into_iter().filter(|(_, m)| m.seq.is_none_or(|seq| seq > after));
+        Heard::Page(
+            shown
+                .map(|(object, m)| {
+                    let typed = !m.kind.is_empty();
+                    Message { replay: true, ..self.open(object, m, typed) }
+                })
+                .collect(),
+        )
+    }
+
+    fn hear_error<'a>(&mut self, error: ErrorSeen<'a>, now: Now) -> Heard<'a> {
+        if error.code == "clock_skew"
+            && let Some(theirs) = error.server_time.as_deref().and_then(Timestamp::parse)
+        {
+            self.server_ahead_micros = theirs.micros().saturating_sub(now.wall.micros());
+        }
+        let refusal = self.outbox.refused(&error, now.tick);
+        self.refusals.extend(refusal);
+        if let (None, Some(room)) = (&error.id, &error.room) {
+            match error.temporary {
+                true => {
+                    let pause = Duration::from_millis(error.retry_after_ms.unwrap_or(1000));
+                    self.ask_history_again(room, pause, now);
+                }
+                false => {
+                    self.catching.remove(room.as_str());
+                    if !self.keyed.contains(room.as_str()) {
+                        let lost = self.outbox.room_refused(room, &error.code, &error.message);
+                        self.refusals.extend(lost);
+                    }
+                }
+            }
+        }
+        Heard::Error(error)
+    }
+}
+
+fn read<'a, T: Deserialize<'a>>(frame: &'a str) -> Option<T> {
+    serde_json::from_str(frame).ok()
+}

@@ -1,0 +1,259 @@
+//! The key that protects messages at rest, and where it comes from: a systemd credential, else a
+//! file of mode 0600 beside the history, else made there at the first start.
+//!
+//! The file holds 32 random bytes as base64 in one line, so `openssl rand -base64 32` makes one.
+//! Whoever loses it loses the history: nothing else opens it.
+
+use std::fmt;
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use zeroize::{Zeroize, Zeroizing};
+
+/// The name of the credential, and of the file in the history's folder.
+pub const KEY_FILE: &str = "history.key";
+/// The store in the same folder, which only this key opens.
+pub const STORE_FILE: &str = "history.sqlite3";
+
+/// The key of everything at rest. Wiped from memory when dropped; `{:?}` does not tell it.
+pub struct AtRestKey {
+    bytes: Zeroizing<[u8; 32]>,
+    file: Option<PathBuf>,
+}
+
+/// Why there is no key.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyFault {
+    /// Others may read it.
+    #[error(
+        "{path}: others can read the key of the history (mode {mode:04o}); only its owner may: \
+         chmod 600 {path}"
+    )]
+    Readable {
+        /// The key's file.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+    /// Not a key.
+    #[error("{0}: not a key: 32 bytes as base64 in one line are wanted (openssl rand -base64 32)")]
+    Malformed(PathBuf),
+    /// There is a history but not its key.
+    #[error(
+        "{key}: the key of the history {history} is missing, and without it nothing in there can \
+         be read; put the key back, or move {history} away to begin a new history"
+    )]
+    Lost {
+        /// Where the key should be.
+        key: PathBuf,
+        /// What it would open.
+        history: PathBuf,
+    },
+    /// The system said no.
+    #[error("{path}: {source}")]
+    Io {
+        /// What was touched.
+        path: PathBuf,
+        /// What it said.
+        source: io::Error,
+    },
+}
+
+impl AtRestKey {
+    /// Finds the key of the history in `folder`, or makes one where there is neither key nor
+    /// history. `credentials` is what `$CREDENTIALS_DIRECTORY` names.
+    pub fn find(folder: &Path, credentials: Option<&Path>) -> Result<Self, KeyFault> {
+        if let Some(path) = credentials.map(|folder| folder.join(KEY_FILE)) {
+            match File::open(&path) {
+                Ok(file) => return Self::read(file, &path, None),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(source) => return Err(KeyFault::Io { path, source }),
+            }
+        }
+        let path = folder.join(KEY_FILE);
+        if let Some(key) = Self::open(&path)? {
+            return Ok(key);
+        }
+        let history = folder.join(STORE_FILE);
+        if history.metadata().is_ok_and(|found| found.len() > 0) {
+            return Err(KeyFault::Lost { key: path, history });
+        }
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)
+            .map_err(|source| KeyFault::Io { path: folder.into(), source })?;
+        Self::fresh().save(&path, false)?;
+        Self::open(&path)?.ok_or(KeyFault::Malformed(path))
+    }
+
+    /// A new key that is nowhere yet.
+    pub fn fresh() -> Self {
+        let mut bytes = Zeroizing::new([0u8; 32]);
+        // The kernel's generator fails only before it is seeded, which waits instead (getrandom(2)).
+        getrandom::fill(bytes.as_mut()).expect("the kernel's random numbers");
+        AtRestKey { bytes, file: None }
+    }
+
+    /// Reads a key from a file that the history does not keep for itself.
+    pub fn open_loose(path: &Path) -> Result<Self, KeyFault> {
+        let missing = || KeyFault::Io { path: path.into(), source: io::ErrorKind::NotFound.into() };
+        let mut key = Self::open(path)?.ok_or_else(missing)?;
+        key.file = None;
+        Ok(key)
+    }
+
+    /// Reads a key from a file; nothing where there is no file.
+    pub fn open(path: &Path) -> Result<Option<Self>, KeyFault> {
+        let fault = |source| KeyFault::Io { path: path.into(), source };
+        let file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(fault(source)),
+        };
+        // Of the opened file, not of the name: nobody can swap it in between.
+        let mode = file.metadata().map_err(fault)?.permissions().mode() & 0o7777;
+        if mode & 0o077 != 0 {
+            return Err(KeyFault::Readable { path: path.into(), mode });
+        }
+        Self::read(file, path, Some(path.into())).map(Some)
+    }
+
+    /// Writes the key whole or not at all, readable by its owner only, safe on disk on return.
+    /// Without `replace`, a key that is already there stays.
+    pub fn save(&self, path: &Path, replace: bool) -> Result<(), KeyFault> {
+        let part = path.with_extension(format!("part-{}", std::process::id()));
+        let written = self.write_part(&part).and_then(|()| {
+            if replace { std::fs::rename(&part, path) } else { std::fs::hard_link(&part, path) }
+        });
+        let _ = std::fs::remove_file(&part);
+        match written {
+            Err(error) if !replace && error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            Err(source) => Err(KeyFault::Io { path: path.into(), source }),
+            Ok(()) => {
+                sync_folder_of(path).map_err(|source| KeyFault::Io { path: path.into(), source })
+            }
+        }
+    }
+
+    /// The file the key was read from, unless it was a credential or is fresh.
+    pub fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8; 32] {
+        &self.bytes
+    }
+
+    fn read(file: File, path: &Path, kept: Option<PathBuf>) -> Result<Self, KeyFault> {
+        let mut text = Zeroizing::new(String::new());
+        // A key has 44 characters; whoever names something larger is told that it is no key.
+        file.take(256).read_to_string(&mut text).map_err(|source| match source.kind() {
+            io::ErrorKind::InvalidData => KeyFault::Malformed(path.into()),
+            _ => KeyFault::Io { path: path.into(), source },
+        })?;
+        let mut key = parse(text.trim()).ok_or_else(|| KeyFault::Malformed(path.into()))?;
+        key.file = kept;
+        Ok(key)
+    }
+
+    fn write_part(&self, part: &Path) -> io::Result<()> {
+        let _ = std::fs::remove_file(part);
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(part)?;
+        let mut line = Zeroizing::new(STANDARD.encode(self.bytes.as_ref()));
+        line.push('\n');
+        file.write_all(line.as_bytes())?;
+        file.sync_all()
+    }
+}
+
+impl fmt::Debug for AtRestKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AtRestKey").field("file", &self.file).finish_non_exhaustive()
+    }
+}
+
+/// Makes a file's name as safe as its content: a new name is only on disk once its folder is.
+pub(crate) fn sync_folder_of(path: &Path) -> io::Result<()> {
+    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+}
+
+const FORGIVING: GeneralPurposeConfig =
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+const STANDARD: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, FORGIVING);
+const URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, FORGIVING);
+
+fn parse(text: &str) -> Option<AtRestKey> {
+    let mut decoded = STANDARD.decode(text).or_else(|_| URL_SAFE.decode(text)).ok()?;
+    let bytes = <[u8; 32]>::try_from(decoded.as_slice()).ok().map(Zeroizing::new);
+    decoded.zeroize();
+    Some(AtRestKey { bytes: bytes?, file: None })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn made_once_and_found_again() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = home.path().join("history");
+        let made = AtRestKey::find(&folder, None).unwrap();
+        let found = AtRestKey::find(&folder, None).unwrap();
+        assert_eq!(made.bytes(), found.bytes());
+        let mode = found.file().unwrap().metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert_eq!(folder.read_dir().unwrap().count(), 1, "nothing is left over");
+    }
+
+    #[test]
+    fn a_credential_comes_first() {
+        let home = tempfile::tempdir().unwrap();
+        let credentials = home.path().join("credentials");
+        std::fs::create_dir(&credentials).unwrap();
+        std::fs::write(credentials.join(KEY_FILE), URL_SAFE.encode([251; 32])).unwrap();
+        let key = AtRestKey::find(home.path(), Some(&credentials)).unwrap();
+        assert_eq!(key.bytes(), &[251; 32]);
+        assert!(!home.path().join(KEY_FILE).exists());
+    }
+
+    #[test]
+    fn a_key_that_others_can_read_is_refused_by_name() {
+        let home = tempfile::tempdir().unwrap();
+        AtRestKey::find(home.path(), None).unwrap();
+        let path = home.path().join(KEY_FILE);
+        for mode in [0o640, 0o604, 0o620] {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            let fault = AtRestKey::find(home.path(), None).unwrap_err().to_string();
+            assert!(fault.contains("history.key") && fault.contains("chmod 600"), "{fault}");
+        }
+    }
+
+    #[test]
+    fn no_key_is_made_beside_a_history_it_would_not_open() {
+        let home = tempfile::tempdir().unwrap();
+        std::fs::write(home.path().join(STORE_FILE), "something").unwrap();
+        let fault = AtRestKey::find(home.path(), None).unwrap_err();
+        assert!(matches!(fault, KeyFault::Lost { .. }), "{fault}");
+        assert!(!home.path().join(KEY_FILE).exists());
+    }
+
+    #[test]
+    fn what_is_no_key_is_called_so_and_never_shown() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join(KEY_FILE);
+        for text in ["", "short", "aGVsbG8=", &"A".repeat(300), "\u{fffd}"] {
+            std::fs::write(&path, text).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+            let fault = AtRestKey::find(home.path(), None).unwrap_err();
+            assert!(matches!(fault, KeyFault::Malformed(_)), "{fault}");
+        }
+        let shown = format!("{:?}", AtRestKey { bytes: Zeroizing::new([65; 32]), file: None });
+        assert!(!shown.contains("65"), "{shown}");
+    }
+}

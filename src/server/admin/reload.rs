@@ -1,0 +1,65 @@
+//! Reloading: all or nothing. Everything is read and made ready first; what is in force is only
+//! replaced, whole, by something that works.
+
+use std::sync::Arc;
+
+use crate::config::{Config, Sources};
+use crate::server::authenticator;
+use crate::server::context::{Context, Live};
+use crate::server::error::StartFault;
+use crate::server::rooms::hub::Command;
+use crate::sys::logging::Logs;
+use crate::sys::systemd;
+
+/// What a reload reads and what it tells.
+pub struct Reload {
+    /// Where the configuration comes from, the same as at the start.
+    pub sources: Sources,
+    /// The log, whose level may change.
+    pub logs: Logs,
+}
+
+impl Reload {
+    /// Reads everything again; says in the log, and to whoever asked, what came of it.
+    pub async fn run(&self, context: &Context) -> Result<(), String> {
+        systemd::reloading();
+        let outcome = self.replace(context);
+        let upheld = outcome.is_err() || authenticator::renew(context).await.is_some();
+        match &outcome {
+            Ok(()) => tracing::info!(event = "reloaded", "the new configuration is in force"),
+            Err(fault) => {
+                let reason = fault.to_string().replace('\n', " | ");
+                tracing::error!(
+                    event = "reload_failed",
+                    reason,
+                    "the old configuration stays in force"
+                );
+            }
+        }
+        systemd::ready();
+        match upheld {
+            true => outcome.map_err(|fault| fault.to_string()),
+            false => {
+                Err(format!("the new configuration is in force, but {}", authenticator::NOT_UPHELD))
+            }
+        }
+    }
+
+    fn replace(&self, context: &Context) -> Result<(), StartFault> {
+        let new = Live::new(Config::load(&self.sources)?)?;
+        let waits = context.live.load().config.needs_restart(&new.config);
+        if !waits.is_empty() {
+            let keys = waits.join(", ");
+            tracing::warn!(
+                event = "restart_needed",
+                keys,
+                "these keys take effect at the next start"
+            );
+        }
+        self.logs.set_level(new.config.log.level);
+        let _ = context.hub.send(Command::Reconfigure(new.policy(context.durable)));
+        context.scribe.keep(new.keep());
+        context.live.store(Arc::new(new));
+        Ok(())
+    }
+}

@@ -1,0 +1,309 @@
+//! One session: the first frame decides whether it begins; then everything its client says is
+//! metered, read, checked and handed on.
+
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::sync::oneshot;
+use tokio_tungstenite::tungstenite::Message;
+
+use super::upgrade::Visitor;
+use crate::conversation::server::registration::{Dialect, ROOMS_PER_SESSION};
+use crate::conversation::server::request::{self, Heard};
+use crate::net::admission::Seat;
+use crate::net::server_connection::{Link, Step};
+use crate::policy::rate::Meter;
+use crate::policy::rights::{Ruling, Verb};
+use crate::protocol::frame::{ErrorFrame, ServerFrame};
+use crate::protocol::{Code, MessageId, RoomName, Timestamp};
+use crate::server::context::{Context, Live};
+use crate::server::rooms::hub::{Command, Entering, Membership};
+use crate::server::rooms::membership::not_in_room;
+use crate::server::rooms::peer::Peer;
+use crate::store::Draft;
+
+/// How long the hub may take for an answer before the session is given up.
+pub(super) const HUB_ANSWER: Duration = Duration::from_secs(10);
+
+/// Who is on a connection before anything was said.
+pub struct Visit {
+    /// Its place; gone with the session.
+    pub seat: Seat,
+    /// Whose limits it counts under, and whether keys may leave.
+    pub visitor: Visitor,
+}
+
+/// What its client has said and may say.
+pub(super) struct Session {
+    pub(super) registered: Registered,
+    pub(super) rooms: Vec<Membership>,
+    pub(super) messages: Meter,
+    pub(super) frames: Meter,
+    pub(super) bytes: Meter,
+    pub(super) counted: u64,
+}
+
+/// Being registered ends when this is dropped, whatever the way out.
+pub(super) struct Registered {
+    pub(super) context: Arc<Context>,
+    pub(super) peer: Arc<Peer>,
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        let _ = self.context.hub.send(Command::Quit(self.peer.clone()));
+    }
+}
+
+impl Session {
+    pub(super) fn peer(&self) -> &Arc<Peer> {
+        &self.registered.peer
+    }
+
+    pub(super) fn context(&self) -> &Context {
+        &self.registered.context
+    }
+
+    pub(super) async fn talk(&mut self, link: &mut Link) -> &'static str {
+        let peer = self.peer().clone();
+        loop {
+            let frame = match link.step(|| peer.may_speak()).await {
+                Step::Over(reason) => return reason,
+                Step::Frame(frame) => frame,
+            };
+            crate::sys::fault_points::point("session");
+            let live = self.context().live.load_full();
+            self.meter(link, &live, &frame);
+            match frame {
+                Message::Text(text) => self.hear(link, &live, &text).await,
+                Message::Binary(_) => {
+                    self.object(ErrorFrame::new(
+                        Code::BinaryFrame,
+                        "only text frames are spoken here",
+                    ));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Counts and bytes of frames of every kind, before anything is decrypted: who sends more than
+    /// the limits is read more slowly.
+    fn meter(&mut self, link: &mut Link, live: &Live, frame: &Message) {
+        let now = self.context().started.elapsed();
+        let came = link.received() - self.counted;
+        self.counted += came;
+        let (meter, quota) = match self.peer().dialect {
+            Dialect::Full => (&mut self.messages, live.messages),
+            Dialect::Basic => (&mut self.frames, live.frames),
+        };
+        let counts = u64::from(!matches!(frame, Message::Pong(_)));
+        let over = [meter.spend(quota, counts, now), self.bytes.spend(live.bytes, came, now)];
+        if let Some(pause) = over.into_iter().flatten().max() {
+            link.pause(pause);
+        }
+    }
+
+    async fn hear(&mut self, link: &mut Link, live: &Live, text: &str) {
+        let heard = match request::read(self.peer().dialect, text) {
+            Ok(heard) => heard,
+            Err(objection) => return self.object(*objection),
+        };
+        if let Err(objection) = self.rule(&heard) {
+            return self.object(*objection);
+        }
+        match heard {
+            Heard::Message { room, id, token } => {
+                if let Some(draft) = self.check(live, room, id, &token)
+                    && let Err(draft) = self.context().scribe.try_submit(draft, self.peer())
+                {
+                    let peer = self.peer().clone();
+                    let scribe = self.context().scribe.clone();
+                    Box::pin(link.meanwhile(scribe.submit(draft, peer))).await;
+                }
+            }
+            Heard::Join(room, resume) => Box::pin(self.join(link, room, resume)).await,
+            Heard::Leave(room) => {
+                self.rooms.retain(|membership| membership.room != room);
+                let _ = self.context().hub.send(Command::Leave(self.peer().clone(), room));
+            }
+            Heard::Who(room) => {
+                let _ = self.context().hub.send(Command::Who(self.peer().clone(), room));
+            }
+            Heard::History(room, window, limit) => {
+                Box::pin(self.history(link, &room, window, limit)).await;
+            }
+        }
+    }
+
+    /// Asks the table of rights.
+    fn rule(&self, heard: &Heard<'_>) -> Result<(), Box<ErrorFrame>> {
+        let (verb, room) = wanted(heard);
+        let Some(room) = room.or_else(|| self.rooms.first().map(|first| &first.room)) else {
+            return Err(Box::new(ErrorFrame::new(Code::NotInRoom, "you are in no room; join one")));
+        };
+        let inside = self.rooms.iter().any(|membership| membership.room == *room);
+        let objection = match self.peer().ruling(verb, room, inside) {
+            Ruling::Yes => return Ok(()),
+            Ruling::Forbidden => forbidden(room),
+            Ruling::NotInRoom => not_in_room(room),
+        };
+        let id = match heard {
+            Heard::Message { id, .. } => id.as_ref().map(|id| id.as_str().to_owned()),
+            _ => None,
+        };
+        Err(Box::new(ErrorFrame { id, ..objection }))
+    }
+
+    /// Everything that can be said against a message, in the order of what it costs.
+    fn check(
+        &mut self,
+        live: &Live,
+        room: Option<RoomName>,
+        id: Option<MessageId>,
+        token: &str,
+    ) -> Option<Draft> {
+        let about = id.as_ref().map(|id| id.as_str().to_owned());
+        match self.draft(live, room, id, token) {
+            Ok(draft) => Some(draft),
+            Err(mut objection) => {
+                objection.id = about;
+                self.object(*objection);
+                None
+            }
+        }
+    }
+
+    fn draft(
+        &mut self,
+        live: &Live,
+        room: Option<RoomName>,
+        id: Option<MessageId>,
+        token: &str,
+    ) -> Result<Draft, Box<ErrorFrame>> {
+        if self.peer().dialect == Dialect::Basic {
+            let now = self.context().started.elapsed();
+            self.messages.take(live.messages, 1, now).map_err(too_fast)?;
+        }
+        let membership = match &room {
+            None => self.rooms.first(),
+            Some(room) => self.rooms.iter().find(|membership| membership.room == *room),
+        };
+        let Some(membership) = membership else {
+            return Err(Box::new(ErrorFrame::new(Code::NotInRoom, "you are in no room; join one")));
+        };
+        let wall = Timestamp::from_system(SystemTime::now());
+        let plain = membership
+            .ring
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .open(token, Instant::now(), wall)
+            .map_err(|why| request::sealed(why, wall))?;
+        let text = request::check_text(plain, live.config.limits.message_chars)?;
+        Ok(Draft {
+            room: membership.room.clone(),
+            user: self.peer().user.clone(),
+            verified: self.peer().verified(),
+            id,
+            text,
+        })
+    }
+
+    async fn join(
+        &mut self,
+        link: &mut Link,
+        room: RoomName,
+        resume: Option<crate::protocol::frame::Position>,
+    ) {
+        let resume = resume.filter(|_| self.peer().may(Verb::Read, &room));
+        let known = self.rooms.iter().any(|membership| membership.room == room);
+        if !known && self.rooms.len() >= ROOMS_PER_SESSION {
+            return self.object(ErrorFrame {
+                room: Some(room.to_string()),
+                ..ErrorFrame::new(
+                    Code::TooManyRooms,
+                    format!("a session may be in {ROOMS_PER_SESSION} rooms at most; leave one"),
+                )
+            });
+        }
+        let entering = Entering { room: room.clone(), catching_up: resume.is_some() };
+        let (answer, answered) = oneshot::channel();
+        let _ = self.context().hub.send(Command::Join(self.peer().clone(), entering, answer));
+        match link.meanwhile(tokio::time::timeout(HUB_ANSWER, answered)).await {
+            Ok(Ok(Some(membership))) => {
+                self.rooms.retain(|known| known.room != room);
+                self.rooms.push(membership);
+                if let Some(position) = resume {
+                    self.catch_up(link, &room, position).await;
+                }
+            }
+            _ => self.object(ErrorFrame {
+                room: Some(room.to_string()),
+                ..ErrorFrame::new(Code::StorageFailed, "the room log can't be read at the moment")
+            }),
+        }
+    }
+
+    pub(super) fn membership(&self, room: &RoomName) -> Option<&Membership> {
+        let found = self.rooms.iter().find(|membership| membership.room == *room);
+        if found.is_none() {
+            self.object(not_in_room(room));
+        }
+        found
+    }
+
+    pub(super) fn object(&self, objection: ErrorFrame) {
+        tracing::debug!(event = "refused", session = %self.peer().session, user = %self.peer().user,
+            reason = objection.code, "a frame was refused");
+        self.peer().send(&ServerFrame::Error(objection));
+    }
+
+    pub(super) fn say_opened(&self) {
+        let peer = self.peer();
+        let dialect = match peer.dialect {
+            Dialect::Basic => "basic",
+            Dialect::Full => "full",
+        };
+        tracing::info!(event = "session_opened", session = %peer.session, user = %peer.user,
+            peer = %peer.address, protocol = dialect, verified = peer.verified(), "registered");
+    }
+
+    pub(super) fn say_closed(&self, reason: &'static str) {
+        let peer = self.peer();
+        let seconds = peer.since.elapsed().as_secs();
+        tracing::info!(event = "session_closed", session = %peer.session, user = %peer.user,
+            reason, seconds, bytes = self.counted, "gone");
+    }
+}
+
+/// The right that a wish needs, and where; without a room it is the first.
+fn wanted<'a>(heard: &'a Heard<'_>) -> (Verb, Option<&'a RoomName>) {
+    match heard {
+        Heard::Message { room, .. } => (Verb::Speak, room.as_ref()),
+        Heard::Leave(room) => (Verb::Leave, Some(room)),
+        Heard::Join(room, _) => (Verb::Enter, Some(room)),
+        Heard::Who(room) => (Verb::See, Some(room)),
+        Heard::History(room, ..) => (Verb::Read, Some(room)),
+    }
+}
+
+fn forbidden(room: &RoomName) -> ErrorFrame {
+    ErrorFrame {
+        room: Some(room.to_string()),
+        ..ErrorFrame::new(
+            Code::Forbidden,
+            "your access token does not give that right in this room",
+        )
+    }
+}
+
+fn too_fast(wait: Duration) -> Box<ErrorFrame> {
+    let wait = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1);
+    Box::new(ErrorFrame {
+        retry_after_ms: Some(wait),
+        ..ErrorFrame::new(
+            Code::RateLimited,
+            format!("too many messages; this one was not delivered, send it again in {wait} ms"),
+        )
+    })
+}

@@ -1,0 +1,272 @@
+//! The record on disk under test: as a model, under damage, without space.
+
+use super::*;
+use crate::protocol::{MessageId, RoomName, Seq, UserName};
+use crate::store::{Draft, IDS_KEPT, Outcome, Page, Span};
+
+mod damage;
+mod keys;
+mod model;
+mod space;
+
+pub(super) const KEEP: Keep =
+    Keep { messages: 1_000_000, age: std::time::Duration::from_secs(30 * 86_400) };
+
+/// A folder with a record and its key.
+pub(super) struct Home {
+    pub folder: tempfile::TempDir,
+    pub key: AtRestKey,
+}
+
+impl Home {
+    pub fn new() -> Self {
+        Self::at(tempfile::tempdir().unwrap())
+    }
+
+    pub fn at(folder: tempfile::TempDir) -> Self {
+        let key = AtRestKey::find(folder.path(), None).unwrap();
+        Home { folder, key }
+    }
+
+    pub fn open(&self) -> Opened {
+        open_disk(self.folder.path(), &self.key, KEEP, at(0)).unwrap()
+    }
+
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+}
+
+pub(super) fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_micros((1_790_000_000 + seconds) * 1_000_000)
+}
+
+pub(super) fn draft(room: &str, id: &str, text: &str) -> Draft {
+    Draft {
+        room: RoomName::parse(room).unwrap(),
+        user: UserName::clean("Alice"),
+        verified: true,
+        id: MessageId::parse(id),
+        text: text.into(),
+    }
+}
+
+/// Appends messages one commit each; message n says n, which is also its id.
+pub(super) fn fill(opened: &mut Opened, numbers: std::ops::RangeInclusive<u64>) {
+    for number in numbers {
+        let text = format!("text {number} {}", "x".repeat(number as usize * 37 % 3000));
+        let outcomes =
+            opened.log.append(vec![draft("lobby", &number.to_string(), &text)], at(number as i64));
+        opened.log.settle();
+        assert!(matches!(&outcomes[..], [Outcome::Appended(entry)] if entry.seq == Seq(number)));
+    }
+}
+
+pub(super) fn everything(opened: &Opened) -> Page {
+    opened.reader.page(&RoomName::lobby(), Span::After(Seq(0)), usize::MAX, usize::MAX).unwrap()
+}
+
+/// Every entry is one that [`fill`] wrote, at its own place.
+pub(super) fn assert_true(page: &Page) {
+    for entry in &page.entries {
+        let number = entry.seq.0;
+        assert!(entry.text.starts_with(&format!("text {number} ")), "{entry:?}");
+        assert_eq!(entry.id, MessageId::parse(&number.to_string()));
+        assert_eq!(entry.at, at(number as i64));
+    }
+    assert!(page.entries.is_sorted_by(|one, other| one.seq < other.seq));
+}
+
+#[test]
+fn nothing_said_is_readable_in_any_file() {
+    let home = Home::new();
+    let mut opened = home.open();
+    opened.log.append(vec![draft("geheimnis", "kennwort", "palabra secreta")], at(1));
+    for file in home.folder.path().read_dir().unwrap() {
+        let bytes = std::fs::read(file.unwrap().path()).unwrap();
+        for word in ["geheimnis", "kennwort", "palabra", "Alice"] {
+            assert!(!bytes.windows(word.len()).any(|window| window == word.as_bytes()), "{word}");
+        }
+    }
+}
+
+#[test]
+fn a_second_server_is_refused_by_name() {
+    let home = Home::new();
+    let _opened = home.open();
+    let fault = open_disk(home.folder.path(), &home.key, KEEP, at(0)).err().unwrap();
+    assert!(matches!(fault, OpenFault::Locked(_)), "{fault}");
+}
+
+#[test]
+fn reopening_changes_nothing() {
+    let home = Home::new();
+    let mut opened = home.open();
+    assert!(matches!(opened.findings[..], [Finding::Begun(_)]));
+    fill(&mut opened, 1..=20);
+    let before = everything(&opened);
+    drop(opened);
+    let mut opened = home.open();
+    assert_eq!(opened.findings, []);
+    assert_eq!(everything(&opened), before);
+    let again = opened.log.append(vec![draft("lobby", "1", "something else")], at(30));
+    assert_eq!(again, [Outcome::Conflict { seq: Seq(1) }]);
+    fill(&mut opened, 21..=22);
+}
+
+#[test]
+fn an_id_is_known_for_a_day_though_its_message_is_forgotten_and_the_store_was_closed() {
+    let home = Home::new();
+    let day = crate::store::IDS_KEPT.as_secs() as i64;
+    let mut opened = home.open();
+    fill(&mut opened, 1..=40);
+    // Only the newest two are kept.
+    opened.log.keep(Keep { messages: 2, ..KEEP });
+    assert_eq!(opened.log.tidy(at(41)).messages, 38);
+    drop(opened);
+    let mut opened = home.open();
+    let again = |opened: &mut Opened, seconds: i64, text: &str| {
+        let text = format!("{text} 1 {}", "x".repeat(37));
+        opened.log.append(vec![draft("lobby", "1", &text)], at(seconds)).remove(0)
+    };
+    let known = Outcome::Duplicate { seq: Seq(1), at: at(1) };
+    assert_eq!(again(&mut opened, 50, "text"), known);
+    assert_eq!(again(&mut opened, 50, "other"), Outcome::Conflict { seq: Seq(1) });
+    assert_eq!(opened.log.tidy(at(day)).ids, 0, "not a day old");
+    assert_eq!(again(&mut opened, day, "text"), known);
+    assert_eq!(opened.log.tidy(at(day + 2)).ids, 1, "a day old");
+    assert!(
+        matches!(again(&mut opened, day + 2, "text"), Outcome::Appended(entry) if entry.seq == Seq(41))
+    );
+}
+
+#[test]
+fn forgetting_goes_in_bounded_steps() {
+    let home = Home::new();
+    let mut opened = home.open();
+    let drafts = |from: u64| (from..from + 500).map(|n| draft("lobby", &n.to_string(), "x"));
+    for batch in 0..5 {
+        opened.log.append(drafts(batch * 500).collect(), at(1));
+    }
+    opened.log.keep(Keep { messages: 100, ..KEEP });
+    let steps: Vec<(u64, bool)> = (0..4)
+        .map(|_| opened.log.tidy(at(2)))
+        .map(|tidied| (tidied.messages, tidied.more))
+        .collect();
+    assert_eq!(steps, [(1000, true), (1000, true), (400, false), (0, false)]);
+    assert_eq!(everything(&opened).entries.len(), 100);
+}
+
+#[test]
+fn ids_are_forgotten_piece_by_piece_and_none_is_left_or_looked_at_for_nothing() {
+    let home = Home::new();
+    let day = crate::store::IDS_KEPT.as_secs() as i64;
+    let mut opened = home.open();
+    let drafts = |from: u64| (from..from + 500).map(|n| draft("lobby", &n.to_string(), "x"));
+    for batch in 0..6 {
+        opened.log.append(drafts(batch * 500).collect(), at(1));
+    }
+    opened.log.append(drafts(3000).collect(), at(1000));
+    let count = || {
+        let db = rusqlite::Connection::open(home.folder.path().join(STORE_FILE)).unwrap();
+        db.query_row("SELECT count(*) FROM ids", [], |row| row.get::<_, i64>(0)).unwrap()
+    };
+    let mut tidy = |seconds: i64| {
+        let mut steps = Vec::new();
+        loop {
+            let tidied = opened.log.tidy(at(seconds));
+            assert!(tidied.ids <= 1000 && tidied.fault.is_none(), "{tidied:?}");
+            steps.push(tidied.ids);
+            if !tidied.more {
+                return steps;
+            }
+        }
+    };
+    assert_eq!(tidy(day).iter().sum::<u64>(), 0, "none is a day old");
+    assert_eq!(tidy(day), [0], "and that is known now");
+    let steps = tidy(day + 2);
+    assert_eq!((steps.len(), steps[0], count()), (1, steps[0], 3500 - steps[0] as i64));
+    // What came since was little: a thousand are looked at each time.
+    let more: u64 = (0..3).map(|_| tidy(day + 2).iter().sum::<u64>()).sum();
+    assert_eq!((steps[0] + more, count()), (3000, 500));
+    let rest: u64 = (0..2).map(|_| tidy(day + 1001).iter().sum::<u64>()).sum();
+    assert_eq!((rest, count()), (500, 0));
+}
+
+#[test]
+fn what_an_earlier_version_wrote_goes_on_and_its_ids_are_known() {
+    let home = Home::new();
+    let day = IDS_KEPT.as_secs() as i64;
+    let text = |number: i64| format!("text {number}");
+    let mut opened = home.open();
+    for number in [1, day] {
+        opened.log.append(vec![draft("lobby", &number.to_string(), &text(number))], at(number));
+    }
+    drop(opened);
+    // Form 1 had other tags, and an index.
+    let db = rusqlite::Connection::open(home.file(STORE_FILE)).unwrap();
+    db.execute_batch(
+        "UPDATE ids SET tag = randomblob(16); CREATE INDEX ids_by_age ON ids (at);
+         PRAGMA user_version = 1",
+    )
+    .unwrap();
+    let mut opened = open_disk(home.folder.path(), &home.key, KEEP, at(day + 2)).unwrap();
+    assert_eq!(opened.findings, []);
+    assert_eq!(everything(&opened).entries.len(), 2);
+    let count = |find: &str| db.query_row(find, [], |row| row.get::<_, i64>(0)).unwrap();
+    assert_eq!(count("SELECT count(*) FROM sqlite_master WHERE name = 'ids_by_age'"), 0);
+    assert_eq!(count("SELECT count(*) FROM ids"), 1, "none that would be forgotten today");
+    let again = |number: i64, text: String| draft("lobby", &number.to_string(), &text);
+    let outcomes = opened
+        .log
+        .append(vec![again(day, text(day)), again(day, text(0)), again(7, text(7))], at(day + 3));
+    let known = (Seq(2), at(day));
+    assert!(
+        matches!(&outcomes[..], [
+        Outcome::Duplicate { seq, at }, Outcome::Conflict { .. }, Outcome::Appended(_)
+    ] if (*seq, *at) == known),
+        "{outcomes:?}"
+    );
+    drop(opened);
+    assert_eq!(count("PRAGMA user_version"), i64::from(schema::FORM));
+    assert_eq!(everything(&home.open()).entries.len(), 3);
+}
+
+/// Folding costs three syncs; a log of commits that once was large must not bring them to each commit.
+/// And a file that grows with each commit makes every sync dearer.
+#[test]
+fn a_commit_touches_neither_the_main_file_nor_the_length_of_the_log_of_commits() {
+    let home = Home::new();
+    let mut opened = home.open();
+    let main = || std::fs::read(home.file(STORE_FILE)).unwrap();
+    let wal = || std::fs::metadata(home.file("history.sqlite3-wal")).unwrap().len();
+    let mut number = 0;
+    let mut append = |count: u64| {
+        let drafts = (0..count).map(|_| {
+            number += 1;
+            draft("lobby", &number.to_string(), &"x".repeat(3000))
+        });
+        let outcomes = opened.log.append(drafts.collect(), at(1));
+        opened.log.settle();
+        assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::Appended(_))));
+    };
+    let empty = main();
+    append(1000);
+    assert_eq!(main(), empty, "a small log of commits is left alone");
+    (0..5).for_each(|_| append(1000));
+    let folded = main();
+    assert!(folded.len() > 8 << 20, "a large one is folded: {}", folded.len());
+    let grown = wal();
+    assert!((17 << 20..19 << 20).contains(&grown), "{grown}");
+    (0..20).for_each(|_| append(1));
+    assert!(main() == folded, "and then it is small again");
+    assert_eq!(wal(), grown);
+    drop(opened);
+    let mut opened = home.open();
+    for number in 0..20 {
+        opened.log.append(vec![draft("lobby", &format!("again {number}"), "x")], at(2));
+        opened.log.settle();
+    }
+    assert_eq!(wal(), grown, "and it has its size soon after the start");
+    assert_eq!(everything(&opened).head.last, Seq(6040));
+}

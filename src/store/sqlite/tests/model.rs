@@ -1,0 +1,122 @@
+//! Any sequence of operations gives the same on disk as in memory.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::protocol::Epoch;
+use crate::store::{Head, open_memory};
+
+const KEEP: Keep = Keep { messages: 12, age: Duration::from_secs(48 * 3600) };
+const ROOMS: [&str; 3] = ["lobby", "ops", "a.b"];
+
+#[derive(Clone, Debug)]
+enum Step {
+    Append(Vec<(usize, bool, Option<u8>, u8)>),
+    Wait(i64),
+    Tidy,
+    Keep(u64),
+    Reopen,
+    Look(usize, u8, u64, usize, usize),
+    Since(usize, i64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let draft = (0..3usize, any::<bool>(), proptest::option::of(0..12u8), 0..3u8);
+    prop_oneof![
+        8 => proptest::collection::vec(draft, 0..12).prop_map(Step::Append),
+        3 => (-3600..80_000i64).prop_map(Step::Wait),
+        3 => Just(Step::Tidy),
+        1 => (1..20u64).prop_map(Step::Keep),
+        1 => Just(Step::Reopen),
+        6 => (0..3usize, 0..3u8, 0..60u64, 0..10usize, 0..40usize)
+            .prop_map(|(room, kind, seq, limit, bytes)| Step::Look(room, kind, seq, limit, bytes)),
+        3 => (0..3usize, -200_000..1000i64).prop_map(|(room, ago)| Step::Since(room, ago)),
+    ]
+}
+
+fn drafts(wishes: &[(usize, bool, Option<u8>, u8)]) -> Vec<Draft> {
+    wishes
+        .iter()
+        .map(|(room, verified, id, text)| Draft {
+            user: UserName::clean(if *verified { "Alice" } else { "Bob" }),
+            verified: *verified,
+            id: id.and_then(|id| MessageId::parse(&id.to_string())),
+            ..draft(ROOMS[*room], "0", &"text ".repeat(usize::from(*text) + 1))
+        })
+        .collect()
+}
+
+fn tidy(opened: &mut Opened, now: Timestamp) -> (u64, u64) {
+    let mut all = (0, 0);
+    loop {
+        let tidied = opened.log.tidy(now);
+        assert_eq!(tidied.fault, None);
+        all = (all.0 + tidied.messages, all.1 + tidied.ids);
+        if !tidied.more {
+            return all;
+        }
+    }
+}
+
+fn heads(opened: &Opened, epoch: &Epoch) -> Vec<(RoomName, Head)> {
+    let mut rooms = opened.reader.rooms().unwrap();
+    rooms.iter_mut().for_each(|(_, head)| head.epoch = epoch.clone());
+    rooms
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn disk_and_memory_agree(steps in proptest::collection::vec(step(), 1..40)) {
+        let home = Home::new();
+        let open = || open_disk(home.folder.path(), &home.key, KEEP, at(0)).unwrap();
+        let (mut disk, mut memory) = (open(), open_memory(KEEP));
+        let epoch = disk.reader.head(&RoomName::lobby()).unwrap().epoch;
+        let mut now = at(0);
+        let mut keep = KEEP;
+        for step in steps {
+            match step {
+                Step::Append(wishes) => prop_assert_eq!(
+                    disk.log.append(drafts(&wishes), now),
+                    memory.log.append(drafts(&wishes), now)
+                ),
+                Step::Wait(seconds) => {
+                    now = Timestamp::from_micros(now.micros() + seconds * 1_000_000);
+                }
+                Step::Tidy => prop_assert_eq!(tidy(&mut disk, now), tidy(&mut memory, now)),
+                Step::Keep(messages) => {
+                    keep.messages = messages;
+                    disk.log.keep(keep);
+                    memory.log.keep(keep);
+                }
+                Step::Reopen => {
+                    drop(disk);
+                    disk = open();
+                    disk.log.keep(keep);
+                    prop_assert_eq!(&disk.findings, &vec![]);
+                }
+                Step::Look(room, kind, seq, limit, bytes) => {
+                    let room = RoomName::parse(ROOMS[room]).unwrap();
+                    let span = [Span::After(Seq(seq)), Span::Before(Seq(seq)), Span::Newest]
+                        [usize::from(kind)];
+                    let page = disk.reader.page(&room, span, limit, bytes).unwrap();
+                    prop_assert_eq!(&page.head.epoch, &epoch);
+                    let mut other = memory.reader.page(&room, span, limit, bytes).unwrap();
+                    other.head.epoch = epoch.clone();
+                    prop_assert_eq!(page, other);
+                }
+                Step::Since(room, ago) => {
+                    let room = RoomName::parse(ROOMS[room]).unwrap();
+                    let moment = Timestamp::from_micros(now.micros() + ago * 1_000_000);
+                    prop_assert_eq!(
+                        disk.reader.since(&room, moment), memory.reader.since(&room, moment)
+                    );
+                }
+            }
+            prop_assert_eq!(heads(&disk, &epoch), heads(&memory, &epoch));
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! The log: one JSON object a line on standard output.
+//!
+//! Lines go to a thread through a bounded queue, so a full or closed standard output never holds
+//! up the chat; what does not fit is dropped, counted, and said when it flows again. The shape is
+//! made here and not by the library's own JSON layer, so that no field can stand twice, and so
+//! that no control character of a stranger's reaches a terminal.
+
+use std::fmt::{self, Write as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::time::SystemTime;
+
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{Registry, reload};
+
+use crate::config::{Log, LogFormat, LogLevel};
+use crate::protocol::Timestamp;
+
+/// Lines that may wait for a slow standard output.
+const LINES_WAITING: usize = 8_192;
+
+/// The running log; dropping it writes what waits, for a second at most.
+pub struct Logs {
+    level: reload::Handle<Targets, Registry>,
+    dropped: ErrorCounter,
+    told: usize,
+    _writer: WorkerGuard,
+}
+
+/// Starts the log of this process, panics included.
+pub fn start(log: &Log) -> Logs {
+    let (writer, guard) = NonBlockingBuilder::default()
+        .lossy(true)
+        .buffered_lines_limit(LINES_WAITING)
+        .thread_name("log")
+        .finish(std::io::stdout());
+    let dropped = writer.error_counter();
+    let (level, handle) = reload::Layer::new(targets(log.level));
+    let shape = Shape { pretty: log.format == LogFormat::Pretty, journal: is_journal() };
+    let lines = tracing_subscriber::fmt::layer().event_format(shape).with_writer(writer);
+    // A second start in one process (tests) keeps the first log.
+    let _ = tracing_subscriber::registry().with(level).with(lines).try_init();
+    std::panic::set_hook(Box::new(|panic| {
+        // Only where, never what: the words of a panic can quote a stranger's input.
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        let thread = std::thread::current().name().unwrap_or("unnamed").to_owned();
+        tracing::error!(
+            event = "panic",
+            place,
+            thread,
+            "something of ours broke; the rest goes on"
+        );
+    }));
+    Logs { level: handle, dropped, told: 0, _writer: guard }
+}
+
+impl Logs {
+    /// Logs more or less from now on.
+    pub fn set_level(&self, level: LogLevel) {
+        let _ = self.level.reload(targets(level));
+    }
+
+    /// Says how many lines were dropped since it was last said.
+    pub fn say_dropped(&mut self) {
+        let dropped = self.dropped.dropped_lines();
+        let lines = dropped.saturating_sub(self.told) as u64;
+        if lines > 0 {
+            self.told = dropped;
+            tracing::warn!(event = "log_lines_dropped", lines, "standard output did not keep up");
+            if self.dropped.dropped_lines() > dropped {
+                // This line did not fit either: it is said again, with that one counted.
+                self.told = dropped.saturating_sub(lines as usize);
+            }
+        }
+    }
+}
+
+fn targets(level: LogLevel) -> Targets {
+    let own = match level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    };
+    // Libraries speak only of trouble; below that they may quote what they carry.
+    Targets::new().with_target("secure_chat", own).with_default(LevelFilter::ERROR)
+}
+
+/// Whether standard output is the journal, which wants a priority before each line
+/// (systemd.exec(5), `$JOURNAL_STREAM`; sd-daemon(3)).
+fn is_journal() -> bool {
+    let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
+    let Ok(output) = std::fs::metadata("/proc/self/fd/1") else { return false };
+    stream == format!("{}:{}", output.dev(), output.ino())
+}
+
+struct Shape {
+    pretty: bool,
+    journal: bool,
+}
+
+impl<S, N> FormatEvent<S, N> for Shape
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        _: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        let level = *event.metadata().level();
+        let now = Timestamp::from_system(SystemTime::now());
+        if self.journal {
+            write!(writer, "<{}>", priority(level))?;
+        }
+        if fields.event.is_empty() {
+            fields.event = "library".into();
+        }
+        if self.pretty {
+            let Fields { event, message, rest } = fields;
+            return writeln!(writer, "{now} {level:5} {event}: {}{}", bare(&message), bare(&rest));
+        }
+        write!(writer, "{{\"timestamp\":\"{now}\",\"level\":\"{}\"", word(level))?;
+        write!(
+            writer,
+            ",\"event\":{},\"message\":{}",
+            quoted(&fields.event),
+            quoted(&fields.message)
+        )?;
+        writeln!(writer, "{}}}", fields.rest)
+    }
+}
+
+/// The fields of one event, those after the message as JSON already.
+#[derive(Default)]
+struct Fields {
+    event: String,
+    message: String,
+    rest: String,
+}
+
+impl Fields {
+    fn put(&mut self, name: &str, json: fmt::Arguments<'_>) {
+        let _ = write!(self.rest, ",\"{name}\":{json}");
+    }
+}
+
+impl Visit for Fields {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        match field.name() {
+            "event" => self.event = value.to_owned(),
+            "message" => self.message = value.to_owned(),
+            name => self.put(name, format_args!("{}", quoted(value))),
+        }
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.put(field.name(), format_args!("{value}"));
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.put(field.name(), format_args!("{value}"));
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.put(field.name(), format_args!("{value}"));
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.put(field.name(), format_args!("{}", if value.is_finite() { value } else { 0.0 }));
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.record_str(field, &format!("{value:?}"));
+    }
+}
+
+/// A JSON string in which nothing is left that a terminal could obey.
+fn quoted(text: &str) -> String {
+    let json = serde_json::to_string(text).unwrap_or_else(|_| "\"\"".into());
+    if json.chars().all(is_harmless) {
+        return json;
+    }
+    json.chars().fold(String::with_capacity(json.len() + 16), |mut out, c| {
+        if is_harmless(c) {
+            out.push(c);
+        } else {
+            let mut units = [0; 2];
+            for unit in c.encode_utf16(&mut units) {
+                let _ = write!(out, "\\u{unit:04x}");
+            }
+        }
+        out
+    })
+}
+
+fn bare(text: &str) -> String {
+    text.chars().map(|c| if is_harmless(c) { c } else { '\u{fffd}' }).collect()
+}
+
+/// Neither a control character (C0, DEL, C1) nor one that turns or hides text (UAX #9).
+fn is_harmless(c: char) -> bool {
+    !c.is_control()
+        && !matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+fn word(level: Level) -> &'static str {
+    match level {
+        Level::ERROR => "error",
+        Level::WARN => "warn",
+        Level::INFO => "info",
+        Level::DEBUG => "debug",
+        Level::TRACE => "trace",
+    }
+}
+
+fn priority(level: Level) -> u8 {
+    match level {
+        Level::ERROR => 3,
+        Level::WARN => 4,
+        Level::INFO => 6,
+        Level::DEBUG | Level::TRACE => 7,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_quoted_text_reads_back_and_obeys_nobody(text in any::<String>()) {
+            let json = quoted(&text);
+            prop_assert!(json.chars().all(is_harmless));
+            prop_assert_eq!(serde_json::from_str::<String>(&json).unwrap(), text);
+        }
+    }
+}
