@@ -16,13 +16,13 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use own::{Server, memory_kib};
 use secure_chat::credentials::at_rest_key::AtRestKey;
 use secure_chat::protocol::{MessageId, RoomName, Timestamp, UserName};
-use secure_chat::store::{Draft, Keep, Opened, open_disk};
+use secure_chat::store::{Draft, OpenedStore, Retention, open_disk};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 
-const KEEP: Keep = Keep { messages: u64::MAX, age: Duration::from_secs(30 * 86_400) };
+const KEEP: Retention = Retention { messages: u64::MAX, age: Duration::from_secs(30 * 86_400) };
 const IN_FLIGHT: usize = 64;
 const MESSAGES: usize = 20_000;
 const ALONE: usize = 2_000;
@@ -90,7 +90,7 @@ fn bare(batch: u64) -> (f64, f64) {
     (commits[commits.len() / 2], count as f64 / began.elapsed().as_secs_f64())
 }
 
-fn append(opened: &mut Opened, batch: u64, from: u64) -> u64 {
+fn append(opened: &mut OpenedStore, batch: u64, from: u64) -> u64 {
     let drafts = (from..from + batch)
         .map(|number| Draft {
             room: RoomName::lobby(),
@@ -101,7 +101,7 @@ fn append(opened: &mut Opened, batch: u64, from: u64) -> u64 {
         })
         .collect();
     let kept = opened.log.append(drafts, now()).len() as u64;
-    opened.log.settle();
+    opened.log.after_commit();
     kept
 }
 

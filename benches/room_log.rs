@@ -8,9 +8,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use secure_chat::credentials::at_rest_key::AtRestKey;
 use secure_chat::protocol::{MessageId, RoomName, Seq, Timestamp, UserName};
-use secure_chat::store::{Draft, Keep, Opened, Outcome, Span, open_disk};
+use secure_chat::store::{AppendOutcome, Draft, OpenedStore, PageRange, Retention, open_disk};
 
-const KEEP: Keep = Keep { messages: u64::MAX, age: Duration::from_secs(30 * 86_400) };
+const KEEP: Retention = Retention { messages: u64::MAX, age: Duration::from_secs(30 * 86_400) };
 /// How long each batch size is tried.
 const WINDOW: Duration = Duration::from_secs(1);
 const TEXT_BYTES: usize = 100;
@@ -43,7 +43,7 @@ fn main() {
     let opened = open();
     println!("ready with {last} messages after {:?}", from.elapsed());
     let from = Instant::now();
-    let span = Span::After(Seq(last - 1000));
+    let span = PageRange::After(Seq(last - 1000));
     let page = opened.reader.page(&room, span, 1000, usize::MAX).expect("a page");
     assert_eq!(page.entries.len(), 1000);
     println!("the last 1000 read in {:?}", from.elapsed());
@@ -52,7 +52,7 @@ fn main() {
     println!("a moment found in {:?}; resident {}", from.elapsed(), resident());
 }
 
-fn appended(opened: &mut Opened, batch: u64) -> (f64, Duration) {
+fn appended(opened: &mut OpenedStore, batch: u64) -> (f64, Duration) {
     let mut commits = Vec::new();
     let began = Instant::now();
     let mut count = 0;
@@ -66,7 +66,7 @@ fn appended(opened: &mut Opened, batch: u64) -> (f64, Duration) {
     (rate, commits[commits.len() / 2])
 }
 
-fn append(opened: &mut Opened, batch: u64, from: u64) -> u64 {
+fn append(opened: &mut OpenedStore, batch: u64, from: u64) -> u64 {
     let drafts = (from..from + batch).map(|_| Draft {
         room: RoomName::lobby(),
         user: UserName::clean("Alice"),
@@ -75,8 +75,8 @@ fn append(opened: &mut Opened, batch: u64, from: u64) -> u64 {
         text: "x".repeat(TEXT_BYTES).into(),
     });
     let outcomes = opened.log.append(drafts.collect(), now());
-    opened.log.settle();
-    assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::Appended(_))));
+    opened.log.after_commit();
+    assert!(outcomes.iter().all(|outcome| matches!(outcome, AppendOutcome::Appended(_))));
     batch
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
-use secure_chat::net::shared_pages::{MOST_BYTES, Pages};
+use secure_chat::net::shared_pages::{MOST_BYTES, SharedPages};
 
 const LISTENER: Token = Token(usize::MAX);
 /// As much as one write may take: the socket takes less.
@@ -25,7 +25,7 @@ pub enum How {
 /// As much as is written at once, twice: as bytes, and as pages.
 struct Ready {
     bytes: Vec<u8>,
-    pages: Pages,
+    pages: SharedPages,
     frame: usize,
     how: How,
 }
@@ -109,7 +109,7 @@ fn take(one: &mut Connection, into: &mut [u8], frame: usize) -> usize {
 impl Ready {
     fn new(frame: usize, how: How) -> Self {
         let bytes = vec![b'x'; READY_BYTES];
-        let pages = Pages::of(&bytes).expect("pipes");
+        let pages = SharedPages::of(&bytes).expect("pipes");
         Ready { bytes, pages, frame, how }
     }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 
-use crate::wire::{Came, Counter, Wire};
+use crate::wire::{Counter, Incoming, Wire};
 
 /// Without any progress for so long, what is missing is lost.
 const LOST_AFTER: Duration = Duration::from_secs(10);
@@ -21,7 +21,7 @@ pub enum Pace {
     Rate(u64),
 }
 
-struct Reader {
+struct RoomLogReader {
     stream: TcpStream,
     counter: Counter,
     got: u64,
@@ -39,7 +39,7 @@ pub struct Load {
     wire: Wire,
     text: usize,
     poll: Poll,
-    readers: Vec<Reader>,
+    readers: Vec<RoomLogReader>,
     senders: Vec<Sender>,
     /// For each message that is not everywhere yet, by how many readers it is still missed.
     missing: VecDeque<u32>,
@@ -50,7 +50,7 @@ pub struct Load {
 
 /// What a run came to.
 #[derive(Default)]
-pub struct Outcome {
+pub struct AppendOutcome {
     pub sent: u64,
     pub deliveries: u64,
     pub elapsed: Duration,
@@ -59,10 +59,10 @@ pub struct Outcome {
 }
 
 impl Load {
-    pub fn new(wire: Wire, text: usize, readers: Vec<Came>, senders: Vec<Came>) -> Self {
+    pub fn new(wire: Wire, text: usize, readers: Vec<Incoming>, senders: Vec<Incoming>) -> Self {
         let poll = Poll::new().expect("a poll");
         let mut next = 0;
-        let mut join = |came: Came| {
+        let mut join = |came: Incoming| {
             came.stream.set_nonblocking(true).expect("non-blocking");
             let mut stream = TcpStream::from_std(came.stream);
             let both = Interest::READABLE | Interest::WRITABLE;
@@ -70,9 +70,10 @@ impl Load {
             next += 1;
             (stream, came.token)
         };
-        let reader = |(stream, _)| Reader { stream, counter: wire.counter(text), got: 0 };
+        let reader = |(stream, _)| RoomLogReader { stream, counter: wire.counter(text), got: 0 };
         let sender = |(stream, token)| Sender { stream, token, out: Vec::new(), written: 0 };
-        let readers: Vec<Reader> = readers.into_iter().map(|came| reader(join(came))).collect();
+        let readers: Vec<RoomLogReader> =
+            readers.into_iter().map(|came| reader(join(came))).collect();
         let senders = senders.into_iter().map(|came| sender(join(came))).collect();
         Load {
             wire,
@@ -88,10 +89,10 @@ impl Load {
     }
 
     /// Says messages for a while and waits until the last is everywhere.
-    pub fn run(&mut self, pace: Pace, time: Duration) -> Result<Outcome, String> {
+    pub fn run(&mut self, pace: Pace, time: Duration) -> Result<AppendOutcome, String> {
         let mut events = Events::with_capacity(1024);
         let (first, began) = (self.sent, Instant::now());
-        let mut outcome = Outcome::default();
+        let mut outcome = AppendOutcome::default();
         // When something came last.
         let mut moved = began;
         loop {
@@ -128,7 +129,7 @@ impl Load {
                 let missing: u64 = self.missing.iter().map(|&count| u64::from(count)).sum();
                 return Err(format!("{missing} deliveries lost"));
             }
-            self.poll.poll(&mut events, Some(wait)).map_err(|fault| fault.to_string())?;
+            self.poll.poll(&mut events, Some(wait)).map_err(|error| error.to_string())?;
             for event in &events {
                 let index = event.token().0;
                 if !event.is_readable() {
@@ -171,8 +172,8 @@ impl Load {
             while sender.written < sender.out.len() {
                 match sender.stream.write(&sender.out[sender.written..]) {
                     Ok(count) => sender.written += count,
-                    Err(fault) if fault.kind() == ErrorKind::WouldBlock => break,
-                    Err(fault) => return Err(format!("a sender: {fault}")),
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                    Err(error) => return Err(format!("a sender: {error}")),
                 }
             }
             if sender.written == sender.out.len() {
@@ -197,8 +198,8 @@ impl Load {
                         break;
                     }
                 }
-                Err(fault) if fault.kind() == ErrorKind::WouldBlock => break,
-                Err(fault) => return Err(format!("a reader: {fault}")),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => return Err(format!("a reader: {error}")),
             }
         }
         let to = reader.got;
@@ -222,8 +223,8 @@ fn drain(stream: &mut TcpStream, into: &mut [u8]) -> Result<(), String> {
             Ok(0) => return Err("a sender was closed".into()),
             Ok(count) if count < into.len() => return Ok(()),
             Ok(_) => {}
-            Err(fault) if fault.kind() == ErrorKind::WouldBlock => return Ok(()),
-            Err(fault) => return Err(format!("a sender: {fault}")),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+            Err(error) => return Err(format!("a sender: {error}")),
         }
     }
 }

@@ -17,9 +17,9 @@ use limit::How;
 use load::{Load, Pace};
 use secure_chat::credentials::at_rest_key::AtRestKey;
 use secure_chat::protocol::{MessageId, RoomName, Timestamp, UserName};
-use secure_chat::store::{Draft, Keep, open_disk};
+use secure_chat::store::{Draft, Retention, open_disk};
 use servers::{ALL, Peer, Server};
-use wire::{Came, Wire};
+use wire::{Incoming, Wire};
 
 /// Messages that are not everywhere yet, in a saturated run, where nothing else is said.
 const WINDOW: u64 = 256;
@@ -179,7 +179,7 @@ fn compare(scenario: Scenario, peers: &[Peer], rounds: usize, quick: bool) -> Ve
             match measure(scenario, *peer, quick) {
                 Ok(Some(these)) => figures.push(these),
                 Ok(None) => {}
-                Err(fault) => println!("FAILED: {}: {}: {fault}", scenario.name(), peer.name()),
+                Err(error) => println!("FAILED: {}: {}: {error}", scenario.name(), peer.name()),
             }
         }
     }
@@ -268,7 +268,7 @@ fn takes_part(scenario: Scenario, peer: Peer) -> bool {
     }
 }
 
-impl load::Outcome {
+impl load::AppendOutcome {
     fn figures(&self, cpu: Duration) -> Figures {
         let deliveries = self.deliveries as f64;
         [cpu.as_secs_f64() * 1e6 / deliveries, deliveries / self.elapsed.as_secs_f64()]
@@ -276,7 +276,7 @@ impl load::Outcome {
 }
 
 /// Lets so many come in, a few at once.
-fn enter(server: &Server, scenario: Scenario, reads: bool) -> Vec<Came> {
+fn enter(server: &Server, scenario: Scenario, reads: bool) -> Vec<Incoming> {
     let (wire, at) = (server.wire, (server.port, server.tls.as_ref()));
     let Scenario { work, readers: count, text, .. } = scenario;
     let own = matches!(work, Work::Rooms | Work::Joins(Where::OwnRoom));
@@ -302,7 +302,7 @@ fn enter(server: &Server, scenario: Scenario, reads: bool) -> Vec<Came> {
 fn one_commit(rate: u64) -> [Duration; 2] {
     let folder = tempfile::tempdir().expect("a folder");
     let key = AtRestKey::find(folder.path(), None).expect("a key");
-    let keep = Keep { messages: 100_000, age: Duration::from_secs(86_400) };
+    let keep = Retention { messages: 100_000, age: Duration::from_secs(86_400) };
     let now = || Timestamp::from_system(SystemTime::now());
     let mut log = open_disk(folder.path(), &key, keep, now()).expect("a room log").log;
     let mut times: Vec<Duration> = (0..rate * 8)
@@ -317,7 +317,7 @@ fn one_commit(rate: u64) -> [Duration; 2] {
             let from = Instant::now();
             log.append(vec![draft], now());
             let took = from.elapsed();
-            log.settle();
+            log.after_commit();
             std::thread::sleep((Duration::from_secs(1) / rate as u32).saturating_sub(took));
             took
         })

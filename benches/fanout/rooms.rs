@@ -5,17 +5,17 @@
 use std::io::{Read as _, Write as _};
 use std::time::{Duration, Instant};
 
-use crate::load::Outcome;
-use crate::wire::{Came, Wire};
+use crate::load::AppendOutcome;
+use crate::wire::{Incoming, Wire};
 
 /// Goes round the rooms for a while; calls `begin` when that is about to be measured.
 pub fn go_round(
     wire: Wire,
     text: usize,
-    talkers: &mut [Came],
+    talkers: &mut [Incoming],
     time: Duration,
     mut begin: impl FnMut(),
-) -> Result<Outcome, String> {
+) -> Result<AppendOutcome, String> {
     let mut into = vec![0; 16 * 1024];
     let mut counters: Vec<_> = talkers.iter().map(|_| wire.counter(text)).collect();
     let mut out = Vec::new();
@@ -27,10 +27,10 @@ pub fn go_round(
             begin();
         }
         let place = sent as usize % talkers.len();
-        let Came { stream, token } = &mut talkers[place];
+        let Incoming { stream, token } = &mut talkers[place];
         out.clear();
         wire.message(&mut out, token, began.elapsed().as_nanos() as u64, text);
-        stream.write_all(&out).map_err(|fault| format!("a talker: {fault}"))?;
+        stream.write_all(&out).map_err(|error| format!("a talker: {error}"))?;
         sent += 1;
         let mut came = 0;
         while came == 0 {
@@ -44,5 +44,5 @@ pub fn go_round(
         }
     }
     let deliveries = sent - first_round;
-    Ok(Outcome { sent: deliveries, deliveries, elapsed: began.elapsed(), delays: Vec::new() })
+    Ok(AppendOutcome { sent: deliveries, deliveries, elapsed: began.elapsed(), delays: Vec::new() })
 }

@@ -24,7 +24,7 @@ pub enum Wire {
 }
 
 /// A connection that has come in, and what its sender says.
-pub struct Came {
+pub struct Incoming {
     pub stream: TcpStream,
     pub token: String,
 }
@@ -43,7 +43,7 @@ impl Wire {
         (room, presence): (&str, bool),
         reads: bool,
         text: usize,
-    ) -> Came {
+    ) -> Incoming {
         let mut stream = connect(port);
         let mut token = String::new();
         match self {
@@ -84,12 +84,12 @@ impl Wire {
                     let mut stream = StreamOwned::new(connection.expect("a configuration"), stream);
                     token = self.upgrade(&mut stream, room, presence, text);
                     // What it takes to decrypt is dropped: nothing is read on these any more.
-                    return Came { stream: stream.sock, token };
+                    return Incoming { stream: stream.sock, token };
                 }
                 token = self.upgrade(&mut stream, room, presence, text);
             }
         }
-        Came { stream, token }
+        Incoming { stream, token }
     }
 
     /// From the request on; gives the token of a text, where texts are sealed.

@@ -3,8 +3,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use secure_chat::protocol::Code;
-use secure_chat::protocol::frame::{BasicUtterance, ClientFrame};
+use secure_chat::protocol::ErrorCode;
+use secure_chat::protocol::frame::{BasicNewMessage, ClientFrame};
 
 fuzz_target!(|text: &str| {
     match ClientFrame::parse(text) {
@@ -12,11 +12,11 @@ fuzz_target!(|text: &str| {
             let written = frame.to_json();
             assert_eq!(ClientFrame::parse(&written).as_ref(), Ok(&frame), "{written}");
         }
-        Err(fault) => {
-            let named = [Code::BadJson, Code::BadFrame, Code::UnknownType];
-            assert!(named.contains(&fault.code));
-            assert!(!fault.detail.chars().any(char::is_control), "{:?}", fault.detail);
+        Err(error) => {
+            let named = [ErrorCode::BadJson, ErrorCode::BadFrame, ErrorCode::UnknownType];
+            assert!(named.contains(&error.code));
+            assert!(!error.detail.chars().any(char::is_control), "{:?}", error.detail);
         }
     }
-    let _ = BasicUtterance::parse(text);
+    let _ = BasicNewMessage::parse(text);
 });

@@ -3,12 +3,12 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use secure_chat::conversation::client::line_splitter::{Ending, Line, Lines, Piece};
+use secure_chat::conversation::client::line_splitter::{Delimiter, Line, LineSplitter, LineContent};
 
 const MOST: usize = 24;
 
-fn cut(ending: Ending, chunks: impl Iterator<Item = impl AsRef<[u8]>>) -> Vec<Line> {
-    let mut lines = Lines::new(ending, MOST);
+fn cut(ending: Delimiter, chunks: impl Iterator<Item = impl AsRef<[u8]>>) -> Vec<Line> {
+    let mut lines = LineSplitter::new(ending, MOST);
     let mut out = Vec::new();
     chunks.for_each(|chunk| lines.feed(chunk.as_ref(), &mut out));
     lines.finish(&mut out);
@@ -17,7 +17,7 @@ fn cut(ending: Ending, chunks: impl Iterator<Item = impl AsRef<[u8]>>) -> Vec<Li
 
 fuzz_target!(|input: (bool, u8, &[u8])| {
     let (nul, size, bytes) = input;
-    let ending = if nul { Ending::Nul } else { Ending::Line };
+    let ending = if nul { Delimiter::Nul } else { Delimiter::Newline };
     let end = if nul { 0 } else { b'\n' };
     let whole = cut(ending, [bytes].iter());
     let size = usize::from(size).max(1);
@@ -30,9 +30,9 @@ fuzz_target!(|input: (bool, u8, &[u8])| {
             _ => raw,
         };
         match piece {
-            Piece::Text(text) => assert_eq!(text.as_bytes(), raw),
-            Piece::TooLong => assert!(raw.len() > MOST),
-            Piece::NotUtf8 => assert!(std::str::from_utf8(raw).is_err()),
+            LineContent::Text(text) => assert_eq!(text.as_bytes(), raw),
+            LineContent::TooLong => assert!(raw.len() > MOST),
+            LineContent::NotUtf8 => assert!(std::str::from_utf8(raw).is_err()),
         }
     }
 });

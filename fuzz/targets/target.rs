@@ -2,12 +2,12 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use secure_chat::conversation::client::server_url::Target;
+use secure_chat::conversation::client::server_url::ServerUrl;
 
 fuzz_target!(|text: &str| {
-    let Ok(target) = Target::parse(text) else { return };
+    let Ok(target) = ServerUrl::parse(text) else { return };
     assert!(!target.host.is_empty() && target.port > 0);
     assert!(target.path.starts_with('/'));
     let shown = target.to_string();
-    assert_eq!(Target::parse(&shown).as_ref(), Ok(&target), "{text:?} is shown as {shown:?}");
+    assert_eq!(ServerUrl::parse(&shown).as_ref(), Ok(&target), "{text:?} is shown as {shown:?}");
 });

@@ -24,7 +24,7 @@ Exit codes: 0 all done, 2 usage, 65 a line can't be sent (the rest is), 69 can't
 pub struct Arguments {
     /// What to do; without a word: talk.
     #[command(subcommand)]
-    pub verb: Option<Verb>,
+    pub verb: Option<Command>,
     /// The server: ws://…, wss://…, https://…, abcd.ngrok.app, host:port
     #[arg(value_name = "URL")]
     pub server: Option<String>,
@@ -102,20 +102,20 @@ pub type Pin = [u8; 32];
 /// 64 hexadecimal digits, with or without colons.
 fn parse_pin(text: &str) -> Result<Pin, String> {
     let digits: String = text.trim().chars().filter(|c| *c != ':').collect();
-    let fault = || "64 hexadecimal digits, as openssl x509 -fingerprint -sha256 prints".to_owned();
+    let error = || "64 hexadecimal digits, as openssl x509 -fingerprint -sha256 prints".to_owned();
     if digits.len() != 64 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return Err(fault());
+        return Err(error());
     }
     let mut pin = [0; 32];
     for (index, byte) in pin.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&digits[2 * index..2 * index + 2], 16).map_err(|_| fault())?;
+        *byte = u8::from_str_radix(&digits[2 * index..2 * index + 2], 16).map_err(|_| error())?;
     }
     Ok(pin)
 }
 
 /// The verbs.
 #[derive(Debug, Subcommand)]
-pub enum Verb {
+pub enum Command {
     /// Send one message (or standard input, whole, as one) and end
     Send {
         /// The message's id: sending again with the same one says it once

@@ -6,16 +6,16 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::conversation::client::read_positions::Places;
+use crate::conversation::client::read_positions::ReadPositions;
 use crate::protocol::frame::Position;
 
 /// Largest cursor file that is read.
 const FILE_BYTES: u64 = 1024 * 1024;
 
 /// A cursor file.
-pub struct Cursor {
+pub struct CursorFile {
     file: PathBuf,
-    written: Option<Places>,
+    written: Option<ReadPositions>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -23,28 +23,28 @@ struct Kept {
     rooms: BTreeMap<String, Position>,
 }
 
-impl Cursor {
+impl CursorFile {
     /// Reads the file; one that is not there yet is an empty one.
-    pub fn open(file: &Path) -> Result<(Self, Places), String> {
+    pub fn open(file: &Path) -> Result<(Self, ReadPositions), String> {
         let wrong = |why: String| format!("{}: {why}; remove it to start anew", file.display());
         let places = match std::fs::metadata(file) {
-            Err(fault) if fault.kind() == std::io::ErrorKind::NotFound => Places::default(),
-            Err(fault) => return Err(wrong(fault.to_string())),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => ReadPositions::default(),
+            Err(error) => return Err(wrong(error.to_string())),
             Ok(found) if found.len() > FILE_BYTES => {
                 return Err(wrong("too large for a cursor".into()));
             }
             Ok(_) => {
-                let text = std::fs::read(file).map_err(|fault| wrong(fault.to_string()))?;
+                let text = std::fs::read(file).map_err(|error| wrong(error.to_string()))?;
                 let kept: Kept = serde_json::from_slice(&text)
                     .map_err(|_| wrong("is no cursor this program wrote".into()))?;
-                Places::new(kept.rooms)
+                ReadPositions::new(kept.rooms)
             }
         };
-        Ok((Cursor { file: file.to_owned(), written: None }, places))
+        Ok((CursorFile { file: file.to_owned(), written: None }, places))
     }
 
     /// Writes where we are, if that changed: beside the file first, then in its place.
-    pub fn save(&mut self, places: &Places) -> Result<(), String> {
+    pub fn save(&mut self, places: &ReadPositions) -> Result<(), String> {
         if self.written.as_ref() == Some(places) {
             return Ok(());
         }
@@ -57,7 +57,7 @@ impl Cursor {
             writeln!(file, "{text}")?;
             std::fs::rename(&beside, &self.file)
         };
-        write().map_err(|fault| format!("{}: can't be written: {fault}", self.file.display()))?;
+        write().map_err(|error| format!("{}: can't be written: {error}", self.file.display()))?;
         self.written = Some(places.clone());
         Ok(())
     }
@@ -72,12 +72,12 @@ mod tests {
     fn what_is_saved_is_read_again() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("cursor");
-        let (mut cursor, mut places) = Cursor::open(&file).unwrap();
-        assert_eq!(places, Places::default());
+        let (mut cursor, mut places) = CursorFile::open(&file).unwrap();
+        assert_eq!(places, ReadPositions::default());
         places.set("ops", Position { epoch: Epoch::fresh(), seq: Seq(41) });
         cursor.save(&places).unwrap();
-        assert_eq!(Cursor::open(&file).unwrap().1, places);
+        assert_eq!(CursorFile::open(&file).unwrap().1, places);
         std::fs::write(&file, "half").unwrap();
-        assert!(Cursor::open(&file).err().unwrap().contains("remove it"));
+        assert!(CursorFile::open(&file).err().unwrap().contains("remove it"));
     }
 }

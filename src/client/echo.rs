@@ -2,10 +2,10 @@
 //! the handshake, the limits and the reading that the pipe and the terminal use. Only with the
 //! feature `faults`.
 
-use crate::conversation::client::server_url::Target;
-use crate::net::client_connection::Came;
+use crate::conversation::client::server_url::ServerUrl;
+use crate::net::client_connection::Incoming;
 use crate::net::dial::Dialer;
-use crate::net::tls_client::Trust;
+use crate::net::tls_client::TrustOptions;
 
 /// Runs the cases from the first to the `last` of a test server, a connection each, and has it
 /// write its report.
@@ -17,15 +17,18 @@ pub async fn run(server: &str, last: u32) -> Result<(), String> {
 }
 
 async fn echo(url: &str) -> Result<(), String> {
-    let dialer =
-        Dialer::new(Target::parse(url)?, &Trust::default()).map_err(|fault| fault.to_string())?;
-    let mut call = dialer.dial().await.map_err(|fault| fault.to_string())?;
+    let dialer = Dialer::new(ServerUrl::parse(url)?, &TrustOptions::default())
+        .map_err(|error| error.to_string())?;
+    let mut call = dialer.dial().await.map_err(|error| error.to_string())?;
     loop {
         let said = match call.next().await {
-            Came::Text(text) => call.send(text.as_str().to_owned()).await,
-            Came::Binary(bytes) => call.send_binary(bytes).await,
-            Came::Sign => true,
-            Came::Closed(..) | Came::TooLarge(_) | Came::Nonsense(_) | Came::Gone => false,
+            Incoming::Text(text) => call.send(text.as_str().to_owned()).await,
+            Incoming::Binary(bytes) => call.send_binary(bytes).await,
+            Incoming::Heartbeat => true,
+            Incoming::Closed(..)
+            | Incoming::TooLarge(_)
+            | Incoming::Invalid(_)
+            | Incoming::Lost => false,
         };
         if !said {
             call.end().await;

@@ -6,7 +6,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::Command;
 use tokio::sync::mpsc;
 
-use super::exit::tell;
+use super::exit::print_error;
 use crate::conversation::client::event::Message;
 
 /// Messages that may wait for the command; then nothing more is read.
@@ -15,7 +15,7 @@ pub const WAITING: usize = 64;
 const REPLY_BYTES: usize = 16 * 1024;
 
 /// A message for the command.
-pub struct Task {
+pub struct ExecTask {
     json: Vec<u8>,
     room: String,
     variables: Vec<(&'static str, String)>,
@@ -29,7 +29,7 @@ pub struct Reply {
     pub text: String,
 }
 
-impl Task {
+impl ExecTask {
     /// From a message. The text goes to the command's standard input only.
     pub fn of(message: &Message<'_>) -> Self {
         let mut json = Vec::new();
@@ -42,20 +42,28 @@ impl Task {
             ("CHAT_SEQ", message.seq.map(|seq| seq.to_string()).unwrap_or_default()),
             ("CHAT_TIMESTAMP", message.timestamp.to_string()),
         ];
-        Task { json, room: message.room.to_string(), variables }
+        ExecTask { json, room: message.room.to_string(), variables }
     }
 }
 
 /// Runs `command` by the shell for each task.
-pub async fn run(command: String, mut tasks: mpsc::Receiver<Task>, replies: mpsc::Sender<Reply>) {
+pub async fn run(
+    command: String,
+    mut tasks: mpsc::Receiver<ExecTask>,
+    replies: mpsc::Sender<Reply>,
+) {
     while let Some(task) = tasks.recv().await {
-        if let Err(fault) = answer(&command, task, &replies).await {
-            tell(&format!("--exec: {fault}"));
+        if let Err(error) = answer(&command, task, &replies).await {
+            print_error(&format!("--exec: {error}"));
         }
     }
 }
 
-async fn answer(command: &str, task: Task, replies: &mpsc::Sender<Reply>) -> std::io::Result<()> {
+async fn answer(
+    command: &str,
+    task: ExecTask,
+    replies: &mpsc::Sender<Reply>,
+) -> std::io::Result<()> {
     // A NUL in a variable would end it early; names and rooms have none, but ids may come close.
     let variables = task.variables.iter().map(|(name, value)| (name, value.replace('\0', "")));
     let mut child = Command::new("sh")
@@ -87,7 +95,7 @@ async fn answer(command: &str, task: Task, replies: &mpsc::Sender<Reply>) -> std
     tokio::join!(write, read);
     let status = child.wait().await?;
     if !status.success() {
-        tell(&format!("--exec: the command ended with {status}"));
+        print_error(&format!("--exec: the command ended with {status}"));
     }
     Ok(())
 }

@@ -14,7 +14,7 @@ pub enum Exit {
     BadInput = 65,
     /// No connection at all.
     NoServer = 69,
-    /// A file of ours can't be written.
+    /// A file of ours can't be raw.
     NoFile = 73,
     /// Gave up with messages unacked.
     Unacked = 75,
@@ -31,11 +31,11 @@ impl From<Exit> for ExitCode {
 }
 
 /// One line for a person on standard error.
-pub fn tell(line: &str) {
+pub fn print_error(line: &str) {
     use std::io::Write as _;
     let clean: String = line
         .chars()
-        .map(|c| if crate::conversation::client::event::steers(c) { '\u{fffd}' } else { c })
+        .map(|c| if crate::conversation::client::event::is_unprintable(c) { '\u{fffd}' } else { c })
         .collect();
     // Nobody may be reading.
     let _ = writeln!(std::io::stderr(), "chat-client: {clean}");

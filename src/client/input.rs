@@ -6,7 +6,7 @@ use serde::Deserialize;
 use tokio::sync::mpsc;
 
 use super::args::Input;
-use crate::conversation::client::line_splitter::{Ending, Line, Lines, Piece};
+use crate::conversation::client::line_splitter::{Delimiter, Line, LineContent, LineSplitter};
 use crate::protocol::RoomName;
 
 /// One read.
@@ -18,7 +18,7 @@ const LINE_BYTES: usize = 1024 * 1024;
 
 /// A line, or why it can't be sent.
 #[derive(Debug)]
-pub struct Said {
+pub struct InputLine {
     /// Counted from 1.
     pub line: u64,
     /// The room it names, and its text; or what is wrong with it.
@@ -26,16 +26,16 @@ pub struct Said {
 }
 
 /// Reads standard input to its end; the channel closes there.
-pub fn read(input: Input, ending: Ending) -> mpsc::Receiver<Vec<Said>> {
+pub fn read(input: Input, ending: Delimiter) -> mpsc::Receiver<Vec<InputLine>> {
     let (out, lines) = mpsc::channel(READS_WAITING);
     std::thread::spawn(move || {
-        let mut cutter = Lines::new(ending, LINE_BYTES);
+        let mut cutter = LineSplitter::new(ending, LINE_BYTES);
         let mut buffer = vec![0; READ_BYTES];
         let mut stdin = std::io::stdin().lock();
         loop {
             let count = match stdin.read(&mut buffer) {
                 Ok(count) => count,
-                Err(fault) if fault.kind() == std::io::ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
                 Err(_) => 0,
             };
             let mut cut = Vec::new();
@@ -43,7 +43,7 @@ pub fn read(input: Input, ending: Ending) -> mpsc::Receiver<Vec<Said>> {
                 0 => cutter.finish(&mut cut),
                 count => cutter.feed(&buffer[..count], &mut cut),
             }
-            let said: Vec<Said> = cut.into_iter().map(|line| meaning(line, input)).collect();
+            let said: Vec<InputLine> = cut.into_iter().map(|line| meaning(line, input)).collect();
             let stopped = !said.is_empty() && out.blocking_send(said).is_err();
             if count == 0 || stopped {
                 return;
@@ -61,7 +61,7 @@ pub fn read_whole() -> Result<String, String> {
         .lock()
         .take(most + 1)
         .read_to_end(&mut bytes)
-        .map_err(|fault| format!("standard input can't be read: {fault}"))?;
+        .map_err(|error| format!("standard input can't be read: {error}"))?;
     if bytes.len() as u64 > most {
         return Err("standard input is too long for one message".into());
     }
@@ -80,14 +80,14 @@ struct Object {
     content: String,
 }
 
-fn meaning(line: Line, input: Input) -> Said {
+fn meaning(line: Line, input: Input) -> InputLine {
     let what = match line.piece {
-        Piece::NotUtf8 => Err("it is not UTF-8".to_owned()),
-        Piece::TooLong => Err("it is too long".to_owned()),
-        Piece::Text(text) if input == Input::Text => Ok((None, text)),
-        Piece::Text(text) => object(&text),
+        LineContent::NotUtf8 => Err("it is not UTF-8".to_owned()),
+        LineContent::TooLong => Err("it is too long".to_owned()),
+        LineContent::Text(text) if input == Input::Text => Ok((None, text)),
+        LineContent::Text(text) => object(&text),
     };
-    Said { line: line.number, what }
+    InputLine { line: line.number, what }
 }
 
 fn object(text: &str) -> Result<(Option<String>, String), String> {

@@ -5,9 +5,9 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
 
-use super::args::{Arguments, Verb};
-use super::exit::{Exit, tell};
-use super::options::Plan;
+use super::args::{Arguments, Command};
+use super::exit::{Exit, print_error};
+use super::options::RunOptions;
 use super::pipe;
 use super::terminal;
 
@@ -15,12 +15,12 @@ use super::terminal;
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match arguments.verb {
-        Some(Verb::Completions { shell }) => {
+        Some(Command::Completions { shell }) => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "chat-client", &mut script);
             return print(&script);
         }
-        Some(Verb::Man) => {
+        Some(Command::Man) => {
             let mut page = Vec::new();
             let rendered = clap_mangen::Man::new(Arguments::command()).render(&mut page);
             return if rendered.is_ok() { print(&page) } else { Exit::NoFile.into() };
@@ -32,10 +32,10 @@ pub fn main() -> ExitCode {
     if on_terminal && !scripted {
         return terminal::run(arguments);
     }
-    match Plan::of(arguments) {
+    match RunOptions::of(arguments) {
         Ok(plan) => pipe::run(plan),
         Err((exit, text)) => {
-            tell(&text);
+            print_error(&text);
             exit.into()
         }
     }

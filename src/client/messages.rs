@@ -4,7 +4,7 @@
 /// All sentences of one language.
 #[derive(Clone, Copy, Debug)]
 #[allow(missing_docs, reason = "they say themselves")]
-pub struct Catalogue {
+pub struct Messages {
     pub ask_ngrok: &'static str,
     pub ask_ngrok_address: &'static str,
     pub ask_host: &'static str,
@@ -35,7 +35,7 @@ pub struct Catalogue {
 }
 
 /// English.
-pub const ENGLISH: Catalogue = Catalogue {
+pub const ENGLISH: Messages = Messages {
     ask_ngrok: "Is the server behind ngrok? [y/N] ",
     ask_ngrok_address: "Its address (such as abcd.ngrok.app): ",
     ask_host: "Host [127.0.0.1]: ",
@@ -66,7 +66,7 @@ pub const ENGLISH: Catalogue = Catalogue {
 };
 
 /// Spanish.
-pub const SPANISH: Catalogue = Catalogue {
+pub const SPANISH: Messages = Messages {
     ask_ngrok: "¿Está el servidor detrás de ngrok? [s/N] ",
     ask_ngrok_address: "Su dirección (como abcd.ngrok.app): ",
     ask_host: "Máquina [127.0.0.1]: ",
@@ -97,7 +97,7 @@ pub const SPANISH: Catalogue = Catalogue {
 };
 
 /// The language of a locale (locale(7)): Spanish where it is Spanish, else English.
-pub fn of_locale(variable: impl Fn(&str) -> Option<String>) -> &'static Catalogue {
+pub fn of_locale(variable: impl Fn(&str) -> Option<String>) -> &'static Messages {
     let locale = ["LC_ALL", "LC_MESSAGES", "LANG"]
         .iter()
         .find_map(|name| variable(name).filter(|value| !value.is_empty()))
@@ -124,7 +124,7 @@ mod tests {
     use super::*;
 
     /// Every sentence of a catalogue, by way of its `Debug` form: name and text.
-    fn sentences(catalogue: &Catalogue) -> Vec<(String, String)> {
+    fn sentences(catalogue: &Messages) -> Vec<(String, String)> {
         format!("{catalogue:#?}")
             .lines()
             .filter_map(|line| line.trim().trim_end_matches(',').split_once(": "))

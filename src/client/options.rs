@@ -3,15 +3,15 @@
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use super::args::{Arguments, Common, Input, Output, Verb};
+use super::args::{Arguments, Command, Common, Input, Output};
 use super::exit::Exit;
 use super::input;
-use crate::conversation::client::backfill::Goal;
-use crate::conversation::client::conversation::Wish;
-use crate::conversation::client::line_splitter::Ending;
-use crate::conversation::client::server_url::Target;
+use crate::conversation::client::backfill::BackfillStart;
+use crate::conversation::client::conversation::ConnectOptions;
+use crate::conversation::client::line_splitter::Delimiter;
+use crate::conversation::client::server_url::ServerUrl;
 use crate::conversation::client::since::Since;
-use crate::net::tls_client::Trust;
+use crate::net::tls_client::TrustOptions;
 use crate::protocol::{MessageId, RoomName, Seq, Timestamp};
 
 /// The server of somebody who names none.
@@ -22,13 +22,13 @@ const USUAL_PATIENCE: Duration = Duration::from_secs(30);
 const TOKEN_BYTES: u64 = 4096;
 
 /// What a run of the pipe does.
-pub struct Plan {
+pub struct RunOptions {
     /// Whom to talk to.
-    pub target: Target,
+    pub target: ServerUrl,
     /// Whom TLS trusts.
-    pub trust: Trust,
+    pub trust: TrustOptions,
     /// Who and where we want to be.
-    pub wish: Wish,
+    pub wish: ConnectOptions,
     /// Where messages come from.
     pub source: Source,
     /// Whether it ends when everything is sent.
@@ -50,7 +50,7 @@ pub struct Plan {
 /// Where messages come from.
 pub enum Source {
     /// Standard input.
-    Lines(Input, Ending),
+    Lines(Input, Delimiter),
     /// One text, perhaps under an id of the caller's.
     One(String, Option<MessageId>),
     /// Nowhere.
@@ -59,20 +59,20 @@ pub enum Source {
     History,
 }
 
-impl Plan {
+impl RunOptions {
     /// Makes sense of the command line.
-    pub fn of(arguments: Arguments) -> Result<Plan, (Exit, String)> {
+    pub fn of(arguments: Arguments) -> Result<RunOptions, (Exit, String)> {
         let usage = |text: String| (Exit::Usage, text);
         let Arguments { verb, server, listen, follow, exec, input, nul, common } = arguments;
         let url = server.or(common.url.clone()).unwrap_or_else(|| USUAL_SERVER.into());
-        let target = Target::parse(&url).map_err(usage)?;
+        let target = ServerUrl::parse(&url).map_err(usage)?;
         let rooms = rooms(&common).map_err(usage)?;
-        let ending = if nul { Ending::Nul } else { Ending::Line };
+        let ending = if nul { Delimiter::Nul } else { Delimiter::Newline };
         let mut since = common.since.map(goal);
         let mut stays = follow || exec.is_some();
         let mut prints = true;
         let source = match verb {
-            Some(Verb::Send { id, text }) => {
+            Some(Command::Send { id, text }) => {
                 prints = false;
                 let id = id
                     .map(|id| {
@@ -81,7 +81,7 @@ impl Plan {
                     })
                     .transpose()?;
                 let text = match text.is_empty() {
-                    true => input::read_whole().map_err(|fault| (Exit::BadInput, fault))?,
+                    true => input::read_whole().map_err(|error| (Exit::BadInput, error))?,
                     false => text.join(" "),
                 };
                 if text.is_empty() {
@@ -89,10 +89,10 @@ impl Plan {
                 }
                 Source::One(text, id)
             }
-            Some(Verb::History) => {
+            Some(Command::History) => {
                 since = Some(match (since, common.count) {
-                    (None, Some(count)) => Goal::Newest(count),
-                    (since, _) => since.unwrap_or(Goal::After(Seq(0))),
+                    (None, Some(count)) => BackfillStart::Newest(count),
+                    (since, _) => since.unwrap_or(BackfillStart::After(Seq(0))),
                 });
                 Source::History
             }
@@ -107,11 +107,11 @@ impl Plan {
             return Err((Exit::Usage, text));
         }
         if common.insecure {
-            super::exit::tell(
+            super::exit::print_error(
                 "warning: --insecure trusts any certificate; whoever is in between can read and write everything",
             );
         }
-        let wish = Wish {
+        let wish = ConnectOptions {
             username: user(&common),
             access_token: access_token(&common).map_err(usage)?,
             rooms,
@@ -119,9 +119,9 @@ impl Plan {
             presence: prints && !matches!(source, Source::History),
             since,
         };
-        Ok(Plan {
+        Ok(RunOptions {
             target,
-            trust: Trust {
+            trust: TrustOptions {
                 ca_file: common.ca_file.clone(),
                 insecure: common.insecure,
                 pin: common.pin,
@@ -179,24 +179,24 @@ pub fn access_token(common: &Common) -> Result<Option<String>, String> {
         None => std::env::var("CHAT_ACCESS_TOKEN").ok(),
         Some(file) => {
             let wrong = |why: String| format!("--access-token-file {}: {why}", file.display());
-            let size = std::fs::metadata(file).map_err(|fault| wrong(fault.to_string()))?.len();
+            let size = std::fs::metadata(file).map_err(|error| wrong(error.to_string()))?.len();
             if size > TOKEN_BYTES {
                 return Err(wrong("too large for an access token".into()));
             }
-            Some(std::fs::read_to_string(file).map_err(|fault| wrong(fault.to_string()))?)
+            Some(std::fs::read_to_string(file).map_err(|error| wrong(error.to_string()))?)
         }
     };
     let text = text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
     Ok(text)
 }
 
-fn goal(since: Since) -> Goal {
+fn goal(since: Since) -> BackfillStart {
     match since {
-        Since::All => Goal::After(Seq(0)),
-        Since::After(seq) => Goal::After(seq),
+        Since::All => BackfillStart::After(Seq(0)),
+        Since::After(seq) => BackfillStart::After(seq),
         Since::Ago(ago) => {
             let moment = SystemTime::now().checked_sub(ago).unwrap_or(SystemTime::UNIX_EPOCH);
-            Goal::Young(Timestamp::from_system(moment))
+            BackfillStart::NotBefore(Timestamp::from_system(moment))
         }
     }
 }

@@ -4,9 +4,9 @@ use std::io::{self, Write as _};
 
 use super::args::Output;
 use super::local_time;
-use crate::conversation::client::event::{Message, print_line, steers};
+use crate::conversation::client::event::{Message, is_unprintable, write_json_line};
 
-/// What is gathered at most before it is written.
+/// What is gathered at most before it is raw.
 const GATHERED_BYTES: usize = 64 * 1024;
 
 /// Where messages are printed.
@@ -44,7 +44,7 @@ impl Printer {
     /// Any other frame; only JSON has a form for it.
     pub fn frame(&mut self, frame: &str) {
         if self.form == Output::Json {
-            print_line(frame, &mut self.gathered);
+            write_json_line(frame, &mut self.gathered);
         }
     }
 
@@ -64,16 +64,16 @@ impl Printer {
 pub fn plain(message: &Message<'_>) -> String {
     let text = message.text.as_deref().unwrap_or("(unreadable)");
     let time = local_time::local(&message.timestamp);
-    format!("[{time}] {}: {}\n", harmless(&message.username), harmless(text))
+    format!("[{time}] {}: {}\n", escape_for_terminal(&message.username), escape_for_terminal(text))
 }
 
 /// Text that only shows and never acts: what could steer a terminal stands there in letters.
-pub fn harmless(text: &str) -> String {
-    if !text.chars().any(steers) {
+pub fn escape_for_terminal(text: &str) -> String {
+    if !text.chars().any(is_unprintable) {
         return text.to_owned();
     }
     text.chars().fold(String::with_capacity(text.len() + 8), |mut out, c| {
-        if steers(c) {
+        if is_unprintable(c) {
             out.extend(c.escape_unicode());
         } else {
             out.push(c);
@@ -89,14 +89,14 @@ mod tests {
 
     #[test]
     fn steering_characters_become_letters() {
-        assert_eq!(harmless("a\u{1b}[31mb\u{202e}"), "a\\u{1b}[31mb\\u{202e}");
-        assert_eq!(harmless("año 🎉 日本"), "año 🎉 日本");
+        assert_eq!(escape_for_terminal("a\u{1b}[31mb\u{202e}"), "a\\u{1b}[31mb\\u{202e}");
+        assert_eq!(escape_for_terminal("año 🎉 日本"), "año 🎉 日本");
     }
 
     proptest! {
         #[test]
         fn nothing_harmless_steers(text in any::<String>()) {
-            prop_assert!(!harmless(&text).chars().any(steers));
+            prop_assert!(!escape_for_terminal(&text).chars().any(is_unprintable));
         }
     }
 }

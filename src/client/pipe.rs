@@ -10,17 +10,17 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::mpsc;
 
 use super::args::Output;
-use super::cursor_file::Cursor;
-use super::exec::{self, Reply, Task};
-use super::exit::{Exit, tell};
-use super::input::{self, Said};
-use super::options::{Plan, Source};
+use super::cursor_file::CursorFile;
+use super::exec::{self, ExecTask, Reply};
+use super::exit::{Exit, print_error};
+use super::input::{self, InputLine};
+use super::options::{RunOptions, Source};
 use super::output::Printer;
 use crate::conversation::client::conversation::{Conversation, Now};
-use crate::conversation::client::outbox::Item;
-use crate::conversation::client::read_positions::Places;
-use crate::net::client_connection::Call;
-use crate::net::dial::{DialFault, Dialer};
+use crate::conversation::client::outbox::OutgoingMessage;
+use crate::conversation::client::read_positions::ReadPositions;
+use crate::net::client_connection::ClientConnection;
+use crate::net::dial::{DialError, Dialer};
 use crate::policy::backoff::Backoff;
 use crate::protocol::{MessageId, Timestamp};
 
@@ -37,11 +37,11 @@ pub struct Pipe {
     dialer: Dialer,
     conversation: Conversation,
     printer: Option<Printer>,
-    cursor: Option<Cursor>,
-    input: Option<mpsc::Receiver<Vec<Said>>>,
-    unread: VecDeque<Said>,
-    tasks: Option<mpsc::Sender<Task>>,
-    waiting_tasks: VecDeque<Task>,
+    cursor: Option<CursorFile>,
+    input: Option<mpsc::Receiver<Vec<InputLine>>>,
+    unread: VecDeque<InputLine>,
+    tasks: Option<mpsc::Sender<ExecTask>>,
+    waiting_tasks: VecDeque<ExecTask>,
     replies: Option<mpsc::Receiver<Reply>>,
     ids: String,
     own_id: Option<MessageId>,
@@ -70,11 +70,11 @@ enum Ended {
 }
 
 /// Runs a plan to its end.
-pub fn run(plan: Plan) -> ExitCode {
+pub fn run(plan: RunOptions) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(fault) => {
-            tell(&format!("can't start: {fault}"));
+        Err(error) => {
+            print_error(&format!("can't start: {error}"));
             return Exit::NoServer.into();
         }
     };
@@ -82,7 +82,7 @@ pub fn run(plan: Plan) -> ExitCode {
         match Pipe::new(plan) {
             Ok(mut pipe) => pipe.run().await,
             Err((exit, text)) => {
-                tell(&text);
+                print_error(&text);
                 exit
             }
         }
@@ -93,13 +93,13 @@ pub fn run(plan: Plan) -> ExitCode {
 }
 
 impl Pipe {
-    fn new(plan: Plan) -> Result<Pipe, (Exit, String)> {
+    fn new(plan: RunOptions) -> Result<Pipe, (Exit, String)> {
         let dialer = Dialer::new(plan.target, &plan.trust)
-            .map_err(|fault| (Exit::Usage, fault.to_string()))?;
+            .map_err(|error| (Exit::Usage, error.to_string()))?;
         let (cursor, places) = match &plan.cursor {
-            None => (None, Places::default()),
+            None => (None, ReadPositions::default()),
             Some(file) => {
-                let opened = Cursor::open(file).map_err(|fault| (Exit::NoFile, fault))?;
+                let opened = CursorFile::open(file).map_err(|error| (Exit::NoFile, error))?;
                 (Some(opened.0), opened.1)
             }
         };
@@ -117,7 +117,7 @@ impl Pipe {
             Source::Lines(input, ending) => (Some(input::read(input, ending)), VecDeque::new()),
             Source::One(text, id) => {
                 own_id = id;
-                (None, VecDeque::from([Said { line: 1, what: Ok((None, text)) }]))
+                (None, VecDeque::from([InputLine { line: 1, what: Ok((None, text)) }]))
             }
             Source::Nothing | Source::History => (None, VecDeque::new()),
         };
@@ -179,7 +179,7 @@ impl Pipe {
         }
     }
 
-    async fn connect(&mut self) -> Result<Call, Exit> {
+    async fn connect(&mut self) -> Result<ClientConnection, Exit> {
         let mut told = false;
         loop {
             let attempt = self.dialer.dial();
@@ -189,17 +189,17 @@ impl Pipe {
             };
             match attempt {
                 Ok(Ok(call)) => return Ok(call),
-                Ok(Err(fault)) if !fault.is_temporary() => {
-                    tell(&fault.to_string());
-                    return Err(match fault {
-                        DialFault::Refused { .. } => Exit::Refused,
-                        DialFault::NoChat { .. } => Exit::Protocol,
+                Ok(Err(error)) if !error.is_temporary() => {
+                    print_error(&error.to_string());
+                    return Err(match error {
+                        DialError::Refused { .. } => Exit::Refused,
+                        DialError::NoChat { .. } => Exit::Protocol,
                         _ => Exit::NoServer,
                     });
                 }
-                Ok(Err(fault)) => {
+                Ok(Err(error)) => {
                     if !told {
-                        tell(&format!("{fault}; trying again"));
+                        print_error(&format!("{error}; trying again"));
                         told = true;
                     }
                     self.pause().await?;
@@ -220,7 +220,7 @@ impl Pipe {
     fn give_up(&mut self) -> Exit {
         let patience = humantime::format_duration(self.patience);
         if !self.registered {
-            tell(&format!(
+            print_error(&format!(
                 "no connection to {} in {patience}; is the server running?",
                 self.dialer.target()
             ));
@@ -229,11 +229,11 @@ impl Pipe {
         let waiting = self.unread.iter().map(|said| said.line);
         let lines: Vec<u64> = self.conversation.outbox().lines().chain(waiting).collect();
         if lines.is_empty() {
-            tell(&format!("gave up after {patience}: {} messages came", self.printed));
+            print_error(&format!("gave up after {patience}: {} messages came", self.printed));
         } else {
             let named: Vec<String> = lines.iter().take(LINES_NAMED).map(u64::to_string).collect();
             let more = if lines.len() > LINES_NAMED { ", …" } else { "" };
-            tell(&format!(
+            print_error(&format!(
                 "gave up after {patience}; not known to be stored: line {}{more}",
                 named.join(", ")
             ));
@@ -288,7 +288,7 @@ impl Pipe {
     /// Moves what was read into the outbox, as far as there is room.
     fn say_what_was_read(&mut self) {
         while self.registered && self.conversation.outbox().has_room() {
-            let Some(Said { line, what }) = self.unread.pop_front() else { return };
+            let Some(InputLine { line, what }) = self.unread.pop_front() else { return };
             match what.and_then(|(room, text)| self.within_limits(text).map(|text| (room, text))) {
                 Err(why) => self.cannot_send(line, &why),
                 Ok((room, text)) => {
@@ -298,7 +298,7 @@ impl Pipe {
                     };
                     self.said += 1;
                     self.progress = Instant::now();
-                    self.conversation.say(Item { line, room, id, text });
+                    self.conversation.say(OutgoingMessage { line, room, id, text });
                 }
             }
         }
@@ -319,7 +319,7 @@ impl Pipe {
 
     fn cannot_send(&mut self, line: u64, why: &str) {
         self.bad_input = true;
-        tell(&format!("line {line} can't be sent: {why}"));
+        print_error(&format!("line {line} can't be sent: {why}"));
     }
 
     fn reply(&mut self, reply: Reply) {
@@ -327,8 +327,10 @@ impl Pipe {
         let room = Some(reply.room).filter(|room| !room.is_empty());
         let id = format!("{}-r{}", self.ids, self.replied);
         match self.within_limits(reply.text) {
-            Ok(text) => self.conversation.say(Item { line: self.replied, room, id, text }),
-            Err(why) => tell(&format!("--exec: a reply can't be sent: {why}")),
+            Ok(text) => {
+                self.conversation.say(OutgoingMessage { line: self.replied, room, id, text })
+            }
+            Err(why) => print_error(&format!("--exec: a reply can't be sent: {why}")),
         }
     }
 
@@ -354,9 +356,9 @@ impl Pipe {
             return None;
         }
         if let Some(cursor) = &mut self.cursor
-            && let Err(fault) = cursor.save(self.conversation.places())
+            && let Err(error) = cursor.save(self.conversation.places())
         {
-            tell(&fault);
+            print_error(&error);
             self.cursor = None;
             return Some(Exit::NoFile);
         }

@@ -5,18 +5,18 @@ use std::fmt;
 
 /// Everything that is wrong.
 #[derive(Debug, thiserror::Error)]
-pub struct ConfigFault {
+pub struct ConfigError {
     /// At least one.
     pub problems: Vec<Problem>,
 }
 
-impl ConfigFault {
+impl ConfigError {
     pub(super) fn one(problem: Problem) -> Self {
-        ConfigFault { problems: vec![problem] }
+        ConfigError { problems: vec![problem] }
     }
 }
 
-impl fmt::Display for ConfigFault {
+impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, problem) in self.problems.iter().enumerate() {
             if index > 0 {
@@ -58,7 +58,7 @@ pub enum Problem {
     UnknownKey {
         /// A file, or `environment` or `flags`.
         place: String,
-        /// As written.
+        /// As raw.
         key: String,
         /// The known key most like it.
         nearest: Option<String>,
@@ -70,7 +70,7 @@ pub enum Problem {
         place: String,
         /// The key.
         key: String,
-        /// As written.
+        /// As raw.
         value: String,
         /// What is allowed, and why.
         allowed: String,

@@ -5,12 +5,12 @@ use std::net::IpAddr;
 
 /// An address and how many of its leading bits count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Network {
+pub struct IpNetwork {
     address: IpAddr,
     prefix: u8,
 }
 
-impl Network {
+impl IpNetwork {
     /// Reads `192.0.2.0/24`, `2001:db8::/32`, or one bare address.
     pub fn parse(text: &str) -> Option<Self> {
         let (address, prefix) = match text.split_once('/') {
@@ -19,7 +19,7 @@ impl Network {
         };
         let most = if matches!(address, IpAddr::V4(_)) { 32 } else { 128 };
         let prefix = prefix.unwrap_or(most);
-        (prefix <= most).then_some(Network { address, prefix })
+        (prefix <= most).then_some(IpNetwork { address, prefix })
     }
 
     /// Whether `address` is in it.
@@ -39,7 +39,7 @@ impl Network {
     }
 }
 
-impl fmt::Display for Network {
+impl fmt::Display for IpNetwork {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.address, self.prefix)
     }
@@ -61,11 +61,11 @@ mod tests {
             ("2001:db8::/32", "2001:db9::1", false),
             ("::1/128", "127.0.0.1", false),
         ] {
-            let network = Network::parse(network).unwrap();
+            let network = IpNetwork::parse(network).unwrap();
             assert_eq!(network.contains(address.parse().unwrap()), inside, "{network} {address}");
         }
         for bad in ["", "10.0.0.0/33", "x/8", "::/129", "10.0.0.0/"] {
-            assert!(Network::parse(bad).is_none(), "{bad}");
+            assert!(IpNetwork::parse(bad).is_none(), "{bad}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The configuration, in two stages: as written ([`raw::Written`], one struct a table, every
+//! The configuration, in two stages: as written ([`raw::RawConfig`], one struct a table, every
 //! default beside its docs) and as meant ([`Config`], checked and typed). Every refusal happens
 //! between the two, before a port is bound; all that is wrong is said at once.
 //!
@@ -14,9 +14,9 @@ mod sources;
 mod validate;
 mod validated;
 
-pub use error::{ConfigFault, Problem};
-pub use ip_network::Network;
-pub use raw::Written;
+pub use error::{ConfigError, Problem};
+pub use ip_network::IpNetwork;
+pub use raw::RawConfig;
 pub use sources::Sources;
 pub use validated::{
     Admin, Auth, AuthMode, Config, History, Keys, Limits, Listen, Log, LogFormat, LogLevel,
@@ -25,22 +25,22 @@ pub use validated::{
 
 impl Config {
     /// Reads all sources and checks them; or says everything that is wrong.
-    pub fn load(sources: &Sources) -> Result<Config, ConfigFault> {
-        let written = sources::merge(sources)?;
-        let (config, problems) = validate::check(&written, sources);
-        if problems.is_empty() { Ok(config) } else { Err(ConfigFault { problems }) }
+    pub fn load(sources: &Sources) -> Result<Config, ConfigError> {
+        let raw = sources::merge(sources)?;
+        let (config, problems) = validate::check(&raw, sources);
+        if problems.is_empty() { Ok(config) } else { Err(ConfigError { problems }) }
     }
 
     /// Where a running server is asked. It may go by an earlier configuration than the one that is
     /// broken now, so what is wrong is told beside, unless nothing says where to ask.
     pub fn admin_socket(
         sources: &Sources,
-    ) -> Result<(Option<PathBuf>, Option<ConfigFault>), ConfigFault> {
+    ) -> Result<(Option<PathBuf>, Option<ConfigError>), ConfigError> {
         match Config::load(sources) {
             Ok(config) => Ok((config.admin.socket, None)),
-            Err(fault) => match sources.admin_socket_at_any_rate() {
-                Some(socket) => Ok((Some(socket), Some(fault))),
-                None => Err(fault),
+            Err(error) => match sources.admin_socket_at_any_rate() {
+                Some(socket) => Ok((Some(socket), Some(error))),
+                None => Err(error),
             },
         }
     }

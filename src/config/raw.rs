@@ -19,7 +19,7 @@ macro_rules! table {
 
 table! {
     /// The whole file.
-    Written {
+    RawConfig {
         /// `[listen]`
         listen: ListenTable = ListenTable::default(),
         /// `[limits]`
@@ -117,7 +117,7 @@ table! {
         /// File of access tokens (hashes) and bans; empty: `access.json` in the state folder.
         access_file: String = String::new(),
         /// Users declared here, with the hash of their access token.
-        users: Vec<crate::credentials::access_file::Declared> = Vec::new(),
+        users: Vec<crate::credentials::access_file::TokenRecord> = Vec::new(),
     }
 }
 
@@ -185,7 +185,7 @@ impl OneOrMany {
 
 /// The shape of every key: the defaults, with the optional table in it.
 pub fn shape() -> toml::Table {
-    let mut written = Written::default();
-    written.listen.tls = Some(TlsTable::default());
-    toml::Table::try_from(&written).expect("the defaults are TOML")
+    let mut raw = RawConfig::default();
+    raw.listen.tls = Some(TlsTable::default());
+    toml::Table::try_from(&raw).expect("the defaults are TOML")
 }

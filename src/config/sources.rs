@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 
-use super::error::{ConfigFault, Problem};
-use super::raw::{Written, shape};
+use super::error::{ConfigError, Problem};
+use super::raw::{RawConfig, shape};
 
 /// Largest configuration file.
 const FILE_BYTES: u64 = 1024 * 1024;
@@ -100,56 +100,56 @@ impl Provider for Layer {
 }
 
 /// Lays all sources over one another.
-pub fn merge(sources: &Sources) -> Result<Written, ConfigFault> {
+pub fn merge(sources: &Sources) -> Result<RawConfig, ConfigError> {
     let mut problems = Vec::new();
     let file = match sources.present() {
         None => toml::Table::new(),
-        Some(path) => read_file(path).map_err(ConfigFault::one)?,
+        Some(path) => read_file(path).map_err(ConfigError::one)?,
     };
     let known = shape();
     compare(&known, &file, "", &sources.file_name(), &mut problems);
     let environment = from_environment(&known, &sources.environment, &mut problems);
     if !problems.is_empty() {
-        return Err(ConfigFault { problems });
+        return Err(ConfigError { problems });
     }
-    let defaults = toml::Table::try_from(Written::default()).expect("the defaults are TOML");
+    let defaults = toml::Table::try_from(RawConfig::default()).expect("the defaults are TOML");
     let layer = |name: &str, table| Layer { name: name.into(), table };
     Figment::from(layer("defaults", defaults))
         .merge(layer(&sources.file_name(), file))
         .merge(layer("environment", environment))
         .merge(layer("flags", from_flags(sources)))
         .extract()
-        .map_err(|error| ConfigFault { problems: error.into_iter().map(explain).collect() })
+        .map_err(|error| ConfigError { problems: error.into_iter().map(explain).collect() })
 }
 
 fn read_file(path: &PathBuf) -> Result<toml::Table, Problem> {
     let unreadable =
         |reason: String| Problem::Unreadable { file: path.display().to_string(), reason };
     let file = std::fs::File::open(path)
-        .map_err(|fault| unreadable(format!("can't be opened ({fault}); give another --config")))?;
-    let metadata = file.metadata().map_err(|fault| unreadable(fault.to_string()))?;
+        .map_err(|error| unreadable(format!("can't be opened ({error}); give another --config")))?;
+    let metadata = file.metadata().map_err(|error| unreadable(error.to_string()))?;
     if metadata.is_dir() {
         return Err(unreadable("is a directory; give a file".into()));
     }
     let mut bytes = Vec::new();
     file.take(FILE_BYTES + 1)
         .read_to_end(&mut bytes)
-        .map_err(|fault| unreadable(format!("can't be read ({fault})")))?;
+        .map_err(|error| unreadable(format!("can't be read ({error})")))?;
     if bytes.len() as u64 > FILE_BYTES {
         return Err(unreadable("is larger than 1 MiB; that is no configuration of this".into()));
     }
-    let text = String::from_utf8(bytes).map_err(|fault| {
-        unreadable(format!("is not UTF-8 at byte {}", fault.utf8_error().valid_up_to()))
+    let text = String::from_utf8(bytes).map_err(|error| {
+        unreadable(format!("is not UTF-8 at byte {}", error.utf8_error().valid_up_to()))
     })?;
-    text.parse::<toml::Table>().map_err(|fault| {
-        let start = fault.span().map_or(0, |span| span.start).min(text.len());
+    text.parse::<toml::Table>().map_err(|error| {
+        let start = error.span().map_or(0, |span| span.start).min(text.len());
         let before = &text.as_bytes()[..start];
         let line_start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
         Problem::Syntax {
             file: path.display().to_string(),
             line: before.iter().filter(|byte| **byte == b'\n').count() + 1,
             column: String::from_utf8_lossy(&before[line_start..]).chars().count() + 1,
-            reason: fault.message().replace('\n', "; "),
+            reason: error.message().replace('\n', "; "),
         }
     })
 }

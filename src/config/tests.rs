@@ -4,11 +4,11 @@ use super::*;
 
 const SHOWN: &str = include_str!("../../etc/chat-server.toml");
 
-fn load(file: &str) -> Result<Config, ConfigFault> {
+fn load(file: &str) -> Result<Config, ConfigError> {
     load_with(file, &[])
 }
 
-fn load_with(file: &str, environment: &[(&str, &str)]) -> Result<Config, ConfigFault> {
+fn load_with(file: &str, environment: &[(&str, &str)]) -> Result<Config, ConfigError> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("c.toml");
     std::fs::write(&path, file).unwrap();
@@ -20,7 +20,7 @@ fn load_with(file: &str, environment: &[(&str, &str)]) -> Result<Config, ConfigF
 #[test]
 fn the_file_shown_is_the_defaults() {
     let shown = load(SHOWN).unwrap();
-    assert_eq!(shown.written, Written::default());
+    assert_eq!(shown.raw, RawConfig::default());
 }
 
 #[test]
@@ -70,8 +70,8 @@ fn every_problem_names_place_key_value_and_what_is_allowed() {
         ("[auth]\nmode = true", &["auth.mode", "true", "quotes"]),
         ("[listen.tls]\ncertificate = \"/no\"\nkey = \"/no\"", &["listen.tls.certificate", "/no"]),
     ] {
-        let fault = load(file).unwrap_err();
-        let text = fault.problems[0].to_string();
+        let error = load(file).unwrap_err();
+        let text = error.problems[0].to_string();
         assert!(!text.contains('\n'), "one line: {text}");
         for word in words {
             assert!(text.contains(word), "{file:?} gives {text:?}, without {word:?}");
@@ -81,10 +81,10 @@ fn every_problem_names_place_key_value_and_what_is_allowed() {
 
 #[test]
 fn all_problems_are_said_at_once() {
-    let fault = load("[limits]\nrate_messages = 0\nregister_timeout = \"x\"").unwrap_err();
-    assert_eq!(fault.problems.len(), 2, "{fault}");
-    let fault = load_with("", &[("CHAT_SERVER_X__Y", "1"), ("CHAT_SERVER_LISTEN__PORT", "x")]);
-    assert_eq!(fault.unwrap_err().problems.len(), 2);
+    let error = load("[limits]\nrate_messages = 0\nregister_timeout = \"x\"").unwrap_err();
+    assert_eq!(error.problems.len(), 2, "{error}");
+    let error = load_with("", &[("CHAT_SERVER_X__Y", "1"), ("CHAT_SERVER_LISTEN__PORT", "x")]);
+    assert_eq!(error.unwrap_err().problems.len(), 2);
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn the_usual_file_may_come_and_go() {
     let folder = tempfile::tempdir().unwrap();
     let usual = folder.path().join("chat-server.toml");
     let sources = Sources { usual: Some(usual.clone()), ..Sources::default() };
-    let port = || Config::load(&sources).map(|config| config.written.listen.port);
+    let port = || Config::load(&sources).map(|config| config.raw.listen.port);
     assert_eq!(port().unwrap(), 8765);
     std::fs::write(&usual, "[listen]\nport = 9000\n").unwrap();
     assert_eq!(port().unwrap(), 9000);

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::error::Problem;
-use super::ip_network::Network;
-use super::raw::Written;
+use super::ip_network::IpNetwork;
+use super::raw::RawConfig;
 use super::sources::{Sources, first_of};
 use super::validated::{
     Admin, Auth, AuthMode, Config, History, Keys, Limits, Listen, Log, LogFormat, LogLevel,
@@ -16,20 +16,20 @@ use super::validated::{
 use crate::{credentials::access_file::ACCESS_FILE, policy::access::AccessList};
 
 /// Makes sense of what is written; gathers every problem.
-pub fn check(written: &Written, sources: &Sources) -> (Config, Vec<Problem>) {
+pub fn check(raw: &RawConfig, sources: &Sources) -> (Config, Vec<Problem>) {
     let mut reader = Reader { sources, problems: Vec::new() };
     let config = Config {
-        listen: reader.listen(written),
-        limits: reader.limits(written),
-        keys: reader.keys(written),
-        auth: reader.auth(written),
-        history: reader.history(written),
-        log: reader.log(written),
-        admin: reader.admin(written),
+        listen: reader.listen(raw),
+        limits: reader.limits(raw),
+        keys: reader.keys(raw),
+        auth: reader.auth(raw),
+        history: reader.history(raw),
+        log: reader.log(raw),
+        admin: reader.admin(raw),
         shutdown: Shutdown {
-            grace: reader.duration("shutdown.grace", &written.shutdown.grace, 0, 3_600),
+            grace: reader.duration("shutdown.grace", &raw.shutdown.grace, 0, 3_600),
         },
-        written: written.clone(),
+        raw: raw.clone(),
     };
     reader.consistent(&config);
     (config, reader.problems)
@@ -43,8 +43,8 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn listen(&mut self, written: &Written) -> Listen {
-        let table = &written.listen;
+    fn listen(&mut self, raw: &RawConfig) -> Listen {
+        let table = &raw.listen;
         let port = u16::try_from(self.whole("listen.port", table.port, 0, 65_535)).unwrap_or(0);
         let mut addresses = Vec::new();
         for host in table.host.all() {
@@ -63,7 +63,7 @@ impl Reader<'_> {
         }
         let mut trusted_proxies = Vec::new();
         for text in &table.trusted_proxies {
-            match Network::parse(text) {
+            match IpNetwork::parse(text) {
                 Some(network) => trusted_proxies.push(network),
                 None => self.bad(
                     "listen.trusted_proxies",
@@ -88,11 +88,11 @@ impl Reader<'_> {
             for (key, file) in
                 [("listen.tls.certificate", &tls.certificate), ("listen.tls.key", &tls.key)]
             {
-                if let Err(fault) = std::fs::File::open(file) {
+                if let Err(error) = std::fs::File::open(file) {
                     self.bad(
                         key,
                         file,
-                        &format!("must be a PEM file this server can read ({fault})"),
+                        &format!("must be a PEM file this server can read ({error})"),
                     );
                 }
             }
@@ -107,8 +107,8 @@ impl Reader<'_> {
         }
     }
 
-    fn limits(&mut self, written: &Written) -> Limits {
-        let table = &written.limits;
+    fn limits(&mut self, raw: &RawConfig) -> Limits {
+        let table = &raw.limits;
         const BILLION: i64 = 1_000_000_000;
         Limits {
             connections: self.size("limits.connections", table.connections, 1, 1_000_000),
@@ -168,8 +168,8 @@ impl Reader<'_> {
         }
     }
 
-    fn keys(&mut self, written: &Written) -> Keys {
-        let table = &written.keys;
+    fn keys(&mut self, raw: &RawConfig) -> Keys {
+        let table = &raw.keys;
         let every =
             self.duration_ms("keys.rotate_every", &table.rotate_every, 0, 3_650 * DAY * 1_000);
         if !every.is_zero() && every < Duration::from_secs(1) {
@@ -185,8 +185,8 @@ impl Reader<'_> {
         }
     }
 
-    fn auth(&mut self, written: &Written) -> Auth {
-        let mode = match written.auth.mode.as_str() {
+    fn auth(&mut self, raw: &RawConfig) -> Auth {
+        let mode = match raw.auth.mode.as_str() {
             "open" => AuthMode::Open,
             "token" => AuthMode::Token,
             other => {
@@ -194,12 +194,12 @@ impl Reader<'_> {
                 AuthMode::Token
             }
         };
-        let access_file = match written.auth.access_file.as_str() {
+        let access_file = match raw.auth.access_file.as_str() {
             "" => self.state_folder().join(ACCESS_FILE),
             path => path.into(),
         };
         let mut users = Vec::new();
-        for declared in &written.auth.users {
+        for declared in &raw.auth.users {
             let grant =
                 declared.grant().map_err(|why| self.bad("auth.users", &declared.user, &why));
             users.extend(grant.ok());
@@ -207,11 +207,11 @@ impl Reader<'_> {
         if let Err(imitation) = AccessList::new(users.clone(), &[]) {
             self.bad("auth.users", imitation.user.as_str(), &imitation.to_string());
         }
-        Auth { mode, allow_open: written.auth.allow_open, access_file, users }
+        Auth { mode, allow_open: raw.auth.allow_open, access_file, users }
     }
 
-    fn history(&mut self, written: &Written) -> History {
-        let table = &written.history;
+    fn history(&mut self, raw: &RawConfig) -> History {
+        let table = &raw.history;
         let store = match table.store.as_str() {
             "disk" => Store::Disk,
             "memory" => Store::Memory,
@@ -241,8 +241,8 @@ impl Reader<'_> {
         }
     }
 
-    fn log(&mut self, written: &Written) -> Log {
-        let level = match written.log.level.to_ascii_lowercase().as_str() {
+    fn log(&mut self, raw: &RawConfig) -> Log {
+        let level = match raw.log.level.to_ascii_lowercase().as_str() {
             "error" => LogLevel::Error,
             "warn" => LogLevel::Warn,
             "info" => LogLevel::Info,
@@ -257,7 +257,7 @@ impl Reader<'_> {
                 LogLevel::Info
             }
         };
-        let format = match written.log.format.as_str() {
+        let format = match raw.log.format.as_str() {
             "json" => LogFormat::Json,
             "pretty" => LogFormat::Pretty,
             other => {
@@ -268,8 +268,8 @@ impl Reader<'_> {
         Log { level, format }
     }
 
-    fn admin(&mut self, written: &Written) -> Admin {
-        let table = &written.admin;
+    fn admin(&mut self, raw: &RawConfig) -> Admin {
+        let table = &raw.admin;
         let socket = self.sources.admin_socket(&table.socket);
         let metrics = match table.metrics.as_str() {
             "" => None,

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::ip_network::Network;
-use super::raw::Written;
+use super::ip_network::IpNetwork;
+use super::raw::RawConfig;
 use crate::policy::access::Grant;
 
 /// The configuration in force.
@@ -21,7 +21,7 @@ pub struct Config {
     pub admin: Admin,
     pub shutdown: Shutdown,
     /// What it was made of, to be printed.
-    pub written: Written,
+    pub raw: RawConfig,
 }
 
 /// `[listen]`
@@ -31,7 +31,7 @@ pub struct Listen {
     pub addresses: Vec<SocketAddr>,
     pub allow_plaintext: bool,
     pub origins: Vec<String>,
-    pub trusted_proxies: Vec<Network>,
+    pub trusted_proxies: Vec<IpNetwork>,
     pub tls: Option<TlsFiles>,
 }
 

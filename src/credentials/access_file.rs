@@ -11,7 +11,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::policy::access::{self, Grant, Rooms};
+use crate::policy::access::{self, Grant, GrantedRooms};
 use crate::policy::rights::Role;
 use crate::protocol::{RoomName, Timestamp, UserName};
 
@@ -28,7 +28,7 @@ const MOST_BYTES: u64 = 16 * 1024 * 1024;
 pub struct AccessFile {
     /// One for each access token.
     #[serde(default)]
-    pub tokens: Vec<Declared>,
+    pub tokens: Vec<TokenRecord>,
     /// Users that are shut out.
     #[serde(default)]
     pub banned: Vec<String>,
@@ -37,7 +37,7 @@ pub struct AccessFile {
 /// A grant as it is written, here and in the configuration file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Declared {
+pub struct TokenRecord {
     /// Whom it proves.
     pub user: String,
     /// Rooms, or `*`; none: the lobby.
@@ -62,7 +62,7 @@ fn member() -> String {
 
 /// Why the access file does not serve.
 #[derive(Debug, thiserror::Error)]
-pub enum AccessFault {
+pub enum AccessFileError {
     /// Others may read or write it.
     #[error("{path}: others can read or write who has access (mode {mode:04o}); chmod 600 {path}")]
     Readable {
@@ -90,14 +90,14 @@ pub enum AccessFault {
 }
 
 /// An access token, to be shown once.
-pub struct FreshToken {
+pub struct GeneratedToken {
     /// The secret.
     pub token: Zeroizing<String>,
     /// What is kept of it.
     pub hash: String,
 }
 
-impl FreshToken {
+impl GeneratedToken {
     /// 256 random bits.
     pub fn make() -> Self {
         let mut bytes = Zeroizing::new([0u8; 32]);
@@ -105,11 +105,11 @@ impl FreshToken {
         getrandom::fill(bytes.as_mut()).expect("the kernel's random numbers");
         let token = format!("{TOKEN_PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes.as_ref()));
         let hash = hex(&access::digest(&token));
-        FreshToken { token: Zeroizing::new(token), hash }
+        GeneratedToken { token: Zeroizing::new(token), hash }
     }
 }
 
-impl Declared {
+impl TokenRecord {
     /// Names it for operators.
     pub fn id(&self) -> &str {
         self.hash.get(..8).unwrap_or(&self.hash)
@@ -126,11 +126,11 @@ impl Declared {
         let role = Role::parse(&self.role)
             .ok_or("role must be \"reader\", \"writer\", \"member\" or \"admin\"")?;
         let rooms = match self.rooms.as_slice() {
-            [] => Rooms::Named(vec![RoomName::lobby()]),
-            rooms if rooms.iter().any(|room| room == "*") => Rooms::All,
+            [] => GrantedRooms::Named(vec![RoomName::lobby()]),
+            rooms if rooms.iter().any(|room| room == "*") => GrantedRooms::All,
             rooms => {
                 let rooms = rooms.iter().map(|room| RoomName::parse(room));
-                Rooms::Named(rooms.collect::<Option<_>>().ok_or(RoomName::RULE)?)
+                GrantedRooms::Named(rooms.collect::<Option<_>>().ok_or(RoomName::RULE)?)
             }
         };
         let expires = match &self.expires {
@@ -147,27 +147,27 @@ impl Declared {
 impl AccessFile {
     /// Reads it; nothing where there is none. One that others can read or write is refused: it
     /// may not say what its owner said.
-    pub fn read(path: &Path) -> Result<Option<Self>, AccessFault> {
-        let fault = |source| AccessFault::Io { path: path.into(), source };
-        let malformed = |reason: String| AccessFault::Malformed { path: path.into(), reason };
+    pub fn read(path: &Path) -> Result<Option<Self>, AccessFileError> {
+        let error = |source| AccessFileError::Io { path: path.into(), source };
+        let malformed = |reason: String| AccessFileError::Malformed { path: path.into(), reason };
         let file = match File::open(path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(fault(source)),
+            Err(source) => return Err(error(source)),
         };
         // Of the opened file, not of the name: nobody can swap it in between.
-        let mode = file.metadata().map_err(fault)?.mode() & 0o7777;
+        let mode = file.metadata().map_err(error)?.mode() & 0o7777;
         if mode & 0o077 != 0 {
-            return Err(AccessFault::Readable { path: path.into(), mode });
+            return Err(AccessFileError::Readable { path: path.into(), mode });
         }
         let mut text = String::new();
-        file.take(MOST_BYTES).read_to_string(&mut text).map_err(fault)?;
+        file.take(MOST_BYTES).read_to_string(&mut text).map_err(error)?;
         // serde reads a struct from an array too.
         if !text.trim_start().starts_with('{') {
             return Err(malformed("not a JSON object".into()));
         }
         let read: AccessFile =
-            serde_json::from_str(&text).map_err(|fault| malformed(fault.to_string()))?;
+            serde_json::from_str(&text).map_err(|error| malformed(error.to_string()))?;
         for declared in &read.tokens {
             declared.grant().map_err(|reason| malformed(format!("{}: {reason}", declared.id())))?;
         }
@@ -180,18 +180,18 @@ impl AccessFile {
     pub fn change<T>(
         path: &Path,
         change: impl FnOnce(&mut AccessFile) -> T,
-    ) -> Result<T, AccessFault> {
-        let fault = |source| AccessFault::Io { path: path.into(), source };
+    ) -> Result<T, AccessFileError> {
+        let error = |source| AccessFileError::Io { path: path.into(), source };
         let folder = path.parent().unwrap_or(Path::new("."));
-        DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(fault)?;
+        DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(error)?;
         let lock = OpenOptions::new()
             .create(true)
             .truncate(false)
             .write(true)
             .mode(0o600)
             .open(path.with_extension("lock"))
-            .map_err(fault)?;
-        lock.lock().map_err(fault)?;
+            .map_err(error)?;
+        lock.lock().map_err(error)?;
         let mut now = AccessFile::read(path)?.unwrap_or_default();
         let outcome = change(&mut now);
         let part = path.with_extension("part");
@@ -210,7 +210,7 @@ impl AccessFile {
             std::fs::rename(&part, path)?;
             super::at_rest_key::sync_folder_of(path)
         })();
-        written.map_err(fault)?;
+        written.map_err(error)?;
         Ok(outcome)
     }
 }
@@ -236,9 +236,9 @@ mod tests {
 
     use super::*;
 
-    fn declared(user: &str) -> (FreshToken, Declared) {
-        let fresh = FreshToken::make();
-        let declared = Declared {
+    fn declared(user: &str) -> (GeneratedToken, TokenRecord) {
+        let fresh = GeneratedToken::make();
+        let declared = TokenRecord {
             user: user.into(),
             rooms: vec!["ops".into()],
             role: "member".into(),
@@ -270,14 +270,14 @@ mod tests {
         AccessFile::change(&path, |_| ()).unwrap();
         for mode in [0o640, 0o604, 0o620] {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
-            let fault = AccessFile::read(&path).unwrap_err().to_string();
-            assert!(fault.contains("chmod 600"), "{fault}");
+            let error = AccessFile::read(&path).unwrap_err().to_string();
+            assert!(error.contains("chmod 600"), "{error}");
         }
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
         for text in ["", "{", "[]", r#"{"tokens":[{"user":"a","hash":"short"}]}"#, r#"{"x":1}"#] {
             std::fs::write(&path, text).unwrap();
-            let fault = AccessFile::read(&path).unwrap_err();
-            assert!(matches!(fault, AccessFault::Malformed { .. }), "{text}: {fault}");
+            let error = AccessFile::read(&path).unwrap_err();
+            assert!(matches!(error, AccessFileError::Malformed { .. }), "{text}: {error}");
         }
     }
 
@@ -285,7 +285,7 @@ mod tests {
     fn what_is_declared_is_checked() {
         let (_, good) = declared("ana");
         assert!(good.grant().is_ok());
-        let with = |change: fn(&mut Declared)| {
+        let with = |change: fn(&mut TokenRecord)| {
             let mut one = good.clone();
             change(&mut one);
             one.grant().unwrap_err()

@@ -28,7 +28,7 @@ pub struct AtRestKey {
 
 /// Why there is no key.
 #[derive(Debug, thiserror::Error)]
-pub enum KeyFault {
+pub enum KeyFileError {
     /// Others may read it.
     #[error(
         "{path}: others can read the key of the history (mode {mode:04o}); only its owner may: \
@@ -67,12 +67,12 @@ pub enum KeyFault {
 impl AtRestKey {
     /// Finds the key of the history in `folder`, or makes one where there is neither key nor
     /// history. `credentials` is what `$CREDENTIALS_DIRECTORY` names.
-    pub fn find(folder: &Path, credentials: Option<&Path>) -> Result<Self, KeyFault> {
+    pub fn find(folder: &Path, credentials: Option<&Path>) -> Result<Self, KeyFileError> {
         if let Some(path) = credentials.map(|folder| folder.join(KEY_FILE)) {
             match File::open(&path) {
                 Ok(file) => return Self::read(file, &path, None),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(source) => return Err(KeyFault::Io { path, source }),
+                Err(source) => return Err(KeyFileError::Io { path, source }),
             }
         }
         let path = folder.join(KEY_FILE);
@@ -81,15 +81,15 @@ impl AtRestKey {
         }
         let history = folder.join(STORE_FILE);
         if history.metadata().is_ok_and(|found| found.len() > 0) {
-            return Err(KeyFault::Lost { key: path, history });
+            return Err(KeyFileError::Lost { key: path, history });
         }
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(folder)
-            .map_err(|source| KeyFault::Io { path: folder.into(), source })?;
+            .map_err(|source| KeyFileError::Io { path: folder.into(), source })?;
         Self::fresh().save(&path, false)?;
-        Self::open(&path)?.ok_or(KeyFault::Malformed(path))
+        Self::open(&path)?.ok_or(KeyFileError::Malformed(path))
     }
 
     /// A new key that is nowhere yet.
@@ -101,32 +101,33 @@ impl AtRestKey {
     }
 
     /// Reads a key from a file that the history does not keep for itself.
-    pub fn open_loose(path: &Path) -> Result<Self, KeyFault> {
-        let missing = || KeyFault::Io { path: path.into(), source: io::ErrorKind::NotFound.into() };
+    pub fn open_loose(path: &Path) -> Result<Self, KeyFileError> {
+        let missing =
+            || KeyFileError::Io { path: path.into(), source: io::ErrorKind::NotFound.into() };
         let mut key = Self::open(path)?.ok_or_else(missing)?;
         key.file = None;
         Ok(key)
     }
 
     /// Reads a key from a file; nothing where there is no file.
-    pub fn open(path: &Path) -> Result<Option<Self>, KeyFault> {
-        let fault = |source| KeyFault::Io { path: path.into(), source };
+    pub fn open(path: &Path) -> Result<Option<Self>, KeyFileError> {
+        let error = |source| KeyFileError::Io { path: path.into(), source };
         let file = match File::open(path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(fault(source)),
+            Err(source) => return Err(error(source)),
         };
         // Of the opened file, not of the name: nobody can swap it in between.
-        let mode = file.metadata().map_err(fault)?.permissions().mode() & 0o7777;
+        let mode = file.metadata().map_err(error)?.permissions().mode() & 0o7777;
         if mode & 0o077 != 0 {
-            return Err(KeyFault::Readable { path: path.into(), mode });
+            return Err(KeyFileError::Readable { path: path.into(), mode });
         }
         Self::read(file, path, Some(path.into())).map(Some)
     }
 
     /// Writes the key whole or not at all, readable by its owner only, safe on disk on return.
     /// Without `replace`, a key that is already there stays.
-    pub fn save(&self, path: &Path, replace: bool) -> Result<(), KeyFault> {
+    pub fn save(&self, path: &Path, replace: bool) -> Result<(), KeyFileError> {
         let part = path.with_extension(format!("part-{}", std::process::id()));
         let written = self.write_part(&part).and_then(|()| {
             if replace { std::fs::rename(&part, path) } else { std::fs::hard_link(&part, path) }
@@ -134,10 +135,9 @@ impl AtRestKey {
         let _ = std::fs::remove_file(&part);
         match written {
             Err(error) if !replace && error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            Err(source) => Err(KeyFault::Io { path: path.into(), source }),
-            Ok(()) => {
-                sync_folder_of(path).map_err(|source| KeyFault::Io { path: path.into(), source })
-            }
+            Err(source) => Err(KeyFileError::Io { path: path.into(), source }),
+            Ok(()) => sync_folder_of(path)
+                .map_err(|source| KeyFileError::Io { path: path.into(), source }),
         }
     }
 
@@ -150,14 +150,14 @@ impl AtRestKey {
         &self.bytes
     }
 
-    fn read(file: File, path: &Path, kept: Option<PathBuf>) -> Result<Self, KeyFault> {
+    fn read(file: File, path: &Path, kept: Option<PathBuf>) -> Result<Self, KeyFileError> {
         let mut text = Zeroizing::new(String::new());
         // A key has 44 characters; whoever names something larger is told that it is no key.
         file.take(256).read_to_string(&mut text).map_err(|source| match source.kind() {
-            io::ErrorKind::InvalidData => KeyFault::Malformed(path.into()),
-            _ => KeyFault::Io { path: path.into(), source },
+            io::ErrorKind::InvalidData => KeyFileError::Malformed(path.into()),
+            _ => KeyFileError::Io { path: path.into(), source },
         })?;
-        let mut key = parse(text.trim()).ok_or_else(|| KeyFault::Malformed(path.into()))?;
+        let mut key = parse(text.trim()).ok_or_else(|| KeyFileError::Malformed(path.into()))?;
         key.file = kept;
         Ok(key)
     }
@@ -229,8 +229,8 @@ mod tests {
         let path = home.path().join(KEY_FILE);
         for mode in [0o640, 0o604, 0o620] {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
-            let fault = AtRestKey::find(home.path(), None).unwrap_err().to_string();
-            assert!(fault.contains("history.key") && fault.contains("chmod 600"), "{fault}");
+            let error = AtRestKey::find(home.path(), None).unwrap_err().to_string();
+            assert!(error.contains("history.key") && error.contains("chmod 600"), "{error}");
         }
     }
 
@@ -238,8 +238,8 @@ mod tests {
     fn no_key_is_made_beside_a_history_it_would_not_open() {
         let home = tempfile::tempdir().unwrap();
         std::fs::write(home.path().join(STORE_FILE), "something").unwrap();
-        let fault = AtRestKey::find(home.path(), None).unwrap_err();
-        assert!(matches!(fault, KeyFault::Lost { .. }), "{fault}");
+        let error = AtRestKey::find(home.path(), None).unwrap_err();
+        assert!(matches!(error, KeyFileError::Lost { .. }), "{error}");
         assert!(!home.path().join(KEY_FILE).exists());
     }
 
@@ -250,8 +250,8 @@ mod tests {
         for text in ["", "short", "aGVsbG8=", &"A".repeat(300), "\u{fffd}"] {
             std::fs::write(&path, text).unwrap();
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
-            let fault = AtRestKey::find(home.path(), None).unwrap_err();
-            assert!(matches!(fault, KeyFault::Malformed(_)), "{fault}");
+            let error = AtRestKey::find(home.path(), None).unwrap_err();
+            assert!(matches!(error, KeyFileError::Malformed(_)), "{error}");
         }
         let shown = format!("{:?}", AtRestKey { bytes: Zeroizing::new([65; 32]), file: None });
         assert!(!shown.contains("65"), "{shown}");

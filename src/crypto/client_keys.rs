@@ -17,7 +17,7 @@ const KEPT_PER_ROOM: usize = 128;
 
 /// The keys of every room. A basic server knows no rooms: its key is filed under "".
 #[derive(Default)]
-pub struct Keys {
+pub struct ClientKeys {
     rooms: BTreeMap<String, VecDeque<Key>>,
 }
 
@@ -27,10 +27,10 @@ struct Key {
     fernet: Fernet,
 }
 
-impl Keys {
+impl ClientKeys {
     /// Takes a key as it came over the wire: base64 of the 44 characters, or those characters.
     /// Returns false where it is neither.
-    pub fn learn(&mut self, room: &str, id: Option<&str>, wire: &str) -> bool {
+    pub fn insert(&mut self, room: &str, id: Option<&str>, wire: &str) -> bool {
         let Some(text) = unwrap_key(wire) else { return false };
         let Some(fernet) = Fernet::new(&text) else { return false };
         let kept = self.rooms.entry(room.to_owned()).or_default();
@@ -83,13 +83,13 @@ mod tests {
     #[test]
     fn both_wrappings_of_a_key_are_read() {
         let key = Fernet::generate_key();
-        let mut keys = Keys::default();
-        assert!(keys.learn("a", None, &wire(&key)));
-        assert!(keys.learn("b", None, &key));
+        let mut keys = ClientKeys::default();
+        assert!(keys.insert("a", None, &wire(&key)));
+        assert!(keys.insert("b", None, &key));
         let token = keys.encrypt("a", "hola", Timestamp::from_micros(0)).unwrap();
         assert_eq!(keys.decrypt("b", None, &token).as_deref(), Some("hola"));
         for bad in ["", "x", &"x".repeat(44), &wire("short"), "!!!!"] {
-            assert!(!keys.learn("c", None, bad), "{bad}");
+            assert!(!keys.insert("c", None, bad), "{bad}");
         }
         assert!(!keys.has("c"));
     }
@@ -97,10 +97,10 @@ mod tests {
     #[test]
     fn earlier_keys_still_read_and_the_newest_writes() {
         let (old, new) = (Fernet::generate_key(), Fernet::generate_key());
-        let mut keys = Keys::default();
-        keys.learn("r", Some("k1"), &old);
+        let mut keys = ClientKeys::default();
+        keys.insert("r", Some("k1"), &old);
         let early = keys.encrypt("r", "early", Timestamp::from_micros(0)).unwrap();
-        keys.learn("r", Some("k2"), &new);
+        keys.insert("r", Some("k2"), &new);
         let late = keys.encrypt("r", "late", Timestamp::from_micros(0)).unwrap();
         assert!(Fernet::new(&new).unwrap().decrypt(&late).is_ok());
         for id in [None, Some("k1"), Some("k9")] {
@@ -111,8 +111,8 @@ mod tests {
     #[test]
     fn a_token_from_any_time_is_read() {
         let key = Fernet::generate_key();
-        let mut keys = Keys::default();
-        keys.learn("r", None, &key);
+        let mut keys = ClientKeys::default();
+        keys.insert("r", None, &key);
         for moment in [0, 1_790_000_000, u64::MAX - 61, u64::MAX - 1, u64::MAX] {
             let token = Fernet::new(&key).unwrap().encrypt_at_time(b"x", moment);
             assert_eq!(keys.decrypt("r", None, &token).as_deref(), Some("x"), "{moment}");
@@ -126,8 +126,8 @@ mod tests {
     proptest! {
         #[test]
         fn no_token_makes_it_panic(token in "\\PC{0,200}|gA[A-Za-z0-9_=-]{0,200}") {
-            let mut keys = Keys::default();
-            keys.learn("r", None, &Fernet::generate_key());
+            let mut keys = ClientKeys::default();
+            keys.insert("r", None, &Fernet::generate_key());
             prop_assert_eq!(keys.decrypt("r", None, &token), None);
         }
     }

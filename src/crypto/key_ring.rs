@@ -23,13 +23,13 @@ const EARLIER_KEYS_KEPT: usize = 400;
 
 /// Why a token does not open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sealed {
+pub enum DecryptError {
     /// Under no key of this ring, or no Fernet token at all.
-    Foreign,
+    UnknownKey,
     /// Under a key whose grace has ended.
-    Stale,
+    StaleKey,
     /// Authentic, but made by a clock too far ahead.
-    Ahead,
+    ClockAhead,
 }
 
 struct RoomKey {
@@ -39,7 +39,7 @@ struct RoomKey {
     fernet: Fernet,
 }
 
-struct Earlier {
+struct EarlierKey {
     key: RoomKey,
     accepted_until: Instant,
 }
@@ -48,19 +48,19 @@ struct Earlier {
 pub struct KeyRing {
     current: RoomKey,
     /// Newest first.
-    earlier: VecDeque<Earlier>,
-    made: Instant,
+    earlier: VecDeque<EarlierKey>,
+    created_at: Instant,
 }
 
 impl KeyRing {
     /// A ring with one fresh key.
     pub fn new(now: Instant) -> Self {
-        KeyRing { current: RoomKey::fresh(), earlier: VecDeque::new(), made: now }
+        KeyRing { current: RoomKey::fresh(), earlier: VecDeque::new(), created_at: now }
     }
 
     /// When the current key came.
-    pub fn made(&self) -> Instant {
-        self.made
+    pub fn created_at(&self) -> Instant {
+        self.created_at
     }
 
     /// The current key's name.
@@ -76,8 +76,8 @@ impl KeyRing {
     /// Makes a fresh key current; the one before is accepted for `grace`.
     pub fn rotate(&mut self, now: Instant, grace: Duration) {
         let before = std::mem::replace(&mut self.current, RoomKey::fresh());
-        self.made = now;
-        self.earlier.push_front(Earlier { key: before, accepted_until: now + grace });
+        self.created_at = now;
+        self.earlier.push_front(EarlierKey { key: before, accepted_until: now + grace });
         self.forget(now);
     }
 
@@ -89,24 +89,29 @@ impl KeyRing {
     }
 
     /// Encrypts under the current key.
-    pub fn seal(&self, plain: &[u8], now: Timestamp) -> String {
+    pub fn encrypt(&self, plain: &[u8], now: Timestamp) -> String {
         self.current.fernet.encrypt_at_time(plain, now.fernet_seconds())
     }
 
     /// Decrypts what a client sent.
-    pub fn open(&self, token: &str, now: Instant, wall: Timestamp) -> Result<Vec<u8>, Sealed> {
-        if let Some((plain, made)) = fernet_token::open(&self.current.fernet, token) {
-            return judge(plain, made, wall);
+    pub fn decrypt(
+        &self,
+        token: &str,
+        now: Instant,
+        wall: Timestamp,
+    ) -> Result<Vec<u8>, DecryptError> {
+        if let Some((plain, created_at)) = fernet_token::open(&self.current.fernet, token) {
+            return judge(plain, created_at, wall);
         }
         for earlier in &self.earlier {
-            if let Some((plain, made)) = fernet_token::open(&earlier.key.fernet, token) {
+            if let Some((plain, created_at)) = fernet_token::open(&earlier.key.fernet, token) {
                 if earlier.accepted_until <= now {
-                    return Err(Sealed::Stale);
+                    return Err(DecryptError::StaleKey);
                 }
-                return judge(plain, made, wall);
+                return judge(plain, created_at, wall);
             }
         }
-        Err(Sealed::Foreign)
+        Err(DecryptError::UnknownKey)
     }
 
     fn forget(&mut self, now: Instant) {
@@ -116,8 +121,12 @@ impl KeyRing {
     }
 }
 
-fn judge(plain: Vec<u8>, made: u64, wall: Timestamp) -> Result<Vec<u8>, Sealed> {
-    if fernet_token::is_ahead(made, wall.fernet_seconds()) { Err(Sealed::Ahead) } else { Ok(plain) }
+fn judge(plain: Vec<u8>, created_at: u64, wall: Timestamp) -> Result<Vec<u8>, DecryptError> {
+    if fernet_token::is_ahead(created_at, wall.fernet_seconds()) {
+        Err(DecryptError::ClockAhead)
+    } else {
+        Ok(plain)
+    }
 }
 
 impl RoomKey {
@@ -147,12 +156,12 @@ mod tests {
         for hour in 0..24u64 {
             let now = start + Duration::from_secs(3600 * hour);
             ring.rotate(now, GRACE);
-            tokens.push(ring.seal(b"x", wall()));
+            tokens.push(ring.encrypt(b"x", wall()));
             let just_before_end = now + GRACE - Duration::from_secs(1);
             ring.rotate(now, GRACE);
             let token = tokens.last().unwrap();
-            assert_eq!(ring.open(token, just_before_end, wall()), Ok(b"x".to_vec()));
-            assert_eq!(ring.open(token, now + GRACE, wall()), Err(Sealed::Stale));
+            assert_eq!(ring.decrypt(token, just_before_end, wall()), Ok(b"x".to_vec()));
+            assert_eq!(ring.decrypt(token, now + GRACE, wall()), Err(DecryptError::StaleKey));
         }
     }
 
@@ -160,11 +169,11 @@ mod tests {
     fn a_rotation_each_second_loses_nothing_within_the_grace() {
         let start = Instant::now();
         let mut ring = KeyRing::new(start);
-        let first = ring.seal(b"x", wall());
+        let first = ring.encrypt(b"x", wall());
         for second in 1..GRACE.as_secs() {
             ring.rotate(start + Duration::from_secs(second), GRACE);
         }
-        assert_eq!(ring.open(&first, start + GRACE, wall()), Ok(b"x".to_vec()));
+        assert_eq!(ring.decrypt(&first, start + GRACE, wall()), Ok(b"x".to_vec()));
     }
 
     #[test]
@@ -182,10 +191,16 @@ mod tests {
         let now = Instant::now();
         let ring = KeyRing::new(now);
         let other = KeyRing::new(now);
-        assert_eq!(ring.open(&other.seal(b"x", wall()), now, wall()), Err(Sealed::Foreign));
+        assert_eq!(
+            ring.decrypt(&other.encrypt(b"x", wall()), now, wall()),
+            Err(DecryptError::UnknownKey)
+        );
         let ahead = Timestamp::from_micros(wall().micros() + 61_000_000);
-        assert_eq!(ring.open(&ring.seal(b"x", ahead), now, wall()), Err(Sealed::Ahead));
+        assert_eq!(
+            ring.decrypt(&ring.encrypt(b"x", ahead), now, wall()),
+            Err(DecryptError::ClockAhead)
+        );
         let behind = Timestamp::from_micros(0);
-        assert_eq!(ring.open(&ring.seal(b"x", behind), now, wall()), Ok(b"x".to_vec()));
+        assert_eq!(ring.decrypt(&ring.encrypt(b"x", behind), now, wall()), Ok(b"x".to_vec()));
     }
 }

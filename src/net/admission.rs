@@ -2,7 +2,7 @@
 //!
 //! Connections that have not registered are the ones a stranger can hold for nothing, so when all
 //! places are taken the oldest of those makes room (as sshd does with MaxStartups). Registered
-//! sessions are never put out for a newcomer. Places are guards: dropping one frees it.
+//! sessions are never put out for a newcomer. ReadPositions are guards: dropping one frees it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::task::AbortHandle;
 
-use crate::policy::client_network::Neighbourhood;
+use crate::policy::client_network::ClientNetwork;
 
 /// All connections.
 #[derive(Default)]
@@ -21,37 +21,37 @@ pub struct Admission {
 #[derive(Default)]
 struct Counts {
     all: usize,
-    next_ticket: u64,
-    by_address: HashMap<Neighbourhood, usize>,
+    next_permit_id: u64,
+    by_address: HashMap<ClientNetwork, usize>,
     /// Not registered yet, oldest first; the handle ends the connection's task.
     waiting: BTreeMap<u64, Option<AbortHandle>>,
 }
 
 /// One connection's place.
-pub struct Seat {
+pub struct ConnectionPermit {
     admission: Arc<Admission>,
-    ticket: u64,
-    address: Option<Neighbourhood>,
+    permit_id: u64,
+    address: Option<ClientNetwork>,
 }
 
 impl Admission {
     /// A place for one more, if there are fewer than `most`, or someone unregistered can go.
-    pub fn enter(self: &Arc<Self>, most: usize) -> Option<Seat> {
+    pub fn enter(self: &Arc<Self>, most: usize) -> Option<ConnectionPermit> {
         let mut counts = self.lock();
-        if counts.all >= most && !counts.put_out_oldest() {
+        if counts.all >= most && !counts.evict_oldest_unregistered() {
             return None;
         }
         counts.all += 1;
-        let ticket = counts.next_ticket;
-        counts.next_ticket += 1;
-        counts.waiting.insert(ticket, None);
+        let permit_id = counts.next_permit_id;
+        counts.next_permit_id += 1;
+        counts.waiting.insert(permit_id, None);
         drop(counts);
-        Some(Seat { admission: self.clone(), ticket, address: None })
+        Some(ConnectionPermit { admission: self.clone(), permit_id, address: None })
     }
 
     /// Ends the oldest connection that has not registered; says whether there was one.
-    pub fn put_out_oldest(&self) -> bool {
-        self.lock().put_out_oldest()
+    pub fn evict_oldest_unregistered(&self) -> bool {
+        self.lock().evict_oldest_unregistered()
     }
 
     /// Connections in all.
@@ -60,8 +60,8 @@ impl Admission {
     }
 
     /// The task of a connection, so that it can be put out while it waits.
-    pub fn task(&self, ticket: u64, task: AbortHandle) {
-        if let Some(slot) = self.lock().waiting.get_mut(&ticket) {
+    pub fn task(&self, permit_id: u64, task: AbortHandle) {
+        if let Some(slot) = self.lock().waiting.get_mut(&permit_id) {
             *slot = Some(task);
         }
     }
@@ -72,21 +72,21 @@ impl Admission {
 }
 
 impl Counts {
-    fn put_out_oldest(&mut self) -> bool {
+    fn evict_oldest_unregistered(&mut self) -> bool {
         let oldest =
-            self.waiting.iter().find(|(_, task)| task.is_some()).map(|(ticket, _)| *ticket);
-        let Some(ticket) = oldest else { return false };
-        if let Some(Some(task)) = self.waiting.remove(&ticket) {
+            self.waiting.iter().find(|(_, task)| task.is_some()).map(|(permit_id, _)| *permit_id);
+        let Some(permit_id) = oldest else { return false };
+        if let Some(Some(task)) = self.waiting.remove(&permit_id) {
             task.abort();
         }
         true
     }
 }
 
-impl Seat {
+impl ConnectionPermit {
     /// The number to give [`Admission::task`].
-    pub fn ticket(&self) -> u64 {
-        self.ticket
+    pub fn permit_id(&self) -> u64 {
+        self.permit_id
     }
 
     /// Counts it under an address; `false` if there are `most` already.
@@ -94,7 +94,7 @@ impl Seat {
         if self.address.is_some() {
             return true;
         }
-        let address = Neighbourhood::of(address);
+        let address = ClientNetwork::of(address);
         let mut counts = self.admission.lock();
         let count = counts.by_address.entry(address).or_default();
         if *count >= most {
@@ -107,15 +107,15 @@ impl Seat {
 
     /// It has registered: from now on it is not put out.
     pub fn registered(&self) {
-        self.admission.lock().waiting.remove(&self.ticket);
+        self.admission.lock().waiting.remove(&self.permit_id);
     }
 }
 
-impl Drop for Seat {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         let mut counts = self.admission.lock();
         counts.all -= 1;
-        counts.waiting.remove(&self.ticket);
+        counts.waiting.remove(&self.permit_id);
         if let Some(address) = self.address
             && let Some(count) = counts.by_address.get_mut(&address)
         {
@@ -151,7 +151,7 @@ mod tests {
         let mut tasks = Vec::new();
         for registered in [true, false, false] {
             let seat = admission.enter(3).unwrap();
-            let ticket = seat.ticket();
+            let permit_id = seat.permit_id();
             if registered {
                 seat.registered();
             }
@@ -159,7 +159,7 @@ mod tests {
                 let _seat = seat;
                 std::future::pending::<()>().await;
             });
-            admission.task(ticket, task.abort_handle());
+            admission.task(permit_id, task.abort_handle());
             tasks.push(task);
         }
         let _fourth = admission.enter(3).expect("somebody makes room");

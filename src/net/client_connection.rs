@@ -11,7 +11,7 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 
 use super::dial::Stream;
-use crate::protocol::Close;
+use crate::protocol::CloseCode;
 
 /// How long writing may take; a server that slows us down reads a window in that time.
 const WRITTEN: Duration = Duration::from_secs(60);
@@ -22,82 +22,82 @@ const GOODBYE: Duration = Duration::from_millis(500);
 pub const NO_NUMBER: u16 = 1005;
 
 /// One connection.
-pub struct Call {
+pub struct ClientConnection {
     socket: WebSocketStream<Box<dyn Stream>>,
-    farewell: Farewell,
+    farewell: ClosingHandshake,
 }
 
 /// What came next.
 #[derive(Debug)]
-pub enum Came {
+pub enum Incoming {
     /// A text frame, whole.
     Text(Utf8Bytes),
     /// A binary frame, whole.
     Binary(Bytes),
     /// A ping or a pong: somebody is there.
-    Sign,
+    Heartbeat,
     /// The server closes: its number ([`NO_NUMBER`] for none) and reason.
     Closed(u16, String),
     /// A message above the limit; nothing can be read after it.
     TooLarge(String),
     /// It does not speak RFC 6455; nothing can be read after it.
-    Nonsense(String),
+    Invalid(String),
     /// The connection ended without a word.
-    Gone,
+    Lost,
 }
 
 /// What is still to be said at the end.
-enum Farewell {
+enum ClosingHandshake {
     /// Goodbye.
-    Ours(Option<Close>),
+    Ours(Option<CloseCode>),
     /// The answer to the server's goodbye, which the library has ready.
     Answer,
     /// Nobody is there any more.
     None,
 }
 
-impl Call {
+impl ClientConnection {
     pub(super) fn new(socket: WebSocketStream<Box<dyn Stream>>) -> Self {
-        Call { socket, farewell: Farewell::Ours(None) }
+        ClientConnection { socket, farewell: ClosingHandshake::Ours(None) }
     }
 
     /// Waits for what comes. Nothing is lost when the future is dropped.
-    pub async fn next(&mut self) -> Came {
+    pub async fn next(&mut self) -> Incoming {
         match self.socket.next().await {
-            Some(Ok(Message::Text(text))) => Came::Text(text),
-            Some(Ok(Message::Binary(bytes))) => Came::Binary(bytes),
+            Some(Ok(Message::Text(text))) => Incoming::Text(text),
+            Some(Ok(Message::Binary(bytes))) => Incoming::Binary(bytes),
             Some(Ok(Message::Close(close))) => {
-                self.farewell = Farewell::Answer;
+                self.farewell = ClosingHandshake::Answer;
                 let number = close.as_ref().map_or(NO_NUMBER, |close| close.code.into());
-                Came::Closed(
+                Incoming::Closed(
                     number,
                     close.map(|close| close.reason.to_string()).unwrap_or_default(),
                 )
             }
-            Some(Ok(_)) => Came::Sign,
-            Some(Err(fault)) => self.broken(&fault),
+            Some(Ok(_)) => Incoming::Heartbeat,
+            Some(Err(error)) => self.broken(&error),
             None => {
-                self.farewell = Farewell::None;
-                Came::Gone
+                self.farewell = ClosingHandshake::None;
+                Incoming::Lost
             }
         }
     }
 
-    fn broken(&mut self, fault: &Error) -> Came {
-        let (close, came) = match fault {
-            Error::Capacity(fault) => (Close::TooBig, Came::TooLarge(fault.to_string())),
+    fn broken(&mut self, error: &Error) -> Incoming {
+        let (close, came) = match error {
+            Error::Capacity(error) => (CloseCode::TooBig, Incoming::TooLarge(error.to_string())),
             Error::Utf8(_) => {
-                (Close::NotUtf8, Came::Nonsense("a text frame that is not UTF-8".into()))
+                (CloseCode::NotUtf8, Incoming::Invalid("a text frame that is not UTF-8".into()))
             }
-            Error::Protocol(fault) if *fault != ProtocolError::ResetWithoutClosingHandshake => {
-                (Close::Protocol, Came::Nonsense(fault.to_string()))
+            Error::Protocol(error) if *error != ProtocolError::ResetWithoutClosingHandshake => {
+                (CloseCode::Protocol, Incoming::Invalid(error.to_string()))
             }
             _ => {
-                self.farewell = Farewell::None;
-                return Came::Gone;
+                self.farewell = ClosingHandshake::None;
+                return Incoming::Lost;
             }
         };
-        self.farewell = Farewell::Ours(Some(close));
+        self.farewell = ClosingHandshake::Ours(Some(close));
         came
     }
 
@@ -131,9 +131,9 @@ impl Call {
     pub async fn end(mut self) {
         let goodbye = async {
             let said = match self.farewell {
-                Farewell::None => return,
-                Farewell::Answer => self.socket.flush().await,
-                Farewell::Ours(why) => {
+                ClosingHandshake::None => return,
+                ClosingHandshake::Answer => self.socket.flush().await,
+                ClosingHandshake::Ours(why) => {
                     let frame = why.map(|close| CloseFrame {
                         code: close.number().into(),
                         reason: Utf8Bytes::default(),

@@ -11,9 +11,9 @@ use tokio_rustls::TlsConnector;
 use tokio_tungstenite::tungstenite::Error;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
-use super::client_connection::Call;
-use super::tls_client::{self, Trust, TrustFault};
-use crate::conversation::client::server_url::Target;
+use super::client_connection::ClientConnection;
+use super::tls_client::{self, TrustError, TrustOptions};
+use crate::conversation::client::server_url::ServerUrl;
 
 /// For each of TCP, TLS and the upgrade.
 const STEP: Duration = Duration::from_secs(10);
@@ -27,7 +27,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
-pub enum DialFault {
+pub enum DialError {
     /// Not reached; may be there later.
     #[error("can't reach {target}: {reason}")]
     Unreached {
@@ -70,12 +70,12 @@ pub enum DialFault {
     },
 }
 
-impl DialFault {
+impl DialError {
     /// Whether trying again can help.
     pub fn is_temporary(&self) -> bool {
         match self {
-            DialFault::Unreached { .. } => true,
-            DialFault::Refused { status, .. } => matches!(status, 429 | 500..=599),
+            DialError::Unreached { .. } => true,
+            DialError::Refused { status, .. } => matches!(status, 429 | 500..=599),
             _ => false,
         }
     }
@@ -83,35 +83,35 @@ impl DialFault {
 
 /// Opens connections to one target.
 pub struct Dialer {
-    target: Target,
+    target: ServerUrl,
     tls: Option<TlsConnector>,
 }
 
 impl Dialer {
     /// Makes TLS ready if the target wants it.
-    pub fn new(target: Target, trust: &Trust) -> Result<Self, DialFault> {
+    pub fn new(target: ServerUrl, trust: &TrustOptions) -> Result<Self, DialError> {
         let tls = target.tls.then(|| tls_client::connector(trust)).transpose();
-        let tls = tls.map_err(|fault| match fault {
-            TrustFault::File { file, reason } => DialFault::CaFile { file, reason },
-            TrustFault::System(reason) => {
-                DialFault::Untrusted { target: target.to_string(), reason }
+        let tls = tls.map_err(|error| match error {
+            TrustError::File { file, reason } => DialError::CaFile { file, reason },
+            TrustError::System(reason) => {
+                DialError::Untrusted { target: target.to_string(), reason }
             }
         })?;
         Ok(Dialer { target, tls })
     }
 
     /// Whom it dials.
-    pub fn target(&self) -> &Target {
+    pub fn target(&self) -> &ServerUrl {
         &self.target
     }
 
     /// One attempt.
-    pub async fn dial(&self) -> Result<Call, DialFault> {
+    pub async fn dial(&self) -> Result<ClientConnection, DialError> {
         let target = &self.target;
         let unreached =
-            |reason: String| DialFault::Unreached { target: target.to_string(), reason };
+            |reason: String| DialError::Unreached { target: target.to_string(), reason };
         let tcp = TcpStream::connect((target.host.as_str(), target.port));
-        let tcp = within(tcp).await.map_err(|fault| unreached(fault.to_string()))?;
+        let tcp = within(tcp).await.map_err(|error| unreached(error.to_string()))?;
         let _ = tcp.set_nodelay(true);
         let stream: Box<dyn Stream> = match &self.tls {
             None => Box::new(tcp),
@@ -121,7 +121,7 @@ impl Dialer {
                 Box::new(
                     within(tls.connect(name, tcp))
                         .await
-                        .map_err(|fault| self.explain_tls(&fault))?,
+                        .map_err(|error| self.explain_tls(&error))?,
                 )
             }
         };
@@ -136,40 +136,40 @@ impl Dialer {
         let upgrade = tokio_tungstenite::client_async_with_config(url, stream, Some(config));
         match tokio::time::timeout(STEP, upgrade).await {
             Err(_) => Err(unreached("no answer to the WebSocket handshake".into())),
-            Ok(Ok((socket, _))) => Ok(Call::new(socket)),
+            Ok(Ok((socket, _))) => Ok(ClientConnection::new(socket)),
             Ok(Err(Error::Http(answer))) => {
                 let status = answer.status().as_u16();
                 let target = target.to_string();
                 Err(match status {
-                    401 | 403 | 429 | 500..=599 => DialFault::Refused { target, status },
-                    _ => DialFault::NoChat {
+                    401 | 403 | 429 | 500..=599 => DialError::Refused { target, status },
+                    _ => DialError::NoChat {
                         target,
                         reason: format!("it answers HTTP status {status}"),
                     },
                 })
             }
-            Ok(Err(Error::Io(fault))) => Err(unreached(fault.to_string())),
+            Ok(Err(Error::Io(error))) => Err(unreached(error.to_string())),
             // The other side went away in the middle, as a restarting server does.
-            Ok(Err(Error::Protocol(fault)))
-                if fault.to_string().contains("andshake not finished") =>
+            Ok(Err(Error::Protocol(error)))
+                if error.to_string().contains("andshake not finished") =>
             {
-                Err(unreached(fault.to_string()))
+                Err(unreached(error.to_string()))
             }
-            Ok(Err(fault)) => {
-                Err(DialFault::NoChat { target: target.to_string(), reason: fault.to_string() })
+            Ok(Err(error)) => {
+                Err(DialError::NoChat { target: target.to_string(), reason: error.to_string() })
             }
         }
     }
 
-    fn explain_tls(&self, fault: &io::Error) -> DialFault {
+    fn explain_tls(&self, error: &io::Error) -> DialError {
         let target = self.target.to_string();
-        let reason = fault.to_string();
-        match fault.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-            Some(rustls::Error::InvalidCertificate(fault)) => {
-                DialFault::Untrusted { target, reason: tls_client::objection(fault) }
+        let reason = error.to_string();
+        match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+            Some(rustls::Error::InvalidCertificate(error)) => {
+                DialError::Untrusted { target, reason: tls_client::objection(error) }
             }
-            Some(_) => DialFault::NoChat { target, reason },
-            None => DialFault::Unreached { target, reason },
+            Some(_) => DialError::NoChat { target, reason },
+            None => DialError::Unreached { target, reason },
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::protocol::Close;
+use crate::protocol::CloseCode;
 
 const FINAL: u8 = 0x80;
 const TEXT: u8 = FINAL | 0x1;
@@ -38,7 +38,7 @@ pub fn ping() -> Bytes {
 }
 
 /// One close frame; the reason is cut to what a control frame holds (123 bytes).
-pub fn close(code: Close, reason: &str) -> Bytes {
+pub fn close(code: CloseCode, reason: &str) -> Bytes {
     let mut end = reason.len().min(123);
     while !reason.is_char_boundary(end) {
         end -= 1;
@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn a_long_reason_is_cut_between_characters() {
-        let frame = close(Close::Policy, &"ñ".repeat(100));
+        let frame = close(CloseCode::Policy, &"ñ".repeat(100));
         assert!(frame.len() <= 127);
         assert!(std::str::from_utf8(&frame[4..]).is_ok());
     }

@@ -11,7 +11,7 @@ const BACKLOG: i32 = 4096;
 
 /// An address that can't be listened on.
 #[derive(Debug, thiserror::Error)]
-pub enum ListenFault {
+pub enum ListenError {
     /// Binding failed.
     #[error("can't listen on {address}: {reason}; {advice}")]
     Bind {
@@ -30,8 +30,8 @@ pub enum ListenFault {
 }
 
 /// The sockets the service manager handed over, or else one for each address.
-pub fn listeners(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, ListenFault> {
-    let inherited = inherited().map_err(ListenFault::Inherited)?;
+pub fn listeners(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, ListenError> {
+    let inherited = inherited().map_err(ListenError::Inherited)?;
     if !inherited.is_empty() {
         return Ok(inherited);
     }
@@ -70,12 +70,12 @@ fn ready(listener: StdListener) -> io::Result<TcpListener> {
     TcpListener::from_std(listener)
 }
 
-fn explain(address: SocketAddr, reason: io::Error) -> ListenFault {
+fn explain(address: SocketAddr, reason: io::Error) -> ListenError {
     let advice = match reason.kind() {
         io::ErrorKind::AddrInUse => "another program listens there; stop it or set listen.port",
         io::ErrorKind::AddrNotAvailable => "this machine has no such address; set listen.host",
         io::ErrorKind::PermissionDenied => "ports below 1024 need CAP_NET_BIND_SERVICE",
         _ => "set listen.host and listen.port",
     };
-    ListenFault::Bind { address, reason, advice }
+    ListenError::Bind { address, reason, advice }
 }

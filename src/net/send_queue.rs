@@ -3,7 +3,7 @@
 //! Whoever has something for a reader puts it in here and writes it at once, on the reader's own
 //! socket, without waking the reader's task: a wake-up for each reader costs as much as the write.
 //! Only where the socket is full does the connection's task go on, when the socket is writable
-//! ([`Outbound::poll_write_out`]). Over TLS the bytes must pass through the one cipher state the
+//! ([`SendQueue::poll_write_out`]). Over TLS the bytes must pass through the one cipher state the
 //! task owns, so there the task always writes.
 //!
 //! The bound is in bytes. A reader that stays behind it is not waited for: what waits is thrown
@@ -22,12 +22,12 @@ use futures_util::task::AtomicWaker;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
-pub use queue::Ending;
+pub use queue::CloseReason;
 use queue::Queue;
 
 use super::framing;
-use super::shared_pages::Pages;
-use super::uring::{Ring, TOGETHER};
+use super::shared_pages::SharedPages;
+use super::uring::{TOGETHER, UringSender};
 
 /// Pieces given to one `writev`; the kernel takes 1,024, and more than a few dozen win nothing.
 const PIECES_PER_WRITE: usize = 64;
@@ -40,17 +40,17 @@ const BYTES_IN_PAGES: usize = 24 * 1024;
 const MANY: usize = 8;
 
 /// The queue of one reader.
-pub struct Outbound {
+pub struct SendQueue {
     /// Where anybody may write directly; `None` where only the connection's task can.
     socket: Option<TcpStream>,
     queue: Mutex<Queue>,
     task: AtomicWaker,
 }
 
-impl Outbound {
+impl SendQueue {
     /// An empty queue of at most `bound` bytes before `socket`.
     pub fn new(socket: Option<TcpStream>, bound: usize) -> Self {
-        Outbound {
+        SendQueue {
             socket,
             queue: Mutex::new(Queue { bound, ..Queue::default() }),
             task: AtomicWaker::new(),
@@ -79,7 +79,7 @@ impl Outbound {
     }
 
     /// The same, where the bytes are in pages too.
-    fn send_pages(&self, pages: &mut Pages, bytes: &Bytes) {
+    fn send_pages(&self, pages: &mut SharedPages, bytes: &Bytes) {
         self.send_by(bytes, |socket| {
             socket.try_io(Interest::WRITABLE, || pages.send(socket, bytes.len()))
         });
@@ -95,10 +95,10 @@ impl Outbound {
     /// The same bytes for many, each once, as [`Self::send`] to every one of them; but much is not
     /// copied for each, and with less one system call is for many sockets, where the system has
     /// that. A ring that fails is given up.
-    pub fn send_to_all(all: &[&Outbound], bytes: &Bytes, ring: &mut Option<Ring>) {
+    pub fn send_to_all(all: &[&SendQueue], bytes: &Bytes, ring: &mut Option<UringSender>) {
         if bytes.len() >= BYTES_IN_PAGES
             && all.iter().filter(|one| one.socket.is_some()).nth(MANY - 1).is_some()
-            && let Some(mut pages) = Pages::of(bytes)
+            && let Some(mut pages) = SharedPages::of(bytes)
         {
             return all.iter().for_each(|one| one.send_pages(&mut pages, bytes));
         }
@@ -115,7 +115,7 @@ impl Outbound {
         }
     }
 
-    fn send_together(some: &[&Outbound], bytes: &Bytes, ring: &mut Ring) -> io::Result<()> {
+    fn send_together(some: &[&SendQueue], bytes: &Bytes, ring: &mut UringSender) -> io::Result<()> {
         // Nobody else ever holds two of these, so nobody waits for another here.
         let mut queues: Vec<_> = some.iter().map(|one| one.lock()).collect();
         let sockets: Vec<_> = some
@@ -148,7 +148,7 @@ impl Outbound {
     }
 
     /// Says goodbye after everything that waits. The first goodbye counts.
-    pub fn end(&self, ending: Ending, reason: &str) {
+    pub fn end(&self, ending: CloseReason, reason: &str) {
         let mut queue = self.lock();
         if queue.ending.is_none() && !queue.dead {
             queue.put(framing::close(ending.close, reason));
@@ -161,7 +161,7 @@ impl Outbound {
 
     /// Ends it at once: what waits is thrown away, except a frame that is partly out, and only the
     /// goodbye follows. Counts even after another goodbye that is not out yet.
-    pub fn cut_off(&self, ending: Ending, reason: &str) {
+    pub fn cut_off(&self, ending: CloseReason, reason: &str) {
         let mut queue = self.lock();
         if !queue.dead {
             queue.throw_away();
@@ -174,7 +174,7 @@ impl Outbound {
     }
 
     /// How this side ends it, if it does.
-    pub fn ending(&self) -> Option<Ending> {
+    pub fn ending(&self) -> Option<CloseReason> {
         self.lock().ending
     }
 
@@ -317,11 +317,11 @@ impl Outbound {
             };
             match outcome {
                 Ok(written) if written > 0 => queue.advance(written),
-                Err(fault) if fault.kind() == io::ErrorKind::WouldBlock => {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     queue.blocked = Some(Instant::now());
                     self.task.wake();
                 }
-                Err(fault) if fault.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 _ => {
                     queue.die();
                     self.task.wake();

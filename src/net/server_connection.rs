@@ -15,9 +15,9 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::framing;
-use super::send_queue::{Ending, Outbound};
-use super::transport::Plug;
-use crate::protocol::Close;
+use super::send_queue::{CloseReason, SendQueue};
+use super::transport::Transport;
+use crate::protocol::CloseCode;
 
 /// A silent connection holds a buffer of this size; what comes larger grows it.
 const READ_BUFFER_BYTES: usize = 512;
@@ -26,7 +26,7 @@ const GOODBYE: Duration = Duration::from_secs(2);
 
 /// A connection's time limits.
 #[derive(Clone, Copy, Debug)]
-pub struct Patience {
+pub struct Timeouts {
     /// Silence before a ping.
     pub ping_interval: Duration,
     /// Silence after a ping, and a full socket, before the end.
@@ -34,33 +34,33 @@ pub struct Patience {
 }
 
 /// What came next on a connection.
-pub enum Step {
+pub enum Received {
     /// A frame, whole.
     Frame(Message),
     /// It is over, for that reason.
-    Over(&'static str),
+    Ended(&'static str),
 }
 
 /// A WebSocket connection.
-pub struct Link {
-    socket: WebSocketStream<Plug>,
-    outbound: Arc<Outbound>,
+pub struct ServerConnection {
+    socket: WebSocketStream<Transport>,
+    outbound: Arc<SendQueue>,
     timer: Pin<Box<Sleep>>,
-    patience: Patience,
+    patience: Timeouts,
     heard: Instant,
     pinged: Option<Instant>,
     /// Nothing is read before then.
     paused: Option<Instant>,
 }
 
-impl Link {
+impl ServerConnection {
     /// A connection after its handshake; `early` is what came behind the request.
     pub async fn new(
-        plug: Plug,
-        outbound: Arc<Outbound>,
+        plug: Transport,
+        outbound: Arc<SendQueue>,
         early: Vec<u8>,
         frame_bytes: usize,
-        patience: Patience,
+        patience: Timeouts,
     ) -> Box<Self> {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER_BYTES)
@@ -71,7 +71,7 @@ impl Link {
         let socket =
             WebSocketStream::from_partially_read(plug, early, Role::Server, Some(config)).await;
         let now = Instant::now();
-        Box::new(Link {
+        Box::new(ServerConnection {
             socket,
             outbound,
             timer: Box::pin(tokio::time::sleep_until((now + patience.ping_interval).into())),
@@ -100,7 +100,7 @@ impl Link {
 
     /// What comes next. Reads only while `open` says so; writes and keeps the time limits always.
     /// Nothing is lost when the future is dropped.
-    pub async fn step(&mut self, open: impl Fn() -> bool) -> Step {
+    pub async fn step(&mut self, open: impl Fn() -> bool) -> Received {
         std::future::poll_fn(|cx| self.poll_step(cx, &open)).await
     }
 
@@ -154,14 +154,14 @@ impl Link {
         outbound.kill();
     }
 
-    fn poll_step(&mut self, cx: &mut Context<'_>, open: &impl Fn() -> bool) -> Poll<Step> {
+    fn poll_step(&mut self, cx: &mut Context<'_>, open: &impl Fn() -> bool) -> Poll<Received> {
         self.outbound.register(cx.waker());
         let _ = self.socket.get_mut().poll_write_out(cx);
         if self.outbound.is_dead() {
-            return Poll::Ready(Step::Over("connection_lost"));
+            return Poll::Ready(Received::Ended("connection_lost"));
         }
-        if let Some(Ending { cause, .. }) = self.outbound.ending() {
-            return Poll::Ready(Step::Over(cause));
+        if let Some(CloseReason { cause, .. }) = self.outbound.ending() {
+            return Poll::Ready(Received::Ended(cause));
         }
         loop {
             if self.paused.is_none() && open() {
@@ -169,15 +169,15 @@ impl Link {
                     Poll::Ready(Some(Ok(Message::Close(_)))) | Poll::Ready(None) => {
                         // The library's answer to the goodbye leaves at the next call only.
                         let _ = self.socket.poll_flush_unpin(cx);
-                        return Poll::Ready(Step::Over("closed_by_peer"));
+                        return Poll::Ready(Received::Ended("closed_by_peer"));
                     }
                     Poll::Ready(Some(Ok(message))) => {
                         self.heard = Instant::now();
                         self.pinged = None;
-                        return Poll::Ready(Step::Frame(message));
+                        return Poll::Ready(Received::Frame(message));
                     }
-                    Poll::Ready(Some(Err(fault))) => {
-                        return Poll::Ready(Step::Over(self.say_fault(&fault)));
+                    Poll::Ready(Some(Err(error))) => {
+                        return Poll::Ready(Received::Ended(self.say_fault(&error)));
                     }
                     Poll::Pending => {}
                 }
@@ -188,25 +188,25 @@ impl Link {
             }
             std::task::ready!(self.timer.as_mut().poll(cx));
             if let Some(cause) = self.tick(Instant::now()) {
-                return Poll::Ready(Step::Over(cause));
+                return Poll::Ready(Received::Ended(cause));
             }
         }
     }
 
     /// Looks at the time limits and sets the timer to the next of them.
     fn tick(&mut self, now: Instant) -> Option<&'static str> {
-        let Patience { ping_interval, ping_timeout } = self.patience;
+        let Timeouts { ping_interval, ping_timeout } = self.patience;
         if self.paused.is_some_and(|until| until <= now) {
             self.paused = None;
         }
         if self.outbound.blocked_since().is_some_and(|since| now - since >= ping_timeout) {
-            let stalled = Ending { close: Close::TryLater, cause: "stalled_reader" };
+            let stalled = CloseReason { close: CloseCode::TryLater, cause: "stalled_reader" };
             self.outbound.end(stalled, "too slow to read; come back and resume");
             return Some(stalled.cause);
         }
         match self.pinged {
             Some(pinged) if self.heard < pinged && now - pinged >= ping_timeout => {
-                let silent = Ending { close: Close::Internal, cause: "ping_timeout" };
+                let silent = CloseReason { close: CloseCode::Internal, cause: "ping_timeout" };
                 self.outbound.end(silent, "no answer to a ping");
                 return Some(silent.cause);
             }
@@ -227,17 +227,19 @@ impl Link {
     }
 
     /// Tells the peer what was wrong with its WebSocket (RFC 6455 §7.1.7).
-    fn say_fault(&self, fault: &Error) -> &'static str {
-        let (close, cause, reason) = match fault {
-            Error::Capacity(_) => (Close::TooBig, "frame_too_big", "the frame is above the limit"),
-            Error::Utf8(_) => (Close::NotUtf8, "bad_utf8", "a text frame must be UTF-8"),
+    fn say_fault(&self, error: &Error) -> &'static str {
+        let (close, cause, reason) = match error {
+            Error::Capacity(_) => {
+                (CloseCode::TooBig, "frame_too_big", "the frame is above the limit")
+            }
+            Error::Utf8(_) => (CloseCode::NotUtf8, "bad_utf8", "a text frame must be UTF-8"),
             Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
                 return "connection_lost";
             }
-            Error::Protocol(_) => (Close::Protocol, "bad_websocket", "not by RFC 6455"),
+            Error::Protocol(_) => (CloseCode::Protocol, "bad_websocket", "not by RFC 6455"),
             _ => return "connection_lost",
         };
-        self.outbound.end(Ending { close, cause }, reason);
+        self.outbound.end(CloseReason { close, cause }, reason);
         cause
     }
 }

@@ -13,7 +13,7 @@ use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice
 pub const MOST_BYTES: usize = 256 * 1024;
 
 /// Bytes for many sockets.
-pub struct Pages {
+pub struct SharedPages {
     all: Pipe,
     /// What is on its way to one of them; empty in between, and made when it is needed.
     hand: Option<Pipe>,
@@ -24,13 +24,13 @@ struct Pipe {
     writing: OwnedFd,
 }
 
-impl Pages {
+impl SharedPages {
     /// Nothing where it is too much, or the system has no such pipes for us.
     pub fn of(bytes: &[u8]) -> Option<Self> {
         if bytes.len() > MOST_BYTES {
             return None;
         }
-        let pages = Pages { all: Pipe::new()?, hand: Some(Pipe::new()?) };
+        let pages = SharedPages { all: Pipe::new()?, hand: Some(Pipe::new()?) };
         let written = retry_on_intr(|| write(&pages.all.writing, bytes)).ok()?;
         (written == bytes.len()).then_some(pages)
     }

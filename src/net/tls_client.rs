@@ -13,7 +13,7 @@ use tokio_rustls::TlsConnector;
 
 /// Whom TLS trusts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Trust {
+pub struct TrustOptions {
     /// Certificates to trust beside the system's.
     pub ca_file: Option<PathBuf>,
     /// Trust anything.
@@ -24,7 +24,7 @@ pub struct Trust {
 
 /// Why there is nobody to trust.
 #[derive(Debug)]
-pub enum TrustFault {
+pub enum TrustError {
     /// The certificates to trust can't be read.
     File {
         /// The file.
@@ -37,7 +37,7 @@ pub enum TrustFault {
 }
 
 /// What is wrong with a certificate, and the next step.
-pub fn objection(fault: &CertificateError) -> String {
+pub fn objection(error: &CertificateError) -> String {
     use CertificateError as Fault;
     let day = |moment: &UnixTime| {
         i64::try_from(moment.as_secs())
@@ -45,7 +45,7 @@ pub fn objection(fault: &CertificateError) -> String {
             .and_then(|seconds| jiff::Timestamp::from_second(seconds).ok())
             .map_or_else(|| "an impossible day".to_owned(), |moment| moment.to_string())
     };
-    match fault {
+    match error {
         Fault::ExpiredContext { not_after, .. } => format!(
             "its certificate ended on {}; its operator must renew it (or is the clock here wrong?)",
             day(not_after)
@@ -100,7 +100,7 @@ pub fn objection(fault: &CertificateError) -> String {
 }
 
 /// TLS that trusts so.
-pub fn connector(trust: &Trust) -> Result<TlsConnector, TrustFault> {
+pub fn connector(trust: &TrustOptions) -> Result<TlsConnector, TrustError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let verifier: Arc<dyn ServerCertVerifier> = if trust.insecure || trust.pin.is_some() {
         Arc::new(Unnamed { pin: trust.pin, provider: provider.clone() })
@@ -109,14 +109,14 @@ pub fn connector(trust: &Trust) -> Result<TlsConnector, TrustFault> {
             trust.ca_file.as_deref().map(read_certificates).transpose()?.unwrap_or_default();
         let verifier =
             rustls_platform_verifier::Verifier::new_with_extra_roots(extra, provider.clone());
-        Arc::new(verifier.map_err(|fault| {
+        Arc::new(verifier.map_err(|error| {
             let hint = "name the server's CA with --ca-file, or its certificate with --pin";
-            TrustFault::System(format!("the system's certificates can't be read ({fault}); {hint}"))
+            TrustError::System(format!("the system's certificates can't be read ({error}); {hint}"))
         })?)
     };
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(|fault| TrustFault::System(fault.to_string()))?
+        .map_err(|error| TrustError::System(error.to_string()))?
         .dangerous()
         .with_custom_certificate_verifier(verifier)
         .with_no_client_auth();
@@ -124,12 +124,12 @@ pub fn connector(trust: &Trust) -> Result<TlsConnector, TrustFault> {
     Ok(TlsConnector::from(Arc::new(config)))
 }
 
-fn read_certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TrustFault> {
-    let fault = |reason: String| TrustFault::File { file: file.to_owned(), reason };
+fn read_certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TrustError> {
+    let error = |reason: String| TrustError::File { file: file.to_owned(), reason };
     let found = CertificateDer::pem_file_iter(file)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|reason| fault(reason.to_string()))?;
-    if found.is_empty() { Err(fault("no certificate in it".into())) } else { Ok(found) }
+        .map_err(|reason| error(reason.to_string()))?;
+    if found.is_empty() { Err(error("no certificate in it".into())) } else { Ok(found) }
 }
 
 /// What `--pin` and `--insecure` ask for: signatures are checked, names and issuers are not; with a

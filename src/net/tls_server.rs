@@ -11,7 +11,7 @@ use crate::config::TlsFiles;
 
 /// Why a certificate and a key do not serve.
 #[derive(Debug, thiserror::Error)]
-pub enum TlsFault {
+pub enum TlsConfigError {
     /// A file can't be read, or holds nothing of the kind.
     #[error("{file}: {reason}; listen.tls wants a PEM file with {wanted}", file = file.display())]
     File {
@@ -36,12 +36,12 @@ pub enum TlsFault {
 }
 
 /// Reads certificate chain and key, and checks that they belong together.
-pub fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor, TlsFault> {
+pub fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor, TlsConfigError> {
     let at_fault = |file: &PathBuf, wanted| {
         let file = file.clone();
-        move |fault: rustls_pki_types::pem::Error| TlsFault::File {
+        move |error: rustls_pki_types::pem::Error| TlsConfigError::File {
             file,
-            reason: fault.to_string(),
+            reason: error.to_string(),
             wanted,
         }
     };
@@ -50,7 +50,7 @@ pub fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor, TlsFault> {
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(at_fault(&files.certificate, CERTIFICATE))?;
     if chain.is_empty() {
-        return Err(TlsFault::File {
+        return Err(TlsConfigError::File {
             file: files.certificate.clone(),
             reason: "no certificate in it".into(),
             wanted: CERTIFICATE,
@@ -62,10 +62,10 @@ pub fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor, TlsFault> {
     let mut config = rustls::ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
         .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
-        .map_err(|fault| TlsFault::Pair {
+        .map_err(|error| TlsConfigError::Pair {
             certificate: files.certificate.clone(),
             key: files.key.clone(),
-            reason: fault.to_string(),
+            reason: error.to_string(),
         })?;
     // All on offer is strong; the server's order decides.
     config.ignore_client_order = true;

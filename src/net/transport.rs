@@ -1,5 +1,5 @@
 //! A socket as the WebSocket library sees it: reading comes from the socket, writing goes into
-//! the [`Outbound`] queue, so that the library's pongs and closes stand in one line with what the
+//! the [`SendQueue`] queue, so that the library's pongs and closes stand in one line with what the
 //! hub sends.
 //!
 //! Reading passes through one buffer of the thread: a connection that is silent holds none.
@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
-use super::send_queue::Outbound;
+use super::send_queue::SendQueue;
 
 /// How much one read may take from a socket.
 const READ_BYTES: usize = 64 * 1024;
@@ -25,7 +25,7 @@ thread_local! {
 }
 
 /// The way to the peer.
-pub enum Line {
+pub enum ServerStream {
     /// Plain TCP; the socket is its queue's own, because whoever has something writes directly.
     Plain,
     /// TLS; its state is owned here.
@@ -33,18 +33,18 @@ pub enum Line {
 }
 
 /// One connection's two directions.
-pub struct Plug {
-    line: Line,
-    outbound: Arc<Outbound>,
+pub struct Transport {
+    line: ServerStream,
+    outbound: Arc<SendQueue>,
     /// Read from the socket, not yet asked for.
     unread: Bytes,
     received: u64,
 }
 
-impl Plug {
+impl Transport {
     /// Joins a line and the queue before it.
-    pub fn new(line: Line, outbound: Arc<Outbound>) -> Self {
-        Plug { line, outbound, unread: Bytes::new(), received: 0 }
+    pub fn new(line: ServerStream, outbound: Arc<SendQueue>) -> Self {
+        Transport { line, outbound, unread: Bytes::new(), received: 0 }
     }
 
     /// Bytes that came in so far.
@@ -55,8 +55,8 @@ impl Plug {
     /// Writes what waits and could not be written directly.
     pub fn poll_write_out(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match &mut self.line {
-            Line::Plain => self.outbound.poll_write_out(cx),
-            Line::Tls(stream) => {
+            ServerStream::Plain => self.outbound.poll_write_out(cx),
+            ServerStream::Tls(stream) => {
                 let written = self.outbound.poll_write_through(cx, |cx, piece| {
                     Pin::new(&mut *stream).poll_write(cx, piece)
                 });
@@ -73,13 +73,13 @@ impl Plug {
     /// Tells the peer that nothing more comes, once the queue is out.
     pub fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match &mut self.line {
-            Line::Plain => {
+            ServerStream::Plain => {
                 if let Some(socket) = self.outbound.socket() {
                     let _ = socket2::SockRef::from(socket).shutdown(std::net::Shutdown::Write);
                 }
                 Poll::Ready(())
             }
-            Line::Tls(stream) => Pin::new(&mut *stream).poll_shutdown(cx).map(|_| ()),
+            ServerStream::Tls(stream) => Pin::new(&mut *stream).poll_shutdown(cx).map(|_| ()),
         }
     }
 
@@ -99,7 +99,7 @@ impl Plug {
     }
 }
 
-impl AsyncRead for Plug {
+impl AsyncRead for Transport {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -130,7 +130,7 @@ impl AsyncRead for Plug {
     }
 }
 
-impl AsyncWrite for Plug {
+impl AsyncWrite for Transport {
     fn poll_write(
         self: Pin<&mut Self>,
         _: &mut Context<'_>,
@@ -150,21 +150,21 @@ impl AsyncWrite for Plug {
 }
 
 fn read_some(
-    line: &mut Line,
-    outbound: &Outbound,
+    line: &mut ServerStream,
+    outbound: &SendQueue,
     cx: &mut Context<'_>,
     into: &mut [u8],
 ) -> Poll<io::Result<usize>> {
     match line {
-        Line::Plain => loop {
+        ServerStream::Plain => loop {
             let Some(socket) = outbound.socket() else { return Poll::Ready(Ok(0)) };
             std::task::ready!(socket.poll_read_ready(cx))?;
             match socket.try_read(into) {
-                Err(fault) if fault.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 outcome => return Poll::Ready(outcome),
             }
         },
-        Line::Tls(stream) => {
+        ServerStream::Tls(stream) => {
             let mut buffer = ReadBuf::new(into);
             std::task::ready!(Pin::new(&mut **stream).poll_read(cx, &mut buffer))?;
             Poll::Ready(Ok(buffer.filled().len()))

@@ -2,7 +2,7 @@
 //! kernel for each costs about as much as what it does there for a short frame.
 //!
 //! The one place with unsafe code: the kernel is given addresses and reads from them. Every
-//! request is answered before [`Ring::send`] returns, and none waits for room in a socket, so the
+//! request is answered before [`UringSender::send`] returns, and none waits for room in a socket, so the
 //! kernel reads nothing after that.
 
 #![allow(unsafe_code)]
@@ -17,12 +17,12 @@ use rustix::net::SendFlags;
 pub const TOGETHER: usize = 64;
 
 /// What is shared with the kernel.
-pub struct Ring(IoUring);
+pub struct UringSender(IoUring);
 
-impl Ring {
+impl UringSender {
     /// Nothing where the system does not have it or does not let us.
     pub fn new() -> Option<Self> {
-        IoUring::new(TOGETHER as u32).ok().map(Ring)
+        IoUring::new(TOGETHER as u32).ok().map(UringSender)
     }
 
     /// Sends the same bytes on at most [`TOGETHER`] sockets, and says in `sent` how many each took:
@@ -58,10 +58,10 @@ impl Ring {
                 }
                 unanswered -= 1;
             }
-            if let Err(fault) = outcome
-                && fault.kind() != io::ErrorKind::Interrupted
+            if let Err(error) = outcome
+                && error.kind() != io::ErrorKind::Interrupted
             {
-                return Err(fault);
+                return Err(error);
             }
         }
         Ok(())

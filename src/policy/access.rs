@@ -10,12 +10,12 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq as _;
 use unicode_normalization::UnicodeNormalization as _;
 
-use super::rights::{Place, Role, Ruling, Verb, ruling};
+use super::rights::{Action, Decision, Role, RoomRelation, decide};
 use crate::protocol::{RoomName, Timestamp, UserName};
 
 /// The rooms a grant is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Rooms {
+pub enum GrantedRooms {
     /// Every one.
     All,
     /// These.
@@ -30,7 +30,7 @@ pub struct Grant {
     /// Whom it proves.
     pub user: UserName,
     /// Where.
-    pub rooms: Rooms,
+    pub rooms: GrantedRooms,
     /// What.
     pub role: Role,
     /// From this moment on it is void.
@@ -41,47 +41,47 @@ pub struct Grant {
 
 impl Grant {
     /// Whether it allows `verb` to somebody who is in `room`.
-    pub fn allows(&self, verb: Verb, room: &RoomName) -> bool {
-        self.ruling(verb, room, true) == Ruling::Yes
+    pub fn allows(&self, verb: Action, room: &RoomName) -> bool {
+        self.decide(verb, room, true) == Decision::Allowed
     }
 
     /// What the table of rights says; `inside`: its bearer is in that room.
-    pub fn ruling(&self, verb: Verb, room: &RoomName, inside: bool) -> Ruling {
+    pub fn decide(&self, verb: Action, room: &RoomName, inside: bool) -> Decision {
         let place = match (self.reaches(room), inside) {
-            (false, _) => Place::Foreign,
-            (true, false) => Place::Outside,
-            (true, true) => Place::Inside,
+            (false, _) => RoomRelation::NotGranted,
+            (true, false) => RoomRelation::NotJoined,
+            (true, true) => RoomRelation::Joined,
         };
-        ruling(self.role, verb, place)
+        decide(self.role, verb, place)
     }
 
     /// The room of somebody who can't name one: the lobby, else the first.
-    pub fn usual_room(&self) -> Option<RoomName> {
+    pub fn default_room(&self) -> Option<RoomName> {
         let lobby = RoomName::lobby();
         match &self.rooms {
             _ if self.reaches(&lobby) => Some(lobby),
-            Rooms::All => Some(lobby),
-            Rooms::Named(rooms) => rooms.first().cloned(),
+            GrantedRooms::All => Some(lobby),
+            GrantedRooms::Named(rooms) => rooms.first().cloned(),
         }
     }
 
     /// Whether it is void.
-    pub fn is_over(&self, now: Timestamp) -> bool {
+    pub fn is_expired(&self, now: Timestamp) -> bool {
         self.expires.is_some_and(|end| end <= now)
     }
 
     fn reaches(&self, room: &RoomName) -> bool {
         match &self.rooms {
             _ if self.role == Role::Admin => true,
-            Rooms::All => true,
-            Rooms::Named(rooms) => rooms.contains(room),
+            GrantedRooms::All => true,
+            GrantedRooms::Named(rooms) => rooms.contains(room),
         }
     }
 }
 
 /// Why somebody is not let in. What a stranger is told is the same for the first two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Denied {
+pub enum AccessDenied {
     /// No grant has such an access token.
     Unknown,
     /// It is over.
@@ -92,13 +92,13 @@ pub enum Denied {
 
 /// What became of a session's grant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
+pub enum AccessStatus {
     /// As it was.
-    Stands,
+    Valid,
     /// Other rooms, another role or user.
     Changed,
     /// Revoked, or over.
-    Gone,
+    Revoked,
     /// Its user is banned.
     Banned,
 }
@@ -117,17 +117,17 @@ pub struct AccessList {
 
 impl AccessList {
     /// A list; of two users nobody can tell apart the second is returned as the fault.
-    pub fn new(grants: Vec<Grant>, banned: &[UserName]) -> Result<Self, Imitation> {
+    pub fn new(grants: Vec<Grant>, banned: &[UserName]) -> Result<Self, ConfusableNames> {
         let mut known: HashMap<String, &UserName> = HashMap::new();
         for grant in &grants {
-            for face in faces(&grant.user) {
+            for face in name_skeletons(&grant.user) {
                 let first = *known.entry(face).or_insert(&grant.user);
                 if *first != grant.user {
-                    return Err(Imitation { user: grant.user.clone(), like: first.clone() });
+                    return Err(ConfusableNames { user: grant.user.clone(), like: first.clone() });
                 }
             }
         }
-        let banned = banned.iter().flat_map(faces).collect();
+        let banned = banned.iter().flat_map(name_skeletons).collect();
         let grants: Vec<Arc<Grant>> = grants.into_iter().map(Arc::new).collect();
         let by_digest = grants.iter().map(|grant| (grant.digest, grant.clone())).collect();
         Ok(AccessList { grants, by_digest, banned, ..AccessList::default() })
@@ -147,12 +147,12 @@ impl AccessList {
 
     /// The grant of an access token. How long that takes says nothing about which there are: each is
     /// compared in constant time.
-    pub fn find(&self, token: &str, now: Timestamp) -> Result<Arc<Grant>, Denied> {
+    pub fn find(&self, token: &str, now: Timestamp) -> Result<Arc<Grant>, AccessDenied> {
         match self.of_digest(&digest(token), |one, other| one.ct_eq(other).into()) {
-            None => Err(Denied::Unknown),
-            Some(_) if self.shut => Err(Denied::Unknown),
-            Some(grant) if grant.is_over(now) => Err(Denied::Expired),
-            Some(grant) if self.is_banned(&grant.user) => Err(Denied::Banned),
+            None => Err(AccessDenied::Unknown),
+            Some(_) if self.shut => Err(AccessDenied::Unknown),
+            Some(grant) if grant.is_expired(now) => Err(AccessDenied::Expired),
+            Some(grant) if self.is_banned(&grant.user) => Err(AccessDenied::Banned),
             Some(grant) => Ok(grant.clone()),
         }
     }
@@ -173,25 +173,25 @@ impl AccessList {
     }
 
     /// What became of a grant that was given out earlier.
-    pub fn fate(&self, grant: &Grant, now: Timestamp) -> Fate {
+    pub fn status(&self, grant: &Grant, now: Timestamp) -> AccessStatus {
         match self.by_digest.get(&grant.digest) {
-            None => Fate::Gone,
-            Some(_) if self.is_banned(&grant.user) => Fate::Banned,
-            Some(known) if known.is_over(now) => Fate::Gone,
-            Some(known) if known.as_ref() == grant => Fate::Stands,
+            None => AccessStatus::Revoked,
+            Some(_) if self.is_banned(&grant.user) => AccessStatus::Banned,
+            Some(known) if known.is_expired(now) => AccessStatus::Revoked,
+            Some(known) if known.as_ref() == grant => AccessStatus::Valid,
             Some(known) => {
                 let unended = Grant { expires: known.expires, ..grant.clone() };
-                if **known == unended { Fate::Stands } else { Fate::Changed }
+                if **known == unended { AccessStatus::Valid } else { AccessStatus::Changed }
             }
         }
     }
 
     /// What became of a session that has no grant.
-    pub fn guest_fate(&self, user: &UserName) -> Fate {
+    pub fn guest_status(&self, user: &UserName) -> AccessStatus {
         match self.is_banned(user) {
-            true => Fate::Banned,
-            false if self.strict => Fate::Gone,
-            false => Fate::Stands,
+            true => AccessStatus::Banned,
+            false if self.strict => AccessStatus::Revoked,
+            false => AccessStatus::Valid,
         }
     }
 
@@ -203,17 +203,19 @@ impl AccessList {
         now: Timestamp,
     ) -> impl Iterator<Item = &'a Arc<Grant>> {
         self.grants.iter().filter(move |grant| {
-            self.fate(grant, then) == Fate::Stands && later.fate(grant, now) != Fate::Stands
+            self.status(grant, then) == AccessStatus::Valid
+                && later.status(grant, now) != AccessStatus::Valid
         })
     }
 
     /// Whether a user of that name, or of one that looks the same, is shut out.
     pub fn is_banned(&self, user: &UserName) -> bool {
-        !self.banned.is_empty() && faces(user).iter().any(|face| self.banned.contains(face))
+        !self.banned.is_empty()
+            && name_skeletons(user).iter().any(|face| self.banned.contains(face))
     }
 
     /// The next moment at which a grant ends.
-    pub fn next_end(&self, now: Timestamp) -> Option<Timestamp> {
+    pub fn next_expiry(&self, now: Timestamp) -> Option<Timestamp> {
         self.grants.iter().filter_map(|grant| grant.expires).filter(|end| *end > now).min()
     }
 
@@ -231,7 +233,7 @@ impl AccessList {
 /// Two users that a person can't tell apart.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the name {user} can't be told apart from {like}; use one spelling of it")]
-pub struct Imitation {
+pub struct ConfusableNames {
     /// The later one.
     pub user: UserName,
     /// The one it looks like.
@@ -241,7 +243,7 @@ pub struct Imitation {
 /// What a name looks like, written small and as it stands: without width (NFKC, UAX #15), case, and
 /// what tells look-alike letters apart (the skeleton of UTS #39). Two names that share one of
 /// theirs are one name: `ANA` is `ana` written small, `biII` is `bill` as it stands.
-pub fn faces(name: &UserName) -> [String; 2] {
+pub fn name_skeletons(name: &UserName) -> [String; 2] {
     let wide: String = name.as_str().nfkc().filter(|c| *c != ' ').collect();
     [wide.to_lowercase(), wide].map(|text| {
         let skeleton: String = unicode_security::skeleton(&text).collect();
@@ -250,9 +252,9 @@ pub fn faces(name: &UserName) -> [String; 2] {
 }
 
 /// Whether nobody can tell one name from the other.
-pub fn alike(one: &UserName, other: &UserName) -> bool {
-    let others = faces(other);
-    faces(one).iter().any(|face| others.contains(face))
+pub fn is_confusable(one: &UserName, other: &UserName) -> bool {
+    let others = name_skeletons(other);
+    name_skeletons(one).iter().any(|face| others.contains(face))
 }
 
 /// What is kept of an access token.
@@ -268,7 +270,7 @@ mod tests {
         Grant {
             id: "0".into(),
             user: UserName::clean(user),
-            rooms: Rooms::Named(vec![RoomName::parse("ops").unwrap()]),
+            rooms: GrantedRooms::Named(vec![RoomName::parse("ops").unwrap()]),
             role: Role::Member,
             expires: None,
             digest: digest(token),
@@ -285,11 +287,11 @@ mod tests {
         ending.expires = Some(at(100));
         let list = AccessList::new(vec![ending, grant("bob", "other")], &[]).unwrap();
         assert_eq!(list.find("secret", at(99)).unwrap().user.as_str(), "ana");
-        assert_eq!(list.find("secret", at(100)), Err(Denied::Expired));
-        assert_eq!(list.find("secre", at(0)), Err(Denied::Unknown));
-        assert_eq!(list.find("", at(0)), Err(Denied::Unknown));
-        assert_eq!(list.next_end(at(0)), Some(at(100)));
-        assert_eq!(AccessList::default().find("secret", at(0)), Err(Denied::Unknown));
+        assert_eq!(list.find("secret", at(100)), Err(AccessDenied::Expired));
+        assert_eq!(list.find("secre", at(0)), Err(AccessDenied::Unknown));
+        assert_eq!(list.find("", at(0)), Err(AccessDenied::Unknown));
+        assert_eq!(list.next_expiry(at(0)), Some(at(100)));
+        assert_eq!(AccessList::default().find("secret", at(0)), Err(AccessDenied::Unknown));
     }
 
     #[test]
@@ -321,29 +323,29 @@ mod tests {
     fn a_grant_reaches_its_rooms_and_an_admin_all() {
         let (ops, dev) = (RoomName::parse("ops").unwrap(), RoomName::parse("dev").unwrap());
         let mut one = grant("ana", "x");
-        assert!(one.allows(Verb::Speak, &ops) && !one.allows(Verb::Enter, &dev));
-        assert_eq!(one.usual_room().unwrap(), ops);
+        assert!(one.allows(Action::Send, &ops) && !one.allows(Action::Join, &dev));
+        assert_eq!(one.default_room().unwrap(), ops);
         one.role = Role::Admin;
-        assert!(one.allows(Verb::Speak, &dev));
-        assert_eq!(one.usual_room().unwrap(), RoomName::lobby());
+        assert!(one.allows(Action::Send, &dev));
+        assert_eq!(one.default_room().unwrap(), RoomName::lobby());
     }
 
     #[test]
-    fn fates() {
+    fn statuses() {
         let given = grant("ana", "x");
         let list =
             |grants: Vec<Grant>, banned: &[UserName]| AccessList::new(grants, banned).unwrap();
-        assert_eq!(list(vec![given.clone()], &[]).fate(&given, at(0)), Fate::Stands);
-        assert_eq!(list(vec![], &[]).fate(&given, at(0)), Fate::Gone);
+        assert_eq!(list(vec![given.clone()], &[]).status(&given, at(0)), AccessStatus::Valid);
+        assert_eq!(list(vec![], &[]).status(&given, at(0)), AccessStatus::Revoked);
         assert_eq!(
-            list(vec![given.clone()], &[UserName::clean("ANA")]).fate(&given, at(0)),
-            Fate::Banned
+            list(vec![given.clone()], &[UserName::clean("ANA")]).status(&given, at(0)),
+            AccessStatus::Banned
         );
         let longer = Grant { expires: Some(at(9)), ..given.clone() };
-        assert_eq!(list(vec![longer.clone()], &[]).fate(&given, at(0)), Fate::Stands);
-        assert_eq!(list(vec![longer], &[]).fate(&given, at(9)), Fate::Gone);
+        assert_eq!(list(vec![longer.clone()], &[]).status(&given, at(0)), AccessStatus::Valid);
+        assert_eq!(list(vec![longer], &[]).status(&given, at(9)), AccessStatus::Revoked);
         let other = Grant { role: Role::Reader, ..given.clone() };
-        assert_eq!(list(vec![other], &[]).fate(&given, at(0)), Fate::Changed);
+        assert_eq!(list(vec![other], &[]).status(&given, at(0)), AccessStatus::Changed);
     }
 
     #[test]
@@ -351,17 +353,21 @@ mod tests {
         let given = Grant { expires: Some(at(9)), ..grant("ana", "x") };
         let banned = [UserName::clean("bob")];
         let list = AccessList::new(vec![given.clone()], &banned).unwrap().shut();
-        assert_eq!(list.find("x", at(0)), Err(Denied::Unknown));
-        assert_eq!((list.len(), list.fate(&given, at(0))), (0, Fate::Stands));
-        assert_eq!(list.fate(&given, at(9)), Fate::Gone, "an end is known beforehand");
-        assert_eq!(list.guest_fate(&UserName::clean("BOB")), Fate::Banned, "and so is a ban");
+        assert_eq!(list.find("x", at(0)), Err(AccessDenied::Unknown));
+        assert_eq!((list.len(), list.status(&given, at(0))), (0, AccessStatus::Valid));
+        assert_eq!(list.status(&given, at(9)), AccessStatus::Revoked, "an end is known beforehand");
+        assert_eq!(
+            list.guest_status(&UserName::clean("BOB")),
+            AccessStatus::Banned,
+            "and so is a ban"
+        );
     }
 
     #[test]
     fn who_proves_nothing_stays_only_where_nobody_must() {
         let (eve, list) = (UserName::clean("eve"), AccessList::default());
-        assert_eq!(list.clone().guest_fate(&eve), Fate::Stands);
-        assert_eq!(list.strict(true).guest_fate(&eve), Fate::Gone);
+        assert_eq!(list.clone().guest_status(&eve), AccessStatus::Valid);
+        assert_eq!(list.strict(true).guest_status(&eve), AccessStatus::Revoked);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::client_network::Neighbourhood;
+use super::client_network::ClientNetwork;
 
 /// Wrong access tokens that cost nothing: a person mistypes.
 const FREE: u32 = 5;
@@ -18,8 +18,8 @@ const REMEMBERED: usize = 10_000;
 
 /// Who guessed wrong lately. Time is since any fixed start of a monotonic clock.
 #[derive(Debug, Default)]
-pub struct Penalties {
-    records: HashMap<Neighbourhood, Record>,
+pub struct AuthThrottle {
+    records: HashMap<ClientNetwork, Record>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -29,15 +29,15 @@ struct Record {
     last: Duration,
 }
 
-impl Penalties {
+impl AuthThrottle {
     /// How long somebody from there still has to wait.
-    pub fn wait(&self, from: Neighbourhood, now: Duration) -> Option<Duration> {
+    pub fn wait(&self, from: ClientNetwork, now: Duration) -> Option<Duration> {
         let until = self.records.get(&from)?.until;
         (until > now).then(|| until - now)
     }
 
     /// A wrong one came from there.
-    pub fn wrong(&mut self, from: Neighbourhood, now: Duration) {
+    pub fn wrong(&mut self, from: ClientNetwork, now: Duration) {
         if self.records.len() >= REMEMBERED && !self.records.contains_key(&from) {
             self.records.retain(|_, record| now.saturating_sub(record.last) < FORGIVEN);
             let soonest = self.records.iter().min_by_key(|(_, record)| (record.until, record.last));
@@ -64,38 +64,38 @@ impl Penalties {
 mod tests {
     use super::*;
 
-    fn from(last: u8) -> Neighbourhood {
-        Neighbourhood::V4([192, 0, 2, last])
+    fn from(last: u8) -> ClientNetwork {
+        ClientNetwork::V4([192, 0, 2, last])
     }
 
     #[test]
     fn the_wait_doubles_and_is_forgiven() {
-        let mut penalties = Penalties::default();
+        let mut throttle = AuthThrottle::default();
         let second = Duration::from_secs(1);
         let mut now = second;
         for _ in 0..FREE {
-            penalties.wrong(from(1), now);
-            assert_eq!(penalties.wait(from(1), now), None);
+            throttle.wrong(from(1), now);
+            assert_eq!(throttle.wait(from(1), now), None);
         }
         for wait in [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300] {
-            penalties.wrong(from(1), now);
-            assert_eq!(penalties.wait(from(1), now), Some(second * wait));
-            assert_eq!(penalties.wait(from(2), now), None, "only there");
+            throttle.wrong(from(1), now);
+            assert_eq!(throttle.wait(from(1), now), Some(second * wait));
+            assert_eq!(throttle.wait(from(2), now), None, "only there");
             now += second * wait;
-            assert_eq!(penalties.wait(from(1), now), None);
+            assert_eq!(throttle.wait(from(1), now), None);
         }
         now += FORGIVEN;
-        penalties.wrong(from(1), now);
-        assert_eq!(penalties.wait(from(1), now), None);
+        throttle.wrong(from(1), now);
+        assert_eq!(throttle.wait(from(1), now), None);
     }
 
     #[test]
     fn what_is_remembered_has_a_bound() {
-        let mut penalties = Penalties::default();
+        let mut throttle = AuthThrottle::default();
         for number in 0..20_000u32 {
             let [a, b, c, d] = number.to_be_bytes();
-            penalties.wrong(Neighbourhood::V4([a, b, c, d]), Duration::from_secs(1));
+            throttle.wrong(ClientNetwork::V4([a, b, c, d]), Duration::from_secs(1));
         }
-        assert_eq!(penalties.records.len(), REMEMBERED);
+        assert_eq!(throttle.records.len(), REMEMBERED);
     }
 }

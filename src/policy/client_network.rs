@@ -5,21 +5,21 @@ use std::net::{IpAddr, SocketAddr};
 /// Whom a limit by address is about: one IPv4 address, or an IPv6 /64, because that is what one
 /// household or machine is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Neighbourhood {
+pub enum ClientNetwork {
     /// One IPv4 address (also where it came mapped into IPv6).
     V4([u8; 4]),
     /// The upper half of an IPv6 address.
     V6([u8; 8]),
 }
 
-impl Neighbourhood {
+impl ClientNetwork {
     /// Where an address belongs.
     pub fn of(address: IpAddr) -> Self {
         match address.to_canonical() {
-            IpAddr::V4(address) => Neighbourhood::V4(address.octets()),
+            IpAddr::V4(address) => ClientNetwork::V4(address.octets()),
             IpAddr::V6(address) => {
                 let [a, b, c, d, e, f, g, h, ..] = address.octets();
-                Neighbourhood::V6([a, b, c, d, e, f, g, h])
+                ClientNetwork::V6([a, b, c, d, e, f, g, h])
             }
         }
     }
@@ -27,9 +27,9 @@ impl Neighbourhood {
 
 /// What `X-Forwarded-For` says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Told {
+pub enum ForwardedFor {
     /// It is not there.
-    Nothing,
+    Absent,
     /// This is the client: the right-most address that is no trusted proxy's; where all are, the
     /// left-most.
     Client(IpAddr),
@@ -38,17 +38,17 @@ pub enum Told {
 }
 
 /// Reads the words of `X-Forwarded-For`, in their order. Each proxy appends whom it heard.
-pub fn client_of<'a>(
+pub fn forwarded_client<'a>(
     words: impl Iterator<Item = &'a [u8]>,
     trusted: impl Fn(IpAddr) -> bool,
-) -> Told {
-    let mut told = Told::Nothing;
+) -> ForwardedFor {
+    let mut told = ForwardedFor::Absent;
     for word in words.collect::<Vec<_>>().into_iter().rev() {
         match read(word) {
-            None => return Told::Unreadable,
-            Some(address) => told = Told::Client(address),
+            None => return ForwardedFor::Unreadable,
+            Some(address) => told = ForwardedFor::Client(address),
         }
-        if let Told::Client(address) = told
+        if let ForwardedFor::Client(address) = told
             && !trusted(address)
         {
             break;
@@ -72,9 +72,9 @@ mod tests {
     #[test]
     fn a_client_cannot_say_who_it_is() {
         let trusted = |address: IpAddr| address.is_loopback();
-        let client = |text: &str| Told::Client(text.parse().unwrap());
+        let client = |text: &str| ForwardedFor::Client(text.parse().unwrap());
         for (header, told) in [
-            (&b""[..], Told::Nothing),
+            (&b""[..], ForwardedFor::Absent),
             (b"192.0.2.1", client("192.0.2.1")),
             (b"198.51.100.1, 192.0.2.1", client("192.0.2.1")),
             (b"198.51.100.1, 192.0.2.1, 127.0.0.1", client("192.0.2.1")),
@@ -83,20 +83,20 @@ mod tests {
             (b"198.51.100.1, [2001:db8::1]:4711", client("2001:db8::1")),
             (b"[2001:db8::1]", client("2001:db8::1")),
             (b"::ffff:192.0.2.1", client("192.0.2.1")),
-            (b"198.51.100.1, unknown", Told::Unreadable),
+            (b"198.51.100.1, unknown", ForwardedFor::Unreadable),
             (b"\xff, 192.0.2.1", client("192.0.2.1")),
-            (b"192.0.2.1, \xff", Told::Unreadable),
-            (b"\xff, 127.0.0.1", Told::Unreadable),
+            (b"192.0.2.1, \xff", ForwardedFor::Unreadable),
+            (b"\xff, 127.0.0.1", ForwardedFor::Unreadable),
         ] {
             let words = header.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
             let words = words.filter(|word| !word.is_empty());
-            assert_eq!(client_of(words, trusted), told, "{}", header.escape_ascii());
+            assert_eq!(forwarded_client(words, trusted), told, "{}", header.escape_ascii());
         }
     }
 
     #[test]
     fn ipv6_counts_by_its_upper_half() {
-        let of = |text: &str| Neighbourhood::of(text.parse().unwrap());
+        let of = |text: &str| ClientNetwork::of(text.parse().unwrap());
         assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:1"));
         assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
         assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));

@@ -18,73 +18,80 @@ pub enum Role {
 
 /// What somebody may want in a room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Verb {
+pub enum Action {
     /// Be in it, and have its key: `register` and `join`.
-    Enter,
+    Join,
     /// Be in it no more: `leave`.
     Leave,
     /// Know who is there: `who`, and who comes and goes.
-    See,
+    ListMembers,
     /// Get what was said: `history` and `resume`.
-    Read,
+    ReadHistory,
     /// Say something: `chat_message`.
-    Speak,
+    Send,
     /// Get what is said, live.
-    Hear,
+    Receive,
 }
 
 /// Where somebody stands towards a room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Place {
+pub enum RoomRelation {
     /// The access token is not for it.
-    Foreign,
+    NotGranted,
     /// Not in it: never was, or left.
-    Outside,
+    NotJoined,
     /// In it.
-    Inside,
+    Joined,
 }
 
 /// What becomes of a wish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Ruling {
+pub enum Decision {
     /// It is done.
-    Yes,
+    Allowed,
     /// `forbidden`: the access token does not give that right.
     Forbidden,
     /// `not_in_room`: join it first.
     NotInRoom,
 }
 
-use Ruling::{Forbidden as NO, NotInRoom as OUT, Yes as OK};
+use Decision::{Allowed as OK, Forbidden as NO, NotInRoom as OUT};
 
 /// For each verb and role: in a foreign room, outside, inside.
 #[rustfmt::skip]
-const TABLE: [(Verb, [[Ruling; 3]; 4]); 6] = [
+const TABLE: [(Action, [[Decision; 3]; 4]); 6] = [
     //             reader          writer          member          admin
-    (Verb::Enter, [[NO, OK,  OK],  [NO, OK,  OK],  [NO, OK,  OK],  [OK,  OK,  OK]]),
-    (Verb::Leave, [[NO, OUT, OK],  [NO, OUT, OK],  [NO, OUT, OK],  [OUT, OUT, OK]]),
-    (Verb::See,   [[NO, OUT, OK],  [NO, NO,  NO],  [NO, OUT, OK],  [OUT, OUT, OK]]),
-    (Verb::Read,  [[NO, OUT, OK],  [NO, NO,  NO],  [NO, OUT, OK],  [OUT, OUT, OK]]),
-    (Verb::Speak, [[NO, NO,  NO],  [NO, OUT, OK],  [NO, OUT, OK],  [OUT, OUT, OK]]),
-    (Verb::Hear,  [[NO, OUT, OK],  [NO, NO,  NO],  [NO, OUT, OK],  [OUT, OUT, OK]]),
+    (Action::Join, [[NO, OK,  OK],  [NO, OK,  OK],  [NO, OK,  OK],  [OK,  OK,  OK]]),
+    (Action::Leave, [[NO, OUT, OK],  [NO, OUT, OK],  [NO, OUT, OK],  [OUT, OUT, OK]]),
+    (Action::ListMembers,   [[NO, OUT, OK],  [NO, NO,  NO],  [NO, OUT, OK],  [OUT, OUT, OK]]),
+    (Action::ReadHistory,  [[NO, OUT, OK],  [NO, NO,  NO],  [NO, OUT, OK],  [OUT, OUT, OK]]),
+    (Action::Send, [[NO, NO,  NO],  [NO, OUT, OK],  [NO, OUT, OK],  [OUT, OUT, OK]]),
+    (Action::Receive,  [[NO, OUT, OK],  [NO, NO,  NO],  [NO, OUT, OK],  [OUT, OUT, OK]]),
 ];
 
 /// What the table says.
-pub fn ruling(role: Role, verb: Verb, place: Place) -> Ruling {
+pub fn decide(role: Role, verb: Action, place: RoomRelation) -> Decision {
     let row = TABLE.iter().find(|(of, _)| *of == verb);
     // A verb without a row is nobody's; the tests see that there is none.
     row.map_or(NO, |(_, roles)| roles[role as usize][place as usize])
 }
 
-impl Verb {
+impl Action {
     /// Every verb.
-    pub const ALL: [Verb; 6] =
-        [Verb::Enter, Verb::Leave, Verb::See, Verb::Read, Verb::Speak, Verb::Hear];
+    pub const ALL: [Action; 6] = [
+        Action::Join,
+        Action::Leave,
+        Action::ListMembers,
+        Action::ReadHistory,
+        Action::Send,
+        Action::Receive,
+    ];
 }
 
-impl Place {
+impl RoomRelation {
     /// Every place.
-    pub const ALL: [Place; 3] = [Place::Foreign, Place::Outside, Place::Inside];
+    pub const ALL: [RoomRelation; 3] =
+        [RoomRelation::NotGranted, RoomRelation::NotJoined, RoomRelation::Joined];
 }
 
 impl Role {
@@ -113,12 +120,12 @@ mod tests {
 
     #[test]
     fn the_table_is_whole() {
-        assert_eq!(TABLE.map(|(verb, _)| verb), Verb::ALL);
+        assert_eq!(TABLE.map(|(verb, _)| verb), Action::ALL);
         for (number, role) in Role::ALL.into_iter().enumerate() {
             assert_eq!(role as usize, number);
             assert_eq!(Role::parse(role.word()), Some(role));
         }
-        assert_eq!(Place::ALL.map(|place| place as usize), [0, 1, 2]);
+        assert_eq!(RoomRelation::ALL.map(|place| place as usize), [0, 1, 2]);
     }
 
     #[test]
@@ -129,10 +136,16 @@ mod tests {
             let line = page.lines().find(|line| line.starts_with(&start)).expect(&start);
             let told: Vec<bool> =
                 line[start.len()..].split('|').map(|cell| !cell.trim().starts_with("no")).collect();
-            let verbs = [Verb::Enter, Verb::Hear, Verb::Read, Verb::Speak, Verb::See];
+            let verbs = [
+                Action::Join,
+                Action::Receive,
+                Action::ReadHistory,
+                Action::Send,
+                Action::ListMembers,
+            ];
             assert_eq!(
                 told[..5],
-                verbs.map(|verb| ruling(role, verb, Place::Inside) == OK),
+                verbs.map(|verb| decide(role, verb, RoomRelation::Joined) == OK),
                 "{line}"
             );
         }

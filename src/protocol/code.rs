@@ -6,20 +6,20 @@ macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $word:literal, $temporary:literal;)*) => {
         /// Why something was refused. The word is for programs and never changes.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub enum Code { $($(#[$doc])* $name,)* }
+        pub enum ErrorCode { $($(#[$doc])* $name,)* }
 
-        impl Code {
+        impl ErrorCode {
             /// Every code there is.
-            pub const ALL: &'static [Code] = &[$(Code::$name,)*];
+            pub const ALL: &'static [ErrorCode] = &[$(ErrorCode::$name,)*];
 
             /// The word on the wire.
             pub fn word(self) -> &'static str {
-                match self { $(Code::$name => $word,)* }
+                match self { $(ErrorCode::$name => $word,)* }
             }
 
             /// Whether trying the same again can help.
             pub fn temporary(self) -> bool {
-                match self { $(Code::$name => $temporary,)* }
+                match self { $(ErrorCode::$name => $temporary,)* }
             }
         }
     };
@@ -78,7 +78,7 @@ codes! {
     StorageFailed = "storage_failed", true;
 }
 
-impl Serialize for Code {
+impl Serialize for ErrorCode {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.word())
     }
@@ -87,7 +87,7 @@ impl Serialize for Code {
 /// Closing codes (RFC 6455 §7.4 and our own above 4000). The reason beside them is for people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u16)]
-pub enum Close {
+pub enum CloseCode {
     /// The server leaves for good.
     Leaving = 1001,
     /// What came was no WebSocket.
@@ -112,20 +112,20 @@ pub enum Close {
     RegisterTimeout = 4008,
 }
 
-impl Close {
+impl CloseCode {
     /// Every one that a server of ours sends.
-    pub const ALL: &'static [Close] = &[
-        Close::Leaving,
-        Close::Protocol,
-        Close::NotUtf8,
-        Close::Policy,
-        Close::TooBig,
-        Close::Internal,
-        Close::Restarting,
-        Close::TryLater,
-        Close::Unauthorized,
-        Close::Forbidden,
-        Close::RegisterTimeout,
+    pub const ALL: &'static [CloseCode] = &[
+        CloseCode::Leaving,
+        CloseCode::Protocol,
+        CloseCode::NotUtf8,
+        CloseCode::Policy,
+        CloseCode::TooBig,
+        CloseCode::Internal,
+        CloseCode::Restarting,
+        CloseCode::TryLater,
+        CloseCode::Unauthorized,
+        CloseCode::Forbidden,
+        CloseCode::RegisterTimeout,
     ];
 
     /// The number on the wire.
@@ -135,7 +135,7 @@ impl Close {
 
     /// Whether a client should come back by itself after this number
     /// (1006 is what a client sees when the connection just ended).
-    pub fn worth_coming_back(number: u16) -> bool {
+    pub fn is_reconnectable(number: u16) -> bool {
         matches!(number, 1001 | 1006 | 1011 | 1012 | 1013)
     }
 }
@@ -146,9 +146,9 @@ mod tests {
 
     #[test]
     fn every_code_has_its_own_word() {
-        let mut words: Vec<_> = Code::ALL.iter().map(|code| code.word()).collect();
+        let mut words: Vec<_> = ErrorCode::ALL.iter().map(|code| code.word()).collect();
         words.sort_unstable();
         words.dedup();
-        assert_eq!(words.len(), Code::ALL.len());
+        assert_eq!(words.len(), ErrorCode::ALL.len());
     }
 }

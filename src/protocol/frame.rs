@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Code, Epoch, KeyId, MessageId, RoomName, Seq, SessionId, Timestamp};
+use super::{Epoch, ErrorCode, KeyId, MessageId, RoomName, Seq, SessionId, Timestamp};
 
 /// The number a full client says in its `register`; a basic client says none.
 pub const PROTOCOL: u32 = 1;
@@ -29,15 +29,15 @@ pub enum ClientFrame<'a> {
     Register(Register),
     /// Something to say; `content` is a Fernet token under the room's key.
     #[serde(borrow)]
-    ChatMessage(Utterance<'a>),
+    ChatMessage(NewMessage<'a>),
     /// Enter a room, perhaps where one left off.
     Join(Join),
     /// Leave a room.
-    Leave(InRoom),
+    Leave(RoomRequest),
     /// Ask who is in a room.
-    Who(InRoom),
+    Who(RoomRequest),
     /// Ask for what is kept.
-    History(HistoryQuery),
+    History(HistoryRequest),
 }
 
 /// How a session begins.
@@ -80,7 +80,7 @@ impl std::fmt::Debug for Register {
 
 /// A `chat_message` on its way in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Utterance<'a> {
+pub struct NewMessage<'a> {
     /// The room it is for; absent means the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub room: Option<Cow<'a, str>>,
@@ -104,14 +104,14 @@ pub struct Join {
 
 /// `leave` and `who`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct InRoom {
+pub struct RoomRequest {
     /// The room.
     pub room: String,
 }
 
 /// `history`: what is kept after or before a place; neither means the newest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HistoryQuery {
+pub struct HistoryRequest {
     /// The room.
     pub room: String,
     /// Only what came after this one, oldest first.
@@ -132,7 +132,7 @@ pub enum ServerFrame {
     /// A full client is registered.
     Welcome(Welcome),
     /// The key of a room, now; replaces the one before.
-    EncryptionKey(RoomKeyFrame),
+    EncryptionKey(EncryptionKey),
     /// Somebody came.
     UserJoined(Presence),
     /// Somebody went.
@@ -196,7 +196,7 @@ pub struct Limits {
 
 /// `encryption_key`: standard base64 of the 44 characters of the Fernet key.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RoomKeyFrame {
+pub struct EncryptionKey {
     /// Base64 of the key's 44 ASCII characters.
     pub key: String,
     /// The room it is for.
@@ -207,7 +207,7 @@ pub struct RoomKeyFrame {
     pub key_id: Option<KeyId>,
 }
 
-impl std::fmt::Debug for RoomKeyFrame {
+impl std::fmt::Debug for EncryptionKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("RoomKeyFrame")
             .field("key", &"…")
@@ -336,7 +336,7 @@ pub struct Gap {
 /// `error`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorFrame {
-    /// The word for programs; see [`Code`].
+    /// The word for programs; see [`ErrorCode`].
     #[serde(default)]
     pub code: String,
     /// The text for people.
@@ -361,7 +361,7 @@ pub struct ErrorFrame {
 
 impl ErrorFrame {
     /// An error with nothing but its code and a text.
-    pub fn new(code: Code, message: impl Into<String>) -> Self {
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         ErrorFrame {
             code: code.word().to_owned(),
             message: message.into(),
@@ -390,9 +390,9 @@ impl ClientFrame<'_> {
 
 /// Why a text is no [`ClientFrame`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FrameFault {
-    /// [`Code::BadJson`], [`Code::BadFrame`] or [`Code::UnknownType`].
-    pub code: Code,
+pub struct FrameError {
+    /// [`ErrorCode::BadJson`], [`ErrorCode::BadFrame`] or [`ErrorCode::UnknownType`].
+    pub code: ErrorCode,
     /// For a person; never quotes the content.
     pub detail: String,
 }
@@ -407,21 +407,24 @@ struct Kind<'a> {
 impl<'a> ClientFrame<'a> {
     /// Reads one text frame: first its `type`, then what that type needs, so that a field
     /// another type owns can hold anything.
-    pub fn parse(text: &'a str) -> Result<Self, FrameFault> {
+    pub fn parse(text: &'a str) -> Result<Self, FrameError> {
         // serde reads a struct from an array too; the wire has objects only.
         if !text.trim_start().starts_with('{') {
-            return Err(FrameFault::new(Code::BadJson, "the frame is not one JSON object"));
+            return Err(FrameError::new(ErrorCode::BadJson, "the frame is not one JSON object"));
         }
         let kind = match serde_json::from_str::<Kind<'a>>(text) {
             Ok(Kind { kind: Some(kind) }) => kind,
             Ok(Kind { kind: None }) => {
-                return Err(FrameFault::new(Code::BadFrame, "the object has no \"type\""));
+                return Err(FrameError::new(ErrorCode::BadFrame, "the object has no \"type\""));
             }
-            Err(fault) if fault.is_data() => {
-                return Err(FrameFault::new(Code::BadFrame, "\"type\" is not one string"));
+            Err(error) if error.is_data() => {
+                return Err(FrameError::new(ErrorCode::BadFrame, "\"type\" is not one string"));
             }
             Err(_) => {
-                return Err(FrameFault::new(Code::BadJson, "the frame is not one JSON object"));
+                return Err(FrameError::new(
+                    ErrorCode::BadJson,
+                    "the frame is not one JSON object",
+                ));
             }
         };
         match kind.as_ref() {
@@ -431,7 +434,9 @@ impl<'a> ClientFrame<'a> {
             "leave" => body(text).map(ClientFrame::Leave),
             "who" => body(text).map(ClientFrame::Who),
             "history" => body(text).map(ClientFrame::History),
-            _ => Err(FrameFault::new(Code::UnknownType, "this server does not know that type")),
+            _ => {
+                Err(FrameError::new(ErrorCode::UnknownType, "this server does not know that type"))
+            }
         }
     }
 }
@@ -439,50 +444,50 @@ impl<'a> ClientFrame<'a> {
 /// What a basic client says after it registered: it knows no room and no id, so whatever it
 /// puts there is an unknown field to be ignored.
 #[derive(Debug, Deserialize)]
-pub struct BasicUtterance<'a> {
+pub struct BasicNewMessage<'a> {
     /// The Fernet token.
     #[serde(borrow)]
     pub content: Cow<'a, str>,
 }
 
-impl<'a> BasicUtterance<'a> {
+impl<'a> BasicNewMessage<'a> {
     /// Reads a text frame whose `type` is `chat_message`.
-    pub fn parse(text: &'a str) -> Result<Self, FrameFault> {
+    pub fn parse(text: &'a str) -> Result<Self, FrameError> {
         body(text)
     }
 }
 
 /// The `type` of a text frame, if it has a readable one.
-pub fn kind_of(text: &str) -> Option<Cow<'_, str>> {
+pub fn frame_type(text: &str) -> Option<Cow<'_, str>> {
     if !text.trim_start().starts_with('{') {
         return None;
     }
     serde_json::from_str::<Kind<'_>>(text).ok()?.kind
 }
 
-fn body<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, FrameFault> {
+fn body<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, FrameError> {
     // serde's own words name a field and the expected type but may quote the value: we keep
     // only what stands before the place, and only for faults of structure.
-    serde_json::from_str(text).map_err(|fault| {
-        let detail = match fault.classify() {
-            serde_json::error::Category::Data => describe(&fault.to_string()),
+    serde_json::from_str(text).map_err(|error| {
+        let detail = match error.classify() {
+            serde_json::error::Category::Data => describe(&error.to_string()),
             _ => "the frame is not one JSON object".to_owned(),
         };
-        FrameFault { code: Code::BadFrame, detail }
+        FrameError { code: ErrorCode::BadFrame, detail }
     })
 }
 
-fn describe(fault: &str) -> String {
-    let shape = fault.split(" at line ").next().unwrap_or_default();
+fn describe(error: &str) -> String {
+    let shape = error.split(" at line ").next().unwrap_or_default();
     match shape.split_once(", expected ") {
         Some((_, expected)) => format!("a field has the wrong type: expected {expected}"),
         None => shape.to_owned(),
     }
 }
 
-impl FrameFault {
-    fn new(code: Code, detail: &str) -> Self {
-        FrameFault { code, detail: detail.to_owned() }
+impl FrameError {
+    fn new(code: ErrorCode, detail: &str) -> Self {
+        FrameError { code, detail: detail.to_owned() }
     }
 }
 
@@ -503,34 +508,34 @@ mod tests {
     fn what_is_no_frame_is_named() {
         let deep = format!("{{\"type\":\"who\",\"x\":{}1{}}}", "[".repeat(500), "]".repeat(500));
         for (text, code) in [
-            ("", Code::BadJson),
-            ("{", Code::BadJson),
-            ("[1]", Code::BadJson),
-            ("[]", Code::BadJson),
-            (r#"["register"]"#, Code::BadJson),
-            ("\"register\"", Code::BadJson),
-            ("null", Code::BadJson),
-            (r#"{"type":"chat_message","content":"\ud800"}"#, Code::BadFrame),
-            (deep.as_str(), Code::BadFrame),
-            ("{}", Code::BadFrame),
-            (r#"{"type":5}"#, Code::BadFrame),
-            (r#"{"type":"dance"}"#, Code::UnknownType),
-            (r#"{"type":"chat_message"}"#, Code::BadFrame),
-            (r#"{"type":"chat_message","content":5}"#, Code::BadFrame),
-            (r#"{"type":"register","username":null}"#, Code::BadFrame),
+            ("", ErrorCode::BadJson),
+            ("{", ErrorCode::BadJson),
+            ("[1]", ErrorCode::BadJson),
+            ("[]", ErrorCode::BadJson),
+            (r#"["register"]"#, ErrorCode::BadJson),
+            ("\"register\"", ErrorCode::BadJson),
+            ("null", ErrorCode::BadJson),
+            (r#"{"type":"chat_message","content":"\ud800"}"#, ErrorCode::BadFrame),
+            (deep.as_str(), ErrorCode::BadFrame),
+            ("{}", ErrorCode::BadFrame),
+            (r#"{"type":5}"#, ErrorCode::BadFrame),
+            (r#"{"type":"dance"}"#, ErrorCode::UnknownType),
+            (r#"{"type":"chat_message"}"#, ErrorCode::BadFrame),
+            (r#"{"type":"chat_message","content":5}"#, ErrorCode::BadFrame),
+            (r#"{"type":"register","username":null}"#, ErrorCode::BadFrame),
         ] {
-            let fault = ClientFrame::parse(text).expect_err(text);
-            assert_eq!(fault.code, code, "{text}");
+            let error = ClientFrame::parse(text).expect_err(text);
+            assert_eq!(error.code, code, "{text}");
         }
     }
 
     #[test]
     fn a_fault_never_quotes_the_content() {
-        let fault = ClientFrame::parse(r#"{"type":"join","room":{"secret":1}}"#).unwrap_err();
-        assert!(!fault.detail.contains("secret"), "{}", fault.detail);
-        let fault =
+        let error = ClientFrame::parse(r#"{"type":"join","room":{"secret":1}}"#).unwrap_err();
+        assert!(!error.detail.contains("secret"), "{}", error.detail);
+        let error =
             ClientFrame::parse(r#"{"type":"history","room":"a","after":"secret"}"#).unwrap_err();
-        assert!(!fault.detail.contains("secret"), "{}", fault.detail);
+        assert!(!error.detail.contains("secret"), "{}", error.detail);
     }
 
     proptest! {
@@ -541,7 +546,7 @@ mod tests {
 
         #[test]
         fn an_utterance_survives_the_wire(id in "[!-~]{1,64}", content in "\\PC{0,100}") {
-            let said = ClientFrame::ChatMessage(Utterance {
+            let said = ClientFrame::ChatMessage(NewMessage {
                 room: Some("ops".into()),
                 id: Some(id.into()),
                 content: content.into(),

@@ -7,7 +7,7 @@ pub mod id;
 pub mod name;
 pub mod timestamp;
 
-pub use code::{Close, Code};
+pub use code::{CloseCode, ErrorCode};
 pub use id::{Epoch, KeyId, MessageId, Seq, SessionId};
 pub use name::{RoomName, UserName};
 pub use timestamp::Timestamp;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer, Serialize};
 
 /// What a user without a usable name is called.
-pub const NAMELESS: &str = "Anónimo";
+pub const ANONYMOUS: &str = "Anónimo";
 
 /// A user's name, cleaned by the rule of the wire; shared, because it travels with every message.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -15,21 +15,21 @@ pub struct UserName(Arc<str>);
 
 impl UserName {
     /// Most characters kept of a name.
-    pub const MOST_CHARS: usize = 32;
+    pub const MAX_CHARS: usize = 32;
 
     /// Cleans what somebody calls themselves: surrounding space is cut; characters other than
     /// letters, digits, space and `_ - . '` are dropped; at most 32 are kept; an empty rest is
-    /// [`NAMELESS`]. Cleaning a clean name changes nothing.
+    /// [`ANONYMOUS`]. Cleaning a clean name changes nothing.
     pub fn clean(wish: &str) -> Self {
         let kept: String = wish
             .trim()
             .chars()
             .filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '_' | '-' | '.' | '\''))
             .skip_while(|c| *c == ' ')
-            .take(Self::MOST_CHARS)
+            .take(Self::MAX_CHARS)
             .collect();
         match kept.trim() {
-            "" => UserName(NAMELESS.into()),
+            "" => UserName(ANONYMOUS.into()),
             name => UserName(name.into()),
         }
     }
@@ -101,9 +101,9 @@ mod tests {
             ("Íñigo d'Arc-2_x.", "Íñigo d'Arc-2_x."),
             ("a\u{1b}[31mb", "a31mb"),
             ("<script>", "script"),
-            (" ! ", NAMELESS),
+            (" ! ", ANONYMOUS),
             ("! Bob !", "Bob"),
-            ("", NAMELESS),
+            ("", ANONYMOUS),
         ] {
             assert_eq!(UserName::clean(wish).as_str(), name, "{wish:?}");
         }
@@ -123,7 +123,7 @@ mod tests {
         #[test]
         fn cleaning_is_idempotent_and_bounded(wish in "\\PC*|.{0,80}") {
             let once = UserName::clean(&wish);
-            prop_assert!(once.as_str().chars().count() <= UserName::MOST_CHARS);
+            prop_assert!(once.as_str().chars().count() <= UserName::MAX_CHARS);
             prop_assert!(!once.as_str().chars().any(char::is_control));
             prop_assert_eq!(UserName::clean(once.as_str()), once);
         }

@@ -7,17 +7,17 @@ use std::time::{Duration, Instant, SystemTime};
 use arc_swap::ArcSwap;
 use tokio::sync::oneshot;
 
-use super::connection::upgrade::Visitor;
+use super::connection::upgrade::ClientInfo;
 use super::context::Context;
 use super::rooms::hub::Command;
 use crate::config::{Auth, AuthMode};
-use crate::conversation::server::registration::{Dialect, Opening, Refusal};
-use crate::credentials::access_file::{AccessFault, AccessFile};
-use crate::policy::access::{AccessList, Denied, Grant};
-use crate::policy::auth_throttle::Penalties;
-use crate::policy::client_network::Neighbourhood;
-use crate::policy::rights::Verb;
-use crate::protocol::{Close, Code, Timestamp, UserName};
+use crate::conversation::server::registration::{Dialect, Registration, Rejection};
+use crate::credentials::access_file::{AccessFile, AccessFileError};
+use crate::policy::access::{AccessDenied, AccessList, Grant};
+use crate::policy::auth_throttle::AuthThrottle;
+use crate::policy::client_network::ClientNetwork;
+use crate::policy::rights::Action;
+use crate::protocol::{CloseCode, ErrorCode, Timestamp, UserName};
 
 /// How often the access file is looked at, beside being told of a change.
 pub const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -32,23 +32,23 @@ pub const NOT_UPHELD: &str =
 type Stamp = Option<(u64, u64, SystemTime)>;
 
 /// The gate of the server.
-pub struct Gate {
+pub struct Authenticator {
     file: PathBuf,
     list: ArcSwap<AccessList>,
     /// What the file looked like when it was last read, to know when to read it again.
     seen: Mutex<Stamp>,
-    penalties: Mutex<Penalties>,
+    throttle: Mutex<AuthThrottle>,
     started: Instant,
 }
 
-impl Gate {
+impl Authenticator {
     /// Closed: nobody is on the list yet.
     pub fn new(auth: &Auth) -> Self {
-        Gate {
+        Authenticator {
             file: auth.access_file.clone(),
             list: ArcSwap::default(),
             seen: Mutex::default(),
-            penalties: Mutex::default(),
+            throttle: Mutex::default(),
             started: Instant::now(),
         }
     }
@@ -64,8 +64,8 @@ impl Gate {
         let stamp = self.stamp();
         let read = AccessFile::read(&self.file).map(Option::unwrap_or_default);
         let list = read.and_then(|file| self.list_of(&file, auth));
-        let list = list.unwrap_or_else(|fault| {
-            tracing::error!(event = "access_unreadable", reason = %fault,
+        let list = list.unwrap_or_else(|error| {
+            tracing::error!(event = "access_unreadable", reason = %error,
                 "the access file does not serve; nobody is let in");
             AccessList::clone(&self.list.load()).shut()
         });
@@ -73,14 +73,14 @@ impl Gate {
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = stamp;
     }
 
-    fn list_of(&self, file: &AccessFile, auth: &Auth) -> Result<AccessList, AccessFault> {
-        let malformed = |reason| AccessFault::Malformed { path: self.file.clone(), reason };
+    fn list_of(&self, file: &AccessFile, auth: &Auth) -> Result<AccessList, AccessFileError> {
+        let malformed = |reason| AccessFileError::Malformed { path: self.file.clone(), reason };
         let mut grants = auth.users.clone();
         for declared in &file.tokens {
             grants.push(declared.grant().map_err(malformed)?);
         }
         let banned: Vec<UserName> = file.banned.iter().map(|name| UserName::clean(name)).collect();
-        AccessList::new(grants, &banned).map_err(|fault| malformed(fault.to_string()))
+        AccessList::new(grants, &banned).map_err(|error| malformed(error.to_string()))
     }
 
     fn stamp(&self) -> Stamp {
@@ -100,9 +100,9 @@ impl Gate {
     pub fn admit(
         &self,
         mode: AuthMode,
-        visitor: Visitor,
-        opening: &mut Opening,
-    ) -> Result<Option<Arc<Grant>>, Refusal> {
+        client_info: ClientInfo,
+        opening: &mut Registration,
+    ) -> Result<Option<Arc<Grant>>, Rejection> {
         let list = self.list.load();
         if mode == AuthMode::Open {
             return match list.is_banned(&opening.user) {
@@ -110,23 +110,23 @@ impl Gate {
                 false => Ok(None),
             };
         }
-        let from = Neighbourhood::of(visitor.address);
+        let from = ClientNetwork::of(client_info.address);
         // What came through a proxy that does not say for whom must not shut out everybody.
-        let guarded = !visitor.is_proxy;
+        let guarded = !client_info.is_proxy;
         let now = self.started.elapsed();
-        let penalties = || self.penalties.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(wait) = penalties().wait(from, now).filter(|_| guarded) {
+        let throttle = || self.throttle.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(wait) = throttle().wait(from, now).filter(|_| guarded) {
             let seconds = wait.as_secs() + 1;
-            return Err(Refusal {
-                code: Code::RateLimited,
-                close: Close::TryLater,
+            return Err(Rejection {
+                code: ErrorCode::RateLimited,
+                close: CloseCode::TryLater,
                 message: format!("too many wrong access tokens; try again in {seconds} s"),
             });
         }
         let Some(token) = &opening.access_token else {
-            return Err(Refusal {
-                code: Code::Unauthorized,
-                close: Close::Unauthorized,
+            return Err(Rejection {
+                code: ErrorCode::Unauthorized,
+                close: CloseCode::Unauthorized,
                 message: "this server wants an access token; its operator makes one with \
                     chat-server token add"
                     .into(),
@@ -134,34 +134,34 @@ impl Gate {
         };
         let grant = match list.find(token, Timestamp::from_system(SystemTime::now())) {
             Ok(grant) => grant,
-            Err(Denied::Banned) => return Err(banned()),
+            Err(AccessDenied::Banned) => return Err(banned()),
             // The same words for both: a stranger learns nothing about what exists.
-            Err(Denied::Unknown | Denied::Expired) => {
+            Err(AccessDenied::Unknown | AccessDenied::Expired) => {
                 if guarded {
-                    penalties().wrong(from, now);
+                    throttle().wrong(from, now);
                 }
-                return Err(Refusal {
-                    code: Code::Unauthorized,
-                    close: Close::Unauthorized,
+                return Err(Rejection {
+                    code: ErrorCode::Unauthorized,
+                    close: CloseCode::Unauthorized,
                     message: "this access token is not valid, or no longer".into(),
                 });
             }
         };
         opening.user = grant.user.clone();
         if opening.dialect == Dialect::Basic
-            && let Some(room) = grant.usual_room()
+            && let Some(room) = grant.default_room()
         {
             opening.rooms[0].room = room;
         }
         for wish in &mut opening.rooms {
-            if !grant.allows(Verb::Enter, &wish.room) {
-                return Err(Refusal {
-                    code: Code::Forbidden,
-                    close: Close::Forbidden,
+            if !grant.allows(Action::Join, &wish.room) {
+                return Err(Rejection {
+                    code: ErrorCode::Forbidden,
+                    close: CloseCode::Forbidden,
                     message: format!("your access token is not for the room {}", wish.room),
                 });
             }
-            if !grant.allows(Verb::Read, &wish.room) {
+            if !grant.allows(Action::ReadHistory, &wish.room) {
                 wish.resume = None;
             }
         }
@@ -169,10 +169,10 @@ impl Gate {
     }
 }
 
-fn banned() -> Refusal {
-    Refusal {
-        code: Code::Forbidden,
-        close: Close::Forbidden,
+fn banned() -> Rejection {
+    Rejection {
+        code: ErrorCode::Forbidden,
+        close: CloseCode::Forbidden,
         message: "that name is shut out here".into(),
     }
 }
@@ -182,7 +182,7 @@ fn banned() -> Refusal {
 /// answer, and they go on until it does.
 pub async fn renew(context: &Context) -> Option<usize> {
     let live = context.live.load_full();
-    context.gate.read(&live.config.auth);
+    context.authenticator.read(&live.config.auth);
     enforce(context).await
 }
 
@@ -190,7 +190,7 @@ pub async fn renew(context: &Context) -> Option<usize> {
 async fn enforce(context: &Context) -> Option<usize> {
     let (answer, answered) = oneshot::channel();
     // Where nobody takes it, there is nobody left who could answer.
-    let _ = context.hub.send(Command::Access(context.gate.list(), answer));
+    let _ = context.hub.send(Command::Access(context.authenticator.list(), answer));
     let ended = tokio::time::timeout(HUB_ANSWER, answered).await.ok().and_then(Result::ok);
     if ended.is_none() {
         tracing::error!(
@@ -207,23 +207,27 @@ pub async fn watch(context: Arc<Context>, stop: tokio_util::sync::CancellationTo
     let mut looked = now();
     loop {
         // An end is kept to the moment; the wall clock may jump, so it is looked at often.
-        let end = context.gate.list().next_end(now()).map_or(LOOK_EVERY, |end| end.since(now()));
+        let end = context
+            .authenticator
+            .list()
+            .next_expiry(now())
+            .map_or(LOOK_EVERY, |end| end.since(now()));
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(end.min(LOOK_EVERY)) => {}
         }
-        if context.gate.has_changed()
+        if context.authenticator.has_changed()
             && let Some(ended) = renew(&context).await
         {
             tracing::info!(
                 event = "access_reread",
-                tokens = context.gate.list().len() as u64,
+                tokens = context.authenticator.list().len() as u64,
                 ended = ended as u64,
                 "the access file has changed"
             );
         }
         let before = std::mem::replace(&mut looked, now());
-        if context.gate.list().next_end(before).is_some_and(|end| end <= looked) {
+        if context.authenticator.list().next_expiry(before).is_some_and(|end| end <= looked) {
             enforce(&context).await;
         }
     }

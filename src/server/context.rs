@@ -1,4 +1,4 @@
-//! What every connection needs: the configuration in force, and the ways to hub, scribe and log.
+//! What every connection needs: the configuration in force, and the ways to hub, log_writer and log.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -6,15 +6,15 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use tokio_util::task::TaskTracker;
 
-use super::authenticator::Gate;
-use super::rooms::hub::{Commands, Policy};
-use super::rooms::log_writer::Scribe;
+use super::authenticator::Authenticator;
+use super::rooms::hub::{Commands, HubConfig};
+use super::rooms::log_writer::LogWriter;
 use crate::config::{Config, Listen};
 use crate::net::admission::Admission;
-use crate::net::server_connection::Patience;
+use crate::net::server_connection::Timeouts;
 use crate::policy::rate::Quota;
 use crate::protocol::frame::Limits;
-use crate::store::{Keep, Reader};
+use crate::store::{Retention, RoomLogReader};
 
 /// Messages a full client is told it may have unacked.
 const UNACKED: u64 = 64;
@@ -26,15 +26,15 @@ const RESERVED_DESCRIPTORS: u64 = 64;
 /// Shared by all connections.
 pub struct Context {
     /// What is in force; a reload replaces it whole, so nobody sees half of one.
-    pub live: ArcSwap<Live>,
+    pub live: ArcSwap<ActiveConfig>,
     /// The way to the hub.
     pub hub: Commands,
-    /// The way to the scribe.
-    pub scribe: Scribe,
+    /// The way to the log_writer.
+    pub log_writer: LogWriter,
     /// What is kept.
-    pub reader: Arc<dyn Reader>,
+    pub reader: Arc<dyn RoomLogReader>,
     /// Who is let in.
-    pub gate: Gate,
+    pub authenticator: Authenticator,
     /// Who is in.
     pub admission: Arc<Admission>,
     /// Connections, to be waited for at the end.
@@ -46,7 +46,7 @@ pub struct Context {
 }
 
 /// A configuration, made ready for use.
-pub struct Live {
+pub struct ActiveConfig {
     /// As meant.
     pub config: Config,
     /// The part the front door reads.
@@ -60,24 +60,24 @@ pub struct Live {
     /// Bytes a session may send.
     pub bytes: Quota,
     /// Time limits of a connection.
-    pub patience: Patience,
+    pub patience: Timeouts,
     /// Connections in all, as far as descriptors allow.
     pub connections: usize,
 }
 
-impl Live {
+impl ActiveConfig {
     /// Makes a configuration ready; fails where its TLS files do not serve.
-    pub fn new(config: Config) -> Result<Self, crate::net::tls_server::TlsFault> {
+    pub fn new(config: Config) -> Result<Self, crate::net::tls_server::TlsConfigError> {
         let limits = &config.limits;
         let rate = u64::from(limits.rate_messages);
         let tls = config.listen.tls.as_ref().map(crate::net::tls_server::acceptor).transpose()?;
-        Ok(Live {
+        Ok(ActiveConfig {
             listen: Arc::new(config.listen.clone()),
             tls,
             messages: Quota::new(rate, limits.rate_per),
             frames: Quota::new(rate.saturating_mul(FRAMES_PER_MESSAGE), limits.rate_per),
             bytes: Quota::new(limits.rate_bytes, limits.rate_per),
-            patience: Patience {
+            patience: Timeouts {
                 ping_interval: limits.ping_interval,
                 ping_timeout: limits.ping_timeout,
             },
@@ -87,9 +87,9 @@ impl Live {
     }
 
     /// What the hub goes by.
-    pub fn policy(&self, durable: bool) -> Policy {
+    pub fn policy(&self, durable: bool) -> HubConfig {
         let limits = &self.config.limits;
-        Policy {
+        HubConfig {
             rotate_every: self.config.keys.rotate_every,
             grace: self.config.keys.grace,
             presence_members: limits.presence_members,
@@ -105,8 +105,8 @@ impl Live {
     }
 
     /// What the room log keeps.
-    pub fn keep(&self) -> Keep {
-        Keep { messages: self.config.history.keep_messages, age: self.config.history.keep_for }
+    pub fn keep(&self) -> Retention {
+        Retention { messages: self.config.history.keep_messages, age: self.config.history.keep_for }
     }
 }
 

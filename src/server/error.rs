@@ -2,26 +2,26 @@
 
 use std::process::ExitCode;
 
-use super::commands::ctl::CtlFault;
-use crate::config::ConfigFault;
-use crate::credentials::access_file::AccessFault;
-use crate::credentials::at_rest_key::KeyFault;
-use crate::net::listen::ListenFault;
-use crate::net::tls_server::TlsFault;
-use crate::store::OpenFault;
+use super::commands::ctl::CtlError;
+use crate::config::ConfigError;
+use crate::credentials::access_file::AccessFileError;
+use crate::credentials::at_rest_key::KeyFileError;
+use crate::net::listen::ListenError;
+use crate::net::tls_server::TlsConfigError;
+use crate::store::OpenError;
 
 /// Why the server does not start.
 #[derive(Debug, thiserror::Error)]
-pub enum StartFault {
+pub enum ServerError {
     /// The configuration is wrong.
     #[error(transparent)]
-    Config(#[from] ConfigFault),
+    Config(#[from] ConfigError),
     /// Certificate and key do not serve.
     #[error(transparent)]
-    Tls(#[from] TlsFault),
+    Tls(#[from] TlsConfigError),
     /// An address can't be listened on.
     #[error(transparent)]
-    Listen(#[from] ListenFault),
+    Listen(#[from] ListenError),
     /// A socket of the service manager would hand the key to whoever connects.
     #[error(
         "the service manager listens on {0}, where in open mode whoever connects gets the key; let \
@@ -30,10 +30,10 @@ pub enum StartFault {
     OpenOutside(std::net::SocketAddr),
     /// The history can't be opened.
     #[error(transparent)]
-    History(#[from] OpenFault),
+    History(#[from] OpenError),
     /// The key of the history can't be had.
     #[error(transparent)]
-    Key(#[from] KeyFault),
+    Key(#[from] KeyFileError),
     /// The admin socket or the metrics' address can't be bound.
     #[error("can't bind {path}: {source}; give another admin.socket or admin.metrics")]
     Admin {
@@ -44,18 +44,18 @@ pub enum StartFault {
     },
     /// The running server can't be asked, or said no.
     #[error(transparent)]
-    Ctl(#[from] CtlFault),
+    Ctl(#[from] CtlError),
     /// Something was done, but the running server could not be told.
-    #[error("{done}, but {fault}")]
+    #[error("{done}, but {error}")]
     Untold {
         /// What.
         done: String,
         /// Why not.
-        fault: CtlFault,
+        error: CtlError,
     },
     /// The access file does not serve.
     #[error(transparent)]
-    Access(#[from] AccessFault),
+    Access(#[from] AccessFileError),
     /// What was asked for makes no sense.
     #[error("{0}")]
     Usage(String),
@@ -64,19 +64,19 @@ pub enum StartFault {
     System(#[from] std::io::Error),
 }
 
-impl StartFault {
+impl ServerError {
     /// The exit code.
     pub fn code(&self) -> ExitCode {
         ExitCode::from(match self {
-            StartFault::Config(_) | StartFault::Tls(_) | StartFault::OpenOutside(_) => 78,
-            StartFault::Usage(_) => 2,
-            StartFault::Listen(_) | StartFault::Admin { .. } => 69,
-            StartFault::Ctl(fault) | StartFault::Untold { fault, .. } => match fault {
-                CtlFault::Refused(_) => 1,
+            ServerError::Config(_) | ServerError::Tls(_) | ServerError::OpenOutside(_) => 78,
+            ServerError::Usage(_) => 2,
+            ServerError::Listen(_) | ServerError::Admin { .. } => 69,
+            ServerError::Ctl(error) | ServerError::Untold { error, .. } => match error {
+                CtlError::Refused(_) => 1,
                 _ => 69,
             },
-            StartFault::History(_) | StartFault::Key(_) | StartFault::Access(_) => 74,
-            StartFault::System(_) => 71,
+            ServerError::History(_) | ServerError::Key(_) | ServerError::Access(_) => 74,
+            ServerError::System(_) => 71,
         })
     }
 }

@@ -12,24 +12,24 @@ use tokio_util::task::TaskTracker;
 
 use super::admin::metrics;
 use super::admin::reload::Reload;
-use super::admin::socket::{AdminSocket, ForMain};
-use super::authenticator::{self, Gate};
+use super::admin::socket::{AdminSocket, MainRequest};
+use super::authenticator::{self, Authenticator};
 use super::connection::accept;
-use super::context::{Context, Live};
-use super::error::StartFault;
-use super::rooms::hub::{Command, Hub, Standing};
-use super::rooms::log_writer::Scribe;
+use super::context::{ActiveConfig, Context};
+use super::error::ServerError;
+use super::rooms::hub::{Command, Hub, HubStatus};
+use super::rooms::log_writer::LogWriter;
 use crate::config::{AuthMode, Config, Store};
 use crate::credentials::at_rest_key::AtRestKey;
 use crate::net::admission::Admission;
 use crate::net::listen;
-use crate::protocol::{Close, Timestamp};
-use crate::store::{Keep, Opened, open_disk, open_memory};
+use crate::protocol::{CloseCode, Timestamp};
+use crate::store::{OpenedStore, Retention, open_disk, open_memory};
 use crate::sys::signals::{Signal, Signals};
 use crate::sys::systemd::{self, Watchdog};
 use crate::sys::thread;
 
-/// Batches between scribe and hub.
+/// Batches between log_writer and hub.
 const BATCHES_WAITING: usize = 2;
 /// How long what was received may take to reach the log, once everybody is gone.
 const LAST_WRITES: Duration = Duration::from_secs(2);
@@ -37,9 +37,9 @@ const LAST_WRITES: Duration = Duration::from_secs(2);
 const STATUS_ANSWER: Duration = Duration::from_secs(1);
 
 /// Runs until it is told to stop and everybody is gone.
-pub async fn run(config: Config, mut reload: Reload) -> Result<(), StartFault> {
+pub async fn run(config: Config, mut reload: Reload) -> Result<(), ServerError> {
     let mut signals = Signals::new()?;
-    let live = Live::new(config)?;
+    let live = ActiveConfig::new(config)?;
     let opened = open_log(&live.config, live.keep())?;
     let listeners = listen::listeners(&live.config.listen.addresses)?;
     refuse_open_outside(&live.config, &listeners)?;
@@ -49,21 +49,21 @@ pub async fn run(config: Config, mut reload: Reload) -> Result<(), StartFault> {
     let durable = opened.log.durable();
     let (hub, commands) = mpsc::unbounded_channel();
     let (to_hub, committed) = mpsc::channel(BATCHES_WAITING);
-    let (scribe, scribe_ended) = Scribe::start(opened.log, to_hub)?;
-    let gate = Gate::new(&live.config.auth);
-    gate.read(&live.config.auth);
-    let rooms = Hub::new(live.policy(durable), opened.reader.clone(), gate.list());
+    let (log_writer, scribe_ended) = LogWriter::start(opened.log, to_hub)?;
+    let authenticator = Authenticator::new(&live.config.auth);
+    authenticator.read(&live.config.auth);
+    let rooms = Hub::new(live.policy(durable), opened.reader.clone(), authenticator.list());
     let runtime = tokio::runtime::Handle::current();
-    let counts = scribe.counts();
+    let counts = log_writer.counts();
     let hub_ended =
         thread::spawn("hub", move || runtime.block_on(rooms.run(commands, committed, counts)))?;
 
-    say_access(&live.config, gate.list().len());
+    say_access(&live.config, authenticator.list().len());
     let context = Arc::new(Context {
-        gate,
+        authenticator,
         live: ArcSwap::from_pointee(live),
         hub,
-        scribe,
+        log_writer,
         reader: opened.reader,
         admission: Arc::new(Admission::default()),
         connections: TaskTracker::new(),
@@ -101,8 +101,8 @@ pub async fn run(config: Config, mut reload: Reload) -> Result<(), StartFault> {
     stop.cancel();
     acceptors.close();
     let drained = tokio::time::timeout(grace, drain(&context, close, acceptors)).await.is_ok();
-    context.scribe.finish();
-    // Hub and scribe end when nobody is left who could ask them for something.
+    context.log_writer.finish();
+    // Hub and log_writer end when nobody is left who could ask them for something.
     drop(context);
     let written = async { (scribe_ended.await.ok(), hub_ended.await.ok()) };
     let _ = tokio::time::timeout(LAST_WRITES, written).await;
@@ -110,7 +110,7 @@ pub async fn run(config: Config, mut reload: Reload) -> Result<(), StartFault> {
     Ok(())
 }
 
-fn open_log(config: &Config, keep: Keep) -> Result<Opened, StartFault> {
+fn open_log(config: &Config, keep: Retention) -> Result<OpenedStore, ServerError> {
     let now = Timestamp::from_system(SystemTime::now());
     let opened = match config.history.store {
         Store::Memory => open_memory(keep),
@@ -128,13 +128,13 @@ fn open_log(config: &Config, keep: Keep) -> Result<Opened, StartFault> {
 }
 
 /// What the service manager listens on may be more than the configuration names.
-fn refuse_open_outside(config: &Config, listeners: &[TcpListener]) -> Result<(), StartFault> {
+fn refuse_open_outside(config: &Config, listeners: &[TcpListener]) -> Result<(), ServerError> {
     if config.auth.mode != AuthMode::Open || config.auth.allow_open {
         return Ok(());
     }
     let addresses = listeners.iter().filter_map(|listener| listener.local_addr().ok());
     match addresses.into_iter().find(|address| !address.ip().is_loopback()) {
-        Some(address) => Err(StartFault::OpenOutside(address)),
+        Some(address) => Err(ServerError::OpenOutside(address)),
         None => Ok(()),
     }
 }
@@ -149,24 +149,24 @@ fn say_access(config: &Config, tokens: usize) {
 }
 
 /// Where nobody named a socket, one that can't be had is no reason not to serve.
-fn bind_admin(config: &Config) -> Result<Option<AdminSocket>, StartFault> {
+fn bind_admin(config: &Config) -> Result<Option<AdminSocket>, ServerError> {
     let Some(path) = &config.admin.socket else { return Ok(None) };
     match AdminSocket::bind(path) {
         Ok(admin) => Ok(Some(admin)),
-        Err(source) if config.written.admin.socket.is_empty() => {
+        Err(source) if config.raw.admin.socket.is_empty() => {
             tracing::warn!(event = "admin_unavailable", path = %path.display(), reason = %source,
                 "no admin socket, so no chat-server ctl; name another by admin.socket");
             Ok(None)
         }
-        Err(source) => Err(StartFault::Admin { path: path.display().to_string(), source }),
+        Err(source) => Err(ServerError::Admin { path: path.display().to_string(), source }),
     }
 }
 
-async fn bind_metrics(config: &Config) -> Result<Option<TcpListener>, StartFault> {
+async fn bind_metrics(config: &Config) -> Result<Option<TcpListener>, ServerError> {
     let Some(address) = config.admin.metrics else { return Ok(None) };
     let listener = metrics::bind(address)
         .await
-        .map_err(|source| StartFault::Admin { path: address.to_string(), source })?;
+        .map_err(|source| ServerError::Admin { path: address.to_string(), source })?;
     if let Ok(address) = listener.local_addr() {
         tracing::info!(event = "metrics", address = %address, "serving /metrics, /healthz and /readyz");
     }
@@ -184,17 +184,17 @@ fn say_listening(context: &Context, address: std::net::SocketAddr) {
 async fn serve(
     context: &Context,
     signals: &mut Signals,
-    wishes: &mut mpsc::Receiver<ForMain>,
+    wishes: &mut mpsc::Receiver<MainRequest>,
     reload: &mut Reload,
-) -> Close {
+) -> CloseCode {
     let mut watchdog = Watchdog::from_environment();
     loop {
         let signal = tokio::select! {
             signal = signals.next() => signal,
             // There is always a sender: `run` keeps one.
             Some(wish) = wishes.recv() => match wish {
-                ForMain::Drain => return Close::Restarting,
-                ForMain::Reload(answer) => {
+                MainRequest::Drain => return CloseCode::Restarting,
+                MainRequest::Reload(answer) => {
                     let _ = answer.send(reload.run(context).await);
                     continue;
                 }
@@ -217,7 +217,7 @@ async fn serve(
     }
 }
 
-async fn drain(context: &Arc<Context>, close: Close, acceptors: TaskTracker) {
+async fn drain(context: &Arc<Context>, close: CloseCode, acceptors: TaskTracker) {
     acceptors.wait().await;
     let _ = context.hub.send(Command::Drain(close));
     context.connections.close();
@@ -225,7 +225,7 @@ async fn drain(context: &Arc<Context>, close: Close, acceptors: TaskTracker) {
 }
 
 /// How the hub stands, if it answers in time.
-pub async fn standing(context: &Context) -> Option<Standing> {
+pub async fn standing(context: &Context) -> Option<HubStatus> {
     let (answer, answered) = oneshot::channel();
     context.hub.send(Command::Status(answer)).ok()?;
     tokio::time::timeout(STATUS_ANSWER, answered).await.ok()?.ok()
@@ -250,7 +250,7 @@ async fn say_status(context: &Context) {
     );
 }
 
-fn status_text(standing: &Standing) -> String {
+fn status_text(standing: &HubStatus) -> String {
     format!(
         "{} sessions in {} rooms, {} messages since the start",
         standing.sessions, standing.rooms, standing.messages

@@ -8,7 +8,8 @@ use sha2::{Digest, Sha256};
 
 use super::retention::{STEP, forget_to, ids_before};
 use super::{
-    Draft, Entry, Fault, Head, Keep, Opened, Outcome, Page, Reader, RoomLog, Span, Tidied,
+    AppendOutcome, Draft, Entry, Head, OpenedStore, Page, PageRange, PruneResult, Retention,
+    RoomLog, RoomLogReader, StoreError,
 };
 use crate::protocol::{Epoch, MessageId, RoomName, Seq, Timestamp, UserName};
 
@@ -23,17 +24,17 @@ const SPARE: u64 = 250;
 const MOST_IDS: usize = 500_000;
 
 /// Opens an empty record that lives as long as this process.
-pub fn open_memory(keep: Keep) -> Opened {
+pub fn open_memory(keep: Retention) -> OpenedStore {
     open_bounded(keep, MOST_BYTES)
 }
 
-fn open_bounded(keep: Keep, most_bytes: usize) -> Opened {
+fn open_bounded(keep: Retention, most_bytes: usize) -> OpenedStore {
     let shared = Arc::new(Memory {
         epoch: Epoch::fresh(),
         most_bytes,
         record: RwLock::new(Record::new(keep)),
     });
-    Opened { log: Box::new(MemoryLog(shared.clone())), reader: shared, findings: Vec::new() }
+    OpenedStore { log: Box::new(MemoryLog(shared.clone())), reader: shared, findings: Vec::new() }
 }
 
 struct MemoryLog(Arc<Memory>);
@@ -45,7 +46,7 @@ struct Memory {
 }
 
 struct Record {
-    keep: Keep,
+    keep: Retention,
     rooms: BTreeMap<RoomName, Room>,
     /// The rooms again, by the birth of their oldest entry.
     oldest: BTreeMap<u64, RoomName>,
@@ -80,45 +81,51 @@ struct Known {
 }
 
 impl RoomLog for MemoryLog {
-    fn append(&mut self, batch: Vec<Draft>, now: Timestamp) -> Vec<Outcome> {
+    fn append(&mut self, batch: Vec<Draft>, now: Timestamp) -> Vec<AppendOutcome> {
         let mut record = self.0.write();
         let outcomes: Vec<_> = batch.into_iter().map(|draft| record.append(draft, now)).collect();
         record.shrink(self.0.most_bytes);
         outcomes
     }
 
-    fn settle(&mut self) {}
+    fn after_commit(&mut self) {}
 
-    fn tidy(&mut self, now: Timestamp) -> Tidied {
-        self.0.write().tidy(now)
+    fn prune(&mut self, now: Timestamp) -> PruneResult {
+        self.0.write().prune(now)
     }
 
     fn durable(&self) -> bool {
         false
     }
 
-    fn keep(&mut self, keep: Keep) {
+    fn set_retention(&mut self, keep: Retention) {
         self.0.write().keep = keep;
     }
 }
 
-impl Reader for Memory {
-    fn head(&self, room: &RoomName) -> Result<Head, Fault> {
+impl RoomLogReader for Memory {
+    fn head(&self, room: &RoomName) -> Result<Head, StoreError> {
         Ok(self.head_of(self.read().rooms.get(room)))
     }
 
-    fn page(&self, room: &RoomName, span: Span, limit: usize, bytes: usize) -> Result<Page, Fault> {
+    fn page(
+        &self,
+        room: &RoomName,
+        span: PageRange,
+        limit: usize,
+        bytes: usize,
+    ) -> Result<Page, StoreError> {
         let record = self.read();
         let room = record.rooms.get(room);
         let head = self.head_of(room);
         let nothing = VecDeque::new();
         let all = room.map_or(&nothing, |room| &room.entries);
         let (from, to, upwards) = match span {
-            Span::After(seq) => {
+            PageRange::After(seq) => {
                 (all.partition_point(|kept| kept.entry.seq <= seq), all.len(), true)
             }
-            Span::Before(seq) => (0, all.partition_point(|kept| kept.entry.seq < seq), false),
-            Span::Newest => (0, all.len(), false),
+            PageRange::Before(seq) => (0, all.partition_point(|kept| kept.entry.seq < seq), false),
+            PageRange::Newest => (0, all.len(), false),
         };
         let (mut left, mut first) = (bytes, true);
         let fits = |kept: &&Kept| {
@@ -141,8 +148,8 @@ impl Reader for Memory {
         let reached = entries.last().map_or(Seq(0), |entry| entry.seq);
         let reached = match span {
             _ if !entries.is_empty() => reached,
-            Span::After(seq) | Span::Before(seq) => seq,
-            Span::Newest => head.first,
+            PageRange::After(seq) | PageRange::Before(seq) => seq,
+            PageRange::Newest => head.first,
         };
         if !upwards {
             entries.reverse();
@@ -150,14 +157,14 @@ impl Reader for Memory {
         Ok(Page { entries, more, reached, damaged: Vec::new(), head })
     }
 
-    fn since(&self, room: &RoomName, at: Timestamp) -> Result<Seq, Fault> {
+    fn since(&self, room: &RoomName, at: Timestamp) -> Result<Seq, StoreError> {
         let record = self.read();
         let Some(room) = record.rooms.get(room) else { return Ok(Seq(0)) };
         let index = room.entries.partition_point(|kept| kept.high < at);
         Ok(room.entries.get(index).map_or(room.last, |kept| Seq(kept.entry.seq.0 - 1)))
     }
 
-    fn rooms(&self) -> Result<Vec<(RoomName, Head)>, Fault> {
+    fn rooms(&self) -> Result<Vec<(RoomName, Head)>, StoreError> {
         let record = self.read();
         Ok(record
             .rooms
@@ -186,7 +193,7 @@ impl Memory {
 }
 
 impl Record {
-    fn new(keep: Keep) -> Self {
+    fn new(keep: Retention) -> Self {
         Record {
             keep,
             rooms: BTreeMap::new(),
@@ -198,14 +205,14 @@ impl Record {
         }
     }
 
-    fn append(&mut self, draft: Draft, now: Timestamp) -> Outcome {
+    fn append(&mut self, draft: Draft, now: Timestamp) -> AppendOutcome {
         let text = Sha256::digest(draft.text.as_bytes()).into();
         let name = draft.id.clone().map(|id| (draft.room.clone(), draft.user.clone(), id));
         match name.as_ref().and_then(|name| self.ids.get(name)) {
             Some(known) if known.text == text => {
-                return Outcome::Duplicate { seq: known.seq, at: known.at };
+                return AppendOutcome::Duplicate { seq: known.seq, at: known.at };
             }
-            Some(known) => return Outcome::Conflict { seq: known.seq },
+            Some(known) => return AppendOutcome::Conflict { seq: known.seq },
             None => {}
         }
         let room = self.rooms.entry(draft.room.clone()).or_default();
@@ -226,7 +233,7 @@ impl Record {
             self.ids_by_age.insert((now, name.clone()));
             self.ids.insert(name, Known { seq, at: now, text });
         }
-        Outcome::Appended(entry)
+        AppendOutcome::Appended(entry)
     }
 
     fn shrink(&mut self, most_bytes: usize) {
@@ -268,8 +275,8 @@ impl Record {
         count
     }
 
-    fn tidy(&mut self, now: Timestamp) -> Tidied {
-        let mut tidied = Tidied::default();
+    fn prune(&mut self, now: Timestamp) -> PruneResult {
+        let mut tidied = PruneResult::default();
         let names: Vec<RoomName> = self.oldest.values().cloned().collect();
         for name in names {
             let count = self.tidy_room(&name, now);
@@ -302,8 +309,8 @@ mod tests {
 
     #[test]
     fn a_busy_room_among_many_keeps_no_more_than_it_should() {
-        let keep = Keep { messages: 100, age: std::time::Duration::from_secs(60) };
-        let Opened { mut log, reader, .. } = open_memory(keep);
+        let keep = Retention { messages: 100, age: std::time::Duration::from_secs(60) };
+        let OpenedStore { mut log, reader, .. } = open_memory(keep);
         let now = Timestamp::from_micros(1_790_000_000_000_000);
         let said = |room: &str| Draft {
             room: RoomName::parse(room).unwrap(),
@@ -323,7 +330,7 @@ mod tests {
             5_000
         );
         // Fewer to keep from now on: not all at once, but soon.
-        log.keep(Keep { messages: 10, ..keep });
+        log.set_retention(Retention { messages: 10, ..keep });
         log.append(vec![said("busy"); 2 * SPARE as usize], now);
         let head = reader.head(&RoomName::parse("busy").unwrap()).unwrap();
         assert!(head.last.0 - head.first.0 < 10 + SPARE, "{head:?}");

@@ -1,7 +1,7 @@
 //! The room log: the ordered, durable record of every room, behind two small traits.
 //!
 //! [`RoomLog`] is owned by one thread, the scribe: it alone appends, and what it gave back is safe.
-//! [`Reader`] is shared by whoever reads history. Live delivery, history and resume all read the
+//! [`RoomLogReader`] is shared by whoever reads history. Live delivery, history and resume all read the
 //! same record, so there is one order. Time is an argument; nothing here logs, spawns or retries.
 //!
 //! Deliberately absent: editing, deleting one message, searching. A record only grows at its end
@@ -20,50 +20,56 @@ mod sqlite;
 
 pub use entry::{Draft, Entry};
 pub use memory::open_memory;
-pub use sqlite::{OpenFault, Resealed, open_disk, reseal};
+pub use sqlite::{OpenError, RekeyResult, open_disk, rekey};
 
 /// How long a sender's id is remembered at least, so that sending again is not saying twice.
-pub const IDS_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
+pub const ID_RETENTION: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Owned by one thread, the scribe.
 pub trait RoomLog: Send {
     /// Appends checked messages in one transaction with one sync. One outcome for each draft, in
     /// order. What is `Appended` or `Duplicate` is durable on return (where [`Self::durable`]).
-    fn append(&mut self, batch: Vec<Draft>, now: Timestamp) -> Vec<Outcome>;
+    fn append(&mut self, batch: Vec<Draft>, now: Timestamp) -> Vec<AppendOutcome>;
 
     /// What is left to do of a batch after everybody was told; nothing that was said rests on it.
-    fn settle(&mut self);
+    fn after_commit(&mut self);
 
-    /// One bounded step of forgetting: messages beyond [`Keep`], ids older than [`IDS_KEPT`].
-    fn tidy(&mut self, now: Timestamp) -> Tidied;
+    /// One bounded step of forgetting: messages beyond [`Retention`], ids older than [`ID_RETENTION`].
+    fn prune(&mut self, now: Timestamp) -> PruneResult;
 
     /// Whether what is appended survives `kill -9` and power loss.
     fn durable(&self) -> bool;
 
     /// Keeps more or less from now on.
-    fn keep(&mut self, keep: Keep);
+    fn set_retention(&mut self, keep: Retention);
 }
 
 /// Shared by whoever reads history.
-pub trait Reader: Send + Sync {
+pub trait RoomLogReader: Send + Sync {
     /// Where a room's record begins and ends. A room nobody wrote in has one too: its last is 0.
-    fn head(&self, room: &RoomName) -> Result<Head, Fault>;
+    fn head(&self, room: &RoomName) -> Result<Head, StoreError>;
 
     /// A piece of a room's record: at most `limit` entries whose texts are at most `bytes` long
     /// together, but at least one entry where there is any.
-    fn page(&self, room: &RoomName, span: Span, limit: usize, bytes: usize) -> Result<Page, Fault>;
+    fn page(
+        &self,
+        room: &RoomName,
+        span: PageRange,
+        limit: usize,
+        bytes: usize,
+    ) -> Result<Page, StoreError>;
 
-    /// The last place before that moment: `Span::After` it holds every kept message from `at` on.
+    /// The last place before that moment: `PageRange::After` it holds every kept message from `at` on.
     /// Where the clock was turned back it may also hold some from before.
-    fn since(&self, room: &RoomName, at: Timestamp) -> Result<Seq, Fault>;
+    fn since(&self, room: &RoomName, at: Timestamp) -> Result<Seq, StoreError>;
 
     /// Every room anybody wrote in, by name.
-    fn rooms(&self) -> Result<Vec<(RoomName, Head)>, Fault>;
+    fn rooms(&self) -> Result<Vec<(RoomName, Head)>, StoreError>;
 }
 
 /// What became of a draft.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum AppendOutcome {
     /// It is in the record.
     Appended(Entry),
     /// The same sender said the same under the same id before: there.
@@ -79,12 +85,12 @@ pub enum Outcome {
         seq: Seq,
     },
     /// It is not in the record.
-    Refused(Fault),
+    Refused(StoreError),
 }
 
 /// Why the record can't be written or read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Fault {
+pub enum StoreError {
     /// No space; works again when there is some.
     #[error("no space left for the room log")]
     Full,
@@ -95,7 +101,7 @@ pub enum Fault {
 
 /// How much is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Keep {
+pub struct Retention {
     /// Messages a room.
     pub messages: u64,
     /// Age of a message.
@@ -115,7 +121,7 @@ pub struct Head {
 
 /// Which piece of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Span {
+pub enum PageRange {
     /// From the one after this place on.
     After(Seq),
     /// Those nearest before this place.
@@ -134,15 +140,15 @@ pub struct Page {
     /// Where the next page of that direction begins: `After(reached)`, or `Before(reached)`. Not
     /// always the outermost entry's place, because damage is passed over too.
     pub reached: Seq,
-    /// Places inside this piece that were written and can't be read, ascending.
-    pub damaged: Vec<Hole>,
+    /// ReadPositions inside this piece that were written and can't be read, ascending.
+    pub damaged: Vec<SeqRange>,
     /// The room's head at the moment of reading.
     pub head: Head,
 }
 
-/// Places that were written and can't be read any more, both ends included.
+/// ReadPositions that were written and can't be read any more, both ends included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Hole {
+pub struct SeqRange {
     /// The first of them.
     pub first: Seq,
     /// The last of them.
@@ -151,7 +157,7 @@ pub struct Hole {
 
 /// What a step of forgetting did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Tidied {
+pub struct PruneResult {
     /// Messages forgotten.
     pub messages: u64,
     /// Ids forgotten.
@@ -159,7 +165,7 @@ pub struct Tidied {
     /// Whether another step is due at once.
     pub more: bool,
     /// Why the step was not done.
-    pub fault: Option<Fault>,
+    pub error: Option<StoreError>,
 }
 
 /// Something to tell operators about a store that was opened, in words for a person.
@@ -167,13 +173,13 @@ pub struct Tidied {
 pub enum Finding {
     /// A new, empty record was begun.
     #[error("{0}: there was no history here, a new one begins")]
-    Begun(String),
+    Created(String),
     /// The record could not be trusted as it was.
     #[error(
         "{file}: {reason}; {kept} messages were saved into a new history, the old file is kept as \
          {aside}, and readers are told of the loss"
     )]
-    Salvaged {
+    Recovered {
         /// The store's file.
         file: String,
         /// What was wrong.
@@ -199,11 +205,11 @@ pub enum Finding {
 }
 
 /// An opened store: the two ends of it, and what was found.
-pub struct Opened {
+pub struct OpenedStore {
     /// For the scribe.
     pub log: Box<dyn RoomLog>,
     /// For readers.
-    pub reader: Arc<dyn Reader>,
+    pub reader: Arc<dyn RoomLogReader>,
     /// For the log and operators.
     pub findings: Vec<Finding>,
 }

@@ -1,7 +1,7 @@
 //! What is forgotten, as a rule all stores share: from the beginning of a room's record, and at
 //! most a bounded number at a time.
 
-use super::{IDS_KEPT, Keep};
+use super::{ID_RETENTION, Retention};
 use crate::protocol::{Seq, Timestamp};
 
 /// Messages of one room, and ids, that one step of tidying forgets at most.
@@ -12,7 +12,7 @@ pub(super) const STEP: usize = 1000;
 pub(super) fn forget_to(
     oldest: impl Iterator<Item = (Seq, Timestamp)>,
     last: Seq,
-    keep: Keep,
+    keep: Retention,
     now: Timestamp,
 ) -> Option<Seq> {
     let surplus = last.0.saturating_sub(keep.messages);
@@ -30,7 +30,7 @@ pub(super) fn forget_to(
 
 /// Ids remembered since before this moment may be forgotten.
 pub(super) fn ids_before(now: Timestamp) -> Timestamp {
-    before(now, IDS_KEPT)
+    before(now, ID_RETENTION)
 }
 
 fn before(now: Timestamp, age: std::time::Duration) -> Timestamp {
@@ -47,7 +47,7 @@ mod tests {
     fn cut(ats: &[i64], messages: u64, now: i64) -> Option<u64> {
         let entries =
             (1..).zip(ats).map(|(seq, at)| (Seq(seq), Timestamp::from_micros(at * 1_000_000)));
-        let keep = Keep { messages, age: Duration::from_secs(10) };
+        let keep = Retention { messages, age: Duration::from_secs(10) };
         let now = Timestamp::from_micros(now * 1_000_000);
         forget_to(entries, Seq(ats.len() as u64), keep, now).map(|seq| seq.0)
     }

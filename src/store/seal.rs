@@ -64,7 +64,7 @@ pub(super) struct Record {
 pub(super) struct RoomCard {
     pub number: i64,
     pub name: RoomName,
-    /// Places up to this one were forgotten.
+    /// ReadPositions up to this one were forgotten.
     pub forgotten: Seq,
 }
 

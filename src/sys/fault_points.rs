@@ -1,4 +1,4 @@
-//! Places where a test can make a named part panic, or stand still, to see that nothing else notices.
+//! ReadPositions where a test can make a named part panic, or stand still, to see that nothing else notices.
 //! Without the feature `faults` there is nothing here.
 
 /// Panics once if `CHAT_TEST_PANIC` names this place. Where `CHAT_TEST_STALL` is `place=file`, it

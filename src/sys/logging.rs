@@ -27,7 +27,7 @@ use crate::protocol::Timestamp;
 const LINES_WAITING: usize = 8_192;
 
 /// The running log; dropping it writes what waits, for a second at most.
-pub struct Logs {
+pub struct ServerLog {
     level: reload::Handle<Targets, Registry>,
     dropped: ErrorCounter,
     told: usize,
@@ -35,7 +35,7 @@ pub struct Logs {
 }
 
 /// Starts the log of this process, panics included.
-pub fn start(log: &Log) -> Logs {
+pub fn start(log: &Log) -> ServerLog {
     let (writer, guard) = NonBlockingBuilder::default()
         .lossy(true)
         .buffered_lines_limit(LINES_WAITING)
@@ -58,11 +58,11 @@ pub fn start(log: &Log) -> Logs {
             "something of ours broke; the rest goes on"
         );
     }));
-    Logs { level: handle, dropped, told: 0, _writer: guard }
+    ServerLog { level: handle, dropped, told: 0, _writer: guard }
 }
 
-impl Logs {
-    /// Logs more or less from now on.
+impl ServerLog {
+    /// ServerLog more or less from now on.
     pub fn set_level(&self, level: LogLevel) {
         let _ = self.level.reload(targets(level));
     }

@@ -8,14 +8,14 @@ use futures_util::StreamExt;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::flag;
 
-use crate::protocol::Close;
+use crate::protocol::CloseCode;
 
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
     /// Finish and end; what those who are connected are told. SIGTERM comes from a service manager,
     /// which mostly starts the server again; SIGINT from a person at a terminal.
-    Stop(Close),
+    Stop(CloseCode),
     /// SIGHUP: read the configuration again.
     Reload,
     /// SIGUSR1: new keys.
@@ -44,8 +44,8 @@ impl Signals {
     pub async fn next(&mut self) -> Signal {
         loop {
             match self.0.next().await {
-                Some(SIGTERM) => return Signal::Stop(Close::Restarting),
-                Some(SIGINT) => return Signal::Stop(Close::Leaving),
+                Some(SIGTERM) => return Signal::Stop(CloseCode::Restarting),
+                Some(SIGINT) => return Signal::Stop(CloseCode::Leaving),
                 Some(SIGHUP) => return Signal::Reload,
                 Some(SIGUSR1) => return Signal::Rotate,
                 Some(SIGUSR2) => return Signal::Status,
@@ -57,12 +57,12 @@ impl Signals {
 }
 
 /// What tells a program on a terminal to go: SIGTERM, SIGHUP (the terminal is gone), SIGINT.
-pub struct Farewell(signal_hook_tokio::Signals);
+pub struct TerminationSignal(signal_hook_tokio::Signals);
 
-impl Farewell {
+impl TerminationSignal {
     /// Takes them over; needs a runtime.
     pub fn new() -> io::Result<Self> {
-        Ok(Farewell(signal_hook_tokio::Signals::new([SIGTERM, SIGHUP, SIGINT])?))
+        Ok(TerminationSignal(signal_hook_tokio::Signals::new([SIGTERM, SIGHUP, SIGINT])?))
     }
 
     /// Comes with the next of them.

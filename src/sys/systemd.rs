@@ -58,7 +58,7 @@ impl Watchdog {
 }
 
 fn tell(state: &[NotifyState<'_>]) {
-    if let Err(fault) = sd_notify::notify(state) {
-        tracing::debug!(event = "notify_failed", reason = %fault, "the service manager was not reached");
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::debug!(event = "notify_failed", reason = %error, "the service manager was not reached");
     }
 }

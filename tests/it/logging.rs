@@ -81,7 +81,7 @@ async fn p24_every_line_is_one_object_without_control_characters_or_secrets() {
     assert!(lines.len() > 100, "{}", lines.len());
     for line in lines {
         let object: Value =
-            serde_json::from_str(&line).unwrap_or_else(|fault| panic!("{fault}: {line:?}"));
+            serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line:?}"));
         for field in ["timestamp", "level", "event", "message"] {
             assert!(object[field].is_string(), "{field}: {line}");
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use secure_chat::protocol::{Close, Code};
+use secure_chat::protocol::{CloseCode, ErrorCode};
 use serde_json::json;
 use tokio_tungstenite::tungstenite::Message;
 
@@ -38,7 +38,7 @@ fn every_error_code_is_listed_and_whether_it_is_temporary() {
         .iter()
         .flat_map(|row| words(&row[0]).into_iter().map(|word| (word, row[1] == "yes")))
         .collect();
-    let there = Code::ALL.iter().map(|code| (code.word(), code.temporary())).collect();
+    let there = ErrorCode::ALL.iter().map(|code| (code.word(), code.temporary())).collect();
     assert_eq!(listed, there, "docs/protocol.md, and the program");
 }
 
@@ -47,8 +47,9 @@ fn every_closing_code_says_whether_to_come_back() {
     let rows = table("Closing codes");
     let listed: BTreeMap<u16, bool> =
         rows.iter().map(|row| (row[0].parse().unwrap(), row[2].starts_with("yes"))).collect();
-    let there =
-        Close::ALL.iter().map(|close| (close.number(), Close::worth_coming_back(close.number())));
+    let there = CloseCode::ALL
+        .iter()
+        .map(|close| (close.number(), CloseCode::is_reconnectable(close.number())));
     assert_eq!(listed, there.collect(), "docs/protocol.md, and the program");
 }
 

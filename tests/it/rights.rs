@@ -1,6 +1,6 @@
 //! Verbs × roles × states, wholly (P23): what the table of rights says is what the server does.
 
-use secure_chat::policy::rights::{Place, Role, Ruling, Verb, ruling};
+use secure_chat::policy::rights::{Action, Decision, Role, RoomRelation, decide};
 use serde_json::{Value, json};
 
 use crate::access::TOKENS;
@@ -21,12 +21,12 @@ const NO: &str = "forbidden";
 const OUT: &str = "not_in_room";
 
 /// What a client can say in a room, the right it needs, and the answer when all is well.
-const VERBS: [(&str, Verb, &str); 5] = [
-    ("join", Verb::Enter, "joined"),
-    ("leave", Verb::Leave, "left"),
-    ("who", Verb::See, "user_list"),
-    ("history", Verb::Read, "history"),
-    ("chat_message", Verb::Speak, "ack"),
+const VERBS: [(&str, Action, &str); 5] = [
+    ("join", Action::Join, "joined"),
+    ("leave", Action::Leave, "left"),
+    ("who", Action::ListMembers, "user_list"),
+    ("history", Action::ReadHistory, "history"),
+    ("chat_message", Action::Send, "ack"),
 ];
 
 /// For each verb and role: in a room the token is not for, in one it never was in, in one it left, in its own.
@@ -39,11 +39,11 @@ const EXPECTED: [[[&str; 4]; 4]; 5] = [
     /* hist. */ [[NO, OUT, OUT, OK],  [NO, NO, NO, NO],    [NO, OUT, OUT, OK],  [OUT, OUT, OUT, OK]],
     /* say */   [[NO, NO, NO, NO],    [NO, OUT, OUT, OK],  [NO, OUT, OUT, OK],  [OUT, OUT, OUT, OK]],
 ];
-const ROOMS: [(&str, Place); 4] = [
-    ("dev", Place::Foreign),
-    ("new", Place::Outside),
-    ("old", Place::Outside),
-    ("ops", Place::Inside),
+const ROOMS: [(&str, RoomRelation); 4] = [
+    ("dev", RoomRelation::NotGranted),
+    ("new", RoomRelation::NotJoined),
+    ("old", RoomRelation::NotJoined),
+    ("ops", RoomRelation::Joined),
 ];
 
 /// An access token for three of the four rooms.
@@ -84,10 +84,10 @@ async fn p23_every_verb_of_every_role_in_every_room(setting: Setting) {
         let token = token(&server, role.word(), role, &[]);
         for (row, (verb, right, done)) in VERBS.into_iter().enumerate() {
             for ((room, place), expected) in ROOMS.into_iter().zip(EXPECTED[row][column]) {
-                let table = match ruling(role, right, place) {
-                    Ruling::Yes => OK,
-                    Ruling::Forbidden => NO,
-                    Ruling::NotInRoom => OUT,
+                let table = match decide(role, right, place) {
+                    Decision::Allowed => OK,
+                    Decision::Forbidden => NO,
+                    Decision::NotInRoom => OUT,
                 };
                 assert_eq!(table, expected, "the table: {role:?} {verb} {place:?}");
                 let mut wire = entered(&server, &token).await;
@@ -129,7 +129,7 @@ async fn p23_what_is_delivered_goes_by_the_role_too(setting: Setting) {
     let mut speaker = entered(&server, &speaker).await;
     speaker.told_in("ops", "0", "before").await;
     for role in Role::ALL {
-        let hears = ruling(role, Verb::Hear, Place::Inside) == Ruling::Yes;
+        let hears = decide(role, Action::Receive, RoomRelation::Joined) == Decision::Allowed;
         assert_eq!(hears, role != Role::Writer);
         let token = token(&server, &format!("ear-{}", role.word()), role, &[]);
         let mut wire = Wire::connect(&server).await;

@@ -6,13 +6,13 @@ use futures_util::FutureExt as _;
 use tokio::sync::mpsc::{Permit, Receiver, Sender};
 
 use super::{Ended, Pipe, now};
-use crate::client::exec::{Reply, Task, WAITING};
-use crate::client::exit::{Exit, tell};
-use crate::client::input::Said;
-use crate::conversation::client::conversation::Standing;
-use crate::conversation::client::event::{Heard, Message};
-use crate::net::client_connection::{Call, Came, NO_NUMBER};
-use crate::protocol::Close;
+use crate::client::exec::{ExecTask, Reply, WAITING};
+use crate::client::exit::{Exit, print_error};
+use crate::client::input::InputLine;
+use crate::conversation::client::conversation::Phase;
+use crate::conversation::client::event::{Event, Message};
+use crate::net::client_connection::{ClientConnection, Incoming, NO_NUMBER};
+use crate::protocol::CloseCode;
 
 /// The answer to `register`.
 const REGISTERED: Duration = Duration::from_secs(10);
@@ -35,15 +35,15 @@ struct State {
 
 /// What happened first.
 enum Next<'a> {
-    Came(Came),
-    Said(Option<Vec<Said>>),
+    Incoming(Incoming),
+    InputLine(Option<Vec<InputLine>>),
     Reply(Option<Reply>),
-    Permit(Permit<'a, Task>),
+    Permit(Permit<'a, ExecTask>),
     Look,
 }
 
 impl Pipe {
-    pub(super) async fn converse(&mut self, call: &mut Call) -> Ended {
+    pub(super) async fn converse(&mut self, call: &mut ClientConnection) -> Ended {
         let began = Instant::now();
         let mut state =
             State { began, heard: began, pinged: false, safe_since: None, last_error: None };
@@ -64,7 +64,7 @@ impl Pipe {
         }
     }
 
-    async fn send_what_is_due(&mut self, call: &mut Call) -> bool {
+    async fn send_what_is_due(&mut self, call: &mut ClientConnection) -> bool {
         self.say_what_was_read();
         let mut any = false;
         while let Some(frame) = self.conversation.next_frame(now()) {
@@ -107,12 +107,12 @@ impl Pipe {
         // Our own last words are on their way back; a pipe that prints, prints them too.
         let since = *state.safe_since.get_or_insert_with(Instant::now);
         let echoed = self.printer.is_none()
-            || self.conversation.standing() == Standing::Basic
+            || self.conversation.standing() == Phase::Basic
             || self.own_heard >= self.said;
         (echoed || since.elapsed() >= OWN_ECHO).then(|| self.done())
     }
 
-    async fn wait(&mut self, call: &mut Call, state: &mut State) -> Option<Ended> {
+    async fn wait(&mut self, call: &mut ClientConnection, state: &mut State) -> Option<Ended> {
         let timer = self.next_look(state);
         let more =
             self.registered && self.unread.is_empty() && self.conversation.outbox().has_room();
@@ -120,16 +120,16 @@ impl Pipe {
         let busy = self.waiting_tasks.len() >= WAITING;
         let tasks = self.tasks.clone();
         let next = tokio::select! {
-            came = call.next(), if !busy => Next::Came(came),
-            said = receive(&mut self.input), if more => Next::Said(said),
+            came = call.next(), if !busy => Next::Incoming(came),
+            said = receive(&mut self.input), if more => Next::InputLine(said),
             reply = receive(&mut self.replies), if replies => Next::Reply(reply),
             Some(permit) = permit(&tasks), if !self.waiting_tasks.is_empty() => Next::Permit(permit),
             () = tokio::time::sleep_until(timer.into()) => Next::Look,
         };
         match next {
-            Next::Came(came) => return self.take(came, call, state),
-            Next::Said(Some(said)) => self.unread.extend(said),
-            Next::Said(None) => self.input = None,
+            Next::Incoming(came) => return self.take(came, call, state),
+            Next::InputLine(Some(said)) => self.unread.extend(said),
+            Next::InputLine(None) => self.input = None,
             Next::Reply(Some(reply)) => self.reply(reply),
             Next::Reply(None) => self.replies = None,
             Next::Permit(permit) => {
@@ -145,7 +145,7 @@ impl Pipe {
     /// The next moment something is due.
     fn next_look(&self, state: &State) -> Instant {
         let silence = match (self.conversation.standing(), state.pinged) {
-            (Standing::Asked, _) => state.began + REGISTERED,
+            (Phase::Registering, _) => state.began + REGISTERED,
             (_, false) => state.heard + SILENCE,
             (_, true) => state.heard + SILENCE + ANSWER,
         };
@@ -154,9 +154,9 @@ impl Pipe {
         dues.fold(silence, Instant::min)
     }
 
-    async fn look(&mut self, call: &mut Call, state: &mut State) -> Option<Ended> {
+    async fn look(&mut self, call: &mut ClientConnection, state: &mut State) -> Option<Ended> {
         let now = Instant::now();
-        if self.conversation.standing() == Standing::Asked {
+        if self.conversation.standing() == Phase::Registering {
             return (now >= state.began + REGISTERED).then_some(Ended::Lost);
         }
         if state.pinged && now >= state.heard + SILENCE + ANSWER {
@@ -170,25 +170,30 @@ impl Pipe {
     }
 
     /// Takes a frame and whatever else has come already, then lets the output go.
-    fn take(&mut self, first: Came, call: &mut Call, state: &mut State) -> Option<Ended> {
+    fn take(
+        &mut self,
+        first: Incoming,
+        call: &mut ClientConnection,
+        state: &mut State,
+    ) -> Option<Ended> {
         state.heard = Instant::now();
         state.pinged = false;
         let mut next = Some(first);
         let mut count = 0;
         while let Some(came) = next.take() {
             let ended = match came {
-                Came::Text(text) => self.hear(&text, state),
-                Came::Binary(_) | Came::Sign => None,
-                Came::Closed(number, reason) => Some(self.closed(number, reason, state)),
-                Came::TooLarge(fault) => {
-                    tell(&format!("the server sent too large a message: {fault}"));
+                Incoming::Text(text) => self.hear(&text, state),
+                Incoming::Binary(_) | Incoming::Heartbeat => None,
+                Incoming::Closed(number, reason) => Some(self.closed(number, reason, state)),
+                Incoming::TooLarge(error) => {
+                    print_error(&format!("the server sent too large a message: {error}"));
                     Some(Ended::Over(Exit::Protocol))
                 }
-                Came::Nonsense(fault) if !self.registered => {
-                    tell(&format!("{} speaks no WebSocket: {fault}", self.dialer.target()));
+                Incoming::Invalid(error) if !self.registered => {
+                    print_error(&format!("{} speaks no WebSocket: {error}", self.dialer.target()));
                     Some(Ended::Over(Exit::Protocol))
                 }
-                Came::Nonsense(_) | Came::Gone => Some(Ended::Lost),
+                Incoming::Invalid(_) | Incoming::Lost => Some(Ended::Lost),
             };
             if ended.is_some() {
                 return ended;
@@ -209,8 +214,8 @@ impl Pipe {
             self.progress = Instant::now();
         }
         match heard {
-            Heard::Nothing | Heard::Entered(_) | Heard::Out(_) => {}
-            Heard::Registered(welcome) => {
+            Event::Nothing | Event::Joined(_) | Event::Left(_) => {}
+            Event::Registered(welcome) => {
                 // Coming back is no progress: a connection that is cut each time must end too.
                 if !self.registered {
                     self.progress = Instant::now();
@@ -219,29 +224,31 @@ impl Pipe {
                 self.backoff.reset();
                 self.message_chars = welcome.map(|welcome| welcome.limits.message_chars);
                 if self.message_chars.is_none() && self.history_only {
-                    tell("this server speaks only the basic protocol and keeps no history");
+                    print_error("this server speaks only the basic protocol and keeps no history");
                     return Some(Ended::Over(Exit::Protocol));
                 }
             }
-            Heard::Message(message) => self.show(&message),
-            Heard::Page(messages) => {
+            Event::Message(message) => self.show(&message),
+            Event::Page(messages) => {
                 self.progress = Instant::now();
                 messages.iter().for_each(|message| self.show(message));
             }
-            Heard::Came(_) | Heard::Went(_) | Heard::Users(_) | Heard::Gap(_) => self.print(text),
-            Heard::Error(error) => {
+            Event::UserJoined(_) | Event::UserLeft(_) | Event::UserList(_) | Event::Gap(_) => {
+                self.print(text)
+            }
+            Event::Error(error) => {
                 let about_ours = error.id.is_some() || error.code == "rate_limited";
                 if self.registered && !about_ours {
-                    tell(&format!("the server says: {} ({})", error.message, error.code));
+                    print_error(&format!("the server says: {} ({})", error.message, error.code));
                     self.refused |= self.history_only && !error.temporary;
                 }
                 state.last_error = Some((error.code.into_owned(), error.message.into_owned()));
             }
-            Heard::Unreadable if !self.registered => {
-                tell(&format!("{} speaks another protocol", self.dialer.target()));
+            Event::Unreadable if !self.registered => {
+                print_error(&format!("{} speaks another protocol", self.dialer.target()));
                 return Some(Ended::Over(Exit::Protocol));
             }
-            Heard::Unreadable => tell("a frame from the server was not understood"),
+            Event::Unreadable => print_error("a frame from the server was not understood"),
         }
         None
     }
@@ -258,7 +265,7 @@ impl Pipe {
             printer.message(message);
         }
         if self.tasks.is_some() && !message.own && !message.replay && message.text.is_some() {
-            self.waiting_tasks.push_back(Task::of(message));
+            self.waiting_tasks.push_back(ExecTask::of(message));
         }
     }
 
@@ -272,11 +279,11 @@ impl Pipe {
     }
 
     fn closed(&self, number: u16, reason: String, state: &State) -> Ended {
-        if Close::worth_coming_back(number) || number == NO_NUMBER {
+        if CloseCode::is_reconnectable(number) || number == NO_NUMBER {
             return Ended::Lost;
         }
         let (code, text) = state.last_error.clone().unwrap_or((number.to_string(), reason));
-        tell(&format!("the server closed the connection: {text} ({code})"));
+        print_error(&format!("the server closed the connection: {text} ({code})"));
         Ended::Over(match number {
             1008 | 4001 | 4003 | 4008 => Exit::Refused,
             _ => Exit::Protocol,

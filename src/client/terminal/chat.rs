@@ -8,19 +8,19 @@ use tokio::sync::mpsc;
 use super::editor::{Names, is_farewell};
 use super::is_dumb;
 use super::screen::Screen;
-use crate::client::exit::{Exit, tell};
+use crate::client::exit::{Exit, print_error};
 use crate::client::local_time;
-use crate::client::messages::{Catalogue, fill};
-use crate::client::output::harmless;
+use crate::client::messages::{Messages, fill};
+use crate::client::output::escape_for_terminal;
 use crate::client::pipe::random;
-use crate::conversation::client::conversation::{Conversation, Now, Standing};
-use crate::conversation::client::event::{Heard, Message};
-use crate::conversation::client::outbox::Item;
-use crate::net::client_connection::{Call, Came, NO_NUMBER};
+use crate::conversation::client::conversation::{Conversation, Now, Phase};
+use crate::conversation::client::event::{Event, Message};
+use crate::conversation::client::outbox::OutgoingMessage;
+use crate::net::client_connection::{ClientConnection, Incoming, NO_NUMBER};
 use crate::net::dial::Dialer;
 use crate::policy::backoff::Backoff;
-use crate::protocol::{Close, MessageId, RoomName, Timestamp};
-use crate::sys::signals::Farewell;
+use crate::protocol::{CloseCode, MessageId, RoomName, Timestamp};
+use crate::sys::signals::TerminationSignal;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(20);
@@ -32,19 +32,19 @@ const SILENCE: Duration = Duration::from_secs(30);
 const HISTORY: u64 = 20;
 
 /// A conversation in progress.
-pub struct Talk {
+pub struct ChatSession {
     dialer: Dialer,
     conversation: Conversation,
     lines: mpsc::Receiver<String>,
     screen: Screen,
     names: Names,
-    words: &'static Catalogue,
+    words: &'static Messages,
     patience: Duration,
     colours: bool,
     met: bool,
     said: u64,
     leaving: Option<Instant>,
-    farewell: Farewell,
+    termination: TerminationSignal,
 }
 
 enum Ended {
@@ -52,7 +52,7 @@ enum Ended {
     Lost,
 }
 
-impl Talk {
+impl ChatSession {
     /// Not connected yet; needs a runtime.
     pub fn new(
         dialer: Dialer,
@@ -60,14 +60,14 @@ impl Talk {
         lines: mpsc::Receiver<String>,
         screen: Screen,
         names: Names,
-        words: &'static Catalogue,
+        words: &'static Messages,
         patience: Duration,
     ) -> std::io::Result<Self> {
         // no-color.org: present and not empty.
         let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let colours = !is_dumb() && !unwanted;
         let (met, said, leaving) = (false, 0, None);
-        Ok(Talk {
+        Ok(ChatSession {
             dialer,
             conversation,
             lines,
@@ -79,7 +79,7 @@ impl Talk {
             met,
             said,
             leaving,
-            farewell: Farewell::new()?,
+            termination: TerminationSignal::new()?,
         })
     }
 
@@ -91,7 +91,7 @@ impl Talk {
         loop {
             let dialled = tokio::select! {
                 dialled = self.dialer.dial() => Some(dialled),
-                () = leave(&self.lines, self.leaving, &mut self.farewell) => None,
+                () = leave(&self.lines, self.leaving, &mut self.termination) => None,
             };
             let lost = match dialled {
                 None => return self.goodbye(),
@@ -108,24 +108,24 @@ impl Talk {
                     }
                     "connection lost".to_owned()
                 }
-                Some(Err(fault)) if !fault.is_temporary() => {
-                    self.tell(&fault.to_string());
+                Some(Err(error)) if !error.is_temporary() => {
+                    self.print_error(&error.to_string());
                     return Exit::NoServer;
                 }
-                Some(Err(fault)) => fault.to_string(),
+                Some(Err(error)) => error.to_string(),
             };
             if !self.met && began.elapsed() >= self.patience {
-                self.tell(&fill(self.words.no_server, &[&lost]));
+                self.print_error(&fill(self.words.no_server, &[&lost]));
                 return Exit::NoServer;
             }
             tokio::select! {
                 () = tokio::time::sleep(backoff.pause(random())) => {}
-                () = leave(&self.lines, self.leaving, &mut self.farewell) => return self.goodbye(),
+                () = leave(&self.lines, self.leaving, &mut self.termination) => return self.goodbye(),
             }
         }
     }
 
-    async fn converse(&mut self, call: &mut Call) -> Ended {
+    async fn converse(&mut self, call: &mut ClientConnection) -> Ended {
         let register = self.conversation.register();
         if !call.send(register).await {
             return Ended::Lost;
@@ -140,7 +140,7 @@ impl Talk {
                 }
             }
             for refusal in self.conversation.take_refusals() {
-                self.note(&fill(self.words.not_sent, &[&harmless(&refusal.message)]));
+                self.note(&fill(self.words.not_sent, &[&escape_for_terminal(&refusal.message)]));
             }
             let stored = self.conversation.outbox().is_empty();
             if self.leaving.is_some_and(|since| stored || since.elapsed() >= LAST_WORDS) {
@@ -154,28 +154,28 @@ impl Talk {
                 came = call.next() => {
                     (heard, pinged) = (Instant::now(), false);
                     match came {
-                        Came::Text(text) => self.hear(&text, &mut last_error),
-                        Came::Binary(_) | Came::Sign => {}
-                        Came::Closed(number, reason) => {
-                            if Close::worth_coming_back(number) || number == NO_NUMBER {
+                        Incoming::Text(text) => self.hear(&text, &mut last_error),
+                        Incoming::Binary(_) | Incoming::Heartbeat => {}
+                        Incoming::Closed(number, reason) => {
+                            if CloseCode::is_reconnectable(number) || number == NO_NUMBER {
                                 return Ended::Lost;
                             }
                             let reason = last_error.unwrap_or(reason);
-                            self.tell(&fill(self.words.refused, &[&harmless(&reason)]));
+                            self.print_error(&fill(self.words.refused, &[&escape_for_terminal(&reason)]));
                             return Ended::Over(Exit::Refused);
                         }
-                        Came::TooLarge(fault) | Came::Nonsense(fault) if !self.met => {
-                            self.tell(&fill(self.words.refused, &[&harmless(&fault)]));
+                        Incoming::TooLarge(error) | Incoming::Invalid(error) if !self.met => {
+                            self.print_error(&fill(self.words.refused, &[&escape_for_terminal(&error)]));
                             return Ended::Over(Exit::Protocol);
                         }
-                        Came::TooLarge(_) | Came::Nonsense(_) | Came::Gone => return Ended::Lost,
+                        Incoming::TooLarge(_) | Incoming::Invalid(_) | Incoming::Lost => return Ended::Lost,
                     }
                 }
                 line = self.lines.recv(), if open => match line {
                     Some(line) => self.take(line.trim_end()),
                     None => self.leaving = Some(Instant::now()),
                 },
-                () = self.farewell.come(), if self.leaving.is_none() => {
+                () = self.termination.come(), if self.leaving.is_none() => {
                     self.leaving = Some(Instant::now());
                 }
                 () = tokio::time::sleep_until(timer.into()) => {
@@ -200,13 +200,13 @@ impl Talk {
             _ if is_farewell(line) => self.leaving = Some(Instant::now()),
             "/help" => self.note(self.words.help),
             "/who" => self.conversation.ask_who(),
-            "/history" if self.conversation.standing() != Standing::Full => {
+            "/history" if self.conversation.standing() != Phase::Full => {
                 self.note(self.words.no_history);
             }
             "/history" => {
                 self.conversation.ask_history(rest.parse().unwrap_or(HISTORY).max(1), now());
             }
-            "/join" if self.conversation.standing() != Standing::Full => {
+            "/join" if self.conversation.standing() != Phase::Full => {
                 self.note(self.words.one_room);
             }
             "/join" => match RoomName::parse(rest) {
@@ -219,64 +219,76 @@ impl Talk {
                 None => self.note(self.words.room_rule),
             },
             command if command.starts_with('/') => {
-                self.note(&fill(self.words.unknown_command, &[&harmless(command)]));
+                self.note(&fill(self.words.unknown_command, &[&escape_for_terminal(command)]));
             }
             _ => {
                 self.said += 1;
                 let id = MessageId::fresh().to_string();
                 let room = Some(self.conversation.room().to_owned());
-                let room = room.filter(|_| self.conversation.standing() == Standing::Full);
-                self.conversation.say(Item { line: self.said, room, id, text: line.to_owned() });
+                let room = room.filter(|_| self.conversation.standing() == Phase::Full);
+                self.conversation.say(OutgoingMessage {
+                    line: self.said,
+                    room,
+                    id,
+                    text: line.to_owned(),
+                });
             }
         }
     }
 
     fn hear(&mut self, text: &str, last_error: &mut Option<String>) {
         match self.conversation.hear(text, now()) {
-            Heard::Nothing | Heard::Out(_) | Heard::Entered(_) => {}
-            Heard::Registered(_) if self.met => self.note(self.words.back),
-            Heard::Registered(_) => {
+            Event::Nothing | Event::Left(_) | Event::Joined(_) => {}
+            Event::Registered(_) if self.met => self.note(self.words.back),
+            Event::Registered(_) => {
                 self.met = true;
-                let name = harmless(self.conversation.name());
+                let name = escape_for_terminal(self.conversation.name());
                 self.note(&fill(self.words.connected, &[&name]));
             }
-            Heard::Message(message) => self.show(&message),
-            Heard::Page(messages) => messages.iter().for_each(|message| self.show(message)),
-            Heard::Came(who) => {
+            Event::Message(message) => self.show(&message),
+            Event::Page(messages) => messages.iter().for_each(|message| self.show(message)),
+            Event::UserJoined(who) => {
                 self.remember(&who.username);
-                self.note(&fill(self.words.joined, &[&harmless(&who.username)]));
+                self.note(&fill(self.words.joined, &[&escape_for_terminal(&who.username)]));
             }
-            Heard::Went(who) => self.note(&fill(self.words.left, &[&harmless(&who.username)])),
-            Heard::Users(users) => {
+            Event::UserLeft(who) => {
+                self.note(&fill(self.words.left, &[&escape_for_terminal(&who.username)]))
+            }
+            Event::UserList(users) => {
                 users.users.iter().for_each(|name| self.remember(name));
-                let names: Vec<String> = users.users.iter().map(|name| harmless(name)).collect();
+                let names: Vec<String> =
+                    users.users.iter().map(|name| escape_for_terminal(name)).collect();
                 let names = names.join(", ");
                 self.note(&match users.total {
                     None => fill(self.words.here, &[&names]),
                     Some(total) => fill(self.words.here_in_all, &[&names, &total.to_string()]),
                 });
             }
-            Heard::Gap(gap) => self.note(&fill(self.words.gap, &[&harmless(&gap.reason)])),
-            Heard::Error(error) => {
+            Event::Gap(gap) => {
+                self.note(&fill(self.words.gap, &[&escape_for_terminal(&gap.reason)]))
+            }
+            Event::Error(error) => {
                 if error.code != "rate_limited" {
-                    self.note(&fill(self.words.refused, &[&harmless(&error.message)]));
+                    self.note(&fill(self.words.refused, &[&escape_for_terminal(&error.message)]));
                 }
                 *last_error = Some(error.message.into_owned());
             }
-            Heard::Unreadable => self.note(self.words.unreadable),
+            Event::Unreadable => self.note(self.words.unreadable),
         }
     }
 
     fn show(&mut self, message: &Message<'_>) {
-        let text =
-            message.text.as_deref().map_or_else(|| self.words.unreadable.to_owned(), harmless);
-        let name = harmless(&message.username);
+        let text = message
+            .text
+            .as_deref()
+            .map_or_else(|| self.words.unreadable.to_owned(), escape_for_terminal);
+        let name = escape_for_terminal(&message.username);
         self.remember(&message.username);
         let time = local_time::local(&message.timestamp);
         let room = match message.room.as_ref() {
             "" => String::new(),
             room if room == self.conversation.room() => String::new(),
-            room => format!("#{} ", harmless(room)),
+            room => format!("#{} ", escape_for_terminal(room)),
         };
         let name = if self.colours { coloured(&name) } else { name };
         self.screen.show(&format!("[{time}] {room}{name}: {text}"));
@@ -291,13 +303,13 @@ impl Talk {
     }
 
     /// The last word, on standard error, where nothing is being typed any more.
-    fn tell(&self, text: &str) {
+    fn print_error(&self, text: &str) {
         self.screen.end();
-        tell(text);
+        print_error(text);
     }
 
     fn remember(&self, name: &str) {
-        self.names.lock().unwrap_or_else(PoisonError::into_inner).insert(harmless(name));
+        self.names.lock().unwrap_or_else(PoisonError::into_inner).insert(escape_for_terminal(name));
     }
 
     fn goodbye(&mut self) -> Exit {
@@ -307,7 +319,7 @@ impl Talk {
             waiting += usize::from(!command && !line.trim().is_empty());
         }
         if waiting > 0 {
-            self.tell(&fill(self.words.unsent_at_end, &[&waiting.to_string()]));
+            self.print_error(&fill(self.words.unsent_at_end, &[&waiting.to_string()]));
             return Exit::Unacked;
         }
         Exit::Done
@@ -321,7 +333,11 @@ fn coloured(name: &str) -> String {
 }
 
 /// Comes when the user leaves while there is no connection; what is typed meanwhile waits.
-async fn leave(lines: &mpsc::Receiver<String>, leaving: Option<Instant>, farewell: &mut Farewell) {
+async fn leave(
+    lines: &mpsc::Receiver<String>,
+    leaving: Option<Instant>,
+    termination: &mut TerminationSignal,
+) {
     let gone = async {
         // A closed channel does not wake who is not receiving.
         while leaving.is_none() && !lines.is_closed() {
@@ -330,7 +346,7 @@ async fn leave(lines: &mpsc::Receiver<String>, leaving: Option<Instant>, farewel
     };
     tokio::select! {
         () = gone => {}
-        () = farewell.come() => {}
+        () = termination.come() => {}
     }
 }
 

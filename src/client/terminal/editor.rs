@@ -1,4 +1,4 @@
-//! Typing and showing on one terminal: a line editor on a thread of its own, and a printer that
+//! LineEditor and showing on one terminal: a line editor on a thread of its own, and a printer that
 //! puts what arrives above the line being typed.
 
 use std::borrow::Cow;
@@ -34,7 +34,7 @@ pub type Names = Arc<Mutex<BTreeSet<String>>>;
 type Lines = Editor<Assistant, MemHistory>;
 
 /// The line editor before it goes to its thread: it can still be asked questions.
-pub struct Typing {
+pub struct LineEditor {
     editor: Lines,
     screen: Screen,
     dumb: bool,
@@ -45,7 +45,7 @@ struct Assistant {
     screen: Screen,
 }
 
-impl Typing {
+impl LineEditor {
     /// Takes the terminal.
     pub fn new(names: Names) -> rustyline::Result<Self> {
         let config = Config::builder()
@@ -57,7 +57,7 @@ impl Typing {
         let mut editor = Lines::with_history(config, MemHistory::new())?;
         let screen = Screen::new();
         editor.set_helper(Some(Assistant { names, screen: screen.clone() }));
-        Ok(Typing { editor, screen, dumb: is_dumb() })
+        Ok(LineEditor { editor, screen, dumb: is_dumb() })
     }
 
     /// Asks a question; `None` at the end of input.

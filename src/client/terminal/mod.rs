@@ -12,13 +12,13 @@ use rustix::termios::{
 };
 
 use super::args::Arguments;
-use super::exit::{Exit, tell};
-use super::messages::{self, Catalogue, fill};
-use super::options::{self, Plan};
+use super::exit::{Exit, print_error};
+use super::messages::{self, Messages, fill};
+use super::options::{self, RunOptions};
 use crate::conversation::client::conversation::Conversation;
-use crate::conversation::client::read_positions::Places;
+use crate::conversation::client::read_positions::ReadPositions;
 use crate::net::dial::Dialer;
-use editor::{Names, Typing};
+use editor::{LineEditor, Names};
 
 /// Asks what was not told, connects, and talks until the user leaves.
 pub fn run(arguments: Arguments) -> ExitCode {
@@ -59,48 +59,48 @@ fn keys_only(mut mode: Termios) {
     let _ = tcsetattr(std::io::stdin(), OptionalActions::Drain, &mode);
 }
 
-fn talk(mut arguments: Arguments, words: &'static Catalogue) -> Exit {
+fn talk(mut arguments: Arguments, words: &'static Messages) -> Exit {
     let names = Names::default();
-    let mut typing = match Typing::new(names.clone()) {
+    let mut typing = match LineEditor::new(names.clone()) {
         Ok(typing) => typing,
-        Err(fault) => {
-            tell(&format!("this terminal can't be used: {fault}; try --listen, or a pipe"));
+        Err(error) => {
+            print_error(&format!("this terminal can't be used: {error}; try --listen, or a pipe"));
             return Exit::Usage;
         }
     };
     if ask_what_is_missing(&mut typing, &mut arguments, words).is_none() {
         return Exit::Done;
     }
-    let plan = match Plan::of(arguments) {
+    let plan = match RunOptions::of(arguments) {
         Ok(plan) => plan,
         Err((exit, text)) => {
-            tell(&text);
+            print_error(&text);
             return exit;
         }
     };
     let dialer = match Dialer::new(plan.target, &plan.trust) {
         Ok(dialer) => dialer,
-        Err(fault) => {
-            tell(&fault.to_string());
+        Err(error) => {
+            print_error(&error.to_string());
             return Exit::Usage;
         }
     };
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(fault) => {
-            tell(&format!("can't start: {fault}"));
+        Err(error) => {
+            print_error(&format!("can't start: {error}"));
             return Exit::NoServer;
         }
     };
-    let conversation = Conversation::new(plan.wish, Places::default());
+    let conversation = Conversation::new(plan.wish, ReadPositions::default());
     let (lines, screen) = typing.start();
     let shown = screen.clone();
     let exit = runtime.block_on(async {
         let patience = plan.patience;
-        match chat::Talk::new(dialer, conversation, lines, screen, names, words, patience) {
+        match chat::ChatSession::new(dialer, conversation, lines, screen, names, words, patience) {
             Ok(talk) => talk.run().await,
-            Err(fault) => {
-                tell(&format!("can't start: {fault}"));
+            Err(error) => {
+                print_error(&format!("can't start: {error}"));
                 Exit::NoServer
             }
         }
@@ -113,9 +113,9 @@ fn talk(mut arguments: Arguments, words: &'static Catalogue) -> Exit {
 
 /// On first start: ngrok or not, host, port, name. `None`: the user would rather not.
 fn ask_what_is_missing(
-    typing: &mut Typing,
+    typing: &mut LineEditor,
     arguments: &mut Arguments,
-    words: &Catalogue,
+    words: &Messages,
 ) -> Option<()> {
     if arguments.server.is_none() && arguments.common.url.is_none() {
         let ngrok = typing.ask(words.ask_ngrok)?.to_lowercase();

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::protocol::frame::HistoryQuery;
+use crate::protocol::frame::HistoryRequest;
 use crate::protocol::{Seq, Timestamp};
 
 /// How many messages to ask for at once.
@@ -12,18 +12,18 @@ const PAGE: u64 = 200;
 
 /// Where to begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Goal {
+pub enum BackfillStart {
     /// After this place.
     After(Seq),
     /// At the first message that is not older.
-    Young(Timestamp),
+    NotBefore(Timestamp),
     /// So many from the end.
     Newest(u64),
 }
 
 /// One room's way to the present.
 #[derive(Debug)]
-pub struct CatchUp {
+pub struct Backfill {
     step: Step,
     ask_at: Option<Instant>,
     missed: Seq,
@@ -32,28 +32,28 @@ pub struct CatchUp {
 #[derive(Debug, PartialEq, Eq)]
 enum Step {
     /// Going back to find the beginning.
-    Back { goal: Goal, before: Option<Seq> },
+    Back { goal: BackfillStart, before: Option<Seq> },
     /// Going forward and printing.
     Forward { after: Seq },
 }
 
 /// What a page came to.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Turn {
+pub enum PageAction {
     /// The beginning is found or still looked for; nothing of this page is to be shown.
-    Looking,
+    Skip,
     /// Show what came after this place.
     Show(Seq),
 }
 
-impl CatchUp {
+impl Backfill {
     /// Asks at once.
-    pub fn new(goal: Goal, now: Instant) -> Self {
+    pub fn new(goal: BackfillStart, now: Instant) -> Self {
         let step = match goal {
-            Goal::After(after) => Step::Forward { after },
+            BackfillStart::After(after) => Step::Forward { after },
             goal => Step::Back { goal, before: None },
         };
-        CatchUp { step, ask_at: Some(now), missed: Seq(0) }
+        Backfill { step, ask_at: Some(now), missed: Seq(0) }
     }
 
     /// The place everything up to which was shown, once the beginning is found.
@@ -70,13 +70,13 @@ impl CatchUp {
     }
 
     /// The next question, if it is due.
-    pub fn ask(&mut self, room: &str, now: Instant) -> Option<HistoryQuery> {
+    pub fn ask(&mut self, room: &str, now: Instant) -> Option<HistoryRequest> {
         self.ask_at.take_if(|at| *at <= now)?;
         let (after, before) = match self.step {
             Step::Back { before, .. } => (None, before),
             Step::Forward { after } => (Some(after), None),
         };
-        Some(HistoryQuery { room: room.to_owned(), after, before, limit: Some(PAGE) })
+        Some(HistoryRequest { room: room.to_owned(), after, before, limit: Some(PAGE) })
     }
 
     /// The server could not answer just now.
@@ -96,7 +96,7 @@ impl CatchUp {
         page: &[(Seq, Option<Timestamp>)],
         more: bool,
         now: Instant,
-    ) -> (Turn, bool) {
+    ) -> (PageAction, bool) {
         let first = page.first().map(|(seq, _)| *seq);
         match &mut self.step {
             Step::Forward { after } => {
@@ -104,16 +104,16 @@ impl CatchUp {
                 *after = page.iter().map(|(seq, _)| *seq).fold(shown, Seq::max);
                 let arrived = !more && self.missed <= *after;
                 self.ask_at = (!arrived).then_some(now);
-                (Turn::Show(shown), arrived)
+                (PageAction::Show(shown), arrived)
             }
             Step::Back { goal, before } => {
                 let begin = match goal {
-                    Goal::After(seq) => Some(*seq),
-                    Goal::Young(moment) => page
+                    BackfillStart::After(seq) => Some(*seq),
+                    BackfillStart::NotBefore(moment) => page
                         .iter()
                         .rfind(|(_, at)| at.is_some_and(|at| at < *moment))
                         .map(|(seq, _)| *seq),
-                    Goal::Newest(wanted) => {
+                    BackfillStart::Newest(wanted) => {
                         let here = page.len() as u64;
                         let skip = here.saturating_sub(*wanted);
                         *wanted = wanted.saturating_sub(here);
@@ -133,7 +133,7 @@ impl CatchUp {
                     }
                 }
                 self.ask_at = Some(now);
-                (Turn::Looking, false)
+                (PageAction::Skip, false)
             }
         }
     }
@@ -145,9 +145,9 @@ mod tests {
     use proptest::prelude::*;
 
     /// A server that holds `kept` (second by second) and answers in pages of at most `cap`.
-    fn walk(goal: Goal, kept: &[u64], cap: usize) -> Vec<u64> {
+    fn walk(goal: BackfillStart, kept: &[u64], cap: usize) -> Vec<u64> {
         let now = Instant::now();
-        let mut way = CatchUp::new(goal, now);
+        let mut way = Backfill::new(goal, now);
         let mut shown = Vec::new();
         for _ in 0..10_000 {
             let query = way.ask("r", now).expect("always a next question");
@@ -167,7 +167,7 @@ mod tests {
             let moment = |seq: &u64| Some(Timestamp::from_micros(*seq as i64 * 1_000_000));
             let page: Vec<_> = page.iter().map(|seq| (Seq(*seq), moment(seq))).collect();
             let (turn, arrived) = way.page(&page, more, now);
-            if let Turn::Show(after) = turn {
+            if let PageAction::Show(after) = turn {
                 shown.extend(page.iter().map(|(seq, _)| seq.0).filter(|seq| *seq > after.0));
             }
             if arrived {
@@ -186,24 +186,24 @@ mod tests {
         ) {
             let kept: Vec<u64> = kept.into_iter().collect();
             let later = |seq: u64| kept.iter().copied().filter(|s| *s >= seq).collect::<Vec<_>>();
-            prop_assert_eq!(walk(Goal::After(Seq(number)), &kept, cap), later(number + 1));
+            prop_assert_eq!(walk(BackfillStart::After(Seq(number)), &kept, cap), later(number + 1));
             let moment = Timestamp::from_micros(number as i64 * 1_000_000);
-            prop_assert_eq!(walk(Goal::Young(moment), &kept, cap), later(number));
+            prop_assert_eq!(walk(BackfillStart::NotBefore(moment), &kept, cap), later(number));
             let wanted = usize::try_from(number).unwrap().max(1);
             let newest = kept[kept.len().saturating_sub(wanted)..].to_vec();
-            prop_assert_eq!(walk(Goal::Newest(wanted as u64), &kept, cap), newest);
+            prop_assert_eq!(walk(BackfillStart::Newest(wanted as u64), &kept, cap), newest);
         }
     }
 
     #[test]
     fn what_came_live_meanwhile_is_asked_for() {
         let now = Instant::now();
-        let mut way = CatchUp::new(Goal::After(Seq(0)), now);
+        let mut way = Backfill::new(BackfillStart::After(Seq(0)), now);
         way.ask("r", now).unwrap();
         way.leave_to_pages(Seq(2));
-        assert_eq!(way.page(&[(Seq(1), None)], false, now), (Turn::Show(Seq(0)), false));
+        assert_eq!(way.page(&[(Seq(1), None)], false, now), (PageAction::Show(Seq(0)), false));
         assert_eq!(way.ask("r", now).unwrap().after, Some(Seq(1)));
-        assert_eq!(way.page(&[(Seq(2), None)], false, now), (Turn::Show(Seq(1)), true));
+        assert_eq!(way.page(&[(Seq(2), None)], false, now), (PageAction::Show(Seq(1)), true));
         assert!(way.ask("r", now).is_none());
     }
 }

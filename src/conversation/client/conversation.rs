@@ -8,18 +8,20 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use super::backfill::{CatchUp, Goal};
-use super::outbox::{Item, Outbox, Proof, Refusal};
-use super::read_positions::Places;
-use crate::crypto::client_keys::Keys;
-use crate::protocol::frame::{ClientFrame, InRoom, Join, PROTOCOL, Register, Utterance, Welcome};
+use super::backfill::{Backfill, BackfillStart};
+use super::outbox::{Confirmation, Outbox, OutgoingMessage, RejectedMessage};
+use super::read_positions::ReadPositions;
+use crate::crypto::client_keys::ClientKeys;
+use crate::protocol::frame::{
+    ClientFrame, Join, NewMessage, PROTOCOL, Register, RoomRequest, Welcome,
+};
 use crate::protocol::{RoomName, Timestamp};
 
 mod receive;
 
 /// Who we want to be, and where.
 #[derive(Clone, Default)]
-pub struct Wish {
+pub struct ConnectOptions {
     /// Our name.
     pub username: String,
     /// What proves it.
@@ -31,16 +33,16 @@ pub struct Wish {
     /// Whether joins and leaves are told.
     pub presence: bool,
     /// Read this first, in rooms whose place is not known.
-    pub since: Option<Goal>,
+    pub since: Option<BackfillStart>,
 }
 
 /// What stands at the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum Phase {
     /// No connection.
-    Away,
+    Disconnected,
     /// The `register` is sent.
-    Asked,
+    Registering,
     /// On the basic protocol.
     Basic,
     /// On the full protocol.
@@ -58,30 +60,30 @@ pub struct Now {
 
 /// The client's side of it all.
 pub struct Conversation {
-    wish: Wish,
+    wish: ConnectOptions,
     name: String,
-    standing: Standing,
-    keys: Keys,
-    places: Places,
+    standing: Phase,
+    keys: ClientKeys,
+    places: ReadPositions,
     outbox: Outbox,
     room: Option<String>,
     inside: BTreeSet<String>,
     keyed: BTreeSet<String>,
-    catching: BTreeMap<String, CatchUp>,
+    catching: BTreeMap<String, Backfill>,
     errands: VecDeque<String>,
-    refusals: Vec<Refusal>,
+    refusals: Vec<RejectedMessage>,
     server_ahead_micros: i64,
     met_presence: bool,
 }
 
 impl Conversation {
     /// Nothing said, nothing heard; `places` is where earlier conversations were read to.
-    pub fn new(wish: Wish, places: Places) -> Self {
+    pub fn new(wish: ConnectOptions, places: ReadPositions) -> Self {
         Conversation {
             name: wish.username.clone(),
             wish,
-            standing: Standing::Away,
-            keys: Keys::default(),
+            standing: Phase::Disconnected,
+            keys: ClientKeys::default(),
             places,
             outbox: Outbox::default(),
             room: None,
@@ -106,12 +108,12 @@ impl Conversation {
     }
 
     /// What stands at the moment.
-    pub fn standing(&self) -> Standing {
+    pub fn standing(&self) -> Phase {
         self.standing
     }
 
     /// How far each room was read.
-    pub fn places(&self) -> &Places {
+    pub fn places(&self) -> &ReadPositions {
         &self.places
     }
 
@@ -132,7 +134,7 @@ impl Conversation {
 
     /// Begins a connection: the first frame to send.
     pub fn register(&mut self) -> String {
-        self.standing = Standing::Asked;
+        self.standing = Phase::Registering;
         let rooms = self.wish.rooms.clone();
         // A cursor may know rooms that we do not want today.
         let wanted = |room: &str| match rooms.is_empty() {
@@ -155,7 +157,7 @@ impl Conversation {
 
     /// The connection ended.
     pub fn lost(&mut self) {
-        self.standing = Standing::Away;
+        self.standing = Phase::Disconnected;
         self.outbox.disconnected();
         self.keyed.clear();
         self.errands.clear();
@@ -170,9 +172,9 @@ impl Conversation {
     }
 
     /// Something to say.
-    pub fn say(&mut self, item: Item) {
+    pub fn say(&mut self, item: OutgoingMessage) {
         self.outbox.push(item);
-        if self.standing == Standing::Basic {
+        if self.standing == Phase::Basic {
             self.refuse_foreign_rooms();
         }
     }
@@ -180,7 +182,7 @@ impl Conversation {
     /// Enter a room and talk there from now on. The server then tells who is there; `false`: we were there already.
     pub fn enter(&mut self, room: &RoomName) -> bool {
         self.room = Some(room.as_str().to_owned());
-        let news = self.standing == Standing::Full && self.inside.insert(room.as_str().to_owned());
+        let news = self.standing == Phase::Full && self.inside.insert(room.as_str().to_owned());
         if news {
             let resume = self.places.of(room.as_str()).cloned();
             let join = ClientFrame::Join(Join { room: room.as_str().to_owned(), resume });
@@ -197,24 +199,24 @@ impl Conversation {
 
     /// Ask who is in the room we talk in.
     pub fn ask_who(&mut self) {
-        let frame = ClientFrame::Who(InRoom { room: self.room().to_owned() });
+        let frame = ClientFrame::Who(RoomRequest { room: self.room().to_owned() });
         self.errands.push_back(frame.to_json());
     }
 
     /// Ask for the newest messages of the room we talk in, to be shown again.
     pub fn ask_history(&mut self, count: u64, now: Now) {
-        let way = CatchUp::new(Goal::Newest(count), now.tick);
+        let way = Backfill::new(BackfillStart::Newest(count), now.tick);
         self.catching.insert(self.room().to_owned(), way);
     }
 
     /// Messages that will never be delivered, since the last time this was asked.
-    pub fn take_refusals(&mut self) -> Vec<Refusal> {
+    pub fn take_refusals(&mut self) -> Vec<RejectedMessage> {
         std::mem::take(&mut self.refusals)
     }
 
     /// The next frame to send now, if there is one.
     pub fn next_frame(&mut self, now: Now) -> Option<String> {
-        if !matches!(self.standing, Standing::Basic | Standing::Full) {
+        if !matches!(self.standing, Phase::Basic | Phase::Full) {
             return None;
         }
         if let Some(errand) = self.errands.pop_front() {
@@ -230,12 +232,12 @@ impl Conversation {
 
     /// When [`Self::next_frame`] is worth asking again, where only time holds it.
     pub fn due(&self) -> Option<Instant> {
-        let history = self.catching.values().filter_map(CatchUp::due);
+        let history = self.catching.values().filter_map(Backfill::due);
         history.chain(self.outbox.held_until()).min()
     }
 
     fn next_message(&mut self, now: Now) -> Option<String> {
-        let basic = self.standing == Standing::Basic;
+        let basic = self.standing == Phase::Basic;
         let first = self.room().to_owned();
         let mut missing = None;
         let (inside, keyed) = (&self.inside, &self.keyed);
@@ -256,7 +258,7 @@ impl Conversation {
         let made =
             Timestamp::from_micros(now.wall.micros().saturating_add(self.server_ahead_micros));
         let content = self.keys.encrypt(room, &item.text, made)?;
-        let frame = ClientFrame::ChatMessage(Utterance {
+        let frame = ClientFrame::ChatMessage(NewMessage {
             room: (!basic).then(|| room.into()),
             id: (!basic).then(|| item.id.as_str().into()),
             content: content.into(),
@@ -265,10 +267,10 @@ impl Conversation {
     }
 
     fn begin_full(&mut self, welcome: &Welcome, now: Now) {
-        self.standing = Standing::Full;
+        self.standing = Phase::Full;
         self.name.clone_from(&welcome.username);
         let window = usize::try_from(welcome.limits.unacked).unwrap_or(usize::MAX).clamp(1, 4096);
-        self.outbox.reconnected(Proof::Ack { window });
+        self.outbox.reconnected(Confirmation::Ack { window });
         for (room, at) in &welcome.rooms {
             self.inside.insert(room.as_str().to_owned());
             self.stand_in(room.as_str(), at, now);
@@ -283,7 +285,7 @@ impl Conversation {
         let known = self.places.of(room).is_some();
         self.places.standing(room, at);
         if let (Some(goal), false) = (self.wish.since, known) {
-            let way = CatchUp::new(goal, now.tick);
+            let way = Backfill::new(goal, now.tick);
             if let Some(seq) = way.shown() {
                 let epoch = at.epoch.clone();
                 self.places.set(room, crate::protocol::frame::Position { epoch, seq });
@@ -293,8 +295,8 @@ impl Conversation {
     }
 
     fn begin_basic(&mut self) {
-        self.standing = Standing::Basic;
-        self.outbox.reconnected(Proof::Echo);
+        self.standing = Phase::Basic;
+        self.outbox.reconnected(Confirmation::Echo);
         self.refuse_foreign_rooms();
     }
 

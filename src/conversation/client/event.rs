@@ -8,7 +8,7 @@ use super::wire::{ErrorSeen, GapSeen, PresenceSeen, UsersSeen};
 use crate::protocol::frame::Welcome;
 
 /// The meaning of one frame.
-pub enum Heard<'a> {
+pub enum Event<'a> {
     /// Nothing that anybody wants to see.
     Nothing,
     /// Registered; on the full protocol with the server's `welcome`.
@@ -18,15 +18,15 @@ pub enum Heard<'a> {
     /// A page of what was said before, oldest first.
     Page(Vec<Message<'a>>),
     /// Somebody came.
-    Came(PresenceSeen<'a>),
+    UserJoined(PresenceSeen<'a>),
     /// Somebody went.
-    Went(PresenceSeen<'a>),
+    UserLeft(PresenceSeen<'a>),
     /// Who is here.
-    Users(UsersSeen<'a>),
+    UserList(UsersSeen<'a>),
     /// We are in a room now.
-    Entered(Cow<'a, str>),
+    Joined(Cow<'a, str>),
     /// We are out of a room.
-    Out(Cow<'a, str>),
+    Left(Cow<'a, str>),
     /// Something is missing for ever.
     Gap(GapSeen<'a>),
     /// Something was refused.
@@ -55,7 +55,7 @@ pub struct Message<'a> {
     pub username: Cow<'a, str>,
     /// Whether the name is proven.
     pub verified: bool,
-    /// When, as it was written.
+    /// When, as it was raw.
     pub timestamp: Cow<'a, str>,
     /// Said before, sent now.
     pub replay: bool,
@@ -93,7 +93,7 @@ impl Message<'_> {
 }
 
 /// Appends a frame as one line of JSON.
-pub fn print_line(frame: &str, out: &mut Vec<u8>) {
+pub fn write_json_line(frame: &str, out: &mut Vec<u8>) {
     print_json(frame, out);
     out.push(b'\n');
 }
@@ -108,7 +108,7 @@ fn print_json(json: &str, out: &mut Vec<u8>) {
     for c in json.chars() {
         match c {
             '\n' | '\r' => out.push(b' '),
-            _ if steers(c) => {
+            _ if is_unprintable(c) => {
                 let mut units = [0; 2];
                 for unit in c.encode_utf16(&mut units) {
                     out.extend_from_slice(format!("\\u{unit:04x}").as_bytes());
@@ -127,7 +127,7 @@ fn may_need_care(byte: u8) -> bool {
 /// Whether a character acts on a terminal, on the order of letters, or on where a line ends,
 /// instead of showing: controls (C0, DEL, C1), line and paragraph separators, bidirectional and
 /// other invisible format characters, and language tags.
-pub fn steers(c: char) -> bool {
+pub fn is_unprintable(c: char) -> bool {
     c.is_control()
         || matches!(c,
             '\u{061c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
@@ -195,7 +195,7 @@ mod tests {
             let value: Value = serde_json::from_str(&line).unwrap();
             prop_assert_eq!(value["content"].as_str().unwrap(), text);
             prop_assert_eq!(serde_json::to_string(&value["username"]).unwrap(), name);
-            prop_assert!(!line.trim_end_matches('\n').chars().any(steers), "{line:?}");
+            prop_assert!(!line.trim_end_matches('\n').chars().any(is_unprintable), "{line:?}");
             prop_assert_eq!(line.matches('\n').count(), 1);
         }
     }

@@ -12,7 +12,7 @@ use super::wire::ErrorSeen;
 
 /// A message to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Item {
+pub struct OutgoingMessage {
     /// Its line in the input, for people.
     pub line: u64,
     /// Its room; `None` is the first.
@@ -25,7 +25,7 @@ pub struct Item {
 
 /// How a message's delivery becomes known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Proof {
+pub enum Confirmation {
     /// By an `ack`; so many may be on their way.
     Ack {
         /// The server's `limits.unacked`.
@@ -37,7 +37,7 @@ pub enum Proof {
 
 /// A message that will never be delivered.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
+pub struct RejectedMessage {
     /// Its line in the input.
     pub line: u64,
     /// The server's word.
@@ -51,8 +51,8 @@ pub struct Refusal {
 pub struct Outbox {
     entries: VecDeque<Entry>,
     bytes: usize,
-    flying: usize,
-    proof: Proof,
+    in_flight: usize,
+    proof: Confirmation,
     hold_until: Option<Instant>,
     pause: Duration,
     settled: u64,
@@ -60,7 +60,7 @@ pub struct Outbox {
 
 #[derive(Debug)]
 struct Entry {
-    item: Item,
+    item: OutgoingMessage,
     state: State,
     tries: u32,
 }
@@ -68,7 +68,7 @@ struct Entry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Waiting,
-    Flying,
+    InFlight,
     Done,
 }
 
@@ -88,8 +88,8 @@ impl Default for Outbox {
         Outbox {
             entries: VecDeque::new(),
             bytes: 0,
-            flying: 0,
-            proof: Proof::Echo,
+            in_flight: 0,
+            proof: Confirmation::Echo,
             hold_until: None,
             pause: Duration::ZERO,
             settled: 0,
@@ -114,7 +114,7 @@ impl Outbox {
     }
 
     /// Puts a message behind all others.
-    pub fn push(&mut self, item: Item) {
+    pub fn push(&mut self, item: OutgoingMessage) {
         self.bytes += item.text.len();
         self.entries.push_back(Entry { item, state: State::Waiting, tries: 0 });
     }
@@ -130,13 +130,13 @@ impl Outbox {
     }
 
     /// A new connection: everything that was on its way is sent again, in order.
-    pub fn reconnected(&mut self, proof: Proof) {
+    pub fn reconnected(&mut self, proof: Confirmation) {
         for entry in &mut self.entries {
-            if entry.state == State::Flying {
+            if entry.state == State::InFlight {
                 entry.state = State::Waiting;
             }
         }
-        self.flying = 0;
+        self.in_flight = 0;
         self.proof = proof;
         self.hold_until = None;
     }
@@ -152,27 +152,27 @@ impl Outbox {
         &mut self,
         now: Instant,
         mut ready: impl FnMut(Option<&str>) -> bool,
-    ) -> Option<&Item> {
+    ) -> Option<&OutgoingMessage> {
         let window = match self.proof {
-            Proof::Ack { window } => window.max(1),
-            Proof::Echo => 1,
+            Confirmation::Ack { window } => window.max(1),
+            Confirmation::Echo => 1,
         };
-        if self.flying >= window || self.hold_until.is_some_and(|until| now < until) {
+        if self.in_flight >= window || self.hold_until.is_some_and(|until| now < until) {
             return None;
         }
         let index = self.entries.iter().position(|entry| entry.state == State::Waiting)?;
         // What was refused goes before everything after it, so that must land first.
         let again = self.entries[index].tries > 0;
-        if again && self.entries.range(index..).any(|entry| entry.state == State::Flying) {
+        if again && self.entries.range(index..).any(|entry| entry.state == State::InFlight) {
             return None;
         }
         if !ready(self.entries[index].item.room.as_deref()) {
             return None;
         }
         self.hold_until = None;
-        self.flying += 1;
+        self.in_flight += 1;
         let entry = &mut self.entries[index];
-        entry.state = State::Flying;
+        entry.state = State::InFlight;
         Some(&entry.item)
     }
 
@@ -194,11 +194,12 @@ impl Outbox {
 
     /// A message of one's own name came back. Returns whether it was one we wait for.
     pub fn echoed(&mut self, text: &str) -> bool {
-        if self.proof != Proof::Echo {
+        if self.proof != Confirmation::Echo {
             return false;
         }
-        let mut flying = self.entries.iter().enumerate().filter(|(_, e)| e.state == State::Flying);
-        match flying.find(|(_, entry)| entry.item.text == text).map(|(index, _)| index) {
+        let mut in_flight =
+            self.entries.iter().enumerate().filter(|(_, e)| e.state == State::InFlight);
+        match in_flight.find(|(_, entry)| entry.item.text == text).map(|(index, _)| index) {
             Some(index) => {
                 self.settle(index);
                 true
@@ -208,16 +209,16 @@ impl Outbox {
     }
 
     /// The server refused something. Returns the message that is lost by it, if one is.
-    pub fn refused(&mut self, error: &ErrorSeen<'_>, now: Instant) -> Option<Refusal> {
+    pub fn refused(&mut self, error: &ErrorSeen<'_>, now: Instant) -> Option<RejectedMessage> {
         let index = match (&error.id, self.proof) {
             (Some(id), _) => self.position(id)?,
             // A basic server names no message, but only one is on its way.
-            (None, Proof::Echo) => {
-                self.entries.iter().position(|entry| entry.state == State::Flying)?
+            (None, Confirmation::Echo) => {
+                self.entries.iter().position(|entry| entry.state == State::InFlight)?
             }
-            (None, Proof::Ack { .. }) => return None,
+            (None, Confirmation::Ack { .. }) => return None,
         };
-        let basic = self.proof == Proof::Echo;
+        let basic = self.proof == Confirmation::Echo;
         let entry = &mut self.entries[index];
         entry.tries += 1;
         let again = match error.code.as_ref() {
@@ -229,7 +230,7 @@ impl Outbox {
             _ => error.temporary || basic,
         };
         if !again {
-            let refusal = Refusal {
+            let refusal = RejectedMessage {
                 line: entry.item.line,
                 code: error.code.clone().into_owned(),
                 message: error.message.clone().into_owned(),
@@ -238,7 +239,7 @@ impl Outbox {
             return Some(refusal);
         }
         entry.state = State::Waiting;
-        self.flying -= 1;
+        self.in_flight -= 1;
         self.pause = (self.pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
         let pause = match error.retry_after_ms {
             Some(millis) => Duration::from_millis(millis.clamp(1, 60_000)),
@@ -250,14 +251,14 @@ impl Outbox {
     }
 
     /// Gives up on every message of a room that can't be entered.
-    pub fn room_refused(&mut self, room: &str, code: &str, message: &str) -> Vec<Refusal> {
+    pub fn room_refused(&mut self, room: &str, code: &str, message: &str) -> Vec<RejectedMessage> {
         let mut refusals = Vec::new();
         while let Some(index) = self
             .entries
             .iter()
             .position(|e| e.state == State::Waiting && e.item.room.as_deref() == Some(room))
         {
-            refusals.push(Refusal {
+            refusals.push(RejectedMessage {
                 line: self.entries[index].item.line,
                 code: code.to_owned(),
                 message: message.to_owned(),
@@ -268,13 +269,13 @@ impl Outbox {
     }
 
     fn position(&self, id: &str) -> Option<usize> {
-        self.entries.iter().position(|e| e.state == State::Flying && e.item.id == id)
+        self.entries.iter().position(|e| e.state == State::InFlight && e.item.id == id)
     }
 
     fn settle(&mut self, index: usize) {
         let entry = &mut self.entries[index];
-        if entry.state == State::Flying {
-            self.flying -= 1;
+        if entry.state == State::InFlight {
+            self.in_flight -= 1;
         }
         entry.state = State::Done;
         self.settled += 1;

@@ -7,14 +7,14 @@ use crate::protocol::{Epoch, Seq};
 
 /// The last message seen of each room.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Places {
+pub struct ReadPositions {
     rooms: BTreeMap<String, Position>,
 }
 
-impl Places {
+impl ReadPositions {
     /// From what was kept.
     pub fn new(rooms: BTreeMap<String, Position>) -> Self {
-        Places { rooms }
+        ReadPositions { rooms }
     }
 
     /// All of them, as `resume` wants them.
@@ -86,7 +86,7 @@ mod tests {
 
     #[test]
     fn a_message_is_new_once() {
-        let mut places = Places::default();
+        let mut places = ReadPositions::default();
         places.standing("r", &at("e", 7));
         assert!(!places.saw("r", Seq(7)));
         assert!(places.saw("r", Seq(9)));
@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn what_is_known_outlives_a_welcome_but_not_another_record() {
-        let mut places = Places::default();
+        let mut places = ReadPositions::default();
         places.standing("r", &at("e", 7));
         places.standing("r", &at("e", 99));
         assert_eq!(places.of("r"), Some(&at("e", 7)));
@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn a_gap_moves_the_place() {
-        let mut places = Places::default();
+        let mut places = ReadPositions::default();
         places.standing("r", &at("e", 7));
         places.skip_to("r", None, Seq(41));
         assert!(places.saw("r", Seq(41)));

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 /// Where a server is, and how it is spoken to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target {
+pub struct ServerUrl {
     /// Whether by TLS.
     pub tls: bool,
     /// A name or an address, IPv6 without brackets.
@@ -19,7 +19,7 @@ pub struct Target {
 /// What `ws://` without a port means here, and what no URL at all means.
 const OWN_PORT: u16 = 8765;
 
-impl Target {
+impl ServerUrl {
     /// Reads `ws://…`, `wss://…`, `http(s)://…`, `abcd.ngrok.app`, `host:port`. A bare name that
     /// is not loopback means `wss://`.
     pub fn parse(text: &str) -> Result<Self, String> {
@@ -62,7 +62,7 @@ impl Target {
             (false, _) => OWN_PORT,
         };
         let path = if path.starts_with('?') { format!("/{path}") } else { path.to_owned() };
-        Ok(Target { tls, host, port: port.unwrap_or(usual), path })
+        Ok(ServerUrl { tls, host, port: port.unwrap_or(usual), path })
     }
 
     /// Host and port as a URL has them.
@@ -74,7 +74,7 @@ impl Target {
     }
 }
 
-impl fmt::Display for Target {
+impl fmt::Display for ServerUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = if self.tls { "wss" } else { "ws" };
         let usual = if self.tls { 443 } else { 80 };
@@ -132,7 +132,7 @@ mod tests {
             ("http://localhost", "ws://localhost", 80),
             ("wss://h/p?q", "wss://h/p?q", 443),
         ] {
-            let target = Target::parse(text).unwrap();
+            let target = ServerUrl::parse(text).unwrap();
             assert_eq!((target.to_string().as_str(), target.port), (shown, port), "{text}");
         }
     }
@@ -152,8 +152,8 @@ mod tests {
             "]::1",
             "a:b:1",
         ] {
-            let fault = Target::parse(text).expect_err(text);
-            assert!(fault.contains("wss://"), "{fault}");
+            let error = ServerUrl::parse(text).expect_err(text);
+            assert!(error.contains("wss://"), "{error}");
         }
     }
 }

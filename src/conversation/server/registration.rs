@@ -4,7 +4,7 @@
 //! a type of its own, and nothing later asks whether somebody is registered.
 
 use crate::protocol::frame::{ClientFrame, PROTOCOL, Position, Register};
-use crate::protocol::{Close, Code, RoomName, UserName};
+use crate::protocol::{CloseCode, ErrorCode, RoomName, UserName};
 
 /// Rooms one session may be in.
 pub const ROOMS_PER_SESSION: usize = 64;
@@ -20,7 +20,7 @@ pub enum Dialect {
 
 /// A room somebody wants to be in, and where they left off.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wish {
+pub struct JoinRequest {
     /// The room.
     pub room: RoomName,
     /// The last thing seen there.
@@ -28,7 +28,7 @@ pub struct Wish {
 }
 
 /// A valid `register`.
-pub struct Opening {
+pub struct Registration {
     /// What is spoken from now on.
     pub dialect: Dialect,
     /// The cleaned name.
@@ -36,7 +36,7 @@ pub struct Opening {
     /// The access token, if one came.
     pub access_token: Option<zeroize::Zeroizing<String>>,
     /// At least one room; the first is where messages without a room go.
-    pub rooms: Vec<Wish>,
+    pub rooms: Vec<JoinRequest>,
     /// Whether one's own messages come back.
     pub echo: bool,
     /// Whether joins and leaves are told.
@@ -45,55 +45,55 @@ pub struct Opening {
 
 /// The session ends before it began.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
+pub struct Rejection {
     /// The word for programs.
-    pub code: Code,
+    pub code: ErrorCode,
     /// The closing code.
-    pub close: Close,
+    pub close: CloseCode,
     /// The text for people.
     pub message: String,
 }
 
-impl Refusal {
+impl Rejection {
     /// A refusal that closes with 1008.
-    pub fn policy(code: Code, message: impl Into<String>) -> Self {
-        Refusal { code, close: Close::Policy, message: message.into() }
+    pub fn policy(code: ErrorCode, message: impl Into<String>) -> Self {
+        Rejection { code, close: CloseCode::Policy, message: message.into() }
     }
 }
 
 /// Reads the first frame.
-pub fn read(text: &str) -> Result<Opening, Refusal> {
+pub fn read(text: &str) -> Result<Registration, Rejection> {
     match ClientFrame::parse(text) {
         Ok(ClientFrame::Register(register)) => accept(register),
-        Ok(_) => Err(Refusal::policy(
-            Code::NotRegistered,
+        Ok(_) => Err(Rejection::policy(
+            ErrorCode::NotRegistered,
             "the first frame must be {\"type\":\"register\",\"username\":\"…\"}",
         )),
-        Err(fault) if fault.code == Code::UnknownType => Err(Refusal::policy(
-            Code::NotRegistered,
+        Err(error) if error.code == ErrorCode::UnknownType => Err(Rejection::policy(
+            ErrorCode::NotRegistered,
             "the first frame must be {\"type\":\"register\",\"username\":\"…\"}",
         )),
-        Err(fault) => Err(Refusal::policy(fault.code, fault.detail)),
+        Err(error) => Err(Rejection::policy(error.code, error.detail)),
     }
 }
 
-fn accept(register: Register) -> Result<Opening, Refusal> {
+fn accept(register: Register) -> Result<Registration, Rejection> {
     let dialect = match register.protocol {
         None => Dialect::Basic,
         Some(PROTOCOL) => Dialect::Full,
         Some(other) => {
-            return Err(Refusal::policy(
-                Code::BadProtocol,
+            return Err(Rejection::policy(
+                ErrorCode::BadProtocol,
                 format!("this server speaks protocol {PROTOCOL}, not {other}"),
             ));
         }
     };
     let rooms = match dialect {
         // To a basic client every other field is unknown, and so ignored.
-        Dialect::Basic => vec![Wish { room: RoomName::lobby(), resume: None }],
+        Dialect::Basic => vec![JoinRequest { room: RoomName::lobby(), resume: None }],
         Dialect::Full => wishes(&register)?,
     };
-    Ok(Opening {
+    Ok(Registration {
         dialect,
         user: UserName::clean(&register.username),
         access_token: register.access_token.map(zeroize::Zeroizing::new),
@@ -103,22 +103,22 @@ fn accept(register: Register) -> Result<Opening, Refusal> {
     })
 }
 
-fn wishes(register: &Register) -> Result<Vec<Wish>, Refusal> {
-    let mut wishes: Vec<Wish> = Vec::new();
+fn wishes(register: &Register) -> Result<Vec<JoinRequest>, Rejection> {
+    let mut wishes: Vec<JoinRequest> = Vec::new();
     for name in &register.rooms {
-        let room =
-            RoomName::parse(name).ok_or_else(|| Refusal::policy(Code::BadRoom, RoomName::RULE))?;
+        let room = RoomName::parse(name)
+            .ok_or_else(|| Rejection::policy(ErrorCode::BadRoom, RoomName::RULE))?;
         if wishes.iter().all(|wish| wish.room != room) {
-            wishes.push(Wish { room, resume: register.resume.get(name).cloned() });
+            wishes.push(JoinRequest { room, resume: register.resume.get(name).cloned() });
         }
     }
     if wishes.is_empty() {
         let resume = register.resume.get(RoomName::lobby().as_str()).cloned();
-        wishes.push(Wish { room: RoomName::lobby(), resume });
+        wishes.push(JoinRequest { room: RoomName::lobby(), resume });
     }
     if wishes.len() > ROOMS_PER_SESSION {
-        return Err(Refusal::policy(
-            Code::TooManyRooms,
+        return Err(Rejection::policy(
+            ErrorCode::TooManyRooms,
             format!("a session may be in {ROOMS_PER_SESSION} rooms at most"),
         ));
     }
@@ -132,15 +132,15 @@ mod tests {
     #[test]
     fn only_register_opens() {
         for (text, code) in [
-            ("nonsense", Code::BadJson),
-            (r#"{"type":"chat_message","content":"x"}"#, Code::NotRegistered),
-            (r#"{"type":"dance"}"#, Code::NotRegistered),
-            (r#"{"type":"register","username":7}"#, Code::BadFrame),
-            (r#"{"type":"register","protocol":2}"#, Code::BadProtocol),
-            (r#"{"type":"register","protocol":1,"rooms":["Bad Room"]}"#, Code::BadRoom),
+            ("nonsense", ErrorCode::BadJson),
+            (r#"{"type":"chat_message","content":"x"}"#, ErrorCode::NotRegistered),
+            (r#"{"type":"dance"}"#, ErrorCode::NotRegistered),
+            (r#"{"type":"register","username":7}"#, ErrorCode::BadFrame),
+            (r#"{"type":"register","protocol":2}"#, ErrorCode::BadProtocol),
+            (r#"{"type":"register","protocol":1,"rooms":["Bad Room"]}"#, ErrorCode::BadRoom),
         ] {
             let refusal = read(text).err().expect(text);
-            assert_eq!((refusal.code, refusal.close), (code, Close::Policy), "{text}");
+            assert_eq!((refusal.code, refusal.close), (code, CloseCode::Policy), "{text}");
         }
     }
 

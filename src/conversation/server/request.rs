@@ -4,21 +4,21 @@
 use std::borrow::Cow;
 
 use super::registration::Dialect;
-use crate::crypto::key_ring::Sealed;
+use crate::crypto::key_ring::DecryptError;
 use crate::protocol::frame::{
-    BasicUtterance, ClientFrame, ErrorFrame, HistoryQuery, Position, Utterance, kind_of,
+    BasicNewMessage, ClientFrame, ErrorFrame, HistoryRequest, NewMessage, Position, frame_type,
 };
-use crate::protocol::{Code, MessageId, RoomName, Seq, Timestamp};
+use crate::protocol::{ErrorCode, MessageId, RoomName, Seq, Timestamp};
 
 /// One `error` frame; boxed, because it is rare and large.
-pub type Objection = Box<ErrorFrame>;
+pub type RequestError = Box<ErrorFrame>;
 
 /// Messages in one `history` answer at most; more are asked for again.
 pub const HISTORY_PAGE: usize = 500;
 
 /// Something a registered client wants.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Heard<'a> {
+pub enum Request<'a> {
     /// To say something.
     Message {
         /// Where; `None` is its first room.
@@ -35,12 +35,12 @@ pub enum Heard<'a> {
     /// To know who is in a room.
     Who(RoomName),
     /// To read what is kept.
-    History(RoomName, Window, usize),
+    History(RoomName, HistoryRange, usize),
 }
 
 /// Which part of a history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Window {
+pub enum HistoryRange {
     /// What came after, oldest first.
     After(Seq),
     /// The newest of what came before.
@@ -50,43 +50,43 @@ pub enum Window {
 }
 
 /// Reads one frame of a registered client.
-pub fn read(dialect: Dialect, text: &str) -> Result<Heard<'_>, Objection> {
+pub fn read(dialect: Dialect, text: &str) -> Result<Request<'_>, RequestError> {
     match dialect {
         Dialect::Basic => read_basic(text),
         Dialect::Full => read_full(text),
     }
 }
 
-fn read_basic(text: &str) -> Result<Heard<'_>, Objection> {
-    match kind_of(text).as_deref() {
+fn read_basic(text: &str) -> Result<Request<'_>, RequestError> {
+    match frame_type(text).as_deref() {
         Some("chat_message") => {
             let said =
-                BasicUtterance::parse(text).map_err(|fault| object(fault.code, fault.detail))?;
-            Ok(Heard::Message { room: None, id: None, token: said.content })
+                BasicNewMessage::parse(text).map_err(|error| object(error.code, error.detail))?;
+            Ok(Request::Message { room: None, id: None, token: said.content })
         }
         Some("register") => Err(already_registered()),
-        Some(_) => Err(object(Code::UnknownType, "this server does not know that type")),
+        Some(_) => Err(object(ErrorCode::UnknownType, "this server does not know that type")),
         None => match ClientFrame::parse(text) {
-            Err(fault) => Err(object(fault.code, fault.detail)),
-            Ok(_) => Err(object(Code::BadFrame, "the frame has no readable type")),
+            Err(error) => Err(object(error.code, error.detail)),
+            Ok(_) => Err(object(ErrorCode::BadFrame, "the frame has no readable type")),
         },
     }
 }
 
-fn read_full(text: &str) -> Result<Heard<'_>, Objection> {
+fn read_full(text: &str) -> Result<Request<'_>, RequestError> {
     match ClientFrame::parse(text) {
         Ok(ClientFrame::ChatMessage(said)) => utterance(said),
-        Ok(ClientFrame::Join(join)) => Ok(Heard::Join(room(&join.room)?, join.resume)),
-        Ok(ClientFrame::Leave(leave)) => Ok(Heard::Leave(room(&leave.room)?)),
-        Ok(ClientFrame::Who(who)) => Ok(Heard::Who(room(&who.room)?)),
+        Ok(ClientFrame::Join(join)) => Ok(Request::Join(room(&join.room)?, join.resume)),
+        Ok(ClientFrame::Leave(leave)) => Ok(Request::Leave(room(&leave.room)?)),
+        Ok(ClientFrame::Who(who)) => Ok(Request::Who(room(&who.room)?)),
         Ok(ClientFrame::History(query)) => history(query),
         Ok(ClientFrame::Register(_)) => Err(already_registered()),
-        Err(fault) => Err(object(fault.code, fault.detail)),
+        Err(error) => Err(object(error.code, error.detail)),
     }
 }
 
-fn utterance(said: Utterance<'_>) -> Result<Heard<'_>, Objection> {
-    let about = |mut error: Objection| {
+fn utterance(said: NewMessage<'_>) -> Result<Request<'_>, RequestError> {
+    let about = |mut error: RequestError| {
         error.id = said.id.as_ref().map(|id| id.chars().take(64).collect());
         error
     };
@@ -94,49 +94,50 @@ fn utterance(said: Utterance<'_>) -> Result<Heard<'_>, Objection> {
     let id = match said.id.as_deref() {
         None => None,
         Some(text) => Some(
-            MessageId::parse(text).ok_or_else(|| about(object(Code::BadId, MessageId::RULE)))?,
+            MessageId::parse(text)
+                .ok_or_else(|| about(object(ErrorCode::BadId, MessageId::RULE)))?,
         ),
     };
-    Ok(Heard::Message { room, id, token: said.content })
+    Ok(Request::Message { room, id, token: said.content })
 }
 
-fn history(query: HistoryQuery) -> Result<Heard<'static>, Objection> {
+fn history(query: HistoryRequest) -> Result<Request<'static>, RequestError> {
     let room = room(&query.room)?;
     let window = match (query.after, query.before) {
         (Some(_), Some(_)) => {
-            return Err(object(Code::BadFrame, "history takes after or before, not both"));
+            return Err(object(ErrorCode::BadFrame, "history takes after or before, not both"));
         }
-        (Some(seq), None) => Window::After(seq),
-        (None, Some(seq)) => Window::Before(seq),
-        (None, None) => Window::Newest,
+        (Some(seq), None) => HistoryRange::After(seq),
+        (None, Some(seq)) => HistoryRange::Before(seq),
+        (None, None) => HistoryRange::Newest,
     };
     let wish =
         query.limit.map_or(HISTORY_PAGE, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
-    Ok(Heard::History(room, window, wish.clamp(1, HISTORY_PAGE)))
+    Ok(Request::History(room, window, wish.clamp(1, HISTORY_PAGE)))
 }
 
-fn room(name: &str) -> Result<RoomName, Objection> {
-    RoomName::parse(name).ok_or_else(|| object(Code::BadRoom, RoomName::RULE))
+fn room(name: &str) -> Result<RoomName, RequestError> {
+    RoomName::parse(name).ok_or_else(|| object(ErrorCode::BadRoom, RoomName::RULE))
 }
 
-fn already_registered() -> Objection {
-    object(Code::AlreadyRegistered, "this session is registered; open another connection")
+fn already_registered() -> RequestError {
+    object(ErrorCode::AlreadyRegistered, "this session is registered; open another connection")
 }
 
-fn object(code: Code, text: impl Into<String>) -> Objection {
+fn object(code: ErrorCode, text: impl Into<String>) -> RequestError {
     Box::new(ErrorFrame::new(code, text))
 }
 
 /// Checks what a token held: `1 … most_chars` characters of UTF-8.
-pub fn check_text(plain: Vec<u8>, most_chars: usize) -> Result<Box<str>, Objection> {
+pub fn validate_text(plain: Vec<u8>, most_chars: usize) -> Result<Box<str>, RequestError> {
     if plain.is_empty() {
-        return Err(object(Code::EmptyMessage, "the message is empty"));
+        return Err(object(ErrorCode::EmptyMessage, "the message is empty"));
     }
-    let text =
-        String::from_utf8(plain).map_err(|_| object(Code::NotUtf8, "the message is not UTF-8"))?;
+    let text = String::from_utf8(plain)
+        .map_err(|_| object(ErrorCode::NotUtf8, "the message is not UTF-8"))?;
     if text.len() > most_chars && text.chars().count() > most_chars {
         return Err(object(
-            Code::MessageTooLong,
+            ErrorCode::MessageTooLong,
             format!("the message has more than {most_chars} characters; split it"),
         ));
     }
@@ -144,19 +145,19 @@ pub fn check_text(plain: Vec<u8>, most_chars: usize) -> Result<Box<str>, Objecti
 }
 
 /// The objection to a token that does not open.
-pub fn sealed(why: Sealed, wall: Timestamp) -> Objection {
+pub fn sealed(why: DecryptError, wall: Timestamp) -> RequestError {
     match why {
-        Sealed::Foreign => {
-            object(Code::BadToken, "the content is no Fernet token under a key of this room")
+        DecryptError::UnknownKey => {
+            object(ErrorCode::BadToken, "the content is no Fernet token under a key of this room")
         }
-        Sealed::Stale => object(
-            Code::StaleKey,
+        DecryptError::StaleKey => object(
+            ErrorCode::StaleKey,
             "encrypted under a key that has been replaced; encrypt it under the current key and send it again",
         ),
-        Sealed::Ahead => Box::new(ErrorFrame {
+        DecryptError::ClockAhead => Box::new(ErrorFrame {
             server_time: Some(wall),
             ..ErrorFrame::new(
-                Code::ClockSkew,
+                ErrorCode::ClockSkew,
                 format!("your clock is more than a minute ahead; here it is {wall}"),
             )
         }),
@@ -171,7 +172,7 @@ mod tests {
     fn a_basic_client_is_never_understood_as_a_full_one() {
         let text = r#"{"type":"chat_message","content":"t","room":7,"id":[]}"#;
         let heard = read(Dialect::Basic, text).unwrap();
-        assert_eq!(heard, Heard::Message { room: None, id: None, token: "t".into() });
+        assert_eq!(heard, Request::Message { room: None, id: None, token: "t".into() });
         let who = read(Dialect::Basic, r#"{"type":"who","room":"lobby"}"#).unwrap_err();
         assert_eq!(who.code, "unknown_type");
     }
@@ -187,16 +188,16 @@ mod tests {
 
     #[test]
     fn texts_are_counted_in_characters() {
-        assert!(check_text("ñ".repeat(10).into_bytes(), 10).is_ok());
-        assert_eq!(check_text(vec![b'x'; 11], 10).unwrap_err().code, "message_too_long");
-        assert_eq!(check_text(vec![], 10).unwrap_err().code, "empty_message");
-        assert_eq!(check_text(vec![0xff], 10).unwrap_err().code, "not_utf8");
+        assert!(validate_text("ñ".repeat(10).into_bytes(), 10).is_ok());
+        assert_eq!(validate_text(vec![b'x'; 11], 10).unwrap_err().code, "message_too_long");
+        assert_eq!(validate_text(vec![], 10).unwrap_err().code, "empty_message");
+        assert_eq!(validate_text(vec![0xff], 10).unwrap_err().code, "not_utf8");
     }
 
     #[test]
     fn a_history_of_a_million_is_a_page() {
         let text = r#"{"type":"history","room":"ops","limit":1000000}"#;
         let heard = read(Dialect::Full, text).unwrap();
-        assert!(matches!(heard, Heard::History(_, Window::Newest, HISTORY_PAGE)));
+        assert!(matches!(heard, Request::History(_, HistoryRange::Newest, HISTORY_PAGE)));
     }
 }

@@ -6,13 +6,13 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use crate::net::framing;
-use crate::protocol::Close;
+use crate::protocol::CloseCode;
 
 /// How a connection is being ended from this side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ending {
+pub struct CloseReason {
     /// What the peer is told.
-    pub close: Close,
+    pub close: CloseCode,
     /// Why, for the log: a fixed word.
     pub cause: &'static str,
 }
@@ -28,7 +28,7 @@ pub(super) struct Queue {
     pub out: usize,
     /// The socket took no more at that time, or was left to it then; the connection's task goes on.
     pub blocked: Option<Instant>,
-    pub ending: Option<Ending>,
+    pub ending: Option<CloseReason>,
     /// Nothing can be written any more.
     pub dead: bool,
 }
@@ -74,7 +74,7 @@ impl Queue {
     }
 
     pub fn give_up(&mut self) {
-        let ending = Ending { close: Close::TryLater, cause: "slow_reader" };
+        let ending = CloseReason { close: CloseCode::TryLater, cause: "slow_reader" };
         self.throw_away();
         self.put(framing::close(ending.close, "too slow to read; come back and resume"));
         self.ending = Some(ending);

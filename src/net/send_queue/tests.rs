@@ -1,13 +1,13 @@
 use std::io::Read as _;
 
 use super::*;
-use crate::protocol::Close;
+use crate::protocol::CloseCode;
 
-fn without_socket(bound: usize) -> Outbound {
-    Outbound::new(None, bound)
+fn without_socket(bound: usize) -> SendQueue {
+    SendQueue::new(None, bound)
 }
 
-fn drain(outbound: &Outbound) -> Vec<u8> {
+fn drain(outbound: &SendQueue) -> Vec<u8> {
     let mut out = Vec::new();
     let mut cx = Context::from_waker(Waker::noop());
     let _ = outbound.poll_write_through(&mut cx, |_, piece| {
@@ -32,7 +32,7 @@ fn over_the_bound_only_the_goodbye_is_left() {
     let outbound = without_socket(3);
     outbound.push(Bytes::from_static(b"ab"));
     outbound.push(Bytes::from_static(b"cd"));
-    assert_eq!(outbound.ending().map(|ending| ending.close), Some(Close::TryLater));
+    assert_eq!(outbound.ending().map(|ending| ending.close), Some(CloseCode::TryLater));
     outbound.push(Bytes::from_static(b"e"));
     assert_eq!(drain(&outbound)[0], 0x88);
 }
@@ -41,10 +41,10 @@ fn over_the_bound_only_the_goodbye_is_left() {
 fn who_is_cut_off_gets_nothing_but_the_goodbye() {
     let outbound = without_socket(100);
     outbound.push(Bytes::from_static(b"secret"));
-    let ending = Ending { close: Close::Forbidden, cause: "kicked" };
+    let ending = CloseReason { close: CloseCode::Forbidden, cause: "kicked" };
     outbound.cut_off(ending, "bye");
     outbound.push(Bytes::from_static(b"later"));
-    assert_eq!(drain(&outbound), framing::close(Close::Forbidden, "bye"));
+    assert_eq!(drain(&outbound), framing::close(CloseCode::Forbidden, "bye"));
     assert_eq!(outbound.ending(), Some(ending));
 }
 
@@ -63,7 +63,7 @@ fn only_the_frame_that_is_partly_out_goes_out_whole() {
                 Poll::Ready(Ok(left))
             }
         });
-        outbound.cut_off(Ending { close: Close::Forbidden, cause: "kicked" }, "bye");
+        outbound.cut_off(CloseReason { close: CloseCode::Forbidden, cause: "kicked" }, "bye");
         got.extend(drain(&outbound));
         let whole = match out {
             0 => 0,
@@ -88,12 +88,12 @@ fn pair() -> (TcpStream, std::net::TcpStream) {
 }
 
 /// So many of them, ready to be written to, and the reading ends.
-async fn pairs(count: usize) -> (Vec<Outbound>, Vec<std::net::TcpStream>) {
+async fn pairs(count: usize) -> (Vec<SendQueue>, Vec<std::net::TcpStream>) {
     let (mut all, mut readers) = (Vec::new(), Vec::new());
     for _ in 0..count {
         let (writer, reader) = pair();
         writer.writable().await.unwrap();
-        all.push(Outbound::new(Some(writer), 64 << 20));
+        all.push(SendQueue::new(Some(writer), 64 << 20));
         readers.push(reader);
     }
     (all, readers)
@@ -103,11 +103,11 @@ async fn pairs(count: usize) -> (Vec<Outbound>, Vec<std::net::TcpStream>) {
 async fn what_is_for_many_reaches_each_whatever_its_socket_takes() {
     // Little in each way, where the system has both, and much.
     let much = numbered(BYTES_IN_PAGES as u32 + 1);
-    assert!(Pages::of(&much).is_some());
+    assert!(SharedPages::of(&much).is_some());
     for (piece, mut ring) in [
         (Bytes::from_static(b"for all"), None),
-        (Bytes::from_static(b"for all"), Ring::new()),
-        (much, Ring::new()),
+        (Bytes::from_static(b"for all"), UringSender::new()),
+        (much, UringSender::new()),
     ] {
         // For more than one call: most are ready, two are full, one is over TLS, in one
         // something waits, one is being ended and one is gone.
@@ -116,12 +116,12 @@ async fn what_is_for_many_reaches_each_whatever_its_socket_takes() {
         let large = numbered(100_003);
         let mut before = 0;
         while all[3].blocked_since().is_none() || all[4].blocked_since().is_none() {
-            Outbound::send_to_all(&[&all[3], &all[4]], &large, &mut ring);
+            SendQueue::send_to_all(&[&all[3], &all[4]], &large, &mut ring);
             before += 1;
         }
         all[5] = without_socket(4 * piece.len());
         all[7].push(Bytes::from_static(b"before "));
-        all[9].end(Ending { close: Close::Forbidden, cause: "kicked" }, "bye");
+        all[9].end(CloseReason { close: CloseCode::Forbidden, cause: "kicked" }, "bye");
         readers[11] = pair().1;
         // One that is gone answers the first write with a reset.
         while !all[11].is_dead() {
@@ -130,8 +130,8 @@ async fn what_is_for_many_reaches_each_whatever_its_socket_takes() {
         }
         let waits: usize = all[3].waiting_bytes();
         for _ in 0..3 {
-            let everybody: Vec<&Outbound> = all.iter().collect();
-            Outbound::send_to_all(&everybody, &piece, &mut ring);
+            let everybody: Vec<&SendQueue> = all.iter().collect();
+            SendQueue::send_to_all(&everybody, &piece, &mut ring);
         }
         assert_eq!(all[3].waiting_bytes(), waits + 3 * piece.len());
         assert!(drain(&all[5]) == piece.repeat(3));
@@ -142,7 +142,7 @@ async fn what_is_for_many_reaches_each_whatever_its_socket_takes() {
                 // The full ones go on where they were.
                 3 | 4 => [large.repeat(before), piece.repeat(3)].concat(),
                 7 => [&b"before "[..], &piece.repeat(3)].concat(),
-                9 => framing::close(Close::Forbidden, "bye").to_vec(),
+                9 => framing::close(CloseCode::Forbidden, "bye").to_vec(),
                 _ => piece.repeat(3),
             };
             assert!(all_of(one, reader).await == expected, "{number}");
@@ -157,8 +157,8 @@ async fn what_one_socket_does_not_take_reaches_no_other() {
     let much = numbered(200_003);
     let mut rounds = 0;
     while all.iter().any(|one| one.blocked_since().is_none()) {
-        let everybody: Vec<&Outbound> = all.iter().collect();
-        Outbound::send_to_all(&everybody, &much, &mut None);
+        let everybody: Vec<&SendQueue> = all.iter().collect();
+        SendQueue::send_to_all(&everybody, &much, &mut None);
         rounds += 1;
     }
     for (one, reader) in all.iter().zip(readers) {
@@ -167,7 +167,7 @@ async fn what_one_socket_does_not_take_reaches_no_other() {
 }
 
 /// Everything that comes out at the other end, up to the end of it.
-async fn all_of(one: &Outbound, mut reader: std::net::TcpStream) -> Vec<u8> {
+async fn all_of(one: &SendQueue, mut reader: std::net::TcpStream) -> Vec<u8> {
     let read = tokio::task::spawn_blocking(move || {
         let mut got = Vec::new();
         reader.read_to_end(&mut got).map(|_| got)
@@ -186,7 +186,7 @@ fn numbered(length: u32) -> Bytes {
 async fn what_is_left_to_the_task_goes_out_in_order_once_that_runs() {
     let (writer, mut reader) = pair();
     writer.writable().await.unwrap();
-    let outbound = Outbound::new(Some(writer), 100);
+    let outbound = SendQueue::new(Some(writer), 100);
     outbound.flush_later();
     assert!(outbound.blocked_since().is_none(), "nothing waits");
     outbound.push(Bytes::from_static(b"one "));

@@ -73,7 +73,7 @@ async fn answer(path: &str, context: &Context) -> Response<Full<Bytes>> {
     }
 }
 
-fn page(standing: &crate::server::rooms::hub::Standing, context: &Context) -> String {
+fn page(standing: &crate::server::rooms::hub::HubStatus, context: &Context) -> String {
     let mut out = String::new();
     let mut put = |name: &str, kind: &str, help: &str, value: u64| {
         let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}");
@@ -82,10 +82,10 @@ fn page(standing: &crate::server::rooms::hub::Standing, context: &Context) -> St
     put("chat_rooms", "gauge", "Rooms with somebody in them.", standing.rooms as u64);
     put("chat_connections", "gauge", "Connections.", context.admission.count() as u64);
     put("chat_messages_total", "counter", "Messages stored.", standing.messages);
-    put("chat_commits_total", "counter", "Commits of the room log.", context.scribe.commits());
+    put("chat_commits_total", "counter", "Commits of the room log.", context.log_writer.commits());
     put("chat_deliveries_total", "counter", "Frames handed to readers.", standing.deliveries);
     put("chat_key_rotations_total", "counter", "Key rotations.", standing.rotations);
-    put("chat_access_tokens", "gauge", "Access tokens.", context.gate.list().len() as u64);
+    put("chat_access_tokens", "gauge", "Access tokens.", context.authenticator.list().len() as u64);
     put("chat_uptime_seconds", "gauge", "Since the start.", context.started.elapsed().as_secs());
     out
 }

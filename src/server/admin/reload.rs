@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use crate::config::{Config, Sources};
 use crate::server::authenticator;
-use crate::server::context::{Context, Live};
-use crate::server::error::StartFault;
+use crate::server::context::{ActiveConfig, Context};
+use crate::server::error::ServerError;
 use crate::server::rooms::hub::Command;
-use crate::sys::logging::Logs;
+use crate::sys::logging::ServerLog;
 use crate::sys::systemd;
 
 /// What a reload reads and what it tells.
@@ -16,7 +16,7 @@ pub struct Reload {
     /// Where the configuration comes from, the same as at the start.
     pub sources: Sources,
     /// The log, whose level may change.
-    pub logs: Logs,
+    pub logs: ServerLog,
 }
 
 impl Reload {
@@ -27,8 +27,8 @@ impl Reload {
         let upheld = outcome.is_err() || authenticator::renew(context).await.is_some();
         match &outcome {
             Ok(()) => tracing::info!(event = "reloaded", "the new configuration is in force"),
-            Err(fault) => {
-                let reason = fault.to_string().replace('\n', " | ");
+            Err(error) => {
+                let reason = error.to_string().replace('\n', " | ");
                 tracing::error!(
                     event = "reload_failed",
                     reason,
@@ -38,15 +38,15 @@ impl Reload {
         }
         systemd::ready();
         match upheld {
-            true => outcome.map_err(|fault| fault.to_string()),
+            true => outcome.map_err(|error| error.to_string()),
             false => {
                 Err(format!("the new configuration is in force, but {}", authenticator::NOT_UPHELD))
             }
         }
     }
 
-    fn replace(&self, context: &Context) -> Result<(), StartFault> {
-        let new = Live::new(Config::load(&self.sources)?)?;
+    fn replace(&self, context: &Context) -> Result<(), ServerError> {
+        let new = ActiveConfig::new(Config::load(&self.sources)?)?;
         let waits = context.live.load().config.needs_restart(&new.config);
         if !waits.is_empty() {
             let keys = waits.join(", ");
@@ -58,7 +58,7 @@ impl Reload {
         }
         self.logs.set_level(new.config.log.level);
         let _ = context.hub.send(Command::Reconfigure(new.policy(context.durable)));
-        context.scribe.keep(new.keep());
+        context.log_writer.keep(new.keep());
         context.live.store(Arc::new(new));
         Ok(())
     }

@@ -14,7 +14,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::credentials::access_file::AccessFile;
-use crate::policy::access::alike;
+use crate::policy::access::is_confusable;
 use crate::protocol::UserName;
 use crate::server::authenticator;
 use crate::server::context::Context;
@@ -35,7 +35,7 @@ const BUSY: &str = "the server does not answer; see its log";
 /// What an operator wants.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "verb", rename_all = "snake_case")]
-pub enum Wish {
+pub enum AdminRequest {
     /// How do things stand?
     Status,
     /// Which rooms are there?
@@ -68,7 +68,7 @@ pub enum Wish {
 }
 
 /// What only the main task can do.
-pub enum ForMain {
+pub enum MainRequest {
     /// Reload, and say what came of it.
     Reload(oneshot::Sender<Result<(), String>>),
     /// Drain.
@@ -100,9 +100,9 @@ impl AdminSocket {
         let listener = UnixListener::bind(&part)?;
         let named = std::fs::set_permissions(&part, std::fs::Permissions::from_mode(0o660))
             .and_then(|()| std::fs::rename(&part, path));
-        if let Err(fault) = named {
+        if let Err(error) = named {
             let _ = std::fs::remove_file(&part);
-            return Err(fault);
+            return Err(error);
         }
         Ok(AdminSocket { listener, path: path.into() })
     }
@@ -111,7 +111,7 @@ impl AdminSocket {
     pub async fn serve(
         self,
         context: Arc<Context>,
-        main: mpsc::Sender<ForMain>,
+        main: mpsc::Sender<MainRequest>,
         stop: CancellationToken,
     ) {
         let places = Arc::new(Semaphore::new(AT_ONCE));
@@ -134,16 +134,16 @@ impl AdminSocket {
     }
 }
 
-async fn answer(mut stream: UnixStream, context: &Context, main: &mpsc::Sender<ForMain>) {
+async fn answer(mut stream: UnixStream, context: &Context, main: &mpsc::Sender<MainRequest>) {
     let (reading, mut writing) = stream.split();
     let mut line = String::new();
     let read = BufReader::new(reading.take(MOST_BYTES)).read_line(&mut line).await;
     if read.is_err() || line.is_empty() {
         return;
     }
-    let outcome = match serde_json::from_str::<Wish>(&line) {
+    let outcome = match serde_json::from_str::<AdminRequest>(&line) {
         Ok(wish) => obey(wish, context, main).await,
-        Err(fault) => Err(format!("that is no question: {fault}")),
+        Err(error) => Err(format!("that is no question: {error}")),
     };
     let mut text = match outcome {
         Ok(Value::Object(mut object)) => {
@@ -158,51 +158,51 @@ async fn answer(mut stream: UnixStream, context: &Context, main: &mpsc::Sender<F
 }
 
 async fn obey(
-    wish: Wish,
+    wish: AdminRequest,
     context: &Context,
-    main: &mpsc::Sender<ForMain>,
+    main: &mpsc::Sender<MainRequest>,
 ) -> Result<Value, String> {
     let hub = |command| context.hub.send(command).map_err(|_| BUSY.to_owned());
     match wish {
-        Wish::Status => {
+        AdminRequest::Status => {
             let standing = run::standing(context).await.ok_or(BUSY)?;
             let live = context.live.load();
             Ok(json!({
                 "server": SERVER, "pid": std::process::id(),
-                "mode": live.config.written.auth.mode, "store": live.config.written.history.store,
+                "mode": live.config.raw.auth.mode, "store": live.config.raw.history.store,
                 "durable": context.durable, "sessions": standing.sessions, "rooms": standing.rooms,
                 "connections": context.admission.count(), "connections_limit": live.connections,
                 "messages": standing.messages, "deliveries": standing.deliveries,
                 "rotations": standing.rotations, "seconds": context.started.elapsed().as_secs(),
-                "tokens": context.gate.list().len(),
+                "tokens": context.authenticator.list().len(),
             }))
         }
-        Wish::Rooms => {
+        AdminRequest::Rooms => {
             let (ask, told) = oneshot::channel();
             hub(Command::Rooms(ask))?;
             Ok(json!({"rooms": told.await.map_err(|_| BUSY)?}))
         }
-        Wish::Sessions => {
+        AdminRequest::Sessions => {
             let (ask, told) = oneshot::channel();
             hub(Command::Sessions(ask))?;
             Ok(json!({"sessions": told.await.map_err(|_| BUSY)?}))
         }
-        Wish::Rotate => hub(Command::Rotate("operator")).map(|()| json!({})),
-        Wish::Reload => {
+        AdminRequest::Rotate => hub(Command::Rotate("operator")).map(|()| json!({})),
+        AdminRequest::Reload => {
             let (ask, told) = oneshot::channel();
-            main.send(ForMain::Reload(ask)).await.map_err(|_| BUSY)?;
+            main.send(MainRequest::Reload(ask)).await.map_err(|_| BUSY)?;
             told.await.map_err(|_| BUSY)?.map(|()| json!({}))
         }
-        Wish::Access => {
+        AdminRequest::Access => {
             let ended = authenticator::renew(context).await.ok_or(authenticator::NOT_UPHELD)?;
             Ok(json!({"ended": ended}))
         }
-        Wish::Kick { user } => Ok(json!({"ended": kick(context, &user).await?})),
-        Wish::Ban { user } => {
+        AdminRequest::Kick { user } => Ok(json!({"ended": kick(context, &user).await?})),
+        AdminRequest::Ban { user } => {
             let name = UserName::clean(&user);
             let wanted = name.clone();
             change_bans(context, move |banned| {
-                banned.retain(|known| !alike(&UserName::clean(known), &wanted));
+                banned.retain(|known| !is_confusable(&UserName::clean(known), &wanted));
                 banned.push(wanted.as_str().to_owned());
             })
             .await?;
@@ -211,12 +211,12 @@ async fn obey(
                 ended.ok_or_else(|| format!("{name} is banned, but {}", authenticator::NOT_UPHELD));
             Ok(json!({"ended": ended?}))
         }
-        Wish::Unban { user } => {
+        AdminRequest::Unban { user } => {
             let name = UserName::clean(&user);
             let wanted = name.clone();
             let freed = change_bans(context, move |banned| {
                 let before = banned.len();
-                banned.retain(|known| !alike(&UserName::clean(known), &wanted));
+                banned.retain(|known| !is_confusable(&UserName::clean(known), &wanted));
                 before - banned.len()
             })
             .await?;
@@ -228,8 +228,8 @@ async fn obey(
                 .ok_or_else(|| format!("{name} is free, but {BUSY}"))?;
             Ok(json!({}))
         }
-        Wish::Drain => {
-            main.send(ForMain::Drain).await.map_err(|_| BUSY)?;
+        AdminRequest::Drain => {
+            main.send(MainRequest::Drain).await.map_err(|_| BUSY)?;
             Ok(json!({}))
         }
     }
@@ -251,7 +251,7 @@ async fn change_bans<T: Send + 'static>(
     });
     match changed.await {
         Ok(Ok(outcome)) => Ok(outcome),
-        Ok(Err(fault)) => Err(fault.to_string()),
+        Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err("changing the access file broke off".into()),
     }
 }

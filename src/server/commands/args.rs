@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand};
 
 use super::token::parse_age;
 use crate::config::Sources;
-use crate::server::admin::socket::Wish;
+use crate::server::admin::socket::AdminRequest;
 
 /// Where the configuration is looked for when nobody names one.
 const USUAL_FILE: &str = "/etc/chat-server/chat-server.toml";
@@ -30,15 +30,15 @@ Exit codes: 0 done, 1 the running server said no, 2 usage, 69 can't listen, or n
 pub struct Arguments {
     /// What to do; without a word: run.
     #[command(subcommand)]
-    pub verb: Option<Verb>,
+    pub verb: Option<Command>,
     /// Where the configuration comes from.
     #[command(flatten)]
-    pub place: Place,
+    pub place: ConfigArgs,
 }
 
 /// The configuration's sources on the command line.
 #[derive(Clone, Debug, Args)]
-pub struct Place {
+pub struct ConfigArgs {
     /// The configuration file
     #[arg(long, env = "CHAT_SERVER_CONFIG", value_name = "FILE", global = true)]
     pub config: Option<PathBuf>,
@@ -52,7 +52,7 @@ pub struct Place {
 
 /// What `chat-server` can do.
 #[derive(Debug, Subcommand)]
-pub enum Verb {
+pub enum Command {
     /// Serve until told to stop (the default)
     Run,
     /// Read everything, print the configuration in force, and change nothing
@@ -61,7 +61,7 @@ pub enum Verb {
     Token {
         /// Which
         #[command(subcommand)]
-        verb: TokenVerb,
+        verb: TokenCommand,
     },
     /// Ask or tell the running server, by its admin socket
     Ctl {
@@ -70,7 +70,7 @@ pub enum Verb {
         json: bool,
         /// What
         #[command(subcommand)]
-        verb: CtlVerb,
+        verb: CtlCommand,
     },
     /// Write the history anew under another at-rest key; the server must not be running
     Rekey {
@@ -92,7 +92,7 @@ pub enum Verb {
 
 /// What can be done with access tokens.
 #[derive(Debug, Subcommand)]
-pub enum TokenVerb {
+pub enum TokenCommand {
     /// Make one and print it, once
     Add(NewToken),
     /// List them, without the tokens themselves
@@ -130,7 +130,7 @@ pub struct NewToken {
 
 /// What the running server can be asked and told.
 #[derive(Debug, Subcommand)]
-pub enum CtlVerb {
+pub enum CtlCommand {
     /// How things stand
     Status,
     /// Which rooms are there
@@ -160,24 +160,24 @@ pub enum CtlVerb {
     Drain,
 }
 
-impl CtlVerb {
+impl CtlCommand {
     /// As the admin socket has it.
-    pub fn wish(&self) -> Wish {
+    pub fn wish(&self) -> AdminRequest {
         match self {
-            CtlVerb::Status => Wish::Status,
-            CtlVerb::Rooms => Wish::Rooms,
-            CtlVerb::Sessions => Wish::Sessions,
-            CtlVerb::Rotate => Wish::Rotate,
-            CtlVerb::Reload => Wish::Reload,
-            CtlVerb::Kick { user } => Wish::Kick { user: user.clone() },
-            CtlVerb::Ban { user } => Wish::Ban { user: user.clone() },
-            CtlVerb::Unban { user } => Wish::Unban { user: user.clone() },
-            CtlVerb::Drain => Wish::Drain,
+            CtlCommand::Status => AdminRequest::Status,
+            CtlCommand::Rooms => AdminRequest::Rooms,
+            CtlCommand::Sessions => AdminRequest::Sessions,
+            CtlCommand::Rotate => AdminRequest::Rotate,
+            CtlCommand::Reload => AdminRequest::Reload,
+            CtlCommand::Kick { user } => AdminRequest::Kick { user: user.clone() },
+            CtlCommand::Ban { user } => AdminRequest::Ban { user: user.clone() },
+            CtlCommand::Unban { user } => AdminRequest::Unban { user: user.clone() },
+            CtlCommand::Drain => AdminRequest::Drain,
         }
     }
 }
 
-impl Place {
+impl ConfigArgs {
     /// The sources, with the environment of this process.
     pub fn sources(&self) -> Sources {
         Sources {

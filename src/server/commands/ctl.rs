@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::server::admin::socket::Wish;
+use crate::server::admin::socket::AdminRequest;
 
 /// How long the server may take.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -16,7 +16,7 @@ const MOST_BYTES: u64 = 256 * 1024 * 1024;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
-pub enum CtlFault {
+pub enum CtlError {
     /// No socket is configured.
     #[error(
         "no admin socket: set admin.socket in the configuration (the same the server uses), or RUNTIME_DIRECTORY"
@@ -42,30 +42,30 @@ pub enum CtlFault {
 }
 
 /// Asks one thing.
-pub fn ask(socket: Option<&Path>, wish: &Wish) -> Result<Value, CtlFault> {
-    let path = socket.ok_or(CtlFault::Nowhere)?;
-    let fault = |source: io::Error| {
+pub fn ask(socket: Option<&Path>, wish: &AdminRequest) -> Result<Value, CtlError> {
+    let path = socket.ok_or(CtlError::Nowhere)?;
+    let error = |source: io::Error| {
         let path = path.display().to_string();
         match source.kind() {
             // What a time limit on a socket comes to (socket(7)).
-            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => CtlFault::Silent { path },
-            _ => CtlFault::NoServer { path, source },
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => CtlError::Silent { path },
+            _ => CtlError::NoServer { path, source },
         }
     };
-    let mut stream = UnixStream::connect(path).map_err(fault)?;
-    stream.set_read_timeout(Some(PATIENCE)).map_err(fault)?;
-    stream.set_write_timeout(Some(PATIENCE)).map_err(fault)?;
+    let mut stream = UnixStream::connect(path).map_err(error)?;
+    stream.set_read_timeout(Some(PATIENCE)).map_err(error)?;
+    stream.set_write_timeout(Some(PATIENCE)).map_err(error)?;
     let mut question = serde_json::to_string(wish).expect("plain words");
     question.push('\n');
-    stream.write_all(question.as_bytes()).map_err(fault)?;
+    stream.write_all(question.as_bytes()).map_err(error)?;
     let mut answer = String::new();
     let mut reader = BufReader::new(io::Read::take(stream, MOST_BYTES));
-    reader.read_line(&mut answer).map_err(fault)?;
+    reader.read_line(&mut answer).map_err(error)?;
     let answer: Value = serde_json::from_str(&answer)
-        .map_err(|_| CtlFault::Refused("the server broke off; see its log".into()))?;
+        .map_err(|_| CtlError::Refused("the server broke off; see its log".into()))?;
     match answer["ok"].as_bool() {
         Some(true) => Ok(answer),
-        _ => Err(CtlFault::Refused(answer["error"].as_str().unwrap_or("refused").to_owned())),
+        _ => Err(CtlError::Refused(answer["error"].as_str().unwrap_or("refused").to_owned())),
     }
 }
 

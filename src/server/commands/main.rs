@@ -7,59 +7,59 @@ use std::time::SystemTime;
 
 use clap::{CommandFactory as _, Parser as _};
 
-use super::args::{Arguments, CtlVerb, Place, TokenVerb, Verb};
-use super::ctl::{self, CtlFault};
+use super::args::{Arguments, Command, ConfigArgs, CtlCommand, TokenCommand};
+use super::ctl::{self, CtlError};
 use super::token;
 use crate::config::{Config, Store};
 use crate::credentials::at_rest_key::AtRestKey;
 use crate::protocol::Timestamp;
 use crate::server::admin::reload::Reload;
-use crate::server::context::Live;
-use crate::server::error::StartFault;
+use crate::server::context::ActiveConfig;
+use crate::server::error::ServerError;
 use crate::server::run;
-use crate::store::reseal;
+use crate::store::rekey as rekey_store;
 use crate::sys::logging;
 
 /// Reads the command line and does what it says.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match arguments.verb {
-        None | Some(Verb::Run) => serve(&arguments.place),
-        Some(Verb::Check) => check(&arguments.place),
-        Some(Verb::Token { verb }) => tokens(&arguments.place, &verb),
-        Some(Verb::Ctl { json, verb }) => control(&arguments.place, json, &verb),
-        Some(Verb::Rekey { key, new_key }) => {
+        None | Some(Command::Run) => serve(&arguments.place),
+        Some(Command::Check) => check(&arguments.place),
+        Some(Command::Token { verb }) => tokens(&arguments.place, &verb),
+        Some(Command::Ctl { json, verb }) => control(&arguments.place, json, &verb),
+        Some(Command::Rekey { key, new_key }) => {
             rekey(&arguments.place, key.as_deref(), new_key.as_deref())
         }
-        Some(Verb::Completions { shell }) => {
+        Some(Command::Completions { shell }) => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "chat-server", &mut script);
             print(&script)
         }
-        Some(Verb::Man) => {
+        Some(Command::Man) => {
             let mut page = Vec::new();
             clap_mangen::Man::new(Arguments::command())
                 .render(&mut page)
-                .map_err(StartFault::from)
+                .map_err(ServerError::from)
                 .and_then(|()| print(&page))
         }
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err(fault) => {
-            for line in fault.to_string().lines() {
+        Err(error) => {
+            for line in error.to_string().lines() {
                 eprintln!("chat-server: {line}");
             }
-            fault.code()
+            error.code()
         }
     }
 }
 
-fn serve(place: &Place) -> Result<(), StartFault> {
+fn serve(place: &ConfigArgs) -> Result<(), ServerError> {
     let sources = place.sources();
     let config = Config::load(&sources)?;
     let logs = logging::start(&config.log);
-    // Hub and scribe have threads of their own; on a small machine a second worker would mostly be
+    // Hub and log_writer have threads of their own; on a small machine a second worker would mostly be
     // woken to find nothing to do.
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -73,14 +73,14 @@ fn serve(place: &Place) -> Result<(), StartFault> {
 }
 
 /// Strictly read-only: binds nothing, makes nothing, writes nothing but its answer.
-fn check(place: &Place) -> Result<(), StartFault> {
+fn check(place: &ConfigArgs) -> Result<(), ServerError> {
     let config = Config::load(&place.sources())?;
-    let written = toml::to_string_pretty(&config.written).unwrap_or_default();
-    Live::new(config)?;
+    let written = toml::to_string_pretty(&config.raw).unwrap_or_default();
+    ActiveConfig::new(config)?;
     print(written.as_bytes())
 }
 
-fn tokens(place: &Place, verb: &TokenVerb) -> Result<(), StartFault> {
+fn tokens(place: &ConfigArgs, verb: &TokenCommand) -> Result<(), ServerError> {
     let said = token::run(&Config::load(&place.sources())?, verb)?;
     if !said.note.is_empty() {
         eprintln!("chat-server: {}", said.note);
@@ -88,11 +88,11 @@ fn tokens(place: &Place, verb: &TokenVerb) -> Result<(), StartFault> {
     print(said.out.as_bytes())
 }
 
-fn control(place: &Place, json: bool, verb: &CtlVerb) -> Result<(), StartFault> {
+fn control(place: &ConfigArgs, json: bool, verb: &CtlCommand) -> Result<(), ServerError> {
     let (socket, broken) = Config::admin_socket(&place.sources())?;
     let answer = match (ctl::ask(socket.as_deref(), &verb.wish()), broken) {
         // Then the socket may have been a guess.
-        (Err(CtlFault::NoServer { .. }), Some(broken)) => return Err(broken.into()),
+        (Err(CtlError::NoServer { .. }), Some(broken)) => return Err(broken.into()),
         (answer, broken) => {
             let answer = answer?;
             if let Some(broken) = broken {
@@ -109,10 +109,14 @@ fn control(place: &Place, json: bool, verb: &CtlVerb) -> Result<(), StartFault> 
     }
 }
 
-fn rekey(place: &Place, key: Option<&Path>, new_key: Option<&Path>) -> Result<(), StartFault> {
+fn rekey(
+    place: &ConfigArgs,
+    key: Option<&Path>,
+    new_key: Option<&Path>,
+) -> Result<(), ServerError> {
     let config = Config::load(&place.sources())?;
     if config.history.store != Store::Disk {
-        return Err(StartFault::Usage("history.store is not \"disk\": nothing is at rest".into()));
+        return Err(ServerError::Usage("history.store is not \"disk\": nothing is at rest".into()));
     }
     let folder = &config.history.path;
     let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
@@ -123,7 +127,7 @@ fn rekey(place: &Place, key: Option<&Path>, new_key: Option<&Path>) -> Result<()
     let next = match new_key {
         Some(file) => AtRestKey::open_loose(file)?,
         None if key.file().is_none() => {
-            return Err(StartFault::Usage(
+            return Err(ServerError::Usage(
                 "the present key is a credential: make the new one yourself (openssl rand -base64 32), \
                  name it by --new-key, and give it as the credential afterwards"
                     .into(),
@@ -131,7 +135,7 @@ fn rekey(place: &Place, key: Option<&Path>, new_key: Option<&Path>) -> Result<()
         }
         None => AtRestKey::fresh(),
     };
-    let done = reseal(folder, &key, &next, Timestamp::from_system(SystemTime::now()))?;
+    let done = rekey_store(folder, &key, &next, Timestamp::from_system(SystemTime::now()))?;
     let damaged = match done.damaged {
         0 => String::new(),
         count => format!("; {count} could not be read and are left out"),
@@ -139,9 +143,9 @@ fn rekey(place: &Place, key: Option<&Path>, new_key: Option<&Path>) -> Result<()
     print(format!("{} messages are under the new key{damaged}\n", done.messages).as_bytes())
 }
 
-fn print(bytes: &[u8]) -> Result<(), StartFault> {
+fn print(bytes: &[u8]) -> Result<(), ServerError> {
     match std::io::stdout().write_all(bytes) {
-        Err(fault) if fault.kind() != std::io::ErrorKind::BrokenPipe => Err(fault.into()),
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(()),
     }
 }

@@ -9,13 +9,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 use super::lifecycle;
-use super::session::Visit;
+use super::session::NewConnection;
 use super::upgrade::{self, Upgraded};
-use crate::net::admission::Seat;
-use crate::net::send_queue::Outbound;
-use crate::net::server_connection::Link;
-use crate::net::transport::{Line, Plug};
-use crate::server::context::{Context, Live};
+use crate::net::admission::ConnectionPermit;
+use crate::net::send_queue::SendQueue;
+use crate::net::server_connection::ServerConnection;
+use crate::net::transport::{ServerStream, Transport};
+use crate::server::context::{ActiveConfig, Context};
 
 /// Pause after the system had nothing left to accept with.
 const BACK_OFF: Duration = Duration::from_millis(100);
@@ -38,12 +38,12 @@ pub async fn serve(listener: TcpListener, context: Arc<Context>, stop: Cancellat
         };
         match accepted {
             Ok((stream, peer)) => admit(&context, stream, peer),
-            Err(fault) if is_shortage(&fault) => {
+            Err(error) if is_shortage(&error) => {
                 // One who has not registered makes room; then a moment for others to leave.
-                context.admission.put_out_oldest();
+                context.admission.evict_oldest_unregistered();
                 if said.is_none_or(|said| said.elapsed() > SAY_EVERY) {
                     said = Some(Instant::now());
-                    tracing::warn!(event = "accept_paused", reason = %fault,
+                    tracing::warn!(event = "accept_paused", reason = %error,
                         "nothing left to accept connections with; going on when there is");
                 }
                 tokio::select! {
@@ -57,30 +57,30 @@ pub async fn serve(listener: TcpListener, context: Arc<Context>, stop: Cancellat
     }
 }
 
-fn is_shortage(fault: &io::Error) -> bool {
+fn is_shortage(error: &io::Error) -> bool {
     // EMFILE, ENFILE, ENOBUFS, ENOMEM on Linux.
-    matches!(fault.raw_os_error(), Some(24 | 23 | 105 | 12))
+    matches!(error.raw_os_error(), Some(24 | 23 | 105 | 12))
 }
 
 fn admit(context: &Arc<Context>, stream: TcpStream, peer: SocketAddr) {
     let live = context.live.load_full();
-    let Some(mut seat) = context.admission.enter(live.connections) else {
+    let Some(mut permit) = context.admission.enter(live.connections) else {
         return refuse(&stream, &live, peer, "full");
     };
     // A proxy speaks for many: whom it brings is counted when its request says so.
     let proxy =
         live.listen.trusted_proxies.iter().any(|net| net.contains(peer.ip().to_canonical()));
-    if !proxy && !seat.count_address(peer.ip(), live.config.limits.connections_per_address) {
+    if !proxy && !permit.count_address(peer.ip(), live.config.limits.connections_per_address) {
         return refuse(&stream, &live, peer, "full_address");
     }
-    let ticket = seat.ticket();
+    let permit_id = permit.permit_id();
     let deadline = Instant::now() + live.config.limits.register_timeout;
-    let task = connection(context.clone(), live, stream, peer, seat, deadline);
+    let task = connection(context.clone(), live, stream, peer, permit, deadline);
     let task = context.connections.spawn(task);
-    context.admission.task(ticket, task.abort_handle());
+    context.admission.task(permit_id, task.abort_handle());
 }
 
-fn refuse(stream: &TcpStream, live: &Live, peer: SocketAddr, reason: &'static str) {
+fn refuse(stream: &TcpStream, live: &ActiveConfig, peer: SocketAddr, reason: &'static str) {
     tracing::debug!(event = "connection_refused", peer = %peer, reason, "no place for one more");
     if live.tls.is_none() {
         let _ = stream.try_write(FULL);
@@ -89,15 +89,15 @@ fn refuse(stream: &TcpStream, live: &Live, peer: SocketAddr, reason: &'static st
 
 async fn connection(
     context: Arc<Context>,
-    live: Arc<Live>,
+    live: Arc<ActiveConfig>,
     stream: TcpStream,
     peer: SocketAddr,
-    seat: Seat,
+    permit: ConnectionPermit,
     deadline: Instant,
 ) {
     // Without it a small frame can wait for the acknowledgement of the one before (RFC 896).
     let _ = stream.set_nodelay(true);
-    let opened = Box::pin(open(&live, stream, peer.ip(), seat));
+    let opened = Box::pin(open(&live, stream, peer.ip(), permit));
     let Ok(Some((link, outbound, visit))) = tokio::time::timeout_at(deadline.into(), opened).await
     else {
         tracing::debug!(event = "connection_dropped", peer = %peer, "no WebSocket within the time limit");
@@ -109,36 +109,38 @@ async fn connection(
 
 /// TLS where it is configured, the request, and what then stands.
 async fn open(
-    live: &Live,
+    live: &ActiveConfig,
     stream: TcpStream,
     peer: IpAddr,
-    seat: Seat,
-) -> Option<(Box<Link>, Arc<Outbound>, Visit)> {
-    let seat = Arc::new(Mutex::new(seat));
+    permit: ConnectionPermit,
+) -> Option<(Box<ServerConnection>, Arc<SendQueue>, NewConnection)> {
+    let permit = Arc::new(Mutex::new(permit));
     let most = live.config.limits.connections_per_address;
-    let counted = seat.clone();
+    let counted = permit.clone();
     let admit = move |address| {
         counted.lock().unwrap_or_else(PoisonError::into_inner).count_address(address, most)
     };
     let mode = live.config.auth.mode;
     let bound = live.config.limits.outbound_bytes;
-    let (line, outbound, early, visitor) = match &live.tls {
+    let (line, outbound, early, client_info) = match &live.tls {
         None => {
-            let Upgraded { stream, early, visitor } =
+            let Upgraded { stream, early, client_info } =
                 upgrade::receive(stream, peer, false, live.listen.clone(), mode, admit).await?;
-            (Line::Plain, Outbound::new(Some(stream), bound), early, visitor)
+            (ServerStream::Plain, SendQueue::new(Some(stream), bound), early, client_info)
         }
         Some(tls) => {
             let stream = tls.accept(stream).await.ok()?;
-            let Upgraded { stream, early, visitor } =
+            let Upgraded { stream, early, client_info } =
                 upgrade::receive(stream, peer, true, live.listen.clone(), mode, admit).await?;
-            (Line::Tls(Box::new(stream)), Outbound::new(None, bound), early, visitor)
+            (ServerStream::Tls(Box::new(stream)), SendQueue::new(None, bound), early, client_info)
         }
     };
-    let seat = Arc::try_unwrap(seat).ok()?.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let permit = Arc::try_unwrap(permit).ok()?.into_inner().unwrap_or_else(PoisonError::into_inner);
     let outbound = Arc::new(outbound);
-    let plug = Plug::new(line, outbound.clone());
+    let plug = Transport::new(line, outbound.clone());
     let frame_bytes = live.config.limits.frame_bytes;
-    let link = Link::new(plug, outbound.clone(), early.to_vec(), frame_bytes, live.patience).await;
-    Some((link, outbound, Visit { seat, visitor }))
+    let link =
+        ServerConnection::new(plug, outbound.clone(), early.to_vec(), frame_bytes, live.patience)
+            .await;
+    Some((link, outbound, NewConnection { permit, client_info }))
 }

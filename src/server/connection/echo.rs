@@ -11,9 +11,9 @@ use tokio_tungstenite::tungstenite::Message;
 use super::upgrade::{self, Upgraded};
 use crate::config::{AuthMode, Config, Listen, Sources};
 use crate::net::framing;
-use crate::net::send_queue::Outbound;
-use crate::net::server_connection::{Link, Patience, Step};
-use crate::net::transport::{Line, Plug};
+use crate::net::send_queue::SendQueue;
+use crate::net::server_connection::{Received, ServerConnection, Timeouts};
+use crate::net::transport::{ServerStream, Transport};
 
 /// Echoes on `listener`; frames up to `frame_bytes`.
 pub async fn serve(listener: TcpListener, frame_bytes: usize) {
@@ -30,21 +30,22 @@ async fn echo(stream: TcpStream, listen: Arc<Listen>, frame_bytes: usize) {
     let received =
         upgrade::receive(stream, peer.ip(), false, listen, AuthMode::Open, |_| true).await;
     let Some(Upgraded { stream, early, .. }) = received else { return };
-    let outbound = Arc::new(Outbound::new(Some(stream), 4 * frame_bytes.max(1 << 20)));
-    let plug = Plug::new(Line::Plain, outbound.clone());
+    let outbound = Arc::new(SendQueue::new(Some(stream), 4 * frame_bytes.max(1 << 20)));
+    let plug = Transport::new(ServerStream::Plain, outbound.clone());
     let second = Duration::from_secs(1);
-    let patience = Patience { ping_interval: 60 * second, ping_timeout: 10 * second };
-    let mut link = Link::new(plug, outbound.clone(), early.to_vec(), frame_bytes, patience).await;
+    let patience = Timeouts { ping_interval: 60 * second, ping_timeout: 10 * second };
+    let mut link =
+        ServerConnection::new(plug, outbound.clone(), early.to_vec(), frame_bytes, patience).await;
     loop {
         match link.step(|| true).await {
-            Step::Over(_) => break,
-            Step::Frame(Message::Text(text)) => outbound.send(&framing::text(&text)),
-            Step::Frame(Message::Binary(bytes)) => {
+            Received::Ended(_) => break,
+            Received::Frame(Message::Text(text)) => outbound.send(&framing::text(&text)),
+            Received::Frame(Message::Binary(bytes)) => {
                 let mut frame = BytesMut::new();
                 framing::put_binary(&mut frame, &bytes);
                 outbound.send(&frame.freeze());
             }
-            Step::Frame(_) => {}
+            Received::Frame(_) => {}
         }
     }
     link.finish().await;

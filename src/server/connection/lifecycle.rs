@@ -4,17 +4,17 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::register;
-use super::session::Visit;
-use crate::net::send_queue::Outbound;
-use crate::net::server_connection::Link;
+use super::session::NewConnection;
+use crate::net::send_queue::SendQueue;
+use crate::net::server_connection::ServerConnection;
 use crate::server::context::Context;
 
 /// Talks with one client until it is over.
 pub async fn run(
     context: Arc<Context>,
-    mut link: Box<Link>,
-    outbound: Arc<Outbound>,
-    visit: Visit,
+    mut link: Box<ServerConnection>,
+    outbound: Arc<SendQueue>,
+    visit: NewConnection,
     deadline: Instant,
 ) {
     // Boxed, here and below, is what does not last: a silent session holds no room for it.

@@ -3,14 +3,14 @@
 use std::sync::PoisonError;
 
 use super::session::{HUB_ANSWER, Session};
-use crate::conversation::server::request::Window;
-use crate::net::send_queue::Ending;
-use crate::net::server_connection::Link;
+use crate::conversation::server::request::HistoryRange;
+use crate::net::send_queue::CloseReason;
+use crate::net::server_connection::ServerConnection;
 use crate::protocol::frame::{ErrorFrame, Gap, History, Position, ServerFrame};
-use crate::protocol::{Close, Code, Epoch, RoomName, Seq};
+use crate::protocol::{CloseCode, Epoch, ErrorCode, RoomName, Seq};
 use crate::server::rooms::delivery::{kept_message, replay_frame};
 use crate::server::rooms::hub::{Attached, Command};
-use crate::store::{Fault, Page, Span};
+use crate::store::{Page, PageRange, StoreError};
 
 /// One read from the log while somebody catches up.
 const PAGE_MESSAGES: usize = 256;
@@ -20,12 +20,17 @@ const PAGE_BYTES: usize = 64 * 1024;
 impl Session {
     /// Brings a reader from `from` to what is live, in order, without a hole it is not told of.
     /// Where the log can't be read the session ends: going on would be skipping in silence.
-    pub(super) async fn catch_up(&mut self, link: &mut Link, room: &RoomName, from: Position) {
+    pub(super) async fn catch_up(
+        &mut self,
+        link: &mut ServerConnection,
+        room: &RoomName,
+        from: Position,
+    ) {
         let Ok(mut after) = self.begin_after(link, room, from).await else {
             return self.history_failed(room);
         };
         loop {
-            let page = self.page(link, room, Span::After(after), PAGE_MESSAGES).await;
+            let page = self.page(link, room, PageRange::After(after), PAGE_MESSAGES).await;
             let Ok(page) = page else { return self.history_failed(room) };
             after = self.replay(room, after, &page);
             let room_for_more = self.context().live.load().config.limits.outbound_bytes / 2;
@@ -47,11 +52,11 @@ impl Session {
     /// Where to begin: after what the reader has, if that still means anything.
     async fn begin_after(
         &self,
-        link: &mut Link,
+        link: &mut ServerConnection,
         room: &RoomName,
         from: Position,
-    ) -> Result<Seq, Fault> {
-        let head = self.page(link, room, Span::After(from.seq), 1).await?.head;
+    ) -> Result<Seq, StoreError> {
+        let head = self.page(link, room, PageRange::After(from.seq), 1).await?.head;
         if head.epoch != from.epoch {
             self.gap(room, from.seq, head.first, "epoch", &head.epoch);
             return Ok(Seq(head.first.0.saturating_sub(1)));
@@ -66,24 +71,24 @@ impl Session {
     /// Answers a `history` query.
     pub(super) async fn history(
         &mut self,
-        link: &mut Link,
+        link: &mut ServerConnection,
         room: &RoomName,
-        window: Window,
+        window: HistoryRange,
         limit: usize,
     ) {
         if self.membership(room).is_none() {
             return;
         }
         let span = match window {
-            Window::After(seq) => Span::After(seq),
-            Window::Before(seq) => Span::Before(seq),
-            Window::Newest => Span::Newest,
+            HistoryRange::After(seq) => PageRange::After(seq),
+            HistoryRange::Before(seq) => PageRange::Before(seq),
+            HistoryRange::Newest => PageRange::Newest,
         };
         let Ok(page) = self.page(link, room, span, limit).await else {
             return self.history_failed(room);
         };
         let Some(membership) = self.membership(room) else { return };
-        if let (Span::After(after), Some(first)) = (span, page.entries.first())
+        if let (PageRange::After(after), Some(first)) = (span, page.entries.first())
             && first.seq > after.next()
         {
             self.gap(room, after, first.seq, "expired", &page.head.epoch);
@@ -133,7 +138,12 @@ impl Session {
     }
 
     /// Goes live, if nothing is missing; `None` where the hub gives no answer.
-    async fn attach(&self, link: &mut Link, room: &RoomName, after: Seq) -> Option<Attached> {
+    async fn attach(
+        &self,
+        link: &mut ServerConnection,
+        room: &RoomName,
+        after: Seq,
+    ) -> Option<Attached> {
         let (answer, answered) = tokio::sync::oneshot::channel();
         let attach = Command::Attach(self.peer().clone(), room.clone(), after, answer);
         let _ = self.context().hub.send(attach);
@@ -142,17 +152,17 @@ impl Session {
 
     async fn page(
         &self,
-        link: &mut Link,
+        link: &mut ServerConnection,
         room: &RoomName,
-        span: Span,
+        span: PageRange,
         limit: usize,
-    ) -> Result<Page, Fault> {
+    ) -> Result<Page, StoreError> {
         let reader = self.context().reader.clone();
         let room = room.clone();
         let read = tokio::task::spawn_blocking(move || reader.page(&room, span, limit, PAGE_BYTES));
         link.meanwhile(read)
             .await
-            .unwrap_or_else(|_| Err(Fault::Failed("reading broke off".into())))
+            .unwrap_or_else(|_| Err(StoreError::Failed("reading broke off".into())))
     }
 
     fn gap(&self, room: &RoomName, after: Seq, next: Seq, reason: &str, epoch: &Epoch) {
@@ -171,9 +181,9 @@ impl Session {
         let text = "the history can't be read at the moment; come back and resume";
         self.object(ErrorFrame {
             room: Some(room.to_string()),
-            ..ErrorFrame::new(Code::StorageFailed, text)
+            ..ErrorFrame::new(ErrorCode::StorageFailed, text)
         });
-        let ending = Ending { close: Close::TryLater, cause: "history_failed" };
+        let ending = CloseReason { close: CloseCode::TryLater, cause: "history_failed" };
         self.peer().outbound.end(ending, text);
     }
 }

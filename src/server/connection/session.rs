@@ -7,17 +7,17 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::oneshot;
 use tokio_tungstenite::tungstenite::Message;
 
-use super::upgrade::Visitor;
+use super::upgrade::ClientInfo;
 use crate::conversation::server::registration::{Dialect, ROOMS_PER_SESSION};
-use crate::conversation::server::request::{self, Heard};
-use crate::net::admission::Seat;
-use crate::net::server_connection::{Link, Step};
+use crate::conversation::server::request::{self, Request};
+use crate::net::admission::ConnectionPermit;
+use crate::net::server_connection::{Received, ServerConnection};
 use crate::policy::rate::Meter;
-use crate::policy::rights::{Ruling, Verb};
+use crate::policy::rights::{Action, Decision};
 use crate::protocol::frame::{ErrorFrame, ServerFrame};
-use crate::protocol::{Code, MessageId, RoomName, Timestamp};
-use crate::server::context::{Context, Live};
-use crate::server::rooms::hub::{Command, Entering, Membership};
+use crate::protocol::{ErrorCode, MessageId, RoomName, Timestamp};
+use crate::server::context::{ActiveConfig, Context};
+use crate::server::rooms::hub::{Command, Membership, RoomEntry};
 use crate::server::rooms::membership::not_in_room;
 use crate::server::rooms::peer::Peer;
 use crate::store::Draft;
@@ -26,11 +26,11 @@ use crate::store::Draft;
 pub(super) const HUB_ANSWER: Duration = Duration::from_secs(10);
 
 /// Who is on a connection before anything was said.
-pub struct Visit {
+pub struct NewConnection {
     /// Its place; gone with the session.
-    pub seat: Seat,
+    pub permit: ConnectionPermit,
     /// Whose limits it counts under, and whether keys may leave.
-    pub visitor: Visitor,
+    pub client_info: ClientInfo,
 }
 
 /// What its client has said and may say.
@@ -64,12 +64,12 @@ impl Session {
         &self.registered.context
     }
 
-    pub(super) async fn talk(&mut self, link: &mut Link) -> &'static str {
+    pub(super) async fn talk(&mut self, link: &mut ServerConnection) -> &'static str {
         let peer = self.peer().clone();
         loop {
             let frame = match link.step(|| peer.may_speak()).await {
-                Step::Over(reason) => return reason,
-                Step::Frame(frame) => frame,
+                Received::Ended(reason) => return reason,
+                Received::Frame(frame) => frame,
             };
             crate::sys::fault_points::point("session");
             let live = self.context().live.load_full();
@@ -78,7 +78,7 @@ impl Session {
                 Message::Text(text) => self.hear(link, &live, &text).await,
                 Message::Binary(_) => {
                     self.object(ErrorFrame::new(
-                        Code::BinaryFrame,
+                        ErrorCode::BinaryFrame,
                         "only text frames are spoken here",
                     ));
                 }
@@ -89,7 +89,7 @@ impl Session {
 
     /// Counts and bytes of frames of every kind, before anything is decrypted: who sends more than
     /// the limits is read more slowly.
-    fn meter(&mut self, link: &mut Link, live: &Live, frame: &Message) {
+    fn meter(&mut self, link: &mut ServerConnection, live: &ActiveConfig, frame: &Message) {
         let now = self.context().started.elapsed();
         let came = link.received() - self.counted;
         self.counted += came;
@@ -104,7 +104,7 @@ impl Session {
         }
     }
 
-    async fn hear(&mut self, link: &mut Link, live: &Live, text: &str) {
+    async fn hear(&mut self, link: &mut ServerConnection, live: &ActiveConfig, text: &str) {
         let heard = match request::read(self.peer().dialect, text) {
             Ok(heard) => heard,
             Err(objection) => return self.object(*objection),
@@ -113,43 +113,46 @@ impl Session {
             return self.object(*objection);
         }
         match heard {
-            Heard::Message { room, id, token } => {
+            Request::Message { room, id, token } => {
                 if let Some(draft) = self.check(live, room, id, &token)
-                    && let Err(draft) = self.context().scribe.try_submit(draft, self.peer())
+                    && let Err(draft) = self.context().log_writer.try_submit(draft, self.peer())
                 {
                     let peer = self.peer().clone();
-                    let scribe = self.context().scribe.clone();
-                    Box::pin(link.meanwhile(scribe.submit(draft, peer))).await;
+                    let log_writer = self.context().log_writer.clone();
+                    Box::pin(link.meanwhile(log_writer.submit(draft, peer))).await;
                 }
             }
-            Heard::Join(room, resume) => Box::pin(self.join(link, room, resume)).await,
-            Heard::Leave(room) => {
+            Request::Join(room, resume) => Box::pin(self.join(link, room, resume)).await,
+            Request::Leave(room) => {
                 self.rooms.retain(|membership| membership.room != room);
                 let _ = self.context().hub.send(Command::Leave(self.peer().clone(), room));
             }
-            Heard::Who(room) => {
+            Request::Who(room) => {
                 let _ = self.context().hub.send(Command::Who(self.peer().clone(), room));
             }
-            Heard::History(room, window, limit) => {
+            Request::History(room, window, limit) => {
                 Box::pin(self.history(link, &room, window, limit)).await;
             }
         }
     }
 
     /// Asks the table of rights.
-    fn rule(&self, heard: &Heard<'_>) -> Result<(), Box<ErrorFrame>> {
+    fn rule(&self, heard: &Request<'_>) -> Result<(), Box<ErrorFrame>> {
         let (verb, room) = wanted(heard);
         let Some(room) = room.or_else(|| self.rooms.first().map(|first| &first.room)) else {
-            return Err(Box::new(ErrorFrame::new(Code::NotInRoom, "you are in no room; join one")));
+            return Err(Box::new(ErrorFrame::new(
+                ErrorCode::NotInRoom,
+                "you are in no room; join one",
+            )));
         };
         let inside = self.rooms.iter().any(|membership| membership.room == *room);
-        let objection = match self.peer().ruling(verb, room, inside) {
-            Ruling::Yes => return Ok(()),
-            Ruling::Forbidden => forbidden(room),
-            Ruling::NotInRoom => not_in_room(room),
+        let objection = match self.peer().decide(verb, room, inside) {
+            Decision::Allowed => return Ok(()),
+            Decision::Forbidden => forbidden(room),
+            Decision::NotInRoom => not_in_room(room),
         };
         let id = match heard {
-            Heard::Message { id, .. } => id.as_ref().map(|id| id.as_str().to_owned()),
+            Request::Message { id, .. } => id.as_ref().map(|id| id.as_str().to_owned()),
             _ => None,
         };
         Err(Box::new(ErrorFrame { id, ..objection }))
@@ -158,7 +161,7 @@ impl Session {
     /// Everything that can be said against a message, in the order of what it costs.
     fn check(
         &mut self,
-        live: &Live,
+        live: &ActiveConfig,
         room: Option<RoomName>,
         id: Option<MessageId>,
         token: &str,
@@ -176,7 +179,7 @@ impl Session {
 
     fn draft(
         &mut self,
-        live: &Live,
+        live: &ActiveConfig,
         room: Option<RoomName>,
         id: Option<MessageId>,
         token: &str,
@@ -190,16 +193,19 @@ impl Session {
             Some(room) => self.rooms.iter().find(|membership| membership.room == *room),
         };
         let Some(membership) = membership else {
-            return Err(Box::new(ErrorFrame::new(Code::NotInRoom, "you are in no room; join one")));
+            return Err(Box::new(ErrorFrame::new(
+                ErrorCode::NotInRoom,
+                "you are in no room; join one",
+            )));
         };
         let wall = Timestamp::from_system(SystemTime::now());
         let plain = membership
             .ring
             .read()
             .unwrap_or_else(PoisonError::into_inner)
-            .open(token, Instant::now(), wall)
+            .decrypt(token, Instant::now(), wall)
             .map_err(|why| request::sealed(why, wall))?;
-        let text = request::check_text(plain, live.config.limits.message_chars)?;
+        let text = request::validate_text(plain, live.config.limits.message_chars)?;
         Ok(Draft {
             room: membership.room.clone(),
             user: self.peer().user.clone(),
@@ -211,22 +217,22 @@ impl Session {
 
     async fn join(
         &mut self,
-        link: &mut Link,
+        link: &mut ServerConnection,
         room: RoomName,
         resume: Option<crate::protocol::frame::Position>,
     ) {
-        let resume = resume.filter(|_| self.peer().may(Verb::Read, &room));
+        let resume = resume.filter(|_| self.peer().may(Action::ReadHistory, &room));
         let known = self.rooms.iter().any(|membership| membership.room == room);
         if !known && self.rooms.len() >= ROOMS_PER_SESSION {
             return self.object(ErrorFrame {
                 room: Some(room.to_string()),
                 ..ErrorFrame::new(
-                    Code::TooManyRooms,
+                    ErrorCode::TooManyRooms,
                     format!("a session may be in {ROOMS_PER_SESSION} rooms at most; leave one"),
                 )
             });
         }
-        let entering = Entering { room: room.clone(), catching_up: resume.is_some() };
+        let entering = RoomEntry { room: room.clone(), catching_up: resume.is_some() };
         let (answer, answered) = oneshot::channel();
         let _ = self.context().hub.send(Command::Join(self.peer().clone(), entering, answer));
         match link.meanwhile(tokio::time::timeout(HUB_ANSWER, answered)).await {
@@ -239,7 +245,10 @@ impl Session {
             }
             _ => self.object(ErrorFrame {
                 room: Some(room.to_string()),
-                ..ErrorFrame::new(Code::StorageFailed, "the room log can't be read at the moment")
+                ..ErrorFrame::new(
+                    ErrorCode::StorageFailed,
+                    "the room log can't be read at the moment",
+                )
             }),
         }
     }
@@ -277,13 +286,13 @@ impl Session {
 }
 
 /// The right that a wish needs, and where; without a room it is the first.
-fn wanted<'a>(heard: &'a Heard<'_>) -> (Verb, Option<&'a RoomName>) {
+fn wanted<'a>(heard: &'a Request<'_>) -> (Action, Option<&'a RoomName>) {
     match heard {
-        Heard::Message { room, .. } => (Verb::Speak, room.as_ref()),
-        Heard::Leave(room) => (Verb::Leave, Some(room)),
-        Heard::Join(room, _) => (Verb::Enter, Some(room)),
-        Heard::Who(room) => (Verb::See, Some(room)),
-        Heard::History(room, ..) => (Verb::Read, Some(room)),
+        Request::Message { room, .. } => (Action::Send, room.as_ref()),
+        Request::Leave(room) => (Action::Leave, Some(room)),
+        Request::Join(room, _) => (Action::Join, Some(room)),
+        Request::Who(room) => (Action::ListMembers, Some(room)),
+        Request::History(room, ..) => (Action::ReadHistory, Some(room)),
     }
 }
 
@@ -291,7 +300,7 @@ fn forbidden(room: &RoomName) -> ErrorFrame {
     ErrorFrame {
         room: Some(room.to_string()),
         ..ErrorFrame::new(
-            Code::Forbidden,
+            ErrorCode::Forbidden,
             "your access token does not give that right in this room",
         )
     }
@@ -302,7 +311,7 @@ fn too_fast(wait: Duration) -> Box<ErrorFrame> {
     Box::new(ErrorFrame {
         retry_after_ms: Some(wait),
         ..ErrorFrame::new(
-            Code::RateLimited,
+            ErrorCode::RateLimited,
             format!("too many messages; this one was not delivered, send it again in {wait} ms"),
         )
     })

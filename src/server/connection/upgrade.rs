@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
 
 use crate::config::{AuthMode, Listen};
-use crate::policy::client_network::{self, Told};
+use crate::policy::client_network::{self, ForwardedFor};
 use crate::policy::origin;
 
 /// Largest request head.
@@ -32,7 +32,7 @@ static INSTANCE: LazyLock<HeaderValue> = LazyLock::new(|| {
 
 /// What the request says about who comes, and how.
 #[derive(Clone, Copy, Debug)]
-pub struct Visitor {
+pub struct ClientInfo {
     /// Whom limits by address are about.
     pub address: IpAddr,
     /// Whether keys may leave over this connection.
@@ -48,7 +48,7 @@ pub struct Upgraded<S> {
     /// What came behind the request.
     pub early: Bytes,
     /// Who it is.
-    pub visitor: Visitor,
+    pub client_info: ClientInfo,
 }
 
 /// Answers the request on `stream`. `None` where it was no WebSocket's: it has its answer.
@@ -67,13 +67,13 @@ where
     let found = Arc::new(std::sync::Mutex::new(None));
     let into = found.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
-        let visitor = visitor(request.headers(), peer, encrypted, &listen);
-        let answer = answer(&request, visitor, &listen, mode, &admit);
+        let client_info = client_info(request.headers(), peer, encrypted, &listen);
+        let answer = answer(&request, client_info, &listen, mode, &admit);
         if request.headers().contains_key(header::UPGRADE) {
             let upgrade = hyper::upgrade::on(&mut request);
             let granted = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
             *into.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
-                Some((upgrade, granted.then_some(visitor)));
+                Some((upgrade, granted.then_some(client_info)));
         }
         async move { Ok::<_, Infallible>(answer) }
     });
@@ -81,21 +81,21 @@ where
     http.timer(TokioTimer::new()).max_buf_size(HEAD_BYTES);
     // Whatever goes wrong here, the peer has been told by HTTP or is gone.
     let _ = http.serve_connection(TokioIo::new(stream), service).with_upgrades().await;
-    let (upgrade, visitor) =
+    let (upgrade, client_info) =
         found.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take()?;
     let parts = upgrade.await.ok()?.downcast::<TokioIo<S>>().ok()?;
-    let Some(visitor) = visitor else {
+    let Some(client_info) = client_info else {
         // hyper gives the stream back here too, and leaves the farewell to us: without TLS's
         // close_notify the answer might be one that somebody cut short (RFC 8446, section 6.1).
         let _ = parts.io.into_inner().shutdown().await;
         return None;
     };
-    Some(Upgraded { stream: parts.io.into_inner(), early: parts.read_buf, visitor })
+    Some(Upgraded { stream: parts.io.into_inner(), early: parts.read_buf, client_info })
 }
 
 fn answer(
     request: &Request<Incoming>,
-    visitor: Visitor,
+    client_info: ClientInfo,
     listen: &Listen,
     mode: AuthMode,
     admit: &impl Fn(IpAddr) -> bool,
@@ -115,15 +115,15 @@ fn answer(
         headers.insert("chat-access", HeaderValue::from_static(access));
         return answer;
     }
-    if !origin_allowed(request.headers(), visitor, listen) {
-        say_refused(request.headers(), visitor);
+    if !origin_allowed(request.headers(), client_info, listen) {
+        say_refused(request.headers(), client_info);
         return plain(
             StatusCode::FORBIDDEN,
             "This origin is not let in; the operator can add it to listen.origins.\n",
         );
     }
     // A proxy that does not say for whom it speaks is not shut out for one of them.
-    if !visitor.is_proxy && !admit(visitor.address) {
+    if !client_info.is_proxy && !admit(client_info.address) {
         return full("Too many connections from this address; try again later.\n");
     }
     // The library checks the version, the key and the connection header.
@@ -156,13 +156,13 @@ fn plain(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
 ///
 /// Its own origin is what `Host` says, and a name that was made to point here (DNS rebinding) is in
 /// both. So where a browser on this very machine comes directly, `Host` must be a name of this machine.
-fn origin_allowed(headers: &HeaderMap, visitor: Visitor, listen: &Listen) -> bool {
+fn origin_allowed(headers: &HeaderMap, client_info: ClientInfo, listen: &Listen) -> bool {
     let mut origins = headers.get_all(header::ORIGIN).iter();
     let Some(first) = origins.next() else { return true };
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
     let direct = !headers.contains_key("x-forwarded-for");
     let host = host.filter(|host| {
-        !(visitor.address.is_loopback() && direct) || origin::is_loopback_host(host)
+        !(client_info.address.is_loopback() && direct) || origin::is_loopback_host(host)
     });
     match (first.to_str(), origins.next()) {
         (Ok(origin), None) => origin::is_allowed(origin, host, &listen.origins),
@@ -170,28 +170,28 @@ fn origin_allowed(headers: &HeaderMap, visitor: Visitor, listen: &Listen) -> boo
     }
 }
 
-fn say_refused(headers: &HeaderMap, visitor: Visitor) {
+fn say_refused(headers: &HeaderMap, client_info: ClientInfo) {
     let origin = headers.get(header::ORIGIN).map_or(&b""[..], HeaderValue::as_bytes);
     let origin = String::from_utf8_lossy(&origin[..origin.len().min(200)]);
-    tracing::info!(event = "origin_refused", peer = %visitor.address, origin = %origin,
+    tracing::info!(event = "origin_refused", peer = %client_info.address, origin = %origin,
         "a page that may not speak for its visitor; listen.origins names those that may");
 }
 
-fn visitor(headers: &HeaderMap, peer: IpAddr, encrypted: bool, listen: &Listen) -> Visitor {
+fn client_info(headers: &HeaderMap, peer: IpAddr, encrypted: bool, listen: &Listen) -> ClientInfo {
     let trusted = |address: IpAddr| listen.trusted_proxies.iter().any(|net| net.contains(address));
     let peer = peer.to_canonical();
     let (mut address, mut confidential) = (peer, encrypted || peer.is_loopback());
     if trusted(peer) {
-        let told = client_network::client_of(forwarded(headers, "x-forwarded-for"), trusted);
+        let told = client_network::forwarded_client(forwarded(headers, "x-forwarded-for"), trusted);
         // A proxy appends: only the last word is its own.
         let scheme = forwarded(headers, "x-forwarded-proto").last();
         // On this machine: it says so, or there is no proxy.
         let local = match told {
-            Told::Client(client) => client.is_loopback(),
-            Told::Nothing => peer.is_loopback() && scheme.is_none(),
-            Told::Unreadable => false,
+            ForwardedFor::Client(client) => client.is_loopback(),
+            ForwardedFor::Absent => peer.is_loopback() && scheme.is_none(),
+            ForwardedFor::Unreadable => false,
         };
-        if let Told::Client(client) = told {
+        if let ForwardedFor::Client(client) = told {
             address = client;
         }
         confidential = local
@@ -199,10 +199,10 @@ fn visitor(headers: &HeaderMap, peer: IpAddr, encrypted: bool, listen: &Listen) 
                 Some(b"https" | b"wss") => true,
                 Some(_) => false,
                 // Whoever speaks for somebody and does not say how that one came may not know.
-                None => encrypted && told == Told::Nothing,
+                None => encrypted && told == ForwardedFor::Absent,
             };
     }
-    Visitor {
+    ClientInfo {
         address,
         confidential: confidential || listen.allow_plaintext,
         is_proxy: trusted(address),

@@ -1,4 +1,4 @@
-//! What a sender is told of its message. The scribe tells it as soon as the disk has the message, before
+//! What a sender is told of its message. The log_writer tells it as soon as the disk has the message, before
 //! the hub hands that on: an `ack` does not wait for a large room.
 
 use std::sync::Arc;
@@ -9,9 +9,9 @@ use super::log_writer::Committed;
 use super::peer::Peer;
 use crate::conversation::server::registration::Dialect;
 use crate::net::framing;
-use crate::protocol::Code;
+use crate::protocol::ErrorCode;
 use crate::protocol::frame::{Ack, ErrorFrame, ServerFrame};
-use crate::store::{Fault, Outcome};
+use crate::store::{AppendOutcome, StoreError};
 
 /// How soon to try again what the disk did not take.
 const STORAGE_RETRY_MS: u64 = 1000;
@@ -46,24 +46,28 @@ pub fn answer_all(batch: &[Committed]) {
 /// What a sender hears of its message, where it is owed that.
 fn answer(committed: &Committed) -> Option<ServerFrame> {
     let Committed { from, room, id, outcome, .. } = committed;
-    let error = |code, message: &str| ErrorFrame {
+    let error_frame = |code, message: &str| ErrorFrame {
         id: id.as_ref().map(|id| id.as_str().to_owned()),
         room: (from.dialect == Dialect::Full).then(|| room.as_str().to_owned()),
         ..ErrorFrame::new(code, message)
     };
     let (seq, timestamp) = match outcome {
-        Outcome::Appended(entry) => (entry.seq, entry.at),
-        Outcome::Duplicate { seq, at } => (*seq, *at),
-        Outcome::Conflict { .. } => {
-            return Some(ServerFrame::Error(error(
-                Code::IdConflict,
+        AppendOutcome::Appended(entry) => (entry.seq, entry.at),
+        AppendOutcome::Duplicate { seq, at } => (*seq, *at),
+        AppendOutcome::Conflict { .. } => {
+            return Some(ServerFrame::Error(error_frame(
+                ErrorCode::IdConflict,
                 "that id came before with other content; every message needs an id of its own",
             )));
         }
-        Outcome::Refused(fault) => {
-            let mut refusal = match fault {
-                Fault::Full => error(Code::StorageFull, "the history's disk is full"),
-                Fault::Failed(_) => error(Code::StorageFailed, "the history can't be written"),
+        AppendOutcome::Refused(error) => {
+            let mut refusal = match error {
+                StoreError::Full => {
+                    error_frame(ErrorCode::StorageFull, "the history's disk is full")
+                }
+                StoreError::Failed(_) => {
+                    error_frame(ErrorCode::StorageFailed, "the history can't be written")
+                }
             };
             refusal.retry_after_ms = Some(STORAGE_RETRY_MS);
             return Some(ServerFrame::Error(refusal));

@@ -12,11 +12,11 @@ use super::peer::Peer;
 use super::room::{Member, Room};
 use crate::crypto::key_ring::KeyRing;
 use crate::net::framing;
-use crate::net::send_queue::Outbound;
-use crate::net::uring::Ring;
+use crate::net::send_queue::SendQueue;
+use crate::net::uring::UringSender;
 use crate::protocol::frame::ChatMessage;
-use crate::protocol::{Close, KeyId, MessageId, RoomName, Seq, Timestamp};
-use crate::store::{Entry, Outcome};
+use crate::protocol::{CloseCode, KeyId, MessageId, RoomName, Seq, Timestamp};
+use crate::store::{AppendOutcome, Entry};
 
 /// What is handed to all members in one go: large beside the cost of a system call.
 const CHUNK_BYTES: usize = 128 * 1024;
@@ -34,12 +34,12 @@ struct Mark {
 }
 
 impl Hub {
-    /// Hands on what the scribe wrote: one write a socket. Its senders know already.
+    /// Hands on what the log_writer wrote: one write a socket. Its senders know already.
     pub(super) fn deliver(&mut self, batch: Vec<Committed>) {
         let mut touched: HashMap<RoomName, Vec<Mark>> = HashMap::new();
-        let mut leaving: Vec<(Arc<Peer>, Close)> = Vec::new();
+        let mut leaving: Vec<(Arc<Peer>, CloseCode)> = Vec::new();
         for committed in batch {
-            if let Outcome::Appended(entry) = &committed.outcome {
+            if let AppendOutcome::Appended(entry) = &committed.outcome {
                 self.standing.messages += 1;
                 self.encode(entry, &committed.from, &mut touched);
             }
@@ -95,7 +95,12 @@ impl Hub {
 
 impl Room {
     /// Gives every live member what was encoded; says how many frames that were.
-    fn fan_out(&mut self, marks: &[Mark], chunk_bytes: usize, ring: &mut Option<Ring>) -> u64 {
+    fn fan_out(
+        &mut self,
+        marks: &[Mark],
+        chunk_bytes: usize,
+        ring: &mut Option<UringSender>,
+    ) -> u64 {
         let mut deliveries = 0;
         let (mut first, mut start) = (0, 0);
         while first < marks.len() {
@@ -104,7 +109,7 @@ impl Room {
                 .position(|mark| mark.end - start > chunk_bytes)
                 .map_or(marks.len(), |over| first + over.max(1));
             let chunk = Chunk::new(&self.outgoing, start, &marks[first..beyond]);
-            let mut whole: Vec<&Outbound> = Vec::with_capacity(self.members.len());
+            let mut whole: Vec<&SendQueue> = Vec::with_capacity(self.members.len());
             for member in &self.members {
                 if chunk.is_all_for(member) {
                     whole.push(&member.outbound);
@@ -112,7 +117,7 @@ impl Room {
                     deliveries += chunk.hand_to(member);
                 }
             }
-            Outbound::send_to_all(&whole, &chunk.bytes, ring);
+            SendQueue::send_to_all(&whole, &chunk.bytes, ring);
             deliveries += (whole.len() * chunk.marks.len()) as u64;
             (start, first) = (marks[beyond - 1].end, beyond);
         }
@@ -197,7 +202,7 @@ struct Outgoing<'a> {
 }
 
 fn put_message(out: &mut BytesMut, entry: &Entry, ring: &KeyRing, replay: bool) {
-    let sealed = ring.seal(entry.text.as_bytes(), super::hub::wall());
+    let sealed = ring.encrypt(entry.text.as_bytes(), super::hub::wall());
     let mut json = Vec::with_capacity(JSON_BYTES + entry.text.len() * 2);
     let frame = Outgoing {
         kind: "chat_message",
@@ -230,7 +235,7 @@ pub fn kept_message(entry: &Entry, ring: &KeyRing) -> ChatMessage {
         id: entry.id.clone(),
         username: entry.user.as_str().to_owned(),
         verified: entry.verified,
-        content: ring.seal(entry.text.as_bytes(), super::hub::wall()),
+        content: ring.encrypt(entry.text.as_bytes(), super::hub::wall()),
         key_id: Some(ring.key_id().clone()),
         timestamp: entry.at,
         replay: true,

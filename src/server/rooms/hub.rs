@@ -1,7 +1,7 @@
 //! The hub: the one thread that owns all rooms. A thread and not a task, because serving a large room
 //! takes long enough to keep other tasks of a worker waiting.
 //!
-//! It is told what sessions want ([`Command`]) and what the scribe wrote ([`Committed`]), one thing
+//! It is told what sessions want ([`Command`]) and what the log_writer wrote ([`Committed`]), one thing
 //! after the other, so a key changes between two messages and a member comes or goes between two
 //! messages, without a lock. It never waits for a reader: what a socket does not take stays in that
 //! reader's own bounded queue.
@@ -14,20 +14,20 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout_at;
 
-use super::log_writer::{Committed, Counts};
-use super::operator::{RoomStanding, SessionStanding};
+use super::log_writer::{Committed, LogWriterStats};
+use super::operator::{RoomStatus, SessionStatus};
 use super::peer::Peer;
 use super::room::Room;
 use crate::crypto::key_ring::KeyRing;
-use crate::net::uring::Ring;
+use crate::net::uring::UringSender;
 use crate::policy::access::AccessList;
 use crate::protocol::frame::Position;
-use crate::protocol::{Close, RoomName, Seq, SessionId, Timestamp, UserName};
-use crate::store::Reader;
+use crate::protocol::{CloseCode, RoomName, Seq, SessionId, Timestamp, UserName};
+use crate::store::RoomLogReader;
 
 /// A room's keys, shared with the sessions that are in it. The hub holds the writing side while it
 /// hands a new key to every member, so whoever seals under a key can be sure that it is known.
-pub type SharedRing = Arc<RwLock<KeyRing>>;
+pub type SharedKeyRing = Arc<RwLock<KeyRing>>;
 
 /// Messages after which no further batch is added to a delivery.
 const DELIVERED_TOGETHER: usize = 1024;
@@ -42,7 +42,7 @@ const WAIT_FOR_MORE: Duration = Duration::from_millis(2);
 
 /// What the hub goes by; a reload replaces it whole.
 #[derive(Clone, Debug)]
-pub struct Policy {
+pub struct HubConfig {
     /// How often a room's key is replaced; `None` is never.
     pub rotate_every: Option<Duration>,
     /// How long the key before is accepted.
@@ -58,7 +58,7 @@ pub struct Policy {
 }
 
 /// A room somebody enters.
-pub struct Entering {
+pub struct RoomEntry {
     /// The room.
     pub room: RoomName,
     /// Whether the session first reads what it missed; until [`Command::Attach`] it gets nothing live.
@@ -70,7 +70,7 @@ pub struct Membership {
     /// The room.
     pub room: RoomName,
     /// Its keys.
-    pub ring: SharedRing,
+    pub ring: SharedKeyRing,
     /// Where it stands.
     pub at: Position,
 }
@@ -87,9 +87,9 @@ pub enum Attached {
 /// What a session or an operator wants of the hub.
 pub enum Command {
     /// A session has registered and enters its first rooms; `None` where the log can't be read.
-    Enter(Arc<Peer>, Vec<Entering>, oneshot::Sender<Option<Vec<Membership>>>),
+    Enter(Arc<Peer>, Vec<RoomEntry>, oneshot::Sender<Option<Vec<Membership>>>),
     /// A session enters one more room.
-    Join(Arc<Peer>, Entering, oneshot::Sender<Option<Membership>>),
+    Join(Arc<Peer>, RoomEntry, oneshot::Sender<Option<Membership>>),
     /// A session has read everything up to there.
     Attach(Arc<Peer>, RoomName, Seq, oneshot::Sender<Attached>),
     /// A session leaves a room.
@@ -101,24 +101,24 @@ pub enum Command {
     /// Replace every key now.
     Rotate(&'static str),
     /// Go by this from now on.
-    Reconfigure(Policy),
+    Reconfigure(HubConfig),
     /// How do things stand?
-    Status(oneshot::Sender<Standing>),
+    Status(oneshot::Sender<HubStatus>),
     /// End the sessions whose grant this list does not stand for; how many those were.
     Access(Arc<AccessList>, oneshot::Sender<usize>),
     /// End the sessions of a user, or of one that looks the same; how many those were.
     Kick(UserName, oneshot::Sender<usize>),
     /// Which rooms are there?
-    Rooms(oneshot::Sender<Vec<RoomStanding>>),
+    Rooms(oneshot::Sender<Vec<RoomStatus>>),
     /// Who is there?
-    Sessions(oneshot::Sender<Vec<SessionStanding>>),
+    Sessions(oneshot::Sender<Vec<SessionStatus>>),
     /// Say goodbye to everybody, as soon as their last messages are answered.
-    Drain(Close),
+    Drain(CloseCode),
 }
 
 /// How things stand, for a status line.
 #[derive(Clone, Debug, Default)]
-pub struct Standing {
+pub struct HubStatus {
     /// Rooms with somebody in them.
     pub rooms: usize,
     /// Sessions registered.
@@ -136,7 +136,7 @@ pub struct Standing {
 pub type Commands = mpsc::UnboundedSender<Command>;
 
 /// A session, and the rooms it is in.
-pub(super) struct Present {
+pub(super) struct SessionRooms {
     pub(super) peer: Arc<Peer>,
     pub(super) rooms: Vec<RoomName>,
 }
@@ -146,10 +146,10 @@ pub struct Hub {
     pub(super) rooms: HashMap<RoomName, Room>,
     /// Sessions that are gone but whose last messages are still on their way.
     pub(super) leaving: Vec<Arc<Peer>>,
-    pub(super) sessions: HashMap<SessionId, Present>,
-    pub(super) reader: Arc<dyn Reader>,
-    pub(super) policy: Policy,
-    pub(super) standing: Standing,
+    pub(super) sessions: HashMap<SessionId, SessionRooms>,
+    pub(super) reader: Arc<dyn RoomLogReader>,
+    pub(super) policy: HubConfig,
+    pub(super) standing: HubStatus,
     pub(super) next_rotation: Option<Instant>,
     /// Who has access, and when that was last held against the sessions.
     pub(super) access: Arc<AccessList>,
@@ -159,21 +159,21 @@ pub struct Hub {
     /// Rooms with comings and goings that are not written yet, and when they have to be.
     pub(super) gathered: BTreeSet<RoomName>,
     pub(super) announce_at: Option<Instant>,
-    pub(super) draining: Option<Close>,
+    pub(super) draining: Option<CloseCode>,
     /// For writing to many at once, where the system has that.
-    pub(super) ring: Option<Ring>,
+    pub(super) ring: Option<UringSender>,
 }
 
 impl Hub {
     /// No rooms yet.
-    pub fn new(policy: Policy, reader: Arc<dyn Reader>, access: Arc<AccessList>) -> Self {
+    pub fn new(policy: HubConfig, reader: Arc<dyn RoomLogReader>, access: Arc<AccessList>) -> Self {
         Hub {
             rooms: HashMap::new(),
             leaving: Vec::new(),
             sessions: HashMap::new(),
             reader,
             policy,
-            standing: Standing::default(),
+            standing: HubStatus::default(),
             next_rotation: None,
             access,
             upheld: wall(),
@@ -181,16 +181,16 @@ impl Hub {
             gathered: BTreeSet::new(),
             announce_at: None,
             draining: None,
-            ring: Ring::new(),
+            ring: UringSender::new(),
         }
     }
 
-    /// Serves until the scribe has ended.
+    /// Serves until the log_writer has ended.
     pub async fn run(
         mut self,
         mut commands: mpsc::UnboundedReceiver<Command>,
         mut committed: mpsc::Receiver<Vec<Committed>>,
-        scribe: Arc<Counts>,
+        log_writer: Arc<LogWriterStats>,
     ) {
         loop {
             let rotation = sleep_until(self.next_rotation);
@@ -199,7 +199,7 @@ impl Hub {
                 biased;
                 () = rotation => self.guarded(Hub::rotate_what_is_due),
                 () = announcing => self.guarded(Hub::write_what_was_gathered),
-                // The scribe ends last, when everything is written.
+                // The log_writer ends last, when everything is raw.
                 batch = committed.recv() => match batch {
                     Some(mut batch) => {
                         // What was committed meanwhile goes out in the same writes; and in a large
@@ -207,7 +207,7 @@ impl Hub {
                         take_more(&mut batch, &mut committed);
                         let until = tokio::time::Instant::now() + WAIT_FOR_MORE;
                         while self.is_for_many(&batch)
-                            && scribe.more_to_come()
+                            && log_writer.more_to_come()
                             && let Ok(Some(more)) = timeout_at(until, committed.recv()).await
                         {
                             batch.extend(more);
@@ -276,7 +276,7 @@ impl Hub {
                 let _ = answer.send(self.session_standings());
             }
             Command::Status(answer) => {
-                let _ = answer.send(Standing {
+                let _ = answer.send(HubStatus {
                     rooms: self.rooms.len(),
                     sessions: self.sessions.len(),
                     ..self.standing.clone()
@@ -285,9 +285,9 @@ impl Hub {
         }
     }
 
-    fn reconfigure(&mut self, policy: Policy) {
+    fn reconfigure(&mut self, policy: HubConfig) {
         if policy.outbound_bytes != self.policy.outbound_bytes {
-            for Present { peer, .. } in self.sessions.values() {
+            for SessionRooms { peer, .. } in self.sessions.values() {
                 peer.outbound.set_bound(policy.outbound_bytes);
             }
         }
@@ -295,9 +295,9 @@ impl Hub {
         self.plan_rotation();
     }
 
-    fn drain(&mut self, close: Close) {
+    fn drain(&mut self, close: CloseCode) {
         self.draining = Some(close);
-        for Present { peer, .. } in self.sessions.values() {
+        for SessionRooms { peer, .. } in self.sessions.values() {
             peer.drain();
             if peer.in_flight() == 0 {
                 peer.dismiss(close);

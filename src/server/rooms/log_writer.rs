@@ -1,4 +1,4 @@
-//! The scribe: a thread that owns the room log and writes down what the sessions bring.
+//! The log_writer: a thread that owns the room log and writes down what the sessions bring.
 //!
 //! Whatever came while the last commit was under way is committed together, so load makes commits
 //! larger, not slower. What is committed goes to the hub in the order of the log. A thread and not
@@ -15,7 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use super::acks::answer_all;
 use super::peer::Peer;
 use crate::protocol::{MessageId, RoomName, Timestamp};
-use crate::store::{Draft, Fault, Keep, Outcome, RoomLog};
+use crate::store::{AppendOutcome, Draft, Retention, RoomLog, StoreError};
 use crate::sys::thread::{self, Ended};
 
 /// Drafts that may wait, in bytes; then the sessions that bring more wait.
@@ -39,51 +39,51 @@ pub struct Committed {
     /// What its sender calls it.
     pub id: Option<MessageId>,
     /// What became of it.
-    pub outcome: Outcome,
-    /// Its share of the scribe's queue, held until the hub has dealt with it.
+    pub outcome: AppendOutcome,
+    /// Its share of the log_writer's queue, held until the hub has dealt with it.
     _share: OwnedSemaphorePermit,
 }
 
 enum Work {
     Append(Draft, Arc<Peer>, OwnedSemaphorePermit),
-    Keep(Keep),
+    Retention(Retention),
     Finish,
 }
 
-/// The way to the scribe.
+/// The way to the log_writer.
 #[derive(Clone)]
-pub struct Scribe {
+pub struct LogWriter {
     work: Sender<Work>,
     room: Arc<Semaphore>,
-    counts: Arc<Counts>,
+    counts: Arc<LogWriterStats>,
 }
 
-/// What others may know of the scribe's work.
+/// What others may know of the log_writer's work.
 #[derive(Default)]
-pub struct Counts {
+pub struct LogWriterStats {
     commits: AtomicU64,
     under_way: AtomicU64,
 }
 
-impl Counts {
+impl LogWriterStats {
     /// Whether there are drafts that the hub has not been told of yet.
     pub fn more_to_come(&self) -> bool {
         self.under_way.load(Ordering::Relaxed) > 0
     }
 }
 
-impl Scribe {
-    /// Starts the thread. It ends after [`Self::finish`], when all that waits is written.
+impl LogWriter {
+    /// Starts the thread. It ends after [`Self::finish`], when all that waits is raw.
     pub fn start(
         log: Box<dyn RoomLog>,
         hub: mpsc::Sender<Vec<Committed>>,
-    ) -> std::io::Result<(Scribe, Ended)> {
+    ) -> std::io::Result<(LogWriter, Ended)> {
         let (work, waiting) = channel();
-        let counts = Arc::new(Counts::default());
+        let counts = Arc::new(LogWriterStats::default());
         let counted = counts.clone();
         let ended = thread::spawn("scribe", move || write_down(log, &waiting, &hub, &counted))?;
-        let scribe = Scribe { work, room: Arc::new(Semaphore::new(WAITING_BYTES)), counts };
-        Ok((scribe, ended))
+        let log_writer = LogWriter { work, room: Arc::new(Semaphore::new(WAITING_BYTES)), counts };
+        Ok((log_writer, ended))
     }
 
     /// Hands over a draft, or gives it back while the queue is full.
@@ -108,7 +108,7 @@ impl Scribe {
     fn hand_over(&self, draft: Draft, from: Arc<Peer>, share: OwnedSemaphorePermit) {
         from.set_out();
         self.counts.under_way.fetch_add(1, Ordering::Relaxed);
-        // It fails only after the scribe finished, when no session is left to hear of it.
+        // It fails only after the log_writer finished, when no session is left to hear of it.
         let _ = self.work.send(Work::Append(draft, from, share));
     }
 
@@ -118,13 +118,13 @@ impl Scribe {
     }
 
     /// For the hub.
-    pub fn counts(&self) -> Arc<Counts> {
+    pub fn counts(&self) -> Arc<LogWriterStats> {
         self.counts.clone()
     }
 
     /// Keeps more or less from now on.
-    pub fn keep(&self, keep: Keep) {
-        let _ = self.work.send(Work::Keep(keep));
+    pub fn keep(&self, keep: Retention) {
+        let _ = self.work.send(Work::Retention(keep));
     }
 
     /// Writes what waits and ends.
@@ -146,7 +146,7 @@ fn write_down(
     mut log: Box<dyn RoomLog>,
     waiting: &Receiver<Work>,
     hub: &mpsc::Sender<Vec<Committed>>,
-    counts: &Counts,
+    counts: &LogWriterStats,
 ) {
     let mut tidy_at = Instant::now() + TIDY_EVERY;
     let mut finishing = false;
@@ -167,7 +167,7 @@ fn write_down(
                     senders.push((from, draft.room.clone(), draft.id.clone(), share));
                     drafts.push(draft);
                 }
-                Work::Keep(keep) => log.keep(keep),
+                Work::Retention(keep) => log.set_retention(keep),
                 Work::Finish => finishing = true,
             }
             if drafts.len() < COMMIT_MESSAGES && bytes < COMMIT_BYTES {
@@ -191,20 +191,20 @@ fn write_down(
             let _ = catch_unwind(AssertUnwindSafe(|| answer_all(&batch)));
             counts.under_way.fetch_sub(batch.len() as u64, Ordering::Relaxed);
             let hub_lives = hub.blocking_send(batch).is_ok();
-            let _ = catch_unwind(AssertUnwindSafe(|| log.settle()));
+            let _ = catch_unwind(AssertUnwindSafe(|| log.after_commit()));
             if !hub_lives {
                 return;
             }
         }
         if Instant::now() >= tidy_at {
-            let tidied = catch_unwind(AssertUnwindSafe(|| log.tidy(now())));
+            let tidied = catch_unwind(AssertUnwindSafe(|| log.prune(now())));
             let more = tidied.is_ok_and(|tidied| tidied.more);
             tidy_at = Instant::now() + if more { TIDY_PAUSE } else { TIDY_EVERY };
         }
     }
 }
 
-fn append(log: &mut dyn RoomLog, drafts: Vec<Draft>) -> Vec<Outcome> {
+fn append(log: &mut dyn RoomLog, drafts: Vec<Draft>) -> Vec<AppendOutcome> {
     let count = drafts.len();
     let outcomes = catch_unwind(AssertUnwindSafe(|| {
         crate::sys::fault_points::point("scribe");
@@ -215,12 +215,13 @@ fn append(log: &mut dyn RoomLog, drafts: Vec<Draft>) -> Vec<Outcome> {
     let missing = count - outcomes.len().min(count);
     let mut outcomes = outcomes;
     outcomes.extend(
-        (0..missing).map(|_| Outcome::Refused(Fault::Failed("the room log broke off".into()))),
+        (0..missing)
+            .map(|_| AppendOutcome::Refused(StoreError::Failed("the room log broke off".into()))),
     );
-    if let Some(Outcome::Refused(fault)) =
-        outcomes.iter().find(|outcome| matches!(outcome, Outcome::Refused(_)))
+    if let Some(AppendOutcome::Refused(error)) =
+        outcomes.iter().find(|outcome| matches!(outcome, AppendOutcome::Refused(_)))
     {
-        tracing::error!(event = "append_failed", reason = %fault, messages = count as u64,
+        tracing::error!(event = "append_failed", reason = %error, messages = count as u64,
             "messages could not be written to the room log");
     }
     outcomes

@@ -6,17 +6,17 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 
 use super::delivery::replay_frame;
-use super::hub::{Attached, Entering, Hub, Membership, Present, wall};
-use super::operator::{dismiss, fate_of};
+use super::hub::{Attached, Hub, Membership, RoomEntry, SessionRooms, wall};
+use super::operator::{access_status_of, dismiss};
 use super::peer::Peer;
 use super::room::{Member, Room};
 use crate::conversation::server::registration::Dialect;
-use crate::policy::access::Fate;
-use crate::policy::rights::Verb;
+use crate::policy::access::AccessStatus;
+use crate::policy::rights::Action;
 use crate::protocol::frame::{
     ErrorFrame, Joined, Left, PROTOCOL, Presence, ServerFrame, UserList, Welcome,
 };
-use crate::protocol::{Code, RoomName, Seq};
+use crate::protocol::{ErrorCode, RoomName, Seq};
 
 /// What the server calls itself.
 pub const SERVER: &str = concat!("chat-server/", env!("CARGO_PKG_VERSION"));
@@ -25,16 +25,16 @@ impl Hub {
     pub(super) fn enter(
         &mut self,
         peer: &Arc<Peer>,
-        rooms: Vec<Entering>,
+        rooms: Vec<RoomEntry>,
         answer: oneshot::Sender<Option<Vec<Membership>>>,
     ) {
         // It was let in by an earlier list if its access changed while it was on its way here.
-        let fate = fate_of(&self.access, peer);
-        if fate != Fate::Stands {
-            dismiss(peer, fate);
+        let status = access_status_of(&self.access, peer);
+        if status != AccessStatus::Valid {
+            dismiss(peer, status);
             return;
         }
-        let present = Present { peer: peer.clone(), rooms: Vec::with_capacity(rooms.len()) };
+        let present = SessionRooms { peer: peer.clone(), rooms: Vec::with_capacity(rooms.len()) };
         self.sessions.insert(peer.session.clone(), present);
         if let Some(close) = self.draining {
             peer.dismiss(close);
@@ -70,7 +70,7 @@ impl Hub {
     pub(super) fn join(
         &mut self,
         peer: &Arc<Peer>,
-        entering: Entering,
+        entering: RoomEntry,
         answer: oneshot::Sender<Option<Membership>>,
     ) {
         let Some(membership) = self.admit(peer, &entering) else {
@@ -151,15 +151,15 @@ impl Hub {
         }
     }
 
-    fn admit(&mut self, peer: &Arc<Peer>, entering: &Entering) -> Option<Membership> {
+    fn admit(&mut self, peer: &Arc<Peer>, entering: &RoomEntry) -> Option<Membership> {
         let fresh = !self.rooms.contains_key(&entering.room);
         if fresh {
             // A short read of what is nearly always in memory, once for a room that opens.
             let head = self
                 .reader
                 .head(&entering.room)
-                .inspect_err(|fault| {
-                    tracing::error!(event = "history_failed", room = %entering.room, reason = %fault,
+                .inspect_err(|error| {
+                    tracing::error!(event = "history_failed", room = %entering.room, reason = %error,
                         "the room log can't be read");
                 })
                 .ok()?;
@@ -171,7 +171,7 @@ impl Hub {
         }
         let live_after = (!entering.catching_up).then_some(room.last);
         room.catching_up += usize::from(entering.catching_up);
-        let hears = peer.may(Verb::Hear, &entering.room);
+        let hears = peer.may(Action::Receive, &entering.room);
         if let Some(present) = self.sessions.get_mut(&peer.session)
             && !present.rooms.contains(&entering.room)
         {
@@ -212,7 +212,7 @@ impl Hub {
             peer.push(&joined);
         }
         let Some(room) = self.rooms.get(name) else { return };
-        if peer.presence && peer.may(Verb::See, name) {
+        if peer.presence && peer.may(Action::ListMembers, name) {
             peer.push(&self.user_list(peer, name, room));
         } else if peer.presence {
             // Clients wait for these two before they go on; nobody else is named in them.
@@ -277,6 +277,6 @@ impl Hub {
 pub fn not_in_room(name: &RoomName) -> ErrorFrame {
     ErrorFrame {
         room: Some(name.as_str().to_owned()),
-        ..ErrorFrame::new(Code::NotInRoom, "you are not in that room; join it first")
+        ..ErrorFrame::new(ErrorCode::NotInRoom, "you are not in that room; join it first")
     }
 }

@@ -5,16 +5,16 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::hub::{Hub, Present};
+use super::hub::{Hub, SessionRooms};
 use super::peer::Peer;
 use crate::conversation::server::registration::Dialect;
-use crate::policy::access::{AccessList, Fate, alike};
-use crate::policy::rights::Verb;
-use crate::protocol::{Close, RoomName, Seq, UserName};
+use crate::policy::access::{AccessList, AccessStatus, is_confusable};
+use crate::policy::rights::Action;
+use crate::protocol::{CloseCode, RoomName, Seq, UserName};
 
 /// A room with somebody in it.
 #[derive(Clone, Debug, Serialize)]
-pub struct RoomStanding {
+pub struct RoomStatus {
     /// Its name.
     pub room: RoomName,
     /// Sessions in it.
@@ -27,7 +27,7 @@ pub struct RoomStanding {
 
 /// A session.
 #[derive(Clone, Debug, Serialize)]
-pub struct SessionStanding {
+pub struct SessionStatus {
     /// Names it in the log.
     pub session: String,
     /// Whose it is.
@@ -53,12 +53,12 @@ pub struct SessionStanding {
 }
 
 impl Hub {
-    pub(super) fn room_standings(&self) -> Vec<RoomStanding> {
+    pub(super) fn room_standings(&self) -> Vec<RoomStatus> {
         let now = Instant::now();
-        let mut all: Vec<RoomStanding> = self
+        let mut all: Vec<RoomStatus> = self
             .rooms
             .iter()
-            .map(|(name, room)| RoomStanding {
+            .map(|(name, room)| RoomStatus {
                 room: name.clone(),
                 members: room.members.len(),
                 seq: room.last,
@@ -69,11 +69,11 @@ impl Hub {
         all
     }
 
-    pub(super) fn session_standings(&self) -> Vec<SessionStanding> {
-        let mut all: Vec<SessionStanding> = self
+    pub(super) fn session_standings(&self) -> Vec<SessionStatus> {
+        let mut all: Vec<SessionStatus> = self
             .sessions
             .values()
-            .map(|Present { peer, rooms }| SessionStanding {
+            .map(|SessionRooms { peer, rooms }| SessionStatus {
                 session: peer.session.to_string(),
                 user: peer.user.as_str().to_owned(),
                 verified: peer.verified(),
@@ -96,24 +96,24 @@ impl Hub {
     /// Ends the sessions whose grant the list no longer stands for.
     pub(super) fn uphold(&mut self, list: &Arc<AccessList>) -> usize {
         self.owe_for_the_lost(list);
-        let fates: Vec<(Arc<Peer>, Fate)> = self
+        let statuses: Vec<(Arc<Peer>, AccessStatus)> = self
             .sessions
             .values()
-            .map(|Present { peer, .. }| (peer.clone(), fate_of(list, peer)))
-            .filter(|(_, fate)| *fate != Fate::Stands)
+            .map(|SessionRooms { peer, .. }| (peer.clone(), access_status_of(list, peer)))
+            .filter(|(_, status)| *status != AccessStatus::Valid)
             .collect();
-        for (peer, fate) in &fates {
-            dismiss(peer, *fate);
+        for (peer, status) in &statuses {
+            dismiss(peer, *status);
             self.forsake(peer);
         }
-        fates.len()
+        statuses.len()
     }
 
     /// Who lost access while away has the keys of its rooms still: they are replaced too.
     fn owe_for_the_lost(&mut self, list: &Arc<AccessList>) {
         let now = super::hub::wall();
         for grant in self.access.lost(self.upheld, list, now) {
-            let theirs = self.rooms.keys().filter(|room| grant.allows(Verb::Enter, room));
+            let theirs = self.rooms.keys().filter(|room| grant.allows(Action::Join, room));
             self.owed.extend(theirs.cloned());
         }
         (self.access, self.upheld) = (list.clone(), now);
@@ -125,11 +125,11 @@ impl Hub {
             .sessions
             .values()
             .map(|present| &present.peer)
-            .filter(|peer| alike(&peer.user, user))
+            .filter(|peer| is_confusable(&peer.user, user))
             .cloned()
             .collect();
         for peer in &theirs {
-            peer.put_out(Close::Forbidden, "kicked", "an operator has put you out");
+            peer.put_out(CloseCode::Forbidden, "kicked", "an operator has put you out");
             self.forsake(peer);
         }
         theirs.len()
@@ -146,29 +146,29 @@ impl Hub {
 }
 
 /// What the list says about a session.
-pub(super) fn fate_of(list: &AccessList, peer: &Peer) -> Fate {
+pub(super) fn access_status_of(list: &AccessList, peer: &Peer) -> AccessStatus {
     match &peer.grant {
-        Some(grant) => list.fate(grant, super::hub::wall()),
-        None => list.guest_fate(&peer.user),
+        Some(grant) => list.status(grant, super::hub::wall()),
+        None => list.guest_status(&peer.user),
     }
 }
 
 /// Tells a session what became of its access, and nothing more.
-pub(super) fn dismiss(peer: &Peer, fate: Fate) {
-    match fate {
-        Fate::Stands => {}
-        Fate::Changed => {
+pub(super) fn dismiss(peer: &Peer, status: AccessStatus) {
+    match status {
+        AccessStatus::Valid => {}
+        AccessStatus::Changed => {
             peer.put_out(
-                Close::Restarting,
+                CloseCode::Restarting,
                 "access_changed",
                 "your rights have changed; come back",
             );
         }
-        Fate::Banned => {
-            peer.put_out(Close::Forbidden, "banned", "that name is shut out here");
+        AccessStatus::Banned => {
+            peer.put_out(CloseCode::Forbidden, "banned", "that name is shut out here");
         }
-        Fate::Gone => {
-            peer.put_out(Close::Unauthorized, "access_ended", "your access has ended");
+        AccessStatus::Revoked => {
+            peer.put_out(CloseCode::Unauthorized, "access_ended", "your access has ended");
         }
     }
 }

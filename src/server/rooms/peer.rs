@@ -9,11 +9,11 @@ use bytes::Bytes;
 
 use crate::conversation::server::registration::Dialect;
 use crate::net::framing;
-use crate::net::send_queue::{Ending, Outbound};
+use crate::net::send_queue::{CloseReason, SendQueue};
 use crate::policy::access::Grant;
-use crate::policy::rights::{Place, Role, Ruling, Verb, ruling};
+use crate::policy::rights::{Action, Decision, Role, RoomRelation, decide};
 use crate::protocol::frame::ServerFrame;
-use crate::protocol::{Close, RoomName, SessionId, UserName};
+use crate::protocol::{CloseCode, RoomName, SessionId, UserName};
 
 /// Messages of one session that may be on their way to the log; then its socket is not read.
 pub const MESSAGES_IN_FLIGHT: u32 = 256;
@@ -37,7 +37,7 @@ pub struct Peer {
     /// Since when.
     pub since: Instant,
     /// What waits for it.
-    pub outbound: Arc<Outbound>,
+    pub outbound: Arc<SendQueue>,
     in_flight: AtomicU32,
     draining: AtomicBool,
 }
@@ -49,9 +49,9 @@ impl Peer {
         user: UserName,
         grant: Option<Arc<Grant>>,
         dialect: Dialect,
-        wants: Wants,
+        wants: DeliveryOptions,
         address: IpAddr,
-        outbound: Arc<Outbound>,
+        outbound: Arc<SendQueue>,
     ) -> Self {
         Peer {
             session,
@@ -74,22 +74,26 @@ impl Peer {
     }
 
     /// Whether it may do that in a room it is in.
-    pub fn may(&self, verb: Verb, room: &RoomName) -> bool {
-        self.ruling(verb, room, true) == Ruling::Yes
+    pub fn may(&self, verb: Action, room: &RoomName) -> bool {
+        self.decide(verb, room, true) == Decision::Allowed
     }
 
     /// What becomes of its wish; `inside`: it is in that room. The one place where rights are asked for.
-    pub fn ruling(&self, verb: Verb, room: &RoomName, inside: bool) -> Ruling {
+    pub fn decide(&self, verb: Action, room: &RoomName, inside: bool) -> Decision {
         match &self.grant {
-            Some(grant) => grant.ruling(verb, room, inside),
-            None => ruling(Role::Admin, verb, if inside { Place::Inside } else { Place::Outside }),
+            Some(grant) => grant.decide(verb, room, inside),
+            None => decide(
+                Role::Admin,
+                verb,
+                if inside { RoomRelation::Joined } else { RoomRelation::NotJoined },
+            ),
         }
     }
 
     /// Puts it out at once: nothing that waits for it goes out any more.
-    pub fn put_out(&self, close: Close, cause: &'static str, reason: &str) {
+    pub fn put_out(&self, close: CloseCode, cause: &'static str, reason: &str) {
         self.drain();
-        self.outbound.cut_off(Ending { close, cause }, reason);
+        self.outbound.cut_off(CloseReason { close, cause }, reason);
     }
 
     /// Puts a frame in its queue; a flush must follow.
@@ -131,12 +135,12 @@ impl Peer {
     }
 
     /// Says goodbye because the server leaves.
-    pub fn dismiss(&self, close: Close) {
+    pub fn dismiss(&self, close: CloseCode) {
         let reason = match close {
-            Close::Restarting => "the server is restarting; come back",
+            CloseCode::Restarting => "the server is restarting; come back",
             _ => "the server is leaving",
         };
-        self.outbound.end(Ending { close, cause: "server_stopping" }, reason);
+        self.outbound.end(CloseReason { close, cause: "server_stopping" }, reason);
     }
 
     /// Whether `other` is the same session.
@@ -147,7 +151,7 @@ impl Peer {
 
 /// What a session wants to hear.
 #[derive(Clone, Copy, Debug)]
-pub struct Wants {
+pub struct DeliveryOptions {
     /// Its own messages.
     pub echo: bool,
     /// Who comes and goes.

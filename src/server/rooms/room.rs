@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 
-use super::hub::SharedRing;
+use super::hub::SharedKeyRing;
 use super::peer::{Peer, encoded};
 use crate::conversation::server::registration::Dialect;
 use crate::crypto::key_ring::KeyRing;
 use crate::net::framing;
-use crate::net::send_queue::Outbound;
-use crate::policy::rights::Verb;
-use crate::protocol::frame::{Position, RoomKeyFrame, ServerFrame};
+use crate::net::send_queue::SendQueue;
+use crate::policy::rights::Action;
+use crate::protocol::frame::{EncryptionKey, Position, ServerFrame};
 use crate::protocol::{Epoch, RoomName, Seq};
 use crate::store::{Entry, Head};
 
@@ -30,7 +30,7 @@ pub struct Member {
     /// The session.
     pub peer: Arc<Peer>,
     /// What waits for it. Here too, so that a delivery need not look at the session.
-    pub outbound: Arc<Outbound>,
+    pub outbound: Arc<SendQueue>,
     /// Whether it wants its own messages back.
     pub echo: bool,
     /// It has everything up to here; `None` while it reads what it missed.
@@ -53,7 +53,7 @@ impl Member {
 
     /// Whether it is told who comes and goes.
     fn sees(&self, name: &RoomName) -> bool {
-        self.peer.presence && self.peer.may(Verb::See, name)
+        self.peer.presence && self.peer.may(Action::ListMembers, name)
     }
 }
 
@@ -66,13 +66,13 @@ pub struct Room {
     /// The record it counts in.
     pub epoch: Epoch,
     /// Its keys.
-    pub ring: SharedRing,
+    pub ring: SharedKeyRing,
     /// Members that are catching up.
     pub catching_up: usize,
     /// What was handed on since somebody began to catch up.
     pub recent: VecDeque<Entry>,
     recent_bytes: usize,
-    /// When a coming or going was last written.
+    /// When a coming or going was last raw.
     announced: Option<Instant>,
     /// Frames of the batch that is being delivered.
     pub outgoing: BytesMut,
@@ -101,7 +101,7 @@ impl Room {
 
     /// When the current key came.
     pub fn key_made(&self) -> Instant {
-        self.ring.read().unwrap_or_else(PoisonError::into_inner).made()
+        self.ring.read().unwrap_or_else(PoisonError::into_inner).created_at()
     }
 
     /// The current key as a frame.
@@ -157,7 +157,7 @@ impl Room {
 
     /// Tells everybody of a coming or going, except who did not ask for such, or may not know. The
     /// first goes out at once; of a crowd, what comes within [`GATHER`] goes out together, because
-    /// each write wakes a program at the other end. Says when the rest has to be written.
+    /// each write wakes a program at the other end. Says when the rest has to be raw.
     pub fn announce(
         &mut self,
         name: &RoomName,
@@ -187,7 +187,7 @@ impl Room {
 }
 
 fn key_frame(name: &RoomName, ring: &KeyRing) -> Bytes {
-    let frame = ServerFrame::EncryptionKey(RoomKeyFrame {
+    let frame = ServerFrame::EncryptionKey(EncryptionKey {
         key: ring.wire_key().to_owned(),
         room: Some(name.clone()),
         key_id: Some(ring.key_id().clone()),

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use rusqlite::{Connection, Result};
 
-use super::{OpenFault, Place, schema, watermark};
+use super::{OpenError, StoreFolder, schema, watermark};
 use crate::protocol::RoomName;
 use crate::store::seal::Sealer;
 
@@ -12,7 +12,7 @@ use crate::store::seal::Sealer;
 /// it is read.
 const READ_WHOLE_BYTES: u64 = 32 << 20;
 
-pub(super) enum Verdict {
+pub(super) enum Integrity {
     Sound,
     /// Whole, but perhaps an older one.
     Restored(String),
@@ -20,23 +20,26 @@ pub(super) enum Verdict {
     WrongKey,
 }
 
-pub(super) fn examine(place: &Place, sealer: &Sealer) -> Result<Verdict, OpenFault> {
+pub(super) fn check_integrity(
+    place: &StoreFolder,
+    sealer: &Sealer,
+) -> Result<Integrity, OpenError> {
     let store = place.store();
     let bytes = std::fs::metadata(&store).map_or(0, |found| found.len());
     if place.beside(super::recovery::SUSPECT).exists() {
-        return Ok(Verdict::Broken("damage was met while it was in use".into()));
+        return Ok(Integrity::Broken("damage was met while it was in use".into()));
     }
     let looked = schema::writer(&store).and_then(|db| {
         let verdict = look(&db, sealer, bytes <= READ_WHOLE_BYTES)?;
         match verdict {
-            Verdict::Sound => compare_with_mark(&db, place, sealer),
+            Integrity::Sound => compare_with_mark(&db, place, sealer),
             verdict => Ok(verdict),
         }
     });
     match looked {
         Ok(verdict) => Ok(verdict),
-        Err(source) if is_damage(&source) => Ok(Verdict::Broken(source.to_string())),
-        Err(source) => Err(OpenFault::Store { path: store, source }),
+        Err(source) if is_damage(&source) => Ok(Integrity::Broken(source.to_string())),
+        Err(source) => Err(OpenError::Store { path: store, source }),
     }
 }
 
@@ -63,26 +66,26 @@ pub(super) fn key_fits(db: &Connection, sealer: &Sealer) -> Result<bool> {
     Ok(false)
 }
 
-fn look(db: &Connection, sealer: &Sealer, whole: bool) -> Result<Verdict> {
+fn look(db: &Connection, sealer: &Sealer, whole: bool) -> Result<Integrity> {
     let application: i32 = db.pragma_query_value(None, "application_id", |row| row.get(0))?;
     if application != schema::APPLICATION || !(1..=schema::FORM).contains(&schema::form(db)?) {
-        return Ok(Verdict::Broken("this is not a history of ours".into()));
+        return Ok(Integrity::Broken("this is not a history of ours".into()));
     }
     if !key_fits(db, sealer)? {
-        return Ok(Verdict::WrongKey);
+        return Ok(Integrity::WrongKey);
     }
     if schema::meta(db, "check")?.is_none_or(|check| check != sealer.check())
         || schema::sealed_epoch(db, sealer)?.is_none()
     {
-        return Ok(Verdict::Broken("the head of the file is damaged".into()));
+        return Ok(Integrity::Broken("the head of the file is damaged".into()));
     }
-    if whole { read_whole(db, sealer) } else { Ok(Verdict::Sound) }
+    if whole { read_whole(db, sealer) } else { Ok(Integrity::Sound) }
 }
 
-fn read_whole(db: &Connection, sealer: &Sealer) -> Result<Verdict> {
+fn read_whole(db: &Connection, sealer: &Sealer) -> Result<Integrity> {
     let found: String = db.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
     if found != "ok" {
-        return Ok(Verdict::Broken("the structure of the file is damaged".into()));
+        return Ok(Integrity::Broken("the structure of the file is damaged".into()));
     }
     let mut rooms: HashMap<i64, RoomName> = HashMap::new();
     let mut cards = db.prepare("SELECT number, tag, sealed FROM rooms")?;
@@ -92,7 +95,7 @@ fn read_whole(db: &Connection, sealer: &Sealer) -> Result<Verdict> {
         let (number, tag): (i64, Vec<u8>) = (row.get(0)?, row.get(1)?);
         match card.filter(|card| card.number == number && sealer.room_tag(&card.name)[..] == tag) {
             Some(card) => rooms.insert(number, card.name),
-            None => return Ok(Verdict::Broken("the list of rooms is damaged".into())),
+            None => return Ok(Integrity::Broken("the list of rooms is damaged".into())),
         };
     }
     let mut records = db.prepare("SELECT room, seq, sealed FROM records")?;
@@ -107,24 +110,24 @@ fn read_whole(db: &Connection, sealer: &Sealer) -> Result<Verdict> {
         damaged += u64::from(!right);
     }
     match damaged {
-        0 => Ok(Verdict::Sound),
-        _ => Ok(Verdict::Broken(format!("messages can't be read any more: {damaged}"))),
+        0 => Ok(Integrity::Sound),
+        _ => Ok(Integrity::Broken(format!("messages can't be read any more: {damaged}"))),
     }
 }
 
-fn compare_with_mark(db: &Connection, place: &Place, sealer: &Sealer) -> Result<Verdict> {
+fn compare_with_mark(db: &Connection, place: &StoreFolder, sealer: &Sealer) -> Result<Integrity> {
     let inode = place.inode().ok();
     let Some(newest) = watermark::read(place, sealer) else {
-        return Ok(Verdict::Restored("the note of its newest message is missing".into()));
+        return Ok(Integrity::Restored("the note of its newest message is missing".into()));
     };
     if Some(newest.inode) != inode {
-        return Ok(Verdict::Restored("the file is a copy of the one that was in use".into()));
+        return Ok(Integrity::Restored("the file is a copy of the one that was in use".into()));
     }
     let room = super::writer::load_room(db, sealer, newest.room)?;
     if newest.room != 0 && room.is_none_or(|room| room.last < newest.seq) {
-        return Ok(Verdict::Broken("the newest messages are missing".into()));
+        return Ok(Integrity::Broken("the newest messages are missing".into()));
     }
-    Ok(Verdict::Sound)
+    Ok(Integrity::Sound)
 }
 
 /// Whether the file itself is the trouble, and not the machine around it.

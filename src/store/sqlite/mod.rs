@@ -8,7 +8,7 @@
 //! | `history.lock` | held by whoever has the folder open |
 //! | `history.sqlite3.damaged-N` | what could not be trusted, kept for a person to look at |
 //!
-//! Opening: lock, finish what was interrupted, [`examine`], then go on, or [`salvage`] into a new
+//! Opening: lock, finish what was interrupted, [`check_integrity`], then go on, or [`recover`] into a new
 //! file under a fresh epoch. One connection writes, a few read; SQLite's snapshots keep a page and
 //! its head of one moment.
 
@@ -19,8 +19,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::seal::Sealer;
-use super::{Finding, Keep, Opened};
-use crate::credentials::at_rest_key::{AtRestKey, KeyFault, STORE_FILE};
+use super::{Finding, OpenedStore, Retention};
+use crate::credentials::at_rest_key::{AtRestKey, KeyFileError, STORE_FILE};
 use crate::protocol::Timestamp;
 
 mod integrity;
@@ -37,17 +37,17 @@ mod wal;
 mod watermark;
 mod writer;
 
-pub use rekey::{Resealed, reseal};
+pub use rekey::{RekeyResult, rekey};
 
-use integrity::{Verdict, examine};
-use watermark::Mark;
+use integrity::{Integrity, check_integrity};
+use watermark::Watermark;
 
 const MARK_FILE: &str = "history.mark";
 const LOCK_FILE: &str = "history.lock";
 
 /// Why a store does not open.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenFault {
+pub enum OpenError {
     /// Somebody else has it open.
     #[error("{0}: another server has this history open; give each its own history.path")]
     Locked(PathBuf),
@@ -64,7 +64,7 @@ pub enum OpenFault {
     },
     /// The key's file could not be read or changed.
     #[error(transparent)]
-    Key(#[from] KeyFault),
+    Key(#[from] KeyFileError),
     /// The system said no.
     #[error("{path}: {source}")]
     Io {
@@ -88,10 +88,10 @@ pub enum OpenFault {
 pub fn open_disk(
     folder: &Path,
     key: &AtRestKey,
-    keep: Keep,
+    keep: Retention,
     now: Timestamp,
-) -> Result<Opened, OpenFault> {
-    let place = Place::enter(folder)?;
+) -> Result<OpenedStore, OpenError> {
+    let place = StoreFolder::enter(folder)?;
     let mut findings = Vec::new();
     let mut sealer = Sealer::new(key);
     if let Some(next) = rekey::finish(&place, key, &sealer, &mut findings)? {
@@ -102,35 +102,35 @@ pub fn open_disk(
     match place.state()? {
         State::Absent => {
             recovery::begin(&place, &sealer)?;
-            findings.push(Finding::Begun(store.display().to_string()));
+            findings.push(Finding::Created(store.display().to_string()));
         }
         State::Unusable(reason) => {
-            findings.push(recovery::salvage(&place, &sealer, key, reason, now)?);
+            findings.push(recovery::recover(&place, &sealer, key, reason, now)?);
         }
-        State::Present => match examine(&place, &sealer)? {
-            Verdict::Sound => {}
-            Verdict::Restored(reason) => findings.push(recovery::renew(&place, &sealer, reason)?),
-            Verdict::WrongKey => return Err(place.wrong_key(key)),
-            Verdict::Broken(reason) => {
-                findings.push(recovery::salvage(&place, &sealer, key, &reason, now)?);
+        State::Present => match check_integrity(&place, &sealer)? {
+            Integrity::Sound => {}
+            Integrity::Restored(reason) => findings.push(recovery::renew(&place, &sealer, reason)?),
+            Integrity::WrongKey => return Err(place.wrong_key(key)),
+            Integrity::Broken(reason) => {
+                findings.push(recovery::recover(&place, &sealer, key, &reason, now)?);
             }
         },
     }
     let sealer = Arc::new(sealer);
     let path = place.store();
-    let fault = |source| OpenFault::Store { path: path.clone(), source };
-    let db = schema::writer(&place.store()).map_err(fault)?;
-    migrate::upgrade(&db, &sealer, now).map_err(fault)?;
-    let epoch = schema::epoch(&db, &sealer).map_err(fault)?;
-    let mark = Mark::open(&place, &sealer)?;
+    let error = |source| OpenError::Store { path: path.clone(), source };
+    let db = schema::writer(&place.store()).map_err(error)?;
+    migrate::upgrade(&db, &sealer, now).map_err(error)?;
+    let epoch = schema::epoch(&db, &sealer).map_err(error)?;
+    let mark = Watermark::open(&place, &sealer)?;
     let lock = Arc::new(place);
     let reader = reader::DiskReader::new(lock.clone(), sealer.clone(), epoch);
-    let log = writer::DiskLog::new(lock, db, sealer, mark, keep).map_err(fault)?;
-    Ok(Opened { log: Box::new(log), reader: Arc::new(reader), findings })
+    let log = writer::DiskLog::new(lock, db, sealer, mark, keep).map_err(error)?;
+    Ok(OpenedStore { log: Box::new(log), reader: Arc::new(reader), findings })
 }
 
 /// The folder, locked as long as this lives.
-struct Place {
+struct StoreFolder {
     folder: PathBuf,
     _lock: File,
 }
@@ -141,13 +141,13 @@ enum State {
     Unusable(&'static str),
 }
 
-impl Place {
-    fn enter(folder: &Path) -> Result<Self, OpenFault> {
-        let fault = |path: &Path| {
+impl StoreFolder {
+    fn enter(folder: &Path) -> Result<Self, OpenError> {
+        let error = |path: &Path| {
             let path = path.to_path_buf();
-            move |source| OpenFault::Io { path, source }
+            move |source| OpenError::Io { path, source }
         };
-        DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(fault(folder))?;
+        DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(error(folder))?;
         let path = folder.join(LOCK_FILE);
         let lock = OpenOptions::new()
             .write(true)
@@ -155,11 +155,11 @@ impl Place {
             .truncate(false)
             .mode(0o600)
             .open(&path)
-            .map_err(fault(&path))?;
+            .map_err(error(&path))?;
         match lock.try_lock() {
-            Ok(()) => Ok(Place { folder: folder.into(), _lock: lock }),
-            Err(TryLockError::WouldBlock) => Err(OpenFault::Locked(folder.into())),
-            Err(TryLockError::Error(source)) => Err(OpenFault::Io { path, source }),
+            Ok(()) => Ok(StoreFolder { folder: folder.into(), _lock: lock }),
+            Err(TryLockError::WouldBlock) => Err(OpenError::Locked(folder.into())),
+            Err(TryLockError::Error(source)) => Err(OpenError::Io { path, source }),
         }
     }
 
@@ -176,7 +176,7 @@ impl Place {
         self.folder.join(MARK_FILE)
     }
 
-    fn state(&self) -> Result<State, OpenFault> {
+    fn state(&self) -> Result<State, OpenError> {
         let wal = fs::metadata(self.beside("-wal")).is_ok_and(|wal| wal.len() > 0);
         match fs::metadata(self.store()) {
             Ok(found) if found.len() == 0 => Ok(State::Unusable("the file is empty")),
@@ -195,17 +195,17 @@ impl Place {
         let _ = File::create(self.beside(recovery::SUSPECT));
     }
 
-    fn inode(&self) -> Result<u64, OpenFault> {
+    fn inode(&self) -> Result<u64, OpenError> {
         let store = self.store();
         fs::metadata(&store).map(|found| found.ino()).map_err(|error| self.io(store, error))
     }
 
-    fn rename(&self, from: &Path, to: &Path) -> Result<(), OpenFault> {
+    fn rename(&self, from: &Path, to: &Path) -> Result<(), OpenError> {
         fs::rename(from, to).map_err(|error| self.io(from.into(), error))?;
         self.sync()
     }
 
-    fn remove(&self, path: &Path) -> Result<(), OpenFault> {
+    fn remove(&self, path: &Path) -> Result<(), OpenError> {
         match fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(self.io(path.into(), error))
@@ -215,20 +215,20 @@ impl Place {
     }
 
     /// Makes names as safe as contents.
-    fn sync(&self) -> Result<(), OpenFault> {
+    fn sync(&self) -> Result<(), OpenError> {
         let synced = File::open(&self.folder).and_then(|folder| folder.sync_all());
         synced.map_err(|error| self.io(self.folder.clone(), error))
     }
 
-    fn io(&self, path: PathBuf, source: io::Error) -> OpenFault {
-        OpenFault::Io { path, source }
+    fn io(&self, path: PathBuf, source: io::Error) -> OpenError {
+        OpenError::Io { path, source }
     }
 
-    fn wrong_key(&self, key: &AtRestKey) -> OpenFault {
+    fn wrong_key(&self, key: &AtRestKey) -> OpenError {
         let key = match key.file() {
             Some(file) => file.display().to_string(),
             None => "the one in the credential history.key".into(),
         };
-        OpenFault::WrongKey { file: self.store(), key }
+        OpenError::WrongKey { file: self.store(), key }
     }
 }

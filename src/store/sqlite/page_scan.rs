@@ -22,7 +22,7 @@ const LEAST_LOCAL: usize = (PAGE_BYTES - 12) * 32 / 255 - 23;
 const LONGEST: usize = 1 << 20;
 
 /// Gives every value that looks like a sealed one to `take`, newest pages first.
-pub(super) fn carve(main: &Path, log: &Path, mut take: impl FnMut(&[u8])) -> io::Result<()> {
+pub(super) fn scan_pages(main: &Path, log: &Path, mut take: impl FnMut(&[u8])) -> io::Result<()> {
     let pages = Pages { main: optional(main)?, log: optional(log)?, newest: HashMap::new() };
     let frames = pages.log.as_ref().map_or(Ok(0), |log| -> io::Result<u64> {
         Ok(log.metadata()?.len().saturating_sub(LOG_HEAD) / (FRAME_HEAD + PAGE_BYTES) as u64)

@@ -6,7 +6,7 @@ use super::writer::{self, DiskLog};
 use crate::protocol::{Seq, Timestamp};
 use crate::store::retention::{STEP, forget_to, ids_before};
 use crate::store::seal::RoomCard;
-use crate::store::{Fault, Tidied};
+use crate::store::{PruneResult, StoreError};
 
 /// Rooms that one step looks at.
 const ROOMS: i64 = 256;
@@ -68,9 +68,12 @@ impl IdRound {
 }
 
 impl DiskLog {
-    pub(super) fn tidy_step(&mut self, now: Timestamp) -> Tidied {
+    pub(super) fn tidy_step(&mut self, now: Timestamp) -> PruneResult {
         if let Some(reason) = &self.broken {
-            return Tidied { fault: Some(Fault::Failed(reason.clone())), ..Tidied::default() };
+            return PruneResult {
+                error: Some(StoreError::Failed(reason.clone())),
+                ..PruneResult::default()
+            };
         }
         match self.step(now) {
             Ok((tidied, tidied_to, ids)) => {
@@ -79,12 +82,12 @@ impl DiskLog {
                 self.fold_if_large();
                 tidied
             }
-            Err(error) => Tidied { fault: Some(self.judge(&error)), ..Tidied::default() },
+            Err(error) => PruneResult { error: Some(self.judge(&error)), ..PruneResult::default() },
         }
     }
 
-    fn step(&self, now: Timestamp) -> Result<(Tidied, i64, IdRound)> {
-        let mut tidied = Tidied::default();
+    fn step(&self, now: Timestamp) -> Result<(PruneResult, i64, IdRound)> {
+        let mut tidied = PruneResult::default();
         let transaction = Transaction::new_unchecked(&self.db, TransactionBehavior::Immediate)?;
         let numbers: Vec<i64> = self
             .db

@@ -4,10 +4,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::{Connection, ErrorCode, Result, Rows};
 
-use super::{Place, integrity, schema, writer};
+use super::{StoreFolder, integrity, schema, writer};
 use crate::protocol::{Epoch, RoomName, Seq, Timestamp};
 use crate::store::seal::Sealer;
-use crate::store::{Entry, Fault, Head, Hole, Page, Reader, Span};
+use crate::store::{Entry, Head, Page, PageRange, RoomLogReader, SeqRange, StoreError};
 
 /// Connections kept open while nobody reads.
 const IDLE_CONNECTIONS: usize = 4;
@@ -15,19 +15,19 @@ const IDLE_CONNECTIONS: usize = 4;
 const PASSED_OVER: usize = 10_000;
 
 pub(super) struct DiskReader {
-    place: Arc<Place>,
+    place: Arc<StoreFolder>,
     sealer: Arc<Sealer>,
     epoch: Epoch,
     idle: Mutex<Vec<Connection>>,
 }
 
 impl DiskReader {
-    pub fn new(place: Arc<Place>, sealer: Arc<Sealer>, epoch: Epoch) -> Self {
+    pub fn new(place: Arc<StoreFolder>, sealer: Arc<Sealer>, epoch: Epoch) -> Self {
         DiskReader { place, sealer, epoch, idle: Mutex::default() }
     }
 
     /// Reads in one snapshot.
-    fn read<T>(&self, what: impl FnOnce(&Connection) -> Result<T>) -> Result<T, Fault> {
+    fn read<T>(&self, what: impl FnOnce(&Connection) -> Result<T>) -> Result<T, StoreError> {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let looked = idle.map_or_else(|| schema::reader(&self.place.store()), Ok).and_then(|db| {
             let snapshot = db.unchecked_transaction()?;
@@ -44,13 +44,13 @@ impl DiskReader {
                 Ok(found)
             }
             Err(error) if error.sqlite_error_code() == Some(ErrorCode::DiskFull) => {
-                Err(Fault::Full)
+                Err(StoreError::Full)
             }
             Err(error) => {
                 if integrity::is_damage(&error) {
                     self.place.suspect();
                 }
-                Err(Fault::Failed(error.to_string()))
+                Err(StoreError::Failed(error.to_string()))
             }
         }
     }
@@ -78,21 +78,27 @@ impl DiskReader {
     }
 }
 
-impl Reader for DiskReader {
-    fn head(&self, room: &RoomName) -> Result<Head, Fault> {
+impl RoomLogReader for DiskReader {
+    fn head(&self, room: &RoomName) -> Result<Head, StoreError> {
         self.read(|db| self.head_of(db, writer::number_of(db, &self.sealer, room)?))
     }
 
-    fn page(&self, room: &RoomName, span: Span, limit: usize, bytes: usize) -> Result<Page, Fault> {
+    fn page(
+        &self,
+        room: &RoomName,
+        span: PageRange,
+        limit: usize,
+        bytes: usize,
+    ) -> Result<Page, StoreError> {
         self.read(|db| {
             let number = writer::number_of(db, &self.sealer, room)?;
             let head = self.head_of(db, number)?;
             let (from, step) = match span {
-                Span::After(seq) => (seq, Step::Up),
-                Span::Before(seq) => (seq, Step::Down),
-                Span::Newest => (head.last.next(), Step::Down),
+                PageRange::After(seq) => (seq, Step::Up),
+                PageRange::Before(seq) => (seq, Step::Down),
+                PageRange::Newest => (head.last.next(), Step::Down),
             };
-            let reached = if span == Span::Newest { head.first } else { from };
+            let reached = if span == PageRange::Newest { head.first } else { from };
             let mut gather = Gather {
                 position: match step {
                     Step::Up => from.max(Seq(head.first.0.saturating_sub(1))),
@@ -119,7 +125,7 @@ impl Reader for DiskReader {
         })
     }
 
-    fn since(&self, room: &RoomName, at: Timestamp) -> Result<Seq, Fault> {
+    fn since(&self, room: &RoomName, at: Timestamp) -> Result<Seq, StoreError> {
         self.read(|db| {
             let number = writer::number_of(db, &self.sealer, room)?;
             let head = self.head_of(db, number)?;
@@ -137,7 +143,7 @@ impl Reader for DiskReader {
         })
     }
 
-    fn rooms(&self) -> Result<Vec<(RoomName, Head)>, Fault> {
+    fn rooms(&self) -> Result<Vec<(RoomName, Head)>, StoreError> {
         self.read(|db| {
             let mut cards = db.prepare_cached("SELECT number FROM rooms")?;
             let numbers: Vec<i64> =
@@ -242,7 +248,7 @@ impl Gather {
         match self.page.damaged.last_mut() {
             Some(hole) if hole.last.next() == first => hole.last = last,
             Some(hole) if last.next() == hole.first => hole.first = first,
-            _ => self.page.damaged.push(Hole { first, last }),
+            _ => self.page.damaged.push(SeqRange { first, last }),
         }
     }
 }

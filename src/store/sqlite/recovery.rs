@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OptionalExtension, Result, params};
 
-use super::watermark::{self, Mark};
-use super::{OpenFault, Place, page_scan, schema, writer};
+use super::watermark::{self, Watermark};
+use super::{OpenError, StoreFolder, page_scan, schema, writer};
 use crate::credentials::at_rest_key::AtRestKey;
 use crate::protocol::{Epoch, RoomName, Seq, Timestamp};
 use crate::store::seal::{Record, RoomCard, Sealer};
@@ -23,59 +23,63 @@ pub(super) const SUSPECT: &str = ".suspect";
 const SEALED_LEAST: usize = 40;
 
 /// Begins a new, empty record.
-pub(super) fn begin(place: &Place, sealer: &Sealer) -> Result<(), OpenFault> {
+pub(super) fn begin(place: &StoreFolder, sealer: &Sealer) -> Result<(), OpenError> {
     let build = Build::new(place, sealer, &Epoch::fresh())?;
     let part = build.close(place)?;
     place.rename(&part, &place.store())?;
     place.remove(&place.mark())?;
-    Mark::open(place, sealer).map(drop)
+    Watermark::open(place, sealer).map(drop)
 }
 
 /// Gives a whole record a new epoch, because it may be an older one.
-pub(super) fn renew(place: &Place, sealer: &Sealer, reason: String) -> Result<Finding, OpenFault> {
+pub(super) fn renew(
+    place: &StoreFolder,
+    sealer: &Sealer,
+    reason: String,
+) -> Result<Finding, OpenError> {
     let renewed = schema::writer(&place.store())
         .and_then(|db| schema::renew_epoch(&db, sealer, &Epoch::fresh()));
-    renewed.map_err(|source| OpenFault::Store { path: place.store(), source })?;
+    renewed.map_err(|source| OpenError::Store { path: place.store(), source })?;
     // Now the mark may be begun anew: the loss is told.
     place.remove(&place.mark())?;
-    Mark::open(place, sealer)?;
+    Watermark::open(place, sealer)?;
     Ok(Finding::Restored { file: place.store().display().to_string(), reason })
 }
 
 /// Saves what can be read into a new record under a fresh epoch; the old file is moved aside.
-pub(super) fn salvage(
-    place: &Place,
+pub(super) fn recover(
+    place: &StoreFolder,
     sealer: &Sealer,
     key: &AtRestKey,
     reason: &str,
     now: Timestamp,
-) -> Result<Finding, OpenFault> {
+) -> Result<Finding, OpenError> {
     let mut build = Build::new(place, sealer, &Epoch::fresh())?;
     // The mark is under the same key, and so is the head of the file, which is not a piece of ours.
     let (mut looked_at, mut fits) = (0u64, watermark::read(place, sealer).is_some());
-    let mut fault = None;
+    let mut failure = None;
     let mut take = |sealed: &[u8]| {
-        if sealed.len() < SEALED_LEAST || fault.is_some() {
+        if sealed.len() < SEALED_LEAST || failure.is_some() {
             return;
         }
         looked_at += 1;
-        let Some(plain) = Piece::open(sealer, sealed) else {
+        let Some(plain) = RecoveredItem::open(sealer, sealed) else {
             fits |= sealer.open(sealed).is_some();
             return;
         };
         fits = true;
         if let Err(error) = build.add(plain, sealed, now) {
-            fault = Some(error);
+            failure = Some(error);
         }
     };
     // First what SQLite still reads, in its order: that is sure to have been committed.
     if let Ok(old) = schema::reader(&place.store()) {
         let _ = read_values(&old, &mut take);
     }
-    page_scan::carve(&place.store(), &place.beside("-wal"), &mut take)
+    page_scan::scan_pages(&place.store(), &place.beside("-wal"), &mut take)
         .map_err(|source| place.io(place.store(), source))?;
-    if let Some(source) = fault {
-        return Err(OpenFault::Store { path: place.beside(PART), source });
+    if let Some(source) = failure {
+        return Err(OpenError::Store { path: place.beside(PART), source });
     }
     // A file full of sealed values none of which opens is not broken: the key is wrong.
     if looked_at > 0 && !fits {
@@ -85,8 +89,8 @@ pub(super) fn salvage(
     let part = build.close(place)?;
     place.rename(&part, &place.beside(SAVED))?;
     let aside = finish(place)?;
-    Mark::open(place, sealer)?;
-    Ok(Finding::Salvaged {
+    Watermark::open(place, sealer)?;
+    Ok(Finding::Recovered {
         file: place.store().display().to_string(),
         reason: reason.into(),
         kept,
@@ -95,7 +99,7 @@ pub(super) fn salvage(
 }
 
 /// Puts a salvaged record in its place, also where a kill came in between.
-pub(super) fn finish(place: &Place) -> Result<PathBuf, OpenFault> {
+pub(super) fn finish(place: &StoreFolder) -> Result<PathBuf, OpenError> {
     remove_with_log(place, PART)?;
     let saved = place.beside(SAVED);
     let mut aside = PathBuf::new();
@@ -120,7 +124,7 @@ pub(super) fn finish(place: &Place) -> Result<PathBuf, OpenFault> {
     Ok(aside)
 }
 
-fn remove_with_log(place: &Place, ending: &str) -> Result<(), OpenFault> {
+fn remove_with_log(place: &StoreFolder, ending: &str) -> Result<(), OpenError> {
     for part in ["", "-wal", "-shm"] {
         place.remove(&place.beside(&format!("{ending}{part}")))?;
     }
@@ -139,15 +143,15 @@ fn read_values(old: &Connection, take: &mut impl FnMut(&[u8])) -> Result<()> {
 }
 
 /// Something of ours that was found.
-pub(super) enum Piece {
+pub(super) enum RecoveredItem {
     Record(Record),
     Room(RoomCard),
 }
 
-impl Piece {
+impl RecoveredItem {
     pub fn open(sealer: &Sealer, sealed: &[u8]) -> Option<Self> {
-        let record = sealer.open_record(sealed).map(Piece::Record);
-        record.or_else(|| sealer.open_room(sealed).map(Piece::Room))
+        let record = sealer.open_record(sealed).map(RecoveredItem::Record);
+        record.or_else(|| sealer.open_room(sealed).map(RecoveredItem::Room))
     }
 }
 
@@ -160,20 +164,20 @@ pub(super) struct Build<'a> {
 }
 
 impl<'a> Build<'a> {
-    pub fn new(place: &Place, sealer: &'a Sealer, epoch: &Epoch) -> Result<Self, OpenFault> {
+    pub fn new(place: &StoreFolder, sealer: &'a Sealer, epoch: &Epoch) -> Result<Self, OpenError> {
         remove_with_log(place, PART)?;
         let path = place.beside(PART);
         let made = schema::create(&path, sealer, epoch).and_then(|db| {
             db.execute_batch("BEGIN IMMEDIATE")?;
             Ok(Build { db, sealer, kept: 0 })
         });
-        made.map_err(|source| OpenFault::Store { path, source })
+        made.map_err(|source| OpenError::Store { path, source })
     }
 
-    pub fn add(&mut self, piece: Piece, sealed: &[u8], now: Timestamp) -> Result<()> {
+    pub fn add(&mut self, piece: RecoveredItem, sealed: &[u8], now: Timestamp) -> Result<()> {
         match piece {
-            Piece::Record(record) => self.add_record(&record, sealed, now),
-            Piece::Room(card) => self.add_room(card),
+            RecoveredItem::Record(record) => self.add_record(&record, sealed, now),
+            RecoveredItem::Room(card) => self.add_room(card),
         }
     }
 
@@ -228,15 +232,15 @@ impl<'a> Build<'a> {
     }
 
     /// Drops what its room has already forgotten, and makes the file whole and safe by itself.
-    pub fn close(self, place: &Place) -> Result<PathBuf, OpenFault> {
+    pub fn close(self, place: &StoreFolder) -> Result<PathBuf, OpenError> {
         let part = place.beside(PART);
         let closed = self.drop_forgotten().and_then(|()| {
             self.db.execute_batch("COMMIT")?;
             schema::fold(&self.db)
         });
-        closed.map_err(|source| OpenFault::Store { path: part.clone(), source })?;
+        closed.map_err(|source| OpenError::Store { path: part.clone(), source })?;
         let db = self.db.close().map_err(|(_, source)| source);
-        db.map_err(|source| OpenFault::Store { path: part.clone(), source })?;
+        db.map_err(|source| OpenError::Store { path: part.clone(), source })?;
         sync(&part).map_err(|source| place.io(part.clone(), source))?;
         Ok(part)
     }

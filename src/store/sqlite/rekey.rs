@@ -5,8 +5,8 @@
 use std::path::{Path, PathBuf};
 
 use super::integrity::key_fits;
-use super::recovery::{Build, Piece};
-use super::{OpenFault, Place, State, schema, watermark::Mark};
+use super::recovery::{Build, RecoveredItem};
+use super::{OpenError, State, StoreFolder, schema, watermark::Watermark};
 use crate::credentials::at_rest_key::AtRestKey;
 use crate::protocol::Timestamp;
 use crate::store::Finding;
@@ -14,7 +14,7 @@ use crate::store::seal::Sealer;
 
 /// What was done.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Resealed {
+pub struct RekeyResult {
     /// Messages now under the new key.
     pub messages: u64,
     /// Messages that could not be read and are left out.
@@ -24,13 +24,13 @@ pub struct Resealed {
 /// Puts the record in a folder under another key. Where `key` came from a file, that file holds
 /// the new key afterwards; a credential is its owner's to replace, before the next start. Ids of
 /// messages that were already forgotten are forgotten too.
-pub fn reseal(
+pub fn rekey(
     folder: &Path,
     key: &AtRestKey,
     next: &AtRestKey,
     now: Timestamp,
-) -> Result<Resealed, OpenFault> {
-    let place = Place::enter(folder)?;
+) -> Result<RekeyResult, OpenError> {
+    let place = StoreFolder::enter(folder)?;
     if finish(&place, key, &Sealer::new(key), &mut Vec::new())?.is_some() {
         // The change before this one is done only now, so the key we were given is no more.
         return Err(place.wrong_key(key));
@@ -50,18 +50,18 @@ pub fn reseal(
         install(file)?;
     }
     place.remove(&place.mark())?;
-    Mark::open(&place, &new)?;
+    Watermark::open(&place, &new)?;
     Ok(resealed)
 }
 
 /// Finishes an interrupted change of the key: gives the new key where the record is under it
 /// already, and else drops it.
 pub(super) fn finish(
-    place: &Place,
+    place: &StoreFolder,
     key: &AtRestKey,
     sealer: &Sealer,
     findings: &mut Vec<Finding>,
-) -> Result<Option<AtRestKey>, OpenFault> {
+) -> Result<Option<AtRestKey>, OpenError> {
     let Some(file) = key.file() else { return Ok(None) };
     let next_file = next_file(file);
     if !next_file.exists() {
@@ -88,28 +88,28 @@ pub(super) fn finish(
 }
 
 fn rebuild(
-    place: &Place,
+    place: &StoreFolder,
     key: &AtRestKey,
     old: &Sealer,
     new: &Sealer,
     now: Timestamp,
-) -> Result<Resealed, OpenFault> {
-    let fault = |source| OpenFault::Store { path: place.store(), source };
-    let db = schema::writer(&place.store()).map_err(fault)?;
-    if !key_fits(&db, old).map_err(fault)? {
+) -> Result<RekeyResult, OpenError> {
+    let error = |source| OpenError::Store { path: place.store(), source };
+    let db = schema::writer(&place.store()).map_err(error)?;
+    if !key_fits(&db, old).map_err(error)? {
         return Err(place.wrong_key(key));
     }
-    let epoch = schema::epoch(&db, old).map_err(fault)?;
+    let epoch = schema::epoch(&db, old).map_err(error)?;
     let mut build = Build::new(place, new, &epoch)?;
     let mut damaged = 0;
     let copied = ["rooms", "records"].iter().try_for_each(|table| {
         let mut values = db.prepare(&format!("SELECT sealed FROM {table}"))?;
         let mut rows = values.query([])?;
         while let Some(row) = rows.next()? {
-            match Piece::open(old, row.get_ref(0)?.as_blob().unwrap_or_default()) {
-                Some(Piece::Record(record)) => {
+            match RecoveredItem::open(old, row.get_ref(0)?.as_blob().unwrap_or_default()) {
+                Some(RecoveredItem::Record(record)) => {
                     let sealed = new.seal_record(&record.entry, record.high);
-                    build.add(Piece::Record(record), &sealed, now)?;
+                    build.add(RecoveredItem::Record(record), &sealed, now)?;
                 }
                 Some(room) => build.add(room, &[], now)?,
                 None => damaged += 1,
@@ -117,21 +117,21 @@ fn rebuild(
         }
         Ok(())
     });
-    copied.map_err(fault)?;
+    copied.map_err(error)?;
     // The log of commits must be empty and gone before another file bears the name.
-    schema::fold(&db).map_err(fault)?;
-    db.close().map_err(|(_, source)| fault(source))?;
+    schema::fold(&db).map_err(error)?;
+    db.close().map_err(|(_, source)| error(source))?;
     place.remove(&place.beside("-wal"))?;
     let messages = build.kept;
     build.close(place)?;
-    Ok(Resealed { messages, damaged })
+    Ok(RekeyResult { messages, damaged })
 }
 
 /// The new key takes the place of the old one.
-fn install(file: &Path) -> Result<(), OpenFault> {
-    let fault = |source| OpenFault::Io { path: file.into(), source };
-    std::fs::rename(next_file(file), file).map_err(fault)?;
-    crate::credentials::at_rest_key::sync_folder_of(file).map_err(fault)
+fn install(file: &Path) -> Result<(), OpenError> {
+    let error = |source| OpenError::Io { path: file.into(), source };
+    std::fs::rename(next_file(file), file).map_err(error)?;
+    crate::credentials::at_rest_key::sync_folder_of(file).map_err(error)
 }
 
 fn next_file(file: &Path) -> PathBuf {

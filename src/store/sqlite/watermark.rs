@@ -7,12 +7,12 @@
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 
-use super::{OpenFault, Place};
+use super::{OpenError, StoreFolder};
 use crate::protocol::Seq;
 use crate::store::seal::Sealer;
 
 /// The open file, and which record it speaks of.
-pub(super) struct Mark {
+pub(super) struct Watermark {
     file: File,
     inode: u64,
 }
@@ -28,12 +28,12 @@ pub(super) struct Newest {
     pub seq: Seq,
 }
 
-impl Mark {
+impl Watermark {
     /// Opens the mark, and begins one for this file where there is none that speaks of it.
-    pub fn open(place: &Place, sealer: &Sealer) -> Result<Self, OpenFault> {
+    pub fn open(place: &StoreFolder, sealer: &Sealer) -> Result<Self, OpenError> {
         let inode = place.inode()?;
         let path = place.mark();
-        let fault = |source| OpenFault::Io { path: path.clone(), source };
+        let error = |source| OpenError::Io { path: path.clone(), source };
         let known = read(place, sealer).is_some_and(|newest| newest.inode == inode);
         let file = OpenOptions::new()
             .write(true)
@@ -41,11 +41,11 @@ impl Mark {
             .truncate(!known)
             .mode(0o600)
             .open(&path)
-            .map_err(fault)?;
-        let mark = Mark { file, inode };
+            .map_err(error)?;
+        let mark = Watermark { file, inode };
         if !known {
-            mark.write(sealer, 0, Seq(0)).map_err(fault)?;
-            mark.file.sync_all().map_err(fault)?;
+            mark.write(sealer, 0, Seq(0)).map_err(error)?;
+            mark.file.sync_all().map_err(error)?;
             place.sync()?;
         }
         Ok(mark)
@@ -66,7 +66,7 @@ impl Mark {
 }
 
 /// What the mark says, unless it is missing or can't be trusted.
-pub(super) fn read(place: &Place, sealer: &Sealer) -> Option<Newest> {
+pub(super) fn read(place: &StoreFolder, sealer: &Sealer) -> Option<Newest> {
     let sealed = std::fs::read(place.mark()).ok()?;
     let plain = sealer.open(&sealed)?;
     let (inode, rest) = plain.strip_prefix(b"mark")?.split_first_chunk()?;

@@ -11,22 +11,22 @@ use rusqlite::{
 use super::integrity::is_damage;
 use super::prune::IdRound;
 use super::wal::Wal;
-use super::{Mark, Place};
+use super::{StoreFolder, Watermark};
 use crate::protocol::{RoomName, Seq, Timestamp};
 use crate::store::seal::{RoomCard, Sealer, Tag};
-use crate::store::{Draft, Entry, Fault, Keep, Outcome, RoomLog, Tidied};
+use crate::store::{AppendOutcome, Draft, Entry, PruneResult, Retention, RoomLog, StoreError};
 
 /// Rooms whose end is remembered between commits.
 const ROOMS_REMEMBERED: usize = 10_000;
 
 pub(super) struct DiskLog {
-    place: Arc<Place>,
+    place: Arc<StoreFolder>,
     pub(super) db: Connection,
     pub(super) sealer: Arc<Sealer>,
-    mark: Mark,
+    mark: Watermark,
     /// The newest message, where the mark does not know it yet.
     unmarked: Option<(i64, Seq)>,
-    pub(super) keep: Keep,
+    pub(super) keep: Retention,
     rooms: HashMap<RoomName, Room>,
     pub(super) wal: Wal,
     /// The room number that tidying goes on after.
@@ -46,11 +46,11 @@ pub(super) struct Room {
 
 impl DiskLog {
     pub fn new(
-        place: Arc<Place>,
+        place: Arc<StoreFolder>,
         mut db: Connection,
         sealer: Arc<Sealer>,
-        mark: Mark,
-        keep: Keep,
+        mark: Watermark,
+        keep: Retention,
     ) -> Result<Self> {
         let wal = Wal::of(&mut db, place.beside("-wal"))?;
         Ok(DiskLog {
@@ -69,13 +69,13 @@ impl DiskLog {
     }
 
     /// What an error means, and whether it is the last.
-    pub(super) fn judge(&mut self, error: &rusqlite::Error) -> Fault {
+    pub(super) fn judge(&mut self, error: &rusqlite::Error) -> StoreError {
         // What was remembered may be of the transaction that is no more.
         self.rooms.clear();
         match error.sqlite_error_code() {
-            Some(ErrorCode::DiskFull) => Fault::Full,
+            Some(ErrorCode::DiskFull) => StoreError::Full,
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
-                Fault::Failed("another program holds the history locked".into())
+                StoreError::Failed("another program holds the history locked".into())
             }
             _ => {
                 // After a sync that failed nobody knows what is on the disk, and the system
@@ -92,19 +92,19 @@ impl DiskLog {
                     self.place.suspect();
                 }
                 self.broken = Some(reason.clone());
-                Fault::Failed(reason)
+                StoreError::Failed(reason)
             }
         }
     }
 
-    fn commit(&mut self, batch: Vec<Draft>, now: Timestamp) -> Result<Vec<Outcome>> {
+    fn commit(&mut self, batch: Vec<Draft>, now: Timestamp) -> Result<Vec<AppendOutcome>> {
         if batch.is_empty() {
             return Ok(Vec::new());
         }
         let DiskLog { db, sealer, rooms, .. } = self;
         let transaction = Transaction::new_unchecked(db, TransactionBehavior::Immediate)?;
         let mut append = Append::new(db, sealer, rooms)?;
-        let outcomes: Result<Vec<Outcome>> =
+        let outcomes: Result<Vec<AppendOutcome>> =
             batch.into_iter().map(|draft| append.one(draft, now)).collect();
         let newest = append.newest.take();
         drop(append);
@@ -117,19 +117,19 @@ impl DiskLog {
 }
 
 impl RoomLog for DiskLog {
-    fn append(&mut self, batch: Vec<Draft>, now: Timestamp) -> Vec<Outcome> {
+    fn append(&mut self, batch: Vec<Draft>, now: Timestamp) -> Vec<AppendOutcome> {
         let count = batch.len();
-        let fault = match &self.broken {
-            Some(reason) => Fault::Failed(reason.clone()),
+        let error = match &self.broken {
+            Some(reason) => StoreError::Failed(reason.clone()),
             None => match self.commit(batch, now) {
                 Ok(outcomes) => return outcomes,
                 Err(error) => self.judge(&error),
             },
         };
-        vec![Outcome::Refused(fault); count]
+        vec![AppendOutcome::Refused(error); count]
     }
 
-    fn settle(&mut self) {
+    fn after_commit(&mut self) {
         if let Some((room, seq)) = self.unmarked.take() {
             self.mark.note(&self.sealer, room, seq);
         }
@@ -139,7 +139,7 @@ impl RoomLog for DiskLog {
         }
     }
 
-    fn tidy(&mut self, now: Timestamp) -> Tidied {
+    fn prune(&mut self, now: Timestamp) -> PruneResult {
         self.tidy_step(now)
     }
 
@@ -147,7 +147,7 @@ impl RoomLog for DiskLog {
         true
     }
 
-    fn keep(&mut self, keep: Keep) {
+    fn set_retention(&mut self, keep: Retention) {
         self.keep = keep;
     }
 }
@@ -183,7 +183,7 @@ impl<'a> Append<'a> {
         })
     }
 
-    fn one(&mut self, draft: Draft, now: Timestamp) -> Result<Outcome> {
+    fn one(&mut self, draft: Draft, now: Timestamp) -> Result<AppendOutcome> {
         let sealer = self.sealer;
         let room = self.room(&draft.room)?;
         let seq = room.last.next();
@@ -203,17 +203,17 @@ impl<'a> Append<'a> {
         let room = Room { last: seq, high: Some(high), ..room };
         self.rooms.insert(entry.room.clone(), room);
         self.newest = Some((room.number, seq));
-        Ok(Outcome::Appended(entry))
+        Ok(AppendOutcome::Appended(entry))
     }
 
-    fn known(&mut self, tag: &Tag, text: &str) -> Result<Outcome> {
+    fn known(&mut self, tag: &Tag, text: &str) -> Result<AppendOutcome> {
         let (seq, at, proof): (i64, i64, Vec<u8>) =
             self.find_id.query_row([tag], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
         let (seq, at) = (Seq(seq as u64), Timestamp::from_micros(at));
         Ok(if self.sealer.proof(tag, seq, at, text)[..] == proof {
-            Outcome::Duplicate { seq, at }
+            AppendOutcome::Duplicate { seq, at }
         } else {
-            Outcome::Conflict { seq }
+            AppendOutcome::Conflict { seq }
         })
     }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 
-use super::steady::Fate;
+use super::steady::AccessStatus;
 
 /// The four sins. The bar is nought of each.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -41,7 +41,7 @@ impl fmt::Display for Verdict {
 /// Holds a history of (seq, sender, text) against what the senders know. Texts are unique; each
 /// sender's are given in the order they were sent.
 pub fn judge(
-    sent: &BTreeMap<String, (Vec<String>, BTreeMap<String, Fate>)>,
+    sent: &BTreeMap<String, (Vec<String>, BTreeMap<String, AccessStatus>)>,
     history: &[(u64, String, String)],
 ) -> Verdict {
     let mut verdict = Verdict::default();
@@ -57,16 +57,16 @@ pub fn judge(
         }
     }
     let mut known: HashSet<&str> = HashSet::new();
-    for (texts, fates) in sent.values() {
+    for (texts, statuses) in sent.values() {
         let mut place = 0;
         for text in texts {
             known.insert(text);
-            match (fates.get(text), seen.get(text.as_str())) {
-                (Some(Fate::Stored(_)), None) => verdict.lost.push(text.clone()),
-                (Some(Fate::Stored(acked)), Some(seq)) if acked != seq => {
+            match (statuses.get(text), seen.get(text.as_str())) {
+                (Some(AccessStatus::Stored(_)), None) => verdict.lost.push(text.clone()),
+                (Some(AccessStatus::Stored(acked)), Some(seq)) if acked != seq => {
                     verdict.disordered.push(text.clone());
                 }
-                (Some(Fate::Refused), Some(_)) => verdict.phantom.push(text.clone()),
+                (Some(AccessStatus::Refused), Some(_)) => verdict.phantom.push(text.clone()),
                 _ => {}
             }
             if let Some(seq) = seen.get(text.as_str()) {
@@ -85,14 +85,14 @@ pub fn judge(
 #[test]
 fn the_judge_sees_every_sin() {
     let texts: Vec<String> = ["a", "b", "c", "d"].map(String::from).to_vec();
-    let fates = [
-        ("a", Fate::Stored(1)),
-        ("b", Fate::Stored(9)),
-        ("c", Fate::Refused),
-        ("d", Fate::Stored(5)),
+    let statuses = [
+        ("a", AccessStatus::Stored(1)),
+        ("b", AccessStatus::Stored(9)),
+        ("c", AccessStatus::Refused),
+        ("d", AccessStatus::Stored(5)),
     ];
-    let fates = fates.into_iter().map(|(text, fate)| (text.to_owned(), fate)).collect();
-    let sent = BTreeMap::from([("s".to_owned(), (texts, fates))]);
+    let statuses = statuses.into_iter().map(|(text, status)| (text.to_owned(), status)).collect();
+    let sent = BTreeMap::from([("s".to_owned(), (texts, statuses))]);
     let row = |seq, text: &str| (seq, "s".to_owned(), text.to_owned());
     let history = [row(1, "a"), row(2, "a"), row(3, "c"), row(4, "x"), row(5, "d"), row(5, "e")];
     let verdict = judge(&sent, &history);

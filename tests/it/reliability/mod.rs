@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use proxy::{FaultProxy, Way};
-use steady::{Fate, Steady, whole_history};
+use steady::{AccessStatus, Steady, whole_history};
 
 use crate::support::client::Client;
 use crate::support::server::Server;
@@ -28,7 +28,7 @@ const WINDOW: usize = 32;
 /// No rate limit; many keys.
 const FAST: &str = "[limits]\nrate_messages = 1000000\nrate_bytes = 1000000000\n";
 
-type Sent = (String, (Vec<String>, BTreeMap<String, Fate>));
+type Sent = (String, (Vec<String>, BTreeMap<String, AccessStatus>));
 
 /// Sends `count` messages, one each `every`, through whatever happens.
 async fn send_all(mut sender: Steady, count: usize, every: Duration) -> Sent {
@@ -46,7 +46,7 @@ async fn send_all(mut sender: Steady, count: usize, every: Duration) -> Sent {
     }
     let all = sender.until(Instant::now() + HEALED, |sender| sender.outstanding() == 0).await;
     assert!(all, "{name}: {} messages never got an answer", sender.outstanding());
-    (name, (texts, sender.fates))
+    (name, (texts, sender.statuses))
 }
 
 fn senders(
@@ -70,7 +70,7 @@ fn patience() -> Duration {
 
 async fn gather(
     tasks: Vec<tokio::task::JoinHandle<Sent>>,
-) -> BTreeMap<String, (Vec<String>, BTreeMap<String, Fate>)> {
+) -> BTreeMap<String, (Vec<String>, BTreeMap<String, AccessStatus>)> {
     let mut sent = BTreeMap::new();
     for task in tasks {
         let (name, record) = task.await.unwrap();
@@ -81,7 +81,7 @@ async fn gather(
 
 async fn assert_clean(
     server: &Server,
-    sent: &BTreeMap<String, (Vec<String>, BTreeMap<String, Fate>)>,
+    sent: &BTreeMap<String, (Vec<String>, BTreeMap<String, AccessStatus>)>,
 ) {
     let history = whole_history(server.address(), ROOM).await;
     let verdict = checker::judge(sent, &history);
@@ -227,8 +227,11 @@ async fn p14_rotation_is_invisible() {
         task.await.unwrap();
     }
     assert!(server.count("keys_rotated") >= seconds / 2, "{}", server.count("keys_rotated"));
-    let refused = sent.values().flat_map(|(_, fates)| fates.values());
-    assert!(refused.clone().all(|fate| matches!(fate, Fate::Stored(_))), "nothing is refused");
+    let refused = sent.values().flat_map(|(_, statuses)| statuses.values());
+    assert!(
+        refused.clone().all(|status| matches!(status, AccessStatus::Stored(_))),
+        "nothing is refused"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -19,7 +19,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// What became of a message somebody sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
+pub enum AccessStatus {
     /// Acked, with its place.
     Stored(u64),
     /// Refused for good.
@@ -48,7 +48,7 @@ pub struct Steady {
     /// Sent and not acked, in order: (id, text).
     unacked: VecDeque<(String, String)>,
     /// What became of every message, by text.
-    pub fates: BTreeMap<String, Fate>,
+    pub statuses: BTreeMap<String, AccessStatus>,
     texts: HashMap<String, String>,
     /// How often it connected.
     pub connects: u64,
@@ -71,7 +71,7 @@ impl Steady {
             heard: Vec::new(),
             gaps: Vec::new(),
             unacked: VecDeque::new(),
-            fates: BTreeMap::new(),
+            statuses: BTreeMap::new(),
             texts: HashMap::new(),
             connects: 0,
             reads,
@@ -95,8 +95,8 @@ impl Steady {
 
     /// Says something; what can't be sent now is sent after coming back.
     pub async fn say(&mut self, text: &str) {
-        let id = format!("{}-{}", self.name, self.fates.len());
-        self.fates.insert(text.into(), Fate::Unknown);
+        let id = format!("{}-{}", self.name, self.statuses.len());
+        self.statuses.insert(text.into(), AccessStatus::Unknown);
         self.texts.insert(id.clone(), text.into());
         self.unacked.push_back((id.clone(), text.into()));
         if self.socket.is_some() {
@@ -190,7 +190,7 @@ impl Steady {
         let frame: Value = serde_json::from_str(text).unwrap();
         match frame["type"].as_str().unwrap() {
             "encryption_key" => self.learn(&frame),
-            "ack" => self.settle(&frame, Fate::Stored(frame["seq"].as_u64().unwrap())),
+            "ack" => self.settle(&frame, AccessStatus::Stored(frame["seq"].as_u64().unwrap())),
             "chat_message" => {
                 let key = &self.keys[frame["key_id"].as_str().unwrap()];
                 let plain = key.decrypt(frame["content"].as_str().unwrap()).expect("readable");
@@ -215,16 +215,16 @@ impl Steady {
                 tokio::time::sleep(PAUSE).await;
                 self.socket = None;
             }
-            "error" => self.settle(&frame, Fate::Refused),
+            "error" => self.settle(&frame, AccessStatus::Refused),
             _ => {}
         }
     }
 
-    fn settle(&mut self, frame: &Value, fate: Fate) {
+    fn settle(&mut self, frame: &Value, status: AccessStatus) {
         let id = frame["id"].as_str().unwrap_or_default();
         self.unacked.retain(|(waiting, _)| waiting != id);
         if let Some(text) = self.texts.get(id) {
-            self.fates.insert(text.clone(), fate);
+            self.statuses.insert(text.clone(), status);
         }
     }
 }

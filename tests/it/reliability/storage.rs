@@ -76,7 +76,7 @@ async fn p2_the_first_sync_that_fails_is_final() {
     let folder = tempfile::tempdir().unwrap();
     let trace = folder.path().join("trace");
     // From the 30th sync on for a while the disk says EIO, and then it seems to be well again.
-    let fault = "inject=fsync,fdatasync:error=EIO:when=30..32";
+    let error = "inject=fsync,fdatasync:error=EIO:when=30..32";
     let wrapper = [
         "strace",
         "-D",
@@ -85,7 +85,7 @@ async fn p2_the_first_sync_that_fails_is_final() {
         "-e",
         "trace=fsync,fdatasync",
         "-e",
-        fault,
+        error,
         "-o",
         trace.to_str().unwrap(),
     ];

@@ -5,113 +5,113 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Conversation, Now, Standing};
-use crate::conversation::client::backfill::Turn;
-use crate::conversation::client::event::{Heard, Message};
+use super::{Conversation, Now, Phase};
+use crate::conversation::client::backfill::PageAction;
+use crate::conversation::client::event::{Event, Message};
 use crate::conversation::client::wire::{
     AckSeen, ErrorSeen, GapSeen, HistorySeen, MessageSeen, PresenceSeen, RoomSeen, UsersSeen, token,
 };
-use crate::protocol::frame::{Position, RoomKeyFrame, Welcome, kind_of};
+use crate::protocol::frame::{EncryptionKey, Position, Welcome, frame_type};
 use crate::protocol::{Seq, Timestamp};
 
 impl Conversation {
     /// Takes one frame from the server.
-    pub fn hear<'a>(&mut self, frame: &'a str, now: Now) -> Heard<'a> {
+    pub fn hear<'a>(&mut self, frame: &'a str, now: Now) -> Event<'a> {
         // Nearly every frame is a message: it is read in one pass.
         if let Ok(seen) = serde_json::from_str::<MessageSeen<'a>>(frame)
             && seen.kind == "chat_message"
         {
             return self.hear_message(frame, seen);
         }
-        let Some(kind) = kind_of(frame) else { return Heard::Unreadable };
-        self.hear_kind(&kind, frame, now).unwrap_or(Heard::Unreadable)
+        let Some(kind) = frame_type(frame) else { return Event::Unreadable };
+        self.hear_kind(&kind, frame, now).unwrap_or(Event::Unreadable)
     }
 
-    fn hear_kind<'a>(&mut self, kind: &str, frame: &'a str, now: Now) -> Option<Heard<'a>> {
+    fn hear_kind<'a>(&mut self, kind: &str, frame: &'a str, now: Now) -> Option<Event<'a>> {
         Some(match kind {
-            "encryption_key" => return self.hear_key(&read::<RoomKeyFrame>(frame)?),
+            "encryption_key" => return self.hear_key(&read::<EncryptionKey>(frame)?),
             "ack" => {
                 self.outbox.acked(&read::<AckSeen<'a>>(frame)?.id);
-                Heard::Nothing
+                Event::Nothing
             }
             "welcome" => {
                 let welcome = Box::new(read::<Welcome>(frame)?);
                 self.begin_full(&welcome, now);
-                Heard::Registered(Some(welcome))
+                Event::Registered(Some(welcome))
             }
             "user_joined" => {
                 let presence = read::<PresenceSeen<'a>>(frame)?;
                 // The first join after the key is our own, under the name the server made of it.
-                if self.standing == Standing::Basic && !self.met_presence {
+                if self.standing == Phase::Basic && !self.met_presence {
                     self.name = presence.username.clone().into_owned();
                     self.met_presence = true;
                 }
-                Heard::Came(presence)
+                Event::UserJoined(presence)
             }
-            "user_left" => Heard::Went(read(frame)?),
-            "user_list" => Heard::Users(read::<UsersSeen<'a>>(frame)?),
+            "user_left" => Event::UserLeft(read(frame)?),
+            "user_list" => Event::UserList(read::<UsersSeen<'a>>(frame)?),
             "joined" => {
                 let seen = read::<RoomSeen<'a>>(frame)?;
                 self.inside.insert(seen.room.clone().into_owned());
                 if let Some(epoch) = seen.epoch {
                     self.stand_in(&seen.room, &Position { epoch, seq: seen.seq }, now);
                 }
-                Heard::Entered(seen.room)
+                Event::Joined(seen.room)
             }
             "left" => {
                 let seen = read::<RoomSeen<'a>>(frame)?;
                 self.inside.remove(seen.room.as_ref());
                 self.keyed.remove(seen.room.as_ref());
-                Heard::Out(seen.room)
+                Event::Left(seen.room)
             }
             "gap" => {
                 let gap = read::<GapSeen<'a>>(frame)?;
                 if !self.catching.contains_key(gap.room.as_ref()) {
                     self.places.skip_to(&gap.room, gap.epoch.as_ref(), gap.next);
                 }
-                Heard::Gap(gap)
+                Event::Gap(gap)
             }
             "history" => self.hear_history(read(frame)?, now),
             "error" => self.hear_error(read(frame)?, now),
             "chat_message" => return None,
             // A later server may say more than we know.
-            _ => Heard::Nothing,
+            _ => Event::Nothing,
         })
     }
 
-    fn hear_key<'a>(&mut self, seen: &RoomKeyFrame) -> Option<Heard<'a>> {
-        let basic = matches!(self.standing, Standing::Asked | Standing::Basic);
+    fn hear_key<'a>(&mut self, seen: &EncryptionKey) -> Option<Event<'a>> {
+        let basic = matches!(self.standing, Phase::Registering | Phase::Basic);
         let room = if basic { "" } else { seen.room.as_ref().map_or("", |room| room.as_str()) };
-        if !self.keys.learn(room, seen.key_id.as_ref().map(|id| id.as_str()), &seen.key) {
+        if !self.keys.insert(room, seen.key_id.as_ref().map(|id| id.as_str()), &seen.key) {
             return None;
         }
         self.keyed.insert(room.to_owned());
-        if self.standing == Standing::Asked {
+        if self.standing == Phase::Registering {
             self.begin_basic();
-            return Some(Heard::Registered(None));
+            return Some(Event::Registered(None));
         }
-        Some(Heard::Nothing)
+        Some(Event::Nothing)
     }
 
-    fn hear_message<'a>(&mut self, frame: &'a str, seen: MessageSeen<'a>) -> Heard<'a> {
+    fn hear_message<'a>(&mut self, frame: &'a str, seen: MessageSeen<'a>) -> Event<'a> {
         if let Some(seq) = seen.seq {
             if let Some(way) = self.catching.get_mut(seen.room.as_ref()) {
                 way.leave_to_pages(seq);
-                return Heard::Nothing;
+                return Event::Nothing;
             }
             if !self.places.saw(&seen.room, seq) {
-                return Heard::Nothing;
+                return Event::Nothing;
             }
         }
         let message = self.open(frame, seen, true);
         if let (true, Some(text)) = (message.own, &message.text) {
             self.outbox.echoed(text);
         }
-        Heard::Message(message)
+        Event::Message(message)
     }
 
     fn open<'a>(&self, object: &'a str, seen: MessageSeen<'a>, typed: bool) -> Message<'a> {
-        let room = if self.standing == Standing::Basic { "" } else { seen.room.as_ref() };
+        let room = if self.standing == Phase::Basic { "" } else { seen.room.as_ref() };
         let key_id = (!seen.key_id.is_empty()).then_some(seen.key_id.as_ref());
         let text = token(seen.content).and_then(|token| self.keys.decrypt(room, key_id, &token));
         let start = seen.content.get().as_ptr() as usize - object.as_ptr() as usize;
@@ -131,14 +131,14 @@ impl Conversation {
         }
     }
 
-    fn hear_history<'a>(&mut self, seen: HistorySeen<'a>, now: Now) -> Heard<'a> {
+    fn hear_history<'a>(&mut self, seen: HistorySeen<'a>, now: Now) -> Event<'a> {
         let read = |raw: &&'a RawValue| {
             serde_json::from_str::<MessageSeen<'a>>(raw.get()).ok().map(|seen| (raw.get(), seen))
         };
         let Some(page) = seen.messages.iter().map(read).collect::<Option<Vec<_>>>() else {
-            return Heard::Unreadable;
+            return Event::Unreadable;
         };
-        let Some(way) = self.catching.get_mut(seen.room.as_ref()) else { return Heard::Nothing };
+        let Some(way) = self.catching.get_mut(seen.room.as_ref()) else { return Event::Nothing };
         let outline: Vec<_> = page
             .iter()
             .map(|(_, m)| (m.seq.unwrap_or(Seq(0)), Timestamp::parse(&m.timestamp)))
@@ -152,9 +152,9 @@ impl Conversation {
             let epoch = at.epoch.clone();
             self.places.set(&seen.room, Position { epoch, seq });
         }
-        let Turn::Show(after) = turn else { return Heard::Nothing };
+        let PageAction::Show(after) = turn else { return Event::Nothing };
         let shown = page.into_iter().filter(|(_, m)| m.seq.is_none_or(|seq| seq > after));
-        Heard::Page(
+        Event::Page(
             shown
                 .map(|(object, m)| {
                     let typed = !m.kind.is_empty();
@@ -164,7 +164,7 @@ impl Conversation {
         )
     }
 
-    fn hear_error<'a>(&mut self, error: ErrorSeen<'a>, now: Now) -> Heard<'a> {
+    fn hear_error<'a>(&mut self, error: ErrorSeen<'a>, now: Now) -> Event<'a> {
         if error.code == "clock_skew"
             && let Some(theirs) = error.server_time.as_deref().and_then(Timestamp::parse)
         {
@@ -187,7 +187,7 @@ impl Conversation {
                 }
             }
         }
-        Heard::Error(error)
+        Event::Error(error)
     }
 }
 

@@ -1,12 +1,12 @@
 //! A torn or rotten record never lies: it opens, keeps what it can, says so, and what it gives is
-//! what was written.
+//! what was raw.
 
 use std::fs;
 
 use super::*;
 
 /// The files of a server that was killed: nothing was folded or closed.
-fn killed(numbers: u64, folded: u64) -> (Home, Opened) {
+fn killed(numbers: u64, folded: u64) -> (Home, OpenedStore) {
     let home = Home::new();
     let mut opened = home.open();
     fill(&mut opened, 1..=folded);
@@ -30,7 +30,7 @@ impl Lying {
     }
 
     /// Puts everything back, with one file changed, and opens it.
-    fn open(&self, home: &Home, changed: &str, change: impl Fn(&mut Vec<u8>)) -> Opened {
+    fn open(&self, home: &Home, changed: &str, change: impl Fn(&mut Vec<u8>)) -> OpenedStore {
         for file in home.folder.path().read_dir().unwrap() {
             let path = file.unwrap().path();
             if !self.files.iter().any(|(known, _)| *known == path) {
@@ -166,7 +166,7 @@ fn a_file_that_is_none_or_cut_or_another_opens_anew() {
         let opened = lying.open(&home, store, change);
         let page = everything(&opened);
         assert_true(&page);
-        assert!(matches!(opened.findings[..], [Finding::Salvaged { .. }]), "{name}");
+        assert!(matches!(opened.findings[..], [Finding::Recovered { .. }]), "{name}");
         assert_ne!(page.head.epoch, whole.head.epoch, "{name}");
         assert!(home.file("history.sqlite3.damaged-1").exists(), "{name}");
         if matches!(name, "headless") {
@@ -222,12 +222,12 @@ fn a_record_changed_or_moved_behind_our_back_is_a_hole() {
              DELETE FROM records WHERE seq = 8",
         )
         .unwrap();
-    let hole = |first, last| crate::store::Hole { first: Seq(first), last: Seq(last) };
+    let hole = |first, last| crate::store::SeqRange { first: Seq(first), last: Seq(last) };
     let page = everything(&opened);
     assert_true(&page);
     assert_eq!(page.damaged, [hole(3, 4), hole(7, 8)]);
     assert_eq!(page.entries.iter().map(|e| e.seq.0).collect::<Vec<_>>(), [1, 2, 5, 6, 9]);
-    let newest = opened.reader.page(&RoomName::lobby(), Span::Newest, 3, usize::MAX).unwrap();
+    let newest = opened.reader.page(&RoomName::lobby(), PageRange::Newest, 3, usize::MAX).unwrap();
     assert_eq!(newest.damaged, [hole(7, 8)]);
     assert_eq!((newest.entries.len(), newest.more, newest.reached), (3, true, Seq(5)));
     fill(&mut opened, 10..=10);

@@ -9,16 +9,16 @@ fn the_wrong_key_is_told_and_nothing_is_touched() {
     let home = Home::new();
     fill(&mut home.open(), 1..=5);
     let bytes = fs::read(home.file(STORE_FILE)).unwrap();
-    let fault = open_disk(home.folder.path(), &AtRestKey::fresh(), KEEP, at(0)).err().unwrap();
-    assert!(matches!(fault, OpenFault::WrongKey { .. }), "{fault}");
-    assert!(fault.to_string().contains("history.sqlite3"), "{fault}");
+    let error = open_disk(home.folder.path(), &AtRestKey::fresh(), KEEP, at(0)).err().unwrap();
+    assert!(matches!(error, OpenError::WrongKey { .. }), "{error}");
+    assert!(error.to_string().contains("history.sqlite3"), "{error}");
     assert_eq!(fs::read(home.file(STORE_FILE)).unwrap(), bytes);
     // A damaged one is not moved aside for a key that opens nothing in it either.
     let mut broken = bytes;
     broken[..100].fill(0);
     fs::write(home.file(STORE_FILE), broken).unwrap();
-    let fault = open_disk(home.folder.path(), &AtRestKey::fresh(), KEEP, at(0)).err().unwrap();
-    assert!(matches!(fault, OpenFault::WrongKey { .. }), "{fault}");
+    let error = open_disk(home.folder.path(), &AtRestKey::fresh(), KEEP, at(0)).err().unwrap();
+    assert!(matches!(error, OpenError::WrongKey { .. }), "{error}");
     assert_eq!(everything(&home.open()).entries.len(), 5);
 }
 
@@ -29,16 +29,16 @@ fn a_new_key_opens_the_same_history_and_the_old_one_nothing() {
     fill(&mut opened, 1..=30);
     let before = everything(&opened);
     drop(opened);
-    let done = reseal(home.folder.path(), &home.key, &AtRestKey::fresh(), at(0)).unwrap();
-    assert_eq!(done, Resealed { messages: 30, damaged: 0 });
+    let done = rekey(home.folder.path(), &home.key, &AtRestKey::fresh(), at(0)).unwrap();
+    assert_eq!(done, RekeyResult { messages: 30, damaged: 0 });
     let old = open_disk(home.folder.path(), &home.key, KEEP, at(0)).err().unwrap();
-    assert!(matches!(old, OpenFault::WrongKey { .. }), "{old}");
+    assert!(matches!(old, OpenError::WrongKey { .. }), "{old}");
     let home = Home::at(home.folder);
     let mut opened = home.open();
     assert_eq!(opened.findings, []);
     assert_eq!(everything(&opened), before);
     let again = opened.log.append(vec![draft("lobby", "1", "else")], at(40));
-    assert_eq!(again, [Outcome::Conflict { seq: Seq(1) }]);
+    assert_eq!(again, [AppendOutcome::Conflict { seq: Seq(1) }]);
 }
 
 #[test]
@@ -55,7 +55,7 @@ fn a_change_of_the_key_that_was_killed_is_finished_or_undone() {
     drop(opened);
     // Killed after it did, before the key did.
     let old = fs::read(home.file("history.key")).unwrap();
-    reseal(home.folder.path(), &home.key, &AtRestKey::fresh(), at(0)).unwrap();
+    rekey(home.folder.path(), &home.key, &AtRestKey::fresh(), at(0)).unwrap();
     fs::rename(home.file("history.key"), &next).unwrap();
     fs::write(home.file("history.key"), old).unwrap();
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);

@@ -2,15 +2,15 @@
 
 use super::*;
 use crate::protocol::{MessageId, RoomName, Seq, UserName};
-use crate::store::{Draft, IDS_KEPT, Outcome, Page, Span};
+use crate::store::{AppendOutcome, Draft, ID_RETENTION, Page, PageRange};
 
 mod damage;
 mod keys;
 mod model;
 mod space;
 
-pub(super) const KEEP: Keep =
-    Keep { messages: 1_000_000, age: std::time::Duration::from_secs(30 * 86_400) };
+pub(super) const KEEP: Retention =
+    Retention { messages: 1_000_000, age: std::time::Duration::from_secs(30 * 86_400) };
 
 /// A folder with a record and its key.
 pub(super) struct Home {
@@ -28,7 +28,7 @@ impl Home {
         Home { folder, key }
     }
 
-    pub fn open(&self) -> Opened {
+    pub fn open(&self) -> OpenedStore {
         open_disk(self.folder.path(), &self.key, KEEP, at(0)).unwrap()
     }
 
@@ -52,18 +52,23 @@ pub(super) fn draft(room: &str, id: &str, text: &str) -> Draft {
 }
 
 /// Appends messages one commit each; message n says n, which is also its id.
-pub(super) fn fill(opened: &mut Opened, numbers: std::ops::RangeInclusive<u64>) {
+pub(super) fn fill(opened: &mut OpenedStore, numbers: std::ops::RangeInclusive<u64>) {
     for number in numbers {
         let text = format!("text {number} {}", "x".repeat(number as usize * 37 % 3000));
         let outcomes =
             opened.log.append(vec![draft("lobby", &number.to_string(), &text)], at(number as i64));
-        opened.log.settle();
-        assert!(matches!(&outcomes[..], [Outcome::Appended(entry)] if entry.seq == Seq(number)));
+        opened.log.after_commit();
+        assert!(
+            matches!(&outcomes[..], [AppendOutcome::Appended(entry)] if entry.seq == Seq(number))
+        );
     }
 }
 
-pub(super) fn everything(opened: &Opened) -> Page {
-    opened.reader.page(&RoomName::lobby(), Span::After(Seq(0)), usize::MAX, usize::MAX).unwrap()
+pub(super) fn everything(opened: &OpenedStore) -> Page {
+    opened
+        .reader
+        .page(&RoomName::lobby(), PageRange::After(Seq(0)), usize::MAX, usize::MAX)
+        .unwrap()
 }
 
 /// Every entry is one that [`fill`] wrote, at its own place.
@@ -94,15 +99,15 @@ fn nothing_said_is_readable_in_any_file() {
 fn a_second_server_is_refused_by_name() {
     let home = Home::new();
     let _opened = home.open();
-    let fault = open_disk(home.folder.path(), &home.key, KEEP, at(0)).err().unwrap();
-    assert!(matches!(fault, OpenFault::Locked(_)), "{fault}");
+    let error = open_disk(home.folder.path(), &home.key, KEEP, at(0)).err().unwrap();
+    assert!(matches!(error, OpenError::Locked(_)), "{error}");
 }
 
 #[test]
 fn reopening_changes_nothing() {
     let home = Home::new();
     let mut opened = home.open();
-    assert!(matches!(opened.findings[..], [Finding::Begun(_)]));
+    assert!(matches!(opened.findings[..], [Finding::Created(_)]));
     fill(&mut opened, 1..=20);
     let before = everything(&opened);
     drop(opened);
@@ -110,33 +115,33 @@ fn reopening_changes_nothing() {
     assert_eq!(opened.findings, []);
     assert_eq!(everything(&opened), before);
     let again = opened.log.append(vec![draft("lobby", "1", "something else")], at(30));
-    assert_eq!(again, [Outcome::Conflict { seq: Seq(1) }]);
+    assert_eq!(again, [AppendOutcome::Conflict { seq: Seq(1) }]);
     fill(&mut opened, 21..=22);
 }
 
 #[test]
 fn an_id_is_known_for_a_day_though_its_message_is_forgotten_and_the_store_was_closed() {
     let home = Home::new();
-    let day = crate::store::IDS_KEPT.as_secs() as i64;
+    let day = crate::store::ID_RETENTION.as_secs() as i64;
     let mut opened = home.open();
     fill(&mut opened, 1..=40);
     // Only the newest two are kept.
-    opened.log.keep(Keep { messages: 2, ..KEEP });
-    assert_eq!(opened.log.tidy(at(41)).messages, 38);
+    opened.log.set_retention(Retention { messages: 2, ..KEEP });
+    assert_eq!(opened.log.prune(at(41)).messages, 38);
     drop(opened);
     let mut opened = home.open();
-    let again = |opened: &mut Opened, seconds: i64, text: &str| {
+    let again = |opened: &mut OpenedStore, seconds: i64, text: &str| {
         let text = format!("{text} 1 {}", "x".repeat(37));
         opened.log.append(vec![draft("lobby", "1", &text)], at(seconds)).remove(0)
     };
-    let known = Outcome::Duplicate { seq: Seq(1), at: at(1) };
+    let known = AppendOutcome::Duplicate { seq: Seq(1), at: at(1) };
     assert_eq!(again(&mut opened, 50, "text"), known);
-    assert_eq!(again(&mut opened, 50, "other"), Outcome::Conflict { seq: Seq(1) });
-    assert_eq!(opened.log.tidy(at(day)).ids, 0, "not a day old");
+    assert_eq!(again(&mut opened, 50, "other"), AppendOutcome::Conflict { seq: Seq(1) });
+    assert_eq!(opened.log.prune(at(day)).ids, 0, "not a day old");
     assert_eq!(again(&mut opened, day, "text"), known);
-    assert_eq!(opened.log.tidy(at(day + 2)).ids, 1, "a day old");
+    assert_eq!(opened.log.prune(at(day + 2)).ids, 1, "a day old");
     assert!(
-        matches!(again(&mut opened, day + 2, "text"), Outcome::Appended(entry) if entry.seq == Seq(41))
+        matches!(again(&mut opened, day + 2, "text"), AppendOutcome::Appended(entry) if entry.seq == Seq(41))
     );
 }
 
@@ -148,9 +153,9 @@ fn forgetting_goes_in_bounded_steps() {
     for batch in 0..5 {
         opened.log.append(drafts(batch * 500).collect(), at(1));
     }
-    opened.log.keep(Keep { messages: 100, ..KEEP });
+    opened.log.set_retention(Retention { messages: 100, ..KEEP });
     let steps: Vec<(u64, bool)> = (0..4)
-        .map(|_| opened.log.tidy(at(2)))
+        .map(|_| opened.log.prune(at(2)))
         .map(|tidied| (tidied.messages, tidied.more))
         .collect();
     assert_eq!(steps, [(1000, true), (1000, true), (400, false), (0, false)]);
@@ -160,7 +165,7 @@ fn forgetting_goes_in_bounded_steps() {
 #[test]
 fn ids_are_forgotten_piece_by_piece_and_none_is_left_or_looked_at_for_nothing() {
     let home = Home::new();
-    let day = crate::store::IDS_KEPT.as_secs() as i64;
+    let day = crate::store::ID_RETENTION.as_secs() as i64;
     let mut opened = home.open();
     let drafts = |from: u64| (from..from + 500).map(|n| draft("lobby", &n.to_string(), "x"));
     for batch in 0..6 {
@@ -171,32 +176,32 @@ fn ids_are_forgotten_piece_by_piece_and_none_is_left_or_looked_at_for_nothing() 
         let db = rusqlite::Connection::open(home.folder.path().join(STORE_FILE)).unwrap();
         db.query_row("SELECT count(*) FROM ids", [], |row| row.get::<_, i64>(0)).unwrap()
     };
-    let mut tidy = |seconds: i64| {
+    let mut prune = |seconds: i64| {
         let mut steps = Vec::new();
         loop {
-            let tidied = opened.log.tidy(at(seconds));
-            assert!(tidied.ids <= 1000 && tidied.fault.is_none(), "{tidied:?}");
+            let tidied = opened.log.prune(at(seconds));
+            assert!(tidied.ids <= 1000 && tidied.error.is_none(), "{tidied:?}");
             steps.push(tidied.ids);
             if !tidied.more {
                 return steps;
             }
         }
     };
-    assert_eq!(tidy(day).iter().sum::<u64>(), 0, "none is a day old");
-    assert_eq!(tidy(day), [0], "and that is known now");
-    let steps = tidy(day + 2);
+    assert_eq!(prune(day).iter().sum::<u64>(), 0, "none is a day old");
+    assert_eq!(prune(day), [0], "and that is known now");
+    let steps = prune(day + 2);
     assert_eq!((steps.len(), steps[0], count()), (1, steps[0], 3500 - steps[0] as i64));
     // What came since was little: a thousand are looked at each time.
-    let more: u64 = (0..3).map(|_| tidy(day + 2).iter().sum::<u64>()).sum();
+    let more: u64 = (0..3).map(|_| prune(day + 2).iter().sum::<u64>()).sum();
     assert_eq!((steps[0] + more, count()), (3000, 500));
-    let rest: u64 = (0..2).map(|_| tidy(day + 1001).iter().sum::<u64>()).sum();
+    let rest: u64 = (0..2).map(|_| prune(day + 1001).iter().sum::<u64>()).sum();
     assert_eq!((rest, count()), (500, 0));
 }
 
 #[test]
 fn what_an_earlier_version_wrote_goes_on_and_its_ids_are_known() {
     let home = Home::new();
-    let day = IDS_KEPT.as_secs() as i64;
+    let day = ID_RETENTION.as_secs() as i64;
     let text = |number: i64| format!("text {number}");
     let mut opened = home.open();
     for number in [1, day] {
@@ -223,7 +228,7 @@ fn what_an_earlier_version_wrote_goes_on_and_its_ids_are_known() {
     let known = (Seq(2), at(day));
     assert!(
         matches!(&outcomes[..], [
-        Outcome::Duplicate { seq, at }, Outcome::Conflict { .. }, Outcome::Appended(_)
+        AppendOutcome::Duplicate { seq, at }, AppendOutcome::Conflict { .. }, AppendOutcome::Appended(_)
     ] if (*seq, *at) == known),
         "{outcomes:?}"
     );
@@ -247,8 +252,8 @@ fn a_commit_touches_neither_the_main_file_nor_the_length_of_the_log_of_commits()
             draft("lobby", &number.to_string(), &"x".repeat(3000))
         });
         let outcomes = opened.log.append(drafts.collect(), at(1));
-        opened.log.settle();
-        assert!(outcomes.iter().all(|outcome| matches!(outcome, Outcome::Appended(_))));
+        opened.log.after_commit();
+        assert!(outcomes.iter().all(|outcome| matches!(outcome, AppendOutcome::Appended(_))));
     };
     let empty = main();
     append(1000);
@@ -265,7 +270,7 @@ fn a_commit_touches_neither_the_main_file_nor_the_length_of_the_log_of_commits()
     let mut opened = home.open();
     for number in 0..20 {
         opened.log.append(vec![draft("lobby", &format!("again {number}"), "x")], at(2));
-        opened.log.settle();
+        opened.log.after_commit();
     }
     assert_eq!(wal(), grown, "and it has its size soon after the start");
     assert_eq!(everything(&opened).head.last, Seq(6040));

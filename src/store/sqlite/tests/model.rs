@@ -8,7 +8,7 @@ use super::*;
 use crate::protocol::Epoch;
 use crate::store::{Head, open_memory};
 
-const KEEP: Keep = Keep { messages: 12, age: Duration::from_secs(48 * 3600) };
+const KEEP: Retention = Retention { messages: 12, age: Duration::from_secs(48 * 3600) };
 const ROOMS: [&str; 3] = ["lobby", "ops", "a.b"];
 
 #[derive(Clone, Debug)]
@@ -16,7 +16,7 @@ enum Step {
     Append(Vec<(usize, bool, Option<u8>, u8)>),
     Wait(i64),
     Tidy,
-    Keep(u64),
+    Retention(u64),
     Reopen,
     Look(usize, u8, u64, usize, usize),
     Since(usize, i64),
@@ -28,7 +28,7 @@ fn step() -> impl Strategy<Value = Step> {
         8 => proptest::collection::vec(draft, 0..12).prop_map(Step::Append),
         3 => (-3600..80_000i64).prop_map(Step::Wait),
         3 => Just(Step::Tidy),
-        1 => (1..20u64).prop_map(Step::Keep),
+        1 => (1..20u64).prop_map(Step::Retention),
         1 => Just(Step::Reopen),
         6 => (0..3usize, 0..3u8, 0..60u64, 0..10usize, 0..40usize)
             .prop_map(|(room, kind, seq, limit, bytes)| Step::Look(room, kind, seq, limit, bytes)),
@@ -48,11 +48,11 @@ fn drafts(wishes: &[(usize, bool, Option<u8>, u8)]) -> Vec<Draft> {
         .collect()
 }
 
-fn tidy(opened: &mut Opened, now: Timestamp) -> (u64, u64) {
+fn prune(opened: &mut OpenedStore, now: Timestamp) -> (u64, u64) {
     let mut all = (0, 0);
     loop {
-        let tidied = opened.log.tidy(now);
-        assert_eq!(tidied.fault, None);
+        let tidied = opened.log.prune(now);
+        assert_eq!(tidied.error, None);
         all = (all.0 + tidied.messages, all.1 + tidied.ids);
         if !tidied.more {
             return all;
@@ -60,7 +60,7 @@ fn tidy(opened: &mut Opened, now: Timestamp) -> (u64, u64) {
     }
 }
 
-fn heads(opened: &Opened, epoch: &Epoch) -> Vec<(RoomName, Head)> {
+fn heads(opened: &OpenedStore, epoch: &Epoch) -> Vec<(RoomName, Head)> {
     let mut rooms = opened.reader.rooms().unwrap();
     rooms.iter_mut().for_each(|(_, head)| head.epoch = epoch.clone());
     rooms
@@ -86,21 +86,21 @@ proptest! {
                 Step::Wait(seconds) => {
                     now = Timestamp::from_micros(now.micros() + seconds * 1_000_000);
                 }
-                Step::Tidy => prop_assert_eq!(tidy(&mut disk, now), tidy(&mut memory, now)),
-                Step::Keep(messages) => {
+                Step::Tidy => prop_assert_eq!(prune(&mut disk, now), prune(&mut memory, now)),
+                Step::Retention(messages) => {
                     keep.messages = messages;
-                    disk.log.keep(keep);
-                    memory.log.keep(keep);
+                    disk.log.set_retention(keep);
+                    memory.log.set_retention(keep);
                 }
                 Step::Reopen => {
                     drop(disk);
                     disk = open();
-                    disk.log.keep(keep);
+                    disk.log.set_retention(keep);
                     prop_assert_eq!(&disk.findings, &vec![]);
                 }
                 Step::Look(room, kind, seq, limit, bytes) => {
                     let room = RoomName::parse(ROOMS[room]).unwrap();
-                    let span = [Span::After(Seq(seq)), Span::Before(Seq(seq)), Span::Newest]
+                    let span = [PageRange::After(Seq(seq)), PageRange::Before(Seq(seq)), PageRange::Newest]
                         [usize::from(kind)];
                     let page = disk.reader.page(&room, span, limit, bytes).unwrap();
                     prop_assert_eq!(&page.head.epoch, &epoch);

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use super::*;
-use crate::store::Fault;
+use crate::store::StoreError;
 
 /// A small file system of its own, unmounted when dropped.
 struct SmallDisk(tempfile::TempDir);
@@ -49,12 +49,14 @@ fn a_full_disk_refuses_whole_batches_and_goes_on_when_there_is_space() {
     let refused = loop {
         let drafts: Vec<Draft> = batch();
         let outcomes = opened.log.append(drafts.clone(), at(1));
-        if outcomes.iter().all(|outcome| matches!(outcome, Outcome::Appended(_))) {
+        if outcomes.iter().all(|outcome| matches!(outcome, AppendOutcome::Appended(_))) {
             acked += 5;
             assert!(acked < 5000, "the disk never fills");
             continue;
         }
-        assert!(outcomes.iter().all(|outcome| *outcome == Outcome::Refused(Fault::Full)));
+        assert!(
+            outcomes.iter().all(|outcome| *outcome == AppendOutcome::Refused(StoreError::Full))
+        );
         break drafts;
     };
     assert!(acked > 0);
@@ -63,7 +65,7 @@ fn a_full_disk_refuses_whole_batches_and_goes_on_when_there_is_space() {
     std::fs::remove_file(&ballast).unwrap();
     let outcomes = opened.log.append(refused, at(2));
     let first = Seq(acked as u64 + 1);
-    assert!(matches!(&outcomes[0], Outcome::Appended(entry) if entry.seq == first));
+    assert!(matches!(&outcomes[0], AppendOutcome::Appended(entry) if entry.seq == first));
     drop(opened);
     let opened = open();
     assert_eq!(opened.findings, []);
