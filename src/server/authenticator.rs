@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use super::connection::upgrade::ClientInfo;
 use super::context::Context;
-use super::rooms::hub::Command;
+use super::rooms::command::Command;
 use crate::config::{Auth, AuthMode};
 use crate::conversation::server::registration::{Dialect, Registration, Rejection};
 use crate::credentials::access_file::{AccessFile, AccessFileError};

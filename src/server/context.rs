@@ -7,7 +7,8 @@ use arc_swap::ArcSwap;
 use tokio_util::task::TaskTracker;
 
 use super::authenticator::Authenticator;
-use super::rooms::hub::{Commands, HubConfig};
+use super::rooms::command::CommandSender;
+use super::rooms::config::HubConfig;
 use super::rooms::log_writer::LogWriter;
 use crate::config::{Config, Listen};
 use crate::net::admission::Admission;
@@ -28,7 +29,7 @@ pub struct Context {
     /// What is in force; a reload replaces it whole, so nobody sees half of one.
     pub live: ArcSwap<ActiveConfig>,
     /// The way to the hub.
-    pub hub: Commands,
+    pub hub: CommandSender,
     /// The way to the log_writer.
     pub log_writer: LogWriter,
     /// What is kept.

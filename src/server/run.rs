@@ -17,8 +17,10 @@ use super::authenticator::{self, Authenticator};
 use super::connection::accept;
 use super::context::{ActiveConfig, Context};
 use super::error::ServerError;
-use super::rooms::hub::{Command, Hub, HubStatus};
+use super::rooms::command::Command;
+use super::rooms::hub::Hub;
 use super::rooms::log_writer::LogWriter;
+use super::rooms::status::HubStatus;
 use crate::config::{AuthMode, Config, Store};
 use crate::credentials::at_rest_key::AtRestKey;
 use crate::net::admission::Admission;
@@ -49,12 +51,12 @@ pub async fn run(config: Config, mut reload: Reload) -> Result<(), ServerError> 
     let durable = opened.log.durable();
     let (hub, commands) = mpsc::unbounded_channel();
     let (to_hub, committed) = mpsc::channel(BATCHES_WAITING);
-    let (log_writer, scribe_ended) = LogWriter::start(opened.log, to_hub)?;
+    let (log_writer, log_writer_ended) = LogWriter::start(opened.log, to_hub)?;
     let authenticator = Authenticator::new(&live.config.auth);
     authenticator.read(&live.config.auth);
     let rooms = Hub::new(live.policy(durable), opened.reader.clone(), authenticator.list());
     let runtime = tokio::runtime::Handle::current();
-    let counts = log_writer.counts();
+    let counts = log_writer.stats();
     let hub_ended =
         thread::spawn("hub", move || runtime.block_on(rooms.run(commands, committed, counts)))?;
 
@@ -104,7 +106,7 @@ pub async fn run(config: Config, mut reload: Reload) -> Result<(), ServerError> 
     context.log_writer.finish();
     // Hub and log_writer end when nobody is left who could ask them for something.
     drop(context);
-    let written = async { (scribe_ended.await.ok(), hub_ended.await.ok()) };
+    let written = async { (log_writer_ended.await.ok(), hub_ended.await.ok()) };
     let _ = tokio::time::timeout(LAST_WRITES, written).await;
     tracing::info!(event = "stopped", drained, "good bye");
     Ok(())

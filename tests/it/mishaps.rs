@@ -10,7 +10,7 @@ use crate::support::{SOON, eventually};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p20_a_panic_costs_one_session() {
-    for place in ["session", "hub", "scribe"] {
+    for place in ["session", "hub", "log_writer"] {
         let server = Server::with("").env("CHAT_TEST_PANIC", place).start();
         let mut one = Wire::register(server.address(), "one").await;
         let mut two = Wire::register(server.address(), "two").await;

@@ -73,7 +73,7 @@ async fn answer(path: &str, context: &Context) -> Response<Full<Bytes>> {
     }
 }
 
-fn page(standing: &crate::server::rooms::hub::HubStatus, context: &Context) -> String {
+fn page(standing: &crate::server::rooms::status::HubStatus, context: &Context) -> String {
     let mut out = String::new();
     let mut put = |name: &str, kind: &str, help: &str, value: u64| {
         let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}");

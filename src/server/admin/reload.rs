@@ -7,7 +7,7 @@ use crate::config::{Config, Sources};
 use crate::server::authenticator;
 use crate::server::context::{ActiveConfig, Context};
 use crate::server::error::ServerError;
-use crate::server::rooms::hub::Command;
+use crate::server::rooms::command::Command;
 use crate::sys::logging::ServerLog;
 use crate::sys::systemd;
 
@@ -58,7 +58,7 @@ impl Reload {
         }
         self.logs.set_level(new.config.log.level);
         let _ = context.hub.send(Command::Reconfigure(new.policy(context.durable)));
-        context.log_writer.keep(new.keep());
+        context.log_writer.set_retention(new.keep());
         context.live.store(Arc::new(new));
         Ok(())
     }

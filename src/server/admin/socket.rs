@@ -18,7 +18,7 @@ use crate::policy::access::is_confusable;
 use crate::protocol::UserName;
 use crate::server::authenticator;
 use crate::server::context::Context;
-use crate::server::rooms::hub::Command;
+use crate::server::rooms::command::Command;
 use crate::server::rooms::membership::SERVER;
 use crate::server::run;
 

@@ -1,5 +1,5 @@
-//! A peer for protocol test suites: it says back whatever it hears, through the front door, the
-//! limits and the reading loop that sessions use. Only with the feature `faults`.
+//! An echo server for WebSocket test suites: it returns every message it receives. It uses the same
+//! upgrade, limits and reading loop as sessions. Only with the feature `faults`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,12 @@ use crate::net::send_queue::SendQueue;
 use crate::net::server_connection::{Received, ServerConnection, Timeouts};
 use crate::net::transport::{ServerStream, Transport};
 
-/// Echoes on `listener`; frames up to `frame_bytes`.
+/// The smallest bound of the send queue, in bytes.
+const MIN_OUTBOUND_BYTES: usize = 4 << 20;
+const TIMEOUTS: Timeouts =
+    Timeouts { ping_interval: Duration::from_secs(60), ping_timeout: Duration::from_secs(10) };
+
+/// Serves `listener` until `accept` fails. Frames may have up to `frame_bytes` bytes.
 pub async fn serve(listener: TcpListener, frame_bytes: usize) {
     let Ok(config) = Config::load(&Sources::default()) else { return };
     let listen = Arc::new(config.listen);
@@ -27,17 +32,17 @@ pub async fn serve(listener: TcpListener, frame_bytes: usize) {
 async fn echo(stream: TcpStream, listen: Arc<Listen>, frame_bytes: usize) {
     let Ok(peer) = stream.peer_addr() else { return };
     let _ = stream.set_nodelay(true);
-    let received =
-        upgrade::receive(stream, peer.ip(), false, listen, AuthMode::Open, |_| true).await;
-    let Some(Upgraded { stream, early, .. }) = received else { return };
-    let outbound = Arc::new(SendQueue::new(Some(stream), 4 * frame_bytes.max(1 << 20)));
-    let plug = Transport::new(ServerStream::Plain, outbound.clone());
-    let second = Duration::from_secs(1);
-    let patience = Timeouts { ping_interval: 60 * second, ping_timeout: 10 * second };
-    let mut link =
-        ServerConnection::new(plug, outbound.clone(), early.to_vec(), frame_bytes, patience).await;
+    let upgraded =
+        upgrade::accept(stream, peer.ip(), false, listen, AuthMode::Open, |_| true).await;
+    let Some(Upgraded { stream, early, .. }) = upgraded else { return };
+    let bound = MIN_OUTBOUND_BYTES.max(4 * frame_bytes);
+    let outbound = Arc::new(SendQueue::new(Some(stream), bound));
+    let transport = Transport::new(ServerStream::Plain, outbound.clone());
+    let mut connection =
+        ServerConnection::new(transport, outbound.clone(), early.to_vec(), frame_bytes, TIMEOUTS)
+            .await;
     loop {
-        match link.step(|| true).await {
+        match connection.step(|| true).await {
             Received::Ended(_) => break,
             Received::Frame(Message::Text(text)) => outbound.send(&framing::text(&text)),
             Received::Frame(Message::Binary(bytes)) => {
@@ -48,5 +53,5 @@ async fn echo(stream: TcpStream, listen: Arc<Listen>, frame_bytes: usize) {
             Received::Frame(_) => {}
         }
     }
-    link.finish().await;
+    connection.finish().await;
 }

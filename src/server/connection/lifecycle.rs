@@ -1,33 +1,37 @@
-//! One connection after its upgrade: register, resume, talk, close.
+//! One connection after its upgrade: register, resume, run the session, close.
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::register;
-use super::session::NewConnection;
+use super::register::{self, NewConnection};
 use crate::net::send_queue::SendQueue;
 use crate::net::server_connection::ServerConnection;
 use crate::server::context::Context;
 
-/// Talks with one client until it is over.
+/// Serves one client until its connection ends. The client must register before `deadline`.
 pub async fn run(
     context: Arc<Context>,
-    mut link: Box<ServerConnection>,
+    mut connection: Box<ServerConnection>,
     outbound: Arc<SendQueue>,
-    visit: NewConnection,
+    new_connection: NewConnection,
     deadline: Instant,
 ) {
-    // Boxed, here and below, is what does not last: a silent session holds no room for it.
-    let begun =
-        Box::pin(register::from_first_frame(context, &mut link, outbound, &visit, deadline));
-    if let Some((mut session, wishes)) = begun.await {
-        for wish in wishes {
-            if let Some(position) = wish.resume {
-                Box::pin(session.catch_up(&mut link, &wish.room, position)).await;
+    // Short-lived futures are boxed, here and in the session, to keep an idle session small.
+    let opening = Box::pin(register::open_session(
+        context,
+        &mut connection,
+        outbound,
+        &new_connection,
+        deadline,
+    ));
+    if let Some((mut session, join_requests)) = opening.await {
+        for request in join_requests {
+            if let Some(position) = request.resume {
+                Box::pin(session.resume(&mut connection, &request.room, position)).await;
             }
         }
-        let reason = session.talk(&mut link).await;
-        session.say_closed(reason);
+        let reason = session.run(&mut connection).await;
+        session.log_closed(reason);
     }
-    Box::pin(link.finish()).await;
+    Box::pin(connection.finish()).await;
 }

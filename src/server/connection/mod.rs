@@ -1,4 +1,8 @@
 //! A client connection, from `accept` to the end of its session.
+//!
+//! In the order of a connection's life: `accept` (admission, TLS), `upgrade` (HTTP), `lifecycle`
+//! (the steps after that), `register` (the first frame), `session` (the loop over the client's
+//! frames), `submit` (chat messages) and `resume` (history and replay).
 
 pub mod accept;
 #[cfg(feature = "faults")]
@@ -6,5 +10,6 @@ pub mod echo;
 mod lifecycle;
 mod register;
 mod resume;
-pub mod session;
+mod session;
+mod submit;
 pub mod upgrade;

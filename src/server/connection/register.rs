@@ -1,4 +1,4 @@
-//! From a connection to a session: the first frame, and entering its rooms.
+//! From a connection to a session: the first frame, authentication, and entering the first rooms.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -6,9 +6,10 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 use tokio_tungstenite::tungstenite::Message;
 
-use super::session::{HUB_ANSWER, NewConnection, Registered, Session};
+use super::session::{HUB_TIMEOUT, Registered, Session};
 use super::upgrade::ClientInfo;
 use crate::conversation::server::registration::{self, JoinRequest, Registration, Rejection};
+use crate::net::admission::ConnectionPermit;
 use crate::net::send_queue::{CloseReason, SendQueue};
 use crate::net::server_connection::{Received, ServerConnection};
 use crate::policy::access::Grant;
@@ -16,53 +17,64 @@ use crate::policy::rate::Meter;
 use crate::protocol::frame::{ErrorFrame, ServerFrame};
 use crate::protocol::{CloseCode, ErrorCode, SessionId};
 use crate::server::context::Context;
-use crate::server::rooms::hub::{Command, RoomEntry};
-use crate::server::rooms::peer::{DeliveryOptions, Peer, encoded};
+use crate::server::rooms::command::{Command, RoomEntry};
+use crate::server::rooms::peer::{DeliveryOptions, Peer, encode};
 
-/// What comes between a handshake and a session; `None` where there is none.
-pub(super) async fn from_first_frame(
+/// A connection that has not registered yet.
+pub struct NewConnection {
+    /// The permit; it is released when the connection ends.
+    pub permit: ConnectionPermit,
+    /// The client's address, and whether the server may send keys to it.
+    pub client_info: ClientInfo,
+}
+
+/// Reads the first frame, authenticates the client and enters its rooms. Returns the session and
+/// the rooms the client asked for; `None` if the client was refused or the connection ended.
+pub(super) async fn open_session(
     context: Arc<Context>,
-    link: &mut ServerConnection,
+    connection: &mut ServerConnection,
     outbound: Arc<SendQueue>,
-    visit: &NewConnection,
+    new_connection: &NewConnection,
     deadline: Instant,
 ) -> Option<(Session, Vec<JoinRequest>)> {
-    let client_info = visit.client_info;
-    let admitted =
-        first_frame(&context, link, client_info, deadline).await.and_then(|mut opening| {
+    let client_info = new_connection.client_info;
+    let admitted = read_registration(&context, connection, client_info, deadline).await.and_then(
+        |mut registration| {
             let mode = context.live.load().config.auth.mode;
-            let grant = context.authenticator.admit(mode, client_info, &mut opening)?;
-            Ok((opening, grant))
-        });
+            let grant = context.authenticator.admit(mode, client_info, &mut registration)?;
+            Ok((registration, grant))
+        },
+    );
     match admitted {
-        Ok((opening, grant)) => {
-            visit.permit.registered();
-            begin(&context, link, &outbound, client_info, opening, grant).await
+        Ok((registration, grant)) => {
+            new_connection.permit.registered();
+            enter_rooms(&context, connection, &outbound, client_info, registration, grant).await
         }
-        Err(refusal) => {
-            if let Some(refusal) = refusal {
-                refuse(&outbound, client_info, &refusal);
+        Err(rejection) => {
+            if let Some(rejection) = rejection {
+                reject(&outbound, client_info, &rejection);
             }
             None
         }
     }
 }
 
-async fn first_frame(
+/// Waits for `register`. The error is `None` if the connection ended.
+async fn read_registration(
     context: &Context,
-    link: &mut ServerConnection,
+    connection: &mut ServerConnection,
     client_info: ClientInfo,
     deadline: Instant,
 ) -> Result<Registration, Option<Rejection>> {
-    // Pings are answered before anybody is known; not more of them than later.
-    let (quota, mut pings) = (context.live.load().frames, Meter::default());
-    let opening = loop {
-        match tokio::time::timeout_at(deadline.into(), link.step(|| true)).await {
+    // Control frames before `register` count against the same limit as those of a session.
+    let (quota, mut control_frames) = (context.live.load().frames, Meter::default());
+    let registration = loop {
+        match tokio::time::timeout_at(deadline.into(), connection.step(|| true)).await {
             Err(_) => {
                 return Err(Some(Rejection {
                     code: ErrorCode::RegisterTimeout,
                     close: CloseCode::RegisterTimeout,
-                    message: "no register within the time limit".into(),
+                    message: "no register frame arrived within the time limit".into(),
                 }));
             }
             Ok(Received::Ended(_)) => return Err(None),
@@ -70,12 +82,12 @@ async fn first_frame(
             Ok(Received::Frame(Message::Binary(_))) => {
                 return Err(Some(Rejection::policy(
                     ErrorCode::BinaryFrame,
-                    "only text frames here",
+                    "only text frames are accepted",
                 )));
             }
             Ok(Received::Frame(_)) => {
-                if let Some(pause) = pings.spend(quota, 1, context.started.elapsed()) {
-                    link.pause(pause);
+                if let Some(pause) = control_frames.spend(quota, 1, context.started.elapsed()) {
+                    connection.pause(pause);
                 }
             }
         }
@@ -83,64 +95,58 @@ async fn first_frame(
     if !client_info.confidential {
         return Err(Some(Rejection::policy(
             ErrorCode::Plaintext,
-            "keys do not leave over this unencrypted connection; come by wss://",
+            "the server does not send keys over an unencrypted connection; connect with wss://",
         )));
     }
-    Ok(opening)
+    Ok(registration)
 }
 
-fn refuse(outbound: &SendQueue, client_info: ClientInfo, refusal: &Rejection) {
-    tracing::info!(event = "register_refused", peer = %client_info.address, reason = refusal.code.word(),
-        "a connection did not register");
-    let error = ErrorFrame::new(refusal.code, refusal.message.clone());
-    outbound.push(encoded(&ServerFrame::Error(error)));
-    outbound.end(CloseReason { close: refusal.close, cause: "refused" }, &refusal.message);
+fn reject(outbound: &SendQueue, client_info: ClientInfo, rejection: &Rejection) {
+    tracing::info!(event = "register_refused", peer = %client_info.address,
+        reason = rejection.code.word(), "a connection did not register");
+    let error = ErrorFrame::new(rejection.code, rejection.message.clone());
+    outbound.push(encode(&ServerFrame::Error(error)));
+    outbound.end(CloseReason { close: rejection.close, cause: "refused" }, &rejection.message);
 }
 
-async fn begin(
+/// Registers the session with the hub, which adds it to the rooms it asked for.
+async fn enter_rooms(
     context: &Arc<Context>,
-    link: &mut ServerConnection,
+    connection: &mut ServerConnection,
     outbound: &Arc<SendQueue>,
     client_info: ClientInfo,
-    opening: Registration,
+    registration: Registration,
     grant: Option<Arc<Grant>>,
 ) -> Option<(Session, Vec<JoinRequest>)> {
-    let wants = DeliveryOptions { echo: opening.echo, presence: opening.presence };
+    let options = DeliveryOptions { echo: registration.echo, presence: registration.presence };
     let peer = Arc::new(Peer::new(
         SessionId::fresh(),
-        opening.user,
+        registration.user,
         grant,
-        opening.dialect,
-        wants,
+        registration.dialect,
+        options,
         client_info.address,
         outbound.clone(),
     ));
-    let entering = opening
+    let entries = registration
         .rooms
         .iter()
-        .map(|wish| RoomEntry { room: wish.room.clone(), catching_up: wish.resume.is_some() })
+        .map(|request| RoomEntry { room: request.room.clone(), resuming: request.resume.is_some() })
         .collect();
     let (answer, answered) = oneshot::channel();
-    context.hub.send(Command::Enter(peer.clone(), entering, answer)).ok()?;
+    context.hub.send(Command::Enter(peer.clone(), entries, answer)).ok()?;
     let registered = Registered { context: context.clone(), peer };
-    let rooms = match link.meanwhile(tokio::time::timeout(HUB_ANSWER, answered)).await {
+    let rooms = match connection.meanwhile(tokio::time::timeout(HUB_TIMEOUT, answered)).await {
         Ok(Ok(Some(rooms))) => rooms,
         _ => {
-            let text = "the room log can't be read at the moment; come back later";
+            let text = "the server can't read the room log at the moment; reconnect later";
             let error = ErrorFrame::new(ErrorCode::StorageFailed, text);
-            outbound.push(encoded(&ServerFrame::Error(error)));
+            outbound.push(encode(&ServerFrame::Error(error)));
             outbound.end(CloseReason { close: CloseCode::TryLater, cause: "history_failed" }, text);
             return None;
         }
     };
-    let session = Session {
-        registered,
-        rooms,
-        messages: Meter::default(),
-        frames: Meter::default(),
-        bytes: Meter::default(),
-        counted: link.received(),
-    };
-    session.say_opened();
-    Some((session, opening.rooms))
+    let session = Session::new(registered, rooms, connection.received());
+    session.log_opened();
+    Some((session, registration.rooms))
 }

@@ -1,102 +1,106 @@
-//! Reading what is kept: history on request, and resuming where somebody left off.
+//! Reading the room log for a client: `history` pages, and the replay that resumes a room.
 
 use std::sync::PoisonError;
 
-use super::session::{HUB_ANSWER, Session};
+use tokio::sync::oneshot;
+
+use super::session::{HUB_TIMEOUT, Session};
 use crate::conversation::server::request::HistoryRange;
 use crate::net::send_queue::CloseReason;
 use crate::net::server_connection::ServerConnection;
 use crate::protocol::frame::{ErrorFrame, Gap, History, Position, ServerFrame};
 use crate::protocol::{CloseCode, Epoch, ErrorCode, RoomName, Seq};
-use crate::server::rooms::delivery::{kept_message, replay_frame};
-use crate::server::rooms::hub::{Attached, Command};
+use crate::server::rooms::command::{Command, GoLiveOutcome};
+use crate::server::rooms::delivery::{history_message, replay_frame};
 use crate::store::{Page, PageRange, StoreError};
 
-/// One read from the log while somebody catches up.
-const PAGE_MESSAGES: usize = 256;
-/// Text in one page at most; as tokens in JSON it stays well under a queue's bound.
-const PAGE_BYTES: usize = 64 * 1024;
+/// Messages per page of a replay.
+const REPLAY_PAGE_MESSAGES: usize = 256;
+/// The text in one page, in bytes. Encrypted and as JSON it stays well under a send queue's bound.
+const MAX_PAGE_BYTES: usize = 64 * 1024;
 
 impl Session {
-    /// Brings a reader from `from` to what is live, in order, without a hole it is not told of.
-    /// Where the log can't be read the session ends: going on would be skipping in silence.
-    pub(super) async fn catch_up(
+    /// Replays every message after `from`, in order, and then makes the session live in `room`. The
+    /// client is sent a `gap` for every hole. If the room log can't be read, the session ends:
+    /// otherwise messages would be skipped in silence.
+    pub(super) async fn resume(
         &mut self,
-        link: &mut ServerConnection,
+        connection: &mut ServerConnection,
         room: &RoomName,
         from: Position,
     ) {
-        let Ok(mut after) = self.begin_after(link, room, from).await else {
-            return self.history_failed(room);
+        let Ok(mut after) = self.replay_start(connection, room, from).await else {
+            return self.close_unreadable(room);
         };
         loop {
-            let page = self.page(link, room, PageRange::After(after), PAGE_MESSAGES).await;
-            let Ok(page) = page else { return self.history_failed(room) };
-            after = self.replay(room, after, &page);
-            let room_for_more = self.context().live.load().config.limits.outbound_bytes / 2;
-            link.until_waiting_at_most(room_for_more).await;
+            let range = PageRange::After(after);
+            let page = self.read_page(connection, room, range, REPLAY_PAGE_MESSAGES).await;
+            let Ok(page) = page else { return self.close_unreadable(room) };
+            after = self.send_page(room, after, &page);
+            self.wait_for_queue(connection).await;
             if self.peer().outbound.ending().is_some() || self.peer().outbound.is_dead() {
                 return;
             }
             if page.more {
                 continue;
             }
-            match self.attach(link, room, after).await {
-                Some(Attached::Live) => return,
-                Some(Attached::Behind) => {}
-                None => return self.history_failed(room),
+            match self.go_live(connection, room, after).await {
+                Some(GoLiveOutcome::Live) => return,
+                Some(GoLiveOutcome::Behind) => {}
+                None => return self.close_unreadable(room),
             }
         }
     }
 
-    /// Where to begin: after what the reader has, if that still means anything.
-    async fn begin_after(
+    /// The seq after which the replay starts: the client's own, unless the epoch has changed or the
+    /// seq is above the newest. In these two cases the client is sent a `gap`.
+    async fn replay_start(
         &self,
-        link: &mut ServerConnection,
+        connection: &mut ServerConnection,
         room: &RoomName,
         from: Position,
     ) -> Result<Seq, StoreError> {
-        let head = self.page(link, room, PageRange::After(from.seq), 1).await?.head;
+        let head = self.read_page(connection, room, PageRange::After(from.seq), 1).await?.head;
         if head.epoch != from.epoch {
-            self.gap(room, from.seq, head.first, "epoch", &head.epoch);
+            self.push_gap(room, from.seq, head.first, "epoch", &head.epoch);
             return Ok(Seq(head.first.0.saturating_sub(1)));
         }
         if from.seq > head.last {
-            self.gap(room, from.seq, head.last.next(), "future", &head.epoch);
+            self.push_gap(room, from.seq, head.last.next(), "future", &head.epoch);
             return Ok(head.last);
         }
         Ok(from.seq)
     }
 
-    /// Answers a `history` query.
+    /// Answers a `history` request.
     pub(super) async fn history(
         &mut self,
-        link: &mut ServerConnection,
+        connection: &mut ServerConnection,
         room: &RoomName,
-        window: HistoryRange,
+        range: HistoryRange,
         limit: usize,
     ) {
         if self.membership(room).is_none() {
             return;
         }
-        let span = match window {
+        let range = match range {
             HistoryRange::After(seq) => PageRange::After(seq),
             HistoryRange::Before(seq) => PageRange::Before(seq),
             HistoryRange::Newest => PageRange::Newest,
         };
-        let Ok(page) = self.page(link, room, span, limit).await else {
-            return self.history_failed(room);
+        let Ok(page) = self.read_page(connection, room, range, limit).await else {
+            return self.close_unreadable(room);
         };
         let Some(membership) = self.membership(room) else { return };
-        if let (PageRange::After(after), Some(first)) = (span, page.entries.first())
+        if let (PageRange::After(after), Some(first)) = (range, page.entries.first())
             && first.seq > after.next()
         {
-            self.gap(room, after, first.seq, "expired", &page.head.epoch);
+            self.push_gap(room, after, first.seq, "expired", &page.head.epoch);
         }
         {
             let ring = membership.ring.read().unwrap_or_else(PoisonError::into_inner);
-            let messages = page.entries.iter().map(|entry| kept_message(entry, &ring)).collect();
-            // Queued before the ring is let go, so that no newer key can come before it.
+            let messages = page.entries.iter().map(|entry| history_message(entry, &ring)).collect();
+            // The frame is queued while the lock is held, so no newer key can precede it.
             self.peer().send(&ServerFrame::History(History {
                 room: room.clone(),
                 epoch: Some(page.head.epoch.clone()),
@@ -104,70 +108,78 @@ impl Session {
                 more: page.more,
             }));
         }
-        let room_for_more = self.context().live.load().config.limits.outbound_bytes / 2;
-        link.until_waiting_at_most(room_for_more).await;
+        self.wait_for_queue(connection).await;
     }
 
-    /// Sends a page and names every hole in it; says up to where the reader is told everything.
-    fn replay(&self, room: &RoomName, mut after: Seq, page: &Page) -> Seq {
-        let Some(membership) = self.rooms.iter().find(|one| one.room == *room) else {
+    /// Sends a page with a `gap` for every hole in it. Returns the seq up to which the client has
+    /// everything.
+    fn send_page(&self, room: &RoomName, mut after: Seq, page: &Page) -> Seq {
+        let Some(membership) = self.rooms.iter().find(|membership| membership.room == *room) else {
             return after;
         };
         let ring = membership.ring.read().unwrap_or_else(PoisonError::into_inner);
         let epoch = &page.head.epoch;
-        let hole = |after: Seq, next: Seq| {
+        let push_hole = |after: Seq, next: Seq| {
             let damaged = page.damaged.iter().any(|hole| hole.first < next && hole.last > after);
-            self.gap(room, after, next, if damaged { "damaged" } else { "expired" }, epoch);
+            self.push_gap(room, after, next, if damaged { "damaged" } else { "expired" }, epoch);
         };
         for entry in &page.entries {
             if entry.seq > after.next() {
-                hole(after, entry.seq);
+                push_hole(after, entry.seq);
             }
             self.peer().outbound.push(replay_frame(entry, &ring));
             after = entry.seq;
         }
-        // Queued under the lock: no newer key can come before what is sealed under this one.
+        // The frames are queued while the lock is held, so no newer key can precede them.
         drop(ring);
         let reached = if page.more { page.reached } else { page.reached.max(page.head.last) };
         if reached > after {
-            hole(after, reached.next());
+            push_hole(after, reached.next());
             after = reached;
         }
         self.peer().outbound.flush();
         after
     }
 
-    /// Goes live, if nothing is missing; `None` where the hub gives no answer.
-    async fn attach(
+    /// Asks the hub to make the session live after `after`; `None` if the hub does not answer.
+    async fn go_live(
         &self,
-        link: &mut ServerConnection,
+        connection: &mut ServerConnection,
         room: &RoomName,
         after: Seq,
-    ) -> Option<Attached> {
-        let (answer, answered) = tokio::sync::oneshot::channel();
-        let attach = Command::Attach(self.peer().clone(), room.clone(), after, answer);
-        let _ = self.context().hub.send(attach);
-        link.meanwhile(tokio::time::timeout(HUB_ANSWER, answered)).await.ok()?.ok()
+    ) -> Option<GoLiveOutcome> {
+        let (answer, answered) = oneshot::channel();
+        let go_live = Command::GoLive(self.peer().clone(), room.clone(), after, answer);
+        let _ = self.context().hub.send(go_live);
+        connection.meanwhile(tokio::time::timeout(HUB_TIMEOUT, answered)).await.ok()?.ok()
     }
 
-    async fn page(
+    async fn read_page(
         &self,
-        link: &mut ServerConnection,
+        connection: &mut ServerConnection,
         room: &RoomName,
-        span: PageRange,
+        range: PageRange,
         limit: usize,
     ) -> Result<Page, StoreError> {
         let reader = self.context().reader.clone();
         let room = room.clone();
-        let read = tokio::task::spawn_blocking(move || reader.page(&room, span, limit, PAGE_BYTES));
-        link.meanwhile(read)
+        let read =
+            tokio::task::spawn_blocking(move || reader.page(&room, range, limit, MAX_PAGE_BYTES));
+        connection
+            .meanwhile(read)
             .await
-            .unwrap_or_else(|_| Err(StoreError::Failed("reading broke off".into())))
+            .unwrap_or_else(|_| Err(StoreError::Failed("an internal error interrupted it".into())))
     }
 
-    fn gap(&self, room: &RoomName, after: Seq, next: Seq, reason: &str, epoch: &Epoch) {
+    /// Waits until at most half the bound of the send queue is in use.
+    async fn wait_for_queue(&self, connection: &mut ServerConnection) {
+        let half_full = self.context().live.load().config.limits.outbound_bytes / 2;
+        connection.until_waiting_at_most(half_full).await;
+    }
+
+    fn push_gap(&self, room: &RoomName, after: Seq, next: Seq, reason: &str, epoch: &Epoch) {
         tracing::info!(event = "gap", session = %self.peer().session, room = %room, after = after.0,
-            next = next.0, reason, "a reader was told what is missing");
+            next = next.0, reason, "messages are missing; the client was sent a gap");
         self.peer().push(&ServerFrame::Gap(Gap {
             room: room.clone(),
             after,
@@ -177,13 +189,14 @@ impl Session {
         }));
     }
 
-    fn history_failed(&self, room: &RoomName) {
-        let text = "the history can't be read at the moment; come back and resume";
-        self.object(ErrorFrame {
+    /// Closes the session because the room log can't be read.
+    fn close_unreadable(&self, room: &RoomName) {
+        let text = "the server can't read the room log at the moment; reconnect and resume";
+        self.refuse(ErrorFrame {
             room: Some(room.to_string()),
             ..ErrorFrame::new(ErrorCode::StorageFailed, text)
         });
-        let ending = CloseReason { close: CloseCode::TryLater, cause: "history_failed" };
-        self.peer().outbound.end(ending, text);
+        let reason = CloseReason { close: CloseCode::TryLater, cause: "history_failed" };
+        self.peer().outbound.end(reason, text);
     }
 }

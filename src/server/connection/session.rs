@@ -1,51 +1,53 @@
-//! One session: the first frame decides whether it begins; then everything its client says is
-//! metered, read, checked and handed on.
+//! One registered session: it reads the client's frames, checks them, and acts on them.
+//!
+//! For each frame, in this order: count it against the rate limits, parse it, check the rights, then
+//! act. A chat message is decrypted, validated and submitted to the log writer (`submit`). `join`,
+//! `leave` and `who` become commands for the hub. `history` is read here, from the room log
+//! (`resume`). The first frame is not handled here but in `register`.
+//!
+//! Deliberately absent: acks and delivery. The log writer answers the sender and the hub delivers to
+//! the members; both put frames straight into send queues, and this task only writes what the socket
+//! did not take. Nothing here waits for a slow reader except the replay of the room log.
 
-use std::sync::{Arc, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio_tungstenite::tungstenite::Message;
 
-use super::upgrade::ClientInfo;
 use crate::conversation::server::registration::{Dialect, ROOMS_PER_SESSION};
 use crate::conversation::server::request::{self, Request};
-use crate::net::admission::ConnectionPermit;
 use crate::net::server_connection::{Received, ServerConnection};
 use crate::policy::rate::Meter;
 use crate::policy::rights::{Action, Decision};
-use crate::protocol::frame::{ErrorFrame, ServerFrame};
-use crate::protocol::{ErrorCode, MessageId, RoomName, Timestamp};
+use crate::protocol::frame::{ErrorFrame, Position, ServerFrame};
+use crate::protocol::{ErrorCode, RoomName};
 use crate::server::context::{ActiveConfig, Context};
-use crate::server::rooms::hub::{Command, Membership, RoomEntry};
+use crate::server::rooms::command::{Command, Membership, RoomEntry};
 use crate::server::rooms::membership::not_in_room;
 use crate::server::rooms::peer::Peer;
-use crate::store::Draft;
+use crate::sys::fault_points;
 
-/// How long the hub may take for an answer before the session is given up.
-pub(super) const HUB_ANSWER: Duration = Duration::from_secs(10);
+/// How long a session waits for the hub's answer before it gives up.
+pub(super) const HUB_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Who is on a connection before anything was said.
-pub struct NewConnection {
-    /// Its place; gone with the session.
-    pub permit: ConnectionPermit,
-    /// Whose limits it counts under, and whether keys may leave.
-    pub client_info: ClientInfo,
-}
-
-/// What its client has said and may say.
+/// A registered session.
 pub(super) struct Session {
-    pub(super) registered: Registered,
+    registered: Registered,
+    /// The rooms the session is in; frames without a room go to the first.
     pub(super) rooms: Vec<Membership>,
-    pub(super) messages: Meter,
-    pub(super) frames: Meter,
-    pub(super) bytes: Meter,
-    pub(super) counted: u64,
+    pub(super) message_meter: Meter,
+    frame_meter: Meter,
+    byte_meter: Meter,
+    /// Bytes received that are counted against the limits already.
+    bytes_counted: u64,
 }
 
-/// Being registered ends when this is dropped, whatever the way out.
+/// A session's registration with the hub. Dropping it removes the session from the hub.
 pub(super) struct Registered {
+    /// The server's shared state.
     pub(super) context: Arc<Context>,
+    /// The session as the hub sees it.
     pub(super) peer: Arc<Peer>,
 }
 
@@ -56,6 +58,18 @@ impl Drop for Registered {
 }
 
 impl Session {
+    /// A session in its first rooms. `bytes_received`: what the connection has received so far.
+    pub(super) fn new(registered: Registered, rooms: Vec<Membership>, bytes_received: u64) -> Self {
+        Session {
+            registered,
+            rooms,
+            message_meter: Meter::default(),
+            frame_meter: Meter::default(),
+            byte_meter: Meter::default(),
+            bytes_counted: bytes_received,
+        }
+    }
+
     pub(super) fn peer(&self) -> &Arc<Peer> {
         &self.registered.peer
     }
@@ -64,22 +78,23 @@ impl Session {
         &self.registered.context
     }
 
-    pub(super) async fn talk(&mut self, link: &mut ServerConnection) -> &'static str {
+    /// Serves the client's frames until the connection ends. Returns the reason for the server log.
+    pub(super) async fn run(&mut self, connection: &mut ServerConnection) -> &'static str {
         let peer = self.peer().clone();
         loop {
-            let frame = match link.step(|| peer.may_speak()).await {
+            let frame = match connection.step(|| peer.may_read()).await {
                 Received::Ended(reason) => return reason,
                 Received::Frame(frame) => frame,
             };
-            crate::sys::fault_points::point("session");
-            let live = self.context().live.load_full();
-            self.meter(link, &live, &frame);
+            fault_points::point("session");
+            let active = self.context().live.load_full();
+            self.meter(connection, &active, &frame);
             match frame {
-                Message::Text(text) => self.hear(link, &live, &text).await,
+                Message::Text(text) => self.receive(connection, &active, &text).await,
                 Message::Binary(_) => {
-                    self.object(ErrorFrame::new(
+                    self.refuse(ErrorFrame::new(
                         ErrorCode::BinaryFrame,
-                        "only text frames are spoken here",
+                        "only text frames are accepted",
                     ));
                 }
                 _ => {}
@@ -87,42 +102,50 @@ impl Session {
         }
     }
 
-    /// Counts and bytes of frames of every kind, before anything is decrypted: who sends more than
-    /// the limits is read more slowly.
-    fn meter(&mut self, link: &mut ServerConnection, live: &ActiveConfig, frame: &Message) {
+    /// Counts a frame of any kind and its bytes against the limits, before anything is decrypted.
+    /// Above a limit, the server pauses reading from this client.
+    fn meter(&mut self, connection: &mut ServerConnection, active: &ActiveConfig, frame: &Message) {
         let now = self.context().started.elapsed();
-        let came = link.received() - self.counted;
-        self.counted += came;
+        let bytes = connection.received() - self.bytes_counted;
+        self.bytes_counted += bytes;
         let (meter, quota) = match self.peer().dialect {
-            Dialect::Full => (&mut self.messages, live.messages),
-            Dialect::Basic => (&mut self.frames, live.frames),
+            Dialect::Full => (&mut self.message_meter, active.messages),
+            Dialect::Basic => (&mut self.frame_meter, active.frames),
         };
-        let counts = u64::from(!matches!(frame, Message::Pong(_)));
-        let over = [meter.spend(quota, counts, now), self.bytes.spend(live.bytes, came, now)];
-        if let Some(pause) = over.into_iter().flatten().max() {
-            link.pause(pause);
+        // Pongs are not counted as frames, because they answer the server's pings.
+        let frames = u64::from(!matches!(frame, Message::Pong(_)));
+        let pauses =
+            [meter.spend(quota, frames, now), self.byte_meter.spend(active.bytes, bytes, now)];
+        if let Some(pause) = pauses.into_iter().flatten().max() {
+            connection.pause(pause);
         }
     }
 
-    async fn hear(&mut self, link: &mut ServerConnection, live: &ActiveConfig, text: &str) {
-        let heard = match request::read(self.peer().dialect, text) {
-            Ok(heard) => heard,
-            Err(objection) => return self.object(*objection),
+    /// Acts on one text frame.
+    async fn receive(
+        &mut self,
+        connection: &mut ServerConnection,
+        active: &ActiveConfig,
+        text: &str,
+    ) {
+        let request = match request::read(self.peer().dialect, text) {
+            Ok(request) => request,
+            Err(error) => return self.refuse(*error),
         };
-        if let Err(objection) = self.rule(&heard) {
-            return self.object(*objection);
+        if let Err(error) = self.check_rights(&request) {
+            return self.refuse(*error);
         }
-        match heard {
+        match request {
             Request::Message { room, id, token } => {
-                if let Some(draft) = self.check(live, room, id, &token)
+                if let Some(draft) = self.prepare_draft(active, room, id, &token)
                     && let Err(draft) = self.context().log_writer.try_submit(draft, self.peer())
                 {
                     let peer = self.peer().clone();
                     let log_writer = self.context().log_writer.clone();
-                    Box::pin(link.meanwhile(log_writer.submit(draft, peer))).await;
+                    Box::pin(connection.meanwhile(log_writer.submit(draft, peer))).await;
                 }
             }
-            Request::Join(room, resume) => Box::pin(self.join(link, room, resume)).await,
+            Request::Join(room, resume) => Box::pin(self.join(connection, room, resume)).await,
             Request::Leave(room) => {
                 self.rooms.retain(|membership| membership.room != room);
                 let _ = self.context().hub.send(Command::Leave(self.peer().clone(), room));
@@ -130,164 +153,108 @@ impl Session {
             Request::Who(room) => {
                 let _ = self.context().hub.send(Command::Who(self.peer().clone(), room));
             }
-            Request::History(room, window, limit) => {
-                Box::pin(self.history(link, &room, window, limit)).await;
+            Request::History(room, range, limit) => {
+                Box::pin(self.history(connection, &room, range, limit)).await;
             }
         }
     }
 
-    /// Asks the table of rights.
-    fn rule(&self, heard: &Request<'_>) -> Result<(), Box<ErrorFrame>> {
-        let (verb, room) = wanted(heard);
+    /// Checks the right that a request needs in its room; without a room, that is the first.
+    fn check_rights(&self, request: &Request<'_>) -> Result<(), Box<ErrorFrame>> {
+        let (action, room) = required_right(request);
         let Some(room) = room.or_else(|| self.rooms.first().map(|first| &first.room)) else {
-            return Err(Box::new(ErrorFrame::new(
-                ErrorCode::NotInRoom,
-                "you are in no room; join one",
-            )));
+            return Err(Box::new(in_no_room()));
         };
-        let inside = self.rooms.iter().any(|membership| membership.room == *room);
-        let objection = match self.peer().decide(verb, room, inside) {
+        let joined = self.rooms.iter().any(|membership| membership.room == *room);
+        let error = match self.peer().decide(action, room, joined) {
             Decision::Allowed => return Ok(()),
             Decision::Forbidden => forbidden(room),
             Decision::NotInRoom => not_in_room(room),
         };
-        let id = match heard {
+        let id = match request {
             Request::Message { id, .. } => id.as_ref().map(|id| id.as_str().to_owned()),
             _ => None,
         };
-        Err(Box::new(ErrorFrame { id, ..objection }))
-    }
-
-    /// Everything that can be said against a message, in the order of what it costs.
-    fn check(
-        &mut self,
-        live: &ActiveConfig,
-        room: Option<RoomName>,
-        id: Option<MessageId>,
-        token: &str,
-    ) -> Option<Draft> {
-        let about = id.as_ref().map(|id| id.as_str().to_owned());
-        match self.draft(live, room, id, token) {
-            Ok(draft) => Some(draft),
-            Err(mut objection) => {
-                objection.id = about;
-                self.object(*objection);
-                None
-            }
-        }
-    }
-
-    fn draft(
-        &mut self,
-        live: &ActiveConfig,
-        room: Option<RoomName>,
-        id: Option<MessageId>,
-        token: &str,
-    ) -> Result<Draft, Box<ErrorFrame>> {
-        if self.peer().dialect == Dialect::Basic {
-            let now = self.context().started.elapsed();
-            self.messages.take(live.messages, 1, now).map_err(too_fast)?;
-        }
-        let membership = match &room {
-            None => self.rooms.first(),
-            Some(room) => self.rooms.iter().find(|membership| membership.room == *room),
-        };
-        let Some(membership) = membership else {
-            return Err(Box::new(ErrorFrame::new(
-                ErrorCode::NotInRoom,
-                "you are in no room; join one",
-            )));
-        };
-        let wall = Timestamp::from_system(SystemTime::now());
-        let plain = membership
-            .ring
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .decrypt(token, Instant::now(), wall)
-            .map_err(|why| request::sealed(why, wall))?;
-        let text = request::validate_text(plain, live.config.limits.message_chars)?;
-        Ok(Draft {
-            room: membership.room.clone(),
-            user: self.peer().user.clone(),
-            verified: self.peer().verified(),
-            id,
-            text,
-        })
+        Err(Box::new(ErrorFrame { id, ..error }))
     }
 
     async fn join(
         &mut self,
-        link: &mut ServerConnection,
+        connection: &mut ServerConnection,
         room: RoomName,
-        resume: Option<crate::protocol::frame::Position>,
+        resume: Option<Position>,
     ) {
         let resume = resume.filter(|_| self.peer().may(Action::ReadHistory, &room));
-        let known = self.rooms.iter().any(|membership| membership.room == room);
-        if !known && self.rooms.len() >= ROOMS_PER_SESSION {
-            return self.object(ErrorFrame {
+        let already_joined = self.rooms.iter().any(|membership| membership.room == room);
+        if !already_joined && self.rooms.len() >= ROOMS_PER_SESSION {
+            return self.refuse(ErrorFrame {
                 room: Some(room.to_string()),
                 ..ErrorFrame::new(
                     ErrorCode::TooManyRooms,
-                    format!("a session may be in {ROOMS_PER_SESSION} rooms at most; leave one"),
+                    format!(
+                        "a session can be in at most {ROOMS_PER_SESSION} rooms; leave one first"
+                    ),
                 )
             });
         }
-        let entering = RoomEntry { room: room.clone(), catching_up: resume.is_some() };
+        let entry = RoomEntry { room: room.clone(), resuming: resume.is_some() };
         let (answer, answered) = oneshot::channel();
-        let _ = self.context().hub.send(Command::Join(self.peer().clone(), entering, answer));
-        match link.meanwhile(tokio::time::timeout(HUB_ANSWER, answered)).await {
+        let _ = self.context().hub.send(Command::Join(self.peer().clone(), entry, answer));
+        match connection.meanwhile(tokio::time::timeout(HUB_TIMEOUT, answered)).await {
             Ok(Ok(Some(membership))) => {
-                self.rooms.retain(|known| known.room != room);
+                self.rooms.retain(|membership| membership.room != room);
                 self.rooms.push(membership);
                 if let Some(position) = resume {
-                    self.catch_up(link, &room, position).await;
+                    self.resume(connection, &room, position).await;
                 }
             }
-            _ => self.object(ErrorFrame {
+            _ => self.refuse(ErrorFrame {
                 room: Some(room.to_string()),
                 ..ErrorFrame::new(
                     ErrorCode::StorageFailed,
-                    "the room log can't be read at the moment",
+                    "the server can't read the room log at the moment; join again later",
                 )
             }),
         }
     }
 
+    /// The session's membership of `room`; without one, the client is sent `not_in_room`.
     pub(super) fn membership(&self, room: &RoomName) -> Option<&Membership> {
         let found = self.rooms.iter().find(|membership| membership.room == *room);
         if found.is_none() {
-            self.object(not_in_room(room));
+            self.refuse(not_in_room(room));
         }
         found
     }
 
-    pub(super) fn object(&self, objection: ErrorFrame) {
+    /// Answers a frame with an `error`.
+    pub(super) fn refuse(&self, error: ErrorFrame) {
         tracing::debug!(event = "refused", session = %self.peer().session, user = %self.peer().user,
-            reason = objection.code, "a frame was refused");
-        self.peer().send(&ServerFrame::Error(objection));
+            reason = error.code, "a frame was refused");
+        self.peer().send(&ServerFrame::Error(error));
     }
 
-    pub(super) fn say_opened(&self) {
+    pub(super) fn log_opened(&self) {
         let peer = self.peer();
         let dialect = match peer.dialect {
             Dialect::Basic => "basic",
             Dialect::Full => "full",
         };
         tracing::info!(event = "session_opened", session = %peer.session, user = %peer.user,
-            peer = %peer.address, protocol = dialect, verified = peer.verified(), "registered");
+            peer = %peer.address, protocol = dialect, verified = peer.verified(), "session registered");
     }
 
-    pub(super) fn say_closed(&self, reason: &'static str) {
+    pub(super) fn log_closed(&self, reason: &'static str) {
         let peer = self.peer();
         let seconds = peer.since.elapsed().as_secs();
         tracing::info!(event = "session_closed", session = %peer.session, user = %peer.user,
-            reason, seconds, bytes = self.counted, "gone");
+            reason, seconds, bytes = self.bytes_counted, "session closed");
     }
 }
 
-/// The right that a wish needs, and where; without a room it is the first.
-fn wanted<'a>(heard: &'a Request<'_>) -> (Action, Option<&'a RoomName>) {
-    match heard {
+/// The right that a request needs, and the room if it names one.
+fn required_right<'a>(request: &'a Request<'_>) -> (Action, Option<&'a RoomName>) {
+    match request {
         Request::Message { room, .. } => (Action::Send, room.as_ref()),
         Request::Leave(room) => (Action::Leave, Some(room)),
         Request::Join(room, _) => (Action::Join, Some(room)),
@@ -296,23 +263,17 @@ fn wanted<'a>(heard: &'a Request<'_>) -> (Action, Option<&'a RoomName>) {
     }
 }
 
+/// The `error` frame for a request without a room from a session that is in no room.
+pub(super) fn in_no_room() -> ErrorFrame {
+    ErrorFrame::new(ErrorCode::NotInRoom, "you are in no room; join one first")
+}
+
 fn forbidden(room: &RoomName) -> ErrorFrame {
     ErrorFrame {
         room: Some(room.to_string()),
         ..ErrorFrame::new(
             ErrorCode::Forbidden,
-            "your access token does not give that right in this room",
+            "your access token does not allow this in this room",
         )
     }
-}
-
-fn too_fast(wait: Duration) -> Box<ErrorFrame> {
-    let wait = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1);
-    Box::new(ErrorFrame {
-        retry_after_ms: Some(wait),
-        ..ErrorFrame::new(
-            ErrorCode::RateLimited,
-            format!("too many messages; this one was not delivered, send it again in {wait} ms"),
-        )
-    })
 }

@@ -1,8 +1,11 @@
-//! The front door: an HTTP request that asks for a WebSocket, or gets a real answer.
+//! The HTTP upgrade: reads one request and either opens a WebSocket or answers by HTTP.
+//!
+//! Checks, in order: the path, the method, the `Origin`, the number of connections from the client's
+//! address, and the WebSocket handshake.
 
 use std::convert::Infallible;
 use std::net::IpAddr;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -18,11 +21,12 @@ use crate::config::{AuthMode, Listen};
 use crate::policy::client_network::{self, ForwardedFor};
 use crate::policy::origin;
 
-/// Largest request head.
-const HEAD_BYTES: usize = 16 * 1024;
+/// The largest request head, in bytes.
+const MAX_HEAD_BYTES: usize = 16 * 1024;
 
-/// A word of its own for each run, the same through every address. Whoever asks here and through a
-/// tunnel knows by it whether the tunnel ends at this very server. It opens nothing.
+/// A random id of this run of the server, sent in the `chat-instance` header. A program that asks
+/// both here and through a tunnel can tell by it whether the tunnel leads to this server. It is not
+/// a secret.
 static INSTANCE: LazyLock<HeaderValue> = LazyLock::new(|| {
     let mut bytes = [0; 16];
     // The kernel's generator fails only before it is seeded, which waits instead (getrandom(2)).
@@ -41,19 +45,21 @@ pub struct ClientInfo {
     pub is_proxy: bool,
 }
 
-/// A connection whose handshake is done.
+/// A connection after the upgrade.
 pub struct Upgraded<S> {
-    /// The stream.
+    /// The stream, from here on WebSocket frames.
     pub stream: S,
-    /// What came behind the request.
+    /// Bytes that the client sent after its request and that are read already.
     pub early: Bytes,
-    /// Who it is.
+    /// The client's address, and whether the server may send keys to it.
     pub client_info: ClientInfo,
 }
 
-/// Answers the request on `stream`. `None` where it was no WebSocket's: it has its answer.
-/// `admit` is asked before the upgrade whether one more may come from that address.
-pub async fn receive<S>(
+/// Reads the request on `stream` and answers it. Returns `None` if it did not open a WebSocket; then
+/// the HTTP answer is sent already. `peer` is the address of the TCP connection and `encrypted`
+/// whether it uses TLS. `admit` decides, before the upgrade, whether the client's address may open one
+/// more connection.
+pub async fn accept<S>(
     stream: S,
     peer: IpAddr,
     encrypted: bool,
@@ -64,29 +70,29 @@ pub async fn receive<S>(
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let found = Arc::new(std::sync::Mutex::new(None));
-    let into = found.clone();
+    let upgrade = Arc::new(Mutex::new(None));
+    let upgrade_slot = upgrade.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
         let client_info = client_info(request.headers(), peer, encrypted, &listen);
         let answer = answer(&request, client_info, &listen, mode, &admit);
         if request.headers().contains_key(header::UPGRADE) {
-            let upgrade = hyper::upgrade::on(&mut request);
-            let granted = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
-            *into.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
-                Some((upgrade, granted.then_some(client_info)));
+            let on_upgrade = hyper::upgrade::on(&mut request);
+            let accepted = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
+            *upgrade_slot.lock().unwrap_or_else(PoisonError::into_inner) =
+                Some((on_upgrade, accepted.then_some(client_info)));
         }
         async move { Ok::<_, Infallible>(answer) }
     });
     let mut http = hyper::server::conn::http1::Builder::new();
-    http.timer(TokioTimer::new()).max_buf_size(HEAD_BYTES);
-    // Whatever goes wrong here, the peer has been told by HTTP or is gone.
+    http.timer(TokioTimer::new()).max_buf_size(MAX_HEAD_BYTES);
+    // After an error here the client has its HTTP answer or has disconnected.
     let _ = http.serve_connection(TokioIo::new(stream), service).with_upgrades().await;
-    let (upgrade, client_info) =
-        found.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take()?;
-    let parts = upgrade.await.ok()?.downcast::<TokioIo<S>>().ok()?;
+    let (on_upgrade, client_info) =
+        upgrade.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+    let parts = on_upgrade.await.ok()?.downcast::<TokioIo<S>>().ok()?;
     let Some(client_info) = client_info else {
-        // hyper gives the stream back here too, and leaves the farewell to us: without TLS's
-        // close_notify the answer might be one that somebody cut short (RFC 8446, section 6.1).
+        // hyper returns the stream here too and leaves closing it to us. Without a close_notify
+        // alert of TLS, the client can't tell whether the answer was truncated (RFC 8446, section 6.1).
         let _ = parts.io.into_inner().shutdown().await;
         return None;
     };
@@ -101,12 +107,12 @@ fn answer(
     admit: &impl Fn(IpAddr) -> bool,
 ) -> Response<Full<Bytes>> {
     if request.uri().path() != "/" {
-        return plain(StatusCode::NOT_FOUND, "There is nothing here; the chat is at /.\n");
+        return plain(StatusCode::NOT_FOUND, "There is nothing at this path; the chat is at /.\n");
     }
     if request.method() != Method::GET || !request.headers().contains_key(header::UPGRADE) {
         let mut answer = plain(
             StatusCode::UPGRADE_REQUIRED,
-            "This is a chat server. It speaks WebSocket: chat-client ws://…\n",
+            "This is a chat server. Connect to it by WebSocket: chat-client ws://…\n",
         );
         let headers = answer.headers_mut();
         headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
@@ -116,25 +122,28 @@ fn answer(
         return answer;
     }
     if !origin_allowed(request.headers(), client_info, listen) {
-        say_refused(request.headers(), client_info);
+        log_origin_refused(request.headers(), client_info);
         return plain(
             StatusCode::FORBIDDEN,
-            "This origin is not let in; the operator can add it to listen.origins.\n",
+            "This origin is not allowed; the operator can add it to listen.origins.\n",
         );
     }
-    // A proxy that does not say for whom it speaks is not shut out for one of them.
+    // If a trusted proxy does not name its client, its address stands for many clients and has no
+    // limit.
     if !client_info.is_proxy && !admit(client_info.address) {
-        return full("Too many connections from this address; try again later.\n");
+        return too_many_connections("Too many connections from this address; try again later.\n");
     }
-    // The library checks the version, the key and the connection header.
+    // tungstenite checks the version, the key and the connection header.
     match create_response_with_body(request, || Full::new(Bytes::new())) {
         Ok(answer) => answer,
-        Err(_) => plain(StatusCode::BAD_REQUEST, "That is no WebSocket handshake (RFC 6455).\n"),
+        Err(_) => plain(
+            StatusCode::BAD_REQUEST,
+            "The request is not a valid WebSocket handshake (RFC 6455).\n",
+        ),
     }
 }
 
-/// The answer to one connection too many.
-pub fn full(text: &'static str) -> Response<Full<Bytes>> {
+fn too_many_connections(text: &'static str) -> Response<Full<Bytes>> {
     let mut answer = plain(StatusCode::SERVICE_UNAVAILABLE, text);
     answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
     answer
@@ -143,8 +152,8 @@ pub fn full(text: &'static str) -> Response<Full<Bytes>> {
 fn plain(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
     let mut answer = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
     *answer.status_mut() = status;
-    // One request a connection. (Said here, not to hyper, which would say it on an upgrade too,
-    // where clients take `Upgrade, close` for a refusal.)
+    // One request per connection. The header is set here and not by hyper, because hyper would also
+    // set it on an upgrade, and clients take `Upgrade, close` for a refusal.
     answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     answer
         .headers_mut()
@@ -152,10 +161,12 @@ fn plain(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
     answer
 }
 
-/// Browsers send an `Origin` (RFC 6454); a page from elsewhere must not speak for its visitor.
+/// Whether the request's `Origin` is allowed. Browsers send it (RFC 6454), and a page of another site
+/// must not use the chat in its visitor's name. Requests without `Origin` are allowed.
 ///
-/// Its own origin is what `Host` says, and a name that was made to point here (DNS rebinding) is in
-/// both. So where a browser on this very machine comes directly, `Host` must be a name of this machine.
+/// The server's own origin is the one in `Host`. An attacker can make a name of its own point to this
+/// machine (DNS rebinding), and then that name is in both headers. So on a direct connection from this
+/// machine, `Host` counts only if it is a loopback name.
 fn origin_allowed(headers: &HeaderMap, client_info: ClientInfo, listen: &Listen) -> bool {
     let mut origins = headers.get_all(header::ORIGIN).iter();
     let Some(first) = origins.next() else { return true };
@@ -170,11 +181,11 @@ fn origin_allowed(headers: &HeaderMap, client_info: ClientInfo, listen: &Listen)
     }
 }
 
-fn say_refused(headers: &HeaderMap, client_info: ClientInfo) {
+fn log_origin_refused(headers: &HeaderMap, client_info: ClientInfo) {
     let origin = headers.get(header::ORIGIN).map_or(&b""[..], HeaderValue::as_bytes);
     let origin = String::from_utf8_lossy(&origin[..origin.len().min(200)]);
     tracing::info!(event = "origin_refused", peer = %client_info.address, origin = %origin,
-        "a page that may not speak for its visitor; listen.origins names those that may");
+        "the origin of a web page is not allowed; allowed origins are listed in listen.origins");
 }
 
 fn client_info(headers: &HeaderMap, peer: IpAddr, encrypted: bool, listen: &Listen) -> ClientInfo {

@@ -1,11 +1,13 @@
-//! What a sender is told of its message. The log_writer tells it as soon as the disk has the message, before
-//! the hub hands that on: an `ack` does not wait for a large room.
+//! The answers to the senders of a committed batch: an `ack` or an `error` per message.
+//!
+//! The log writer sends them as soon as the batch is on disk and before the hub delivers it, so an
+//! `ack` does not wait for the fan-out of a large room.
 
 use std::sync::Arc;
 
 use bytes::BytesMut;
 
-use super::log_writer::Committed;
+use super::committed::Committed;
 use super::peer::Peer;
 use crate::conversation::server::registration::Dialect;
 use crate::net::framing;
@@ -13,42 +15,43 @@ use crate::protocol::ErrorCode;
 use crate::protocol::frame::{Ack, ErrorFrame, ServerFrame};
 use crate::store::{AppendOutcome, StoreError};
 
-/// How soon to try again what the disk did not take.
-const STORAGE_RETRY_MS: u64 = 1000;
+/// When a client may send a message again that could not be stored, in milliseconds.
+const STORAGE_RETRY_AFTER_MS: u64 = 1000;
 
-/// In a commit as large as this the next is due already, and matters more than writing.
-const BUSY: usize = 8;
+/// From this batch size on, the log writer leaves the socket writes to the connections' tasks: the
+/// next commit is already due.
+const DEFERRED_FLUSH_BATCH: usize = 8;
 
-/// Answers all of a batch: one write a sender.
+/// Answers every message of a batch, with one flush per run of messages from the same sender.
 pub fn answer_all(batch: &[Committed]) {
-    let mut owed: Vec<&Arc<Peer>> = Vec::new();
-    // What follows one another for the same sender goes into its queue together.
+    let mut answered: Vec<&Arc<Peer>> = Vec::new();
+    // Consecutive answers to the same sender enter its send queue together.
     let mut frames = BytesMut::new();
-    for (place, committed) in batch.iter().enumerate() {
-        let peer = &committed.from;
+    for (index, committed) in batch.iter().enumerate() {
+        let sender = &committed.sender;
         if let Some(answer) = answer(committed) {
             framing::put_text(&mut frames, answer.to_json().as_bytes());
         }
-        let goes_on = batch.get(place + 1).is_some_and(|next| next.from.is(peer));
-        if !goes_on && !frames.is_empty() {
-            peer.outbound.push(std::mem::take(&mut frames).freeze());
-            owed.push(peer);
+        let same_sender_next = batch.get(index + 1).is_some_and(|next| next.sender.is(sender));
+        if !same_sender_next && !frames.is_empty() {
+            sender.outbound.push(std::mem::take(&mut frames).freeze());
+            answered.push(sender);
         }
     }
-    for peer in owed {
+    for sender in answered {
         match batch.len() {
-            BUSY.. => peer.outbound.flush_later(),
-            _ => peer.outbound.flush(),
+            DEFERRED_FLUSH_BATCH.. => sender.outbound.flush_later(),
+            _ => sender.outbound.flush(),
         }
     }
 }
 
-/// What a sender hears of its message, where it is owed that.
+/// The answer to one message. A stored message is acked only if the client is full and gave an id.
 fn answer(committed: &Committed) -> Option<ServerFrame> {
-    let Committed { from, room, id, outcome, .. } = committed;
+    let Committed { sender, room, id, outcome, .. } = committed;
     let error_frame = |code, message: &str| ErrorFrame {
         id: id.as_ref().map(|id| id.as_str().to_owned()),
-        room: (from.dialect == Dialect::Full).then(|| room.as_str().to_owned()),
+        room: (sender.dialect == Dialect::Full).then(|| room.as_str().to_owned()),
         ..ErrorFrame::new(code, message)
     };
     let (seq, timestamp) = match outcome {
@@ -57,22 +60,25 @@ fn answer(committed: &Committed) -> Option<ServerFrame> {
         AppendOutcome::Conflict { .. } => {
             return Some(ServerFrame::Error(error_frame(
                 ErrorCode::IdConflict,
-                "that id came before with other content; every message needs an id of its own",
+                "this id was already used for a message with other content; give every message its own id",
             )));
         }
         AppendOutcome::Refused(error) => {
             let mut refusal = match error {
-                StoreError::Full => {
-                    error_frame(ErrorCode::StorageFull, "the history's disk is full")
-                }
-                StoreError::Failed(_) => {
-                    error_frame(ErrorCode::StorageFailed, "the history can't be written")
-                }
+                StoreError::Full => error_frame(
+                    ErrorCode::StorageFull,
+                    "the message was not stored because the server's disk is full; send it again later",
+                ),
+                StoreError::Failed(_) => error_frame(
+                    ErrorCode::StorageFailed,
+                    "the message was not stored because the server can't write to its room log; \
+                     send it again later",
+                ),
             };
-            refusal.retry_after_ms = Some(STORAGE_RETRY_MS);
+            refusal.retry_after_ms = Some(STORAGE_RETRY_AFTER_MS);
             return Some(ServerFrame::Error(refusal));
         }
     };
-    let id = id.as_ref().filter(|_| from.dialect == Dialect::Full)?;
+    let id = id.as_ref().filter(|_| sender.dialect == Dialect::Full)?;
     Some(ServerFrame::Ack(Ack { room: room.clone(), id: id.clone(), seq, timestamp }))
 }

@@ -1,4 +1,12 @@
-//! From the log to the members: encoded once, the same bytes for all.
+//! Delivery: from a committed batch to the members' send queues.
+//!
+//! Order of calls: [`Hub::deliver`] encodes each stored message once, under its room's current key,
+//! into the room's `outgoing` buffer. Then it fans out room by room and chunk by chunk: members that
+//! receive a whole chunk share its bytes in one call, the others get the parts meant for them. Last,
+//! it closes or removes the sessions that only waited for their last message.
+//!
+//! Deliberately absent: acks (the log writer has sent them already), waiting for slow readers (each
+//! send queue has its own bound), and a copy or an encoding per member.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
@@ -6,8 +14,8 @@ use std::sync::{Arc, PoisonError};
 use bytes::{Bytes, BytesMut};
 use serde::Serialize;
 
-use super::hub::Hub;
-use super::log_writer::Committed;
+use super::committed::Committed;
+use super::hub::{Hub, wall_clock};
 use super::peer::Peer;
 use super::room::{Member, Room};
 use crate::crypto::key_ring::KeyRing;
@@ -18,152 +26,163 @@ use crate::protocol::frame::ChatMessage;
 use crate::protocol::{CloseCode, KeyId, MessageId, RoomName, Seq, Timestamp};
 use crate::store::{AppendOutcome, Entry};
 
-/// What is handed to all members in one go: large beside the cost of a system call.
-const CHUNK_BYTES: usize = 128 * 1024;
-/// And small beside the bound of a queue, so that a batch never looks like a reader's slowness.
-const CHUNKS_PER_QUEUE: usize = 8;
+/// The largest chunk that is fanned out at once. It is large enough that the system call costs
+/// little per byte.
+const MAX_CHUNK_BYTES: usize = 128 * 1024;
+/// The smallest number of chunks that fit in a send queue. A chunk stays small beside the queue's
+/// bound, so that a large batch never makes a reader look slow.
+const MIN_CHUNKS_PER_QUEUE: usize = 8;
 
-/// What a frame mostly has beside twice its text, which is what that takes sealed.
-const JSON_BYTES: usize = 384;
+/// The usual size of a message frame without its content, in bytes. The encrypted content takes
+/// about twice the size of the text.
+const FRAME_OVERHEAD_BYTES: usize = 384;
 
-/// Where one message's frame ends in a room's outgoing bytes.
-struct Mark {
+/// One encoded message in a room's `outgoing` buffer.
+struct EncodedMessage {
+    /// Where its frame ends in the buffer.
     end: usize,
     seq: Seq,
-    from: Arc<Peer>,
+    sender: Arc<Peer>,
 }
 
 impl Hub {
-    /// Hands on what the log_writer wrote: one write a socket. Its senders know already.
+    /// Delivers a committed batch, with one write per socket and chunk.
     pub(super) fn deliver(&mut self, batch: Vec<Committed>) {
-        let mut touched: HashMap<RoomName, Vec<Mark>> = HashMap::new();
-        let mut leaving: Vec<(Arc<Peer>, CloseCode)> = Vec::new();
+        let mut encoded: HashMap<RoomName, Vec<EncodedMessage>> = HashMap::new();
+        let mut to_close: Vec<(Arc<Peer>, CloseCode)> = Vec::new();
         for committed in batch {
             if let AppendOutcome::Appended(entry) = &committed.outcome {
-                self.standing.messages += 1;
-                self.encode(entry, &committed.from, &mut touched);
+                self.status.messages += 1;
+                self.encode(entry, &committed.sender, &mut encoded);
             }
-            committed.from.arrived();
-            if let Some(close) = self.draining.filter(|_| committed.from.in_flight() == 0) {
-                leaving.push((committed.from.clone(), close));
+            committed.sender.decrement_in_flight();
+            if let Some(close) = self.draining.filter(|_| committed.sender.in_flight() == 0) {
+                to_close.push((committed.sender.clone(), close));
             }
         }
-        let chunk_bytes = CHUNK_BYTES.min(self.policy.outbound_bytes / CHUNKS_PER_QUEUE);
-        for (name, marks) in touched {
+        let chunk_bytes = MAX_CHUNK_BYTES.min(self.config.outbound_bytes / MIN_CHUNKS_PER_QUEUE);
+        for (name, messages) in encoded {
             if let Some(room) = self.rooms.get_mut(&name) {
-                self.standing.deliveries += room.fan_out(&marks, chunk_bytes, &mut self.ring);
+                self.status.deliveries += room.fan_out(&messages, chunk_bytes, &mut self.uring);
             }
         }
-        for (peer, close) in leaving {
-            peer.dismiss(close);
+        for (peer, close) in to_close {
+            peer.close_for_shutdown(close);
         }
-        if !self.leaving.is_empty() {
-            self.farewells();
+        if !self.departing.is_empty() {
+            self.remove_departed_sessions();
         }
     }
 
     fn encode(
         &mut self,
         entry: &Entry,
-        from: &Arc<Peer>,
-        touched: &mut HashMap<RoomName, Vec<Mark>>,
+        sender: &Arc<Peer>,
+        encoded: &mut HashMap<RoomName, Vec<EncodedMessage>>,
     ) {
         let Some(room) = self.rooms.get_mut(&entry.room) else { return };
         if entry.seq <= room.last {
             return;
         }
         room.last = entry.seq;
-        if room.catching_up > 0 {
-            room.remember(entry);
+        if room.resuming > 0 {
+            room.keep_recent(entry);
         }
-        // Who pipes into a room that nobody reads pays for no frame.
-        if !room.members.iter().any(|member| member.wants(entry.seq, from)) {
+        // A message that no member receives is not encrypted and encoded.
+        if !room.members.iter().any(|member| member.should_receive(entry.seq, sender)) {
             return;
         }
         let ring = room.ring.clone();
         let ring = ring.read().unwrap_or_else(PoisonError::into_inner);
         put_message(&mut room.outgoing, entry, &ring, false);
-        let mark = Mark { end: room.outgoing.len(), seq: entry.seq, from: from.clone() };
-        match touched.get_mut(&entry.room) {
-            Some(marks) => marks.push(mark),
+        let message =
+            EncodedMessage { end: room.outgoing.len(), seq: entry.seq, sender: sender.clone() };
+        match encoded.get_mut(&entry.room) {
+            Some(messages) => messages.push(message),
             None => {
-                touched.insert(entry.room.clone(), vec![mark]);
+                encoded.insert(entry.room.clone(), vec![message]);
             }
         }
     }
 }
 
 impl Room {
-    /// Gives every live member what was encoded; says how many frames that were.
+    /// Sends the encoded messages to the live members and clears the buffer. Returns the number of
+    /// frames put into send queues.
     fn fan_out(
         &mut self,
-        marks: &[Mark],
+        messages: &[EncodedMessage],
         chunk_bytes: usize,
-        ring: &mut Option<UringSender>,
+        uring: &mut Option<UringSender>,
     ) -> u64 {
         let mut deliveries = 0;
         let (mut first, mut start) = (0, 0);
-        while first < marks.len() {
-            let beyond = marks[first..]
+        while first < messages.len() {
+            // A chunk has at least one message, however large.
+            let end = messages[first..]
                 .iter()
-                .position(|mark| mark.end - start > chunk_bytes)
-                .map_or(marks.len(), |over| first + over.max(1));
-            let chunk = Chunk::new(&self.outgoing, start, &marks[first..beyond]);
+                .position(|message| message.end - start > chunk_bytes)
+                .map_or(messages.len(), |fitting| first + fitting.max(1));
+            let chunk = Chunk::new(&self.outgoing, start, &messages[first..end]);
             let mut whole: Vec<&SendQueue> = Vec::with_capacity(self.members.len());
             for member in &self.members {
-                if chunk.is_all_for(member) {
+                if chunk.is_whole_for(member) {
                     whole.push(&member.outbound);
                 } else {
-                    deliveries += chunk.hand_to(member);
+                    deliveries += chunk.send_parts(member);
                 }
             }
-            SendQueue::send_to_all(&whole, &chunk.bytes, ring);
-            deliveries += (whole.len() * chunk.marks.len()) as u64;
-            (start, first) = (marks[beyond - 1].end, beyond);
+            SendQueue::send_to_all(&whole, &chunk.bytes, uring);
+            deliveries += (whole.len() * chunk.messages.len()) as u64;
+            (start, first) = (messages[end - 1].end, end);
         }
         self.outgoing.clear();
-        if self.outgoing.capacity() > 2 * CHUNK_BYTES {
+        if self.outgoing.capacity() > 2 * MAX_CHUNK_BYTES {
             self.outgoing = BytesMut::new();
         }
         deliveries
     }
 }
 
-/// Frames that go out together.
+/// Consecutive frames that are sent together.
 struct Chunk<'a> {
-    /// Of its own size: what one slow reader holds on to must not pin a batch.
+    /// The frames, in an allocation of their own: a slow reader's queue must not keep the memory of
+    /// a whole batch.
     bytes: Bytes,
-    /// Where it begins in the batch.
+    /// Where the chunk starts in the `outgoing` buffer.
     start: usize,
-    marks: &'a [Mark],
-    /// Where those who said something in it lie, in order, to be found fast.
-    talkers: Vec<*const Peer>,
+    messages: &'a [EncodedMessage],
+    /// The senders of the messages, sorted for binary search.
+    senders: Vec<*const Peer>,
 }
 
 impl<'a> Chunk<'a> {
-    fn new(outgoing: &[u8], start: usize, marks: &'a [Mark]) -> Self {
-        let bytes = Bytes::copy_from_slice(&outgoing[start..marks[marks.len() - 1].end]);
-        let mut talkers: Vec<_> = marks.iter().map(|mark| Arc::as_ptr(&mark.from)).collect();
-        talkers.sort_unstable();
-        talkers.dedup();
-        Chunk { bytes, start, marks, talkers }
+    fn new(outgoing: &[u8], start: usize, messages: &'a [EncodedMessage]) -> Self {
+        let bytes = Bytes::copy_from_slice(&outgoing[start..messages[messages.len() - 1].end]);
+        let mut senders: Vec<_> =
+            messages.iter().map(|message| Arc::as_ptr(&message.sender)).collect();
+        senders.sort_unstable();
+        senders.dedup();
+        Chunk { bytes, start, messages, senders }
     }
 
-    fn is_all_for(&self, member: &Member) -> bool {
-        let talked = || self.talkers.binary_search(&Arc::as_ptr(&member.peer)).is_ok();
-        member.hears
-            && member.live_after.is_some_and(|live_after| live_after < self.marks[0].seq)
-            && (member.echo || !talked())
+    /// Whether the member receives every message of the chunk. After `false`, `send_parts` checks
+    /// each message.
+    fn is_whole_for(&self, member: &Member) -> bool {
+        let is_sender = || self.senders.binary_search(&Arc::as_ptr(&member.peer)).is_ok();
+        member.can_receive
+            && member.live_since.is_some_and(|live_since| live_since < self.messages[0].seq)
+            && (member.echo || !is_sender())
     }
 
-    /// Gives one member what is for it, where that is not all: it has some already, or said some
-    /// itself. Says how many frames that were.
-    fn hand_to(&self, member: &Member) -> u64 {
-        let (mut from, mut to, mut handed) = (0, 0, 0);
-        for mark in self.marks {
-            let end = mark.end - self.start;
-            if member.wants(mark.seq, &mark.from) {
-                handed += 1;
+    /// Sends a member the messages it should receive, as few contiguous parts as possible. Returns
+    /// the number of messages.
+    fn send_parts(&self, member: &Member) -> u64 {
+        let (mut from, mut to, mut count) = (0, 0, 0);
+        for message in self.messages {
+            let end = message.end - self.start;
+            if member.should_receive(message.seq, &message.sender) {
+                count += 1;
             } else {
                 self.push_part(member, from, to);
                 from = end;
@@ -172,7 +191,7 @@ impl<'a> Chunk<'a> {
         }
         self.push_part(member, from, to);
         member.outbound.flush();
-        handed
+        count
     }
 
     fn push_part(&self, member: &Member, from: usize, to: usize) {
@@ -182,7 +201,7 @@ impl<'a> Chunk<'a> {
     }
 }
 
-/// A message as it stands on the wire; borrowed, because it is made for each message.
+/// A `chat_message` frame with borrowed fields: one is made per message.
 #[derive(Serialize)]
 struct Outgoing<'a> {
     #[serde(rename = "type")]
@@ -201,9 +220,10 @@ struct Outgoing<'a> {
     replay: bool,
 }
 
+/// Appends a stored message to `out` as a WebSocket frame, encrypted under the current key of `ring`.
 fn put_message(out: &mut BytesMut, entry: &Entry, ring: &KeyRing, replay: bool) {
-    let sealed = ring.encrypt(entry.text.as_bytes(), super::hub::wall());
-    let mut json = Vec::with_capacity(JSON_BYTES + entry.text.len() * 2);
+    let content = ring.encrypt(entry.text.as_bytes(), wall_clock());
+    let mut json = Vec::with_capacity(FRAME_OVERHEAD_BYTES + entry.text.len() * 2);
     let frame = Outgoing {
         kind: "chat_message",
         room: &entry.room,
@@ -211,7 +231,7 @@ fn put_message(out: &mut BytesMut, entry: &Entry, ring: &KeyRing, replay: bool) 
         id: entry.id.as_ref(),
         username: entry.user.as_str(),
         verified: entry.verified,
-        content: &sealed,
+        content: &content,
         key_id: ring.key_id(),
         timestamp: entry.at,
         replay,
@@ -220,22 +240,23 @@ fn put_message(out: &mut BytesMut, entry: &Entry, ring: &KeyRing, replay: bool) 
     framing::put_text(out, &json);
 }
 
-/// A kept message as a frame, under the room's current key.
+/// A stored message as a WebSocket frame with `"replay":true`, encrypted under the current key of
+/// `ring`.
 pub fn replay_frame(entry: &Entry, ring: &KeyRing) -> Bytes {
     let mut out = BytesMut::new();
     put_message(&mut out, entry, ring, true);
     out.freeze()
 }
 
-/// A kept message as it stands in a `history` frame.
-pub fn kept_message(entry: &Entry, ring: &KeyRing) -> ChatMessage {
+/// A stored message as an element of a `history` frame, encrypted under the current key of `ring`.
+pub fn history_message(entry: &Entry, ring: &KeyRing) -> ChatMessage {
     ChatMessage {
         room: Some(entry.room.clone()),
         seq: Some(entry.seq),
         id: entry.id.clone(),
         username: entry.user.as_str().to_owned(),
         verified: entry.verified,
-        content: ring.encrypt(entry.text.as_bytes(), super::hub::wall()),
+        content: ring.encrypt(entry.text.as_bytes(), wall_clock()),
         key_id: Some(ring.key_id().clone()),
         timestamp: entry.at,
         replay: true,

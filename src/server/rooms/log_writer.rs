@@ -1,8 +1,20 @@
-//! The log_writer: a thread that owns the room log and writes down what the sessions bring.
+//! The log writer: a thread that owns the room log and commits the messages that sessions submit.
 //!
-//! Whatever came while the last commit was under way is committed together, so load makes commits
-//! larger, not slower. What is committed goes to the hub in the order of the log. A thread and not
-//! a task, because a commit waits for the disk.
+//! Order of calls:
+//!
+//! 1. A session submits a draft with [`LogWriter::try_submit`], or waits in [`LogWriter::submit`]
+//!    while the queue is full.
+//! 2. The thread takes all drafts that arrived during the previous commit and appends them in one
+//!    transaction with one sync (group commit). Load makes commits larger, not slower.
+//! 3. It answers the senders (`acks`), passes the batch to the hub in the order of the log, and then
+//!    lets the store finish its work on the batch.
+//! 4. Every [`PRUNE_INTERVAL`] it prunes old messages in short steps.
+//!
+//! [`LogWriter::finish`] ends the thread after everything queued is committed. It is a thread and not
+//! a task because a commit waits for the disk.
+//!
+//! Deliberately absent: retries (a draft that can't be stored is refused, and the client sends it
+//! again), reading (history and resume use a `RoomLogReader`), and delivery (the hub's work).
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -13,211 +25,203 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::acks::answer_all;
+use super::committed::Committed;
 use super::peer::Peer;
 use crate::protocol::{MessageId, RoomName, Timestamp};
 use crate::store::{AppendOutcome, Draft, Retention, RoomLog, StoreError};
+use crate::sys::fault_points;
 use crate::sys::thread::{self, Ended};
 
-/// Drafts that may wait, in bytes; then the sessions that bring more wait.
-const WAITING_BYTES: usize = 16 * 1024 * 1024;
-/// What one draft counts beside its text.
-const DRAFT_BYTES: usize = 256;
-/// Largest commit.
-const COMMIT_MESSAGES: usize = 1024;
-const COMMIT_BYTES: usize = 1024 * 1024;
-/// How often old messages are looked for.
-const TIDY_EVERY: Duration = Duration::from_secs(5);
-/// Pause between two bounded steps of tidying, for the messages' sake.
-const TIDY_PAUSE: Duration = Duration::from_millis(20);
+/// The bound of the queue, in bytes of drafts. While it is full, sessions wait in `submit`.
+const QUEUE_BYTES: usize = 16 * 1024 * 1024;
+/// What a draft counts in the queue besides its text, in bytes.
+const DRAFT_OVERHEAD_BYTES: usize = 256;
+/// The largest commit, in messages and in bytes.
+const MAX_COMMIT_MESSAGES: usize = 1024;
+const MAX_COMMIT_BYTES: usize = 1024 * 1024;
+/// The time between two searches for messages to prune.
+const PRUNE_INTERVAL: Duration = Duration::from_secs(5);
+/// The pause between two steps of one pruning, in which messages are committed.
+const PRUNE_STEP_PAUSE: Duration = Duration::from_millis(20);
 
-/// What happened to one message.
-pub struct Committed {
-    /// Who brought it.
-    pub from: Arc<Peer>,
-    /// Where it was to go.
-    pub room: RoomName,
-    /// What its sender calls it.
-    pub id: Option<MessageId>,
-    /// What became of it.
-    pub outcome: AppendOutcome,
-    /// Its share of the log_writer's queue, held until the hub has dealt with it.
-    _share: OwnedSemaphorePermit,
-}
-
-enum Work {
-    Append(Draft, Arc<Peer>, OwnedSemaphorePermit),
-    Retention(Retention),
-    Finish,
-}
-
-/// The way to the log_writer.
+/// A handle to the log writer's thread; cheap to clone.
 #[derive(Clone)]
 pub struct LogWriter {
     work: Sender<Work>,
-    room: Arc<Semaphore>,
-    counts: Arc<LogWriterStats>,
+    capacity: Arc<Semaphore>,
+    stats: Arc<LogWriterStats>,
 }
 
-/// What others may know of the log_writer's work.
+/// Counters that the log writer shares with the hub and with metrics.
 #[derive(Default)]
 pub struct LogWriterStats {
     commits: AtomicU64,
-    under_way: AtomicU64,
+    in_flight: AtomicU64,
 }
 
 impl LogWriterStats {
-    /// Whether there are drafts that the hub has not been told of yet.
-    pub fn more_to_come(&self) -> bool {
-        self.under_way.load(Ordering::Relaxed) > 0
+    /// Whether drafts are queued or being committed.
+    pub fn has_in_flight(&self) -> bool {
+        self.in_flight.load(Ordering::Relaxed) > 0
     }
 }
 
 impl LogWriter {
-    /// Starts the thread. It ends after [`Self::finish`], when all that waits is raw.
+    /// Starts the thread, which sends every committed batch to `hub`. The [`Ended`] resolves when
+    /// the thread has ended.
     pub fn start(
         log: Box<dyn RoomLog>,
         hub: mpsc::Sender<Vec<Committed>>,
     ) -> std::io::Result<(LogWriter, Ended)> {
-        let (work, waiting) = channel();
-        let counts = Arc::new(LogWriterStats::default());
-        let counted = counts.clone();
-        let ended = thread::spawn("scribe", move || write_down(log, &waiting, &hub, &counted))?;
-        let log_writer = LogWriter { work, room: Arc::new(Semaphore::new(WAITING_BYTES)), counts };
+        let (work, queue) = channel();
+        let stats = Arc::new(LogWriterStats::default());
+        let thread_stats = stats.clone();
+        let ended = thread::spawn("log_writer", move || run(log, &queue, &hub, &thread_stats))?;
+        let log_writer = LogWriter { work, capacity: Arc::new(Semaphore::new(QUEUE_BYTES)), stats };
         Ok((log_writer, ended))
     }
 
-    /// Hands over a draft, or gives it back while the queue is full.
-    pub fn try_submit(&self, draft: Draft, from: &Arc<Peer>) -> Result<(), Draft> {
-        match self.room.clone().try_acquire_many_owned(share_of(&draft)) {
-            Ok(share) => {
-                self.hand_over(draft, from.clone(), share);
+    /// Queues a draft, or returns it if the queue is full.
+    pub fn try_submit(&self, draft: Draft, sender: &Arc<Peer>) -> Result<(), Draft> {
+        match self.capacity.clone().try_acquire_many_owned(permits_for(&draft)) {
+            Ok(permit) => {
+                self.enqueue(draft, sender.clone(), permit);
                 Ok(())
             }
             Err(_) => Err(draft),
         }
     }
 
-    /// Hands over a draft; waits while the queue is full.
-    pub async fn submit(&self, draft: Draft, from: Arc<Peer>) {
-        let share = self.room.clone().acquire_many_owned(share_of(&draft)).await;
-        if let Ok(share) = share {
-            self.hand_over(draft, from, share);
+    /// Queues a draft; waits while the queue is full.
+    pub async fn submit(&self, draft: Draft, sender: Arc<Peer>) {
+        let permit = self.capacity.clone().acquire_many_owned(permits_for(&draft)).await;
+        if let Ok(permit) = permit {
+            self.enqueue(draft, sender, permit);
         }
     }
 
-    fn hand_over(&self, draft: Draft, from: Arc<Peer>, share: OwnedSemaphorePermit) {
-        from.set_out();
-        self.counts.under_way.fetch_add(1, Ordering::Relaxed);
-        // It fails only after the log_writer finished, when no session is left to hear of it.
-        let _ = self.work.send(Work::Append(draft, from, share));
+    fn enqueue(&self, draft: Draft, sender: Arc<Peer>, permit: OwnedSemaphorePermit) {
+        sender.increment_in_flight();
+        self.stats.in_flight.fetch_add(1, Ordering::Relaxed);
+        // This fails only after the thread has ended, when no session is left to be answered.
+        let _ = self.work.send(Work::Append(draft, sender, permit));
     }
 
-    /// Commits so far: each took whatever waited, with one sync.
+    /// Commits since the start.
     pub fn commits(&self) -> u64 {
-        self.counts.commits.load(Ordering::Relaxed)
+        self.stats.commits.load(Ordering::Relaxed)
     }
 
-    /// For the hub.
-    pub fn counts(&self) -> Arc<LogWriterStats> {
-        self.counts.clone()
+    /// The counters, for the hub.
+    pub fn stats(&self) -> Arc<LogWriterStats> {
+        self.stats.clone()
     }
 
-    /// Keeps more or less from now on.
-    pub fn keep(&self, keep: Retention) {
-        let _ = self.work.send(Work::Retention(keep));
+    /// Changes how many messages are kept, and for how long.
+    pub fn set_retention(&self, retention: Retention) {
+        let _ = self.work.send(Work::SetRetention(retention));
     }
 
-    /// Writes what waits and ends.
+    /// Makes the thread commit everything queued and end.
     pub fn finish(&self) {
         let _ = self.work.send(Work::Finish);
     }
 }
 
-/// What a draft takes of the queue.
-fn share_of(draft: &Draft) -> u32 {
-    u32::try_from(weight(draft)).unwrap_or(u32::MAX).min(WAITING_BYTES as u32)
+enum Work {
+    Append(Draft, Arc<Peer>, OwnedSemaphorePermit),
+    SetRetention(Retention),
+    Finish,
 }
 
-fn weight(draft: &Draft) -> usize {
-    draft.text.len() + DRAFT_BYTES
+/// The drafts of one commit, and for each of them what its answer and its delivery need.
+#[derive(Default)]
+struct Batch {
+    drafts: Vec<Draft>,
+    origins: Vec<(Arc<Peer>, RoomName, Option<MessageId>, OwnedSemaphorePermit)>,
+    bytes: usize,
 }
 
-fn write_down(
+impl Batch {
+    fn push(&mut self, draft: Draft, sender: Arc<Peer>, permit: OwnedSemaphorePermit) {
+        self.bytes += size_of(&draft);
+        self.origins.push((sender, draft.room.clone(), draft.id.clone(), permit));
+        self.drafts.push(draft);
+    }
+
+    fn is_full(&self) -> bool {
+        self.drafts.len() >= MAX_COMMIT_MESSAGES || self.bytes >= MAX_COMMIT_BYTES
+    }
+
+    fn commit(self, log: &mut dyn RoomLog) -> Vec<Committed> {
+        let outcomes = append(log, self.drafts);
+        self.origins
+            .into_iter()
+            .zip(outcomes)
+            .map(|((sender, room, id, permit), outcome)| {
+                Committed::new(sender, room, id, outcome, permit)
+            })
+            .collect()
+    }
+}
+
+/// The thread's loop. Each turn: wait for work, collect a batch, commit it, prune if that is due.
+fn run(
     mut log: Box<dyn RoomLog>,
-    waiting: &Receiver<Work>,
+    queue: &Receiver<Work>,
     hub: &mpsc::Sender<Vec<Committed>>,
-    counts: &LogWriterStats,
+    stats: &LogWriterStats,
 ) {
-    let mut tidy_at = Instant::now() + TIDY_EVERY;
+    let mut prune_at = Instant::now() + PRUNE_INTERVAL;
     let mut finishing = false;
     while !finishing {
-        let first = match waiting.recv_timeout(tidy_at.saturating_duration_since(Instant::now())) {
+        let timeout = prune_at.saturating_duration_since(Instant::now());
+        let mut next = match queue.recv_timeout(timeout) {
             Ok(work) => Some(work),
             Err(RecvTimeoutError::Timeout) => None,
             Err(RecvTimeoutError::Disconnected) => return,
         };
-        let mut drafts = Vec::new();
-        let mut senders = Vec::new();
-        let mut bytes = 0;
-        let mut next = first;
-        while let Some(work) = next.take() {
+        let mut batch = Batch::default();
+        while let Some(work) = next {
             match work {
-                Work::Append(draft, from, share) => {
-                    bytes += weight(&draft);
-                    senders.push((from, draft.room.clone(), draft.id.clone(), share));
-                    drafts.push(draft);
-                }
-                Work::Retention(keep) => log.set_retention(keep),
+                Work::Append(draft, sender, permit) => batch.push(draft, sender, permit),
+                Work::SetRetention(retention) => log.set_retention(retention),
                 Work::Finish => finishing = true,
             }
-            if drafts.len() < COMMIT_MESSAGES && bytes < COMMIT_BYTES {
-                next = waiting.try_recv().ok();
-            }
+            next = if batch.is_full() { None } else { queue.try_recv().ok() };
         }
-        if !drafts.is_empty() {
-            let outcomes = append(log.as_mut(), drafts);
-            counts.commits.fetch_add(1, Ordering::Relaxed);
-            let batch: Vec<Committed> = senders
-                .into_iter()
-                .zip(outcomes)
-                .map(|((from, room, id, _share), outcome)| Committed {
-                    from,
-                    room,
-                    id,
-                    outcome,
-                    _share,
-                })
-                .collect();
-            let _ = catch_unwind(AssertUnwindSafe(|| answer_all(&batch)));
-            counts.under_way.fetch_sub(batch.len() as u64, Ordering::Relaxed);
-            let hub_lives = hub.blocking_send(batch).is_ok();
+        if !batch.drafts.is_empty() {
+            let committed = batch.commit(log.as_mut());
+            stats.commits.fetch_add(1, Ordering::Relaxed);
+            let _ = catch_unwind(AssertUnwindSafe(|| answer_all(&committed)));
+            stats.in_flight.fetch_sub(committed.len() as u64, Ordering::Relaxed);
+            let hub_runs = hub.blocking_send(committed).is_ok();
             let _ = catch_unwind(AssertUnwindSafe(|| log.after_commit()));
-            if !hub_lives {
+            if !hub_runs {
                 return;
             }
         }
-        if Instant::now() >= tidy_at {
-            let tidied = catch_unwind(AssertUnwindSafe(|| log.prune(now())));
-            let more = tidied.is_ok_and(|tidied| tidied.more);
-            tidy_at = Instant::now() + if more { TIDY_PAUSE } else { TIDY_EVERY };
+        if Instant::now() >= prune_at {
+            let pruned = catch_unwind(AssertUnwindSafe(|| log.prune(wall_clock())));
+            let more = pruned.is_ok_and(|pruned| pruned.more);
+            prune_at = Instant::now() + if more { PRUNE_STEP_PAUSE } else { PRUNE_INTERVAL };
         }
     }
 }
 
+/// Appends the drafts and returns one outcome per draft, even if the store panics.
 fn append(log: &mut dyn RoomLog, drafts: Vec<Draft>) -> Vec<AppendOutcome> {
     let count = drafts.len();
-    let outcomes = catch_unwind(AssertUnwindSafe(|| {
-        crate::sys::fault_points::point("scribe");
-        log.append(drafts, now())
+    let mut outcomes = catch_unwind(AssertUnwindSafe(|| {
+        fault_points::point("log_writer");
+        log.append(drafts, wall_clock())
     }))
     .unwrap_or_default();
-    // A panic answers nobody: each of them is told that theirs is not known to be safe.
+    // After a panic it is unknown which drafts are stored, so each of them is refused.
     let missing = count - outcomes.len().min(count);
-    let mut outcomes = outcomes;
-    outcomes.extend(
-        (0..missing)
-            .map(|_| AppendOutcome::Refused(StoreError::Failed("the room log broke off".into()))),
-    );
+    outcomes.extend((0..missing).map(|_| {
+        AppendOutcome::Refused(StoreError::Failed("an internal error interrupted it".into()))
+    }));
     if let Some(AppendOutcome::Refused(error)) =
         outcomes.iter().find(|outcome| matches!(outcome, AppendOutcome::Refused(_)))
     {
@@ -227,6 +231,15 @@ fn append(log: &mut dyn RoomLog, drafts: Vec<Draft>) -> Vec<AppendOutcome> {
     outcomes
 }
 
-fn now() -> Timestamp {
+/// What a draft occupies in the queue: one permit per byte, at most the whole queue.
+fn permits_for(draft: &Draft) -> u32 {
+    u32::try_from(size_of(draft)).unwrap_or(u32::MAX).min(QUEUE_BYTES as u32)
+}
+
+fn size_of(draft: &Draft) -> usize {
+    draft.text.len() + DRAFT_OVERHEAD_BYTES
+}
+
+fn wall_clock() -> Timestamp {
     Timestamp::from_system(SystemTime::now())
 }

@@ -1,47 +1,47 @@
-//! Coming and going.
+//! Membership: entering, joining, resuming, leaving, and the end of a session.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use tokio::sync::oneshot;
 
+use super::access::{access_status, evict_without_access};
+use super::command::{GoLiveOutcome, Membership, RoomEntry};
 use super::delivery::replay_frame;
-use super::hub::{Attached, Hub, Membership, RoomEntry, SessionRooms, wall};
-use super::operator::{access_status_of, dismiss};
+use super::hub::{Hub, SessionRooms};
 use super::peer::Peer;
 use super::room::{Member, Room};
 use crate::conversation::server::registration::Dialect;
 use crate::policy::access::AccessStatus;
 use crate::policy::rights::Action;
-use crate::protocol::frame::{
-    ErrorFrame, Joined, Left, PROTOCOL, Presence, ServerFrame, UserList, Welcome,
-};
+use crate::protocol::frame::{ErrorFrame, Joined, Left, PROTOCOL, ServerFrame, Welcome};
 use crate::protocol::{ErrorCode, RoomName, Seq};
 
-/// What the server calls itself.
+/// The server's name and version, as in `welcome`.
 pub const SERVER: &str = concat!("chat-server/", env!("CARGO_PKG_VERSION"));
 
 impl Hub {
+    /// Registers a session and adds it to its first rooms.
     pub(super) fn enter(
         &mut self,
         peer: &Arc<Peer>,
         rooms: Vec<RoomEntry>,
         answer: oneshot::Sender<Option<Vec<Membership>>>,
     ) {
-        // It was let in by an earlier list if its access changed while it was on its way here.
-        let status = access_status_of(&self.access, peer);
+        // The access list may have changed after the session was authenticated.
+        let status = access_status(&self.access, peer);
         if status != AccessStatus::Valid {
-            dismiss(peer, status);
+            evict_without_access(peer, status);
             return;
         }
-        let present = SessionRooms { peer: peer.clone(), rooms: Vec::with_capacity(rooms.len()) };
-        self.sessions.insert(peer.session.clone(), present);
+        let session = SessionRooms { peer: peer.clone(), rooms: Vec::with_capacity(rooms.len()) };
+        self.sessions.insert(peer.session.clone(), session);
         if let Some(close) = self.draining {
-            peer.dismiss(close);
+            peer.close_for_shutdown(close);
         }
         let Some(memberships) = rooms
             .iter()
-            .map(|entering| self.admit(peer, entering))
+            .map(|entry| self.add_member(peer, entry))
             .collect::<Option<Vec<Membership>>>()
         else {
             let _ = answer.send(None);
@@ -54,26 +54,30 @@ impl Hub {
                 username: peer.user.as_str().to_owned(),
                 verified: peer.verified(),
                 server: SERVER.to_owned(),
-                durable: self.policy.durable,
-                limits: self.policy.limits.clone(),
-                rooms: memberships.iter().map(|one| (one.room.clone(), one.at.clone())).collect(),
+                durable: self.config.durable,
+                limits: self.config.limits.clone(),
+                rooms: memberships
+                    .iter()
+                    .map(|membership| (membership.room.clone(), membership.at.clone()))
+                    .collect(),
             }));
         }
-        for one in &memberships {
-            self.introduce(peer, &one.room);
+        for membership in &memberships {
+            self.announce_join(peer, &membership.room);
         }
         peer.outbound.flush();
-        // If the session is gone already, its `Quit` is on the way.
+        // If the session has already ended, its `Quit` follows.
         let _ = answer.send(Some(memberships));
     }
 
+    /// Adds a registered session to one more room.
     pub(super) fn join(
         &mut self,
         peer: &Arc<Peer>,
-        entering: RoomEntry,
+        entry: RoomEntry,
         answer: oneshot::Sender<Option<Membership>>,
     ) {
-        let Some(membership) = self.admit(peer, &entering) else {
+        let Some(membership) = self.add_member(peer, &entry) else {
             let _ = answer.send(None);
             return;
         };
@@ -81,202 +85,143 @@ impl Hub {
             room: membership.room.clone(),
             at: membership.at.clone(),
         }));
-        self.introduce(peer, &membership.room);
+        self.announce_join(peer, &membership.room);
         peer.outbound.flush();
         let _ = answer.send(Some(membership));
     }
 
-    pub(super) fn attach(&mut self, peer: &Arc<Peer>, name: &RoomName, after: Seq) -> Attached {
-        let Some(room) = self.rooms.get_mut(name) else { return Attached::Live };
-        let Some(place) = room.place_of(peer) else { return Attached::Live };
-        if room.members[place].live_after.is_some() {
-            return Attached::Live;
+    /// Makes a resuming member live that has every message up to `after`: the room's recent messages
+    /// fill the rest. If they begin too late, the member has to replay more from the room log.
+    pub(super) fn go_live(
+        &mut self,
+        peer: &Arc<Peer>,
+        name: &RoomName,
+        after: Seq,
+    ) -> GoLiveOutcome {
+        let Some(room) = self.rooms.get_mut(name) else { return GoLiveOutcome::Live };
+        let Some(index) = room.index_of(peer) else { return GoLiveOutcome::Live };
+        if room.members[index].live_since.is_some() {
+            return GoLiveOutcome::Live;
         }
         let missing = room.recent.iter().filter(|entry| entry.seq > after).count();
-        let reaches = after >= room.last
+        let is_complete = after >= room.last
             || room.recent.front().is_some_and(|oldest| oldest.seq <= after.next());
-        if !reaches {
-            return Attached::Behind;
+        if !is_complete {
+            return GoLiveOutcome::Behind;
         }
-        let ring = room.ring.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let ring = room.ring.read().unwrap_or_else(PoisonError::into_inner);
         for entry in room.recent.iter().skip(room.recent.len() - missing) {
             peer.outbound.push(replay_frame(entry, &ring));
         }
         drop(ring);
-        room.members[place].live_after = Some(after.max(room.last));
-        room.caught_up();
+        room.members[index].live_since = Some(after.max(room.last));
+        room.resume_ended();
         peer.outbound.flush();
-        Attached::Live
+        GoLiveOutcome::Live
     }
 
+    /// Removes a session from one room at the client's request; the room gets a new key.
     pub(super) fn leave(&mut self, peer: &Arc<Peer>, name: &RoomName) {
-        if self.take_out(peer, name) {
-            self.owed.insert(name.clone());
+        if self.remove_member(peer, name) {
+            self.rotation_pending.insert(name.clone());
             peer.send(&ServerFrame::Left(Left { room: name.clone() }));
         } else {
             peer.send(&ServerFrame::Error(not_in_room(name)));
         }
     }
 
-    /// A session is gone. While messages of its are on their way it only looks gone, so that
-    /// `user_left` comes after the last of them.
+    /// Removes a session that has ended. While its messages are in flight it stays a member, so that
+    /// `user_left` follows its last message.
     pub(super) fn quit(&mut self, peer: Arc<Peer>) {
         if peer.in_flight() > 0 {
-            self.leaving.push(peer);
+            self.departing.push(peer);
         } else {
-            self.farewell(&peer);
+            self.remove_session(&peer);
         }
     }
 
-    pub(super) fn farewells(&mut self) {
-        let (gone, still): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.leaving).into_iter().partition(|peer| peer.in_flight() == 0);
-        self.leaving = still;
-        for peer in gone {
-            self.farewell(&peer);
+    /// Removes the ended sessions whose last message has been delivered since.
+    pub(super) fn remove_departed_sessions(&mut self) {
+        let (departed, departing): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.departing).into_iter().partition(|peer| peer.in_flight() == 0);
+        self.departing = departing;
+        for peer in departed {
+            self.remove_session(&peer);
         }
     }
 
-    fn farewell(&mut self, peer: &Arc<Peer>) {
-        let present = self.sessions.remove(&peer.session);
-        for name in present.map(|present| present.rooms).unwrap_or_default() {
-            self.take_out(peer, &name);
+    fn remove_session(&mut self, peer: &Arc<Peer>) {
+        let session = self.sessions.remove(&peer.session);
+        for name in session.map(|session| session.rooms).unwrap_or_default() {
+            self.remove_member(peer, &name);
         }
     }
 
-    pub(super) fn who(&mut self, peer: &Arc<Peer>, name: &RoomName) {
-        match self.rooms.get(name).filter(|room| room.place_of(peer).is_some()) {
-            Some(room) => peer.send(&self.user_list(peer, name, room)),
-            None => peer.send(&ServerFrame::Error(not_in_room(name))),
-        }
-    }
-
-    fn admit(&mut self, peer: &Arc<Peer>, entering: &RoomEntry) -> Option<Membership> {
-        let fresh = !self.rooms.contains_key(&entering.room);
-        if fresh {
-            // A short read of what is nearly always in memory, once for a room that opens.
+    /// Adds a member, and the room itself if it has none yet; a member that joins again is replaced.
+    /// `None` if the room log can't be read.
+    fn add_member(&mut self, peer: &Arc<Peer>, entry: &RoomEntry) -> Option<Membership> {
+        let is_new_room = !self.rooms.contains_key(&entry.room);
+        if is_new_room {
+            // A short read, nearly always from memory, once per room that gets its first member.
             let head = self
                 .reader
-                .head(&entering.room)
+                .head(&entry.room)
                 .inspect_err(|error| {
-                    tracing::error!(event = "history_failed", room = %entering.room, reason = %error,
+                    tracing::error!(event = "history_failed", room = %entry.room, reason = %error,
                         "the room log can't be read");
                 })
                 .ok()?;
-            self.rooms.insert(entering.room.clone(), Room::new(&head, Instant::now()));
+            self.rooms.insert(entry.room.clone(), Room::new(&head, Instant::now()));
         }
-        let room = self.rooms.get_mut(&entering.room)?;
-        if let Some(place) = room.place_of(peer) {
-            room.remove(place);
+        let room = self.rooms.get_mut(&entry.room)?;
+        if let Some(index) = room.index_of(peer) {
+            room.remove(index);
         }
-        let live_after = (!entering.catching_up).then_some(room.last);
-        room.catching_up += usize::from(entering.catching_up);
-        let hears = peer.may(Action::Receive, &entering.room);
-        if let Some(present) = self.sessions.get_mut(&peer.session)
-            && !present.rooms.contains(&entering.room)
+        let live_since = (!entry.resuming).then_some(room.last);
+        room.resuming += usize::from(entry.resuming);
+        let can_receive = peer.may(Action::Receive, &entry.room);
+        if let Some(session) = self.sessions.get_mut(&peer.session)
+            && !session.rooms.contains(&entry.room)
         {
-            present.rooms.push(entering.room.clone());
+            session.rooms.push(entry.room.clone());
         }
         room.members.push(Member {
             peer: peer.clone(),
             outbound: peer.outbound.clone(),
             echo: peer.echo,
-            live_after,
-            hears,
+            live_since,
+            can_receive,
         });
-        let membership = Membership {
-            room: entering.room.clone(),
-            ring: room.ring.clone(),
-            at: room.position(),
-        };
-        if fresh && self.next_rotation.is_none() {
-            // A newer key is never due before the ones there are.
-            self.plan_rotation();
+        let membership =
+            Membership { room: entry.room.clone(), ring: room.ring.clone(), at: room.position() };
+        if is_new_room && self.next_rotation.is_none() {
+            // If a rotation is scheduled, an older key is due before this new one.
+            self.schedule_rotation();
         }
         Some(membership)
     }
 
-    /// The key, who is here, and that somebody came: always in this order.
-    fn introduce(&mut self, peer: &Arc<Peer>, name: &RoomName) {
-        let Some(room) = self.rooms.get(name) else { return };
-        peer.outbound.push(room.key_frame(name));
-        let joined = ServerFrame::UserJoined(Presence {
-            username: peer.user.as_str().to_owned(),
-            timestamp: wall(),
-            message: format!("{} se ha unido al chat", peer.user),
-            room: Some(name.clone()),
-        });
-        if room.members.len() <= self.policy.presence_members {
-            self.announce(name, &joined);
-        } else if peer.presence {
-            peer.push(&joined);
-        }
-        let Some(room) = self.rooms.get(name) else { return };
-        if peer.presence && peer.may(Action::ListMembers, name) {
-            peer.push(&self.user_list(peer, name, room));
-        } else if peer.presence {
-            // Clients wait for these two before they go on; nobody else is named in them.
-            peer.push(&joined);
-            let users = vec![peer.user.as_str().to_owned()];
-            let alone = UserList { users, room: Some(name.clone()), total: None };
-            peer.push(&ServerFrame::UserList(alone));
-        }
-    }
-
-    fn announce(&mut self, name: &RoomName, frame: &ServerFrame) {
-        let Some(room) = self.rooms.get_mut(name) else { return };
-        if let Some(at) = room.announce(name, frame, Instant::now()) {
-            self.gathered.insert(name.clone());
-            self.announce_at = Some(self.announce_at.map_or(at, |earlier| earlier.min(at)));
-        }
-    }
-
-    /// Everybody, or in a large room as many as are announced, the asker among them.
-    fn user_list(&self, peer: &Arc<Peer>, name: &RoomName, room: &Room) -> ServerFrame {
-        let most = self.policy.presence_members.max(1);
-        let all = room.members.len();
-        let mut users: Vec<String> = room
-            .members
-            .iter()
-            .take(most)
-            .map(|member| member.peer.user.as_str().to_owned())
-            .collect();
-        if all > most && !room.members[..most].iter().any(|member| member.peer.is(peer)) {
-            users.pop();
-            users.push(peer.user.as_str().to_owned());
-        }
-        let total = (all > most).then_some(all as u64);
-        ServerFrame::UserList(UserList { users, room: Some(name.clone()), total })
-    }
-
-    pub(super) fn take_out(&mut self, peer: &Arc<Peer>, name: &RoomName) -> bool {
+    /// Removes a member, and the room after its last member. Returns whether it was a member.
+    pub(super) fn remove_member(&mut self, peer: &Arc<Peer>, name: &RoomName) -> bool {
         let Some(room) = self.rooms.get_mut(name) else { return false };
-        let Some(place) = room.place_of(peer) else { return false };
-        room.remove(place);
-        if let Some(present) = self.sessions.get_mut(&peer.session) {
-            present.rooms.retain(|room| room != name);
+        let Some(index) = room.index_of(peer) else { return false };
+        room.remove(index);
+        if let Some(session) = self.sessions.get_mut(&peer.session) {
+            session.rooms.retain(|room| room != name);
         }
         if room.members.is_empty() {
             self.rooms.remove(name);
-            return true;
-        }
-        if room.members.len() < self.policy.presence_members {
-            let left = ServerFrame::UserLeft(Presence {
-                username: peer.user.as_str().to_owned(),
-                timestamp: wall(),
-                message: format!("{} ha salido del chat", peer.user),
-                room: Some(name.clone()),
-            });
-            self.announce(name, &left);
+        } else {
+            self.announce_leave(peer, name);
         }
         true
     }
 }
 
-/// The objection to a room one is not in.
+/// The `error` frame for a room that the session is not in.
 pub fn not_in_room(name: &RoomName) -> ErrorFrame {
     ErrorFrame {
         room: Some(name.as_str().to_owned()),
-        ..ErrorFrame::new(ErrorCode::NotInRoom, "you are not in that room; join it first")
+        ..ErrorFrame::new(ErrorCode::NotInRoom, "you are not in this room; join it first")
     }
 }

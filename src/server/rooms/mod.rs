@@ -1,10 +1,21 @@
 //! Rooms: the hub that owns them, the log writer that appends and commits, and the acks.
+//!
+//! From the bottom up: `peer` (a session as others see it), `room`, the values that sessions and the
+//! hub exchange (`command`, `config`, `status`, `committed`), `acks`, `log_writer`, `hub`, and the
+//! parts of the hub: `membership`, `presence`, `delivery`, `rotation`, `access`, `operator`.
 
-pub mod acks;
+mod access;
+mod acks;
+pub mod command;
+mod committed;
+pub mod config;
 pub mod delivery;
 pub mod hub;
 pub mod log_writer;
 pub mod membership;
-pub mod operator;
+mod operator;
 pub mod peer;
-pub mod room;
+mod presence;
+mod room;
+mod rotation;
+pub mod status;

@@ -1,4 +1,4 @@
-//! One registered session, as everybody else sees it.
+//! A peer: one registered session, as the hub and the log writer see it.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -15,31 +15,32 @@ use crate::policy::rights::{Action, Decision, Role, RoomRelation, decide};
 use crate::protocol::frame::ServerFrame;
 use crate::protocol::{CloseCode, RoomName, SessionId, UserName};
 
-/// Messages of one session that may be on their way to the log; then its socket is not read.
-pub const MESSAGES_IN_FLIGHT: u32 = 256;
+/// Messages of one session that may be in flight to the room log. At this number the server stops
+/// reading the session's socket.
+const MAX_MESSAGES_IN_FLIGHT: u32 = 256;
 
 /// A registered session.
 pub struct Peer {
-    /// Its name in logs.
+    /// The session's id.
     pub session: SessionId,
-    /// What the user is called.
+    /// The user's name.
     pub user: UserName,
-    /// What its access token gives it; `None` in open mode, where everybody may everything.
+    /// What the access token allows; `None` in open mode, where everything is allowed.
     pub grant: Option<Arc<Grant>>,
-    /// What it speaks.
+    /// The protocol the client uses.
     pub dialect: Dialect,
-    /// Whether it wants its own messages back.
+    /// Whether the client wants its own messages back.
     pub echo: bool,
-    /// Whether it wants to know who comes and goes.
+    /// Whether the client wants joins, leaves and user lists.
     pub presence: bool,
-    /// Where it comes from.
+    /// The client's address.
     pub address: IpAddr,
-    /// Since when.
+    /// When the session registered.
     pub since: Instant,
-    /// What waits for it.
+    /// The session's send queue.
     pub outbound: Arc<SendQueue>,
     in_flight: AtomicU32,
-    draining: AtomicBool,
+    reading_stopped: AtomicBool,
 }
 
 impl Peer {
@@ -49,7 +50,7 @@ impl Peer {
         user: UserName,
         grant: Option<Arc<Grant>>,
         dialect: Dialect,
-        wants: DeliveryOptions,
+        options: DeliveryOptions,
         address: IpAddr,
         outbound: Arc<SendQueue>,
     ) -> Self {
@@ -58,13 +59,13 @@ impl Peer {
             user,
             grant,
             dialect,
-            echo: wants.echo,
-            presence: wants.presence,
+            echo: options.echo,
+            presence: options.presence,
             address,
             since: Instant::now(),
             outbound,
             in_flight: AtomicU32::new(0),
-            draining: AtomicBool::new(false),
+            reading_stopped: AtomicBool::new(false),
         }
     }
 
@@ -73,72 +74,75 @@ impl Peer {
         self.grant.is_some()
     }
 
-    /// Whether it may do that in a room it is in.
-    pub fn may(&self, verb: Action, room: &RoomName) -> bool {
-        self.decide(verb, room, true) == Decision::Allowed
+    /// Whether the session may do `action` in a room it is in.
+    pub fn may(&self, action: Action, room: &RoomName) -> bool {
+        self.decide(action, room, true) == Decision::Allowed
     }
 
-    /// What becomes of its wish; `inside`: it is in that room. The one place where rights are asked for.
-    pub fn decide(&self, verb: Action, room: &RoomName, inside: bool) -> Decision {
+    /// Decides whether the session may do `action`; `joined`: whether it is in that room. Every
+    /// check of rights on the server ends here.
+    pub fn decide(&self, action: Action, room: &RoomName, joined: bool) -> Decision {
         match &self.grant {
-            Some(grant) => grant.decide(verb, room, inside),
+            Some(grant) => grant.decide(action, room, joined),
             None => decide(
                 Role::Admin,
-                verb,
-                if inside { RoomRelation::Joined } else { RoomRelation::NotJoined },
+                action,
+                if joined { RoomRelation::Joined } else { RoomRelation::NotJoined },
             ),
         }
     }
 
-    /// Puts it out at once: nothing that waits for it goes out any more.
-    pub fn put_out(&self, close: CloseCode, cause: &'static str, reason: &str) {
-        self.drain();
+    /// Ends the session at once: its send queue is discarded, and only a partly written frame and
+    /// the close frame are still written. `cause` is the reason in the server log.
+    pub fn evict(&self, close: CloseCode, cause: &'static str, reason: &str) {
+        self.stop_reading();
         self.outbound.cut_off(CloseReason { close, cause }, reason);
     }
 
-    /// Puts a frame in its queue; a flush must follow.
+    /// Puts a frame into the send queue; a flush must follow.
     pub fn push(&self, frame: &ServerFrame) {
-        self.outbound.push(encoded(frame));
+        self.outbound.push(encode(frame));
     }
 
-    /// Sends a frame now.
+    /// Puts a frame into the send queue and flushes it.
     pub fn send(&self, frame: &ServerFrame) {
-        self.outbound.send(&encoded(frame));
+        self.outbound.send(&encode(frame));
     }
 
-    /// One more of its messages is on its way to the log.
-    pub fn set_out(&self) {
+    /// Counts one more message in flight to the room log.
+    pub fn increment_in_flight(&self) {
         self.in_flight.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// One of its messages has arrived, or been refused.
-    pub fn arrived(&self) {
-        if self.in_flight.fetch_sub(1, Ordering::AcqRel) == MESSAGES_IN_FLIGHT {
+    /// Counts one message less: it was stored or refused. Reading goes on if it had stopped because
+    /// of [`MAX_MESSAGES_IN_FLIGHT`].
+    pub fn decrement_in_flight(&self) {
+        if self.in_flight.fetch_sub(1, Ordering::AcqRel) == MAX_MESSAGES_IN_FLIGHT {
             self.outbound.wake();
         }
     }
 
-    /// Its messages that are on their way.
+    /// Messages in flight to the room log.
     pub fn in_flight(&self) -> u32 {
         self.in_flight.load(Ordering::Acquire)
     }
 
-    /// Nothing more is read from it: the server is leaving.
-    pub fn drain(&self) {
-        self.draining.store(true, Ordering::Release);
+    /// Stops reading from the client for good.
+    pub fn stop_reading(&self) {
+        self.reading_stopped.store(true, Ordering::Release);
         self.outbound.wake();
     }
 
-    /// Whether more may be read from it now.
-    pub fn may_speak(&self) -> bool {
-        self.in_flight() < MESSAGES_IN_FLIGHT && !self.draining.load(Ordering::Acquire)
+    /// Whether the connection may read the client's next frame now.
+    pub fn may_read(&self) -> bool {
+        self.in_flight() < MAX_MESSAGES_IN_FLIGHT && !self.reading_stopped.load(Ordering::Acquire)
     }
 
-    /// Says goodbye because the server leaves.
-    pub fn dismiss(&self, close: CloseCode) {
+    /// Closes the session because the server stops. Everything in the send queue is written first.
+    pub fn close_for_shutdown(&self, close: CloseCode) {
         let reason = match close {
-            CloseCode::Restarting => "the server is restarting; come back",
-            _ => "the server is leaving",
+            CloseCode::Restarting => "the server is restarting; reconnect in a moment",
+            _ => "the server is shutting down",
         };
         self.outbound.end(CloseReason { close, cause: "server_stopping" }, reason);
     }
@@ -149,16 +153,16 @@ impl Peer {
     }
 }
 
-/// What a session wants to hear.
+/// What a client wants to receive besides the messages of others.
 #[derive(Clone, Copy, Debug)]
 pub struct DeliveryOptions {
     /// Its own messages.
     pub echo: bool,
-    /// Who comes and goes.
+    /// Joins, leaves and user lists.
     pub presence: bool,
 }
 
-/// A frame as WebSocket bytes.
-pub fn encoded(frame: &ServerFrame) -> Bytes {
+/// Encodes a frame as a WebSocket text frame.
+pub fn encode(frame: &ServerFrame) -> Bytes {
     framing::text(&frame.to_json())
 }

@@ -1,4 +1,4 @@
-//! One room: who is in it, where its log stands, and its keys.
+//! One room: its members, the position of its log, and its keys.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -6,110 +6,110 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 
-use super::hub::SharedKeyRing;
-use super::peer::{Peer, encoded};
+use super::peer::{Peer, encode};
 use crate::conversation::server::registration::Dialect;
 use crate::crypto::key_ring::KeyRing;
-use crate::net::framing;
 use crate::net::send_queue::SendQueue;
 use crate::policy::rights::Action;
 use crate::protocol::frame::{EncryptionKey, Position, ServerFrame};
 use crate::protocol::{Epoch, RoomName, Seq};
 use crate::store::{Entry, Head};
 
-/// What is remembered for readers that are catching up, in messages and in bytes of text. One
-/// that falls further behind reads on from the log.
-const RECENT_MESSAGES: usize = 512;
-const RECENT_BYTES: usize = 512 * 1024;
+/// The recent messages that a room keeps in memory while a member resumes: a number of messages,
+/// and bytes of text. A member that is further behind replays more from the room log.
+const MAX_RECENT_MESSAGES: usize = 512;
+const MAX_RECENT_BYTES: usize = 512 * 1024;
 
-/// How long comings and goings are gathered, where they come in a crowd.
-const GATHER: Duration = Duration::from_millis(100);
+/// A room's key ring, shared with the sessions in the room. The hub holds the write lock while it
+/// queues a new key for every member. So a session that uses the new key can be sure that every
+/// member already has that key in its send queue.
+pub type SharedKeyRing = Arc<RwLock<KeyRing>>;
 
 /// A session in a room.
 pub struct Member {
     /// The session.
     pub peer: Arc<Peer>,
-    /// What waits for it. Here too, so that a delivery need not look at the session.
+    /// The session's send queue; a copy of `peer.outbound` that saves a delivery one indirection.
     pub outbound: Arc<SendQueue>,
-    /// Whether it wants its own messages back.
+    /// Whether the member wants its own messages back.
     pub echo: bool,
-    /// It has everything up to here; `None` while it reads what it missed.
-    pub live_after: Option<Seq>,
-    /// Whether it may get what others say.
-    pub hears: bool,
+    /// The member gets every message after this seq live; `None` while it resumes.
+    pub live_since: Option<Seq>,
+    /// Whether the member may receive messages of others.
+    pub can_receive: bool,
 }
 
 impl Member {
-    /// Whether a message is for it: it has not got it yet, and may and wants to have it.
-    pub fn wants(&self, seq: Seq, from: &Arc<Peer>) -> bool {
-        let new = self.live_after.is_some_and(|live_after| live_after < seq);
-        // Who may not hear gets its own message back where that is its only receipt.
-        let wanted = match self.peer.is(from) {
-            true => self.echo && (self.hears || self.peer.dialect == Dialect::Basic),
-            false => self.hears,
+    /// Whether a live message has to be delivered to this member.
+    pub fn should_receive(&self, seq: Seq, sender: &Arc<Peer>) -> bool {
+        let is_new = self.live_since.is_some_and(|live_since| live_since < seq);
+        let is_wanted = match self.peer.is(sender) {
+            // A basic client has no acks: its echo is the only receipt, even if it may not receive.
+            true => self.echo && (self.can_receive || self.peer.dialect == Dialect::Basic),
+            false => self.can_receive,
         };
-        new && wanted
+        is_new && is_wanted
     }
 
-    /// Whether it is told who comes and goes.
-    fn sees(&self, name: &RoomName) -> bool {
-        self.peer.presence && self.peer.may(Action::ListMembers, name)
+    /// Whether the member is sent joins and leaves.
+    pub(super) fn sees_presence(&self, room: &RoomName) -> bool {
+        self.peer.presence && self.peer.may(Action::ListMembers, room)
     }
 }
 
-/// A room with somebody in it.
+/// A room with at least one member.
 pub struct Room {
-    /// Who is in it.
+    /// The members, in no particular order.
     pub members: Vec<Member>,
-    /// The newest message that was handed on.
+    /// The seq of the newest delivered message.
     pub last: Seq,
-    /// The record it counts in.
+    /// The epoch of the room log.
     pub epoch: Epoch,
-    /// Its keys.
+    /// The room's key ring.
     pub ring: SharedKeyRing,
-    /// Members that are catching up.
-    pub catching_up: usize,
-    /// What was handed on since somebody began to catch up.
+    /// The number of members that resume.
+    pub resuming: usize,
+    /// The newest messages, kept only while a member resumes.
     pub recent: VecDeque<Entry>,
     recent_bytes: usize,
-    /// When a coming or going was last raw.
-    announced: Option<Instant>,
-    /// Frames of the batch that is being delivered.
+    /// When presence frames were last written to the sockets.
+    pub(super) presence_written_at: Option<Instant>,
+    /// The encoded frames of the batch that is being delivered.
     pub outgoing: BytesMut,
 }
 
 impl Room {
-    /// A room nobody is in yet, standing where its log stands.
+    /// A room without members, with a new key, at the position of its log.
     pub fn new(head: &Head, now: Instant) -> Self {
         Room {
             members: Vec::new(),
             last: head.last,
             epoch: head.epoch.clone(),
             ring: Arc::new(RwLock::new(KeyRing::new(now))),
-            catching_up: 0,
+            resuming: 0,
             recent: VecDeque::new(),
             recent_bytes: 0,
-            announced: None,
+            presence_written_at: None,
             outgoing: BytesMut::new(),
         }
     }
 
-    /// Where it stands.
+    /// The position of the newest delivered message.
     pub fn position(&self) -> Position {
         Position { epoch: self.epoch.clone(), seq: self.last }
     }
 
-    /// When the current key came.
-    pub fn key_made(&self) -> Instant {
+    /// When the current key was made.
+    pub fn key_created_at(&self) -> Instant {
         self.ring.read().unwrap_or_else(PoisonError::into_inner).created_at()
     }
 
-    /// The current key as a frame.
+    /// The current key as an `encryption_key` frame.
     pub fn key_frame(&self, name: &RoomName) -> Bytes {
         key_frame(name, &self.ring.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Replaces the key: every member has the new one in its queue before anybody can use it.
+    /// Replaces the key. Every member has the new key in its send queue before a session can use it.
     pub fn rotate(&mut self, name: &RoomName, now: Instant, grace: Duration) {
         let mut ring = self.ring.write().unwrap_or_else(PoisonError::into_inner);
         ring.rotate(now, grace);
@@ -123,74 +123,43 @@ impl Room {
         }
     }
 
-    /// Where `peer` stands among the members.
-    pub fn place_of(&self, peer: &Arc<Peer>) -> Option<usize> {
+    /// The index of `peer` in [`Self::members`].
+    pub fn index_of(&self, peer: &Arc<Peer>) -> Option<usize> {
         self.members.iter().position(|member| member.peer.is(peer))
     }
 
-    /// Takes a member out.
-    pub fn remove(&mut self, place: usize) {
-        let member = self.members.swap_remove(place);
-        if member.live_after.is_none() {
-            self.caught_up();
+    /// Removes the member at `index`.
+    pub fn remove(&mut self, index: usize) {
+        let member = self.members.swap_remove(index);
+        if member.live_since.is_none() {
+            self.resume_ended();
         }
     }
 
-    /// One member fewer is catching up.
-    pub fn caught_up(&mut self) {
-        self.catching_up -= 1;
-        if self.catching_up == 0 {
+    /// Counts one resuming member less. After the last one the recent messages are dropped.
+    pub fn resume_ended(&mut self) {
+        self.resuming -= 1;
+        if self.resuming == 0 {
             self.recent = VecDeque::new();
             self.recent_bytes = 0;
         }
     }
 
-    /// Remembers what was handed on for those who are catching up.
-    pub fn remember(&mut self, entry: &Entry) {
+    /// Keeps a delivered message for the members that resume.
+    pub fn keep_recent(&mut self, entry: &Entry) {
         self.recent_bytes += entry.text.len();
         self.recent.push_back(entry.clone());
-        while self.recent.len() > RECENT_MESSAGES || self.recent_bytes > RECENT_BYTES {
+        while self.recent.len() > MAX_RECENT_MESSAGES || self.recent_bytes > MAX_RECENT_BYTES {
             let Some(oldest) = self.recent.pop_front() else { break };
             self.recent_bytes -= oldest.text.len();
-        }
-    }
-
-    /// Tells everybody of a coming or going, except who did not ask for such, or may not know. The
-    /// first goes out at once; of a crowd, what comes within [`GATHER`] goes out together, because
-    /// each write wakes a program at the other end. Says when the rest has to be raw.
-    pub fn announce(
-        &mut self,
-        name: &RoomName,
-        frame: &ServerFrame,
-        now: Instant,
-    ) -> Option<Instant> {
-        let bytes = encoded(frame);
-        for member in self.members.iter().filter(|member| member.sees(name)) {
-            member.outbound.push(bytes.clone());
-        }
-        match self.announced {
-            Some(at) if now < at + GATHER => Some(at + GATHER),
-            _ => {
-                self.write_announced(name, now);
-                None
-            }
-        }
-    }
-
-    /// Writes what was announced.
-    pub fn write_announced(&mut self, name: &RoomName, now: Instant) {
-        self.announced = Some(now);
-        for member in self.members.iter().filter(|member| member.sees(name)) {
-            member.outbound.flush();
         }
     }
 }
 
 fn key_frame(name: &RoomName, ring: &KeyRing) -> Bytes {
-    let frame = ServerFrame::EncryptionKey(EncryptionKey {
+    encode(&ServerFrame::EncryptionKey(EncryptionKey {
         key: ring.wire_key().to_owned(),
         room: Some(name.clone()),
         key_id: Some(ring.key_id().clone()),
-    });
-    framing::text(&frame.to_json())
+    }))
 }

@@ -1,0 +1,79 @@
+//! From a `chat_message` frame to a draft for the log writer.
+
+use std::sync::PoisonError;
+use std::time::{Duration, Instant, SystemTime};
+
+use super::session::{Session, in_no_room};
+use crate::conversation::server::registration::Dialect;
+use crate::conversation::server::request;
+use crate::protocol::frame::ErrorFrame;
+use crate::protocol::{ErrorCode, MessageId, RoomName, Timestamp};
+use crate::server::context::ActiveConfig;
+use crate::store::Draft;
+
+impl Session {
+    /// Checks and decrypts a message. A message that fails is answered with an `error` that names
+    /// its id, and the result is `None`.
+    pub(super) fn prepare_draft(
+        &mut self,
+        active: &ActiveConfig,
+        room: Option<RoomName>,
+        id: Option<MessageId>,
+        token: &str,
+    ) -> Option<Draft> {
+        let error_id = id.as_ref().map(|id| id.as_str().to_owned());
+        match self.draft(active, room, id, token) {
+            Ok(draft) => Some(draft),
+            Err(mut error) => {
+                error.id = error_id;
+                self.refuse(*error);
+                None
+            }
+        }
+    }
+
+    /// The checks, the cheapest first. `token` is the message's Fernet token.
+    fn draft(
+        &mut self,
+        active: &ActiveConfig,
+        room: Option<RoomName>,
+        id: Option<MessageId>,
+        token: &str,
+    ) -> Result<Draft, Box<ErrorFrame>> {
+        if self.peer().dialect == Dialect::Basic {
+            let now = self.context().started.elapsed();
+            self.message_meter.take(active.messages, 1, now).map_err(rate_limited)?;
+        }
+        let membership = match &room {
+            None => self.rooms.first(),
+            Some(room) => self.rooms.iter().find(|membership| membership.room == *room),
+        };
+        let Some(membership) = membership else { return Err(Box::new(in_no_room())) };
+        let wall_clock = Timestamp::from_system(SystemTime::now());
+        let plain = membership
+            .ring
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .decrypt(token, Instant::now(), wall_clock)
+            .map_err(|error| request::sealed(error, wall_clock))?;
+        let text = request::validate_text(plain, active.config.limits.message_chars)?;
+        Ok(Draft {
+            room: membership.room.clone(),
+            user: self.peer().user.clone(),
+            verified: self.peer().verified(),
+            id,
+            text,
+        })
+    }
+}
+
+fn rate_limited(wait: Duration) -> Box<ErrorFrame> {
+    let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1);
+    Box::new(ErrorFrame {
+        retry_after_ms: Some(wait_ms),
+        ..ErrorFrame::new(
+            ErrorCode::RateLimited,
+            format!("too many messages; this one was not delivered, send it again in {wait_ms} ms"),
+        )
+    })
+}

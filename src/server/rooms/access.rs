@@ -1,0 +1,97 @@
+//! Access that ends while sessions are connected: revocation, expiry, bans and kicks.
+
+use std::sync::Arc;
+
+use super::hub::{Hub, SessionRooms, wall_clock};
+use super::peer::Peer;
+use crate::policy::access::{AccessList, AccessStatus, is_confusable};
+use crate::policy::rights::Action;
+use crate::protocol::{CloseCode, UserName};
+
+impl Hub {
+    /// Evicts every session that `list` no longer allows, and returns their number. From here on
+    /// `list` is the access list in force.
+    pub(super) fn enforce_access(&mut self, list: &Arc<AccessList>) -> usize {
+        self.rotate_for_lost_grants(list);
+        let disallowed: Vec<(Arc<Peer>, AccessStatus)> = self
+            .sessions
+            .values()
+            .map(|SessionRooms { peer, .. }| (peer.clone(), access_status(list, peer)))
+            .filter(|(_, status)| *status != AccessStatus::Valid)
+            .collect();
+        for (peer, status) in &disallowed {
+            evict_without_access(peer, *status);
+            self.remove_from_all_rooms(peer);
+        }
+        disallowed.len()
+    }
+
+    /// Evicts every session of `user`, or of a name that a person can't tell apart from it, and
+    /// returns their number.
+    pub(super) fn kick(&mut self, user: &UserName) -> usize {
+        let kicked: Vec<Arc<Peer>> = self
+            .sessions
+            .values()
+            .map(|session| &session.peer)
+            .filter(|peer| is_confusable(&peer.user, user))
+            .cloned()
+            .collect();
+        for peer in &kicked {
+            peer.evict(CloseCode::Forbidden, "kicked", "an operator has ended this session");
+            self.remove_from_all_rooms(peer);
+        }
+        kicked.len()
+    }
+
+    /// A user that lost its access may be disconnected and still hold the keys of its rooms. These
+    /// rooms get new keys as well.
+    fn rotate_for_lost_grants(&mut self, list: &Arc<AccessList>) {
+        let now = wall_clock();
+        for grant in self.access.lost(self.access_enforced_at, list, now) {
+            let rooms = self.rooms.keys().filter(|room| grant.allows(Action::Join, room));
+            self.rotation_pending.extend(rooms.cloned());
+        }
+        (self.access, self.access_enforced_at) = (list.clone(), now);
+    }
+
+    /// Removes an evicted session from its rooms, so that it gets no later message and no later key.
+    fn remove_from_all_rooms(&mut self, peer: &Arc<Peer>) {
+        let rooms = self.sessions.get(&peer.session).map(|session| session.rooms.clone());
+        for name in rooms.unwrap_or_default() {
+            self.remove_member(peer, &name);
+            self.rotation_pending.insert(name);
+        }
+    }
+}
+
+/// The status of a session's access by `list`.
+pub(super) fn access_status(list: &AccessList, peer: &Peer) -> AccessStatus {
+    match &peer.grant {
+        Some(grant) => list.status(grant, wall_clock()),
+        None => list.guest_status(&peer.user),
+    }
+}
+
+/// Evicts a session with the close code and reason that fit its access status.
+pub(super) fn evict_without_access(peer: &Peer, status: AccessStatus) {
+    match status {
+        AccessStatus::Valid => {}
+        AccessStatus::Changed => {
+            peer.evict(
+                CloseCode::Restarting,
+                "access_changed",
+                "your access rights have changed; reconnect to use the new ones",
+            );
+        }
+        AccessStatus::Banned => {
+            peer.evict(CloseCode::Forbidden, "banned", "this user name is banned");
+        }
+        AccessStatus::Revoked => {
+            peer.evict(
+                CloseCode::Unauthorized,
+                "access_ended",
+                "your access has ended; ask the operator for a new access token",
+            );
+        }
+    }
+}

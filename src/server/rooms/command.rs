@@ -1,0 +1,78 @@
+//! The commands that sessions and operators send to the hub, and the hub's answers.
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::config::HubConfig;
+use super::peer::Peer;
+use super::room::SharedKeyRing;
+use super::status::{HubStatus, RoomStatus, SessionStatus};
+use crate::policy::access::AccessList;
+use crate::protocol::frame::Position;
+use crate::protocol::{CloseCode, RoomName, Seq, UserName};
+
+/// The sending end of the hub's command queue. The queue needs no bound of its own: a session has at
+/// most one command pending, because it waits for the answer, and then one [`Command::Quit`].
+pub type CommandSender = mpsc::UnboundedSender<Command>;
+
+/// A command for the hub.
+pub enum Command {
+    /// A session has registered and enters its first rooms. The answer is `None` if the hub can't
+    /// read the room log.
+    Enter(Arc<Peer>, Vec<RoomEntry>, oneshot::Sender<Option<Vec<Membership>>>),
+    /// A session joins one more room. The answer is `None` if the hub can't read the room log.
+    Join(Arc<Peer>, RoomEntry, oneshot::Sender<Option<Membership>>),
+    /// A session that resumes has replayed every message up to this seq and asks to go live.
+    GoLive(Arc<Peer>, RoomName, Seq, oneshot::Sender<GoLiveOutcome>),
+    /// A session leaves a room.
+    Leave(Arc<Peer>, RoomName),
+    /// A session has ended.
+    Quit(Arc<Peer>),
+    /// Send the session the list of a room's users.
+    Who(Arc<Peer>, RoomName),
+    /// Rotate the keys of all rooms now; the text is the cause for the server log.
+    Rotate(&'static str),
+    /// Use this configuration from now on.
+    Reconfigure(HubConfig),
+    /// Report counters and sizes.
+    Status(oneshot::Sender<HubStatus>),
+    /// Evict every session that this access list no longer allows. The answer is their number.
+    Access(Arc<AccessList>, oneshot::Sender<usize>),
+    /// Evict every session of this user, or of a confusable name. The answer is their number.
+    Kick(UserName, oneshot::Sender<usize>),
+    /// List the rooms.
+    Rooms(oneshot::Sender<Vec<RoomStatus>>),
+    /// List the sessions.
+    Sessions(oneshot::Sender<Vec<SessionStatus>>),
+    /// Close every session with this code, each as soon as its last messages are answered.
+    Drain(CloseCode),
+}
+
+/// A room that a session enters.
+pub struct RoomEntry {
+    /// The room.
+    pub room: RoomName,
+    /// Whether the session resumes: it first replays the messages it missed, and gets nothing live
+    /// until [`Command::GoLive`].
+    pub resuming: bool,
+}
+
+/// A room that a session is in.
+pub struct Membership {
+    /// The room.
+    pub room: RoomName,
+    /// The room's key ring.
+    pub ring: SharedKeyRing,
+    /// The room's position when the session entered.
+    pub at: Position,
+}
+
+/// The answer to [`Command::GoLive`].
+#[derive(Debug, PartialEq, Eq)]
+pub enum GoLiveOutcome {
+    /// The session gets every further message live.
+    Live,
+    /// The session must first replay more from the room log.
+    Behind,
+}

@@ -1,0 +1,136 @@
+//! Presence: the announcements of joins and leaves, and user lists.
+//!
+//! Each write wakes a program at the other end, so bursts are batched: the first announcement in a
+//! room is flushed at once, and further ones within [`BATCH_INTERVAL`] are flushed together. A room
+//! with more members than `limits.presence_members` announces nothing.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::hub::{Hub, wall_clock};
+use super::membership::not_in_room;
+use super::peer::{Peer, encode};
+use super::room::Room;
+use crate::policy::rights::Action;
+use crate::protocol::RoomName;
+use crate::protocol::frame::{Presence, ServerFrame, UserList};
+
+/// How long announcements of one room are batched.
+const BATCH_INTERVAL: Duration = Duration::from_millis(100);
+
+impl Hub {
+    /// Sends a new member the room's key, its own `user_joined` and the user list, in this order,
+    /// and announces the join to the others. The caller flushes the new member's queue.
+    pub(super) fn announce_join(&mut self, peer: &Arc<Peer>, name: &RoomName) {
+        let Some(room) = self.rooms.get(name) else { return };
+        peer.outbound.push(room.key_frame(name));
+        let joined = ServerFrame::UserJoined(Presence {
+            username: peer.user.as_str().to_owned(),
+            timestamp: wall_clock(),
+            message: format!("{} se ha unido al chat", peer.user),
+            room: Some(name.clone()),
+        });
+        if room.members.len() <= self.config.presence_members {
+            self.announce(name, &joined);
+        } else if peer.presence {
+            peer.push(&joined);
+        }
+        let Some(room) = self.rooms.get(name) else { return };
+        if peer.presence && peer.may(Action::ListMembers, name) {
+            peer.push(&self.user_list(peer, name, room));
+        } else if peer.presence {
+            // Clients wait for these two frames before they go on. A client without the right to
+            // list members finds only its own name in them.
+            peer.push(&joined);
+            let users = vec![peer.user.as_str().to_owned()];
+            let own_name_only = UserList { users, room: Some(name.clone()), total: None };
+            peer.push(&ServerFrame::UserList(own_name_only));
+        }
+    }
+
+    /// Announces that `peer` is no longer a member.
+    pub(super) fn announce_leave(&mut self, peer: &Arc<Peer>, name: &RoomName) {
+        let Some(room) = self.rooms.get(name) else { return };
+        if room.members.len() < self.config.presence_members {
+            let left = ServerFrame::UserLeft(Presence {
+                username: peer.user.as_str().to_owned(),
+                timestamp: wall_clock(),
+                message: format!("{} ha salido del chat", peer.user),
+                room: Some(name.clone()),
+            });
+            self.announce(name, &left);
+        }
+    }
+
+    /// Answers a `who` frame.
+    pub(super) fn send_user_list(&mut self, peer: &Arc<Peer>, name: &RoomName) {
+        match self.rooms.get(name).filter(|room| room.index_of(peer).is_some()) {
+            Some(room) => peer.send(&self.user_list(peer, name, room)),
+            None => peer.send(&ServerFrame::Error(not_in_room(name))),
+        }
+    }
+
+    /// Flushes the announcements that were batched.
+    pub(super) fn flush_pending_presence(&mut self) {
+        let now = Instant::now();
+        self.presence_flush_at = None;
+        for name in std::mem::take(&mut self.pending_presence) {
+            if let Some(room) = self.rooms.get_mut(&name) {
+                room.flush_presence(&name, now);
+            }
+        }
+    }
+
+    fn announce(&mut self, name: &RoomName, frame: &ServerFrame) {
+        let Some(room) = self.rooms.get_mut(name) else { return };
+        if let Some(flush_at) = room.announce(name, frame, Instant::now()) {
+            self.pending_presence.insert(name.clone());
+            let earliest = self.presence_flush_at.map_or(flush_at, |other| other.min(flush_at));
+            self.presence_flush_at = Some(earliest);
+        }
+    }
+
+    /// All users of a room; of a large room only `limits.presence_members`, always with `peer`.
+    fn user_list(&self, peer: &Arc<Peer>, name: &RoomName, room: &Room) -> ServerFrame {
+        let max_users = self.config.presence_members.max(1);
+        let total = room.members.len();
+        let mut users: Vec<String> = room
+            .members
+            .iter()
+            .take(max_users)
+            .map(|member| member.peer.user.as_str().to_owned())
+            .collect();
+        if total > max_users && !room.members[..max_users].iter().any(|member| member.peer.is(peer))
+        {
+            users.pop();
+            users.push(peer.user.as_str().to_owned());
+        }
+        let total = (total > max_users).then_some(total as u64);
+        ServerFrame::UserList(UserList { users, room: Some(name.clone()), total })
+    }
+}
+
+impl Room {
+    /// Queues an announcement for every member that sees presence. Returns when it has to be
+    /// flushed, or `None` if it already is.
+    fn announce(&mut self, name: &RoomName, frame: &ServerFrame, now: Instant) -> Option<Instant> {
+        let bytes = encode(frame);
+        for member in self.members.iter().filter(|member| member.sees_presence(name)) {
+            member.outbound.push(bytes.clone());
+        }
+        match self.presence_written_at {
+            Some(at) if now < at + BATCH_INTERVAL => Some(at + BATCH_INTERVAL),
+            _ => {
+                self.flush_presence(name, now);
+                None
+            }
+        }
+    }
+
+    fn flush_presence(&mut self, name: &RoomName, now: Instant) {
+        self.presence_written_at = Some(now);
+        for member in self.members.iter().filter(|member| member.sees_presence(name)) {
+            member.outbound.flush();
+        }
+    }
+}

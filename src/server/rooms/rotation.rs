@@ -1,0 +1,72 @@
+//! Key rotation: by age, on command, and after a member has left.
+
+use std::time::{Duration, Instant};
+
+use super::hub::Hub;
+use super::room::Room;
+
+/// The shortest time between two rotations by age, so that rooms whose keys are nearly of the same
+/// age rotate together.
+const MIN_ROTATION_DELAY: Duration = Duration::from_millis(10);
+
+impl Hub {
+    /// Rotates the keys of all rooms.
+    pub(super) fn rotate_all(&mut self, cause: &'static str) {
+        let now = Instant::now();
+        for (name, room) in &mut self.rooms {
+            room.rotate(name, now, self.config.grace);
+        }
+        self.status.rotations += 1;
+        tracing::info!(
+            event = "keys_rotated",
+            cause,
+            rooms = self.rooms.len() as u64,
+            "every room has a new key"
+        );
+        self.schedule_rotation();
+    }
+
+    /// Rotates the keys that have reached `keys.rotate_every`.
+    pub(super) fn rotate_expired_keys(&mut self) {
+        let now = Instant::now();
+        let Some(every) = self.config.rotate_every else { return self.schedule_rotation() };
+        let mut count = 0u64;
+        for (name, room) in &mut self.rooms {
+            if now.saturating_duration_since(room.key_created_at()) >= every {
+                room.rotate(name, now, self.config.grace);
+                count += 1;
+            }
+        }
+        if count > 0 {
+            self.status.rotations += 1;
+            tracing::info!(
+                event = "keys_rotated",
+                cause = "age",
+                rooms = count,
+                "keys reached keys.rotate_every and were replaced"
+            );
+        }
+        self.schedule_rotation();
+    }
+
+    /// Rotates the keys of rooms that a member left: the member can't read what is sent afterwards.
+    pub(super) fn rotate_pending_rooms(&mut self) {
+        let now = Instant::now();
+        for name in std::mem::take(&mut self.rotation_pending) {
+            if let Some(room) = self.rooms.get_mut(&name) {
+                room.rotate(&name, now, self.config.grace);
+                self.status.rotations += 1;
+                tracing::debug!(event = "room_key_replaced", room = %name,
+                    "a member left the room or lost access to it");
+            }
+        }
+    }
+
+    /// Sets the time of the next rotation by age from the oldest key.
+    pub(super) fn schedule_rotation(&mut self) {
+        self.next_rotation = self.config.rotate_every.and_then(|every| {
+            let oldest = self.rooms.values().map(Room::key_created_at).min()?;
+            Some((oldest + every).max(Instant::now() + MIN_ROTATION_DELAY))
+        });
+    }
+}

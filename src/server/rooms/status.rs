@@ -1,0 +1,60 @@
+//! What the hub reports to operators.
+
+use serde::Serialize;
+
+use crate::protocol::{RoomName, Seq};
+
+/// The hub's counters and current sizes.
+#[derive(Clone, Debug, Default)]
+pub struct HubStatus {
+    /// Rooms with at least one member.
+    pub rooms: usize,
+    /// Registered sessions.
+    pub sessions: usize,
+    /// Messages stored since the start.
+    pub messages: u64,
+    /// Message frames put into send queues since the start.
+    pub deliveries: u64,
+    /// Key rotations since the start.
+    pub rotations: u64,
+}
+
+/// One room with at least one member.
+#[derive(Clone, Debug, Serialize)]
+pub struct RoomStatus {
+    /// The room's name.
+    pub room: RoomName,
+    /// Sessions in the room.
+    pub members: usize,
+    /// The seq of the newest delivered message.
+    pub seq: Seq,
+    /// The age of the current key, in seconds.
+    pub key_seconds: u64,
+}
+
+/// One registered session.
+#[derive(Clone, Debug, Serialize)]
+pub struct SessionStatus {
+    /// The session's id, as in the server log.
+    pub session: String,
+    /// The user's name.
+    pub user: String,
+    /// Whether an access token proved the name.
+    pub verified: bool,
+    /// The role that the access token gives.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role: Option<&'static str>,
+    /// The id of the access token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+    /// The client's IP address.
+    pub peer: String,
+    /// The client's protocol: `basic` or `full`.
+    pub protocol: &'static str,
+    /// The rooms the session is in.
+    pub rooms: Vec<RoomName>,
+    /// Seconds since the session registered.
+    pub seconds: u64,
+    /// Bytes in the session's send queue.
+    pub waiting_bytes: usize,
+}
