@@ -96,7 +96,7 @@ async fn serve_connection(
     permit: ConnectionPermit,
     deadline: Instant,
 ) {
-    // Without it a small frame can wait for the acknowledgement of the one before (RFC 896).
+    // Without TCP_NODELAY a small frame can wait until the frame before is acknowledged (RFC 896).
     let _ = stream.set_nodelay(true);
     let opening = Box::pin(open(&active, stream, peer.ip(), permit));
     let opened = tokio::time::timeout_at(deadline.into(), opening).await;

@@ -53,8 +53,8 @@ pub enum Command {
 pub struct RoomEntry {
     /// The room.
     pub room: RoomName,
-    /// Whether the session resumes: it first replays the messages it missed, and gets nothing live
-    /// until [`Command::GoLive`].
+    /// Whether the session resumes: it first replays the messages it missed, and receives no live
+    /// message before [`Command::GoLive`].
     pub resuming: bool,
 }
 

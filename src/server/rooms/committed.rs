@@ -8,7 +8,7 @@ use super::peer::Peer;
 use crate::protocol::{MessageId, RoomName};
 use crate::store::AppendOutcome;
 
-/// A submitted message and what the room log made of it.
+/// A submitted message and the result of its append.
 pub struct Committed {
     /// The session that sent the message.
     pub sender: Arc<Peer>,

@@ -59,7 +59,7 @@ pub struct Hub {
     pub(super) departing: Vec<Arc<Peer>>,
     pub(super) reader: Arc<dyn RoomLogReader>,
     pub(super) config: HubConfig,
-    /// The counters; the current sizes are filled in when somebody asks.
+    /// The counters; `hub_status` fills in the current sizes.
     pub(super) status: HubStatus,
     pub(super) next_rotation: Option<Instant>,
     /// Rooms that a member left; their keys are rotated after the current commands.
@@ -169,7 +169,7 @@ impl Hub {
         self.catch_panic(Hub::rotate_pending_rooms);
     }
 
-    /// Runs one step of work. A panic ends that step only; the hub and its rooms go on.
+    /// Runs one step of work. A panic ends that step only; the hub and its rooms continue.
     fn catch_panic(&mut self, step: impl FnOnce(&mut Hub)) {
         let _ = catch_unwind(AssertUnwindSafe(|| {
             step(self);
@@ -177,7 +177,7 @@ impl Hub {
         }));
     }
 
-    /// Runs one command. If the asker no longer waits for the answer, the answer is dropped.
+    /// Runs one command. An answer that is no longer waited for is dropped.
     fn run_command(&mut self, command: Command) {
         match command {
             Command::Enter(peer, rooms, answer) => self.enter(&peer, rooms, answer),

@@ -41,7 +41,7 @@ const MAX_COMMIT_MESSAGES: usize = 1024;
 const MAX_COMMIT_BYTES: usize = 1024 * 1024;
 /// The time between two searches for messages to prune.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(5);
-/// The pause between two steps of one pruning, in which messages are committed.
+/// The pause between two steps of the same pruning, so that commits run in between.
 const PRUNE_STEP_PAUSE: Duration = Duration::from_millis(20);
 
 /// A handle to the log writer's thread; cheap to clone.

@@ -114,8 +114,8 @@ impl Peer {
         self.in_flight.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Counts one message less: it was stored or refused. Reading goes on if it had stopped because
-    /// of [`MAX_MESSAGES_IN_FLIGHT`].
+    /// Counts one message fewer: it was stored or refused. Reading continues if it had stopped at
+    /// [`MAX_MESSAGES_IN_FLIGHT`].
     pub fn decrement_in_flight(&self) {
         if self.in_flight.fetch_sub(1, Ordering::AcqRel) == MAX_MESSAGES_IN_FLIGHT {
             self.outbound.wake();

@@ -136,7 +136,7 @@ impl Room {
         }
     }
 
-    /// Counts one resuming member less. After the last one the recent messages are dropped.
+    /// Counts one resuming member fewer. After the last one the recent messages are dropped.
     pub fn resume_ended(&mut self) {
         self.resuming -= 1;
         if self.resuming == 0 {
