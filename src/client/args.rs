@@ -15,52 +15,53 @@ use crate::conversation::client::since::{Since, parse_pause};
     about,
     args_conflicts_with_subcommands = false,
     after_help = "\
-On a terminal: a conversation. In a pipe: each line of standard input is a message, and what is
-said comes out as JSON lines; it ends with 0 when every line is safely stored.
+On a terminal, chat-client is a conversation. In a pipe, each line of standard input is sent as one
+message, messages are printed as JSON lines, and exit code 0 means that every line is stored.
 
-Exit codes: 0 all done, 2 usage, 65 a line can't be sent (the rest is), 69 can't connect,
-75 gave up with messages unacked (their lines on standard error), 76 protocol error, 77 refused."
+Exit codes: 0 done, 2 usage, 65 a line can't be sent (all others are), 69 no connection,
+73 a file can't be read or written, 75 gave up while messages were not acknowledged (standard error
+names their lines), 76 protocol error, 77 refused."
 )]
 pub struct Arguments {
-    /// What to do; without a word: talk.
+    /// The subcommand; without one, messages are sent and printed.
     #[command(subcommand)]
-    pub verb: Option<Command>,
+    pub command: Option<Command>,
     /// The server: ws://…, wss://…, https://…, abcd.ngrok.app, host:port
     #[arg(value_name = "URL")]
     pub server: Option<String>,
-    /// Never read standard input; print until ended
+    /// Never read standard input; print messages until stopped
     #[arg(short, long)]
     pub listen: bool,
-    /// After the end of standard input, go on printing
+    /// Go on printing after the end of standard input
     #[arg(short, long)]
     pub follow: bool,
-    /// Run CMD for each message of others; each line it prints is a reply
+    /// Run CMD for each message of other users; each line that it prints is sent as a reply
     #[arg(long, value_name = "CMD")]
     pub exec: Option<String>,
-    /// What a line of standard input is
+    /// Format of a line of standard input
     #[arg(long, value_enum, default_value_t = Input::Text)]
     pub input: Input,
-    /// NUL ends a message, not the line
+    /// Messages end with NUL instead of a line feed
     #[arg(short = '0')]
     pub nul: bool,
-    /// Options of every verb
+    /// Options of every subcommand
     #[command(flatten)]
     pub common: Common,
 }
 
-/// What every use has in common.
+/// Options of every subcommand.
 #[derive(Clone, Debug, Args)]
 pub struct Common {
-    /// The server
+    /// The server's URL
     #[arg(long, env = "CHAT_URL", value_name = "URL", global = true)]
     pub url: Option<String>,
-    /// Your name; default: the login name
+    /// Your user name [default: the login name]
     #[arg(short, long, env = "CHAT_USER", value_name = "NAME", global = true)]
     pub user: Option<String>,
-    /// A file that holds the access token; or the token itself in $CHAT_ACCESS_TOKEN
+    /// File with the access token; or set $CHAT_ACCESS_TOKEN to the access token
     #[arg(long, value_name = "FILE", global = true)]
     pub access_token_file: Option<PathBuf>,
-    /// A room; again for more; messages go to the first
+    /// Room to join; repeat for more; messages go to the first
     #[arg(
         short,
         long,
@@ -70,28 +71,28 @@ pub struct Common {
         global = true
     )]
     pub room: Vec<String>,
-    /// Replay first: after SEQ, from 10m ago, or all
+    /// Print earlier messages first: those after SEQ, of the last 10m, or all
     #[arg(long, value_name = "SEQ|TIME|all", global = true)]
     pub since: Option<Since>,
-    /// Start after what FILE says was seen, and keep it up to date
+    /// Continue after the position in FILE, and keep FILE up to date
     #[arg(long, value_name = "FILE", global = true)]
     pub cursor: Option<PathBuf>,
     /// End after N messages
     #[arg(short = 'n', long, value_name = "N", global = true)]
     pub count: Option<u64>,
-    /// Give up after so long [default: 30s]
+    /// Give up after TIME without progress [default: 30s]
     #[arg(long, value_name = "TIME", value_parser = parse_pause, global = true)]
     pub timeout: Option<Duration>,
-    /// How messages are printed; default: JSON unless on a terminal
+    /// Format of printed messages [default: plain on a terminal, else json]
     #[arg(long, value_enum, global = true)]
     pub output: Option<Output>,
-    /// Trust these certificates too (PEM)
+    /// Trust the certificates in FILE (PEM) as well
     #[arg(long, value_name = "FILE", global = true)]
     pub ca_file: Option<PathBuf>,
-    /// Trust the one certificate with this SHA-256 (openssl x509 -fingerprint -sha256)
+    /// Trust only the certificate with this SHA-256 fingerprint (openssl x509 -fingerprint -sha256)
     #[arg(long, env = "CHAT_PIN", value_name = "HEX", value_parser = parse_pin, global = true)]
     pub pin: Option<Pin>,
-    /// Trust any certificate: whoever is in between can read and write everything
+    /// Trust any certificate: anyone on the network path can read and change everything
     #[arg(long, global = true)]
     pub insecure: bool,
 }
@@ -99,33 +100,35 @@ pub struct Common {
 /// A certificate's SHA-256.
 pub type Pin = [u8; 32];
 
-/// 64 hexadecimal digits, with or without colons.
+/// Parses 64 hexadecimal digits, with or without colons.
 fn parse_pin(text: &str) -> Result<Pin, String> {
     let digits: String = text.trim().chars().filter(|c| *c != ':').collect();
-    let error = || "64 hexadecimal digits, as openssl x509 -fingerprint -sha256 prints".to_owned();
+    let expected =
+        || "64 hexadecimal digits, as openssl x509 -fingerprint -sha256 prints".to_owned();
     if digits.len() != 64 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return Err(error());
+        return Err(expected());
     }
     let mut pin = [0; 32];
     for (index, byte) in pin.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&digits[2 * index..2 * index + 2], 16).map_err(|_| error())?;
+        *byte =
+            u8::from_str_radix(&digits[2 * index..2 * index + 2], 16).map_err(|_| expected())?;
     }
     Ok(pin)
 }
 
-/// The verbs.
+/// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Send one message (or standard input, whole, as one) and end
+    /// Send one message (its arguments, or all of standard input) and exit
     Send {
-        /// The message's id: sending again with the same one says it once
+        /// Id of the message: the same id sent again is stored once
         #[arg(long, value_name = "ID")]
         id: Option<String>,
-        /// What to say
+        /// The message; several arguments are joined by spaces
         #[arg(value_name = "TEXT")]
         text: Vec<String>,
     },
-    /// Print what is kept, in order, and end
+    /// Print the stored messages in order and exit
     History,
     /// Print a completion script
     Completions {
@@ -136,19 +139,19 @@ pub enum Command {
     Man,
 }
 
-/// What a line of standard input is.
+/// Format of a line of standard input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Input {
-    /// A message
+    /// The line is the message
     Text,
     /// {"room":…,"content":…}
     Json,
 }
 
-/// How messages are printed.
+/// Format of printed messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Output {
-    /// One JSON object a line
+    /// One JSON object per line
     Json,
     /// [12:34:56] Alice: Hola
     Plain,

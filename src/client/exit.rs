@@ -1,26 +1,29 @@
-//! How `chat-client` ends: one table of exit codes (sysexits.h).
+//! How `chat-client` ends: one table of exit codes (sysexits.h), and one place that prints errors.
 
+use std::io::Write as _;
 use std::process::ExitCode;
+
+use crate::conversation::client::event::is_unprintable;
 
 /// An exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
-    /// All done: what was to be sent is in the room log.
+    /// Everything is done: every message that was to be sent is in the room log.
     Done = 0,
     /// The command line is wrong.
     Usage = 2,
-    /// A line can't be sent; the rest was.
+    /// A line can't be sent; all other lines were sent.
     BadInput = 65,
-    /// No connection at all.
+    /// No connection to the server.
     NoServer = 69,
-    /// A file of ours can't be raw.
+    /// A file can't be read or written.
     NoFile = 73,
-    /// Gave up with messages unacked.
+    /// Gave up while messages were not acknowledged.
     Unacked = 75,
-    /// What answers speaks something else.
+    /// The server speaks another protocol.
     Protocol = 76,
-    /// The server does not want us.
+    /// The server refused the connection or the request.
     Refused = 77,
 }
 
@@ -30,13 +33,13 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// One line for a person on standard error.
+/// Why the client ends early: an exit code and a text for standard error.
+pub type Refusal = (Exit, String);
+
+/// Prints one line on standard error. Characters that could act on a terminal are replaced.
 pub fn print_error(line: &str) {
-    use std::io::Write as _;
-    let clean: String = line
-        .chars()
-        .map(|c| if crate::conversation::client::event::is_unprintable(c) { '\u{fffd}' } else { c })
-        .collect();
-    // Nobody may be reading.
-    let _ = writeln!(std::io::stderr(), "chat-client: {clean}");
+    let printable: String =
+        line.chars().map(|c| if is_unprintable(c) { '\u{fffd}' } else { c }).collect();
+    // A closed standard error is not an error of this run.
+    let _ = writeln!(std::io::stderr(), "chat-client: {printable}");
 }

@@ -1,6 +1,6 @@
-//! Standard input, read by a thread and cut into messages; bounded, so that a fast pipe waits.
+//! Standard input, read by a thread and cut into messages. The channel is bounded, so a fast pipe waits.
 
-use std::io::Read as _;
+use std::io::{self, Read as _};
 
 use serde::Deserialize;
 use tokio::sync::mpsc;
@@ -9,42 +9,51 @@ use super::args::Input;
 use crate::conversation::client::line_splitter::{Delimiter, Line, LineContent, LineSplitter};
 use crate::protocol::RoomName;
 
-/// One read.
+/// Bytes per read.
 const READ_BYTES: usize = 64 * 1024;
-/// Reads that may wait to be sent; with the outbox's bound this is all that is held.
+/// Reads that may wait to be sent; with the outbox's bound this is all that is held in memory.
 const READS_WAITING: usize = 2;
-/// No server takes a line as long as this.
-const LINE_BYTES: usize = 1024 * 1024;
+/// Longest line in bytes; no server takes a longer one.
+const MAX_LINE_BYTES: usize = 1024 * 1024;
 
-/// A line, or why it can't be sent.
+/// A line of standard input.
 #[derive(Debug)]
 pub struct InputLine {
-    /// Counted from 1.
+    /// Its number, from 1.
     pub line: u64,
-    /// The room it names, and its text; or what is wrong with it.
-    pub what: Result<(Option<String>, String), String>,
+    /// What to send, or why the line can't be sent.
+    pub content: Result<Addressed, String>,
 }
 
-/// Reads standard input to its end; the channel closes there.
-pub fn read(input: Input, ending: Delimiter) -> mpsc::Receiver<Vec<InputLine>> {
-    let (out, lines) = mpsc::channel(READS_WAITING);
+/// A text and its room; `None` is the first room.
+#[derive(Debug)]
+pub struct Addressed {
+    /// The room.
+    pub room: Option<String>,
+    /// The text.
+    pub text: String,
+}
+
+/// Reads standard input to its end, where the channel closes.
+pub fn read(input: Input, delimiter: Delimiter) -> mpsc::Receiver<Vec<InputLine>> {
+    let (send, lines) = mpsc::channel(READS_WAITING);
     std::thread::spawn(move || {
-        let mut cutter = LineSplitter::new(ending, LINE_BYTES);
+        let mut splitter = LineSplitter::new(delimiter, MAX_LINE_BYTES);
         let mut buffer = vec![0; READ_BYTES];
-        let mut stdin = std::io::stdin().lock();
+        let mut stdin = io::stdin().lock();
         loop {
             let count = match stdin.read(&mut buffer) {
                 Ok(count) => count,
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(_) => 0,
             };
-            let mut cut = Vec::new();
+            let mut split = Vec::new();
             match count {
-                0 => cutter.finish(&mut cut),
-                count => cutter.feed(&buffer[..count], &mut cut),
+                0 => splitter.finish(&mut split),
+                count => splitter.feed(&buffer[..count], &mut split),
             }
-            let said: Vec<InputLine> = cut.into_iter().map(|line| meaning(line, input)).collect();
-            let stopped = !said.is_empty() && out.blocking_send(said).is_err();
+            let lines: Vec<_> = split.into_iter().map(|line| parse(line, input)).collect();
+            let stopped = !lines.is_empty() && send.blocking_send(lines).is_err();
             if count == 0 || stopped {
                 return;
             }
@@ -53,16 +62,16 @@ pub fn read(input: Input, ending: Delimiter) -> mpsc::Receiver<Vec<InputLine>> {
     lines
 }
 
-/// All of standard input as one message.
+/// Reads all of standard input as one message.
 pub fn read_whole() -> Result<String, String> {
     let mut bytes = Vec::new();
-    let most = LINE_BYTES as u64;
-    std::io::stdin()
+    let limit = MAX_LINE_BYTES as u64;
+    io::stdin()
         .lock()
-        .take(most + 1)
+        .take(limit + 1)
         .read_to_end(&mut bytes)
         .map_err(|error| format!("standard input can't be read: {error}"))?;
-    if bytes.len() as u64 > most {
+    if bytes.len() as u64 > limit {
         return Err("standard input is too long for one message".into());
     }
     let mut text =
@@ -73,29 +82,30 @@ pub fn read_whole() -> Result<String, String> {
     Ok(text)
 }
 
+/// A line of `--input json`.
 #[derive(Deserialize)]
-struct Object {
+struct JsonLine {
     #[serde(default)]
     room: Option<String>,
     content: String,
 }
 
-fn meaning(line: Line, input: Input) -> InputLine {
-    let what = match line.piece {
+fn parse(line: Line, input: Input) -> InputLine {
+    let content = match line.piece {
         LineContent::NotUtf8 => Err("it is not UTF-8".to_owned()),
         LineContent::TooLong => Err("it is too long".to_owned()),
-        LineContent::Text(text) if input == Input::Text => Ok((None, text)),
-        LineContent::Text(text) => object(&text),
+        LineContent::Text(text) if input == Input::Text => Ok(Addressed { room: None, text }),
+        LineContent::Text(text) => parse_json(&text),
     };
-    InputLine { line: line.number, what }
+    InputLine { line: line.number, content }
 }
 
-fn object(text: &str) -> Result<(Option<String>, String), String> {
-    let Object { room, content } = serde_json::from_str(text).map_err(|_| {
+fn parse_json(text: &str) -> Result<Addressed, String> {
+    let JsonLine { room, content } = serde_json::from_str(text).map_err(|_| {
         "it is not an object such as {\"room\":\"ops\",\"content\":\"hola\"}".to_owned()
     })?;
     match &room {
         Some(name) if RoomName::parse(name).is_none() => Err(RoomName::RULE.to_owned()),
-        _ => Ok((room, content)),
+        _ => Ok(Addressed { room, text: content }),
     }
 }

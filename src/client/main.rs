@@ -1,4 +1,4 @@
-//! What `chat-client` does for each word on its command line.
+//! What `chat-client` does for each subcommand.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
@@ -6,43 +6,50 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser as _};
 
 use super::args::{Arguments, Command};
-use super::exit::{Exit, print_error};
-use super::options::RunOptions;
-use super::pipe;
-use super::terminal;
+use super::exit::{Exit, Refusal, print_error};
+use super::options::{InputSource, RunOptions};
+use super::{history, pipe, runtime, terminal};
 
 /// Reads the command line and does what it says.
 pub fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    match arguments.verb {
+    let ended = match run(Arguments::parse()) {
+        Ok(exit) => exit,
+        Err((exit, text)) => {
+            print_error(&text);
+            exit
+        }
+    };
+    ended.into()
+}
+
+fn run(arguments: Arguments) -> Result<Exit, Refusal> {
+    match arguments.command {
         Some(Command::Completions { shell }) => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "chat-client", &mut script);
-            return print(&script);
+            return Ok(print(&script));
         }
         Some(Command::Man) => {
             let mut page = Vec::new();
             let rendered = clap_mangen::Man::new(Arguments::command()).render(&mut page);
-            return if rendered.is_ok() { print(&page) } else { Exit::NoFile.into() };
+            return Ok(if rendered.is_ok() { print(&page) } else { Exit::NoFile });
         }
         _ => {}
     }
     let on_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
-    let scripted = arguments.listen || arguments.exec.is_some() || arguments.verb.is_some();
+    let scripted = arguments.listen || arguments.exec.is_some() || arguments.command.is_some();
     if on_terminal && !scripted {
-        return terminal::run(arguments);
+        return Ok(terminal::run(arguments));
     }
-    match RunOptions::of(arguments) {
-        Ok(plan) => pipe::run(plan),
-        Err((exit, text)) => {
-            print_error(&text);
-            exit.into()
-        }
+    let options = RunOptions::new(arguments)?;
+    match options.source {
+        InputSource::History => runtime::block_on(history::run(options)),
+        _ => runtime::block_on(pipe::run(options)),
     }
 }
 
-fn print(bytes: &[u8]) -> ExitCode {
-    // A closed pipe is no fault of ours.
+fn print(bytes: &[u8]) -> Exit {
+    // A closed pipe is no error.
     let _ = std::io::stdout().write_all(bytes);
-    Exit::Done.into()
+    Exit::Done
 }

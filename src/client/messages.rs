@@ -1,9 +1,11 @@
-//! What the conversation says to a person, in English and in Spanish. One struct, so that no
-//! language can lack a sentence; `{}` stands where a name or a number goes.
+//! The texts of the conversation on a terminal, in English and Spanish. One struct, so that no
+//! language can lack a text; `{}` stands for a name or a number.
 
-/// All sentences of one language.
+use super::failure::Failure;
+
+/// All texts of one language.
 #[derive(Clone, Copy, Debug)]
-#[allow(missing_docs, reason = "they say themselves")]
+#[allow(missing_docs, reason = "the texts below explain them")]
 pub struct Messages {
     pub ask_ngrok: &'static str,
     pub ask_ngrok_address: &'static str,
@@ -23,6 +25,7 @@ pub struct Messages {
     pub room_rule: &'static str,
     pub one_room: &'static str,
     pub no_server: &'static str,
+    pub closed: &'static str,
     pub gap: &'static str,
     pub refused: &'static str,
     pub not_sent: &'static str,
@@ -54,6 +57,7 @@ pub const ENGLISH: Messages = Messages {
     room_rule: "a room's name has 1 to 64 characters: a-z, 0-9 and - _ . with a letter or digit first",
     one_room: "this server has one room",
     no_server: "{}; is it running there? Name another by: chat-client HOST:PORT",
+    closed: "the server closed the connection: {} ({})",
     gap: "messages are missing here and can't be had any more ({})",
     refused: "refused: {}",
     not_sent: "not sent: {}",
@@ -69,12 +73,12 @@ pub const ENGLISH: Messages = Messages {
 pub const SPANISH: Messages = Messages {
     ask_ngrok: "¿Está el servidor detrás de ngrok? [s/N] ",
     ask_ngrok_address: "Su dirección (como abcd.ngrok.app): ",
-    ask_host: "Máquina [127.0.0.1]: ",
+    ask_host: "Servidor [127.0.0.1]: ",
     ask_port: "Puerto [8765]: ",
     ask_name: "Tu nombre [{}]: ",
     yes: "s",
     connecting: "conectando con {} …",
-    connected: "conectado como {}; /help muestra las órdenes",
+    connected: "conectado como {}; /help muestra los comandos",
     lost: "conexión perdida; vuelvo a conectar …",
     back: "conectado de nuevo",
     joined: "{} se ha unido",
@@ -84,19 +88,31 @@ pub const SPANISH: Messages = Messages {
     room: "ahora estás en {}",
     room_rule: "el nombre de una sala tiene de 1 a 64 caracteres: a-z, 0-9 y - _ . y empieza por letra o cifra",
     one_room: "este servidor tiene una sola sala",
-    no_server: "{}; ¿está en marcha? Para nombrar otro: chat-client MÁQUINA:PUERTO",
+    no_server: "{}; ¿está en marcha? Para nombrar otro: chat-client SERVIDOR:PUERTO",
+    closed: "el servidor cerró la conexión: {} ({})",
     gap: "aquí faltan mensajes que ya no se pueden recuperar ({})",
     refused: "rechazado: {}",
     not_sent: "no enviado: {}",
     unreadable: "(ilegible)",
-    unknown_command: "{} no es una orden; /help las muestra",
+    unknown_command: "{} no es un comando; /help los muestra",
     help: "/who  quién está\n/join SALA  hablar en otra sala\n/history [N]  los últimos mensajes otra vez\n/quit o exit  salir",
     unsent_at_end: "no se sabe si están guardados: {} mensajes",
     no_history: "este servidor no guarda historial",
     bye: "adiós",
 };
 
-/// The language of a locale (locale(7)): Spanish where it is Spanish, else English.
+impl Messages {
+    /// Why a conversation ended.
+    pub fn of_failure(&self, failure: &Failure) -> String {
+        match failure {
+            Failure::Closed { code, reason, .. } => fill(self.closed, &[reason, code]),
+            Failure::NotReached { reason } => fill(self.no_server, &[reason]),
+            other => other.to_string(),
+        }
+    }
+}
+
+/// The texts for a locale (locale(7)): Spanish for a Spanish locale, else English.
 pub fn of_locale(variable: impl Fn(&str) -> Option<String>) -> &'static Messages {
     let locale = ["LC_ALL", "LC_MESSAGES", "LANG"]
         .iter()
@@ -106,7 +122,7 @@ pub fn of_locale(variable: impl Fn(&str) -> Option<String>) -> &'static Messages
     if language.eq_ignore_ascii_case("es") { &SPANISH } else { &ENGLISH }
 }
 
-/// A sentence with its blanks filled, in order.
+/// A text with its blanks filled, in order.
 pub fn fill(sentence: &str, values: &[&str]) -> String {
     let mut values = values.iter();
     let mut out = String::new();
@@ -123,9 +139,9 @@ pub fn fill(sentence: &str, values: &[&str]) -> String {
 mod tests {
     use super::*;
 
-    /// Every sentence of a catalogue, by way of its `Debug` form: name and text.
-    fn sentences(catalogue: &Messages) -> Vec<(String, String)> {
-        format!("{catalogue:#?}")
+    /// Name and text of every field, read from the `Debug` form.
+    fn texts(messages: &Messages) -> Vec<(String, String)> {
+        format!("{messages:#?}")
             .lines()
             .filter_map(|line| line.trim().trim_end_matches(',').split_once(": "))
             .map(|(name, text)| (name.to_owned(), text.to_owned()))
@@ -133,8 +149,8 @@ mod tests {
     }
 
     #[test]
-    fn both_languages_say_everything_with_the_same_blanks() {
-        let (english, spanish) = (sentences(&ENGLISH), sentences(&SPANISH));
+    fn both_languages_have_every_text_with_the_same_blanks() {
+        let (english, spanish) = (texts(&ENGLISH), texts(&SPANISH));
         assert!(english.len() > 20);
         for ((name, ours), (_, theirs)) in english.iter().zip(&spanish) {
             assert!(ours.len() > 2 && theirs.len() > 2, "{name} is empty");
@@ -143,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn the_locale_chooses() {
+    fn the_locale_selects_the_language() {
         let of = |name: &'static str, value: &'static str| {
             of_locale(move |asked| (asked == name).then(|| value.to_owned())).yes
         };
@@ -152,6 +168,16 @@ mod tests {
         assert_eq!(of("LANG", "en_GB.UTF-8"), "y");
         assert_eq!(of("LANG", "est_EE"), "y");
         assert_eq!(of("OTHER", "es"), "y");
+    }
+
+    #[test]
+    fn a_failure_reads_the_same_in_the_pipe_and_on_an_english_terminal() {
+        let closed =
+            Failure::Closed { close_code: 4003, code: "forbidden".into(), reason: "no".into() };
+        let not_reached = Failure::NotReached { reason: "no answer".into() };
+        for failure in [closed, not_reached] {
+            assert_eq!(ENGLISH.of_failure(&failure), failure.to_string());
+        }
     }
 
     #[test]

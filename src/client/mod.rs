@@ -1,18 +1,27 @@
-//! Floor 5: the client. [`pipe`] is the scriptable one, [`terminal`] the one for people.
+//! The client: one [`driver`] of the connection, and three front ends on it: [`pipe`] (with `--exec`),
+//! [`history`] and [`terminal`].
 
 mod args;
+mod connection;
 mod cursor_file;
+mod driver;
 #[cfg(feature = "faults")]
 pub mod echo;
 mod exec;
 mod exit;
+mod failure;
+mod history;
 mod input;
 mod local_time;
 mod main;
 mod messages;
+mod now;
 mod options;
 mod output;
 mod pipe;
+mod random;
+mod runtime;
+mod sink;
 mod terminal;
 
 pub use main::main;

@@ -1,10 +1,11 @@
-//! From the command line to what is to be done: every refusal of a flag happens here.
+//! From the command line to the options of a run. Every refusal of a flag happens here, before
+//! anything is connected.
 
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use super::args::{Arguments, Command, Common, Input, Output};
-use super::exit::Exit;
+use super::exit::{Exit, Refusal, print_error};
 use super::input;
 use crate::conversation::client::backfill::BackfillStart;
 use crate::conversation::client::conversation::ConnectOptions;
@@ -14,138 +15,138 @@ use crate::conversation::client::since::Since;
 use crate::net::tls_client::TrustOptions;
 use crate::protocol::{MessageId, RoomName, Seq, Timestamp};
 
-/// The server of somebody who names none.
-const USUAL_SERVER: &str = "ws://127.0.0.1:8765";
-/// How long a pipe tries, unless told otherwise.
-const USUAL_PATIENCE: Duration = Duration::from_secs(30);
-/// Largest file with an access token.
-const TOKEN_BYTES: u64 = 4096;
+/// The server where none is named.
+const DEFAULT_SERVER: &str = "ws://127.0.0.1:8765";
+/// `--timeout` where none is given.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Largest file with an access token, in bytes.
+const MAX_TOKEN_FILE_BYTES: u64 = 4096;
 
-/// What a run of the pipe does.
+/// The validated options of a run.
 pub struct RunOptions {
-    /// Whom to talk to.
-    pub target: ServerUrl,
-    /// Whom TLS trusts.
+    /// The server.
+    pub server: ServerUrl,
+    /// Which certificates TLS trusts.
     pub trust: TrustOptions,
-    /// Who and where we want to be.
-    pub wish: ConnectOptions,
+    /// What the client registers with.
+    pub connect: ConnectOptions,
     /// Where messages come from.
-    pub source: Source,
-    /// Whether it ends when everything is sent.
-    pub stays: bool,
+    pub source: InputSource,
+    /// Whether the run goes on after the end of standard input.
+    pub follow: bool,
     /// How messages are printed; `None`: not at all.
     pub output: Option<Output>,
-    /// The command for each message.
+    /// The command of `--exec`.
     pub exec: Option<String>,
-    /// End after so many messages.
+    /// End after this many messages.
     pub count: Option<u64>,
-    /// How long to wait without getting on.
-    pub patience: Duration,
-    /// Whether that was said in so many words.
-    pub patience_told: bool,
+    /// How long the run goes on without progress.
+    pub timeout: Duration,
+    /// Whether `--timeout` was given.
+    pub timeout_given: bool,
     /// The cursor file.
     pub cursor: Option<PathBuf>,
 }
 
 /// Where messages come from.
-pub enum Source {
-    /// Standard input.
+pub enum InputSource {
+    /// Standard input, message by message.
     Lines(Input, Delimiter),
-    /// One text, perhaps under an id of the caller's.
+    /// One text, perhaps with an id that the caller gave.
     One(String, Option<MessageId>),
-    /// Nowhere.
+    /// Nowhere: the run only prints.
     Nothing,
-    /// Nowhere; only what is kept is printed.
+    /// Nowhere: the run prints what the room log keeps, and ends.
     History,
 }
 
 impl RunOptions {
-    /// Makes sense of the command line.
-    pub fn of(arguments: Arguments) -> Result<RunOptions, (Exit, String)> {
+    /// Validates the command line and reads the files that it names.
+    pub fn new(arguments: Arguments) -> Result<RunOptions, Refusal> {
         let usage = |text: String| (Exit::Usage, text);
-        let Arguments { verb, server, listen, follow, exec, input, nul, common } = arguments;
-        let url = server.or(common.url.clone()).unwrap_or_else(|| USUAL_SERVER.into());
-        let target = ServerUrl::parse(&url).map_err(usage)?;
+        let Arguments { command, server, listen, follow, exec, input, nul, common } = arguments;
+        let url = server.or(common.url.clone()).unwrap_or_else(|| DEFAULT_SERVER.into());
+        let server = ServerUrl::parse(&url).map_err(usage)?;
         let rooms = rooms(&common).map_err(usage)?;
-        let ending = if nul { Delimiter::Nul } else { Delimiter::Newline };
-        let mut since = common.since.map(goal);
-        let mut stays = follow || exec.is_some();
+        let mut since = common.since.map(backfill_start);
+        let mut follow = follow || exec.is_some();
         let mut prints = true;
-        let source = match verb {
+        let source = match command {
             Some(Command::Send { id, text }) => {
                 prints = false;
-                let id = id
-                    .map(|id| {
-                        MessageId::parse(&id)
-                            .ok_or_else(|| usage(format!("--id: {}", MessageId::RULE)))
-                    })
-                    .transpose()?;
-                let text = match text.is_empty() {
-                    true => input::read_whole().map_err(|error| (Exit::BadInput, error))?,
-                    false => text.join(" "),
-                };
-                if text.is_empty() {
-                    return Err((Exit::BadInput, "there is nothing to send".into()));
-                }
-                Source::One(text, id)
+                one_message(id, &text)?
             }
             Some(Command::History) => {
                 since = Some(match (since, common.count) {
                     (None, Some(count)) => BackfillStart::Newest(count),
                     (since, _) => since.unwrap_or(BackfillStart::After(Seq(0))),
                 });
-                Source::History
+                InputSource::History
             }
             _ if listen => {
-                stays = true;
-                Source::Nothing
+                follow = true;
+                InputSource::Nothing
             }
-            _ => Source::Lines(input, ending),
+            _ => InputSource::Lines(input, if nul { Delimiter::Nul } else { Delimiter::Newline }),
         };
-        if common.pin.is_some() && !target.tls {
-            let text = format!("--pin is about a certificate, and {target} has none; use wss://");
+        if common.pin.is_some() && !server.tls {
+            let text = format!("--pin is about a certificate, and {server} has none; use wss://");
             return Err((Exit::Usage, text));
         }
         if common.insecure {
-            super::exit::print_error(
+            print_error(
                 "warning: --insecure trusts any certificate; whoever is in between can read and write everything",
             );
         }
-        let wish = ConnectOptions {
+        let connect = ConnectOptions {
             username: user(&common),
             access_token: access_token(&common).map_err(usage)?,
             rooms,
             echo: prints,
-            presence: prints && !matches!(source, Source::History),
+            presence: prints && !matches!(source, InputSource::History),
             since,
         };
         Ok(RunOptions {
-            target,
+            server,
             trust: TrustOptions {
                 ca_file: common.ca_file.clone(),
                 insecure: common.insecure,
                 pin: common.pin,
             },
-            wish,
+            connect,
             source,
-            stays,
-            output: prints.then(|| common.output.unwrap_or_else(usual_output)),
+            follow,
+            output: prints.then(|| common.output.unwrap_or_else(default_output)),
             exec,
             count: common.count,
-            patience: common.timeout.unwrap_or(USUAL_PATIENCE),
-            patience_told: common.timeout.is_some(),
+            timeout: common.timeout.unwrap_or(DEFAULT_TIMEOUT),
+            timeout_given: common.timeout.is_some(),
             cursor: common.cursor,
         })
     }
 }
 
-/// JSON for programs, plain for people.
-fn usual_output() -> Output {
+/// The message of `chat-client send`: its arguments, else all of standard input.
+fn one_message(id: Option<String>, words: &[String]) -> Result<InputSource, Refusal> {
+    let invalid_id = || (Exit::Usage, format!("--id: {}", MessageId::RULE));
+    let id = id.map(|id| MessageId::parse(&id).ok_or_else(invalid_id)).transpose()?;
+    let text = match words {
+        [] => input::read_whole().map_err(|reason| (Exit::BadInput, reason))?,
+        words => words.join(" "),
+    };
+    if text.is_empty() {
+        return Err((Exit::BadInput, "there is nothing to send".into()));
+    }
+    Ok(InputSource::One(text, id))
+}
+
+/// Plain text on a terminal, else JSON.
+fn default_output() -> Output {
     use std::io::IsTerminal as _;
     if std::io::stdout().is_terminal() { Output::Plain } else { Output::Json }
 }
 
-/// The name to register with.
+/// The name to register with: `--user`, else the login name.
 pub fn user(common: &Common) -> String {
     let login = || {
         ["USER", "LOGNAME"]
@@ -155,12 +156,12 @@ pub fn user(common: &Common) -> String {
     common.user.clone().or_else(login).or_else(user_of_process).unwrap_or_default()
 }
 
-/// The login name where the environment has none, as in cron: by the process's user (passwd(5)).
+/// The login name of the process's user id (passwd(5)), for an environment that has none, as cron's.
 fn user_of_process() -> Option<String> {
     use std::os::unix::fs::MetadataExt as _;
-    let own = std::fs::metadata("/proc/self").ok()?.uid().to_string();
+    let uid = std::fs::metadata("/proc/self").ok()?.uid().to_string();
     let users = std::fs::read_to_string("/etc/passwd").ok()?;
-    let line = users.lines().find(|line| line.split(':').nth(2) == Some(&own))?;
+    let line = users.lines().find(|line| line.split(':').nth(2) == Some(&uid))?;
     Some(line.split(':').next()?.to_owned())
 }
 
@@ -173,14 +174,14 @@ fn rooms(common: &Common) -> Result<Vec<String>, String> {
     Ok(common.room.clone())
 }
 
-/// The access token, from its file or from the environment; never from an argument.
-pub fn access_token(common: &Common) -> Result<Option<String>, String> {
+/// The access token, from its file or from the environment, never from an argument.
+fn access_token(common: &Common) -> Result<Option<String>, String> {
     let text = match &common.access_token_file {
         None => std::env::var("CHAT_ACCESS_TOKEN").ok(),
         Some(file) => {
             let wrong = |why: String| format!("--access-token-file {}: {why}", file.display());
             let size = std::fs::metadata(file).map_err(|error| wrong(error.to_string()))?.len();
-            if size > TOKEN_BYTES {
+            if size > MAX_TOKEN_FILE_BYTES {
                 return Err(wrong("too large for an access token".into()));
             }
             Some(std::fs::read_to_string(file).map_err(|error| wrong(error.to_string()))?)
@@ -190,12 +191,12 @@ pub fn access_token(common: &Common) -> Result<Option<String>, String> {
     Ok(text)
 }
 
-fn goal(since: Since) -> BackfillStart {
+fn backfill_start(since: Since) -> BackfillStart {
     match since {
         Since::All => BackfillStart::After(Seq(0)),
         Since::After(seq) => BackfillStart::After(seq),
-        Since::Ago(ago) => {
-            let moment = SystemTime::now().checked_sub(ago).unwrap_or(SystemTime::UNIX_EPOCH);
+        Since::Ago(age) => {
+            let moment = SystemTime::now().checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
             BackfillStart::NotBefore(Timestamp::from_system(moment))
         }
     }

@@ -1,4 +1,4 @@
-//! Standard output: gathered while more is at hand, written and flushed when it is not.
+//! Standard output: lines are buffered while more are at hand, then written and flushed together.
 
 use std::io::{self, Write as _};
 
@@ -6,68 +6,66 @@ use super::args::Output;
 use super::local_time;
 use crate::conversation::client::event::{Message, is_unprintable, write_json_line};
 
-/// What is gathered at most before it is raw.
-const GATHERED_BYTES: usize = 64 * 1024;
+/// Bytes that are buffered at most before they are written.
+const MAX_BUFFERED_BYTES: usize = 64 * 1024;
 
-/// Where messages are printed.
+/// Prints messages to standard output.
 pub struct Printer {
-    form: Output,
-    gathered: Vec<u8>,
+    format: Output,
+    buffer: Vec<u8>,
     closed: bool,
 }
 
 impl Printer {
-    /// Prints in that form.
-    pub fn new(form: Output) -> Self {
-        Printer { form, gathered: Vec::new(), closed: false }
+    /// A printer with an empty buffer.
+    pub fn new(format: Output) -> Self {
+        Printer { format, buffer: Vec::new(), closed: false }
     }
 
-    /// Whether nobody reads any more.
+    /// Whether writing failed, as it does when the reader of the pipe has ended.
     pub fn is_closed(&self) -> bool {
         self.closed
     }
 
-    /// A message.
+    /// Prints a message.
     pub fn message(&mut self, message: &Message<'_>) {
-        match self.form {
-            Output::Json => message.print(&mut self.gathered),
-            Output::Plain => {
-                let line = plain(message);
-                self.gathered.extend_from_slice(line.as_bytes());
-            }
+        match self.format {
+            Output::Json => message.print(&mut self.buffer),
+            Output::Plain => self.buffer.extend_from_slice(plain(message).as_bytes()),
         }
-        if self.gathered.len() >= GATHERED_BYTES {
+        if self.buffer.len() >= MAX_BUFFERED_BYTES {
             self.flush();
         }
     }
 
-    /// Any other frame; only JSON has a form for it.
+    /// Prints any other frame; plain output has no form for it.
     pub fn frame(&mut self, frame: &str) {
-        if self.form == Output::Json {
-            write_json_line(frame, &mut self.gathered);
+        if self.format == Output::Json {
+            write_json_line(frame, &mut self.buffer);
         }
     }
 
-    /// Writes what was gathered. A closed pipe ends printing, quietly.
+    /// Writes the buffer out. A closed pipe is no error.
     pub fn flush(&mut self) {
-        if !self.gathered.is_empty() && !self.closed {
+        if !self.buffer.is_empty() && !self.closed {
             let mut out = io::stdout().lock();
-            if out.write_all(&self.gathered).and_then(|()| out.flush()).is_err() {
+            if out.write_all(&self.buffer).and_then(|()| out.flush()).is_err() {
                 self.closed = true;
             }
         }
-        self.gathered.clear();
+        self.buffer.clear();
     }
 }
 
 /// `[12:34:56] Alice: Hola Bob!`
-pub fn plain(message: &Message<'_>) -> String {
+fn plain(message: &Message<'_>) -> String {
     let text = message.text.as_deref().unwrap_or("(unreadable)");
-    let time = local_time::local(&message.timestamp);
-    format!("[{time}] {}: {}\n", escape_for_terminal(&message.username), escape_for_terminal(text))
+    let time = local_time::of(&message.timestamp);
+    let user = escape_for_terminal(&message.username);
+    format!("[{time}] {user}: {}\n", escape_for_terminal(text))
 }
 
-/// Text that only shows and never acts: what could steer a terminal stands there in letters.
+/// The text with an escape such as `\u{1b}` in place of every character that could act on a terminal.
 pub fn escape_for_terminal(text: &str) -> String {
     if !text.chars().any(is_unprintable) {
         return text.to_owned();
@@ -88,14 +86,14 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn steering_characters_become_letters() {
+    fn control_characters_become_escapes() {
         assert_eq!(escape_for_terminal("a\u{1b}[31mb\u{202e}"), "a\\u{1b}[31mb\\u{202e}");
         assert_eq!(escape_for_terminal("año 🎉 日本"), "año 🎉 日本");
     }
 
     proptest! {
         #[test]
-        fn nothing_harmless_steers(text in any::<String>()) {
+        fn no_escaped_text_acts_on_a_terminal(text in any::<String>()) {
             prop_assert!(!escape_for_terminal(&text).chars().any(is_unprintable));
         }
     }

@@ -1,388 +1,383 @@
-//! The pipe: lines in, messages out, through whatever happens to the connection, until everything
-//! is known to be safe.
-
-mod connection;
+//! The pipe: lines in, messages out, across reconnects, until every line is known to be stored.
+//!
+//! Order of one turn: lines that were read go into the outbox, the output is flushed, the end is
+//! checked, and then the pipe waits for whichever comes first: the driver, standard input, or a reply
+//! of the `--exec` command.
 
 use std::collections::VecDeque;
-use std::process::ExitCode;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
+use futures_util::FutureExt as _;
 use tokio::sync::mpsc;
 
-use super::args::Output;
-use super::cursor_file::CursorFile;
-use super::exec::{self, ExecTask, Reply};
-use super::exit::{Exit, print_error};
-use super::input::{self, InputLine};
-use super::options::{RunOptions, Source};
+use super::cursor_file;
+use super::driver::{Driver, Update, sleep_until};
+use super::exec::{Exec, Reply};
+use super::exit::{Exit, Refusal, print_error};
+use super::failure::Failure;
+use super::input::{self, Addressed, InputLine};
+use super::options::{InputSource, RunOptions};
 use super::output::Printer;
-use crate::conversation::client::conversation::{Conversation, Now};
+use super::sink::Sink;
+use crate::conversation::client::conversation::{Conversation, Phase};
+use crate::conversation::client::event::{Event, Message};
 use crate::conversation::client::outbox::OutgoingMessage;
-use crate::conversation::client::read_positions::ReadPositions;
-use crate::net::client_connection::ClientConnection;
-use crate::net::dial::{DialError, Dialer};
-use crate::policy::backoff::Backoff;
-use crate::protocol::{MessageId, Timestamp};
+use crate::net::dial::Dialer;
+use crate::protocol::MessageId;
 
-/// Pauses between attempts to come back: anywhere from nothing to a ceiling that doubles.
-const FIRST_PAUSE: Duration = Duration::from_millis(250);
-const LONGEST_PAUSE: Duration = Duration::from_secs(20);
-/// Largest text for a server that does not tell its limit.
-const UNTOLD_BYTES: usize = 40_000;
-/// Line numbers named at most when giving up.
-const LINES_NAMED: usize = 20;
+/// Longest text in bytes for a server that does not tell its limit.
+const MAX_TEXT_BYTES_UNTOLD: usize = 40_000;
+/// Frames taken together before the output is flushed.
+const MAX_FRAMES_PER_FLUSH: usize = 4096;
+/// How long the pipe waits for its own last messages to come back after their acks.
+const ECHO_TIMEOUT: Duration = Duration::from_millis(300);
 
-/// One run.
-pub struct Pipe {
-    dialer: Dialer,
-    conversation: Conversation,
-    printer: Option<Printer>,
-    cursor: Option<CursorFile>,
+struct Pipe {
+    driver: Driver,
+    sink: Sink,
+    exec: Option<Exec>,
+    /// `None` after the end of standard input.
     input: Option<mpsc::Receiver<Vec<InputLine>>>,
+    /// Lines that were read and are not in the outbox yet.
     unread: VecDeque<InputLine>,
-    tasks: Option<mpsc::Sender<ExecTask>>,
-    waiting_tasks: VecDeque<ExecTask>,
-    replies: Option<mpsc::Receiver<Reply>>,
-    ids: String,
-    own_id: Option<MessageId>,
-    replied: u64,
-    message_chars: Option<u64>,
-    count: Option<u64>,
-    printed: u64,
-    said: u64,
-    own_heard: u64,
+    ids: Ids,
+    /// `limits.message_chars` of a full server.
+    max_message_chars: Option<u64>,
+    /// Lines that went into the outbox and were not rejected.
+    sent: u64,
+    own_echoes: u64,
+    /// Whether a line could not be sent.
     bad_input: bool,
-    /// The one thing that was asked for was refused.
-    refused: bool,
-    stays: bool,
-    history_only: bool,
-    patience: Duration,
-    deadline: Option<Instant>,
-    registered: bool,
+    /// Whether the run goes on after the end of standard input.
+    follow: bool,
+    timeout: Duration,
+    /// When the server last got the run further.
     progress: Instant,
-    backoff: Backoff,
+    /// When the whole run ends, where `--timeout` came with `--count`.
+    deadline: Option<Instant>,
+    /// Since when every line is known to be stored.
+    stored_since: Option<Instant>,
+    retry_reported: bool,
 }
 
-/// How a connection ended.
-enum Ended {
-    Over(Exit),
-    Lost,
+/// Message ids, unique in this run and in every other.
+struct Ids {
+    prefix: String,
+    /// The id of the only message, where the caller gave one.
+    given: Option<MessageId>,
+    replies: u64,
 }
 
-/// Runs a plan to its end.
-pub fn run(plan: RunOptions) -> ExitCode {
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            print_error(&format!("can't start: {error}"));
-            return Exit::NoServer.into();
+impl Ids {
+    fn of_line(&self, line: u64) -> String {
+        match &self.given {
+            Some(id) => id.to_string(),
+            None => format!("{}-{line}", self.prefix),
         }
+    }
+
+    fn of_next_reply(&mut self) -> String {
+        self.replies += 1;
+        format!("{}-r{}", self.prefix, self.replies)
+    }
+}
+
+/// Runs until everything is done, or the run can't go on.
+pub async fn run(options: RunOptions) -> Result<Exit, Refusal> {
+    let dialer = Dialer::new(options.server, &options.trust)
+        .map_err(|error| (Exit::Usage, error.to_string()))?;
+    let (cursor, positions) = cursor_file::open(options.cursor.as_deref())?;
+    let mut given_id = None;
+    let (input, unread) = match options.source {
+        InputSource::Lines(input, delimiter) => {
+            (Some(input::read(input, delimiter)), VecDeque::new())
+        }
+        InputSource::One(text, id) => {
+            given_id = id;
+            let content = Ok(Addressed { room: None, text });
+            (None, VecDeque::from([InputLine { line: 1, content }]))
+        }
+        InputSource::Nothing | InputSource::History => (None, VecDeque::new()),
     };
-    let exit = runtime.block_on(async {
-        match Pipe::new(plan) {
-            Ok(mut pipe) => pipe.run().await,
-            Err((exit, text)) => {
-                print_error(&text);
-                exit
-            }
-        }
-    });
-    // A thread that still waits for standard input must not keep the process.
-    runtime.shutdown_background();
-    exit.into()
+    let now = Instant::now();
+    let mut pipe = Pipe {
+        driver: Driver::new(dialer, Conversation::new(options.connect, positions)),
+        sink: Sink::new(options.output.map(Printer::new), cursor, options.count),
+        exec: options.exec.map(Exec::start),
+        input,
+        unread,
+        ids: Ids { prefix: MessageId::fresh().to_string(), given: given_id, replies: 0 },
+        max_message_chars: None,
+        sent: 0,
+        own_echoes: 0,
+        bad_input: false,
+        follow: options.follow,
+        timeout: options.timeout,
+        progress: now,
+        deadline: (options.count.is_some() && options.timeout_given).then(|| now + options.timeout),
+        stored_since: None,
+        retry_reported: false,
+    };
+    let ended = pipe.run().await;
+    pipe.driver.close().await;
+    ended.map_err(|failure| (failure.exit(), failure.to_string()))
 }
 
 impl Pipe {
-    fn new(plan: RunOptions) -> Result<Pipe, (Exit, String)> {
-        let dialer = Dialer::new(plan.target, &plan.trust)
-            .map_err(|error| (Exit::Usage, error.to_string()))?;
-        let (cursor, places) = match &plan.cursor {
-            None => (None, ReadPositions::default()),
-            Some(file) => {
-                let opened = CursorFile::open(file).map_err(|error| (Exit::NoFile, error))?;
-                (Some(opened.0), opened.1)
-            }
-        };
-        let (tasks, replies) = match plan.exec {
-            None => (None, None),
-            Some(command) => {
-                let (tasks, waiting) = mpsc::channel(1);
-                let (replies, said) = mpsc::channel(exec::WAITING);
-                tokio::spawn(exec::run(command, waiting, replies));
-                (Some(tasks), Some(said))
-            }
-        };
-        let mut own_id = None;
-        let (input, unread) = match plan.source {
-            Source::Lines(input, ending) => (Some(input::read(input, ending)), VecDeque::new()),
-            Source::One(text, id) => {
-                own_id = id;
-                (None, VecDeque::from([InputLine { line: 1, what: Ok((None, text)) }]))
-            }
-            Source::Nothing | Source::History => (None, VecDeque::new()),
-        };
-        let now = Instant::now();
-        let waits_for_count = plan.count.is_some() && plan.patience_told;
-        Ok(Pipe {
-            dialer,
-            history_only: plan.wish.since.is_some()
-                && !plan.stays
-                && input.is_none()
-                && unread.is_empty(),
-            conversation: Conversation::new(plan.wish, places),
-            printer: plan.output.map(|form: Output| Printer::new(form)),
-            cursor,
-            input,
-            unread,
-            tasks,
-            waiting_tasks: VecDeque::new(),
-            replies,
-            ids: MessageId::fresh().to_string(),
-            own_id,
-            replied: 0,
-            message_chars: None,
-            count: plan.count,
-            printed: 0,
-            said: 0,
-            own_heard: 0,
-            bad_input: false,
-            refused: false,
-            stays: plan.stays,
-            patience: plan.patience,
-            deadline: waits_for_count.then(|| now + plan.patience),
-            registered: false,
-            progress: now,
-            backoff: Backoff::new(FIRST_PAUSE, LONGEST_PAUSE),
-        })
-    }
-
-    async fn run(&mut self) -> Exit {
+    async fn run(&mut self) -> Result<Exit, Failure> {
         loop {
-            let mut call = match self.connect().await {
-                Ok(call) => call,
-                Err(exit) => return exit,
-            };
-            let ended = self.converse(&mut call).await;
-            call.end().await;
-            self.conversation.lost();
-            if let Some(exit) = self.after_output() {
-                return exit;
+            self.fill_outbox();
+            self.report_rejected();
+            self.sink.flush(self.driver.conversation().places())?;
+            if self.is_done() {
+                return Ok(if self.bad_input { Exit::BadInput } else { Exit::Done });
             }
-            match ended {
-                Ended::Over(exit) => return exit,
-                Ended::Lost if self.is_done_without_server() => return self.done(),
-                Ended::Lost => {}
+            if self.give_up_at().is_some_and(|at| at <= Instant::now()) {
+                return Err(self.give_up());
             }
-            if let Err(exit) = self.pause().await {
-                return exit;
-            }
+            self.wait().await?;
         }
     }
 
-    async fn connect(&mut self) -> Result<ClientConnection, Exit> {
-        let mut told = false;
-        loop {
-            let attempt = self.dialer.dial();
-            let attempt = match self.give_up_at() {
-                None => Ok(attempt.await),
-                Some(at) => tokio::time::timeout_at(at.into(), attempt).await,
-            };
-            match attempt {
-                Ok(Ok(call)) => return Ok(call),
-                Ok(Err(error)) if !error.is_temporary() => {
-                    print_error(&error.to_string());
-                    return Err(match error {
-                        DialError::Refused { .. } => Exit::Refused,
-                        DialError::NoChat { .. } => Exit::Protocol,
-                        _ => Exit::NoServer,
-                    });
+    async fn wait(&mut self) -> Result<(), Failure> {
+        let room = self.driver.was_registered() && self.driver.conversation().outbox().has_room();
+        let read_input = room && self.unread.is_empty();
+        let busy = self.exec.as_ref().is_some_and(Exec::is_full);
+        self.driver.pause_reading(busy);
+        let echo = self.stored_since.map(|since| since + ECHO_TIMEOUT);
+        let look_at = self.give_up_at().into_iter().chain(echo).min();
+        tokio::select! {
+            update = self.driver.next() => return self.take(update),
+            lines = receive(&mut self.input), if read_input => match lines {
+                Some(lines) => self.queue(lines),
+                None => self.input = None,
+            },
+            reply = next_reply(&mut self.exec, room) => {
+                if let Some(reply) = reply {
+                    self.reply(reply);
                 }
-                Ok(Err(error)) => {
-                    if !told {
-                        print_error(&format!("{error}; trying again"));
-                        told = true;
-                    }
-                    self.pause().await?;
+            }
+            () = sleep_until(look_at) => {}
+        }
+        Ok(())
+    }
+
+    /// Takes an update and whatever else is there already, so that the output is flushed once.
+    fn take(&mut self, first: Update) -> Result<(), Failure> {
+        self.update(first)?;
+        for _ in 1..MAX_FRAMES_PER_FLUSH {
+            let busy = self.exec.as_ref().is_some_and(Exec::is_full);
+            if busy || self.sink.is_complete() {
+                break;
+            }
+            let Some(update) = self.driver.next().now_or_never() else { break };
+            self.update(update)?;
+        }
+        Ok(())
+    }
+
+    fn update(&mut self, update: Update) -> Result<(), Failure> {
+        match update {
+            Update::Frame(text) => return self.frame(&text),
+            Update::Failed(failure) => return Err(failure),
+            Update::Disconnected => self.retry_reported = false,
+            Update::Retrying(error) => {
+                if !std::mem::replace(&mut self.retry_reported, true) {
+                    print_error(&format!("{error}; trying again"));
                 }
-                Err(_) => return Err(self.give_up()),
             }
         }
+        Ok(())
     }
 
-    /// When waiting for the server makes no sense any more.
-    fn give_up_at(&self) -> Option<Instant> {
-        let owes = !self.conversation.outbox().is_empty() || !self.unread.is_empty();
-        let waits = !self.registered || owes || self.history_only;
-        let idle = waits.then(|| self.progress + self.patience);
-        idle.into_iter().chain(self.deadline).min()
-    }
-
-    fn give_up(&mut self) -> Exit {
-        let patience = humantime::format_duration(self.patience);
-        if !self.registered {
-            print_error(&format!(
-                "no connection to {} in {patience}; is the server running?",
-                self.dialer.target()
-            ));
-            return Exit::NoServer;
+    fn frame(&mut self, text: &str) -> Result<(), Failure> {
+        let first = !self.driver.was_registered();
+        let settled = self.driver.conversation().outbox().settled();
+        let event = self.driver.receive(text)?;
+        if self.driver.conversation().outbox().settled() > settled {
+            self.progress = Instant::now();
         }
-        let waiting = self.unread.iter().map(|said| said.line);
-        let lines: Vec<u64> = self.conversation.outbox().lines().chain(waiting).collect();
-        if lines.is_empty() {
-            print_error(&format!("gave up after {patience}: {} messages came", self.printed));
-        } else {
-            let named: Vec<String> = lines.iter().take(LINES_NAMED).map(u64::to_string).collect();
-            let more = if lines.len() > LINES_NAMED { ", …" } else { "" };
-            print_error(&format!(
-                "gave up after {patience}; not known to be stored: line {}{more}",
-                named.join(", ")
-            ));
-        }
-        Exit::Unacked
-    }
-
-    /// Whether nothing is left that a server would be needed for.
-    fn is_done_without_server(&mut self) -> bool {
-        self.look_at_input();
-        let waits = self.stays || self.history_only || self.count.is_some();
-        self.all_safe() && !waits && self.conversation.caught_up()
-    }
-
-    /// Takes what came on standard input while there is no connection: from then on something is
-    /// owed, and the time to give up runs.
-    fn look_at_input(&mut self) {
-        let Some(input) = &mut self.input else { return };
-        if !self.unread.is_empty() {
-            return;
-        }
-        match input.try_recv() {
-            Ok(said) => {
-                if self.conversation.outbox().is_empty() {
+        match event {
+            Event::Nothing | Event::Joined(_) | Event::Left(_) => {}
+            Event::Registered(welcome) => {
+                // A reconnect is no progress: a run whose connections are always cut must end too.
+                if first {
                     self.progress = Instant::now();
                 }
-                self.unread.extend(said);
+                self.max_message_chars = welcome.map(|welcome| welcome.limits.message_chars);
             }
-            Err(mpsc::error::TryRecvError::Disconnected) => self.input = None,
-            Err(mpsc::error::TryRecvError::Empty) => {}
+            Event::Message(message) => self.message(&message),
+            Event::Page(messages) => {
+                self.progress = Instant::now();
+                messages.iter().for_each(|message| self.message(message));
+            }
+            Event::UserJoined(_) | Event::UserLeft(_) | Event::UserList(_) | Event::Gap(_) => {
+                self.sink.frame(text);
+            }
+            Event::Error(error) => {
+                // Errors about messages of this run are the outbox's.
+                let about_message = error.id.is_some() || error.code == "rate_limited";
+                if self.driver.was_registered() && !about_message {
+                    print_error(&format!("the server says: {} ({})", error.message, error.code));
+                }
+            }
+            Event::Unreadable => print_error("a frame from the server was not understood"),
+        }
+        Ok(())
+    }
+
+    fn message(&mut self, message: &Message<'_>) {
+        let live_echo = message.own && !message.replay;
+        self.own_echoes += u64::from(live_echo);
+        let for_command = !message.own && !message.replay && message.text.is_some();
+        if self.sink.message(message)
+            && for_command
+            && let Some(exec) = &mut self.exec
+        {
+            exec.push(message);
         }
     }
 
-    async fn pause(&mut self) -> Result<(), Exit> {
-        if self.registered {
-            self.look_at_input();
+    fn queue(&mut self, lines: Vec<InputLine>) {
+        // From now on the run owes something, and the timeout counts.
+        if self.driver.conversation().outbox().is_empty() && !self.is_connected() {
+            self.progress = Instant::now();
         }
-        let pause = self.backoff.pause(random());
-        let until = Instant::now() + pause;
-        match self.give_up_at() {
-            Some(at) if at <= until => {
-                tokio::time::sleep_until(at.into()).await;
-                Err(self.give_up())
-            }
-            _ => {
-                tokio::time::sleep(pause).await;
-                Ok(())
-            }
-        }
+        self.unread.extend(lines);
     }
 
     /// Moves what was read into the outbox, as far as there is room.
-    fn say_what_was_read(&mut self) {
-        while self.registered && self.conversation.outbox().has_room() {
-            let Some(InputLine { line, what }) = self.unread.pop_front() else { return };
-            match what.and_then(|(room, text)| self.within_limits(text).map(|text| (room, text))) {
-                Err(why) => self.cannot_send(line, &why),
+    fn fill_outbox(&mut self) {
+        while self.driver.was_registered() && self.driver.conversation().outbox().has_room() {
+            let Some(InputLine { line, content }) = self.unread.pop_front() else { return };
+            let checked = content.and_then(|Addressed { room, text }| {
+                self.check_length(&text)?;
+                Ok((room, text))
+            });
+            match checked {
+                Err(reason) => self.report_bad_line(line, &reason),
                 Ok((room, text)) => {
-                    let id = match &self.own_id {
-                        Some(id) => id.to_string(),
-                        None => format!("{}-{line}", self.ids),
-                    };
-                    self.said += 1;
+                    self.sent += 1;
                     self.progress = Instant::now();
-                    self.conversation.say(OutgoingMessage { line, room, id, text });
+                    let id = self.ids.of_line(line);
+                    let message = OutgoingMessage { line, room, id, text };
+                    self.driver.conversation_mut().say(message);
                 }
             }
         }
     }
 
-    fn within_limits(&self, text: String) -> Result<String, String> {
-        match self.message_chars {
+    fn check_length(&self, text: &str) -> Result<(), String> {
+        match self.max_message_chars {
             _ if text.is_empty() => Err("it is empty".into()),
-            Some(most) if text.chars().count() as u64 > most => {
-                Err(format!("it has more than the {most} characters this server takes"))
+            Some(max) if text.chars().count() as u64 > max => {
+                Err(format!("it has more than the {max} characters this server takes"))
             }
-            None if text.len() > UNTOLD_BYTES => {
-                Err(format!("it has more than {UNTOLD_BYTES} bytes"))
+            None if text.len() > MAX_TEXT_BYTES_UNTOLD => {
+                Err(format!("it has more than {MAX_TEXT_BYTES_UNTOLD} bytes"))
             }
-            _ => Ok(text),
+            _ => Ok(()),
         }
     }
 
-    fn cannot_send(&mut self, line: u64, why: &str) {
+    fn report_bad_line(&mut self, line: u64, reason: &str) {
         self.bad_input = true;
-        print_error(&format!("line {line} can't be sent: {why}"));
+        print_error(&format!("line {line} can't be sent: {reason}"));
+    }
+
+    fn report_rejected(&mut self) {
+        for rejected in self.driver.conversation_mut().take_refusals() {
+            self.sent = self.sent.saturating_sub(1);
+            let reason = format!("{} ({})", rejected.message, rejected.code);
+            self.report_bad_line(rejected.line, &reason);
+        }
     }
 
     fn reply(&mut self, reply: Reply) {
-        self.replied += 1;
+        if let Err(reason) = self.check_length(&reply.text) {
+            return print_error(&format!("--exec: a reply can't be sent: {reason}"));
+        }
         let room = Some(reply.room).filter(|room| !room.is_empty());
-        let id = format!("{}-r{}", self.ids, self.replied);
-        match self.within_limits(reply.text) {
-            Ok(text) => {
-                self.conversation.say(OutgoingMessage { line: self.replied, room, id, text })
+        let id = self.ids.of_next_reply();
+        let message = OutgoingMessage { line: self.ids.replies, room, id, text: reply.text };
+        self.driver.conversation_mut().say(message);
+    }
+
+    fn is_connected(&self) -> bool {
+        matches!(self.driver.conversation().standing(), Phase::Basic | Phase::Full)
+    }
+
+    /// Whether every line is known to be stored.
+    fn is_stored(&self) -> bool {
+        self.driver.was_registered()
+            && self.input.is_none()
+            && self.unread.is_empty()
+            && self.driver.conversation().outbox().is_empty()
+    }
+
+    fn is_done(&mut self) -> bool {
+        if self.sink.is_closed() {
+            self.follow = false;
+            let nothing_to_send = self.input.is_none()
+                && self.unread.is_empty()
+                && self.driver.conversation().outbox().is_empty();
+            if nothing_to_send {
+                return true;
             }
-            Err(why) => print_error(&format!("--exec: a reply can't be sent: {why}")),
         }
-    }
-
-    fn input_ended(&self) -> bool {
-        self.input.is_none() && self.unread.is_empty()
-    }
-
-    /// Whether everything that was to be said is known to be safe.
-    fn all_safe(&self) -> bool {
-        self.registered && self.input_ended() && self.conversation.outbox().is_empty()
-    }
-
-    /// Lines out, then the cursor that says so. Gives the end, where nobody reads any more and
-    /// nothing is left to be sent.
-    fn after_output(&mut self) -> Option<Exit> {
-        let printer = self.printer.as_mut()?;
-        printer.flush();
-        if printer.is_closed() {
-            self.stays = false;
-            if self.input_ended() && self.conversation.outbox().is_empty() {
-                return Some(self.done());
-            }
-            return None;
+        if !self.is_stored() {
+            self.stored_since = None;
+            return false;
         }
-        if let Some(cursor) = &mut self.cursor
-            && let Err(error) = cursor.save(self.conversation.places())
-        {
-            print_error(&error);
-            self.cursor = None;
-            return Some(Exit::NoFile);
+        if self.sink.is_complete() {
+            return true;
         }
-        None
+        if self.follow || self.sink.has_count() || !self.driver.conversation().caught_up() {
+            return false;
+        }
+        if !self.is_connected() {
+            return true;
+        }
+        // The run's own last messages are on their way back; a pipe that prints, prints them too.
+        let since = *self.stored_since.get_or_insert_with(Instant::now);
+        let echoed = !self.sink.prints()
+            || self.driver.conversation().standing() == Phase::Basic
+            || self.own_echoes >= self.sent;
+        echoed || since.elapsed() >= ECHO_TIMEOUT
     }
 
-    fn done(&self) -> Exit {
-        match (self.bad_input, self.refused) {
-            (true, _) => Exit::BadInput,
-            (_, true) => Exit::Refused,
-            _ => Exit::Done,
+    /// When the run ends if the server does not get it further.
+    fn give_up_at(&self) -> Option<Instant> {
+        let owes = !self.driver.conversation().outbox().is_empty() || !self.unread.is_empty();
+        let waits = owes || !self.driver.was_registered();
+        let idle = waits.then(|| self.progress + self.timeout);
+        idle.into_iter().chain(self.deadline).min()
+    }
+
+    fn give_up(&self) -> Failure {
+        let timeout = self.timeout;
+        if !self.driver.was_registered() {
+            return Failure::NoConnection { server: self.driver.server(), timeout };
+        }
+        let unread = self.unread.iter().map(|line| line.line);
+        let lines: Vec<u64> = self.driver.conversation().outbox().lines().chain(unread).collect();
+        match lines.is_empty() {
+            true => Failure::Incomplete { timeout, printed: self.sink.printed() },
+            false => Failure::Unacked { timeout, lines },
         }
     }
 }
 
-fn now() -> Now {
-    Now { tick: Instant::now(), wall: Timestamp::from_system(SystemTime::now()) }
+async fn receive<T>(from: &mut Option<mpsc::Receiver<T>>) -> Option<T> {
+    match from {
+        Some(from) => from.recv().await,
+        None => std::future::pending().await,
+    }
 }
 
-/// Anywhere from 0 to 1.
-pub fn random() -> f64 {
-    let mut bytes = [0; 4];
-    match getrandom::fill(&mut bytes) {
-        Ok(()) => f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX),
-        Err(_) => 1.0,
+async fn next_reply(exec: &mut Option<Exec>, replies: bool) -> Option<Reply> {
+    match exec {
+        Some(exec) => exec.next(replies).await,
+        None => std::future::pending().await,
     }
 }

@@ -1,156 +1,171 @@
-//! An open connection to a server, as every client of ours reads it, speaks into it and leaves it.
+//! A client's WebSocket connection: reading, writing without losing a frame, and the closing handshake.
+//!
+//! [`ClientConnection::poll_ready`] comes before each [`ClientConnection::start_send`], and
+//! [`ClientConnection::poll_flush`] after the last. All of them can be dropped and polled again:
+//! a frame is either not taken yet or on its way.
 
+use std::future::poll_fn;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::{SinkExt as _, StreamExt as _};
+use futures_util::{Sink as _, SinkExt as _, StreamExt as _};
 use tokio::io::AsyncReadExt as _;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 
-use super::dial::Stream;
+use super::stream::Stream;
 use crate::protocol::CloseCode;
 
-/// How long writing may take; a server that slows us down reads a window in that time.
-const WRITTEN: Duration = Duration::from_secs(60);
-/// How long a goodbye may take.
-const GOODBYE: Duration = Duration::from_millis(500);
+/// Time limit of the closing handshake.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// What a client sees where a closing frame has no number, and where there was none at all.
-pub const NO_NUMBER: u16 = 1005;
+/// The code of a close frame that bears none (RFC 6455 §7.4.1).
+pub const NO_CLOSE_CODE: u16 = 1005;
 
-/// One connection.
+/// The connection can't be written to any more.
+#[derive(Debug)]
+pub struct Broken;
+
+/// An open connection.
 pub struct ClientConnection {
     socket: WebSocketStream<Box<dyn Stream>>,
-    farewell: ClosingHandshake,
+    closing: Closing,
 }
 
-/// What came next.
+/// What the server sent, or how the connection ended.
 #[derive(Debug)]
 pub enum Incoming {
-    /// A text frame, whole.
+    /// A text frame.
     Text(Utf8Bytes),
-    /// A binary frame, whole.
+    /// A binary frame.
     Binary(Bytes),
-    /// A ping or a pong: somebody is there.
+    /// A ping or a pong.
     Heartbeat,
-    /// The server closes: its number ([`NO_NUMBER`] for none) and reason.
+    /// The server closes the connection: its code ([`NO_CLOSE_CODE`] for none) and reason.
     Closed(u16, String),
-    /// A message above the limit; nothing can be read after it.
+    /// A message above the limit; the connection can't be read any further.
     TooLarge(String),
-    /// It does not speak RFC 6455; nothing can be read after it.
+    /// Bytes that are no WebSocket by RFC 6455; the connection can't be read any further.
     Invalid(String),
-    /// The connection ended without a word.
+    /// The connection ended without a close frame.
     Lost,
 }
 
-/// What is still to be said at the end.
-enum ClosingHandshake {
-    /// Goodbye.
-    Ours(Option<CloseCode>),
-    /// The answer to the server's goodbye, which the library has ready.
+/// What remains to be sent when the connection is closed.
+enum Closing {
+    /// A close frame of ours, perhaps with a code.
+    Initiate(Option<CloseCode>),
+    /// The answer to the server's close frame, which tungstenite has queued.
     Answer,
-    /// Nobody is there any more.
-    None,
+    /// Nothing: the connection is gone.
+    Nothing,
 }
 
 impl ClientConnection {
     pub(super) fn new(socket: WebSocketStream<Box<dyn Stream>>) -> Self {
-        ClientConnection { socket, farewell: ClosingHandshake::Ours(None) }
+        ClientConnection { socket, closing: Closing::Initiate(None) }
     }
 
-    /// Waits for what comes. Nothing is lost when the future is dropped.
+    /// The next frame. Nothing is lost when the future is dropped.
     pub async fn next(&mut self) -> Incoming {
-        match self.socket.next().await {
+        poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    /// As [`Self::next`].
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Incoming> {
+        Poll::Ready(match ready!(self.socket.poll_next_unpin(cx)) {
             Some(Ok(Message::Text(text))) => Incoming::Text(text),
             Some(Ok(Message::Binary(bytes))) => Incoming::Binary(bytes),
-            Some(Ok(Message::Close(close))) => {
-                self.farewell = ClosingHandshake::Answer;
-                let number = close.as_ref().map_or(NO_NUMBER, |close| close.code.into());
-                Incoming::Closed(
-                    number,
-                    close.map(|close| close.reason.to_string()).unwrap_or_default(),
-                )
+            Some(Ok(Message::Close(frame))) => {
+                self.closing = Closing::Answer;
+                let (code, reason) = frame.map_or((NO_CLOSE_CODE, String::new()), |frame| {
+                    (frame.code.into(), frame.reason.to_string())
+                });
+                Incoming::Closed(code, reason)
             }
             Some(Ok(_)) => Incoming::Heartbeat,
-            Some(Err(error)) => self.broken(&error),
+            Some(Err(error)) => self.classify(&error),
             None => {
-                self.farewell = ClosingHandshake::None;
+                self.closing = Closing::Nothing;
                 Incoming::Lost
             }
-        }
+        })
     }
 
-    fn broken(&mut self, error: &Error) -> Incoming {
-        let (close, came) = match error {
+    fn classify(&mut self, error: &Error) -> Incoming {
+        let (close, incoming) = match error {
             Error::Capacity(error) => (CloseCode::TooBig, Incoming::TooLarge(error.to_string())),
             Error::Utf8(_) => {
-                (CloseCode::NotUtf8, Incoming::Invalid("a text frame that is not UTF-8".into()))
+                let text = "a text frame is not UTF-8".into();
+                (CloseCode::NotUtf8, Incoming::Invalid(text))
             }
             Error::Protocol(error) if *error != ProtocolError::ResetWithoutClosingHandshake => {
                 (CloseCode::Protocol, Incoming::Invalid(error.to_string()))
             }
             _ => {
-                self.farewell = ClosingHandshake::None;
+                self.closing = Closing::Nothing;
                 return Incoming::Lost;
             }
         };
-        self.farewell = ClosingHandshake::Ours(Some(close));
-        came
+        self.closing = Closing::Initiate(Some(close));
+        incoming
     }
 
-    /// Puts a text frame where [`Self::flush`] sends it from; false where the connection is gone.
-    pub async fn feed(&mut self, text: String) -> bool {
-        within(WRITTEN, self.socket.feed(Message::text(text))).await
+    /// Whether [`Self::start_send`] may be called now.
+    pub fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        self.socket.poll_ready_unpin(cx).map_err(|_| Broken)
     }
 
-    /// Sends what was put there.
-    pub async fn flush(&mut self) -> bool {
-        within(WRITTEN, self.socket.flush()).await
+    /// Takes one text frame.
+    pub fn start_send(&mut self, text: String) -> Result<(), Broken> {
+        self.start(Message::text(text))
     }
 
-    /// Sends a text frame.
-    pub async fn send(&mut self, text: String) -> bool {
-        self.feed(text).await && self.flush().await
+    /// Takes one empty ping.
+    pub fn start_ping(&mut self) -> Result<(), Broken> {
+        self.start(Message::Ping(Bytes::new()))
     }
 
-    /// Sends a binary frame.
-    pub async fn send_binary(&mut self, bytes: Bytes) -> bool {
-        within(WRITTEN, self.socket.send(Message::Binary(bytes))).await
+    fn start(&mut self, message: Message) -> Result<(), Broken> {
+        std::pin::Pin::new(&mut self.socket).start_send(message).map_err(|_| Broken)
     }
 
-    /// Asks whether the server is still there.
-    pub async fn ping(&mut self, patience: Duration) -> bool {
-        within(patience, self.socket.send(Message::Ping(Bytes::new()))).await
+    /// Writes to the socket what was taken.
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        self.socket.poll_flush_unpin(cx).map_err(|_| Broken)
     }
 
-    /// Leaves as RFC 6455 has it: says goodbye, or why nothing can be read any more, or answers the
-    /// server's goodbye; and lets the server hang up first, so that it hears that.
-    pub async fn end(mut self) {
-        let goodbye = async {
-            let said = match self.farewell {
-                ClosingHandshake::None => return,
-                ClosingHandshake::Answer => self.socket.flush().await,
-                ClosingHandshake::Ours(why) => {
-                    let frame = why.map(|close| CloseFrame {
-                        code: close.number().into(),
+    /// Sends one frame of any kind and waits until it is written; for test peers.
+    #[cfg(feature = "faults")]
+    pub async fn send(&mut self, message: Message) -> bool {
+        self.socket.send(message).await.is_ok()
+    }
+
+    /// Closes the connection as RFC 6455 §7 has it: sends a close frame (with a code, where the
+    /// connection can't be read any further) or the answer to the server's, then waits for the
+    /// server to close the TCP connection, so that it reads the frame.
+    pub async fn close(mut self) {
+        let handshake = async {
+            let sent = match self.closing {
+                Closing::Nothing => return,
+                Closing::Answer => self.socket.flush().await,
+                Closing::Initiate(code) => {
+                    let frame = code.map(|code| CloseFrame {
+                        code: code.number().into(),
                         reason: Utf8Bytes::default(),
                     });
                     self.socket.close(frame).await
                 }
             };
             let mut rest = [0; 4096];
-            while said.is_ok()
+            while sent.is_ok()
                 && !matches!(self.socket.get_mut().read(&mut rest).await, Ok(0) | Err(_))
             {
             }
         };
-        let _ = tokio::time::timeout(GOODBYE, goodbye).await;
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, handshake).await;
     }
-}
-
-async fn within(patience: Duration, write: impl Future<Output = Result<(), Error>>) -> bool {
-    matches!(tokio::time::timeout(patience, write).await, Ok(Ok(())))
 }

@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use rustls_pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_tungstenite::tungstenite::Error;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 use super::client_connection::ClientConnection;
+use super::stream::Stream;
 use super::tls_client::{self, TrustError, TrustOptions};
 use crate::conversation::client::server_url::ServerUrl;
 
@@ -20,10 +20,6 @@ const STEP: Duration = Duration::from_secs(10);
 /// Largest message a server may send; a page of history is the largest that ours does. What is
 /// written waits for the socket frame by frame, and may be as large.
 const MESSAGE_BYTES: usize = 16 * 1024 * 1024;
-
-/// Any stream.
-pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]

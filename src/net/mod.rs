@@ -8,6 +8,7 @@ pub mod listen;
 pub mod send_queue;
 pub mod server_connection;
 pub mod shared_pages;
+pub mod stream;
 pub mod tls_client;
 pub mod tls_server;
 pub mod transport;

@@ -330,7 +330,11 @@ fn tell_lies(term: &str, count: usize) {
     // The last error says more than the reason of the closing.
     let seen = terminal.seen();
     assert_eq!(seen.titles, <(String, String)>::default());
-    assert!(seen.rows.last().unwrap().starts_with("chat-client: refused: "), "{}", seen.text());
+    assert!(
+        seen.rows.last().unwrap().starts_with("chat-client: the server closed the connection: "),
+        "{}",
+        seen.text()
+    );
     let raw = terminal.raw();
     assert_only_our_own_sequences(&raw);
     assert!(!dumb || !raw.contains(&0x1b), "the cursor only goes on");

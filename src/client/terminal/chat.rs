@@ -1,300 +1,272 @@
-//! The conversation itself: what is typed goes out, what arrives is shown above it.
+//! The conversation on a terminal: lines that are typed are sent, messages are shown above the line
+//! being typed.
 
+use std::collections::VecDeque;
 use std::sync::PoisonError;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-use super::editor::{Names, is_farewell};
-use super::is_dumb;
+use super::editor::{Names, is_quit};
 use super::screen::Screen;
+use crate::client::driver::{Driver, Update, sleep_until};
 use crate::client::exit::{Exit, print_error};
+use crate::client::failure::Failure;
 use crate::client::local_time;
 use crate::client::messages::{Messages, fill};
+use crate::client::now::now;
 use crate::client::output::escape_for_terminal;
-use crate::client::pipe::random;
-use crate::conversation::client::conversation::{Conversation, Now, Phase};
+use crate::conversation::client::conversation::Phase;
 use crate::conversation::client::event::{Event, Message};
 use crate::conversation::client::outbox::OutgoingMessage;
-use crate::net::client_connection::{ClientConnection, Incoming, NO_NUMBER};
-use crate::net::dial::Dialer;
-use crate::policy::backoff::Backoff;
-use crate::protocol::{CloseCode, MessageId, RoomName, Timestamp};
+use crate::protocol::{MessageId, RoomName};
 use crate::sys::signals::TerminationSignal;
 
-const FIRST_PAUSE: Duration = Duration::from_millis(250);
-const LONGEST_PAUSE: Duration = Duration::from_secs(20);
-/// How long what was typed last may take to be stored before we leave.
-const LAST_WORDS: Duration = Duration::from_secs(5);
-/// Silence before we ask, and then before we give the connection up.
-const SILENCE: Duration = Duration::from_secs(30);
+/// How long the last messages may take to be stored after the user quits.
+const QUIT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Lines that may wait for a connection; the editor's own channel holds some more.
+const MAX_WAITING_LINES: usize = 64;
+/// How often the editor's channel is looked at while it is not read.
+const CLOSED_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 /// Messages shown by `/history` without a number.
-const HISTORY: u64 = 20;
+const DEFAULT_HISTORY: u64 = 20;
 
-/// A conversation in progress.
-pub struct ChatSession {
-    dialer: Dialer,
-    conversation: Conversation,
+/// A conversation on a terminal.
+pub struct Chat {
+    driver: Driver,
+    /// Lines that were typed.
     lines: mpsc::Receiver<String>,
+    /// Lines that were typed while there was no connection.
+    waiting: VecDeque<String>,
     screen: Screen,
+    /// Names for completion.
     names: Names,
-    words: &'static Messages,
-    patience: Duration,
+    texts: &'static Messages,
     colours: bool,
-    met: bool,
-    said: u64,
-    leaving: Option<Instant>,
+    /// How long the first connection may take.
+    timeout: Duration,
+    /// Messages typed so far.
+    typed: u64,
+    /// Since when the user quits.
+    quitting: Option<Instant>,
     termination: TerminationSignal,
 }
 
-enum Ended {
-    Over(Exit),
-    Lost,
+/// What a conversation needs from the terminal.
+pub struct TerminalParts {
+    /// Lines that are typed.
+    pub lines: mpsc::Receiver<String>,
+    /// Where text is shown.
+    pub screen: Screen,
+    /// Names for completion.
+    pub names: Names,
+    /// Texts in the user's language.
+    pub texts: &'static Messages,
+    /// Whether names are coloured.
+    pub colours: bool,
 }
 
-impl ChatSession {
-    /// Not connected yet; needs a runtime.
-    pub fn new(
-        dialer: Dialer,
-        conversation: Conversation,
-        lines: mpsc::Receiver<String>,
-        screen: Screen,
-        names: Names,
-        words: &'static Messages,
-        patience: Duration,
-    ) -> std::io::Result<Self> {
-        // no-color.org: present and not empty.
-        let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        let colours = !is_dumb() && !unwanted;
-        let (met, said, leaving) = (false, 0, None);
-        Ok(ChatSession {
-            dialer,
-            conversation,
+impl Chat {
+    /// Needs a tokio runtime. `timeout` is how long the first connection may take.
+    pub fn new(driver: Driver, parts: TerminalParts, timeout: Duration) -> std::io::Result<Self> {
+        let TerminalParts { lines, screen, names, texts, colours } = parts;
+        Ok(Chat {
+            driver,
             lines,
+            waiting: VecDeque::new(),
             screen,
             names,
-            words,
-            patience,
+            texts,
             colours,
-            met,
-            said,
-            leaving,
+            timeout,
+            typed: 0,
+            quitting: None,
             termination: TerminationSignal::new()?,
         })
     }
 
-    /// Talks until the user leaves, or the server does not want us.
+    /// Runs until the user quits or the driver can't go on.
     pub async fn run(mut self) -> Exit {
-        let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
-        let began = Instant::now();
-        self.note(&fill(self.words.connecting, &[&self.dialer.target().to_string()]));
-        loop {
-            let dialled = tokio::select! {
-                dialled = self.dialer.dial() => Some(dialled),
-                () = leave(&self.lines, self.leaving, &mut self.termination) => None,
-            };
-            let lost = match dialled {
-                None => return self.goodbye(),
-                Some(Ok(mut call)) => {
-                    let ended = self.converse(&mut call).await;
-                    call.end().await;
-                    if let Ended::Over(exit) = ended {
-                        return exit;
-                    }
-                    self.conversation.lost();
-                    if self.met {
-                        self.note(self.words.lost);
-                        backoff.reset();
-                    }
-                    "connection lost".to_owned()
-                }
-                Some(Err(error)) if !error.is_temporary() => {
-                    self.print_error(&error.to_string());
-                    return Exit::NoServer;
-                }
-                Some(Err(error)) => error.to_string(),
-            };
-            if !self.met && began.elapsed() >= self.patience {
-                self.print_error(&fill(self.words.no_server, &[&lost]));
-                return Exit::NoServer;
-            }
-            tokio::select! {
-                () = tokio::time::sleep(backoff.pause(random())) => {}
-                () = leave(&self.lines, self.leaving, &mut self.termination) => return self.goodbye(),
-            }
-        }
+        self.note(&fill(self.texts.connecting, &[&self.driver.server()]));
+        let exit = self.converse().await;
+        self.driver.close().await;
+        exit
     }
 
-    async fn converse(&mut self, call: &mut ClientConnection) -> Ended {
-        let register = self.conversation.register();
-        if !call.send(register).await {
-            return Ended::Lost;
-        }
-        let mut heard = Instant::now();
-        let mut pinged = false;
-        let mut last_error = None;
+    async fn converse(&mut self) -> Exit {
+        let connect_by = Instant::now() + self.timeout;
         loop {
-            while let Some(frame) = self.conversation.next_frame(now()) {
-                if !call.send(frame).await {
-                    return Ended::Lost;
-                }
+            self.take_waiting_lines();
+            self.show_rejected();
+            if self.may_quit() {
+                return self.quit();
             }
-            for refusal in self.conversation.take_refusals() {
-                self.note(&fill(self.words.not_sent, &[&escape_for_terminal(&refusal.message)]));
-            }
-            let stored = self.conversation.outbox().is_empty();
-            if self.leaving.is_some_and(|since| stored || since.elapsed() >= LAST_WORDS) {
-                return Ended::Over(self.goodbye());
-            }
-            let silence = heard + if pinged { 2 * SILENCE } else { SILENCE };
-            let end = self.leaving.map(|since| since + LAST_WORDS);
-            let timer = self.conversation.due().into_iter().chain(end).fold(silence, Instant::min);
-            let open = self.leaving.is_none() && self.conversation.outbox().has_room();
+            let connected = self.is_connected();
+            let has_room = match connected {
+                true => self.driver.conversation().outbox().has_room(),
+                false => self.waiting.len() < MAX_WAITING_LINES,
+            };
+            let quit_by = self.quitting.map(|since| since + QUIT_TIMEOUT);
             tokio::select! {
-                came = call.next() => {
-                    (heard, pinged) = (Instant::now(), false);
-                    match came {
-                        Incoming::Text(text) => self.hear(&text, &mut last_error),
-                        Incoming::Binary(_) | Incoming::Heartbeat => {}
-                        Incoming::Closed(number, reason) => {
-                            if CloseCode::is_reconnectable(number) || number == NO_NUMBER {
-                                return Ended::Lost;
-                            }
-                            let reason = last_error.unwrap_or(reason);
-                            self.print_error(&fill(self.words.refused, &[&escape_for_terminal(&reason)]));
-                            return Ended::Over(Exit::Refused);
-                        }
-                        Incoming::TooLarge(error) | Incoming::Invalid(error) if !self.met => {
-                            self.print_error(&fill(self.words.refused, &[&escape_for_terminal(&error)]));
-                            return Ended::Over(Exit::Protocol);
-                        }
-                        Incoming::TooLarge(_) | Incoming::Invalid(_) | Incoming::Lost => return Ended::Lost,
+                update = self.driver.next() => {
+                    if let Err(failure) = self.update(update, connect_by) {
+                        return self.fail(&failure);
                     }
                 }
-                line = self.lines.recv(), if open => match line {
-                    Some(line) => self.take(line.trim_end()),
-                    None => self.leaving = Some(Instant::now()),
+                line = next_line(&mut self.lines, has_room), if self.quitting.is_none() => match line {
+                    Some(line) if connected => self.line(line.trim_end()),
+                    Some(line) => self.waiting.push_back(line),
+                    None => self.quitting = Some(Instant::now()),
                 },
-                () = self.termination.come(), if self.leaving.is_none() => {
-                    self.leaving = Some(Instant::now());
+                () = self.termination.come(), if self.quitting.is_none() => {
+                    self.quitting = Some(Instant::now());
                 }
-                () = tokio::time::sleep_until(timer.into()) => {
-                    if heard.elapsed() >= 2 * SILENCE {
-                        return Ended::Lost;
-                    }
-                    if heard.elapsed() >= SILENCE && !pinged {
-                        pinged = true;
-                        call.ping(SILENCE).await;
-                    }
-                }
+                () = sleep_until(quit_by) => {}
             }
         }
     }
 
-    /// A line that was typed.
-    fn take(&mut self, line: &str) {
-        let (command, rest) = line.split_once(' ').unwrap_or((line, ""));
-        let rest = rest.trim();
-        match command {
-            "" => {}
-            _ if is_farewell(line) => self.leaving = Some(Instant::now()),
-            "/help" => self.note(self.words.help),
-            "/who" => self.conversation.ask_who(),
-            "/history" if self.conversation.standing() != Phase::Full => {
-                self.note(self.words.no_history);
+    fn is_connected(&self) -> bool {
+        matches!(self.driver.conversation().standing(), Phase::Basic | Phase::Full)
+    }
+
+    fn update(&mut self, update: Update, connect_by: Instant) -> Result<(), Failure> {
+        let reason = match update {
+            Update::Frame(text) => return self.frame(&text),
+            Update::Failed(failure) => return Err(failure),
+            Update::Disconnected if self.driver.was_registered() => {
+                self.note(self.texts.lost);
+                return Ok(());
             }
-            "/history" => {
-                self.conversation.ask_history(rest.parse().unwrap_or(HISTORY).max(1), now());
-            }
-            "/join" if self.conversation.standing() != Phase::Full => {
-                self.note(self.words.one_room);
-            }
-            "/join" => match RoomName::parse(rest) {
-                Some(room) => {
-                    if !self.conversation.enter(&room) {
-                        self.conversation.ask_who();
-                    }
-                    self.note(&fill(self.words.room, &[room.as_str()]));
-                }
-                None => self.note(self.words.room_rule),
-            },
-            command if command.starts_with('/') => {
-                self.note(&fill(self.words.unknown_command, &[&escape_for_terminal(command)]));
-            }
-            _ => {
-                self.said += 1;
-                let id = MessageId::fresh().to_string();
-                let room = Some(self.conversation.room().to_owned());
-                let room = room.filter(|_| self.conversation.standing() == Phase::Full);
-                self.conversation.say(OutgoingMessage {
-                    line: self.said,
-                    room,
-                    id,
-                    text: line.to_owned(),
-                });
-            }
+            Update::Disconnected => "connection lost".to_owned(),
+            Update::Retrying(error) => error.to_string(),
+        };
+        match !self.driver.was_registered() && Instant::now() >= connect_by {
+            true => Err(Failure::NotReached { reason }),
+            false => Ok(()),
         }
     }
 
-    fn hear(&mut self, text: &str, last_error: &mut Option<String>) {
-        match self.conversation.hear(text, now()) {
+    fn frame(&mut self, text: &str) -> Result<(), Failure> {
+        let first = !self.driver.was_registered();
+        match self.driver.receive(text)? {
             Event::Nothing | Event::Left(_) | Event::Joined(_) => {}
-            Event::Registered(_) if self.met => self.note(self.words.back),
-            Event::Registered(_) => {
-                self.met = true;
-                let name = escape_for_terminal(self.conversation.name());
-                self.note(&fill(self.words.connected, &[&name]));
+            Event::Registered(_) if first => {
+                let name = escape_for_terminal(self.driver.conversation().name());
+                self.note(&fill(self.texts.connected, &[&name]));
             }
+            Event::Registered(_) => self.note(self.texts.back),
             Event::Message(message) => self.show(&message),
             Event::Page(messages) => messages.iter().for_each(|message| self.show(message)),
-            Event::UserJoined(who) => {
-                self.remember(&who.username);
-                self.note(&fill(self.words.joined, &[&escape_for_terminal(&who.username)]));
+            Event::UserJoined(user) => {
+                self.remember(&user.username);
+                self.note(&fill(self.texts.joined, &[&escape_for_terminal(&user.username)]));
             }
-            Event::UserLeft(who) => {
-                self.note(&fill(self.words.left, &[&escape_for_terminal(&who.username)]))
+            Event::UserLeft(user) => {
+                self.note(&fill(self.texts.left, &[&escape_for_terminal(&user.username)]));
             }
-            Event::UserList(users) => {
-                users.users.iter().for_each(|name| self.remember(name));
-                let names: Vec<String> =
-                    users.users.iter().map(|name| escape_for_terminal(name)).collect();
+            Event::UserList(list) => {
+                list.users.iter().for_each(|name| self.remember(name));
+                let names: Vec<_> =
+                    list.users.iter().map(|name| escape_for_terminal(name)).collect();
                 let names = names.join(", ");
-                self.note(&match users.total {
-                    None => fill(self.words.here, &[&names]),
-                    Some(total) => fill(self.words.here_in_all, &[&names, &total.to_string()]),
+                self.note(&match list.total {
+                    None => fill(self.texts.here, &[&names]),
+                    Some(total) => fill(self.texts.here_in_all, &[&names, &total.to_string()]),
                 });
             }
             Event::Gap(gap) => {
-                self.note(&fill(self.words.gap, &[&escape_for_terminal(&gap.reason)]))
+                self.note(&fill(self.texts.gap, &[&escape_for_terminal(&gap.reason)]));
             }
             Event::Error(error) => {
                 if error.code != "rate_limited" {
-                    self.note(&fill(self.words.refused, &[&escape_for_terminal(&error.message)]));
+                    let text = escape_for_terminal(&error.message);
+                    self.note(&fill(self.texts.refused, &[&text]));
                 }
-                *last_error = Some(error.message.into_owned());
             }
-            Event::Unreadable => self.note(self.words.unreadable),
+            Event::Unreadable => self.note(self.texts.unreadable),
+        }
+        Ok(())
+    }
+
+    fn take_waiting_lines(&mut self) {
+        while self.is_connected() && self.driver.conversation().outbox().has_room() {
+            let Some(line) = self.waiting.pop_front() else { return };
+            self.line(line.trim_end());
+        }
+    }
+
+    /// A line that was typed: a command or a message.
+    fn line(&mut self, line: &str) {
+        let (command, rest) = line.split_once(' ').unwrap_or((line, ""));
+        let rest = rest.trim();
+        let full = self.driver.conversation().standing() == Phase::Full;
+        match command {
+            "" => {}
+            _ if is_quit(line) => self.quitting = Some(Instant::now()),
+            "/help" => self.note(self.texts.help),
+            "/who" => self.driver.conversation_mut().ask_who(),
+            "/history" if !full => self.note(self.texts.no_history),
+            "/history" => {
+                let count = rest.parse().unwrap_or(DEFAULT_HISTORY).max(1);
+                self.driver.conversation_mut().ask_history(count, now());
+            }
+            "/join" if !full => self.note(self.texts.one_room),
+            "/join" => self.join(rest),
+            command if command.starts_with('/') => {
+                let command = escape_for_terminal(command);
+                self.note(&fill(self.texts.unknown_command, &[&command]));
+            }
+            _ => self.send(line),
+        }
+    }
+
+    fn join(&mut self, room: &str) {
+        let Some(room) = RoomName::parse(room) else { return self.note(self.texts.room_rule) };
+        let conversation = self.driver.conversation_mut();
+        if !conversation.enter(&room) {
+            conversation.ask_who();
+        }
+        self.note(&fill(self.texts.room, &[room.as_str()]));
+    }
+
+    fn send(&mut self, text: &str) {
+        self.typed += 1;
+        let conversation = self.driver.conversation_mut();
+        let full = conversation.standing() == Phase::Full;
+        conversation.say(OutgoingMessage {
+            line: self.typed,
+            room: full.then(|| conversation.room().to_owned()),
+            id: MessageId::fresh().to_string(),
+            text: text.to_owned(),
+        });
+    }
+
+    fn show_rejected(&mut self) {
+        for rejected in self.driver.conversation_mut().take_refusals() {
+            let text = escape_for_terminal(&rejected.message);
+            self.note(&fill(self.texts.not_sent, &[&text]));
         }
     }
 
     fn show(&mut self, message: &Message<'_>) {
-        let text = message
-            .text
-            .as_deref()
-            .map_or_else(|| self.words.unreadable.to_owned(), escape_for_terminal);
+        let text = match message.text.as_deref() {
+            Some(text) => escape_for_terminal(text),
+            None => self.texts.unreadable.to_owned(),
+        };
         let name = escape_for_terminal(&message.username);
         self.remember(&message.username);
-        let time = local_time::local(&message.timestamp);
+        let time = local_time::of(&message.timestamp);
         let room = match message.room.as_ref() {
             "" => String::new(),
-            room if room == self.conversation.room() => String::new(),
+            room if room == self.driver.conversation().room() => String::new(),
             room => format!("#{} ", escape_for_terminal(room)),
         };
         let name = if self.colours { coloured(&name) } else { name };
         self.screen.show(&format!("[{time}] {room}{name}: {text}"));
     }
 
-    /// A line of our own, told apart from what people say.
+    /// Shows a line of the client's own, marked so that it can't be taken for a message.
     fn note(&mut self, text: &str) {
         for line in text.lines() {
             let line = format!("-- {line}");
@@ -302,27 +274,41 @@ impl ChatSession {
         }
     }
 
-    /// The last word, on standard error, where nothing is being typed any more.
-    fn print_error(&self, text: &str) {
-        self.screen.end();
-        print_error(text);
-    }
-
     fn remember(&self, name: &str) {
         self.names.lock().unwrap_or_else(PoisonError::into_inner).insert(escape_for_terminal(name));
     }
 
-    fn goodbye(&mut self) -> Exit {
-        let mut waiting = self.conversation.outbox().lines().count();
+    /// Whether the user quits and nothing is left to wait for.
+    fn may_quit(&self) -> bool {
+        let Some(since) = self.quitting else { return false };
+        let stored = self.driver.conversation().outbox().is_empty() && self.waiting.is_empty();
+        stored || !self.is_connected() || since.elapsed() >= QUIT_TIMEOUT
+    }
+
+    fn quit(&mut self) -> Exit {
         while let Ok(line) = self.lines.try_recv() {
-            let command = line.starts_with('/') || is_farewell(&line);
-            waiting += usize::from(!command && !line.trim().is_empty());
+            self.waiting.push_back(line);
         }
-        if waiting > 0 {
-            self.print_error(&fill(self.words.unsent_at_end, &[&waiting.to_string()]));
-            return Exit::Unacked;
+        let is_message =
+            |line: &&String| !line.starts_with('/') && !is_quit(line) && !line.trim().is_empty();
+        let unsent = self.driver.conversation().outbox().lines().count()
+            + self.waiting.iter().filter(is_message).count();
+        if unsent == 0 {
+            return Exit::Done;
         }
-        Exit::Done
+        self.print_last(&fill(self.texts.unsent_at_end, &[&unsent.to_string()]));
+        Exit::Unacked
+    }
+
+    fn fail(&self, failure: &Failure) -> Exit {
+        self.print_last(&escape_for_terminal(&self.texts.of_failure(failure)));
+        failure.exit()
+    }
+
+    /// Prints on standard error, after the line being typed was wiped.
+    fn print_last(&self, text: &str) {
+        self.screen.end();
+        print_error(text);
     }
 }
 
@@ -332,24 +318,14 @@ fn coloured(name: &str) -> String {
     format!("\x1b[{}m{name}\x1b[0m", 31 + sum % 6)
 }
 
-/// Comes when the user leaves while there is no connection; what is typed meanwhile waits.
-async fn leave(
-    lines: &mpsc::Receiver<String>,
-    leaving: Option<Instant>,
-    termination: &mut TerminationSignal,
-) {
-    let gone = async {
-        // A closed channel does not wake who is not receiving.
-        while leaving.is_none() && !lines.is_closed() {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    };
-    tokio::select! {
-        () = gone => {}
-        () = termination.come() => {}
+/// The next line, while there is room for one; `None` when the editor has closed the channel. A
+/// closed channel wakes only a receiver that receives, so without room it is looked at regularly.
+async fn next_line(lines: &mut mpsc::Receiver<String>, has_room: bool) -> Option<String> {
+    if has_room {
+        return lines.recv().await;
     }
-}
-
-fn now() -> Now {
-    Now { tick: Instant::now(), wall: Timestamp::from_system(SystemTime::now()) }
+    while !lines.is_closed() {
+        tokio::time::sleep(CLOSED_CHECK_INTERVAL).await;
+    }
+    None
 }

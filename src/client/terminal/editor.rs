@@ -1,5 +1,5 @@
-//! LineEditor and showing on one terminal: a line editor on a thread of its own, and a printer that
-//! puts what arrives above the line being typed.
+//! The line editor on a terminal: it asks questions first, then reads lines on a thread of its own.
+//! Other text is printed above the line being typed by [`Screen`].
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -16,27 +16,27 @@ use rustyline::{ColorMode, Config, Context, Editor, Helper};
 use tokio::sync::mpsc;
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
-use super::is_dumb;
 use super::screen::Screen;
 
-/// Lines typed ahead of a slow connection.
-const LINES_AHEAD: usize = 64;
-/// Lines remembered for the up arrow.
-const LINES_REMEMBERED: usize = 500;
-/// What stands before the line being typed.
+/// Lines that may be typed ahead of a slow connection.
+const MAX_LINES_AHEAD: usize = 64;
+/// Lines that the up arrow can bring back.
+const MAX_HISTORY_LINES: usize = 500;
+/// Printed before the line being typed.
 const PROMPT: &str = "> ";
 /// The commands, for completion.
 const COMMANDS: [&str; 6] = ["/help", "/who", "/join ", "/history ", "/quit", "exit"];
 
-/// Names that can be completed.
+/// Names for completion.
 pub type Names = Arc<Mutex<BTreeSet<String>>>;
 
 type Lines = Editor<Assistant, MemHistory>;
 
-/// The line editor before it goes to its thread: it can still be asked questions.
+/// The line editor, before [`Self::start`] moves it to its thread.
 pub struct LineEditor {
     editor: Lines,
     screen: Screen,
+    /// Whether the terminal can only print.
     dumb: bool,
 }
 
@@ -46,18 +46,18 @@ struct Assistant {
 }
 
 impl LineEditor {
-    /// Takes the terminal.
-    pub fn new(names: Names) -> rustyline::Result<Self> {
+    /// Takes over the terminal. `dumb`: it can only print, without control sequences.
+    pub fn new(names: Names, dumb: bool) -> rustyline::Result<Self> {
         let config = Config::builder()
-            .max_history_size(LINES_REMEMBERED)?
+            .max_history_size(MAX_HISTORY_LINES)?
             .auto_add_history(true)
-            // Ours colours nothing; it wants to know when a line is painted, whatever NO_COLOR says.
+            // The highlighter colours nothing. It has to be called whenever a line is painted.
             .color_mode(ColorMode::Forced)
             .build();
         let mut editor = Lines::with_history(config, MemHistory::new())?;
         let screen = Screen::new();
         editor.set_helper(Some(Assistant { names, screen: screen.clone() }));
-        Ok(LineEditor { editor, screen, dumb: is_dumb() })
+        Ok(LineEditor { editor, screen, dumb })
     }
 
     /// Asks a question; `None` at the end of input.
@@ -66,30 +66,30 @@ impl LineEditor {
         Some(answer.trim().to_owned())
     }
 
-    /// Goes to a thread of its own; the channel closes when the user wants to leave.
+    /// Moves the editor to a thread of its own. The channel closes when the user quits.
     pub fn start(mut self) -> (mpsc::Receiver<String>, Screen) {
-        // Answers to questions are nothing to say again.
+        // The answers to the questions are no messages.
         let _ = self.editor.history_mut().clear();
         let screen = self.screen.clone();
         if !self.dumb
             && let Ok(printer) = self.editor.create_external_printer()
         {
-            screen.above(printer);
+            screen.print_above_line(printer);
         }
-        let (out, lines) = mpsc::channel(LINES_AHEAD);
+        let (out, lines) = mpsc::channel(MAX_LINES_AHEAD);
         std::thread::spawn(move || {
             loop {
-                self.screen.begin();
+                self.screen.before_line();
                 match self.editor.readline(if self.dumb { "" } else { PROMPT }) {
                     Ok(line) => {
-                        self.take_back(&line);
-                        let last = is_farewell(&line);
+                        self.erase(&line);
+                        let last = is_quit(&line);
                         if out.blocking_send(line).is_err() || last {
                             break;
                         }
                     }
                     Err(ReadlineError::Signal(_)) => {}
-                    // Ctrl-D, Ctrl-C, a terminal that is gone.
+                    // Ctrl-D, Ctrl-C, or the terminal is gone.
                     Err(_) => break,
                 }
             }
@@ -98,8 +98,8 @@ impl LineEditor {
         (lines, screen)
     }
 
-    /// Wipes the line just typed: it comes back with its time when the server has it.
-    fn take_back(&mut self, line: &str) {
+    /// Erases the line just typed. The message is shown, with its time, when the server sends it back.
+    fn erase(&mut self, line: &str) {
         if self.dumb {
             return;
         }
@@ -110,13 +110,13 @@ impl LineEditor {
     }
 }
 
-/// Whether a line says that the user leaves.
-pub fn is_farewell(line: &str) -> bool {
+/// Whether a line is a command to quit.
+pub fn is_quit(line: &str) -> bool {
     matches!(line.trim(), "exit" | "/quit" | "/exit")
 }
 
-/// How many rows a typed line took, behind its prompt: a wide character that does not fit into the
-/// last column stands in the next row.
+/// How many rows of the terminal a typed line and its prompt take. A wide character that does not fit
+/// into the last column is in the next row.
 fn rows(columns: usize, line: &str) -> usize {
     let columns = columns.max(2);
     let (mut rows, mut column) = (1, PROMPT.width());
@@ -155,14 +155,14 @@ impl Hinter for Assistant {
 
 impl Highlighter for Assistant {
     fn highlight_prompt<'b, 's: 'b, 'p: 'b>(&'s self, prompt: &'p str, _: bool) -> Cow<'b, str> {
-        self.screen.editing();
+        self.screen.line_painted();
         Cow::Borrowed(prompt)
     }
 }
 
 impl Validator for Assistant {
     fn validate(&self, _: &mut ValidationContext<'_>) -> rustyline::Result<ValidationResult> {
-        self.screen.entered();
+        self.screen.line_entered();
         Ok(ValidationResult::Valid(None))
     }
 }
@@ -174,8 +174,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_typed_line_takes_the_rows_the_terminal_gave_it() {
-        for (columns, line, taken) in [
+    fn rows_are_counted_as_the_terminal_wraps_them() {
+        for (columns, line, expected) in [
             (10, "", 1),
             (10, "1234567", 1),
             (10, "12345678", 2),
@@ -187,7 +187,7 @@ mod tests {
             (10, "a\nb", 2),
             (0, "ab", 3),
         ] {
-            assert_eq!(rows(columns, line), taken, "{line:?}");
+            assert_eq!(rows(columns, line), expected, "{line:?}");
         }
     }
 }

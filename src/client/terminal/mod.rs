@@ -1,53 +1,64 @@
-//! A conversation on a terminal.
+//! The conversation on a terminal: a front end of the driver with a line editor.
 
 mod chat;
 mod editor;
 mod screen;
 
 use std::io::Write as _;
-use std::process::ExitCode;
 
 use rustix::termios::{
     InputModes, LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr,
 };
 
 use super::args::Arguments;
-use super::exit::{Exit, print_error};
+use super::driver::Driver;
+use super::exit::{Exit, Refusal, print_error};
 use super::messages::{self, Messages, fill};
 use super::options::{self, RunOptions};
+use super::runtime;
 use crate::conversation::client::conversation::Conversation;
 use crate::conversation::client::read_positions::ReadPositions;
 use crate::net::dial::Dialer;
+use chat::{Chat, TerminalParts};
 use editor::{LineEditor, Names};
 
-/// Asks what was not told, connects, and talks until the user leaves.
-pub fn run(arguments: Arguments) -> ExitCode {
-    let words = messages::of_locale(|name| std::env::var(name).ok());
-    // The editor may be in the middle of a line when we end: the terminal is put back as it was.
+/// Asks for what the command line does not tell, connects, and runs until the user quits.
+pub fn run(arguments: Arguments) -> Exit {
+    let texts = messages::of_locale(|name| std::env::var(name).ok());
+    // The run may end while the editor reads a line, so the terminal's mode is restored here.
     let before = tcgetattr(std::io::stdin());
     if let Ok(before) = &before {
-        keys_only(before.clone());
+        set_key_mode(before.clone());
     }
-    let exit = talk(arguments, words);
+    let exit = converse(arguments, texts).unwrap_or_else(|(exit, text)| {
+        print_error(&text);
+        exit
+    });
     if let Ok(before) = before {
         let _ = tcsetattr(std::io::stdin(), OptionalActions::Drain, &before);
     }
     if exit == Exit::Done {
-        // A terminal that is gone hears no goodbye.
-        let _ = writeln!(std::io::stdout(), "\r{}", words.bye);
+        // The terminal may be gone.
+        let _ = writeln!(std::io::stdout(), "\r{}", texts.bye);
     }
-    exit.into()
+    exit
 }
 
-/// Whether the terminal can do nothing but print.
+/// Whether the terminal can only print, without control sequences.
 fn is_dumb() -> bool {
     matches!(std::env::var("TERM").as_deref(), Ok("dumb" | "") | Err(_))
 }
 
-/// Keys come as they are pressed, and the terminal itself shows none (termios(3)). The editor asks
-/// for the same while it reads a line; this holds between two lines, so that what is typed ahead is
-/// neither echoed into the conversation nor changed on its way.
-fn keys_only(mut mode: Termios) {
+/// Whether names and notes are coloured (no-color.org).
+fn has_colours() -> bool {
+    let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    !is_dumb() && !unwanted
+}
+
+/// Delivers keys as they are pressed, without echo (termios(3)). The editor sets the same mode while
+/// it reads a line; this keeps it between two lines, so that keys typed ahead are neither echoed
+/// into the conversation nor changed.
+fn set_key_mode(mut mode: Termios) {
     if is_dumb() {
         return;
     }
@@ -59,81 +70,56 @@ fn keys_only(mut mode: Termios) {
     let _ = tcsetattr(std::io::stdin(), OptionalActions::Drain, &mode);
 }
 
-fn talk(mut arguments: Arguments, words: &'static Messages) -> Exit {
+fn converse(mut arguments: Arguments, texts: &'static Messages) -> Result<Exit, Refusal> {
     let names = Names::default();
-    let mut typing = match LineEditor::new(names.clone()) {
-        Ok(typing) => typing,
-        Err(error) => {
-            print_error(&format!("this terminal can't be used: {error}; try --listen, or a pipe"));
-            return Exit::Usage;
-        }
-    };
-    if ask_what_is_missing(&mut typing, &mut arguments, words).is_none() {
-        return Exit::Done;
+    let mut editor = LineEditor::new(names.clone(), is_dumb()).map_err(|error| {
+        (Exit::Usage, format!("this terminal can't be used: {error}; try --listen, or a pipe"))
+    })?;
+    if ask_for_missing(&mut editor, &mut arguments, texts).is_none() {
+        return Ok(Exit::Done);
     }
-    let plan = match RunOptions::of(arguments) {
-        Ok(plan) => plan,
-        Err((exit, text)) => {
-            print_error(&text);
-            return exit;
-        }
-    };
-    let dialer = match Dialer::new(plan.target, &plan.trust) {
-        Ok(dialer) => dialer,
-        Err(error) => {
-            print_error(&error.to_string());
-            return Exit::Usage;
-        }
-    };
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            print_error(&format!("can't start: {error}"));
-            return Exit::NoServer;
-        }
-    };
-    let conversation = Conversation::new(plan.wish, ReadPositions::default());
-    let (lines, screen) = typing.start();
-    let shown = screen.clone();
-    let exit = runtime.block_on(async {
-        let patience = plan.patience;
-        match chat::ChatSession::new(dialer, conversation, lines, screen, names, words, patience) {
-            Ok(talk) => talk.run().await,
-            Err(error) => {
-                print_error(&format!("can't start: {error}"));
-                Exit::NoServer
-            }
-        }
+    let options = RunOptions::new(arguments)?;
+    let dialer = Dialer::new(options.server, &options.trust)
+        .map_err(|error| (Exit::Usage, error.to_string()))?;
+    let conversation = Conversation::new(options.connect, ReadPositions::default());
+    let (lines, screen) = editor.start();
+    let parts =
+        TerminalParts { lines, screen: screen.clone(), names, texts, colours: has_colours() };
+    let ended = runtime::block_on(async {
+        let chat = Chat::new(Driver::new(dialer, conversation), parts, options.timeout)
+            .map_err(|error| (Exit::NoServer, format!("can't start: {error}")))?;
+        Ok(chat.run().await)
     });
-    shown.end();
-    // The editor's thread waits for a key that will not come.
-    runtime.shutdown_background();
-    exit
+    screen.end();
+    ended
 }
 
-/// On first start: ngrok or not, host, port, name. `None`: the user would rather not.
-fn ask_what_is_missing(
-    typing: &mut LineEditor,
+/// Asks for the server (ngrok or not, host, port) and the user name, where they are missing. `None`
+/// where the user ended the input instead of answering.
+fn ask_for_missing(
+    editor: &mut LineEditor,
     arguments: &mut Arguments,
-    words: &Messages,
+    texts: &Messages,
 ) -> Option<()> {
     if arguments.server.is_none() && arguments.common.url.is_none() {
-        let ngrok = typing.ask(words.ask_ngrok)?.to_lowercase();
-        let url = if ngrok.starts_with(words.yes) || ngrok.starts_with('y') {
-            typing.ask(words.ask_ngrok_address)?
+        let ngrok = editor.ask(texts.ask_ngrok)?.to_lowercase();
+        let url = if ngrok.starts_with(texts.yes) || ngrok.starts_with('y') {
+            editor.ask(texts.ask_ngrok_address)?
         } else {
-            let host = typing.ask(words.ask_host)?;
-            let port = typing.ask(words.ask_port)?;
-            let or =
-                |text: String, usual: &str| if text.is_empty() { usual.to_owned() } else { text };
-            format!("{}:{}", or(host, "127.0.0.1"), or(port, "8765"))
+            let host = editor.ask(texts.ask_host)?;
+            let port = editor.ask(texts.ask_port)?;
+            let or_default = |answer: String, default: &str| match answer.as_str() {
+                "" => default.to_owned(),
+                _ => answer,
+            };
+            format!("{}:{}", or_default(host, "127.0.0.1"), or_default(port, "8765"))
         };
         arguments.server = Some(url);
     }
     if arguments.common.user.is_none() {
-        let usual = options::user(&arguments.common);
-        let name = typing.ask(&fill(words.ask_name, &[&usual]))?;
-        arguments.common.user = Some(if name.is_empty() { usual } else { name });
+        let default = options::user(&arguments.common);
+        let name = editor.ask(&fill(texts.ask_name, &[&default]))?;
+        arguments.common.user = Some(if name.is_empty() { default } else { name });
     }
     Some(())
 }

@@ -1,9 +1,9 @@
-//! What arrives is put above the line being typed, in order, by one thread.
+//! Prints text above the line being typed, in order, from one thread.
 //!
-//! The editor can print above its line only while it reads one; between two lines it would write
-//! wherever the cursor stands, into the middle of what was typed or of wiping it. So text waits
-//! here until a line is being edited: the editor says when that begins ([`Screen::editing`], in its
-//! first painting of a line) and ends ([`Screen::entered`], before it gives the line back).
+//! The editor can print above its line only while it reads one. Between two lines it would print at
+//! the cursor, into the middle of what was typed or is being erased. So text waits here until a line
+//! is edited: the editor calls [`Screen::line_painted`] when it first paints a line, and
+//! [`Screen::line_entered`] before it returns the line.
 
 use std::io::Write as _;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use rustyline::ExternalPrinter;
 
-/// How long a line that was entered waits for a printing that is under way. One that takes longer
-/// is already queued inside the editor, which shows it above the next line.
-const UNDER_WAY: Duration = Duration::from_millis(100);
+/// How long an entered line waits for text that is being printed. Text that takes longer is queued
+/// inside the editor, which prints it above the next line.
+const PRINT_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// Where text waits; shared by the conversation, the editor and the printing thread.
+/// The text that waits; shared by the conversation, the editor and the printing thread.
 #[derive(Clone)]
 pub struct Screen(Arc<Shared>);
 
@@ -32,8 +32,8 @@ struct State {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// Nobody edits, or nobody can print above it: text goes straight out.
-    Straight,
+    /// No line is edited, or nothing can be printed above it: text is written at once.
+    Direct,
     /// The editor is between two lines.
     Between,
     /// The editor is about to paint its line.
@@ -43,32 +43,32 @@ enum Phase {
 }
 
 impl Screen {
-    /// Straight to the terminal, until [`Screen::above`].
+    /// Writes text at once, until [`Screen::print_above_line`].
     pub fn new() -> Self {
-        let state = State { waiting: String::new(), phase: Phase::Straight, printing: false };
+        let state = State { waiting: String::new(), phase: Phase::Direct, printing: false };
         Screen(Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() }))
     }
 
-    /// From now on text goes above the line being typed.
-    pub fn above(&self, printer: impl ExternalPrinter + Send + 'static) {
+    /// Prints text above the line being typed from now on.
+    pub fn print_above_line(&self, printer: impl ExternalPrinter + Send + 'static) {
         self.state().phase = Phase::Between;
         let screen = self.clone();
-        std::thread::spawn(move || screen.print_above(printer));
+        std::thread::spawn(move || screen.run_printer(printer));
     }
 
-    /// Shows one or more lines.
+    /// Prints one or more lines.
     pub fn show(&self, text: &str) {
         let mut state = self.state();
         state.waiting.push_str(text);
         state.waiting.push('\n');
-        if state.phase == Phase::Straight {
-            straight(&mut state);
+        if state.phase == Phase::Direct {
+            write_waiting(&mut state);
         }
         self.0.changed.notify_all();
     }
 
     /// The editor is about to read a line.
-    pub fn begin(&self) {
+    pub fn before_line(&self) {
         let mut state = self.state();
         if state.phase == Phase::Between {
             state.phase = Phase::Beginning;
@@ -76,7 +76,7 @@ impl Screen {
     }
 
     /// The editor paints its line.
-    pub fn editing(&self) {
+    pub fn line_painted(&self) {
         let mut state = self.state();
         if state.phase == Phase::Beginning {
             state.phase = Phase::Editing;
@@ -84,29 +84,29 @@ impl Screen {
         }
     }
 
-    /// A line was entered: nothing may be written until the editor begins the next.
-    pub fn entered(&self) {
+    /// A line was entered: nothing may be written until the editor reads the next.
+    pub fn line_entered(&self) {
         let mut state = self.state();
         if state.phase == Phase::Editing {
             state.phase = Phase::Between;
             let waited =
-                self.0.changed.wait_timeout_while(state, UNDER_WAY, |state| state.printing);
+                self.0.changed.wait_timeout_while(state, PRINT_TIMEOUT, |state| state.printing);
             drop(waited);
         }
     }
 
-    /// No line is edited any more: what waits goes out, and all that follows.
+    /// No line is edited any more: waiting and later text is written at once.
     pub fn end(&self) {
         let mut state = self.state();
-        if state.phase != Phase::Straight {
-            state.phase = Phase::Straight;
-            // The line that was being typed, and bracketed paste (xterm's control sequences).
+        if state.phase != Phase::Direct {
+            state.phase = Phase::Direct;
+            // Erases the line being typed and ends bracketed paste (xterm control sequences).
             let _ = std::io::stdout().write_all(b"\r\x1b[J\x1b[?2004l");
-            straight(&mut state);
+            write_waiting(&mut state);
         }
     }
 
-    fn print_above(self, mut printer: impl ExternalPrinter) {
+    fn run_printer(self, mut printer: impl ExternalPrinter) {
         let mut state = self.state();
         loop {
             let idle =
@@ -115,7 +115,7 @@ impl Screen {
             let text = std::mem::take(&mut state.waiting);
             state.printing = true;
             drop(state);
-            // A terminal that is gone ends the editor's thread, and so the conversation.
+            // If the terminal is gone, the editor's thread ends, and with it the conversation.
             let _ = printer.print(text);
             state = self.state();
             state.printing = false;
@@ -128,7 +128,7 @@ impl Screen {
     }
 }
 
-fn straight(state: &mut State) {
+fn write_waiting(state: &mut State) {
     let mut out = std::io::stdout().lock();
     let _ = out.write_all(state.waiting.as_bytes()).and_then(|()| out.flush());
     state.waiting.clear();

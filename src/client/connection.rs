@@ -1,0 +1,203 @@
+//! One open connection of the driver: reads frames, writes what the conversation has to send, and
+//! keeps the time limits.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use tokio::time::Sleep;
+use tokio_tungstenite::tungstenite::Utf8Bytes;
+
+use crate::client::now::now;
+use crate::conversation::client::conversation::{Conversation, Phase};
+use crate::net::client_connection::{Broken, ClientConnection, Incoming};
+
+/// How long the server may take to answer `register`.
+const REGISTER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Silence after which the client sends a ping.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+/// Silence after a ping before the connection counts as lost.
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the socket may take nothing while something is to be written. A server that slows the
+/// client down reads one window of messages in that time.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Frames read in a row before the connection is written to.
+const MAX_READS_PER_WRITE: usize = 4096;
+
+/// An open connection.
+pub struct Connection {
+    socket: ClientConnection,
+    /// Sent before anything else.
+    register: Option<String>,
+    opened: Instant,
+    last_read: Instant,
+    pinged: bool,
+    reads: usize,
+    unflushed: bool,
+    write_blocked: Option<Instant>,
+    timer: Pin<Box<Sleep>>,
+}
+
+/// What a connection did.
+pub enum Step {
+    /// A text frame came.
+    Frame(Utf8Bytes),
+    /// The connection ended.
+    Ended(Ended),
+}
+
+/// How a connection ended.
+pub enum Ended {
+    /// Without a close frame, or by a time limit of the client.
+    Lost,
+    /// By a close frame: its code and reason.
+    Closed(u16, String),
+    /// By a message above the limit.
+    TooLarge(String),
+    /// By bytes that are no WebSocket.
+    Invalid(String),
+}
+
+impl Connection {
+    /// A connection on which `register` is the first frame.
+    pub fn new(socket: ClientConnection, register: String) -> Self {
+        let opened = Instant::now();
+        Connection {
+            socket,
+            register: Some(register),
+            opened,
+            last_read: opened,
+            pinged: false,
+            reads: 0,
+            unflushed: false,
+            write_blocked: None,
+            timer: Box::pin(tokio::time::sleep(REGISTER_TIMEOUT)),
+        }
+    }
+
+    /// Reads, unless `reading` is false; writes when nothing more can be read at once, so that the
+    /// answers to many frames leave together.
+    pub fn poll_step(
+        &mut self,
+        cx: &mut Context<'_>,
+        conversation: &mut Conversation,
+        reading: bool,
+    ) -> Poll<Step> {
+        loop {
+            let readable = reading && self.reads < MAX_READS_PER_WRITE;
+            if readable && let Poll::Ready(incoming) = self.socket.poll_next(cx) {
+                self.reads += 1;
+                self.note_activity();
+                match step(incoming) {
+                    Some(step) => return Poll::Ready(step),
+                    None => continue,
+                }
+            }
+            let before = Instant::now();
+            if self.poll_write(cx, conversation).is_err() {
+                return Poll::Ready(Step::Ended(Ended::Lost));
+            }
+            let more_to_read = reading && !readable;
+            self.reads = 0;
+            if more_to_read {
+                continue;
+            }
+            if !reading {
+                // The server is not silent: the client does not listen.
+                self.note_activity();
+            }
+            if self.is_overdue(conversation, Instant::now()) {
+                return Poll::Ready(Step::Ended(Ended::Lost));
+            }
+            let deadline = self.next_deadline(conversation, before);
+            self.timer.as_mut().reset(deadline.into());
+            ready!(self.timer.as_mut().poll(cx));
+        }
+    }
+
+    /// Closes the connection and waits for the closing handshake.
+    pub async fn close(self) {
+        self.socket.close().await;
+    }
+
+    fn note_activity(&mut self) {
+        self.last_read = Instant::now();
+        self.pinged = false;
+    }
+
+    fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        conversation: &mut Conversation,
+    ) -> Result<(), Broken> {
+        let silent = !self.pinged && self.last_read.elapsed() >= PING_INTERVAL;
+        let mut ping = silent && conversation.standing() != Phase::Registering;
+        loop {
+            match self.socket.poll_ready(cx)? {
+                Poll::Pending => return self.check_blocked(),
+                Poll::Ready(()) => {}
+            }
+            if let Some(register) = self.register.take() {
+                self.socket.start_send(register)?;
+            } else if std::mem::take(&mut ping) {
+                self.socket.start_ping()?;
+                self.pinged = true;
+            } else if let Some(frame) = conversation.next_frame(now()) {
+                self.socket.start_send(frame)?;
+            } else {
+                break;
+            }
+            self.unflushed = true;
+        }
+        if self.unflushed {
+            match self.socket.poll_flush(cx)? {
+                Poll::Pending => return self.check_blocked(),
+                Poll::Ready(()) => self.unflushed = false,
+            }
+        }
+        self.write_blocked = None;
+        Ok(())
+    }
+
+    fn check_blocked(&mut self) -> Result<(), Broken> {
+        let since = *self.write_blocked.get_or_insert_with(Instant::now);
+        if since.elapsed() >= WRITE_TIMEOUT { Err(Broken) } else { Ok(()) }
+    }
+
+    fn is_overdue(&self, conversation: &Conversation, now: Instant) -> bool {
+        let registering = conversation.standing() == Phase::Registering;
+        if registering {
+            return now >= self.opened + REGISTER_TIMEOUT;
+        }
+        self.pinged && now >= self.last_read + PING_INTERVAL + PING_TIMEOUT
+    }
+
+    /// `written` is when the conversation was last asked for frames: what was due by then waits for
+    /// something else than time.
+    fn next_deadline(&self, conversation: &Conversation, written: Instant) -> Instant {
+        let register = self.opened + REGISTER_TIMEOUT;
+        let registering = conversation.standing() == Phase::Registering;
+        if let Some(since) = self.write_blocked {
+            let blocked = since + WRITE_TIMEOUT;
+            return if registering { blocked.min(register) } else { blocked };
+        }
+        let silence = match self.pinged {
+            _ if registering => register,
+            false => self.last_read + PING_INTERVAL,
+            true => self.last_read + PING_INTERVAL + PING_TIMEOUT,
+        };
+        let due = conversation.due().filter(|due| *due > written);
+        due.map_or(silence, |due| due.min(silence))
+    }
+}
+
+fn step(incoming: Incoming) -> Option<Step> {
+    Some(match incoming {
+        Incoming::Text(text) => Step::Frame(text),
+        Incoming::Binary(_) | Incoming::Heartbeat => return None,
+        Incoming::Closed(code, reason) => Step::Ended(Ended::Closed(code, reason)),
+        Incoming::TooLarge(reason) => Step::Ended(Ended::TooLarge(reason)),
+        Incoming::Invalid(reason) => Step::Ended(Ended::Invalid(reason)),
+        Incoming::Lost => Step::Ended(Ended::Lost),
+    })
+}

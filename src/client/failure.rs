@@ -1,0 +1,120 @@
+//! Why a run can't go on: one enum, with one exit code and one sentence per reason, for the pipe,
+//! the history and the terminal alike.
+
+use std::time::Duration;
+
+use super::exit::Exit;
+use crate::net::dial::DialError;
+
+/// Line numbers named at most in one error.
+const MAX_LINES_NAMED: usize = 20;
+
+/// A reason to end the run.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The server can't be connected to, and trying again can't help.
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    /// No attempt succeeded within the timeout.
+    #[error("no connection to {server} in {}; is the server running?", humantime::format_duration(*timeout))]
+    NoConnection {
+        /// The server's URL.
+        server: String,
+        /// `--timeout`.
+        timeout: Duration,
+    },
+    /// No attempt of a conversation on a terminal succeeded within the timeout.
+    #[error("{reason}; is it running there? Name another by: chat-client HOST:PORT")]
+    NotReached {
+        /// Why the last attempt failed.
+        reason: String,
+    },
+    /// The server sends bytes that are no WebSocket by RFC 6455.
+    #[error("{server} speaks no WebSocket: {reason}")]
+    NotWebSocket {
+        /// The server's URL.
+        server: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The server's first frames are not those of the chat.
+    #[error("{server} speaks another protocol")]
+    OtherProtocol {
+        /// The server's URL.
+        server: String,
+    },
+    /// The server speaks only the basic protocol, which has no history.
+    #[error("this server speaks only the basic protocol and keeps no history")]
+    NoHistory,
+    /// A frame exceeds the client's limit.
+    #[error("the server sent a message that is too large: {0}")]
+    TooLarge(String),
+    /// The server closed the connection for good.
+    #[error("the server closed the connection: {reason} ({code})")]
+    Closed {
+        /// The WebSocket close code.
+        close_code: u16,
+        /// The code of the error frame that came before, else the close code.
+        code: String,
+        /// The text of that error frame, else the close reason.
+        reason: String,
+    },
+    /// The timeout passed while messages were not acknowledged.
+    #[error("gave up after {}; not known to be stored: line {}",
+        humantime::format_duration(*timeout), name_lines(lines))]
+    Unacked {
+        /// `--timeout`.
+        timeout: Duration,
+        /// The input lines, in order.
+        lines: Vec<u64>,
+    },
+    /// The timeout passed before everything asked for was printed.
+    #[error("gave up after {}: {printed} messages came", humantime::format_duration(*timeout))]
+    Incomplete {
+        /// `--timeout`.
+        timeout: Duration,
+        /// Messages printed.
+        printed: u64,
+    },
+    /// The cursor file can't be written.
+    #[error("{0}")]
+    Cursor(String),
+}
+
+impl Failure {
+    /// The exit code.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Failure::Dial(DialError::Refused { .. }) => Exit::Refused,
+            Failure::Dial(DialError::NoChat { .. }) => Exit::Protocol,
+            Failure::Dial(_) | Failure::NoConnection { .. } | Failure::NotReached { .. } => {
+                Exit::NoServer
+            }
+            Failure::NotWebSocket { .. }
+            | Failure::OtherProtocol { .. }
+            | Failure::NoHistory
+            | Failure::TooLarge(_) => Exit::Protocol,
+            Failure::Closed { close_code: 1008 | 4001 | 4003 | 4008, .. } => Exit::Refused,
+            Failure::Closed { .. } => Exit::Protocol,
+            Failure::Unacked { .. } | Failure::Incomplete { .. } => Exit::Unacked,
+            Failure::Cursor(_) => Exit::NoFile,
+        }
+    }
+}
+
+fn name_lines(lines: &[u64]) -> String {
+    let named: Vec<String> = lines.iter().take(MAX_LINES_NAMED).map(u64::to_string).collect();
+    let more = if lines.len() > MAX_LINES_NAMED { ", …" } else { "" };
+    format!("{}{more}", named.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_list_of_lines_is_cut() {
+        assert_eq!(name_lines(&[7]), "7");
+        assert!(name_lines(&(1..=21).collect::<Vec<_>>()).ends_with("19, 20, …"));
+    }
+}
