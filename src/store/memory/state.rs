@@ -1,215 +1,94 @@
-//! A record that is kept in memory only: for tests, and where nobody needs history to outlive the
-//! server. The writing and the reading end share one structure behind a lock.
+//! The contents of a store in memory, and the limits on them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use sha2::{Digest, Sha256};
 
-use super::retention::{STEP, forget_to, ids_before};
-use super::{
-    AppendOutcome, Draft, Entry, Head, OpenedStore, Page, PageRange, PruneResult, Retention,
-    RoomLog, RoomLogReader, StoreError,
-};
-use crate::protocol::{Epoch, MessageId, RoomName, Seq, Timestamp, UserName};
+use crate::protocol::{MessageId, RoomName, Seq, Timestamp, UserName};
+use crate::store::entry::{Draft, Entry};
+use crate::store::retention::{MAX_PRUNED_PER_STEP, Retention, ids_expire_before, prune_to};
+use crate::store::room_log::{AppendOutcome, PruneResult};
 
-/// All rooms together, in bytes; then the oldest messages go first.
-const MOST_BYTES: usize = 256 * 1024 * 1024;
-/// What a message costs beside its text.
+/// Bytes of all rooms together. Above this, the oldest messages are dropped.
+const MAX_BYTES: usize = 256 * 1024 * 1024;
+/// What an entry costs besides its text.
 const ENTRY_BYTES: usize = 256;
-/// Messages of a room beyond those to keep before they are forgotten without being asked: here
-/// what is not yet forgotten costs memory, on a disk only space.
-const SPARE: u64 = 250;
-/// Ids remembered at most; then the oldest go first.
-const MOST_IDS: usize = 500_000;
+/// How far a room may exceed its retention before an append prunes it. A store on disk is pruned
+/// only when the log writer asks for it; here the surplus costs memory.
+const MAX_SURPLUS_MESSAGES: u64 = 250;
+/// Message ids that are remembered. Above this, the oldest are dropped.
+const MAX_IDS: usize = 500_000;
 
-/// Opens an empty record that lives as long as this process.
-pub fn open_memory(keep: Retention) -> OpenedStore {
-    open_bounded(keep, MOST_BYTES)
-}
-
-fn open_bounded(keep: Retention, most_bytes: usize) -> OpenedStore {
-    let shared = Arc::new(Memory {
-        epoch: Epoch::fresh(),
-        most_bytes,
-        record: RwLock::new(Record::new(keep)),
-    });
-    OpenedStore { log: Box::new(MemoryLog(shared.clone())), reader: shared, findings: Vec::new() }
-}
-
-struct MemoryLog(Arc<Memory>);
-
-struct Memory {
-    epoch: Epoch,
-    most_bytes: usize,
-    record: RwLock<Record>,
-}
-
-struct Record {
-    keep: Retention,
+/// The rooms and message ids.
+pub(super) struct State {
+    retention: Retention,
     rooms: BTreeMap<RoomName, Room>,
-    /// The rooms again, by the birth of their oldest entry.
-    oldest: BTreeMap<u64, RoomName>,
-    born: u64,
+    /// The rooms that have entries, by the number of their oldest entry.
+    by_oldest_entry: BTreeMap<u64, RoomName>,
+    /// The number of the newest entry among the entries of all rooms.
+    newest_number: u64,
     bytes: usize,
-    ids: HashMap<Name, Known>,
-    /// The ids again, oldest first.
-    ids_by_age: BTreeSet<(Timestamp, Name)>,
+    ids: HashMap<IdKey, KnownId>,
+    /// The same ids, oldest first.
+    ids_by_age: BTreeSet<(Timestamp, IdKey)>,
 }
 
-type Name = (RoomName, UserName, MessageId);
-
+/// The log of a room.
 #[derive(Default)]
-struct Room {
-    /// The newest place, which outlives the entries.
-    last: Seq,
-    entries: VecDeque<Kept>,
+pub(super) struct Room {
+    /// The newest sequence number. It stays when the entries are pruned.
+    pub last: Seq,
+    pub entries: VecDeque<StoredEntry>,
 }
 
-struct Kept {
-    entry: Entry,
-    /// The latest moment up to here, which never falls even where the clock does.
-    high: Timestamp,
+pub(super) struct StoredEntry {
+    pub entry: Entry,
+    /// The latest timestamp in the room up to this entry. It never decreases, even if the clock is
+    /// turned back.
+    pub latest: Timestamp,
     /// Its number among the entries of all rooms.
-    born: u64,
+    number: u64,
 }
 
-struct Known {
+type IdKey = (RoomName, UserName, MessageId);
+
+/// The message that an id belongs to.
+struct KnownId {
     seq: Seq,
     at: Timestamp,
-    text: [u8; 32],
+    text_hash: [u8; 32],
 }
 
-impl RoomLog for MemoryLog {
-    fn append(&mut self, batch: Vec<Draft>, now: Timestamp) -> Vec<AppendOutcome> {
-        let mut record = self.0.write();
-        let outcomes: Vec<_> = batch.into_iter().map(|draft| record.append(draft, now)).collect();
-        record.shrink(self.0.most_bytes);
-        outcomes
-    }
-
-    fn after_commit(&mut self) {}
-
-    fn prune(&mut self, now: Timestamp) -> PruneResult {
-        self.0.write().prune(now)
-    }
-
-    fn durable(&self) -> bool {
-        false
-    }
-
-    fn set_retention(&mut self, keep: Retention) {
-        self.0.write().keep = keep;
-    }
-}
-
-impl RoomLogReader for Memory {
-    fn head(&self, room: &RoomName) -> Result<Head, StoreError> {
-        Ok(self.head_of(self.read().rooms.get(room)))
-    }
-
-    fn page(
-        &self,
-        room: &RoomName,
-        span: PageRange,
-        limit: usize,
-        bytes: usize,
-    ) -> Result<Page, StoreError> {
-        let record = self.read();
-        let room = record.rooms.get(room);
-        let head = self.head_of(room);
-        let nothing = VecDeque::new();
-        let all = room.map_or(&nothing, |room| &room.entries);
-        let (from, to, upwards) = match span {
-            PageRange::After(seq) => {
-                (all.partition_point(|kept| kept.entry.seq <= seq), all.len(), true)
-            }
-            PageRange::Before(seq) => (0, all.partition_point(|kept| kept.entry.seq < seq), false),
-            PageRange::Newest => (0, all.len(), false),
-        };
-        let (mut left, mut first) = (bytes, true);
-        let fits = |kept: &&Kept| {
-            let length = kept.entry.text.len();
-            let fits = std::mem::take(&mut first) || length <= left;
-            left = left.saturating_sub(length);
-            fits
-        };
-        let mut entries: Vec<Entry> = if upwards {
-            all.range(from..to).take(limit).take_while(fits).map(|k| k.entry.clone()).collect()
-        } else {
-            all.range(from..to)
-                .rev()
-                .take(limit)
-                .take_while(fits)
-                .map(|k| k.entry.clone())
-                .collect()
-        };
-        let more = entries.len() < to - from;
-        let reached = entries.last().map_or(Seq(0), |entry| entry.seq);
-        let reached = match span {
-            _ if !entries.is_empty() => reached,
-            PageRange::After(seq) | PageRange::Before(seq) => seq,
-            PageRange::Newest => head.first,
-        };
-        if !upwards {
-            entries.reverse();
-        }
-        Ok(Page { entries, more, reached, damaged: Vec::new(), head })
-    }
-
-    fn since(&self, room: &RoomName, at: Timestamp) -> Result<Seq, StoreError> {
-        let record = self.read();
-        let Some(room) = record.rooms.get(room) else { return Ok(Seq(0)) };
-        let index = room.entries.partition_point(|kept| kept.high < at);
-        Ok(room.entries.get(index).map_or(room.last, |kept| Seq(kept.entry.seq.0 - 1)))
-    }
-
-    fn rooms(&self) -> Result<Vec<(RoomName, Head)>, StoreError> {
-        let record = self.read();
-        Ok(record
-            .rooms
-            .iter()
-            .map(|(name, room)| (name.clone(), self.head_of(Some(room))))
-            .collect())
-    }
-}
-
-impl Memory {
-    fn head_of(&self, room: Option<&Room>) -> Head {
-        let last = room.map_or(Seq(0), |room| room.last);
-        let oldest = room.and_then(|room| room.entries.front());
-        let first = oldest.map_or(last.next(), |kept| kept.entry.seq);
-        Head { epoch: self.epoch.clone(), last, first }
-    }
-
-    // A panic while writing can at worst leave a message out, never half of one.
-    fn read(&self) -> RwLockReadGuard<'_, Record> {
-        self.record.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn write(&self) -> RwLockWriteGuard<'_, Record> {
-        self.record.write().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Record {
-    fn new(keep: Retention) -> Self {
-        Record {
-            keep,
+impl State {
+    pub fn new(retention: Retention) -> Self {
+        State {
+            retention,
             rooms: BTreeMap::new(),
-            oldest: BTreeMap::new(),
-            born: 0,
+            by_oldest_entry: BTreeMap::new(),
+            newest_number: 0,
             bytes: 0,
             ids: HashMap::new(),
             ids_by_age: BTreeSet::new(),
         }
     }
 
-    fn append(&mut self, draft: Draft, now: Timestamp) -> AppendOutcome {
-        let text = Sha256::digest(draft.text.as_bytes()).into();
-        let name = draft.id.clone().map(|id| (draft.room.clone(), draft.user.clone(), id));
-        match name.as_ref().and_then(|name| self.ids.get(name)) {
-            Some(known) if known.text == text => {
+    pub fn room(&self, name: &RoomName) -> Option<&Room> {
+        self.rooms.get(name)
+    }
+
+    pub fn rooms(&self) -> impl Iterator<Item = (&RoomName, &Room)> {
+        self.rooms.iter()
+    }
+
+    pub fn set_retention(&mut self, retention: Retention) {
+        self.retention = retention;
+    }
+
+    pub fn append(&mut self, draft: Draft, now: Timestamp) -> AppendOutcome {
+        let text_hash = Sha256::digest(draft.text.as_bytes()).into();
+        let key = draft.id.clone().map(|id| (draft.room.clone(), draft.user.clone(), id));
+        match key.as_ref().and_then(|key| self.ids.get(key)) {
+            Some(known) if known.text_hash == text_hash => {
                 return AppendOutcome::Duplicate { seq: known.seq, at: known.at };
             }
             Some(known) => return AppendOutcome::Conflict { seq: known.seq },
@@ -217,102 +96,108 @@ impl Record {
         }
         let room = self.rooms.entry(draft.room.clone()).or_default();
         let seq = room.last.next();
-        let high = room.entries.back().map_or(now, |kept| kept.high.max(now));
-        let entry = Entry::of(draft, seq, now);
-        self.born += 1;
+        let latest = room.entries.back().map_or(now, |stored| stored.latest.max(now));
+        let entry = Entry::new(draft, seq, now);
+        self.newest_number += 1;
         if room.entries.is_empty() {
-            self.oldest.insert(self.born, entry.room.clone());
+            self.by_oldest_entry.insert(self.newest_number, entry.room.clone());
         }
-        self.bytes += weight(&entry);
+        self.bytes += size(&entry);
         room.last = seq;
-        room.entries.push_back(Kept { entry: entry.clone(), high, born: self.born });
-        if room.entries.len() as u64 >= self.keep.messages.saturating_add(SPARE) {
-            self.tidy_room(&entry.room, now);
+        let number = self.newest_number;
+        room.entries.push_back(StoredEntry { entry: entry.clone(), latest, number });
+        let max_entries = self.retention.messages.saturating_add(MAX_SURPLUS_MESSAGES);
+        if room.entries.len() as u64 >= max_entries {
+            self.prune_room(&entry.room, now);
         }
-        if let Some(name) = name {
-            self.ids_by_age.insert((now, name.clone()));
-            self.ids.insert(name, Known { seq, at: now, text });
+        if let Some(key) = key {
+            self.ids_by_age.insert((now, key.clone()));
+            self.ids.insert(key, KnownId { seq, at: now, text_hash });
         }
         AppendOutcome::Appended(entry)
     }
 
-    fn shrink(&mut self, most_bytes: usize) {
-        while self.bytes > most_bytes {
-            let Some((_, name)) = self.oldest.first_key_value() else { break };
-            self.forget_oldest(&name.clone(), 1);
+    /// Drops the oldest messages and ids beyond [`MAX_BYTES`] and [`MAX_IDS`].
+    pub fn enforce_limits(&mut self) {
+        while self.bytes > MAX_BYTES {
+            let Some((_, name)) = self.by_oldest_entry.first_key_value() else { break };
+            self.drop_oldest_entries(&name.clone(), 1);
         }
-        while self.ids.len() > MOST_IDS {
-            self.forget_id();
-        }
-    }
-
-    fn forget_oldest(&mut self, name: &RoomName, count: usize) {
-        let Some(room) = self.rooms.get_mut(name) else { return };
-        if let Some(kept) = room.entries.front() {
-            self.oldest.remove(&kept.born);
-        }
-        for kept in room.entries.drain(..count) {
-            self.bytes -= weight(&kept.entry);
-        }
-        if let Some(kept) = room.entries.front() {
-            self.oldest.insert(kept.born, name.clone());
+        while self.ids.len() > MAX_IDS {
+            self.drop_oldest_id();
         }
     }
 
-    fn forget_id(&mut self) {
-        if let Some((_, name)) = self.ids_by_age.pop_first() {
-            self.ids.remove(&name);
+    /// One bounded step of pruning.
+    pub fn prune(&mut self, now: Timestamp) -> PruneResult {
+        let mut result = PruneResult::default();
+        let names: Vec<RoomName> = self.by_oldest_entry.values().cloned().collect();
+        for name in names {
+            let count = self.prune_room(&name, now);
+            result.messages += count as u64;
+            if count >= MAX_PRUNED_PER_STEP {
+                result.more = true;
+                break;
+            }
         }
+        let expire_before = ids_expire_before(now);
+        while self.ids_by_age.first().is_some_and(|(at, _)| *at < expire_before) {
+            if result.ids >= MAX_PRUNED_PER_STEP as u64 {
+                result.more = true;
+                break;
+            }
+            self.drop_oldest_id();
+            result.ids += 1;
+        }
+        result
     }
 
-    /// Says how many messages were forgotten.
-    fn tidy_room(&mut self, name: &RoomName, now: Timestamp) -> usize {
+    /// Prunes one room and returns how many messages were dropped.
+    fn prune_room(&mut self, name: &RoomName, now: Timestamp) -> usize {
         let room = &self.rooms[name];
-        let places = room.entries.iter().map(|kept| (kept.entry.seq, kept.entry.at));
-        let Some(cut) = forget_to(places, room.last, self.keep, now) else { return 0 };
-        let count = room.entries.partition_point(|kept| kept.entry.seq <= cut);
-        self.forget_oldest(name, count);
+        let oldest = room.entries.iter().map(|stored| (stored.entry.seq, stored.entry.at));
+        let Some(cut) = prune_to(oldest, room.last, self.retention, now) else { return 0 };
+        let count = room.entries.partition_point(|stored| stored.entry.seq <= cut);
+        self.drop_oldest_entries(name, count);
         count
     }
 
-    fn prune(&mut self, now: Timestamp) -> PruneResult {
-        let mut tidied = PruneResult::default();
-        let names: Vec<RoomName> = self.oldest.values().cloned().collect();
-        for name in names {
-            let count = self.tidy_room(&name, now);
-            tidied.messages += count as u64;
-            if count >= STEP {
-                tidied.more = true;
-                break;
-            }
+    fn drop_oldest_entries(&mut self, name: &RoomName, count: usize) {
+        let Some(room) = self.rooms.get_mut(name) else { return };
+        if let Some(oldest) = room.entries.front() {
+            self.by_oldest_entry.remove(&oldest.number);
         }
-        let ids_before = ids_before(now);
-        while self.ids_by_age.first().is_some_and(|(at, _)| *at < ids_before) {
-            if tidied.ids >= STEP as u64 {
-                tidied.more = true;
-                break;
-            }
-            self.forget_id();
-            tidied.ids += 1;
+        for dropped in room.entries.drain(..count) {
+            self.bytes -= size(&dropped.entry);
         }
-        tidied
+        if let Some(oldest) = room.entries.front() {
+            self.by_oldest_entry.insert(oldest.number, name.clone());
+        }
+    }
+
+    fn drop_oldest_id(&mut self) {
+        if let Some((_, key)) = self.ids_by_age.pop_first() {
+            self.ids.remove(&key);
+        }
     }
 }
 
-fn weight(entry: &Entry) -> usize {
+/// What an entry counts towards [`MAX_BYTES`].
+fn size(entry: &Entry) -> usize {
     entry.text.len() + ENTRY_BYTES
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::{OpenedStore, open_memory};
 
     #[test]
-    fn a_busy_room_among_many_keeps_no_more_than_it_should() {
-        let keep = Retention { messages: 100, age: std::time::Duration::from_secs(60) };
-        let OpenedStore { mut log, reader, .. } = open_memory(keep);
+    fn a_busy_room_among_many_stays_near_its_retention() {
+        let retention = Retention { messages: 100, age: std::time::Duration::from_secs(60) };
+        let OpenedStore { mut log, reader, .. } = open_memory(retention);
         let now = Timestamp::from_micros(1_790_000_000_000_000);
-        let said = |room: &str| Draft {
+        let draft = |room: &str| Draft {
             room: RoomName::parse(room).unwrap(),
             user: UserName::clean("Alice"),
             verified: false,
@@ -320,19 +205,19 @@ mod tests {
             text: "x".into(),
         };
         for number in 0..5_000 {
-            log.append(vec![said(&format!("room-{number}")), said("busy")], now);
+            log.append(vec![draft(&format!("room-{number}")), draft("busy")], now);
             let head = reader.head(&RoomName::parse("busy").unwrap()).unwrap();
-            assert!(head.last.0 - head.first.0 < 100 + SPARE, "{head:?}");
+            assert!(head.last.0 - head.first.0 < 100 + MAX_SURPLUS_MESSAGES, "{head:?}");
         }
-        // Every other room still has its one.
+        // Each of the other rooms still has its one message.
         assert_eq!(
             reader.rooms().unwrap().iter().filter(|(_, head)| head.first == Seq(1)).count(),
             5_000
         );
-        // Fewer to keep from now on: not all at once, but soon.
-        log.set_retention(Retention { messages: 10, ..keep });
-        log.append(vec![said("busy"); 2 * SPARE as usize], now);
+        // A smaller retention takes effect within the next few hundred messages.
+        log.set_retention(Retention { messages: 10, ..retention });
+        log.append(vec![draft("busy"); 2 * MAX_SURPLUS_MESSAGES as usize], now);
         let head = reader.head(&RoomName::parse("busy").unwrap()).unwrap();
-        assert!(head.last.0 - head.first.0 < 10 + SPARE, "{head:?}");
+        assert!(head.last.0 - head.first.0 < 10 + MAX_SURPLUS_MESSAGES, "{head:?}");
     }
 }
