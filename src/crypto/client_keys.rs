@@ -117,9 +117,9 @@ mod tests {
         let key = Fernet::generate_key();
         let mut keys = ClientKeys::default();
         keys.insert("r", None, &key);
-        for moment in [0, 1_790_000_000, u64::MAX - 61, u64::MAX - 1, u64::MAX] {
-            let token = Fernet::new(&key).unwrap().encrypt_at_time(b"x", moment);
-            assert_eq!(keys.decrypt("r", None, &token).as_deref(), Some("x"), "{moment}");
+        for seconds in [0, 1_790_000_000, u64::MAX - 61, u64::MAX - 1, u64::MAX] {
+            let token = Fernet::new(&key).unwrap().encrypt_at_time(b"x", seconds);
+            assert_eq!(keys.decrypt("r", None, &token).as_deref(), Some("x"), "{seconds}");
         }
         for forged in ["", "gAAAAA", "gP________8", "gP__________________________", "é é é é é é é"]
         {

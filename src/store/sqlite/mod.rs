@@ -11,7 +11,7 @@
 //! Opening: lock the folder, finish an interrupted rekey or recovery, check the integrity, and then
 //! either go on with the file or recover what can be read into a new file with a new epoch. One
 //! connection writes, a few read. A reader works in one SQLite snapshot, so a page and its head
-//! belong to the same moment.
+//! show the same state.
 
 mod append;
 mod error;

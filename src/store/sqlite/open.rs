@@ -19,7 +19,7 @@ use crate::store::record;
 use crate::store::retention::Retention;
 
 /// Opens the store in a folder, or creates one. A damaged store is not refused: what can be read is
-/// recovered, and the findings say what happened.
+/// recovered, and the findings report what happened.
 pub fn open_disk(
     folder: &Path,
     key: &AtRestKey,

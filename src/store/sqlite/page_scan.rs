@@ -1,6 +1,6 @@
 //! Finds sealed values in a file that SQLite can no longer read. Each page is read on its own, and
-//! every value in it that opens under the key is ours. The rest of the file need not be trusted,
-//! because a sealed record says which room and sequence number it belongs to.
+//! the caller keeps every value that opens under the key. Nothing else in the file needs to be
+//! trusted, because a sealed record contains its room and its sequence number.
 //!
 //! The layouts are those of the SQLite file format (sqlite.org/fileformat2.html): B-tree pages of
 //! indexes, overflow pages, frames of the write-ahead log.
@@ -16,7 +16,7 @@ use super::schema::PAGE_BYTES;
 const WAL_HEADER_BYTES: u64 = 32;
 const FRAME_HEADER_BYTES: usize = 24;
 /// The most and the least bytes of a cell that stay on its page when the rest overflows, for pages of
-/// our size.
+/// [`PAGE_BYTES`].
 const MAX_LOCAL_BYTES: usize = (PAGE_BYTES - 12) * 64 / 255 - 23;
 const MIN_LOCAL_BYTES: usize = (PAGE_BYTES - 12) * 32 / 255 - 23;
 /// No value of a store is longer.
@@ -183,8 +183,8 @@ fn visit_blobs(payload: &[u8], visit: &mut impl FnMut(&[u8])) -> Option<()> {
     Some(())
 }
 
-/// A number of one to nine bytes. The high bit of each of the first eight says that more follow; the
-/// ninth has eight bits of the value.
+/// A number of one to nine bytes. In the first eight, the high bit means that more bytes follow; the
+/// ninth holds eight bits of the value.
 fn varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let mut value = 0u64;
     for (index, byte) in bytes.iter().take(9).enumerate() {

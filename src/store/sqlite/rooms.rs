@@ -12,7 +12,7 @@ use crate::store::record::{Record, RoomCard};
 pub(super) struct RoomEnd {
     pub number: i64,
     pub last: Seq,
-    /// The latest timestamp in the room; `None` if no record says.
+    /// The latest timestamp in the room; `None` if it is unknown.
     pub latest: Option<Timestamp>,
 }
 
