@@ -1,5 +1,5 @@
-//! The room keys a client was given: encrypts under the newest, reads with the earlier ones too,
-//! so that nothing around a rotation is unreadable.
+//! The room keys that a client received. The client encrypts under the newest key of a room and
+//! decrypts with the earlier ones too, so messages around a rotation stay readable.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -11,13 +11,15 @@ use zeroize::Zeroizing;
 use super::fernet_token;
 use crate::protocol::Timestamp;
 
-/// How many keys of a room are kept: a rotation a second must not make the last minute's
-/// messages unreadable, and memory stays small.
-const KEPT_PER_ROOM: usize = 128;
+/// Keys kept per room. With one rotation per second, the messages of the last two minutes stay
+/// readable, and memory stays small.
+const MAX_KEYS_PER_ROOM: usize = 128;
 
-/// The keys of every room. A basic server knows no rooms: its key is filed under "".
+/// The keys of every room. A server that speaks only the basic protocol has no rooms: its key is
+/// stored under the empty name.
 #[derive(Default)]
 pub struct ClientKeys {
+    /// Newest key first.
     rooms: BTreeMap<String, VecDeque<Key>>,
 }
 
@@ -28,34 +30,36 @@ struct Key {
 }
 
 impl ClientKeys {
-    /// Takes a key as it came over the wire: base64 of the 44 characters, or those characters.
-    /// Returns false where it is neither.
+    /// Adds a key in its wire form: the 44 characters of a Fernet key, or base64 of them. Returns
+    /// false if it is neither.
     pub fn insert(&mut self, room: &str, id: Option<&str>, wire: &str) -> bool {
         let Some(text) = unwrap_key(wire) else { return false };
         let Some(fernet) = Fernet::new(&text) else { return false };
-        let kept = self.rooms.entry(room.to_owned()).or_default();
-        kept.retain(|key| *key.text != *text);
-        kept.push_front(Key { id: id.map(str::to_owned), text, fernet });
-        kept.truncate(KEPT_PER_ROOM);
+        let keys = self.rooms.entry(room.to_owned()).or_default();
+        keys.retain(|key| *key.text != *text);
+        keys.push_front(Key { id: id.map(str::to_owned), text, fernet });
+        keys.truncate(MAX_KEYS_PER_ROOM);
         true
     }
 
-    /// Whether a message for the room could be encrypted.
+    /// Whether there is a key for the room.
     pub fn has(&self, room: &str) -> bool {
         self.rooms.contains_key(room)
     }
 
-    /// A Fernet token under the room's newest key, as if made at `now`.
+    /// Encrypts `text` under the room's newest key, with `now` as the timestamp of the Fernet token.
+    /// Returns `None` if there is no key for the room.
     pub fn encrypt(&self, room: &str, text: &str, now: Timestamp) -> Option<String> {
         let key = self.rooms.get(room)?.front()?;
         Some(key.fernet.encrypt_at_time(text.as_bytes(), now.fernet_seconds()))
     }
 
-    /// The text of a token, by the key it names, else by whichever fits.
+    /// Decrypts a Fernet token. The key named by `id` is tried first, then the others. Returns `None`
+    /// if no key opens the token, or if the plaintext is not UTF-8.
     pub fn decrypt(&self, room: &str, id: Option<&str>, token: &str) -> Option<String> {
-        let kept = self.rooms.get(room)?;
-        let named = kept.iter().filter(|key| id.is_some() && key.id.as_deref() == id);
-        let others = kept.iter().filter(|key| id.is_none() || key.id.as_deref() != id);
+        let keys = self.rooms.get(room)?;
+        let named = keys.iter().filter(|key| id.is_some() && key.id.as_deref() == id);
+        let others = keys.iter().filter(|key| id.is_none() || key.id.as_deref() != id);
         named
             .chain(others)
             .find_map(|key| fernet_token::open(&key.fernet, token))
@@ -81,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn both_wrappings_of_a_key_are_read() {
+    fn both_wire_forms_of_a_key_are_accepted() {
         let key = Fernet::generate_key();
         let mut keys = ClientKeys::default();
         assert!(keys.insert("a", None, &wire(&key)));
@@ -95,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn earlier_keys_still_read_and_the_newest_writes() {
+    fn encryption_uses_the_newest_key_and_decryption_any() {
         let (old, new) = (Fernet::generate_key(), Fernet::generate_key());
         let mut keys = ClientKeys::default();
         keys.insert("r", Some("k1"), &old);
@@ -109,13 +113,13 @@ mod tests {
     }
 
     #[test]
-    fn a_token_from_any_time_is_read() {
+    fn a_token_with_any_timestamp_is_decrypted() {
         let key = Fernet::generate_key();
         let mut keys = ClientKeys::default();
         keys.insert("r", None, &key);
-        for moment in [0, 1_790_000_000, u64::MAX - 61, u64::MAX - 1, u64::MAX] {
-            let token = Fernet::new(&key).unwrap().encrypt_at_time(b"x", moment);
-            assert_eq!(keys.decrypt("r", None, &token).as_deref(), Some("x"), "{moment}");
+        for seconds in [0, 1_790_000_000, u64::MAX - 61, u64::MAX - 1, u64::MAX] {
+            let token = Fernet::new(&key).unwrap().encrypt_at_time(b"x", seconds);
+            assert_eq!(keys.decrypt("r", None, &token).as_deref(), Some("x"), "{seconds}");
         }
         for forged in ["", "gAAAAA", "gP________8", "gP__________________________", "é é é é é é é"]
         {
@@ -125,7 +129,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_token_makes_it_panic(token in "\\PC{0,200}|gA[A-Za-z0-9_=-]{0,200}") {
+        fn arbitrary_tokens_do_not_panic(token in "\\PC{0,200}|gA[A-Za-z0-9_=-]{0,200}") {
             let mut keys = ClientKeys::default();
             keys.insert("r", None, &Fernet::generate_key());
             prop_assert_eq!(keys.decrypt("r", None, &token), None);

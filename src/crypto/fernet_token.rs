@@ -1,35 +1,35 @@
-//! Fernet tokens as the specification has them (github.com/fernet/spec), made safe to use on
-//! what strangers send.
+//! Fernet tokens by the specification (github.com/fernet/spec), safe to use on untrusted input.
 //!
-//! Two things the `fernet` crate leaves to its caller: it adds to a token's unauthenticated
-//! timestamp before it checks the HMAC, so a timestamp near 2⁶⁴ overflows; and it judges the age
-//! by the machine's clock. So the age is read first, the token is authenticated at its own time,
-//! and whoever wants to judge the age does it afterwards.
+//! The `fernet` crate has two pitfalls: it adds to the unauthenticated timestamp before it checks the
+//! HMAC, so a timestamp near 2⁶⁴ overflows; and it compares the age with the system clock. Therefore
+//! [`open`] reads the timestamp first and authenticates the token as of that time, and the caller
+//! checks the age afterwards.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use fernet::Fernet;
 
-/// How far ahead of us a token's clock may be, in seconds (the specification's allowance).
+/// How far the timestamp of a token may be ahead of the clock, in seconds (from the specification).
 pub const CLOCK_SKEW_SECONDS: u64 = 60;
 
-/// The moment a token says it was made, in seconds since 1970; nothing is authenticated yet.
+/// The timestamp of a token, in seconds since 1970. It is not authenticated.
 pub fn made_at(token: &str) -> Option<u64> {
-    // Version byte and timestamp are the first nine bytes: twelve characters.
+    // Version byte and timestamp: nine bytes, which are twelve characters of base64.
     let head = URL_SAFE_NO_PAD.decode(token.get(..12)?).ok()?;
     let (version, rest) = head.split_first()?;
     let seconds: [u8; 8] = rest.try_into().ok()?;
     (*version == 0x80).then(|| u64::from_be_bytes(seconds))
 }
 
-/// Authenticates and decrypts whatever the token's age; gives the plaintext and when it was made.
+/// Authenticates and decrypts a token of any age. Returns the plaintext and the timestamp in seconds
+/// since 1970.
 pub fn open(key: &Fernet, token: &str) -> Option<(Vec<u8>, u64)> {
     let made = made_at(token)?;
     let plain = key.decrypt_at_time(token, None, made.min(u64::MAX - CLOCK_SKEW_SECONDS)).ok()?;
     Some((plain, made))
 }
 
-/// Whether a token made at `made` comes from a clock too far ahead of `now` (seconds).
+/// Whether the timestamp `made` is more than [`CLOCK_SKEW_SECONDS`] ahead of `now` (both in seconds).
 pub fn is_ahead(made: u64, now: u64) -> bool {
     made > now.saturating_add(CLOCK_SKEW_SECONDS)
 }
@@ -44,7 +44,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_opens_whatever_its_age() {
+    fn a_token_of_any_age_opens() {
         let key = key();
         for made in [0, 1, 1_790_000_000, u64::MAX - 61, u64::MAX - 1, u64::MAX] {
             let token = key.encrypt_at_time(b"hola", made);
@@ -53,14 +53,14 @@ mod tests {
     }
 
     #[test]
-    fn a_forged_timestamp_is_no_panic_and_no_message() {
+    fn a_forged_token_with_a_huge_timestamp_does_not_open_or_panic() {
         let token = key().encrypt_at_time(b"hola", u64::MAX);
         assert_eq!(open(&key(), &token), None);
     }
 
     proptest! {
         #[test]
-        fn any_text_opens_to_nothing(text in "\\PC{0,200}") {
+        fn arbitrary_text_does_not_open(text in "\\PC{0,200}") {
             prop_assert_eq!(open(&key(), &text), None);
         }
     }

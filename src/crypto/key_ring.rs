@@ -1,8 +1,10 @@
-//! A room's keys: one current, and earlier ones that still decrypt until their grace ends.
+//! The keys of a room on the server: one current key, and earlier ones that still decrypt until
+//! their grace ends.
 //!
-//! Order of calls: [`KeyRing::new`] when the room opens, [`KeyRing::rotate`] when it is due or
-//! asked for, [`KeyRing::seal`] for what goes out, [`KeyRing::open`] for what comes in. Deliberately
-//! absent: writing keys down. A room that opens again has a new key, and clients encrypt anew.
+//! Order of calls: [`KeyRing::new`] when the room opens, [`KeyRing::rotate`] when a rotation is due
+//! or requested, [`KeyRing::decrypt`] for each message from a client, [`KeyRing::encrypt`] for each
+//! message to the members. Deliberately absent: persistence. When a room opens again it gets a new
+//! key, and clients encrypt under that one.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -14,27 +16,27 @@ use fernet::Fernet;
 use super::fernet_token;
 use crate::protocol::{KeyId, Timestamp};
 
-/// Keys past their grace that are remembered only to say "stale" instead of "forged".
-const STALE_KEYS_KEPT: usize = 8;
+/// Keys past their grace that are kept, to answer [`DecryptError::StaleKey`] instead of
+/// [`DecryptError::UnknownKey`].
+const MAX_STALE_KEYS: usize = 8;
 
-/// Keys within their grace that are kept at most: a rotation each second for the default grace
-/// of five minutes fits.
-const EARLIER_KEYS_KEPT: usize = 400;
+/// Earlier keys that are kept. One rotation per second for the default grace of five minutes fits.
+const MAX_EARLIER_KEYS: usize = 400;
 
-/// Why a token does not open.
+/// Why a Fernet token can't be decrypted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DecryptError {
-    /// Under no key of this ring, or no Fernet token at all.
+    /// No key of the ring opens it, or it is not a Fernet token.
     UnknownKey,
-    /// Under a key whose grace has ended.
+    /// It was encrypted under a key whose grace has ended.
     StaleKey,
-    /// Authentic, but made by a clock too far ahead.
+    /// It is authentic, but its timestamp is too far ahead of the server's clock.
     ClockAhead,
 }
 
 struct RoomKey {
     id: KeyId,
-    /// The 44 characters, base64-encoded once more for the wire.
+    /// The wire form: base64 of the 44 characters of the Fernet key.
     wire: zeroize::Zeroizing<String>,
     fernet: Fernet,
 }
@@ -53,47 +55,41 @@ pub struct KeyRing {
 }
 
 impl KeyRing {
-    /// A ring with one fresh key.
+    /// Creates a ring with one fresh key.
     pub fn new(now: Instant) -> Self {
         KeyRing { current: RoomKey::fresh(), earlier: VecDeque::new(), created_at: now }
     }
 
-    /// When the current key came.
+    /// When the current key was created.
     pub fn created_at(&self) -> Instant {
         self.created_at
     }
 
-    /// The current key's name.
+    /// The id of the current key.
     pub fn key_id(&self) -> &KeyId {
         &self.current.id
     }
 
-    /// The current key as it stands in an `encryption_key` frame. A secret.
+    /// The current key in the form of an `encryption_key` frame. A secret.
     pub fn wire_key(&self) -> &str {
         &self.current.wire
     }
 
-    /// Makes a fresh key current; the one before is accepted for `grace`.
+    /// Replaces the current key with a fresh one. The replaced key still decrypts for `grace`.
     pub fn rotate(&mut self, now: Instant, grace: Duration) {
-        let before = std::mem::replace(&mut self.current, RoomKey::fresh());
+        let replaced = std::mem::replace(&mut self.current, RoomKey::fresh());
         self.created_at = now;
-        self.earlier.push_front(EarlierKey { key: before, accepted_until: now + grace });
-        self.forget(now);
+        self.earlier.push_front(EarlierKey { key: replaced, accepted_until: now + grace });
+        self.drop_old_keys(now);
     }
 
-    /// Ends the grace of every earlier key.
-    pub fn end_grace(&mut self, now: Instant) {
-        for earlier in &mut self.earlier {
-            earlier.accepted_until = earlier.accepted_until.min(now);
-        }
-    }
-
-    /// Encrypts under the current key.
+    /// Encrypts under the current key. Returns a Fernet token with the timestamp `now`.
     pub fn encrypt(&self, plain: &[u8], now: Timestamp) -> String {
         self.current.fernet.encrypt_at_time(plain, now.fernet_seconds())
     }
 
-    /// Decrypts what a client sent.
+    /// Decrypts a Fernet token from a client. `now` decides whether a key is still within its grace,
+    /// `wall` whether the timestamp of the token is too far ahead.
     pub fn decrypt(
         &self,
         token: &str,
@@ -101,27 +97,32 @@ impl KeyRing {
         wall: Timestamp,
     ) -> Result<Vec<u8>, DecryptError> {
         if let Some((plain, created_at)) = fernet_token::open(&self.current.fernet, token) {
-            return judge(plain, created_at, wall);
+            return check_timestamp(plain, created_at, wall);
         }
         for earlier in &self.earlier {
             if let Some((plain, created_at)) = fernet_token::open(&earlier.key.fernet, token) {
                 if earlier.accepted_until <= now {
                     return Err(DecryptError::StaleKey);
                 }
-                return judge(plain, created_at, wall);
+                return check_timestamp(plain, created_at, wall);
             }
         }
         Err(DecryptError::UnknownKey)
     }
 
-    fn forget(&mut self, now: Instant) {
-        self.earlier.truncate(EARLIER_KEYS_KEPT);
-        let live = self.earlier.iter().take_while(|earlier| earlier.accepted_until > now).count();
-        self.earlier.truncate(live + STALE_KEYS_KEPT);
+    fn drop_old_keys(&mut self, now: Instant) {
+        self.earlier.truncate(MAX_EARLIER_KEYS);
+        let accepted =
+            self.earlier.iter().take_while(|earlier| earlier.accepted_until > now).count();
+        self.earlier.truncate(accepted + MAX_STALE_KEYS);
     }
 }
 
-fn judge(plain: Vec<u8>, created_at: u64, wall: Timestamp) -> Result<Vec<u8>, DecryptError> {
+fn check_timestamp(
+    plain: Vec<u8>,
+    created_at: u64,
+    wall: Timestamp,
+) -> Result<Vec<u8>, DecryptError> {
     if fernet_token::is_ahead(created_at, wall.fernet_seconds()) {
         Err(DecryptError::ClockAhead)
     } else {
@@ -132,7 +133,7 @@ fn judge(plain: Vec<u8>, created_at: u64, wall: Timestamp) -> Result<Vec<u8>, De
 impl RoomKey {
     fn fresh() -> Self {
         let text = zeroize::Zeroizing::new(Fernet::generate_key());
-        let fernet = Fernet::new(&text).expect("a generated key is a key");
+        let fernet = Fernet::new(&text).expect("a generated key is valid");
         let wire = zeroize::Zeroizing::new(STANDARD.encode(text.as_bytes()));
         RoomKey { id: KeyId::fresh(), wire, fernet }
     }
@@ -149,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_day_of_rotations_keeps_the_grace() {
+    fn a_replaced_key_decrypts_until_its_grace_ends() {
         let start = Instant::now();
         let mut ring = KeyRing::new(start);
         let mut tokens = Vec::new();
@@ -166,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rotation_each_second_loses_nothing_within_the_grace() {
+    fn one_rotation_per_second_drops_no_key_within_its_grace() {
         let start = Instant::now();
         let mut ring = KeyRing::new(start);
         let first = ring.encrypt(b"x", wall());
@@ -177,17 +178,17 @@ mod tests {
     }
 
     #[test]
-    fn the_ring_stays_bounded() {
+    fn the_number_of_keys_is_bounded() {
         let start = Instant::now();
         let mut ring = KeyRing::new(start);
         for _ in 0..2_000 {
             ring.rotate(start, GRACE);
         }
-        assert!(ring.earlier.len() <= EARLIER_KEYS_KEPT + STALE_KEYS_KEPT);
+        assert!(ring.earlier.len() <= MAX_EARLIER_KEYS + MAX_STALE_KEYS);
     }
 
     #[test]
-    fn foreign_and_early_tokens_are_told_apart() {
+    fn unknown_keys_and_timestamps_ahead_are_different_errors() {
         let now = Instant::now();
         let ring = KeyRing::new(now);
         let other = KeyRing::new(now);

@@ -1,52 +1,52 @@
-//! What goes into a record and what comes out.
+//! A message before and after it is appended to a room log.
 
 use std::fmt;
 
 use crate::protocol::{MessageId, RoomName, Seq, Timestamp, UserName};
 
-/// A checked message that is to be appended.
+/// A checked message that is not yet in a room log.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Draft {
-    /// Where it goes.
+    /// The room to append it to.
     pub room: RoomName,
-    /// Who says it.
+    /// The sender.
     pub user: UserName,
-    /// Whether a token proved that.
+    /// Whether an access token proved the sender's name.
     pub verified: bool,
-    /// What the sender calls it; without, it can't be recognised when sent again.
+    /// The sender's id for the message. Without an id, a repeated message is stored again.
     pub id: Option<MessageId>,
-    /// What is said.
+    /// The plaintext.
     pub text: Box<str>,
 }
 
-/// A message in a room's record.
+/// A message in a room log.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// Where it was said.
+    /// The room whose log it is in.
     pub room: RoomName,
-    /// Its place.
+    /// Its sequence number in that room.
     pub seq: Seq,
     /// When it was appended.
     pub at: Timestamp,
-    /// Who said it.
+    /// The sender.
     pub user: UserName,
-    /// Whether a token proved that.
+    /// Whether an access token proved the sender's name.
     pub verified: bool,
-    /// What the sender calls it.
+    /// The sender's id for the message.
     pub id: Option<MessageId>,
-    /// What was said.
+    /// The plaintext.
     pub text: Box<str>,
 }
 
 impl Entry {
-    /// The draft with its place and moment.
-    pub fn of(draft: Draft, seq: Seq, at: Timestamp) -> Self {
+    /// Turns a draft into the entry with this sequence number and time.
+    pub fn new(draft: Draft, seq: Seq, at: Timestamp) -> Self {
         let Draft { room, user, verified, id, text } = draft;
         Entry { room, seq, at, user, verified, id, text }
     }
 }
 
-// A message's text never gets into a log by way of `{:?}`.
+// Written by hand so that `{:?}` never prints the text of a message.
 impl fmt::Debug for Draft {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Draft")
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn debug_does_not_tell_the_text() {
+    fn debug_output_does_not_contain_the_text() {
         let draft = Draft {
             room: RoomName::lobby(),
             user: UserName::clean("Alice"),
@@ -84,7 +84,7 @@ mod tests {
             id: None,
             text: "secreto".into(),
         };
-        let entry = Entry::of(draft.clone(), Seq(1), Timestamp::from_micros(0));
+        let entry = Entry::new(draft.clone(), Seq(1), Timestamp::from_micros(0));
         assert!(!format!("{draft:?} {entry:?}").contains("secreto"));
     }
 }

@@ -1,139 +1,149 @@
-//! Putting a record under another key while no server has it open. The new key is written down
-//! before the new record takes the old one's place, and becomes *the* key after it, so whatever
-//! kills us in between, the next start finds a record and a key that fit.
+//! Encrypts a store under another key while no server has it open. The new key is saved before the
+//! new store replaces the old one, and replaces the old key after that, so after a kill at any point
+//! the next start finds a store and the key that opens it.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
-use super::integrity::key_fits;
-use super::recovery::{Build, RecoveredItem};
-use super::{OpenError, State, StoreFolder, schema, watermark::Watermark};
-use crate::credentials::at_rest_key::AtRestKey;
-use crate::protocol::Timestamp;
-use crate::store::Finding;
-use crate::store::seal::Sealer;
+use rusqlite::Result;
 
-/// What was done.
+use super::error::OpenError;
+use super::folder::{StoreFolder, StoreState};
+use super::integrity::key_fits;
+use super::rebuild::{Rebuild, StoredItem};
+use super::recovery::finish_recovery;
+use super::watermark::Watermark;
+use super::{schema, wal};
+use crate::credentials::at_rest_key::{AtRestKey, sync_folder_of};
+use crate::crypto::sealer::Sealer;
+use crate::protocol::Timestamp;
+use crate::store::opened::Finding;
+use crate::store::record::{seal_record, sealer};
+
+/// What a rekey did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RekeyResult {
-    /// Messages now under the new key.
+    /// Messages that are under the new key now.
     pub messages: u64,
-    /// Messages that could not be read and are left out.
+    /// Messages that could not be read and were left out.
     pub damaged: u64,
 }
 
-/// Puts the record in a folder under another key. Where `key` came from a file, that file holds
-/// the new key afterwards; a credential is its owner's to replace, before the next start. Ids of
-/// messages that were already forgotten are forgotten too.
+/// Encrypts the store in a folder under another key. If `key` came from a file, the file holds the new
+/// key afterwards; a systemd credential must be replaced by its owner before the next start. The ids
+/// of messages that were already pruned are dropped.
 pub fn rekey(
     folder: &Path,
     key: &AtRestKey,
-    next: &AtRestKey,
+    new_key: &AtRestKey,
     now: Timestamp,
 ) -> Result<RekeyResult, OpenError> {
-    let place = StoreFolder::enter(folder)?;
-    if finish(&place, key, &Sealer::new(key), &mut Vec::new())?.is_some() {
-        // The change before this one is done only now, so the key we were given is no more.
-        return Err(place.wrong_key(key));
+    let folder = StoreFolder::lock(folder)?;
+    if finish_rekey(&folder, key, &mut Vec::new())?.is_some() {
+        // An interrupted rekey was finished only now, so `key` no longer opens the store.
+        return Err(folder.wrong_key(key));
     }
-    super::recovery::finish(&place)?;
-    let (old, new) = (Sealer::new(key), Sealer::new(next));
-    if !matches!(place.state()?, State::Present) {
-        return Err(place.io(place.store(), std::io::ErrorKind::NotFound.into()));
+    finish_recovery(&folder)?;
+    if !matches!(folder.state()?, StoreState::Present) {
+        return Err(OpenError::io(folder.store_file(), io::ErrorKind::NotFound.into()));
     }
     if let Some(file) = key.file() {
-        next.save(&next_file(file), true)?;
+        new_key.save(&new_key_file(file), true)?;
     }
-    let resealed = rebuild(&place, key, &old, &new, now)?;
-    // From here on only the new key opens it.
-    place.rename(&place.beside(super::recovery::PART), &place.store())?;
+    let new = sealer(new_key);
+    let (built, result) = rebuild(&folder, key, &new, now)?;
+    // After this rename only the new key opens the store.
+    folder.rename(&built, &folder.store_file())?;
     if let Some(file) = key.file() {
-        install(file)?;
+        install_new_key(file)?;
     }
-    place.remove(&place.mark())?;
-    Watermark::open(&place, &new)?;
-    Ok(resealed)
+    folder.remove(&folder.watermark_file())?;
+    Watermark::open(&folder, &new)?;
+    Ok(result)
 }
 
-/// Finishes an interrupted change of the key: gives the new key where the record is under it
-/// already, and else drops it.
-pub(super) fn finish(
-    place: &StoreFolder,
+/// Finishes or undoes an interrupted rekey. Returns the new key if the store is already under it;
+/// otherwise the new key is removed.
+pub(super) fn finish_rekey(
+    folder: &StoreFolder,
     key: &AtRestKey,
-    sealer: &Sealer,
     findings: &mut Vec<Finding>,
 ) -> Result<Option<AtRestKey>, OpenError> {
     let Some(file) = key.file() else { return Ok(None) };
-    let next_file = next_file(file);
-    if !next_file.exists() {
+    let new_key_file = new_key_file(file);
+    if !new_key_file.exists() {
         return Ok(None);
     }
-    let Some(next) = AtRestKey::open(&next_file)? else { return Ok(None) };
-    let opens = |sealer: &Sealer| {
-        schema::writer(&place.store()).and_then(|db| key_fits(&db, sealer)).unwrap_or(false)
+    let Some(new_key) = AtRestKey::open(&new_key_file)? else { return Ok(None) };
+    let opens_store = |sealer: &Sealer| {
+        schema::open_writer(&folder.store_file())
+            .and_then(|db| key_fits(&db, sealer))
+            .unwrap_or(false)
     };
-    if !opens(sealer) && opens(&Sealer::new(&next)) {
-        install(file)?;
+    if !opens_store(&sealer(key)) && opens_store(&sealer(&new_key)) {
+        install_new_key(file)?;
         findings.push(Finding::Resumed(format!(
-            "{}: an interrupted change of the history's key was finished",
+            "{}: an interrupted rekey of the history was finished",
             file.display()
         )));
         return Ok(AtRestKey::open(file)?);
     }
-    place.remove(&next_file)?;
+    folder.remove(&new_key_file)?;
     findings.push(Finding::Resumed(format!(
-        "{}: an interrupted change of the history's key was undone",
+        "{}: an interrupted rekey of the history was undone",
         file.display()
     )));
     Ok(None)
 }
 
+/// Builds the store under the new key and empties the WAL of the old one. Returns the new file.
 fn rebuild(
-    place: &StoreFolder,
+    folder: &StoreFolder,
     key: &AtRestKey,
-    old: &Sealer,
     new: &Sealer,
     now: Timestamp,
-) -> Result<RekeyResult, OpenError> {
-    let error = |source| OpenError::Store { path: place.store(), source };
-    let db = schema::writer(&place.store()).map_err(error)?;
-    if !key_fits(&db, old).map_err(error)? {
-        return Err(place.wrong_key(key));
+) -> Result<(PathBuf, RekeyResult), OpenError> {
+    let store = folder.store_file();
+    let sqlite_error = |error| OpenError::sqlite(&store, error);
+    let old = sealer(key);
+    let db = schema::open_writer(&store).map_err(sqlite_error)?;
+    if !key_fits(&db, &old).map_err(sqlite_error)? {
+        return Err(folder.wrong_key(key));
     }
-    let epoch = schema::epoch(&db, old).map_err(error)?;
-    let mut build = Build::new(place, new, &epoch)?;
+    let epoch = schema::require_epoch(&db, &old).map_err(sqlite_error)?;
+    let mut rebuild = Rebuild::new(folder, new, &epoch)?;
     let mut damaged = 0;
     let copied = ["rooms", "records"].iter().try_for_each(|table| {
         let mut values = db.prepare(&format!("SELECT sealed FROM {table}"))?;
         let mut rows = values.query([])?;
         while let Some(row) = rows.next()? {
-            match RecoveredItem::open(old, row.get_ref(0)?.as_blob().unwrap_or_default()) {
-                Some(RecoveredItem::Record(record)) => {
-                    let sealed = new.seal_record(&record.entry, record.high);
-                    build.add(RecoveredItem::Record(record), &sealed, now)?;
+            match StoredItem::open(&old, row.get_ref(0)?.as_blob().unwrap_or_default()) {
+                Some(StoredItem::Record(record)) => {
+                    let sealed = seal_record(new, &record.entry, record.latest);
+                    rebuild.add(StoredItem::Record(record), &sealed, now)?;
                 }
-                Some(room) => build.add(room, &[], now)?,
+                Some(room) => rebuild.add(room, &[], now)?,
                 None => damaged += 1,
             }
         }
         Ok(())
     });
-    copied.map_err(error)?;
-    // The log of commits must be empty and gone before another file bears the name.
-    schema::fold(&db).map_err(error)?;
-    db.close().map_err(|(_, source)| error(source))?;
-    place.remove(&place.beside("-wal"))?;
-    let messages = build.kept;
-    build.close(place)?;
-    Ok(RekeyResult { messages, damaged })
+    copied.map_err(sqlite_error)?;
+    // The WAL must be empty and gone before another file takes the store's name.
+    wal::checkpoint_and_truncate(&db).map_err(sqlite_error)?;
+    db.close().map_err(|(_, error)| sqlite_error(error))?;
+    folder.remove(&folder.with_suffix("-wal"))?;
+    let messages = rebuild.messages();
+    let built = rebuild.finish(folder)?;
+    Ok((built, RekeyResult { messages, damaged }))
 }
 
-/// The new key takes the place of the old one.
-fn install(file: &Path) -> Result<(), OpenError> {
-    let error = |source| OpenError::Io { path: file.into(), source };
-    std::fs::rename(next_file(file), file).map_err(error)?;
-    crate::credentials::at_rest_key::sync_folder_of(file).map_err(error)
+/// Replaces the old key with the new one, durably.
+fn install_new_key(file: &Path) -> Result<(), OpenError> {
+    let installed = std::fs::rename(new_key_file(file), file).and_then(|()| sync_folder_of(file));
+    installed.map_err(|error| OpenError::io(file, error))
 }
 
-fn next_file(file: &Path) -> PathBuf {
+fn new_key_file(file: &Path) -> PathBuf {
     file.with_extension("key.next")
 }

@@ -1,6 +1,6 @@
-//! The log of commits (the WAL file): folded into the main file once it is large, then written
-//! over from its beginning. A sync of a file that grows costs more than one of a file that does
-//! not, so it gets its size with the first few commits, and is never cut.
+//! The write-ahead log (WAL): it is checkpointed into the main file when it is large, and then
+//! overwritten from its beginning. A sync costs more when the file grows, so the WAL file is extended
+//! to its full size within the first few commits, and is never cut.
 
 use std::fs::{self, OpenOptions};
 use std::io;
@@ -11,85 +11,87 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use rusqlite::{Connection, ErrorCode, Result, Transaction, TransactionBehavior, hooks};
 
-use super::writer::DiskLog;
-
-/// It is folded into the main file when it has so many pages (16 MiB).
-const FOLD_PAGES: u32 = 4096;
-/// And where a reader was in the way, again after so many more.
-const FOLD_AGAIN: u32 = 256;
-/// It is grown to what it has when it is folded: a page, 24 bytes before each, and what the last
-/// commit was over. Larger than this it is cut when written over.
-pub(super) const KEPT_BYTES: u64 = 18 << 20;
-/// One step of growing.
-const GROWN_BYTES: u64 = 1 << 20;
+/// Pages in the WAL that trigger a checkpoint (16 MiB).
+const CHECKPOINT_PAGES: u32 = 4096;
+/// If a reader blocked the checkpoint, it is tried again after this many more pages.
+const CHECKPOINT_RETRY_PAGES: u32 = 256;
+/// Size the WAL file is extended to: room for [`CHECKPOINT_PAGES`] with 24 bytes per page, and for
+/// what the last commit may exceed them by. A larger file is cut to this when it is overwritten.
+pub(super) const WAL_BYTES: u64 = 18 << 20;
+/// Bytes added by one call of [`Wal::extend`].
+const EXTEND_STEP_BYTES: u64 = 1 << 20;
 
 pub(super) struct Wal {
     path: PathBuf,
-    /// Pages of commits in it. Its file's size says nothing.
+    /// Committed pages in it. The size of the file does not tell.
     pages: Arc<AtomicU32>,
-    fold_at: u32,
-    /// Whether it has its size, or can't have it.
-    grown: bool,
+    checkpoint_at: u32,
+    /// Whether the file has its full size, or extending it failed.
+    extended: bool,
 }
 
 impl Wal {
-    pub fn of(db: &mut Connection, path: PathBuf) -> Result<Self> {
+    /// Starts to count the pages that `db` commits. `path` is the WAL file.
+    pub fn watch(db: &mut Connection, path: PathBuf) -> Result<Self> {
         let pages = Arc::new(AtomicU32::new(0));
-        let counted = pages.clone();
+        let counter = pages.clone();
         db.wal_hook(Some(move |_: &mut hooks::Wal, pages| {
-            counted.store(u32::try_from(pages).unwrap_or(u32::MAX), Ordering::Relaxed);
+            counter.store(u32::try_from(pages).unwrap_or(u32::MAX), Ordering::Relaxed);
             Ok(())
         }))?;
-        Ok(Wal { path, pages, fold_at: FOLD_PAGES, grown: false })
+        Ok(Wal { path, pages, checkpoint_at: CHECKPOINT_PAGES, extended: false })
     }
 
-    fn longer(&self) -> io::Result<bool> {
+    /// Extends the file one step towards its full size. Errors are ignored, because a shorter file
+    /// only costs time.
+    pub fn extend(&mut self, db: &Connection) {
+        if self.extended {
+            return;
+        }
+        // Until this transaction ends, no other process writes to the WAL.
+        let Ok(_exclusive) = Transaction::new_unchecked(db, TransactionBehavior::Immediate) else {
+            return;
+        };
+        self.extended = self.extend_file().unwrap_or(true);
+    }
+
+    /// Runs a checkpoint if the WAL is large. Fails only on an I/O error: a full disk or a reader
+    /// that blocks the checkpoint does no harm, because commits are safe in the WAL.
+    pub fn checkpoint_if_large(&mut self, db: &Connection) -> Result<()> {
+        let pages = self.pages.load(Ordering::Relaxed);
+        if pages < CHECKPOINT_PAGES {
+            self.checkpoint_at = CHECKPOINT_PAGES;
+        }
+        if pages < self.checkpoint_at {
+            return Ok(());
+        }
+        self.checkpoint_at = pages.saturating_add(CHECKPOINT_RETRY_PAGES);
+        match db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())) {
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::SystemIoFailure) => {
+                Err(error)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns whether the file has its full size now.
+    fn extend_file(&self) -> io::Result<bool> {
         let length = fs::metadata(&self.path)?.len();
-        if length >= KEPT_BYTES {
+        if length >= WAL_BYTES {
             return Ok(true);
         }
         let file = OpenOptions::new().write(true).open(&self.path)?;
-        // Real zeros: space that is only reserved still has to be entered when it is written to.
-        let zeros = vec![0; GROWN_BYTES.min(KEPT_BYTES - length) as usize];
+        // Real zeros: the first write to space that is only reserved would still change metadata.
+        let zeros = vec![0; EXTEND_STEP_BYTES.min(WAL_BYTES - length) as usize];
         let written = file.write_all_at(&zeros, length).and_then(|()| file.sync_data());
         if written.is_err() {
             file.set_len(length)?;
         }
-        written.map(|()| length + zeros.len() as u64 >= KEPT_BYTES)
+        written.map(|()| length + zeros.len() as u64 >= WAL_BYTES)
     }
 }
 
-impl DiskLog {
-    /// One step towards its size. What can't be had is done without: it only costs time.
-    pub(super) fn grow_the_log(&mut self) {
-        if self.wal.grown {
-            return;
-        }
-        // As long as this lasts nobody else writes to it.
-        let Ok(_alone) = Transaction::new_unchecked(&self.db, TransactionBehavior::Immediate)
-        else {
-            return;
-        };
-        self.wal.grown = self.wal.longer().unwrap_or(true);
-    }
-
-    /// Folds the log of commits into the main file once it is large.
-    pub(super) fn fold_if_large(&mut self) {
-        let pages = self.wal.pages.load(Ordering::Relaxed);
-        if pages < FOLD_PAGES {
-            self.wal.fold_at = FOLD_PAGES;
-        }
-        if pages < self.wal.fold_at {
-            return;
-        }
-        self.wal.fold_at = pages.saturating_add(FOLD_AGAIN);
-        let folded: Result<()> =
-            self.db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
-        // A full disk or a reader in the way is no harm: what is committed is safe where it is.
-        if let Err(error) = folded
-            && error.sqlite_error_code() == Some(ErrorCode::SystemIoFailure)
-        {
-            self.judge(&error);
-        }
-    }
+/// Moves the whole WAL into the main file and empties it.
+pub(super) fn checkpoint_and_truncate(db: &Connection) -> Result<()> {
+    db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
 }

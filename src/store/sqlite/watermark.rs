@@ -1,63 +1,69 @@
-//! The mark: a note beside the record of what its newest commit was and which file it is in.
+//! The commit watermark: a small file beside the store that names the newest commit and the store's
+//! inode.
 //!
-//! It is written after each commit and not synced, so after a power cut it may be behind, never
-//! ahead. A record that lacks what the mark names was cut; a record in another file is a copy, and
-//! nobody can say how old. Either way its numbers may mean something else now.
+//! It is written after each commit and not synced, so after a power cut it may be behind the store,
+//! but never ahead. If the store lacks the message that the watermark names, its end was lost. If the
+//! store has another inode, it is a copy of unknown age. In both cases its sequence numbers may have
+//! been assigned to other messages since, so the store gets a new epoch.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 
-use super::{OpenError, StoreFolder};
+use super::error::OpenError;
+use super::folder::StoreFolder;
+use crate::crypto::sealer::Sealer;
 use crate::protocol::Seq;
-use crate::store::seal::Sealer;
 
-/// The open file, and which record it speaks of.
+const PREFIX: &[u8] = b"mark";
+
+/// The open file, and the inode of the store that it belongs to.
 pub(super) struct Watermark {
     file: File,
     inode: u64,
 }
 
-/// What a mark says.
+/// The content of a watermark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Newest {
-    /// The file number of the record.
+pub(super) struct NewestCommit {
+    /// The inode of the store.
     pub inode: u64,
-    /// The room that the newest message went to; 0 before the first.
+    /// The room number of the newest message; 0 before the first.
     pub room: i64,
-    /// Its place there.
+    /// Its sequence number.
     pub seq: Seq,
 }
 
 impl Watermark {
-    /// Opens the mark, and begins one for this file where there is none that speaks of it.
-    pub fn open(place: &StoreFolder, sealer: &Sealer) -> Result<Self, OpenError> {
-        let inode = place.inode()?;
-        let path = place.mark();
-        let error = |source| OpenError::Io { path: path.clone(), source };
-        let known = read(place, sealer).is_some_and(|newest| newest.inode == inode);
+    /// Opens the watermark. If it is missing or belongs to another inode, a new one is started.
+    pub fn open(folder: &StoreFolder, sealer: &Sealer) -> Result<Self, OpenError> {
+        let inode = folder.store_inode()?;
+        let path = folder.watermark_file();
+        let io_error = |source| OpenError::io(&path, source);
+        let current = read(folder, sealer).is_some_and(|newest| newest.inode == inode);
         let file = OpenOptions::new()
             .write(true)
             .create(true)
-            .truncate(!known)
+            .truncate(!current)
             .mode(0o600)
             .open(&path)
-            .map_err(error)?;
-        let mark = Watermark { file, inode };
-        if !known {
-            mark.write(sealer, 0, Seq(0)).map_err(error)?;
-            mark.file.sync_all().map_err(error)?;
-            place.sync()?;
+            .map_err(io_error)?;
+        let watermark = Watermark { file, inode };
+        if !current {
+            watermark.write(sealer, 0, Seq(0)).map_err(io_error)?;
+            watermark.file.sync_all().map_err(io_error)?;
+            folder.sync()?;
         }
-        Ok(mark)
+        Ok(watermark)
     }
 
-    /// Notes what was just committed. A failure is no fault: a mark that is behind only sees less.
-    pub fn note(&self, sealer: &Sealer, room: i64, seq: Seq) {
+    /// Records the newest commit. Errors are ignored: a watermark that is behind notices fewer losses,
+    /// but reports none that did not happen.
+    pub fn update(&self, sealer: &Sealer, room: i64, seq: Seq) {
         let _ = self.write(sealer, room, seq);
     }
 
     fn write(&self, sealer: &Sealer, room: i64, seq: Seq) -> std::io::Result<()> {
-        let mut plain = b"mark".to_vec();
+        let mut plain = PREFIX.to_vec();
         plain.extend(self.inode.to_be_bytes());
         plain.extend(room.to_be_bytes());
         plain.extend(seq.0.to_be_bytes());
@@ -65,13 +71,13 @@ impl Watermark {
     }
 }
 
-/// What the mark says, unless it is missing or can't be trusted.
-pub(super) fn read(place: &StoreFolder, sealer: &Sealer) -> Option<Newest> {
-    let sealed = std::fs::read(place.mark()).ok()?;
+/// Reads the watermark. Returns `None` if it is missing or can't be decrypted.
+pub(super) fn read(folder: &StoreFolder, sealer: &Sealer) -> Option<NewestCommit> {
+    let sealed = std::fs::read(folder.watermark_file()).ok()?;
     let plain = sealer.open(&sealed)?;
-    let (inode, rest) = plain.strip_prefix(b"mark")?.split_first_chunk()?;
+    let (inode, rest) = plain.strip_prefix(PREFIX)?.split_first_chunk()?;
     let (room, rest) = rest.split_first_chunk()?;
-    Some(Newest {
+    Some(NewestCommit {
         inode: u64::from_be_bytes(*inode),
         room: i64::from_be_bytes(*room),
         seq: Seq(u64::from_be_bytes(rest.try_into().ok()?)),

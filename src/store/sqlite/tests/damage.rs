@@ -1,35 +1,35 @@
-//! A torn or rotten record never lies: it opens, keeps what it can, says so, and what it gives is
-//! what was raw.
+//! A damaged store opens, keeps what can be read, reports the damage, and never returns an entry that
+//! was not written.
 
 use std::fs;
 
 use super::*;
 
-/// The files of a server that was killed: nothing was folded or closed.
-fn killed(numbers: u64, folded: u64) -> (Home, OpenedStore) {
+/// A store as a killed server leaves it: the messages above `checkpointed` are only in the WAL.
+fn killed(messages: u64, checkpointed: u64) -> (Home, OpenedStore) {
     let home = Home::new();
     let mut opened = home.open();
-    fill(&mut opened, 1..=folded);
+    fill(&mut opened, 1..=checkpointed);
     drop(opened);
     let mut opened = home.open();
-    fill(&mut opened, folded + 1..=numbers);
+    fill(&mut opened, checkpointed + 1..=messages);
     (home, opened)
 }
 
-/// The same folder again as it lies on the disk now, with one file changed. The record keeps its
-/// inode number in the mark, so it is put back in place, not copied elsewhere.
-struct Lying {
+/// A copy of the files of a folder. They are restored in place, not copied elsewhere, because the
+/// watermark names the inode of the store.
+struct Snapshot {
     files: Vec<(PathBuf, Vec<u8>)>,
 }
 
-impl Lying {
+impl Snapshot {
     fn of(home: &Home) -> Self {
         let files = home.folder.path().read_dir().unwrap().map(|file| file.unwrap().path());
         let files = files.filter(|path| !path.ends_with("history.sqlite3-shm"));
-        Lying { files: files.map(|path| (path.clone(), fs::read(path).unwrap())).collect() }
+        Snapshot { files: files.map(|path| (path.clone(), fs::read(path).unwrap())).collect() }
     }
 
-    /// Puts everything back, with one file changed, and opens it.
+    /// Restores the files, changes one of them, and opens the store.
     fn open(&self, home: &Home, changed: &str, change: impl Fn(&mut Vec<u8>)) -> OpenedStore {
         for file in home.folder.path().read_dir().unwrap() {
             let path = file.unwrap().path();
@@ -37,55 +37,55 @@ impl Lying {
                 fs::remove_file(path).unwrap();
             }
         }
-        let mut renew_mark = true;
+        let mut fix_watermark = true;
         for (path, bytes) in &self.files {
             let mut bytes = bytes.clone();
             if path.ends_with(changed) {
                 change(&mut bytes);
-                renew_mark &= changed != MARK_FILE;
+                fix_watermark &= changed != WATERMARK_FILE;
             }
-            // Written into, not replaced, as long as it is there.
+            // Overwrites an existing file, so its inode stays.
             fs::write(path, bytes).unwrap();
         }
-        if renew_mark {
-            self.mark_for_this_file(home);
+        if fix_watermark {
+            self.set_inode_in_watermark(home);
         }
         home.open()
     }
 
-    // After a salvage the record is another file than the one the mark speaks of.
-    fn mark_for_this_file(&self, home: &Home) {
-        let sealer = Sealer::new(&home.key);
+    // After a recovery the store has another inode than the one in the watermark.
+    fn set_inode_in_watermark(&self, home: &Home) {
+        let sealer = sealer(&home.key);
         let store = home.file(STORE_FILE);
         let inode = fs::metadata(store).unwrap().ino();
-        let sealed = fs::read(home.file(MARK_FILE)).unwrap();
+        let sealed = fs::read(home.file(WATERMARK_FILE)).unwrap();
         let mut plain = sealer.open(&sealed).unwrap();
         plain[4..12].copy_from_slice(&inode.to_be_bytes());
-        fs::write(home.file(MARK_FILE), sealer.seal(plain)).unwrap();
+        fs::write(home.file(WATERMARK_FILE), sealer.seal(plain)).unwrap();
     }
 }
 
 #[test]
-fn the_log_of_commits_cut_anywhere_keeps_what_was_before_and_says_so() {
+fn a_wal_cut_anywhere_keeps_earlier_messages_and_the_loss_is_reported() {
     let (home, opened) = killed(12, 3);
     let whole = everything(&opened);
-    let lying = Lying::of(&home);
+    let snapshot = Snapshot::of(&home);
     drop(opened);
     let wal = home.file("history.sqlite3-wal");
-    let length = lying.files.iter().find(|(path, _)| *path == wal).unwrap().1.len();
-    // Every byte of the last record's frames would take minutes; every 13th meets each place of
-    // a frame's head and of a page as well as its middle.
+    let length = snapshot.files.iter().find(|(path, _)| *path == wal).unwrap().1.len();
+    // Trying every byte of the last frames would take minutes. Every 13th byte covers each part of a
+    // frame header and of a page.
     let mut cuts: Vec<usize> = (length.saturating_sub(3 * 4120)..length).step_by(13).collect();
     cuts.extend([0, 1, 31, 32, 33, 4151, length - 1]);
     let mut reported = 0;
     for (number, cut) in cuts.into_iter().enumerate() {
-        // What never reached the disk is missing, or zeros where the file had its length before.
-        let mut opened = lying.open(&home, "history.sqlite3-wal", |bytes| match number % 2 {
+        // What never reached the disk is missing, or zeros if the file had its full size before.
+        let mut opened = snapshot.open(&home, "history.sqlite3-wal", |bytes| match number % 2 {
             0 => bytes.truncate(cut),
             _ => bytes[cut..].fill(0),
         });
         let page = everything(&opened);
-        assert_true(&page);
+        assert_genuine(&page);
         assert!(page.entries.len() >= 3, "cut at {cut}");
         let lost = page.entries.len() < 12;
         assert_eq!(lost, page.head.epoch != whole.head.epoch, "cut at {cut}");
@@ -97,60 +97,60 @@ fn the_log_of_commits_cut_anywhere_keeps_what_was_before_and_says_so() {
     assert!(reported > 0);
 }
 
-/// The head of the file is then all that shows whose it is.
+/// Then only the metadata in the file shows that the key is right.
 #[test]
-fn a_young_record_that_lost_its_log_of_commits_is_not_taken_for_a_strangers() {
+fn a_new_store_that_lost_its_wal_is_not_reported_as_wrong_key() {
     let (home, opened) = killed(5, 0);
     let epoch = everything(&opened).head.epoch;
-    let lying = Lying::of(&home);
+    let snapshot = Snapshot::of(&home);
     drop(opened);
-    let opened = lying.open(&home, "history.sqlite3-wal", |bytes| bytes.truncate(40));
+    let opened = snapshot.open(&home, "history.sqlite3-wal", |bytes| bytes.truncate(40));
     let page = everything(&opened);
     assert!(page.entries.is_empty() && !opened.findings.is_empty());
     assert_ne!(page.head.epoch, epoch);
 }
 
 #[test]
-fn five_hundred_flipped_bits_never_give_a_wrong_record() {
+fn five_hundred_flipped_bits_never_give_a_wrong_entry() {
     let (home, opened) = killed(60, 40);
     let whole = everything(&opened);
-    let lying = Lying::of(&home);
+    let snapshot = Snapshot::of(&home);
     drop(opened);
     let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut least = usize::MAX;
+    let mut fewest = usize::MAX;
     for _ in 0..500 {
-        // xorshift, so that a failure comes again.
+        // xorshift, so that a failure is reproducible.
         seed ^= seed << 13;
         seed ^= seed >> 7;
         seed ^= seed << 17;
         let name = ["history.sqlite3", "history.sqlite3-wal", "history.mark"]
             [[0, 0, 0, 1, 1, 1, 1, 2][(seed % 8) as usize]];
-        let bytes = fs_len(&lying, &home.file(name));
+        let bytes = file_length(&snapshot, &home.file(name));
         let bit = (seed >> 8) as usize % (bytes * 8);
-        let mut opened = lying.open(&home, name, |bytes| bytes[bit / 8] ^= 1 << (bit % 8));
+        let mut opened = snapshot.open(&home, name, |bytes| bytes[bit / 8] ^= 1 << (bit % 8));
         let page = everything(&opened);
-        assert_true(&page);
+        assert_genuine(&page);
         let what = format!("bit {bit} of {name}: {:?}", opened.findings);
         let lost = page.entries.len() < 60;
         assert!(!lost || page.head.epoch != whole.head.epoch, "{what}");
         assert!(!lost || !opened.findings.is_empty(), "{what}");
-        least = least.min(page.entries.len());
+        fewest = fewest.min(page.entries.len());
         let next = page.head.last.0 + 1;
         fill(&mut opened, next..=next);
     }
-    // One bit costs one page at most, and a page holds few of these messages.
-    assert!(least >= 40, "{least}");
+    // One bit damages at most one page, and a page holds few of these messages.
+    assert!(fewest >= 40, "{fewest}");
 }
 
-fn fs_len(lying: &Lying, path: &Path) -> usize {
-    lying.files.iter().find(|(known, _)| known == path).unwrap().1.len()
+fn file_length(snapshot: &Snapshot, path: &Path) -> usize {
+    snapshot.files.iter().find(|(known, _)| known == path).unwrap().1.len()
 }
 
 #[test]
-fn a_file_that_is_none_or_cut_or_another_opens_anew() {
+fn an_empty_truncated_or_foreign_file_is_recovered() {
     let (home, opened) = killed(60, 60);
     let whole = everything(&opened);
-    let lying = Lying::of(&home);
+    let snapshot = Snapshot::of(&home);
     drop(opened);
     let store = STORE_FILE;
     type Change = fn(&mut Vec<u8>);
@@ -163,9 +163,9 @@ fn a_file_that_is_none_or_cut_or_another_opens_anew() {
         ("holed", |bytes| bytes[8192..16384].fill(0xff)),
     ];
     for (name, change) in changes {
-        let opened = lying.open(&home, store, change);
+        let opened = snapshot.open(&home, store, change);
         let page = everything(&opened);
-        assert_true(&page);
+        assert_genuine(&page);
         assert!(matches!(opened.findings[..], [Finding::Recovered { .. }]), "{name}");
         assert_ne!(page.head.epoch, whole.head.epoch, "{name}");
         assert!(home.file("history.sqlite3.damaged-1").exists(), "{name}");
@@ -178,13 +178,13 @@ fn a_file_that_is_none_or_cut_or_another_opens_anew() {
         let epoch = page.head.epoch;
         drop(opened);
         let again = home.open();
-        assert_eq!(again.findings, [], "{name}: said once");
+        assert_eq!(again.findings, [], "{name}: reported once");
         assert_eq!(everything(&again).head.epoch, epoch, "{name}");
     }
 }
 
 #[test]
-fn a_wiped_or_copied_history_gets_another_epoch() {
+fn a_copied_or_deleted_store_gets_another_epoch() {
     let (home, opened) = killed(5, 5);
     let before = everything(&opened);
     drop(opened);
@@ -207,12 +207,12 @@ fn a_wiped_or_copied_history_gets_another_epoch() {
 }
 
 #[test]
-fn a_record_changed_or_moved_behind_our_back_is_a_hole() {
+fn a_record_changed_by_another_program_is_reported_as_damaged() {
     let (home, opened) = killed(9, 9);
     drop(opened);
     let mut opened = home.open();
     let other = rusqlite::Connection::open(home.file(STORE_FILE)).unwrap();
-    // 3 and 4 trade places, 7 rots, 8 is gone.
+    // Swap 3 and 4, overwrite 7, delete 8.
     other
         .execute_batch(
             "CREATE TEMP TABLE was AS SELECT seq, sealed FROM records;
@@ -222,13 +222,13 @@ fn a_record_changed_or_moved_behind_our_back_is_a_hole() {
              DELETE FROM records WHERE seq = 8",
         )
         .unwrap();
-    let hole = |first, last| crate::store::SeqRange { first: Seq(first), last: Seq(last) };
+    let range = |first, last| crate::store::SeqRange { first: Seq(first), last: Seq(last) };
     let page = everything(&opened);
-    assert_true(&page);
-    assert_eq!(page.damaged, [hole(3, 4), hole(7, 8)]);
+    assert_genuine(&page);
+    assert_eq!(page.damaged, [range(3, 4), range(7, 8)]);
     assert_eq!(page.entries.iter().map(|e| e.seq.0).collect::<Vec<_>>(), [1, 2, 5, 6, 9]);
     let newest = opened.reader.page(&RoomName::lobby(), PageRange::Newest, 3, usize::MAX).unwrap();
-    assert_eq!(newest.damaged, [hole(7, 8)]);
+    assert_eq!(newest.damaged, [range(7, 8)]);
     assert_eq!((newest.entries.len(), newest.more, newest.reached), (3, true, Seq(5)));
     fill(&mut opened, 10..=10);
 }

@@ -1,18 +1,25 @@
-//! The record on disk under test: as a model, under damage, without space.
+//! Tests of the store on disk: against a model, with damage, with other keys, on a full disk.
 
-use super::*;
-use crate::protocol::{MessageId, RoomName, Seq, UserName};
-use crate::store::{AppendOutcome, Draft, ID_RETENTION, Page, PageRange};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use super::{OpenError, RekeyResult, folder::WATERMARK_FILE, open_disk, rekey, schema};
+use crate::credentials::at_rest_key::{AtRestKey, STORE_FILE};
+use crate::protocol::{MessageId, RoomName, Seq, Timestamp, UserName};
+use crate::store::record::sealer;
+use crate::store::{
+    AppendOutcome, Draft, Finding, ID_RETENTION, OpenedStore, Page, PageRange, Retention,
+};
 
 mod damage;
 mod keys;
 mod model;
 mod space;
 
-pub(super) const KEEP: Retention =
+pub(super) const RETENTION: Retention =
     Retention { messages: 1_000_000, age: std::time::Duration::from_secs(30 * 86_400) };
 
-/// A folder with a record and its key.
+/// A folder with a store and its key.
 pub(super) struct Home {
     pub folder: tempfile::TempDir,
     pub key: AtRestKey,
@@ -29,7 +36,7 @@ impl Home {
     }
 
     pub fn open(&self) -> OpenedStore {
-        open_disk(self.folder.path(), &self.key, KEEP, at(0)).unwrap()
+        open_disk(self.folder.path(), &self.key, RETENTION, at(0)).unwrap()
     }
 
     pub fn file(&self, name: &str) -> PathBuf {
@@ -51,7 +58,7 @@ pub(super) fn draft(room: &str, id: &str, text: &str) -> Draft {
     }
 }
 
-/// Appends messages one commit each; message n says n, which is also its id.
+/// Appends messages, one per commit. The text of message n begins with n, and its id is n.
 pub(super) fn fill(opened: &mut OpenedStore, numbers: std::ops::RangeInclusive<u64>) {
     for number in numbers {
         let text = format!("text {number} {}", "x".repeat(number as usize * 37 % 3000));
@@ -71,19 +78,19 @@ pub(super) fn everything(opened: &OpenedStore) -> Page {
         .unwrap()
 }
 
-/// Every entry is one that [`fill`] wrote, at its own place.
-pub(super) fn assert_true(page: &Page) {
+/// Checks that every entry is one that [`fill`] wrote, under its own sequence number.
+pub(super) fn assert_genuine(page: &Page) {
     for entry in &page.entries {
         let number = entry.seq.0;
         assert!(entry.text.starts_with(&format!("text {number} ")), "{entry:?}");
         assert_eq!(entry.id, MessageId::parse(&number.to_string()));
         assert_eq!(entry.at, at(number as i64));
     }
-    assert!(page.entries.is_sorted_by(|one, other| one.seq < other.seq));
+    assert!(page.entries.is_sorted_by(|a, b| a.seq < b.seq));
 }
 
 #[test]
-fn nothing_said_is_readable_in_any_file() {
+fn no_file_contains_text_names_or_ids_in_clear() {
     let home = Home::new();
     let mut opened = home.open();
     opened.log.append(vec![draft("geheimnis", "kennwort", "palabra secreta")], at(1));
@@ -96,15 +103,15 @@ fn nothing_said_is_readable_in_any_file() {
 }
 
 #[test]
-fn a_second_server_is_refused_by_name() {
+fn a_folder_opens_only_once_at_a_time() {
     let home = Home::new();
     let _opened = home.open();
-    let error = open_disk(home.folder.path(), &home.key, KEEP, at(0)).err().unwrap();
+    let error = open_disk(home.folder.path(), &home.key, RETENTION, at(0)).err().unwrap();
     assert!(matches!(error, OpenError::Locked(_)), "{error}");
 }
 
 #[test]
-fn reopening_changes_nothing() {
+fn reopening_keeps_everything() {
     let home = Home::new();
     let mut opened = home.open();
     assert!(matches!(opened.findings[..], [Finding::Created(_)]));
@@ -120,13 +127,13 @@ fn reopening_changes_nothing() {
 }
 
 #[test]
-fn an_id_is_known_for_a_day_though_its_message_is_forgotten_and_the_store_was_closed() {
+fn an_id_is_known_for_a_day_after_its_message_was_pruned_and_the_store_reopened() {
     let home = Home::new();
-    let day = crate::store::ID_RETENTION.as_secs() as i64;
+    let day = ID_RETENTION.as_secs() as i64;
     let mut opened = home.open();
     fill(&mut opened, 1..=40);
     // Only the newest two are kept.
-    opened.log.set_retention(Retention { messages: 2, ..KEEP });
+    opened.log.set_retention(Retention { messages: 2, ..RETENTION });
     assert_eq!(opened.log.prune(at(41)).messages, 38);
     drop(opened);
     let mut opened = home.open();
@@ -134,11 +141,11 @@ fn an_id_is_known_for_a_day_though_its_message_is_forgotten_and_the_store_was_cl
         let text = format!("{text} 1 {}", "x".repeat(37));
         opened.log.append(vec![draft("lobby", "1", &text)], at(seconds)).remove(0)
     };
-    let known = AppendOutcome::Duplicate { seq: Seq(1), at: at(1) };
-    assert_eq!(again(&mut opened, 50, "text"), known);
+    let duplicate = AppendOutcome::Duplicate { seq: Seq(1), at: at(1) };
+    assert_eq!(again(&mut opened, 50, "text"), duplicate);
     assert_eq!(again(&mut opened, 50, "other"), AppendOutcome::Conflict { seq: Seq(1) });
     assert_eq!(opened.log.prune(at(day)).ids, 0, "not a day old");
-    assert_eq!(again(&mut opened, day, "text"), known);
+    assert_eq!(again(&mut opened, day, "text"), duplicate);
     assert_eq!(opened.log.prune(at(day + 2)).ids, 1, "a day old");
     assert!(
         matches!(again(&mut opened, day + 2, "text"), AppendOutcome::Appended(entry) if entry.seq == Seq(41))
@@ -146,26 +153,26 @@ fn an_id_is_known_for_a_day_though_its_message_is_forgotten_and_the_store_was_cl
 }
 
 #[test]
-fn forgetting_goes_in_bounded_steps() {
+fn pruning_takes_bounded_steps() {
     let home = Home::new();
     let mut opened = home.open();
     let drafts = |from: u64| (from..from + 500).map(|n| draft("lobby", &n.to_string(), "x"));
     for batch in 0..5 {
         opened.log.append(drafts(batch * 500).collect(), at(1));
     }
-    opened.log.set_retention(Retention { messages: 100, ..KEEP });
+    opened.log.set_retention(Retention { messages: 100, ..RETENTION });
     let steps: Vec<(u64, bool)> = (0..4)
         .map(|_| opened.log.prune(at(2)))
-        .map(|tidied| (tidied.messages, tidied.more))
+        .map(|result| (result.messages, result.more))
         .collect();
     assert_eq!(steps, [(1000, true), (1000, true), (400, false), (0, false)]);
     assert_eq!(everything(&opened).entries.len(), 100);
 }
 
 #[test]
-fn ids_are_forgotten_piece_by_piece_and_none_is_left_or_looked_at_for_nothing() {
+fn expired_ids_are_pruned_in_bounded_steps_and_no_sweep_runs_in_vain() {
     let home = Home::new();
-    let day = crate::store::ID_RETENTION.as_secs() as i64;
+    let day = ID_RETENTION.as_secs() as i64;
     let mut opened = home.open();
     let drafts = |from: u64| (from..from + 500).map(|n| draft("lobby", &n.to_string(), "x"));
     for batch in 0..6 {
@@ -179,19 +186,19 @@ fn ids_are_forgotten_piece_by_piece_and_none_is_left_or_looked_at_for_nothing() 
     let mut prune = |seconds: i64| {
         let mut steps = Vec::new();
         loop {
-            let tidied = opened.log.prune(at(seconds));
-            assert!(tidied.ids <= 1000 && tidied.error.is_none(), "{tidied:?}");
-            steps.push(tidied.ids);
-            if !tidied.more {
+            let result = opened.log.prune(at(seconds));
+            assert!(result.ids <= 1000 && result.error.is_none(), "{result:?}");
+            steps.push(result.ids);
+            if !result.more {
                 return steps;
             }
         }
     };
     assert_eq!(prune(day).iter().sum::<u64>(), 0, "none is a day old");
-    assert_eq!(prune(day), [0], "and that is known now");
+    assert_eq!(prune(day), [0], "the next call knows that");
     let steps = prune(day + 2);
     assert_eq!((steps.len(), steps[0], count()), (1, steps[0], 3500 - steps[0] as i64));
-    // What came since was little: a thousand are looked at each time.
+    // Few ids were added since, so each call visits a thousand.
     let more: u64 = (0..3).map(|_| prune(day + 2).iter().sum::<u64>()).sum();
     assert_eq!((steps[0] + more, count()), (3000, 500));
     let rest: u64 = (0..2).map(|_| prune(day + 1001).iter().sum::<u64>()).sum();
@@ -199,7 +206,7 @@ fn ids_are_forgotten_piece_by_piece_and_none_is_left_or_looked_at_for_nothing() 
 }
 
 #[test]
-fn what_an_earlier_version_wrote_goes_on_and_its_ids_are_known() {
+fn a_store_of_schema_version_1_is_upgraded_and_keeps_its_ids() {
     let home = Home::new();
     let day = ID_RETENTION.as_secs() as i64;
     let text = |number: i64| format!("text {number}");
@@ -208,39 +215,39 @@ fn what_an_earlier_version_wrote_goes_on_and_its_ids_are_known() {
         opened.log.append(vec![draft("lobby", &number.to_string(), &text(number))], at(number));
     }
     drop(opened);
-    // Form 1 had other tags, and an index.
+    // Schema version 1 had other tags, and an index.
     let db = rusqlite::Connection::open(home.file(STORE_FILE)).unwrap();
     db.execute_batch(
         "UPDATE ids SET tag = randomblob(16); CREATE INDEX ids_by_age ON ids (at);
          PRAGMA user_version = 1",
     )
     .unwrap();
-    let mut opened = open_disk(home.folder.path(), &home.key, KEEP, at(day + 2)).unwrap();
+    let mut opened = open_disk(home.folder.path(), &home.key, RETENTION, at(day + 2)).unwrap();
     assert_eq!(opened.findings, []);
     assert_eq!(everything(&opened).entries.len(), 2);
     let count = |find: &str| db.query_row(find, [], |row| row.get::<_, i64>(0)).unwrap();
     assert_eq!(count("SELECT count(*) FROM sqlite_master WHERE name = 'ids_by_age'"), 0);
-    assert_eq!(count("SELECT count(*) FROM ids"), 1, "none that would be forgotten today");
+    assert_eq!(count("SELECT count(*) FROM ids"), 1, "expired ids are left out");
     let again = |number: i64, text: String| draft("lobby", &number.to_string(), &text);
     let outcomes = opened
         .log
         .append(vec![again(day, text(day)), again(day, text(0)), again(7, text(7))], at(day + 3));
-    let known = (Seq(2), at(day));
+    let expected = (Seq(2), at(day));
     assert!(
         matches!(&outcomes[..], [
         AppendOutcome::Duplicate { seq, at }, AppendOutcome::Conflict { .. }, AppendOutcome::Appended(_)
-    ] if (*seq, *at) == known),
+    ] if (*seq, *at) == expected),
         "{outcomes:?}"
     );
     drop(opened);
-    assert_eq!(count("PRAGMA user_version"), i64::from(schema::FORM));
+    assert_eq!(count("PRAGMA user_version"), i64::from(schema::SCHEMA_VERSION));
     assert_eq!(everything(&home.open()).entries.len(), 3);
 }
 
-/// Folding costs three syncs; a log of commits that once was large must not bring them to each commit.
-/// And a file that grows with each commit makes every sync dearer.
+/// A checkpoint costs three syncs, so after the WAL was large once, not every commit may run one. And a
+/// file that grows with each commit makes every sync slower.
 #[test]
-fn a_commit_touches_neither_the_main_file_nor_the_length_of_the_log_of_commits() {
+fn a_commit_changes_neither_the_main_file_nor_the_size_of_the_wal() {
     let home = Home::new();
     let mut opened = home.open();
     let main = || std::fs::read(home.file(STORE_FILE)).unwrap();
@@ -257,21 +264,21 @@ fn a_commit_touches_neither_the_main_file_nor_the_length_of_the_log_of_commits()
     };
     let empty = main();
     append(1000);
-    assert_eq!(main(), empty, "a small log of commits is left alone");
+    assert_eq!(main(), empty, "a small WAL is not checkpointed");
     (0..5).for_each(|_| append(1000));
-    let folded = main();
-    assert!(folded.len() > 8 << 20, "a large one is folded: {}", folded.len());
-    let grown = wal();
-    assert!((17 << 20..19 << 20).contains(&grown), "{grown}");
+    let checkpointed = main();
+    assert!(checkpointed.len() > 8 << 20, "a large one is: {}", checkpointed.len());
+    let extended = wal();
+    assert!((17 << 20..19 << 20).contains(&extended), "{extended}");
     (0..20).for_each(|_| append(1));
-    assert!(main() == folded, "and then it is small again");
-    assert_eq!(wal(), grown);
+    assert!(main() == checkpointed, "then the WAL is small again");
+    assert_eq!(wal(), extended);
     drop(opened);
     let mut opened = home.open();
     for number in 0..20 {
         opened.log.append(vec![draft("lobby", &format!("again {number}"), "x")], at(2));
         opened.log.after_commit();
     }
-    assert_eq!(wal(), grown, "and it has its size soon after the start");
+    assert_eq!(wal(), extended, "it has its full size soon after the start");
     assert_eq!(everything(&opened).head.last, Seq(6040));
 }

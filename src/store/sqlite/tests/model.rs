@@ -1,4 +1,4 @@
-//! Any sequence of operations gives the same on disk as in memory.
+//! Any sequence of operations has the same results on disk as in memory.
 
 use std::time::Duration;
 
@@ -8,17 +8,17 @@ use super::*;
 use crate::protocol::Epoch;
 use crate::store::{Head, open_memory};
 
-const KEEP: Retention = Retention { messages: 12, age: Duration::from_secs(48 * 3600) };
+const RETENTION: Retention = Retention { messages: 12, age: Duration::from_secs(48 * 3600) };
 const ROOMS: [&str; 3] = ["lobby", "ops", "a.b"];
 
 #[derive(Clone, Debug)]
 enum Step {
     Append(Vec<(usize, bool, Option<u8>, u8)>),
     Wait(i64),
-    Tidy,
+    Prune,
     Retention(u64),
     Reopen,
-    Look(usize, u8, u64, usize, usize),
+    ReadPage(usize, u8, u64, usize, usize),
     Since(usize, i64),
 }
 
@@ -27,17 +27,17 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         8 => proptest::collection::vec(draft, 0..12).prop_map(Step::Append),
         3 => (-3600..80_000i64).prop_map(Step::Wait),
-        3 => Just(Step::Tidy),
+        3 => Just(Step::Prune),
         1 => (1..20u64).prop_map(Step::Retention),
         1 => Just(Step::Reopen),
         6 => (0..3usize, 0..3u8, 0..60u64, 0..10usize, 0..40usize)
-            .prop_map(|(room, kind, seq, limit, bytes)| Step::Look(room, kind, seq, limit, bytes)),
+            .prop_map(|(room, kind, seq, limit, bytes)| Step::ReadPage(room, kind, seq, limit, bytes)),
         3 => (0..3usize, -200_000..1000i64).prop_map(|(room, ago)| Step::Since(room, ago)),
     ]
 }
 
-fn drafts(wishes: &[(usize, bool, Option<u8>, u8)]) -> Vec<Draft> {
-    wishes
+fn drafts(specs: &[(usize, bool, Option<u8>, u8)]) -> Vec<Draft> {
+    specs
         .iter()
         .map(|(room, verified, id, text)| Draft {
             user: UserName::clean(if *verified { "Alice" } else { "Bob" }),
@@ -49,13 +49,13 @@ fn drafts(wishes: &[(usize, bool, Option<u8>, u8)]) -> Vec<Draft> {
 }
 
 fn prune(opened: &mut OpenedStore, now: Timestamp) -> (u64, u64) {
-    let mut all = (0, 0);
+    let mut total = (0, 0);
     loop {
-        let tidied = opened.log.prune(now);
-        assert_eq!(tidied.error, None);
-        all = (all.0 + tidied.messages, all.1 + tidied.ids);
-        if !tidied.more {
-            return all;
+        let result = opened.log.prune(now);
+        assert_eq!(result.error, None);
+        total = (total.0 + result.messages, total.1 + result.ids);
+        if !result.more {
+            return total;
         }
     }
 }
@@ -72,47 +72,47 @@ proptest! {
     #[test]
     fn disk_and_memory_agree(steps in proptest::collection::vec(step(), 1..40)) {
         let home = Home::new();
-        let open = || open_disk(home.folder.path(), &home.key, KEEP, at(0)).unwrap();
-        let (mut disk, mut memory) = (open(), open_memory(KEEP));
+        let open = || open_disk(home.folder.path(), &home.key, RETENTION, at(0)).unwrap();
+        let (mut disk, mut memory) = (open(), open_memory(RETENTION));
         let epoch = disk.reader.head(&RoomName::lobby()).unwrap().epoch;
         let mut now = at(0);
-        let mut keep = KEEP;
+        let mut retention = RETENTION;
         for step in steps {
             match step {
-                Step::Append(wishes) => prop_assert_eq!(
-                    disk.log.append(drafts(&wishes), now),
-                    memory.log.append(drafts(&wishes), now)
+                Step::Append(specs) => prop_assert_eq!(
+                    disk.log.append(drafts(&specs), now),
+                    memory.log.append(drafts(&specs), now)
                 ),
                 Step::Wait(seconds) => {
                     now = Timestamp::from_micros(now.micros() + seconds * 1_000_000);
                 }
-                Step::Tidy => prop_assert_eq!(prune(&mut disk, now), prune(&mut memory, now)),
+                Step::Prune => prop_assert_eq!(prune(&mut disk, now), prune(&mut memory, now)),
                 Step::Retention(messages) => {
-                    keep.messages = messages;
-                    disk.log.set_retention(keep);
-                    memory.log.set_retention(keep);
+                    retention.messages = messages;
+                    disk.log.set_retention(retention);
+                    memory.log.set_retention(retention);
                 }
                 Step::Reopen => {
                     drop(disk);
                     disk = open();
-                    disk.log.set_retention(keep);
+                    disk.log.set_retention(retention);
                     prop_assert_eq!(&disk.findings, &vec![]);
                 }
-                Step::Look(room, kind, seq, limit, bytes) => {
+                Step::ReadPage(room, kind, seq, limit, bytes) => {
                     let room = RoomName::parse(ROOMS[room]).unwrap();
-                    let span = [PageRange::After(Seq(seq)), PageRange::Before(Seq(seq)), PageRange::Newest]
+                    let range = [PageRange::After(Seq(seq)), PageRange::Before(Seq(seq)), PageRange::Newest]
                         [usize::from(kind)];
-                    let page = disk.reader.page(&room, span, limit, bytes).unwrap();
+                    let page = disk.reader.page(&room, range, limit, bytes).unwrap();
                     prop_assert_eq!(&page.head.epoch, &epoch);
-                    let mut other = memory.reader.page(&room, span, limit, bytes).unwrap();
+                    let mut other = memory.reader.page(&room, range, limit, bytes).unwrap();
                     other.head.epoch = epoch.clone();
                     prop_assert_eq!(page, other);
                 }
                 Step::Since(room, ago) => {
                     let room = RoomName::parse(ROOMS[room]).unwrap();
-                    let moment = Timestamp::from_micros(now.micros() + ago * 1_000_000);
+                    let time = Timestamp::from_micros(now.micros() + ago * 1_000_000);
                     prop_assert_eq!(
-                        disk.reader.since(&room, moment), memory.reader.since(&room, moment)
+                        disk.reader.since(&room, time), memory.reader.since(&room, time)
                     );
                 }
             }

@@ -1,15 +1,15 @@
-//! A disk that is full: nothing half done, and it goes on as soon as there is space.
+//! A full disk: batches are refused as a whole, and appending works again as soon as there is space.
 
 use std::process::Command;
 
 use super::*;
 use crate::store::StoreError;
 
-/// A small file system of its own, unmounted when dropped.
+/// A small file system, unmounted when dropped.
 struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
-    /// Nothing where this user may not mount.
+    /// `None` if this user may not mount.
     fn new() -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let mounted = Command::new("mount")
@@ -28,14 +28,14 @@ impl Drop for SmallDisk {
 }
 
 #[test]
-fn a_full_disk_refuses_whole_batches_and_goes_on_when_there_is_space() {
+fn a_full_disk_refuses_whole_batches_until_there_is_space() {
     let Some(disk) = SmallDisk::new() else {
-        eprintln!("not tried: mounting a small file system needs root");
+        eprintln!("skipped: mounting a small file system needs root");
         return;
     };
     let folder = disk.0.path().join("history");
     let key = AtRestKey::find(&folder, None).unwrap();
-    let open = || open_disk(&folder, &key, KEEP, at(0)).unwrap();
+    let open = || open_disk(&folder, &key, RETENTION, at(0)).unwrap();
     let mut opened = open();
     let mut sent = 0u64;
     let mut batch = || {
@@ -51,7 +51,7 @@ fn a_full_disk_refuses_whole_batches_and_goes_on_when_there_is_space() {
         let outcomes = opened.log.append(drafts.clone(), at(1));
         if outcomes.iter().all(|outcome| matches!(outcome, AppendOutcome::Appended(_))) {
             acked += 5;
-            assert!(acked < 5000, "the disk never fills");
+            assert!(acked < 5000, "the disk never fills up");
             continue;
         }
         assert!(

@@ -1,0 +1,133 @@
+//! The two ends of a store in memory.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use super::state::{Room, State, StoredEntry};
+use crate::protocol::{Epoch, RoomName, Seq, Timestamp};
+use crate::store::entry::{Draft, Entry};
+use crate::store::opened::OpenedStore;
+use crate::store::retention::Retention;
+use crate::store::room_log::{
+    AppendOutcome, Head, Page, PageRange, PruneResult, RoomLog, RoomLogReader, StoreError,
+};
+
+/// Opens an empty store whose contents end with this process.
+pub fn open_memory(retention: Retention) -> OpenedStore {
+    let shared =
+        Arc::new(Shared { epoch: Epoch::fresh(), state: RwLock::new(State::new(retention)) });
+    OpenedStore { log: Box::new(MemoryLog(shared.clone())), reader: shared, findings: Vec::new() }
+}
+
+struct MemoryLog(Arc<Shared>);
+
+struct Shared {
+    epoch: Epoch,
+    state: RwLock<State>,
+}
+
+impl RoomLog for MemoryLog {
+    fn append(&mut self, batch: Vec<Draft>, now: Timestamp) -> Vec<AppendOutcome> {
+        let mut state = self.0.write();
+        let outcomes: Vec<_> = batch.into_iter().map(|draft| state.append(draft, now)).collect();
+        state.enforce_limits();
+        outcomes
+    }
+
+    fn after_commit(&mut self) {}
+
+    fn prune(&mut self, now: Timestamp) -> PruneResult {
+        self.0.write().prune(now)
+    }
+
+    fn durable(&self) -> bool {
+        false
+    }
+
+    fn set_retention(&mut self, retention: Retention) {
+        self.0.write().set_retention(retention);
+    }
+}
+
+impl RoomLogReader for Shared {
+    fn head(&self, room: &RoomName) -> Result<Head, StoreError> {
+        Ok(self.head_of(self.read().room(room)))
+    }
+
+    fn page(
+        &self,
+        room: &RoomName,
+        range: PageRange,
+        limit: usize,
+        bytes: usize,
+    ) -> Result<Page, StoreError> {
+        let state = self.read();
+        let room = state.room(room);
+        let head = self.head_of(room);
+        let none = VecDeque::new();
+        let stored = room.map_or(&none, |room| &room.entries);
+        let (from, to, ascending) = match range {
+            PageRange::After(seq) => {
+                (stored.partition_point(|stored| stored.entry.seq <= seq), stored.len(), true)
+            }
+            PageRange::Before(seq) => {
+                (0, stored.partition_point(|stored| stored.entry.seq < seq), false)
+            }
+            PageRange::Newest => (0, stored.len(), false),
+        };
+        let (mut bytes_left, mut first) = (bytes, true);
+        let fits = |stored: &&StoredEntry| {
+            let length = stored.entry.text.len();
+            let fits = std::mem::take(&mut first) || length <= bytes_left;
+            bytes_left = bytes_left.saturating_sub(length);
+            fits
+        };
+        let in_range = stored.range(from..to);
+        let mut entries: Vec<Entry> = if ascending {
+            in_range.take(limit).take_while(fits).map(|stored| stored.entry.clone()).collect()
+        } else {
+            in_range.rev().take(limit).take_while(fits).map(|stored| stored.entry.clone()).collect()
+        };
+        let more = entries.len() < to - from;
+        let reached = match (entries.last(), range) {
+            (Some(outermost), _) => outermost.seq,
+            (None, PageRange::After(seq) | PageRange::Before(seq)) => seq,
+            (None, PageRange::Newest) => head.first,
+        };
+        if !ascending {
+            entries.reverse();
+        }
+        Ok(Page { entries, more, reached, damaged: Vec::new(), head })
+    }
+
+    fn since(&self, room: &RoomName, at: Timestamp) -> Result<Seq, StoreError> {
+        let state = self.read();
+        let Some(room) = state.room(room) else { return Ok(Seq(0)) };
+        let index = room.entries.partition_point(|stored| stored.latest < at);
+        Ok(room.entries.get(index).map_or(room.last, |stored| Seq(stored.entry.seq.0 - 1)))
+    }
+
+    fn rooms(&self) -> Result<Vec<(RoomName, Head)>, StoreError> {
+        let state = self.read();
+        Ok(state.rooms().map(|(name, room)| (name.clone(), self.head_of(Some(room)))).collect())
+    }
+}
+
+impl Shared {
+    fn head_of(&self, room: Option<&Room>) -> Head {
+        let last = room.map_or(Seq(0), |room| room.last);
+        let oldest = room.and_then(|room| room.entries.front());
+        let first = oldest.map_or(last.next(), |stored| stored.entry.seq);
+        Head { epoch: self.epoch.clone(), last, first }
+    }
+
+    // The lock may be poisoned: a panic during a write can lose a message, but never stores half
+    // of one.
+    fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,223 @@
+//! The contents of a store in memory, and the limits on them.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+
+use sha2::{Digest, Sha256};
+
+use crate::protocol::{MessageId, RoomName, Seq, Timestamp, UserName};
+use crate::store::entry::{Draft, Entry};
+use crate::store::retention::{MAX_PRUNED_PER_STEP, Retention, ids_expire_before, prune_to};
+use crate::store::room_log::{AppendOutcome, PruneResult};
+
+/// Bytes of all rooms together. Above this, the oldest messages are dropped.
+const MAX_BYTES: usize = 256 * 1024 * 1024;
+/// What an entry costs besides its text.
+const ENTRY_BYTES: usize = 256;
+/// How far a room may exceed its retention before an append prunes it. A store on disk is pruned
+/// only when the log writer asks for it; here the surplus costs memory.
+const MAX_SURPLUS_MESSAGES: u64 = 250;
+/// Message ids that are remembered. Above this, the oldest are dropped.
+const MAX_IDS: usize = 500_000;
+
+/// The rooms and message ids.
+pub(super) struct State {
+    retention: Retention,
+    rooms: BTreeMap<RoomName, Room>,
+    /// The rooms that have entries, by the number of their oldest entry.
+    by_oldest_entry: BTreeMap<u64, RoomName>,
+    /// The number of the newest entry among the entries of all rooms.
+    newest_number: u64,
+    bytes: usize,
+    ids: HashMap<IdKey, KnownId>,
+    /// The same ids, oldest first.
+    ids_by_age: BTreeSet<(Timestamp, IdKey)>,
+}
+
+/// The log of a room.
+#[derive(Default)]
+pub(super) struct Room {
+    /// The newest sequence number. It stays when the entries are pruned.
+    pub last: Seq,
+    pub entries: VecDeque<StoredEntry>,
+}
+
+pub(super) struct StoredEntry {
+    pub entry: Entry,
+    /// The latest timestamp in the room up to this entry. It never decreases, even if the clock is
+    /// turned back.
+    pub latest: Timestamp,
+    /// Its number among the entries of all rooms.
+    number: u64,
+}
+
+type IdKey = (RoomName, UserName, MessageId);
+
+/// The message that an id belongs to.
+struct KnownId {
+    seq: Seq,
+    at: Timestamp,
+    text_hash: [u8; 32],
+}
+
+impl State {
+    pub fn new(retention: Retention) -> Self {
+        State {
+            retention,
+            rooms: BTreeMap::new(),
+            by_oldest_entry: BTreeMap::new(),
+            newest_number: 0,
+            bytes: 0,
+            ids: HashMap::new(),
+            ids_by_age: BTreeSet::new(),
+        }
+    }
+
+    pub fn room(&self, name: &RoomName) -> Option<&Room> {
+        self.rooms.get(name)
+    }
+
+    pub fn rooms(&self) -> impl Iterator<Item = (&RoomName, &Room)> {
+        self.rooms.iter()
+    }
+
+    pub fn set_retention(&mut self, retention: Retention) {
+        self.retention = retention;
+    }
+
+    pub fn append(&mut self, draft: Draft, now: Timestamp) -> AppendOutcome {
+        let text_hash = Sha256::digest(draft.text.as_bytes()).into();
+        let key = draft.id.clone().map(|id| (draft.room.clone(), draft.user.clone(), id));
+        match key.as_ref().and_then(|key| self.ids.get(key)) {
+            Some(known) if known.text_hash == text_hash => {
+                return AppendOutcome::Duplicate { seq: known.seq, at: known.at };
+            }
+            Some(known) => return AppendOutcome::Conflict { seq: known.seq },
+            None => {}
+        }
+        let room = self.rooms.entry(draft.room.clone()).or_default();
+        let seq = room.last.next();
+        let latest = room.entries.back().map_or(now, |stored| stored.latest.max(now));
+        let entry = Entry::new(draft, seq, now);
+        self.newest_number += 1;
+        if room.entries.is_empty() {
+            self.by_oldest_entry.insert(self.newest_number, entry.room.clone());
+        }
+        self.bytes += size(&entry);
+        room.last = seq;
+        let number = self.newest_number;
+        room.entries.push_back(StoredEntry { entry: entry.clone(), latest, number });
+        let max_entries = self.retention.messages.saturating_add(MAX_SURPLUS_MESSAGES);
+        if room.entries.len() as u64 >= max_entries {
+            self.prune_room(&entry.room, now);
+        }
+        if let Some(key) = key {
+            self.ids_by_age.insert((now, key.clone()));
+            self.ids.insert(key, KnownId { seq, at: now, text_hash });
+        }
+        AppendOutcome::Appended(entry)
+    }
+
+    /// Drops the oldest messages and ids beyond [`MAX_BYTES`] and [`MAX_IDS`].
+    pub fn enforce_limits(&mut self) {
+        while self.bytes > MAX_BYTES {
+            let Some((_, name)) = self.by_oldest_entry.first_key_value() else { break };
+            self.drop_oldest_entries(&name.clone(), 1);
+        }
+        while self.ids.len() > MAX_IDS {
+            self.drop_oldest_id();
+        }
+    }
+
+    /// One bounded step of pruning.
+    pub fn prune(&mut self, now: Timestamp) -> PruneResult {
+        let mut result = PruneResult::default();
+        let names: Vec<RoomName> = self.by_oldest_entry.values().cloned().collect();
+        for name in names {
+            let count = self.prune_room(&name, now);
+            result.messages += count as u64;
+            if count >= MAX_PRUNED_PER_STEP {
+                result.more = true;
+                break;
+            }
+        }
+        let expire_before = ids_expire_before(now);
+        while self.ids_by_age.first().is_some_and(|(at, _)| *at < expire_before) {
+            if result.ids >= MAX_PRUNED_PER_STEP as u64 {
+                result.more = true;
+                break;
+            }
+            self.drop_oldest_id();
+            result.ids += 1;
+        }
+        result
+    }
+
+    /// Prunes one room and returns how many messages were dropped.
+    fn prune_room(&mut self, name: &RoomName, now: Timestamp) -> usize {
+        let room = &self.rooms[name];
+        let oldest = room.entries.iter().map(|stored| (stored.entry.seq, stored.entry.at));
+        let Some(cut) = prune_to(oldest, room.last, self.retention, now) else { return 0 };
+        let count = room.entries.partition_point(|stored| stored.entry.seq <= cut);
+        self.drop_oldest_entries(name, count);
+        count
+    }
+
+    fn drop_oldest_entries(&mut self, name: &RoomName, count: usize) {
+        let Some(room) = self.rooms.get_mut(name) else { return };
+        if let Some(oldest) = room.entries.front() {
+            self.by_oldest_entry.remove(&oldest.number);
+        }
+        for dropped in room.entries.drain(..count) {
+            self.bytes -= size(&dropped.entry);
+        }
+        if let Some(oldest) = room.entries.front() {
+            self.by_oldest_entry.insert(oldest.number, name.clone());
+        }
+    }
+
+    fn drop_oldest_id(&mut self) {
+        if let Some((_, key)) = self.ids_by_age.pop_first() {
+            self.ids.remove(&key);
+        }
+    }
+}
+
+/// What an entry counts towards [`MAX_BYTES`].
+fn size(entry: &Entry) -> usize {
+    entry.text.len() + ENTRY_BYTES
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{OpenedStore, open_memory};
+
+    #[test]
+    fn a_busy_room_among_many_stays_near_its_retention() {
+        let retention = Retention { messages: 100, age: std::time::Duration::from_secs(60) };
+        let OpenedStore { mut log, reader, .. } = open_memory(retention);
+        let now = Timestamp::from_micros(1_790_000_000_000_000);
+        let draft = |room: &str| Draft {
+            room: RoomName::parse(room).unwrap(),
+            user: UserName::clean("Alice"),
+            verified: false,
+            id: None,
+            text: "x".into(),
+        };
+        for number in 0..5_000 {
+            log.append(vec![draft(&format!("room-{number}")), draft("busy")], now);
+            let head = reader.head(&RoomName::parse("busy").unwrap()).unwrap();
+            assert!(head.last.0 - head.first.0 < 100 + MAX_SURPLUS_MESSAGES, "{head:?}");
+        }
+        // Each of the other rooms still has its one message.
+        assert_eq!(
+            reader.rooms().unwrap().iter().filter(|(_, head)| head.first == Seq(1)).count(),
+            5_000
+        );
+        // A smaller retention takes effect within the next few hundred messages.
+        log.set_retention(Retention { messages: 10, ..retention });
+        log.append(vec![draft("busy"); 2 * MAX_SURPLUS_MESSAGES as usize], now);
+        let head = reader.head(&RoomName::parse("busy").unwrap()).unwrap();
+        assert!(head.last.0 - head.first.0 < 10 + MAX_SURPLUS_MESSAGES, "{head:?}");
+    }
+}

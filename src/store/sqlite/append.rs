@@ -1,0 +1,130 @@
+//! Appending a batch of drafts in one transaction.
+
+use std::collections::HashMap;
+
+use rusqlite::{CachedStatement, Connection, Result, Transaction, TransactionBehavior, params};
+
+use super::rooms::{self, RoomEnd};
+use crate::crypto::sealer::{Sealer, Tag};
+use crate::protocol::{RoomName, Seq, Timestamp};
+use crate::store::entry::{Draft, Entry};
+use crate::store::lookup_tag::{id_proof, id_tag};
+use crate::store::record::seal_record;
+use crate::store::room_log::AppendOutcome;
+
+/// Rooms whose end is cached between commits.
+const MAX_CACHED_ROOMS: usize = 10_000;
+
+/// The ends of recently used rooms. After a failed transaction it must be cleared, because it may
+/// hold ends that were rolled back.
+pub(super) type RoomCache = HashMap<RoomName, RoomEnd>;
+
+/// A batch that was committed.
+pub(super) struct CommittedBatch {
+    /// One outcome per draft, in order.
+    pub outcomes: Vec<AppendOutcome>,
+    /// Room number and sequence number of the last appended message; `None` if there is none.
+    pub newest: Option<(i64, Seq)>,
+}
+
+/// Appends drafts and commits. On return they are durable.
+pub(super) fn append_batch(
+    db: &Connection,
+    sealer: &Sealer,
+    rooms: &mut RoomCache,
+    batch: Vec<Draft>,
+    now: Timestamp,
+) -> Result<CommittedBatch> {
+    let transaction = Transaction::new_unchecked(db, TransactionBehavior::Immediate)?;
+    let mut append = Append::new(db, sealer, rooms)?;
+    let outcomes: Result<Vec<AppendOutcome>> =
+        batch.into_iter().map(|draft| append.draft(draft, now)).collect();
+    let newest = append.newest.take();
+    drop(append);
+    let outcomes = outcomes?;
+    transaction.commit()?;
+    Ok(CommittedBatch { outcomes, newest })
+}
+
+/// The statements and the state of one transaction.
+struct Append<'a> {
+    db: &'a Connection,
+    sealer: &'a Sealer,
+    rooms: &'a mut RoomCache,
+    find_id: CachedStatement<'a>,
+    add_id: CachedStatement<'a>,
+    add_record: CachedStatement<'a>,
+    newest: Option<(i64, Seq)>,
+}
+
+impl<'a> Append<'a> {
+    fn new(db: &'a Connection, sealer: &'a Sealer, rooms: &'a mut RoomCache) -> Result<Self> {
+        Ok(Append {
+            db,
+            sealer,
+            rooms,
+            find_id: db.prepare_cached("SELECT seq, at, proof FROM ids WHERE tag = ?")?,
+            add_id: db.prepare_cached(
+                "INSERT INTO ids (tag, seq, at, proof) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            )?,
+            add_record: db
+                .prepare_cached("INSERT INTO records (room, seq, sealed) VALUES (?, ?, ?)")?,
+            newest: None,
+        })
+    }
+
+    fn draft(&mut self, draft: Draft, now: Timestamp) -> Result<AppendOutcome> {
+        let sealer = self.sealer;
+        let room = self.room(&draft.room)?;
+        let seq = room.last.next();
+        if let Some(id) = &draft.id {
+            let tag = id_tag(sealer, &draft.room, &draft.user, id);
+            let proof = id_proof(sealer, &tag, seq, now, &draft.text);
+            // Nearly every id is new, so one statement both checks and stores it.
+            let added = self.add_id.execute(params![tag, seq.0 as i64, now.micros(), proof])?;
+            if added == 0 {
+                return self.known_id(&tag, &draft.text);
+            }
+        }
+        let latest = room.latest.map_or(now, |latest| latest.max(now));
+        let entry = Entry::new(draft, seq, now);
+        let sealed = seal_record(sealer, &entry, latest);
+        self.add_record.execute(params![room.number, seq.0 as i64, sealed])?;
+        let room = RoomEnd { last: seq, latest: Some(latest), ..room };
+        self.rooms.insert(entry.room.clone(), room);
+        self.newest = Some((room.number, seq));
+        Ok(AppendOutcome::Appended(entry))
+    }
+
+    fn known_id(&mut self, tag: &Tag, text: &str) -> Result<AppendOutcome> {
+        let (seq, at, proof): (i64, i64, Vec<u8>) =
+            self.find_id.query_row([tag], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        let (seq, at) = (Seq(seq as u64), Timestamp::from_micros(at));
+        Ok(if id_proof(self.sealer, tag, seq, at, text)[..] == proof {
+            AppendOutcome::Duplicate { seq, at }
+        } else {
+            AppendOutcome::Conflict { seq }
+        })
+    }
+
+    /// The end of a room. A new room is added to the table.
+    fn room(&mut self, name: &RoomName) -> Result<RoomEnd> {
+        if let Some(room) = self.rooms.get(name) {
+            return Ok(*room);
+        }
+        if self.rooms.len() >= MAX_CACHED_ROOMS {
+            self.rooms.clear();
+        }
+        let end = match rooms::find_number(self.db, self.sealer, name)? {
+            Some(number) => rooms::end(self.db, self.sealer, number)?,
+            None => None,
+        };
+        match end {
+            Some(end) => Ok(end),
+            None => {
+                let number = rooms::add(self.db, self.sealer, name)?;
+                Ok(RoomEnd { number, last: Seq(0), latest: None })
+            }
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! Why a store on disk does not open, and which SQLite errors mean damage.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::credentials::at_rest_key::KeyFileError;
+
+/// Why a store does not open.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it open.
+    #[error("{0}: another server has this history open; give each server its own history.path")]
+    Locked(PathBuf),
+    /// It was encrypted under another key.
+    #[error(
+        "{file}: encrypted under another key than {key}; put the right key back, or move {file} away \
+         to start with an empty history"
+    )]
+    WrongKey {
+        /// The store's file.
+        file: PathBuf,
+        /// Where the given key came from.
+        key: String,
+    },
+    /// The key file could not be read or written.
+    #[error(transparent)]
+    Key(#[from] KeyFileError),
+    /// A system call failed.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// SQLite failed, and not because the file is damaged.
+    #[error("{path}: {source}")]
+    Sqlite {
+        /// The store's file.
+        path: PathBuf,
+        /// SQLite's error.
+        source: rusqlite::Error,
+    },
+}
+
+impl OpenError {
+    pub(super) fn io(path: impl Into<PathBuf>, source: io::Error) -> Self {
+        OpenError::Io { path: path.into(), source }
+    }
+
+    pub(super) fn sqlite(path: impl Into<PathBuf>, source: rusqlite::Error) -> Self {
+        OpenError::Sqlite { path: path.into(), source }
+    }
+}
+
+/// Whether the error means that the file is damaged. Errors of the machine (full disk, I/O error,
+/// memory, permissions, locks) do not.
+pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{
+        ApiMisuse, CannotOpen, DatabaseBusy, DatabaseLocked, DiskFull, OutOfMemory,
+        PermissionDenied, ReadOnly, SystemIoFailure,
+    };
+    match error.sqlite_error_code() {
+        // SQLite reports a short read when the file ends too early.
+        Some(SystemIoFailure) => error
+            .sqlite_error()
+            .is_some_and(|error| error.extended_code == rusqlite::ffi::SQLITE_IOERR_SHORT_READ),
+        Some(code) => !matches!(
+            code,
+            ApiMisuse
+                | CannotOpen
+                | DatabaseBusy
+                | DatabaseLocked
+                | DiskFull
+                | OutOfMemory
+                | PermissionDenied
+                | ReadOnly
+        ),
+        None => true,
+    }
+}

@@ -1,0 +1,141 @@
+//! Builds a new store file beside the old one: an empty one, one from the values that were recovered,
+//! or one under another key. The caller renames it into place, so a kill at any point leaves either
+//! the old store or the new one.
+
+use std::fs::{File, Permissions};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, Result, params};
+
+use super::error::OpenError;
+use super::folder::StoreFolder;
+use super::{ids, rooms, schema, wal};
+use crate::crypto::sealer::Sealer;
+use crate::protocol::{Epoch, RoomName, Seq, Timestamp};
+use crate::store::lookup_tag::id_tag;
+use crate::store::record::{Record, RoomCard};
+use crate::store::retention::ids_expire_before;
+
+/// Suffix of a store that is being built.
+pub(super) const BUILDING: &str = ".part";
+
+/// A sealed value of a store, decoded.
+pub(super) enum StoredItem {
+    Record(Record),
+    Room(RoomCard),
+}
+
+impl StoredItem {
+    pub fn open(sealer: &Sealer, sealed: &[u8]) -> Option<Self> {
+        let record = Record::open(sealer, sealed).map(StoredItem::Record);
+        record.or_else(|| RoomCard::open(sealer, sealed).map(StoredItem::Room))
+    }
+}
+
+/// A store that is being built. Order of calls: [`Self::new`], [`Self::add`] for each item in any
+/// order, [`Self::finish`].
+pub(super) struct Rebuild<'a> {
+    db: Connection,
+    sealer: &'a Sealer,
+    messages: u64,
+}
+
+impl<'a> Rebuild<'a> {
+    pub fn new(folder: &StoreFolder, sealer: &'a Sealer, epoch: &Epoch) -> Result<Self, OpenError> {
+        folder.remove_database(BUILDING)?;
+        let path = folder.with_suffix(BUILDING);
+        let created = schema::create(&path, sealer, epoch).and_then(|db| {
+            db.execute_batch("BEGIN IMMEDIATE")?;
+            Ok(Rebuild { db, sealer, messages: 0 })
+        });
+        created.map_err(|error| OpenError::sqlite(path, error))
+    }
+
+    /// Messages added so far.
+    pub fn messages(&self) -> u64 {
+        self.messages
+    }
+
+    /// Adds an item, unless it is there already. `sealed` is a record in its sealed form; it is not
+    /// used for a room.
+    pub fn add(&mut self, item: StoredItem, sealed: &[u8], now: Timestamp) -> Result<()> {
+        match item {
+            StoredItem::Record(record) => self.add_record(&record, sealed, now),
+            StoredItem::Room(card) => self.add_room(card),
+        }
+    }
+
+    /// Drops the messages that their rooms had already pruned, makes the file durable, and returns
+    /// its path.
+    pub fn finish(self, folder: &StoreFolder) -> Result<PathBuf, OpenError> {
+        let path = folder.with_suffix(BUILDING);
+        let committed = self.drop_pruned().and_then(|()| {
+            self.db.execute_batch("COMMIT")?;
+            wal::checkpoint_and_truncate(&self.db)
+        });
+        committed.map_err(|error| OpenError::sqlite(&path, error))?;
+        self.db.close().map_err(|(_, error)| OpenError::sqlite(&path, error))?;
+        make_private_and_sync(&path).map_err(|error| OpenError::io(&path, error))?;
+        Ok(path)
+    }
+
+    fn add_record(&mut self, record: &Record, sealed: &[u8], now: Timestamp) -> Result<()> {
+        let entry = &record.entry;
+        let id = entry.id.as_ref();
+        let tag = id.map(|id| id_tag(self.sealer, &entry.room, &entry.user, id));
+        if let Some(tag) = &tag
+            && ids::find_seq(&self.db, tag)?.is_some_and(|seq| seq != entry.seq)
+        {
+            // A leftover of a transaction that was rolled back; the message was sent again and got
+            // another sequence number.
+            return Ok(());
+        }
+        let number = self.room_number(&entry.room)?;
+        let added = self
+            .db
+            .prepare_cached("INSERT OR IGNORE INTO records (room, seq, sealed) VALUES (?, ?, ?)")?
+            .execute(params![number, entry.seq.0 as i64, sealed])?;
+        self.messages += added as u64;
+        if let Some(tag) = tag
+            && added > 0
+            && entry.at >= ids_expire_before(now)
+        {
+            ids::add(&self.db, self.sealer, &tag, entry)?;
+        }
+        Ok(())
+    }
+
+    /// Of two cards of the same room, the one that was pruned further is newer and is kept.
+    fn add_room(&mut self, card: RoomCard) -> Result<()> {
+        let number = self.room_number(&card.name)?;
+        let known = rooms::card(&self.db, self.sealer, number)?;
+        if known.is_none_or(|known| known.pruned_to < card.pruned_to) {
+            rooms::set_card(&self.db, self.sealer, &RoomCard { number, ..card })?;
+        }
+        Ok(())
+    }
+
+    fn room_number(&mut self, room: &RoomName) -> Result<i64> {
+        match rooms::find_number(&self.db, self.sealer, room)? {
+            Some(number) => Ok(number),
+            None => rooms::add(&self.db, self.sealer, room),
+        }
+    }
+
+    fn drop_pruned(&self) -> Result<()> {
+        for number in rooms::numbers(&self.db)? {
+            let card = rooms::card(&self.db, self.sealer, number)?;
+            let pruned_to = card.map_or(Seq(0), |card| card.pruned_to);
+            rooms::drop_records(&self.db, number, pruned_to)?;
+        }
+        Ok(())
+    }
+}
+
+fn make_private_and_sync(path: &Path) -> io::Result<()> {
+    let file = File::open(path)?;
+    file.set_permissions(Permissions::from_mode(0o600))?;
+    file.sync_all()
+}
