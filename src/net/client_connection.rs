@@ -135,7 +135,7 @@ impl ClientConnection {
                 ClosingHandshake::Answer => self.socket.flush().await,
                 ClosingHandshake::Ours(why) => {
                     let frame = why.map(|close| CloseFrame {
-                        code: close.number().into(),
+                        code: close.as_u16().into(),
                         reason: Utf8Bytes::default(),
                     });
                     self.socket.close(frame).await

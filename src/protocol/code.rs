@@ -13,12 +13,12 @@ macro_rules! codes {
             pub const ALL: &'static [ErrorCode] = &[$(ErrorCode::$name,)*];
 
             /// The word on the wire.
-            pub fn word(self) -> &'static str {
+            pub fn as_str(self) -> &'static str {
                 match self { $(ErrorCode::$name => $word,)* }
             }
 
             /// Whether trying the same again can help.
-            pub fn temporary(self) -> bool {
+            pub fn is_temporary(self) -> bool {
                 match self { $(ErrorCode::$name => $temporary,)* }
             }
         }
@@ -80,7 +80,7 @@ codes! {
 
 impl Serialize for ErrorCode {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.word())
+        serializer.serialize_str(self.as_str())
     }
 }
 
@@ -129,7 +129,7 @@ impl CloseCode {
     ];
 
     /// The number on the wire.
-    pub fn number(self) -> u16 {
+    pub fn as_u16(self) -> u16 {
         self as u16
     }
 
@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn every_code_has_its_own_word() {
-        let mut words: Vec<_> = ErrorCode::ALL.iter().map(|code| code.word()).collect();
+        let mut words: Vec<_> = ErrorCode::ALL.iter().map(|code| code.as_str()).collect();
         words.sort_unstable();
         words.dedup();
         assert_eq!(words.len(), ErrorCode::ALL.len());

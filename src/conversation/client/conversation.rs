@@ -17,8 +17,6 @@ use crate::protocol::frame::{
 };
 use crate::protocol::{RoomName, Timestamp};
 
-mod receive;
-
 /// Who we want to be, and where.
 #[derive(Clone, Default)]
 pub struct ConnectOptions {
@@ -60,20 +58,20 @@ pub struct Now {
 
 /// The client's side of it all.
 pub struct Conversation {
-    wish: ConnectOptions,
-    name: String,
-    standing: Phase,
-    keys: ClientKeys,
-    places: ReadPositions,
-    outbox: Outbox,
-    room: Option<String>,
-    inside: BTreeSet<String>,
-    keyed: BTreeSet<String>,
-    catching: BTreeMap<String, Backfill>,
-    errands: VecDeque<String>,
-    refusals: Vec<RejectedMessage>,
-    server_ahead_micros: i64,
-    met_presence: bool,
+    pub(super) wish: ConnectOptions,
+    pub(super) name: String,
+    pub(super) standing: Phase,
+    pub(super) keys: ClientKeys,
+    pub(super) places: ReadPositions,
+    pub(super) outbox: Outbox,
+    pub(super) room: Option<String>,
+    pub(super) inside: BTreeSet<String>,
+    pub(super) keyed: BTreeSet<String>,
+    pub(super) catching: BTreeMap<String, Backfill>,
+    pub(super) errands: VecDeque<String>,
+    pub(super) refusals: Vec<RejectedMessage>,
+    pub(super) server_ahead_micros: i64,
+    pub(super) met_presence: bool,
 }
 
 impl Conversation {
@@ -266,7 +264,7 @@ impl Conversation {
         Some(frame.to_json())
     }
 
-    fn begin_full(&mut self, welcome: &Welcome, now: Now) {
+    pub(super) fn begin_full(&mut self, welcome: &Welcome, now: Now) {
         self.standing = Phase::Full;
         self.name.clone_from(&welcome.username);
         let window = usize::try_from(welcome.limits.unacked).unwrap_or(usize::MAX).clamp(1, 4096);
@@ -281,7 +279,7 @@ impl Conversation {
         }
     }
 
-    fn stand_in(&mut self, room: &str, at: &crate::protocol::frame::Position, now: Now) {
+    pub(super) fn stand_in(&mut self, room: &str, at: &crate::protocol::frame::Position, now: Now) {
         let known = self.places.of(room).is_some();
         self.places.standing(room, at);
         if let (Some(goal), false) = (self.wish.since, known) {
@@ -294,7 +292,7 @@ impl Conversation {
         }
     }
 
-    fn begin_basic(&mut self) {
+    pub(super) fn begin_basic(&mut self) {
         self.standing = Phase::Basic;
         self.outbox.reconnected(Confirmation::Echo);
         self.refuse_foreign_rooms();
@@ -314,7 +312,7 @@ impl Conversation {
         }
     }
 
-    fn ask_history_again(&mut self, room: &str, pause: Duration, now: Now) {
+    pub(super) fn ask_history_again(&mut self, room: &str, pause: Duration, now: Now) {
         if let Some(way) = self.catching.get_mut(room) {
             way.ask_again(now.tick, pause);
         }

@@ -4,8 +4,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::wire::{ErrorSeen, GapSeen, PresenceSeen, UsersSeen};
-use crate::protocol::frame::Welcome;
+use crate::protocol::frame::{ErrorFrame, Gap, Presence, UserList, Welcome};
 
 /// The meaning of one frame.
 pub enum Event<'a> {
@@ -18,19 +17,19 @@ pub enum Event<'a> {
     /// A page of what was said before, oldest first.
     Page(Vec<Message<'a>>),
     /// Somebody came.
-    UserJoined(PresenceSeen<'a>),
+    UserJoined(Presence<'a>),
     /// Somebody went.
-    UserLeft(PresenceSeen<'a>),
+    UserLeft(Presence<'a>),
     /// Who is here.
-    UserList(UsersSeen<'a>),
+    UserList(UserList<'a>),
     /// We are in a room now.
     Joined(Cow<'a, str>),
     /// We are out of a room.
     Left(Cow<'a, str>),
     /// Something is missing for ever.
-    Gap(GapSeen<'a>),
+    Gap(Gap<'a>),
     /// Something was refused.
-    Error(ErrorSeen<'a>),
+    Error(ErrorFrame),
     /// Not a frame of this protocol: no JSON object, or one that lacks what its type needs.
     Unreadable,
 }

@@ -10,6 +10,6 @@ pub mod event;
 pub mod line_splitter;
 pub mod outbox;
 pub mod read_positions;
+mod receive;
 pub mod server_url;
 pub mod since;
-pub mod wire;

@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::wire::ErrorSeen;
+use crate::protocol::frame::ErrorFrame;
 
 /// A message to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -209,7 +209,7 @@ impl Outbox {
     }
 
     /// The server refused something. Returns the message that is lost by it, if one is.
-    pub fn refused(&mut self, error: &ErrorSeen<'_>, now: Instant) -> Option<RejectedMessage> {
+    pub fn refused(&mut self, error: &ErrorFrame, now: Instant) -> Option<RejectedMessage> {
         let index = match (&error.id, self.proof) {
             (Some(id), _) => self.position(id)?,
             // A basic server names no message, but only one is on its way.
@@ -288,5 +288,4 @@ impl Outbox {
 }
 
 #[cfg(test)]
-#[path = "outbox_tests.rs"]
 mod tests;

@@ -124,7 +124,7 @@ fn already_registered() -> RequestError {
     object(ErrorCode::AlreadyRegistered, "this session is registered; open another connection")
 }
 
-fn object(code: ErrorCode, text: impl Into<String>) -> RequestError {
+fn object(code: ErrorCode, text: impl Into<Cow<'static, str>>) -> RequestError {
     Box::new(ErrorFrame::new(code, text))
 }
 
@@ -155,7 +155,7 @@ pub fn sealed(why: DecryptError, wall: Timestamp) -> RequestError {
             "encrypted under a key that has been replaced; encrypt it under the current key and send it again",
         ),
         DecryptError::ClockAhead => Box::new(ErrorFrame {
-            server_time: Some(wall),
+            server_time: Some(wall.to_string()),
             ..ErrorFrame::new(
                 ErrorCode::ClockSkew,
                 format!("your clock is more than a minute ahead; here it is {wall}"),

@@ -90,7 +90,7 @@ async fn first_frame(
 }
 
 fn refuse(outbound: &SendQueue, client_info: ClientInfo, refusal: &Rejection) {
-    tracing::info!(event = "register_refused", peer = %client_info.address, reason = refusal.code.word(),
+    tracing::info!(event = "register_refused", peer = %client_info.address, reason = refusal.code.as_str(),
         "a connection did not register");
     let error = ErrorFrame::new(refusal.code, refusal.message.clone());
     outbound.push(encoded(&ServerFrame::Error(error)));

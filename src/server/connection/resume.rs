@@ -8,7 +8,7 @@ use crate::net::send_queue::CloseReason;
 use crate::net::server_connection::ServerConnection;
 use crate::protocol::frame::{ErrorFrame, Gap, History, Position, ServerFrame};
 use crate::protocol::{CloseCode, Epoch, ErrorCode, RoomName, Seq};
-use crate::server::rooms::delivery::{kept_message, replay_frame};
+use crate::server::rooms::delivery::{history_entry, replay_frame};
 use crate::server::rooms::hub::{Attached, Command};
 use crate::store::{Page, PageRange, StoreError};
 
@@ -95,10 +95,10 @@ impl Session {
         }
         {
             let ring = membership.ring.read().unwrap_or_else(PoisonError::into_inner);
-            let messages = page.entries.iter().map(|entry| kept_message(entry, &ring)).collect();
+            let messages = page.entries.iter().map(|entry| history_entry(entry, &ring)).collect();
             // Queued before the ring is let go, so that no newer key can come before it.
             self.peer().send(&ServerFrame::History(History {
-                room: room.clone(),
+                room: room.as_str().into(),
                 epoch: Some(page.head.epoch.clone()),
                 messages,
                 more: page.more,
@@ -169,10 +169,10 @@ impl Session {
         tracing::info!(event = "gap", session = %self.peer().session, room = %room, after = after.0,
             next = next.0, reason, "a reader was told what is missing");
         self.peer().push(&ServerFrame::Gap(Gap {
-            room: room.clone(),
+            room: room.as_str().into(),
             after,
             next,
-            reason: reason.to_owned(),
+            reason: reason.into(),
             epoch: Some(epoch.clone()),
         }));
     }

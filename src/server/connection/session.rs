@@ -263,7 +263,7 @@ impl Session {
 
     pub(super) fn object(&self, objection: ErrorFrame) {
         tracing::debug!(event = "refused", session = %self.peer().session, user = %self.peer().user,
-            reason = objection.code, "a frame was refused");
+            reason = objection.code.as_ref(), "a frame was refused");
         self.peer().send(&ServerFrame::Error(objection));
     }
 

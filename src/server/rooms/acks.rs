@@ -44,9 +44,9 @@ pub fn answer_all(batch: &[Committed]) {
 }
 
 /// What a sender hears of its message, where it is owed that.
-fn answer(committed: &Committed) -> Option<ServerFrame> {
+fn answer(committed: &Committed) -> Option<ServerFrame<'_>> {
     let Committed { from, room, id, outcome, .. } = committed;
-    let error_frame = |code, message: &str| ErrorFrame {
+    let error_frame = |code, message: &'static str| ErrorFrame {
         id: id.as_ref().map(|id| id.as_str().to_owned()),
         room: (from.dialect == Dialect::Full).then(|| room.as_str().to_owned()),
         ..ErrorFrame::new(code, message)
@@ -74,5 +74,10 @@ fn answer(committed: &Committed) -> Option<ServerFrame> {
         }
     };
     let id = id.as_ref().filter(|_| from.dialect == Dialect::Full)?;
-    Some(ServerFrame::Ack(Ack { room: room.clone(), id: id.clone(), seq, timestamp }))
+    Some(ServerFrame::Ack(Ack {
+        room: room.as_str().into(),
+        id: id.as_str().into(),
+        seq,
+        timestamp: timestamp.to_string().into(),
+    }))
 }

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
 
 use bytes::{Bytes, BytesMut};
-use serde::Serialize;
 
 use super::hub::Hub;
 use super::log_writer::Committed;
@@ -14,8 +13,8 @@ use crate::crypto::key_ring::KeyRing;
 use crate::net::framing;
 use crate::net::send_queue::SendQueue;
 use crate::net::uring::UringSender;
-use crate::protocol::frame::ChatMessage;
-use crate::protocol::{CloseCode, KeyId, MessageId, RoomName, Seq, Timestamp};
+use crate::protocol::frame::{ChatMessage, HistoryEntry, ServerFrame};
+use crate::protocol::{CloseCode, MessageId, RoomName, Seq};
 use crate::store::{AppendOutcome, Entry};
 
 /// What is handed to all members in one go: large beside the cost of a system call.
@@ -182,41 +181,10 @@ impl<'a> Chunk<'a> {
     }
 }
 
-/// A message as it stands on the wire; borrowed, because it is made for each message.
-#[derive(Serialize)]
-struct Outgoing<'a> {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    room: &'a RoomName,
-    seq: Seq,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    id: Option<&'a MessageId>,
-    username: &'a str,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    verified: bool,
-    content: &'a str,
-    key_id: &'a KeyId,
-    timestamp: Timestamp,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    replay: bool,
-}
-
 fn put_message(out: &mut BytesMut, entry: &Entry, ring: &KeyRing, replay: bool) {
-    let sealed = ring.encrypt(entry.text.as_bytes(), super::hub::wall());
     let mut json = Vec::with_capacity(JSON_BYTES + entry.text.len() * 2);
-    let frame = Outgoing {
-        kind: "chat_message",
-        room: &entry.room,
-        seq: entry.seq,
-        id: entry.id.as_ref(),
-        username: entry.user.as_str(),
-        verified: entry.verified,
-        content: &sealed,
-        key_id: ring.key_id(),
-        timestamp: entry.at,
-        replay,
-    };
-    serde_json::to_writer(&mut json, &frame).expect("plain fields");
+    let frame: ServerFrame<'_> = ServerFrame::ChatMessage(chat_message(entry, ring, replay));
+    serde_json::to_writer(&mut json, &frame).expect("frames have string keys only");
     framing::put_text(out, &json);
 }
 
@@ -227,17 +195,22 @@ pub fn replay_frame(entry: &Entry, ring: &KeyRing) -> Bytes {
     out.freeze()
 }
 
-/// A kept message as it stands in a `history` frame.
-pub fn kept_message(entry: &Entry, ring: &KeyRing) -> ChatMessage {
+/// A kept message as an element of a `history` frame, under the room's current key.
+pub fn history_entry<'a>(entry: &'a Entry, ring: &'a KeyRing) -> HistoryEntry<'a> {
+    HistoryEntry::ChatMessage(chat_message(entry, ring, true))
+}
+
+fn chat_message<'a>(entry: &'a Entry, ring: &'a KeyRing, replay: bool) -> ChatMessage<'a> {
     ChatMessage {
-        room: Some(entry.room.clone()),
+        frame_type: ChatMessage::TYPE.into(),
+        room: entry.room.as_str().into(),
         seq: Some(entry.seq),
-        id: entry.id.clone(),
-        username: entry.user.as_str().to_owned(),
+        id: entry.id.as_ref().map_or("", MessageId::as_str).into(),
+        username: entry.user.as_str().into(),
         verified: entry.verified,
-        content: ring.encrypt(entry.text.as_bytes(), super::hub::wall()),
-        key_id: Some(ring.key_id().clone()),
-        timestamp: entry.at,
-        replay: true,
+        content: ring.encrypt(entry.text.as_bytes(), super::hub::wall()).into(),
+        key_id: ring.key_id().as_str().into(),
+        timestamp: entry.at.to_string().into(),
+        replay,
     }
 }

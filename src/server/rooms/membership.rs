@@ -1,5 +1,6 @@
 //! Coming and going.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -78,8 +79,9 @@ impl Hub {
             return;
         };
         peer.push(&ServerFrame::Joined(Joined {
-            room: membership.room.clone(),
-            at: membership.at.clone(),
+            room: membership.room.as_str().into(),
+            epoch: Some(membership.at.epoch.clone()),
+            seq: membership.at.seq,
         }));
         self.introduce(peer, &membership.room);
         peer.outbound.flush();
@@ -112,7 +114,7 @@ impl Hub {
     pub(super) fn leave(&mut self, peer: &Arc<Peer>, name: &RoomName) {
         if self.take_out(peer, name) {
             self.owed.insert(name.clone());
-            peer.send(&ServerFrame::Left(Left { room: name.clone() }));
+            peer.send(&ServerFrame::Left(Left { room: name.as_str().into() }));
         } else {
             peer.send(&ServerFrame::Error(not_in_room(name)));
         }
@@ -201,10 +203,10 @@ impl Hub {
         let Some(room) = self.rooms.get(name) else { return };
         peer.outbound.push(room.key_frame(name));
         let joined = ServerFrame::UserJoined(Presence {
-            username: peer.user.as_str().to_owned(),
-            timestamp: wall(),
-            message: format!("{} se ha unido al chat", peer.user),
-            room: Some(name.clone()),
+            username: peer.user.as_str().into(),
+            timestamp: wall().to_string().into(),
+            message: format!("{} se ha unido al chat", peer.user).into(),
+            room: name.as_str().into(),
         });
         if room.members.len() <= self.policy.presence_members {
             self.announce(name, &joined);
@@ -217,13 +219,13 @@ impl Hub {
         } else if peer.presence {
             // Clients wait for these two before they go on; nobody else is named in them.
             peer.push(&joined);
-            let users = vec![peer.user.as_str().to_owned()];
-            let alone = UserList { users, room: Some(name.clone()), total: None };
+            let users = vec![peer.user.as_str().into()];
+            let alone = UserList { users, room: name.as_str().into(), total: None };
             peer.push(&ServerFrame::UserList(alone));
         }
     }
 
-    fn announce(&mut self, name: &RoomName, frame: &ServerFrame) {
+    fn announce(&mut self, name: &RoomName, frame: &ServerFrame<'_>) {
         let Some(room) = self.rooms.get_mut(name) else { return };
         if let Some(at) = room.announce(name, frame, Instant::now()) {
             self.gathered.insert(name.clone());
@@ -232,21 +234,22 @@ impl Hub {
     }
 
     /// Everybody, or in a large room as many as are announced, the asker among them.
-    fn user_list(&self, peer: &Arc<Peer>, name: &RoomName, room: &Room) -> ServerFrame {
+    fn user_list<'a>(
+        &self,
+        peer: &'a Arc<Peer>,
+        name: &'a RoomName,
+        room: &'a Room,
+    ) -> ServerFrame<'a> {
         let most = self.policy.presence_members.max(1);
         let all = room.members.len();
-        let mut users: Vec<String> = room
-            .members
-            .iter()
-            .take(most)
-            .map(|member| member.peer.user.as_str().to_owned())
-            .collect();
+        let mut users: Vec<Cow<'a, str>> =
+            room.members.iter().take(most).map(|member| member.peer.user.as_str().into()).collect();
         if all > most && !room.members[..most].iter().any(|member| member.peer.is(peer)) {
             users.pop();
-            users.push(peer.user.as_str().to_owned());
+            users.push(peer.user.as_str().into());
         }
         let total = (all > most).then_some(all as u64);
-        ServerFrame::UserList(UserList { users, room: Some(name.clone()), total })
+        ServerFrame::UserList(UserList { users, room: name.as_str().into(), total })
     }
 
     pub(super) fn take_out(&mut self, peer: &Arc<Peer>, name: &RoomName) -> bool {
@@ -262,10 +265,10 @@ impl Hub {
         }
         if room.members.len() < self.policy.presence_members {
             let left = ServerFrame::UserLeft(Presence {
-                username: peer.user.as_str().to_owned(),
-                timestamp: wall(),
-                message: format!("{} ha salido del chat", peer.user),
-                room: Some(name.clone()),
+                username: peer.user.as_str().into(),
+                timestamp: wall().to_string().into(),
+                message: format!("{} ha salido del chat", peer.user).into(),
+                room: name.as_str().into(),
             });
             self.announce(name, &left);
         }

@@ -97,12 +97,12 @@ impl Peer {
     }
 
     /// Puts a frame in its queue; a flush must follow.
-    pub fn push(&self, frame: &ServerFrame) {
+    pub fn push(&self, frame: &ServerFrame<'_>) {
         self.outbound.push(encoded(frame));
     }
 
     /// Sends a frame now.
-    pub fn send(&self, frame: &ServerFrame) {
+    pub fn send(&self, frame: &ServerFrame<'_>) {
         self.outbound.send(&encoded(frame));
     }
 
@@ -159,6 +159,6 @@ pub struct DeliveryOptions {
 }
 
 /// A frame as WebSocket bytes.
-pub fn encoded(frame: &ServerFrame) -> Bytes {
+pub fn encoded(frame: &ServerFrame<'_>) -> Bytes {
     framing::text(&frame.to_json())
 }

@@ -161,7 +161,7 @@ impl Room {
     pub fn announce(
         &mut self,
         name: &RoomName,
-        frame: &ServerFrame,
+        frame: &ServerFrame<'_>,
         now: Instant,
     ) -> Option<Instant> {
         let bytes = encoded(frame);

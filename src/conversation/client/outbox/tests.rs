@@ -5,12 +5,12 @@ fn item(line: u64) -> OutgoingMessage {
     OutgoingMessage { line, room: None, id: format!("x-{line}"), text: format!("text {line}") }
 }
 
-fn error<'a>(id: Option<u64>, code: &'a str, temporary: bool) -> ErrorSeen<'a> {
-    ErrorSeen {
+fn error(id: Option<u64>, code: &'static str, temporary: bool) -> ErrorFrame {
+    ErrorFrame {
         code: code.into(),
         temporary,
         id: id.map(|line| format!("x-{line}")),
-        ..ErrorSeen::default()
+        ..ErrorFrame::default()
     }
 }
 
