@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::conversation::client::since::{Since, parse_pause};
+use crate::conversation::client::since::{Since, parse_timeout};
 
 /// A chat that scripts and people share: the client.
 #[derive(Debug, Parser)]
@@ -80,7 +80,7 @@ pub struct Common {
     #[arg(short = 'n', long, value_name = "N", global = true)]
     pub count: Option<u64>,
     /// Give up after so long [default: 30s]
-    #[arg(long, value_name = "TIME", value_parser = parse_pause, global = true)]
+    #[arg(long, value_name = "TIME", value_parser = parse_timeout, global = true)]
     pub timeout: Option<Duration>,
     /// How messages are printed; default: JSON unless on a terminal
     #[arg(long, value_enum, global = true)]

@@ -33,7 +33,7 @@ impl ExecTask {
     /// From a message. The text goes to the command's standard input only.
     pub fn of(message: &Message<'_>) -> Self {
         let mut json = Vec::new();
-        message.print(&mut json);
+        message.write_json_line(&mut json);
         let variables = vec![
             ("CHAT_ROOM", message.room.to_string()),
             ("CHAT_USERNAME", message.username.to_string()),

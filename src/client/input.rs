@@ -81,7 +81,7 @@ struct Object {
 }
 
 fn meaning(line: Line, input: Input) -> InputLine {
-    let what = match line.piece {
+    let what = match line.content {
         LineContent::NotUtf8 => Err("it is not UTF-8".to_owned()),
         LineContent::TooLong => Err("it is too long".to_owned()),
         LineContent::Text(text) if input == Input::Text => Ok((None, text)),

@@ -30,7 +30,7 @@ impl Printer {
     /// A message.
     pub fn message(&mut self, message: &Message<'_>) {
         match self.form {
-            Output::Json => message.print(&mut self.gathered),
+            Output::Json => message.write_json_line(&mut self.gathered),
             Output::Plain => {
                 let line = plain(message);
                 self.gathered.extend_from_slice(line.as_bytes());

@@ -164,7 +164,7 @@ impl Pipe {
             };
             let ended = self.converse(&mut call).await;
             call.end().await;
-            self.conversation.lost();
+            self.conversation.disconnected();
             if let Some(exit) = self.after_output() {
                 return exit;
             }
@@ -227,7 +227,8 @@ impl Pipe {
             return Exit::NoServer;
         }
         let waiting = self.unread.iter().map(|said| said.line);
-        let lines: Vec<u64> = self.conversation.outbox().lines().chain(waiting).collect();
+        let lines: Vec<u64> =
+            self.conversation.outbox().unconfirmed_lines().chain(waiting).collect();
         if lines.is_empty() {
             print_error(&format!("gave up after {patience}: {} messages came", self.printed));
         } else {
@@ -245,7 +246,7 @@ impl Pipe {
     fn is_done_without_server(&mut self) -> bool {
         self.look_at_input();
         let waits = self.stays || self.history_only || self.count.is_some();
-        self.all_safe() && !waits && self.conversation.caught_up()
+        self.all_safe() && !waits && self.conversation.is_caught_up()
     }
 
     /// Takes what came on standard input while there is no connection: from then on something is
@@ -287,7 +288,7 @@ impl Pipe {
 
     /// Moves what was read into the outbox, as far as there is room.
     fn say_what_was_read(&mut self) {
-        while self.registered && self.conversation.outbox().has_room() {
+        while self.registered && self.conversation.outbox().has_capacity() {
             let Some(InputLine { line, what }) = self.unread.pop_front() else { return };
             match what.and_then(|(room, text)| self.within_limits(text).map(|text| (room, text))) {
                 Err(why) => self.cannot_send(line, &why),
@@ -298,7 +299,7 @@ impl Pipe {
                     };
                     self.said += 1;
                     self.progress = Instant::now();
-                    self.conversation.say(OutgoingMessage { line, room, id, text });
+                    self.conversation.send(OutgoingMessage { line, room, id, text });
                 }
             }
         }
@@ -328,7 +329,7 @@ impl Pipe {
         let id = format!("{}-r{}", self.ids, self.replied);
         match self.within_limits(reply.text) {
             Ok(text) => {
-                self.conversation.say(OutgoingMessage { line: self.replied, room, id, text })
+                self.conversation.send(OutgoingMessage { line: self.replied, room, id, text })
             }
             Err(why) => print_error(&format!("--exec: a reply can't be sent: {why}")),
         }
@@ -356,7 +357,7 @@ impl Pipe {
             return None;
         }
         if let Some(cursor) = &mut self.cursor
-            && let Err(error) = cursor.save(self.conversation.places())
+            && let Err(error) = cursor.save(self.conversation.read_positions())
         {
             print_error(&error);
             self.cursor = None;

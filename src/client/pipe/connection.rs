@@ -75,7 +75,7 @@ impl Pipe {
             self.say_what_was_read();
         }
         let flushed = !any || call.flush().await;
-        for refusal in self.conversation.take_refusals() {
+        for refusal in self.conversation.take_rejected() {
             self.said = self.said.saturating_sub(1);
             self.cannot_send(refusal.line, &format!("{} ({})", refusal.message, refusal.code));
         }
@@ -99,15 +99,15 @@ impl Pipe {
             return Some(self.done());
         }
         if self.history_only {
-            return self.conversation.caught_up().then(|| self.done());
+            return self.conversation.is_caught_up().then(|| self.done());
         }
-        if self.stays || self.count.is_some() || !self.conversation.caught_up() {
+        if self.stays || self.count.is_some() || !self.conversation.is_caught_up() {
             return None;
         }
         // Our own last words are on their way back; a pipe that prints, prints them too.
         let since = *state.safe_since.get_or_insert_with(Instant::now);
         let echoed = self.printer.is_none()
-            || self.conversation.standing() == Phase::Basic
+            || self.conversation.phase() == Phase::Basic
             || self.own_heard >= self.said;
         (echoed || since.elapsed() >= OWN_ECHO).then(|| self.done())
     }
@@ -115,8 +115,8 @@ impl Pipe {
     async fn wait(&mut self, call: &mut ClientConnection, state: &mut State) -> Option<Ended> {
         let timer = self.next_look(state);
         let more =
-            self.registered && self.unread.is_empty() && self.conversation.outbox().has_room();
-        let replies = self.registered && self.conversation.outbox().has_room();
+            self.registered && self.unread.is_empty() && self.conversation.outbox().has_capacity();
+        let replies = self.registered && self.conversation.outbox().has_capacity();
         let busy = self.waiting_tasks.len() >= WAITING;
         let tasks = self.tasks.clone();
         let next = tokio::select! {
@@ -144,19 +144,20 @@ impl Pipe {
 
     /// The next moment something is due.
     fn next_look(&self, state: &State) -> Instant {
-        let silence = match (self.conversation.standing(), state.pinged) {
+        let silence = match (self.conversation.phase(), state.pinged) {
             (Phase::Registering, _) => state.began + REGISTERED,
             (_, false) => state.heard + SILENCE,
             (_, true) => state.heard + SILENCE + ANSWER,
         };
         let echo = state.safe_since.map(|since| since + OWN_ECHO);
-        let dues = self.conversation.due().into_iter().chain(self.give_up_at()).chain(echo);
+        let dues =
+            self.conversation.next_frame_at().into_iter().chain(self.give_up_at()).chain(echo);
         dues.fold(silence, Instant::min)
     }
 
     async fn look(&mut self, call: &mut ClientConnection, state: &mut State) -> Option<Ended> {
         let now = Instant::now();
-        if self.conversation.standing() == Phase::Registering {
+        if self.conversation.phase() == Phase::Registering {
             return (now >= state.began + REGISTERED).then_some(Ended::Lost);
         }
         if state.pinged && now >= state.heard + SILENCE + ANSWER {
@@ -208,9 +209,9 @@ impl Pipe {
     }
 
     fn hear(&mut self, text: &str, state: &mut State) -> Option<Ended> {
-        let settled = self.conversation.outbox().settled();
-        let heard = self.conversation.hear(text, now());
-        if self.conversation.outbox().settled() > settled {
+        let settled = self.conversation.outbox().completed();
+        let heard = self.conversation.receive(text, now());
+        if self.conversation.outbox().completed() > settled {
             self.progress = Instant::now();
         }
         match heard {

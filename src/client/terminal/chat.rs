@@ -101,7 +101,7 @@ impl ChatSession {
                     if let Ended::Over(exit) = ended {
                         return exit;
                     }
-                    self.conversation.lost();
+                    self.conversation.disconnected();
                     if self.met {
                         self.note(self.words.lost);
                         backoff.reset();
@@ -139,7 +139,7 @@ impl ChatSession {
                     return Ended::Lost;
                 }
             }
-            for refusal in self.conversation.take_refusals() {
+            for refusal in self.conversation.take_rejected() {
                 self.note(&fill(self.words.not_sent, &[&escape_for_terminal(&refusal.message)]));
             }
             let stored = self.conversation.outbox().is_empty();
@@ -148,8 +148,13 @@ impl ChatSession {
             }
             let silence = heard + if pinged { 2 * SILENCE } else { SILENCE };
             let end = self.leaving.map(|since| since + LAST_WORDS);
-            let timer = self.conversation.due().into_iter().chain(end).fold(silence, Instant::min);
-            let open = self.leaving.is_none() && self.conversation.outbox().has_room();
+            let timer = self
+                .conversation
+                .next_frame_at()
+                .into_iter()
+                .chain(end)
+                .fold(silence, Instant::min);
+            let open = self.leaving.is_none() && self.conversation.outbox().has_capacity();
             tokio::select! {
                 came = call.next() => {
                     (heard, pinged) = (Instant::now(), false);
@@ -199,20 +204,20 @@ impl ChatSession {
             "" => {}
             _ if is_farewell(line) => self.leaving = Some(Instant::now()),
             "/help" => self.note(self.words.help),
-            "/who" => self.conversation.ask_who(),
-            "/history" if self.conversation.standing() != Phase::Full => {
+            "/who" => self.conversation.request_user_list(),
+            "/history" if self.conversation.phase() != Phase::Full => {
                 self.note(self.words.no_history);
             }
             "/history" => {
-                self.conversation.ask_history(rest.parse().unwrap_or(HISTORY).max(1), now());
+                self.conversation.request_history(rest.parse().unwrap_or(HISTORY).max(1), now());
             }
-            "/join" if self.conversation.standing() != Phase::Full => {
+            "/join" if self.conversation.phase() != Phase::Full => {
                 self.note(self.words.one_room);
             }
             "/join" => match RoomName::parse(rest) {
                 Some(room) => {
-                    if !self.conversation.enter(&room) {
-                        self.conversation.ask_who();
+                    if !self.conversation.join(&room) {
+                        self.conversation.request_user_list();
                     }
                     self.note(&fill(self.words.room, &[room.as_str()]));
                 }
@@ -225,8 +230,8 @@ impl ChatSession {
                 self.said += 1;
                 let id = MessageId::fresh().to_string();
                 let room = Some(self.conversation.room().to_owned());
-                let room = room.filter(|_| self.conversation.standing() == Phase::Full);
-                self.conversation.say(OutgoingMessage {
+                let room = room.filter(|_| self.conversation.phase() == Phase::Full);
+                self.conversation.send(OutgoingMessage {
                     line: self.said,
                     room,
                     id,
@@ -237,7 +242,7 @@ impl ChatSession {
     }
 
     fn hear(&mut self, text: &str, last_error: &mut Option<String>) {
-        match self.conversation.hear(text, now()) {
+        match self.conversation.receive(text, now()) {
             Event::Nothing | Event::Left(_) | Event::Joined(_) => {}
             Event::Registered(_) if self.met => self.note(self.words.back),
             Event::Registered(_) => {
@@ -313,7 +318,7 @@ impl ChatSession {
     }
 
     fn goodbye(&mut self) -> Exit {
-        let mut waiting = self.conversation.outbox().lines().count();
+        let mut waiting = self.conversation.outbox().unconfirmed_lines().count();
         while let Ok(line) = self.lines.try_recv() {
             let command = line.starts_with('/') || is_farewell(&line);
             waiting += usize::from(!command && !line.trim().is_empty());

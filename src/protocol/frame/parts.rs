@@ -1,7 +1,7 @@
 //! What the frames of a server hold, apart from messages (see [`super::ChatMessage`]).
 //!
-//! A field that is optional on reading may be missing from the frames of other servers; ours writes
-//! it unless its documentation says otherwise.
+//! A field with a default on reading may be missing from the frames of a basic server. An empty or
+//! absent value with `skip_serializing_if` is not written.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

@@ -204,7 +204,7 @@ impl Session {
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .decrypt(token, Instant::now(), wall)
-            .map_err(|why| request::sealed(why, wall))?;
+            .map_err(|why| request::decrypt_error(why, wall))?;
         let text = request::validate_text(plain, live.config.limits.message_chars)?;
         Ok(Draft {
             room: membership.room.clone(),
