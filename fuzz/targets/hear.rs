@@ -25,11 +25,11 @@ fuzz_target!(|text: &str| {
     let _ = conversation.register();
     for frame in text.split('\n') {
         let mut line = Vec::new();
-        match conversation.hear(frame, now) {
-            Event::Message(message) => message.print(&mut line),
+        match conversation.receive(frame, now) {
+            Event::Message(message) => message.write_json_line(&mut line),
             Event::Page(page) => page.iter().for_each(|message| {
                 line.clear();
-                message.print(&mut line);
+                message.write_json_line(&mut line);
             }),
             _ if frame_type(frame).is_some() => write_json_line(frame, &mut line),
             _ => {}

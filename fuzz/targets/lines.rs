@@ -23,13 +23,13 @@ fuzz_target!(|input: (bool, u8, &[u8])| {
     let size = usize::from(size).max(1);
     assert_eq!(cut(ending, bytes.chunks(size)), whole);
     assert!(whole.is_sorted_by(|a, b| a.number < b.number));
-    for Line { number, piece } in &whole {
+    for Line { number, content } in &whole {
         let raw = bytes.split(|byte| *byte == end).nth(*number as usize - 1).unwrap();
         let raw = match raw.strip_suffix(b"\r") {
             Some(cut) if !nul => cut,
             _ => raw,
         };
-        match piece {
+        match content {
             LineContent::Text(text) => assert_eq!(text.as_bytes(), raw),
             LineContent::TooLong => assert!(raw.len() > MOST),
             LineContent::NotUtf8 => assert!(std::str::from_utf8(raw).is_err()),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::conversation::client::since::{Since, parse_pause};
+use crate::conversation::client::since::{Since, parse_timeout};
 
 /// A chat that scripts and people share: the client.
 #[derive(Debug, Parser)]
@@ -81,7 +81,7 @@ pub struct Common {
     #[arg(short = 'n', long, value_name = "N", global = true)]
     pub count: Option<u64>,
     /// Give up after TIME without progress [default: 30s]
-    #[arg(long, value_name = "TIME", value_parser = parse_pause, global = true)]
+    #[arg(long, value_name = "TIME", value_parser = parse_timeout, global = true)]
     pub timeout: Option<Duration>,
     /// Format of printed messages [default: plain on a terminal, else json]
     #[arg(long, value_enum, global = true)]

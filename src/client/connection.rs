@@ -131,7 +131,7 @@ impl Connection {
         conversation: &mut Conversation,
     ) -> Result<(), Broken> {
         let silent = !self.pinged && self.last_read.elapsed() >= PING_INTERVAL;
-        let mut ping = silent && conversation.standing() != Phase::Registering;
+        let mut ping = silent && conversation.phase() != Phase::Registering;
         loop {
             match self.socket.poll_ready(cx)? {
                 Poll::Pending => return self.check_blocked(),
@@ -165,7 +165,7 @@ impl Connection {
     }
 
     fn is_overdue(&self, conversation: &Conversation, now: Instant) -> bool {
-        let registering = conversation.standing() == Phase::Registering;
+        let registering = conversation.phase() == Phase::Registering;
         if registering {
             return now >= self.opened + REGISTER_TIMEOUT;
         }
@@ -176,7 +176,7 @@ impl Connection {
     /// something else than time.
     fn next_deadline(&self, conversation: &Conversation, written: Instant) -> Instant {
         let register = self.opened + REGISTER_TIMEOUT;
-        let registering = conversation.standing() == Phase::Registering;
+        let registering = conversation.phase() == Phase::Registering;
         if let Some(since) = self.write_blocked {
             let blocked = since + WRITE_TIMEOUT;
             return if registering { blocked.min(register) } else { blocked };
@@ -186,7 +186,7 @@ impl Connection {
             false => self.last_read + PING_INTERVAL,
             true => self.last_read + PING_INTERVAL + PING_TIMEOUT,
         };
-        let due = conversation.due().filter(|due| *due > written);
+        let due = conversation.next_frame_at().filter(|due| *due > written);
         due.map_or(silence, |due| due.min(silence))
     }
 }

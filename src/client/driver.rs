@@ -113,7 +113,7 @@ impl Driver {
 
     /// Reads one frame. An error means that the server speaks another protocol.
     pub fn receive<'a>(&mut self, frame: &'a str) -> Result<Event<'a>, Failure> {
-        let event = self.conversation.hear(frame, now());
+        let event = self.conversation.receive(frame, now());
         match &event {
             Event::Registered(_) => {
                 self.registered = true;
@@ -184,7 +184,7 @@ impl Driver {
 
     fn end_connection(&mut self, how: Ended) -> Update {
         let update = self.classify(how);
-        self.conversation.lost();
+        self.conversation.disconnected();
         let closing = State::Closing(Box::pin(std::future::ready(())));
         if let State::Open(connection) = std::mem::replace(&mut self.state, closing) {
             self.state = State::Closing(Box::pin(connection.close()));

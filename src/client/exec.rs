@@ -78,7 +78,7 @@ impl Run {
     /// The text goes to standard input only, never into the environment.
     fn new(message: &Message<'_>) -> Self {
         let mut json = Vec::new();
-        message.print(&mut json);
+        message.write_json_line(&mut json);
         let environment = vec![
             ("CHAT_ROOM", message.room.to_string()),
             ("CHAT_USERNAME", message.username.to_string()),

@@ -49,7 +49,7 @@ pub async fn run(options: RunOptions) -> Result<Exit, Refusal> {
 impl History {
     async fn print_all(&mut self) -> Result<Exit, Failure> {
         loop {
-            self.sink.flush(self.driver.conversation().places())?;
+            self.sink.flush(self.driver.conversation().read_positions())?;
             if self.is_done() {
                 return Ok(if self.refused { Exit::Refused } else { Exit::Done });
             }
@@ -70,7 +70,7 @@ impl History {
         let registered = self.driver.was_registered();
         self.sink.is_closed()
             || registered && self.sink.is_complete()
-            || conversation.standing() == Phase::Full && conversation.caught_up()
+            || conversation.phase() == Phase::Full && conversation.is_caught_up()
     }
 
     fn give_up(&self) -> Failure {

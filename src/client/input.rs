@@ -91,7 +91,7 @@ struct JsonLine {
 }
 
 fn parse(line: Line, input: Input) -> InputLine {
-    let content = match line.piece {
+    let content = match line.content {
         LineContent::NotUtf8 => Err("it is not UTF-8".to_owned()),
         LineContent::TooLong => Err("it is too long".to_owned()),
         LineContent::Text(text) if input == Input::Text => Ok(Addressed { room: None, text }),

@@ -30,7 +30,7 @@ impl Printer {
     /// Prints a message.
     pub fn message(&mut self, message: &Message<'_>) {
         match self.format {
-            Output::Json => message.print(&mut self.buffer),
+            Output::Json => message.write_json_line(&mut self.buffer),
             Output::Plain => self.buffer.extend_from_slice(plain(message).as_bytes()),
         }
         if self.buffer.len() >= MAX_BUFFERED_BYTES {

@@ -128,7 +128,7 @@ impl Pipe {
         loop {
             self.fill_outbox();
             self.report_rejected();
-            self.sink.flush(self.driver.conversation().places())?;
+            self.sink.flush(self.driver.conversation().read_positions())?;
             if self.is_done() {
                 return Ok(if self.bad_input { Exit::BadInput } else { Exit::Done });
             }
@@ -140,7 +140,8 @@ impl Pipe {
     }
 
     async fn wait(&mut self) -> Result<(), Failure> {
-        let room = self.driver.was_registered() && self.driver.conversation().outbox().has_room();
+        let room =
+            self.driver.was_registered() && self.driver.conversation().outbox().has_capacity();
         let read_input = room && self.unread.is_empty();
         let busy = self.exec.as_ref().is_some_and(Exec::is_full);
         self.driver.pause_reading(busy);
@@ -192,9 +193,9 @@ impl Pipe {
 
     fn frame(&mut self, text: &str) -> Result<(), Failure> {
         let first = !self.driver.was_registered();
-        let settled = self.driver.conversation().outbox().settled();
+        let settled = self.driver.conversation().outbox().completed();
         let event = self.driver.receive(text)?;
-        if self.driver.conversation().outbox().settled() > settled {
+        if self.driver.conversation().outbox().completed() > settled {
             self.progress = Instant::now();
         }
         match event {
@@ -248,7 +249,7 @@ impl Pipe {
 
     /// Moves what was read into the outbox, as far as there is room.
     fn fill_outbox(&mut self) {
-        while self.driver.was_registered() && self.driver.conversation().outbox().has_room() {
+        while self.driver.was_registered() && self.driver.conversation().outbox().has_capacity() {
             let Some(InputLine { line, content }) = self.unread.pop_front() else { return };
             let checked = content.and_then(|Addressed { room, text }| {
                 self.check_length(&text)?;
@@ -261,7 +262,7 @@ impl Pipe {
                     self.progress = Instant::now();
                     let id = self.ids.of_line(line);
                     let message = OutgoingMessage { line, room, id, text };
-                    self.driver.conversation_mut().say(message);
+                    self.driver.conversation_mut().send(message);
                 }
             }
         }
@@ -286,7 +287,7 @@ impl Pipe {
     }
 
     fn report_rejected(&mut self) {
-        for rejected in self.driver.conversation_mut().take_refusals() {
+        for rejected in self.driver.conversation_mut().take_rejected() {
             self.sent = self.sent.saturating_sub(1);
             let reason = format!("{} ({})", rejected.message, rejected.code);
             self.report_bad_line(rejected.line, &reason);
@@ -300,11 +301,11 @@ impl Pipe {
         let room = Some(reply.room).filter(|room| !room.is_empty());
         let id = self.ids.of_next_reply();
         let message = OutgoingMessage { line: self.ids.replies, room, id, text: reply.text };
-        self.driver.conversation_mut().say(message);
+        self.driver.conversation_mut().send(message);
     }
 
     fn is_connected(&self) -> bool {
-        matches!(self.driver.conversation().standing(), Phase::Basic | Phase::Full)
+        matches!(self.driver.conversation().phase(), Phase::Basic | Phase::Full)
     }
 
     /// Whether every line is known to be stored.
@@ -332,7 +333,7 @@ impl Pipe {
         if self.sink.is_complete() {
             return true;
         }
-        if self.follow || self.sink.has_count() || !self.driver.conversation().caught_up() {
+        if self.follow || self.sink.has_count() || !self.driver.conversation().is_caught_up() {
             return false;
         }
         if !self.is_connected() {
@@ -341,7 +342,7 @@ impl Pipe {
         // The run's own last messages are on their way back; a pipe that prints, prints them too.
         let since = *self.stored_since.get_or_insert_with(Instant::now);
         let echoed = !self.sink.prints()
-            || self.driver.conversation().standing() == Phase::Basic
+            || self.driver.conversation().phase() == Phase::Basic
             || self.own_echoes >= self.sent;
         echoed || since.elapsed() >= ECHO_TIMEOUT
     }
@@ -360,7 +361,8 @@ impl Pipe {
             return Failure::NoConnection { server: self.driver.server(), timeout };
         }
         let unread = self.unread.iter().map(|line| line.line);
-        let lines: Vec<u64> = self.driver.conversation().outbox().lines().chain(unread).collect();
+        let lines: Vec<u64> =
+            self.driver.conversation().outbox().unconfirmed_lines().chain(unread).collect();
         match lines.is_empty() {
             true => Failure::Incomplete { timeout, printed: self.sink.printed() },
             false => Failure::Unacked { timeout, lines },

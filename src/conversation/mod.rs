@@ -1,5 +1,5 @@
-//! Both sides of the protocol as sans-I/O state machines: what a frame means in a state, and what is
-//! sent in return. A test plays a whole conversation without a socket.
+//! Both sides of the protocol as state machines without I/O: the effect of each frame, and the frames
+//! to send. Time is an argument. A test can run a whole conversation without a socket.
 
 pub mod client;
 pub mod server;

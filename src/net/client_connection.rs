@@ -154,7 +154,7 @@ impl ClientConnection {
                 Closing::Answer => self.socket.flush().await,
                 Closing::Initiate(code) => {
                     let frame = code.map(|code| CloseFrame {
-                        code: code.number().into(),
+                        code: code.as_u16().into(),
                         reason: Utf8Bytes::default(),
                     });
                     self.socket.close(frame).await

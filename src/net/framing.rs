@@ -45,7 +45,7 @@ pub fn close(code: CloseCode, reason: &str) -> Bytes {
     }
     let mut out = BytesMut::with_capacity(4 + end);
     put_head(&mut out, CLOSE, 2 + end);
-    out.put_u16(code.number());
+    out.put_u16(code.as_u16());
     out.put_slice(&reason.as_bytes()[..end]);
     out.freeze()
 }

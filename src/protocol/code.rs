@@ -1,24 +1,24 @@
-//! The words of refusal: `error` codes for programs, and WebSocket closing codes.
+//! The codes of `error` frames, and WebSocket close codes.
 
 use serde::Serialize;
 
 macro_rules! codes {
-    ($($(#[$doc:meta])* $name:ident = $word:literal, $temporary:literal;)*) => {
-        /// Why something was refused. The word is for programs and never changes.
+    ($($(#[$doc:meta])* $name:ident = $text:literal, $temporary:literal;)*) => {
+        /// The reason of an `error` frame. Its text is for programs and never changes.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum ErrorCode { $($(#[$doc])* $name,)* }
 
         impl ErrorCode {
-            /// Every code there is.
+            /// Every code.
             pub const ALL: &'static [ErrorCode] = &[$(ErrorCode::$name,)*];
 
-            /// The word on the wire.
-            pub fn word(self) -> &'static str {
-                match self { $(ErrorCode::$name => $word,)* }
+            /// The code on the wire.
+            pub fn as_str(self) -> &'static str {
+                match self { $(ErrorCode::$name => $text,)* }
             }
 
-            /// Whether trying the same again can help.
-            pub fn temporary(self) -> bool {
+            /// Whether the same request can succeed later.
+            pub fn is_temporary(self) -> bool {
                 match self { $(ErrorCode::$name => $temporary,)* }
             }
         }
@@ -30,90 +30,91 @@ codes! {
     BadJson = "bad_json", false;
     /// A field is missing or has the wrong type.
     BadFrame = "bad_frame", false;
-    /// The `type` is none that this server knows.
+    /// A `type` that this server does not know.
     UnknownType = "unknown_type", false;
-    /// A binary WebSocket frame; only text is spoken here.
+    /// A binary WebSocket frame. The protocol has only text frames.
     BinaryFrame = "binary_frame", false;
-    /// The first frame was something else than `register`.
+    /// The first frame was not `register`.
     NotRegistered = "not_registered", false;
-    /// `register` came a second time.
+    /// A second `register`.
     AlreadyRegistered = "already_registered", false;
     /// No `register` within the time limit.
     RegisterTimeout = "register_timeout", true;
-    /// A protocol number this server does not speak.
+    /// A protocol number that this server does not speak.
     BadProtocol = "bad_protocol", false;
-    /// A message without a character in it.
+    /// An empty message.
     EmptyMessage = "empty_message", false;
     /// More characters than `limits.message_chars`.
     MessageTooLong = "message_too_long", false;
-    /// What was encrypted is not UTF-8.
+    /// The decrypted content is not UTF-8.
     NotUtf8 = "not_utf8", false;
-    /// The content is no Fernet token under any key of the room.
+    /// The content is not a Fernet token under a key of the room.
     BadToken = "bad_token", false;
-    /// The key it was encrypted under is past its grace; the current one works.
+    /// The content is encrypted under a replaced key whose grace has ended.
     StaleKey = "stale_key", true;
-    /// The token was made by a clock far ahead of the server's.
+    /// The timestamp of the Fernet token is far ahead of the server's clock.
     ClockSkew = "clock_skew", false;
-    /// Too many messages in too short a time.
+    /// Too many messages, or too many failed authentications.
     RateLimited = "rate_limited", true;
-    /// A room name outside the rule.
+    /// An invalid room name; see [`super::RoomName::RULE`].
     BadRoom = "bad_room", false;
     /// The session is not in that room.
     NotInRoom = "not_in_room", false;
-    /// More rooms than one session may be in.
+    /// Too many rooms for one session.
     TooManyRooms = "too_many_rooms", false;
-    /// A message id outside the rule.
+    /// An invalid message id; see [`super::MessageId::RULE`].
     BadId = "bad_id", false;
-    /// The same id came before with other content.
+    /// The id belongs to an earlier message with another text.
     IdConflict = "id_conflict", false;
     /// No valid access token.
     Unauthorized = "unauthorized", false;
     /// The access token does not give this right.
     Forbidden = "forbidden", false;
-    /// Keys do not leave over this unencrypted connection.
+    /// The server does not send keys over an unencrypted connection.
     Plaintext = "plaintext_refused", false;
-    /// The history has no room left on its disk.
+    /// The disk of the room log is full.
     StorageFull = "storage_full", true;
-    /// The history can't be written or read.
+    /// The room log can't be written or read.
     StorageFailed = "storage_failed", true;
 }
 
 impl Serialize for ErrorCode {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.word())
+        serializer.serialize_str(self.as_str())
     }
 }
 
-/// Closing codes (RFC 6455 §7.4 and our own above 4000). The reason beside them is for people.
+/// WebSocket close codes: of RFC 6455 §7.4, and application codes from 4000. The close reason that is
+/// sent along is text for people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u16)]
 pub enum CloseCode {
-    /// The server leaves for good.
+    /// The server stops.
     Leaving = 1001,
-    /// What came was no WebSocket.
+    /// The peer violated RFC 6455.
     Protocol = 1002,
-    /// Text frame that is not UTF-8.
+    /// A text frame was not UTF-8.
     NotUtf8 = 1007,
-    /// Against the rules.
+    /// The client violated the protocol or a limit.
     Policy = 1008,
-    /// A frame above the limit.
+    /// A frame was larger than `limits.frame_bytes`.
     TooBig = 1009,
-    /// Something of ours broke.
+    /// An internal error.
     Internal = 1011,
-    /// The server restarts; come back.
+    /// The server restarts, or the rights of the user changed.
     Restarting = 1012,
-    /// Full, or too slow to read; come back later.
+    /// The server is full, or the client reads too slowly.
     TryLater = 1013,
     /// No valid access token.
     Unauthorized = 4001,
-    /// Without the right.
+    /// The client lacks a right: forbidden, kicked or banned.
     Forbidden = 4003,
-    /// Not registered in time.
+    /// The client did not register in time.
     RegisterTimeout = 4008,
 }
 
 impl CloseCode {
-    /// Every one that a server of ours sends.
+    /// Every code that the server sends.
     pub const ALL: &'static [CloseCode] = &[
         CloseCode::Leaving,
         CloseCode::Protocol,
@@ -129,12 +130,12 @@ impl CloseCode {
     ];
 
     /// The number on the wire.
-    pub fn number(self) -> u16 {
+    pub fn as_u16(self) -> u16 {
         self as u16
     }
 
-    /// Whether a client should come back by itself after this number
-    /// (1006 is what a client sees when the connection just ended).
+    /// Whether a client reconnects after this code. A client sees 1006 when the connection ends
+    /// without a close frame.
     pub fn is_reconnectable(number: u16) -> bool {
         matches!(number, 1001 | 1006 | 1011 | 1012 | 1013)
     }
@@ -145,10 +146,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_code_has_its_own_word() {
-        let mut words: Vec<_> = ErrorCode::ALL.iter().map(|code| code.word()).collect();
-        words.sort_unstable();
-        words.dedup();
-        assert_eq!(words.len(), ErrorCode::ALL.len());
+    fn every_code_has_a_text_of_its_own() {
+        let mut texts: Vec<_> = ErrorCode::ALL.iter().map(|code| code.as_str()).collect();
+        texts.sort_unstable();
+        texts.dedup();
+        assert_eq!(texts.len(), ErrorCode::ALL.len());
     }
 }

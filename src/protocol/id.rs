@@ -1,11 +1,11 @@
-//! Identifiers: parsed once, then trusted.
+//! Identifiers, parsed once and valid from then on.
 
 use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-/// A message's place in its room's log: 1, 2, 3 … inside an [`Epoch`]. Zero is before the first.
+/// The number of a message in its room log: 1, 2, 3 … within an [`Epoch`]. Zero is before the first.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 pub struct Seq(pub u64);
 
 impl Seq {
-    /// The place after this one.
+    /// The next number.
     #[must_use]
     pub fn next(self) -> Seq {
         Seq(self.0.saturating_add(1))
@@ -26,7 +26,7 @@ impl fmt::Display for Seq {
     }
 }
 
-macro_rules! word {
+macro_rules! identifier {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -34,7 +34,7 @@ macro_rules! word {
         pub struct $name(Arc<str>);
 
         impl $name {
-            /// The text of it.
+            /// The identifier as text.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -55,20 +55,21 @@ macro_rules! word {
     };
 }
 
-word! {
-    /// What a sender calls its message, so that sending it again is not saying it twice.
+identifier! {
+    /// The id that a sender gives a message. A message that is sent again under the same id is stored
+    /// once.
     MessageId
 }
-word! {
-    /// Says which record a [`Seq`] counts in; another word means the numbers mean something else.
+identifier! {
+    /// The numbering of a room log. A [`Seq`] of another epoch means nothing in this one.
     Epoch
 }
-word! {
-    /// Names a room key without telling anything about it.
+identifier! {
+    /// The id of a room key. It reveals nothing about the key.
     KeyId
 }
-word! {
-    /// Names one registered connection.
+identifier! {
+    /// The id of a registered connection.
     SessionId
 }
 
@@ -76,14 +77,14 @@ impl MessageId {
     /// The rule, for error messages.
     pub const RULE: &'static str = "an id has 1 to 64 characters, none of them a control character";
 
-    /// Parses by [`Self::RULE`].
+    /// Parses a text that follows [`Self::RULE`].
     pub fn parse(text: &str) -> Option<Self> {
         let length = text.chars().count();
         let fits = (1..=64).contains(&length) && !text.chars().any(char::is_control);
         fits.then(|| MessageId(text.into()))
     }
 
-    /// A fresh one, ordered by time (UUID version 7, RFC 9562).
+    /// A new id, ordered by time (UUID version 7, RFC 9562).
     pub fn fresh() -> Self {
         MessageId(uuid::Uuid::now_v7().to_string().into())
     }
@@ -93,12 +94,12 @@ impl Epoch {
     /// The rule, for error messages.
     pub const RULE: &'static str = "an epoch is a word of 1 to 64 characters";
 
-    /// Parses by [`Self::RULE`].
+    /// Parses a text that follows [`Self::RULE`].
     pub fn parse(text: &str) -> Option<Self> {
         (1..=64).contains(&text.len()).then(|| Epoch(text.into()))
     }
 
-    /// A fresh one.
+    /// A new random id.
     pub fn fresh() -> Self {
         Epoch(random_hex::<8>().into())
     }
@@ -108,12 +109,12 @@ impl KeyId {
     /// The rule, for error messages.
     pub const RULE: &'static str = "a key id is a word of 1 to 64 characters";
 
-    /// Parses by [`Self::RULE`].
+    /// Parses a text that follows [`Self::RULE`].
     pub fn parse(text: &str) -> Option<Self> {
         (1..=64).contains(&text.len()).then(|| KeyId(text.into()))
     }
 
-    /// A fresh one.
+    /// A new random id.
     pub fn fresh() -> Self {
         KeyId(random_hex::<4>().into())
     }
@@ -123,12 +124,12 @@ impl SessionId {
     /// The rule, for error messages.
     pub const RULE: &'static str = "a session id is a word of 1 to 64 characters";
 
-    /// Parses by [`Self::RULE`].
+    /// Parses a text that follows [`Self::RULE`].
     pub fn parse(text: &str) -> Option<Self> {
         (1..=64).contains(&text.len()).then(|| SessionId(text.into()))
     }
 
-    /// A fresh one.
+    /// A new random id.
     pub fn fresh() -> Self {
         SessionId(random_hex::<8>().into())
     }
@@ -136,7 +137,7 @@ impl SessionId {
 
 fn random_hex<const BYTES: usize>() -> String {
     let mut bytes = [0u8; BYTES];
-    // The kernel's generator fails only before it is seeded, which waits instead (getrandom(2)).
+    // getrandom(2) blocks until the kernel's generator is seeded, and does not fail afterwards.
     getrandom::fill(&mut bytes).expect("the kernel's random numbers");
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,5 +1,5 @@
-//! Floor 0: the words of the chat. Names, ids, moments, frames and codes; nothing here does
-//! anything but parse and print, and nothing here knows who sends what to whom.
+//! The values and frames of the wire: names, ids, timestamps, frames and codes. This layer only parses
+//! and prints; the order of frames belongs to `conversation`.
 
 pub mod code;
 pub mod frame;

@@ -5,23 +5,24 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-/// What a user without a usable name is called.
+/// The name of a user without a usable name.
 pub const ANONYMOUS: &str = "Anónimo";
 
-/// A user's name, cleaned by the rule of the wire; shared, because it travels with every message.
+/// A user's name, cleaned by [`UserName::clean`]. Cloning is cheap, because every message holds
+/// the name of its sender.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct UserName(Arc<str>);
 
 impl UserName {
-    /// Most characters kept of a name.
+    /// Characters per name, at most.
     pub const MAX_CHARS: usize = 32;
 
-    /// Cleans what somebody calls themselves: surrounding space is cut; characters other than
-    /// letters, digits, space and `_ - . '` are dropped; at most 32 are kept; an empty rest is
+    /// Cleans a name: cuts surrounding space, drops characters other than letters, digits, space
+    /// and `_ - . '`, keeps at most [`Self::MAX_CHARS`] characters, and replaces an empty result by
     /// [`ANONYMOUS`]. Cleaning a clean name changes nothing.
-    pub fn clean(wish: &str) -> Self {
-        let kept: String = wish
+    pub fn clean(input: &str) -> Self {
+        let kept: String = input
             .trim()
             .chars()
             .filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '_' | '-' | '.' | '\''))
@@ -34,7 +35,7 @@ impl UserName {
         }
     }
 
-    /// The text of it.
+    /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -65,12 +66,12 @@ impl RoomName {
         (first_fits && all_fit && text.len() <= 64).then(|| RoomName(text.into()))
     }
 
-    /// The room of whoever does not name one.
+    /// The room of a client that names none.
     pub fn lobby() -> Self {
         RoomName("lobby".into())
     }
 
-    /// The text of it.
+    /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -96,7 +97,7 @@ mod tests {
 
     #[test]
     fn names_are_cleaned() {
-        for (wish, name) in [
+        for (input, name) in [
             ("  Alice ", "Alice"),
             ("Íñigo d'Arc-2_x.", "Íñigo d'Arc-2_x."),
             ("a\u{1b}[31mb", "a31mb"),
@@ -105,7 +106,7 @@ mod tests {
             ("! Bob !", "Bob"),
             ("", ANONYMOUS),
         ] {
-            assert_eq!(UserName::clean(wish).as_str(), name, "{wish:?}");
+            assert_eq!(UserName::clean(input).as_str(), name, "{input:?}");
         }
     }
 
@@ -121,8 +122,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn cleaning_is_idempotent_and_bounded(wish in "\\PC*|.{0,80}") {
-            let once = UserName::clean(&wish);
+        fn cleaning_is_idempotent_and_bounded(input in "\\PC*|.{0,80}") {
+            let once = UserName::clean(&input);
             prop_assert!(once.as_str().chars().count() <= UserName::MAX_CHARS);
             prop_assert!(!once.as_str().chars().any(char::is_control));
             prop_assert_eq!(UserName::clean(once.as_str()), once);

@@ -1,5 +1,5 @@
-//! Moments on the wire: RFC 3339 in UTC with exactly six fraction digits, because older
-//! parsers (Python's `datetime.fromisoformat` before 3.11) read three or six and nothing else.
+//! Timestamps on the wire: RFC 3339 in UTC with exactly six fraction digits, because older parsers
+//! (Python's `datetime.fromisoformat` before 3.11) read only three or six.
 
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -11,12 +11,12 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// From microseconds since the epoch.
+    /// From microseconds since 1970-01-01T00:00:00Z, clamped to the years 1 to 9999.
     pub fn from_micros(micros: i64) -> Self {
         Timestamp(micros.clamp(Self::FIRST.0, Self::LAST.0))
     }
 
-    /// From the system's clock, which may stand anywhere, even before 1970.
+    /// From the system's clock, which may be wrong, even before 1970.
     pub fn from_system(now: SystemTime) -> Self {
         let micros = match now.duration_since(UNIX_EPOCH) {
             Ok(after) => i64::try_from(after.as_micros()).unwrap_or(i64::MAX),
@@ -27,35 +27,35 @@ impl Timestamp {
         Self::from_micros(micros)
     }
 
-    /// Microseconds since the epoch.
+    /// Microseconds since 1970-01-01T00:00:00Z.
     pub fn micros(self) -> i64 {
         self.0
     }
 
-    /// The time from an earlier moment to this one; nothing where it is not earlier.
+    /// The time from `earlier` to this timestamp; zero if `earlier` is later.
     pub fn since(self, earlier: Timestamp) -> Duration {
         Duration::from_micros(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 
-    /// Whole seconds since the epoch as Fernet wants them: never below zero.
+    /// Whole seconds since 1970-01-01T00:00:00Z, as in Fernet tokens: never below zero.
     pub fn fernet_seconds(self) -> u64 {
         u64::try_from(self.0.div_euclid(1_000_000)).unwrap_or(0)
     }
 
-    /// Reads any RFC 3339 timestamp.
+    /// Parses any RFC 3339 timestamp.
     pub fn parse(text: &str) -> Option<Self> {
-        let moment: jiff::Timestamp = text.parse().ok()?;
-        Some(Self::from_micros(moment.as_microsecond()))
+        let timestamp: jiff::Timestamp = text.parse().ok()?;
+        Some(Self::from_micros(timestamp.as_microsecond()))
     }
 
     const FIRST: Timestamp = Timestamp(-62_135_596_800_000_000); // year 1
-    const LAST: Timestamp = Timestamp(253_402_207_200_000_000 - 1); // the last jiff can print
+    const LAST: Timestamp = Timestamp(253_402_207_200_000_000 - 1); // the last that jiff can print
 }
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match jiff::Timestamp::from_microsecond(self.0) {
-            Ok(moment) => write!(f, "{moment:.6}"),
+            Ok(timestamp) => write!(f, "{timestamp:.6}"),
             Err(_) => f.write_str("1970-01-01T00:00:00.000000Z"),
         }
     }
@@ -79,17 +79,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn prints_six_digits_and_reads_them_back() {
+    fn a_timestamp_has_six_fraction_digits_and_parses_back() {
         for micros in [0, 1, -1, 1_790_000_000_123_456, -86_400_000_000, i64::MIN, i64::MAX] {
-            let moment = Timestamp::from_micros(micros);
-            let text = moment.to_string();
+            let timestamp = Timestamp::from_micros(micros);
+            let text = timestamp.to_string();
             assert_eq!(text.split('.').nth(1).unwrap().len(), 7, "{text}");
-            assert_eq!(Timestamp::parse(&text), Some(moment), "{text}");
+            assert_eq!(Timestamp::parse(&text), Some(timestamp), "{text}");
         }
     }
 
     #[test]
-    fn fernet_seconds_never_go_below_zero() {
+    fn fernet_seconds_are_never_negative() {
         assert_eq!(Timestamp::from_micros(-1).fernet_seconds(), 0);
         assert_eq!(Timestamp::from_micros(1_999_999).fernet_seconds(), 1);
     }

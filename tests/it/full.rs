@@ -119,6 +119,7 @@ async fn history_is_read_in_pages_both_ways(setting: Setting) {
             .as_array()
             .unwrap()
             .iter()
+            .inspect(|m| assert_eq!(m["type"], "chat_message"))
             .map(|m| m["seq"].as_u64().unwrap())
             .collect();
         (places, page["more"].as_bool().unwrap())

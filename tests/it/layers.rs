@@ -102,9 +102,7 @@ fn no_file_is_the_file_that_handles_everything() {
     for path in all {
         let text = std::fs::read_to_string(&path).unwrap();
         let lines = text.split("#[cfg(test)]\nmod tests {").next().unwrap().lines().count();
-        // The one file of all frames is read aloud as a whole.
-        let most = if path.ends_with("protocol/frame.rs") { 520 } else { 400 };
-        assert!(lines <= most, "{}: {lines} lines", path.display());
+        assert!(lines <= 400, "{}: {lines} lines", path.display());
     }
 }
 

@@ -38,7 +38,7 @@ fn every_error_code_is_listed_and_whether_it_is_temporary() {
         .iter()
         .flat_map(|row| words(&row[0]).into_iter().map(|word| (word, row[1] == "yes")))
         .collect();
-    let there = ErrorCode::ALL.iter().map(|code| (code.word(), code.temporary())).collect();
+    let there = ErrorCode::ALL.iter().map(|code| (code.as_str(), code.is_temporary())).collect();
     assert_eq!(listed, there, "docs/protocol.md, and the program");
 }
 
@@ -49,7 +49,7 @@ fn every_closing_code_says_whether_to_come_back() {
         rows.iter().map(|row| (row[0].parse().unwrap(), row[2].starts_with("yes"))).collect();
     let there = CloseCode::ALL
         .iter()
-        .map(|close| (close.number(), CloseCode::is_reconnectable(close.number())));
+        .map(|close| (close.as_u16(), CloseCode::is_reconnectable(close.as_u16())));
     assert_eq!(listed, there.collect(), "docs/protocol.md, and the program");
 }
 

@@ -103,7 +103,7 @@ impl Chat {
             }
             let connected = self.is_connected();
             let has_room = match connected {
-                true => self.driver.conversation().outbox().has_room(),
+                true => self.driver.conversation().outbox().has_capacity(),
                 false => self.waiting.len() < MAX_WAITING_LINES,
             };
             let quit_by = self.quitting.map(|since| since + QUIT_TIMEOUT);
@@ -127,7 +127,7 @@ impl Chat {
     }
 
     fn is_connected(&self) -> bool {
-        matches!(self.driver.conversation().standing(), Phase::Basic | Phase::Full)
+        matches!(self.driver.conversation().phase(), Phase::Basic | Phase::Full)
     }
 
     fn update(&mut self, update: Update, connect_by: Instant) -> Result<(), Failure> {
@@ -190,7 +190,7 @@ impl Chat {
     }
 
     fn take_waiting_lines(&mut self) {
-        while self.is_connected() && self.driver.conversation().outbox().has_room() {
+        while self.is_connected() && self.driver.conversation().outbox().has_capacity() {
             let Some(line) = self.waiting.pop_front() else { return };
             self.line(line.trim_end());
         }
@@ -200,16 +200,16 @@ impl Chat {
     fn line(&mut self, line: &str) {
         let (command, rest) = line.split_once(' ').unwrap_or((line, ""));
         let rest = rest.trim();
-        let full = self.driver.conversation().standing() == Phase::Full;
+        let full = self.driver.conversation().phase() == Phase::Full;
         match command {
             "" => {}
             _ if is_quit(line) => self.quitting = Some(Instant::now()),
             "/help" => self.note(self.texts.help),
-            "/who" => self.driver.conversation_mut().ask_who(),
+            "/who" => self.driver.conversation_mut().request_user_list(),
             "/history" if !full => self.note(self.texts.no_history),
             "/history" => {
                 let count = rest.parse().unwrap_or(DEFAULT_HISTORY).max(1);
-                self.driver.conversation_mut().ask_history(count, now());
+                self.driver.conversation_mut().request_history(count, now());
             }
             "/join" if !full => self.note(self.texts.one_room),
             "/join" => self.join(rest),
@@ -224,8 +224,8 @@ impl Chat {
     fn join(&mut self, room: &str) {
         let Some(room) = RoomName::parse(room) else { return self.note(self.texts.room_rule) };
         let conversation = self.driver.conversation_mut();
-        if !conversation.enter(&room) {
-            conversation.ask_who();
+        if !conversation.join(&room) {
+            conversation.request_user_list();
         }
         self.note(&fill(self.texts.room, &[room.as_str()]));
     }
@@ -233,8 +233,8 @@ impl Chat {
     fn send(&mut self, text: &str) {
         self.typed += 1;
         let conversation = self.driver.conversation_mut();
-        let full = conversation.standing() == Phase::Full;
-        conversation.say(OutgoingMessage {
+        let full = conversation.phase() == Phase::Full;
+        conversation.send(OutgoingMessage {
             line: self.typed,
             room: full.then(|| conversation.room().to_owned()),
             id: MessageId::fresh().to_string(),
@@ -243,7 +243,7 @@ impl Chat {
     }
 
     fn show_rejected(&mut self) {
-        for rejected in self.driver.conversation_mut().take_refusals() {
+        for rejected in self.driver.conversation_mut().take_rejected() {
             let text = escape_for_terminal(&rejected.message);
             self.note(&fill(self.texts.not_sent, &[&text]));
         }
@@ -291,7 +291,7 @@ impl Chat {
         }
         let is_message =
             |line: &&String| !line.starts_with('/') && !is_quit(line) && !line.trim().is_empty();
-        let unsent = self.driver.conversation().outbox().lines().count()
+        let unsent = self.driver.conversation().outbox().unconfirmed_lines().count()
             + self.waiting.iter().filter(is_message).count();
         if unsent == 0 {
             return Exit::Done;

@@ -1,97 +1,100 @@
-//! Reading what was said before, page by page, until the present is reached: `--since` and the
-//! `history` command. What arrives live meanwhile is left to the pages, which hold it too, so
-//! nothing is buffered and nothing comes twice.
+//! Reading a room's past page by page until the present is reached, for `--since` and for the
+//! `history` command.
+//!
+//! A backfill first requests pages backwards until it finds its start, then pages forwards, which
+//! the client shows. Live messages that arrive meanwhile are dropped, because a later page holds
+//! them too: nothing is buffered and nothing is shown twice.
 
 use std::time::{Duration, Instant};
 
 use crate::protocol::frame::HistoryRequest;
 use crate::protocol::{Seq, Timestamp};
 
-/// How many messages to ask for at once.
-const PAGE: u64 = 200;
+/// Messages per requested page.
+const PAGE_MESSAGES: u64 = 200;
 
-/// Where to begin.
+/// Where a backfill starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BackfillStart {
-    /// After this place.
+    /// After this message.
     After(Seq),
-    /// At the first message that is not older.
+    /// At the first message that is not older than this.
     NotBefore(Timestamp),
-    /// So many from the end.
+    /// This many messages before the end.
     Newest(u64),
 }
 
-/// One room's way to the present.
+/// The backfill of one room.
 #[derive(Debug)]
 pub struct Backfill {
     step: Step,
-    ask_at: Option<Instant>,
-    missed: Seq,
+    request_at: Option<Instant>,
+    newest_live: Seq,
 }
 
 #[derive(Debug, PartialEq, Eq)]
 enum Step {
-    /// Going back to find the beginning.
-    Back { goal: BackfillStart, before: Option<Seq> },
-    /// Going forward and printing.
-    Forward { after: Seq },
+    /// Requests pages backwards to find the start.
+    Search { start: BackfillStart, before: Option<Seq> },
+    /// Requests pages forwards and shows them.
+    Read { after: Seq },
 }
 
-/// What a page came to.
+/// What the client does with a page.
 #[derive(Debug, PartialEq, Eq)]
 pub enum PageAction {
-    /// The beginning is found or still looked for; nothing of this page is to be shown.
+    /// Show nothing: the page was part of the search for the start.
     Skip,
-    /// Show what came after this place.
+    /// Show the messages after this one.
     Show(Seq),
 }
 
 impl Backfill {
-    /// Asks at once.
-    pub fn new(goal: BackfillStart, now: Instant) -> Self {
-        let step = match goal {
-            BackfillStart::After(after) => Step::Forward { after },
-            goal => Step::Back { goal, before: None },
+    /// A backfill whose first request is due now.
+    pub fn new(start: BackfillStart, now: Instant) -> Self {
+        let step = match start {
+            BackfillStart::After(after) => Step::Read { after },
+            start => Step::Search { start, before: None },
         };
-        Backfill { step, ask_at: Some(now), missed: Seq(0) }
+        Backfill { step, request_at: Some(now), newest_live: Seq(0) }
     }
 
-    /// The place everything up to which was shown, once the beginning is found.
-    pub fn shown(&self) -> Option<Seq> {
+    /// The last message that was shown, or the one before the start. `None` until the start is found.
+    pub fn shown_up_to(&self) -> Option<Seq> {
         match self.step {
-            Step::Forward { after } => Some(after),
-            Step::Back { .. } => None,
+            Step::Read { after } => Some(after),
+            Step::Search { .. } => None,
         }
     }
 
-    /// When the next question is due.
-    pub fn due(&self) -> Option<Instant> {
-        self.ask_at
+    /// When the next request is due. `None` while the answer to one is awaited.
+    pub fn next_request_at(&self) -> Option<Instant> {
+        self.request_at
     }
 
-    /// The next question, if it is due.
-    pub fn ask(&mut self, room: &str, now: Instant) -> Option<HistoryRequest> {
-        self.ask_at.take_if(|at| *at <= now)?;
+    /// The next request, if it is due.
+    pub fn next_request(&mut self, room: &str, now: Instant) -> Option<HistoryRequest> {
+        self.request_at.take_if(|at| *at <= now)?;
         let (after, before) = match self.step {
-            Step::Back { before, .. } => (None, before),
-            Step::Forward { after } => (Some(after), None),
+            Step::Search { before, .. } => (None, before),
+            Step::Read { after } => (Some(after), None),
         };
-        Some(HistoryRequest { room: room.to_owned(), after, before, limit: Some(PAGE) })
+        Some(HistoryRequest { room: room.to_owned(), after, before, limit: Some(PAGE_MESSAGES) })
     }
 
-    /// The server could not answer just now.
-    pub fn ask_again(&mut self, now: Instant, pause: Duration) {
-        self.ask_at = Some(now + pause);
+    /// Sends the last request again after a pause, because the server could not answer it.
+    pub fn retry_after(&mut self, now: Instant, pause: Duration) {
+        self.request_at = Some(now + pause);
     }
 
-    /// A live message came, which a later page will hold.
-    pub fn leave_to_pages(&mut self, seq: Seq) {
-        self.missed = self.missed.max(seq);
+    /// A live message came. The backfill does not end before a page held it.
+    pub fn note_live(&mut self, seq: Seq) {
+        self.newest_live = self.newest_live.max(seq);
     }
 
-    /// A page came, as (place, moment) in order. The second value says whether the present is
-    /// reached.
-    pub fn page(
+    /// Takes the `seq` and the timestamp of each message of a page, oldest first. Also returns
+    /// whether the present is reached.
+    pub fn receive_page(
         &mut self,
         page: &[(Seq, Option<Timestamp>)],
         more: bool,
@@ -99,44 +102,48 @@ impl Backfill {
     ) -> (PageAction, bool) {
         let first = page.first().map(|(seq, _)| *seq);
         match &mut self.step {
-            Step::Forward { after } => {
+            Step::Read { after } => {
                 let shown = *after;
                 *after = page.iter().map(|(seq, _)| *seq).fold(shown, Seq::max);
-                let arrived = !more && self.missed <= *after;
-                self.ask_at = (!arrived).then_some(now);
-                (PageAction::Show(shown), arrived)
+                let done = !more && self.newest_live <= *after;
+                self.request_at = (!done).then_some(now);
+                (PageAction::Show(shown), done)
             }
-            Step::Back { goal, before } => {
-                let begin = match goal {
+            Step::Search { start, before } => {
+                let found = match start {
                     BackfillStart::After(seq) => Some(*seq),
-                    BackfillStart::NotBefore(moment) => page
+                    BackfillStart::NotBefore(time) => page
                         .iter()
-                        .rfind(|(_, at)| at.is_some_and(|at| at < *moment))
+                        .rfind(|(_, at)| at.is_some_and(|at| at < *time))
                         .map(|(seq, _)| *seq),
                     BackfillStart::Newest(wanted) => {
-                        let here = page.len() as u64;
-                        let skip = here.saturating_sub(*wanted);
-                        *wanted = wanted.saturating_sub(here);
+                        let count = page.len() as u64;
+                        let skip = count.saturating_sub(*wanted);
+                        *wanted = wanted.saturating_sub(count);
                         let found = *wanted == 0 || skip > 0;
                         found.then(|| match skip {
-                            0 => first.map_or(Seq(0), |seq| Seq(seq.0.saturating_sub(1))),
+                            0 => first.map_or(Seq(0), before_seq),
                             skip => page[usize::try_from(skip - 1).unwrap_or(0)].0,
                         })
                     }
                 };
-                match (begin, first) {
-                    (Some(after), _) => self.step = Step::Forward { after },
+                match (found, first) {
+                    (Some(after), _) => self.step = Step::Read { after },
                     (None, Some(first)) if more => *before = Some(first),
                     (None, first) => {
-                        let after = first.map_or(Seq(0), |seq| Seq(seq.0.saturating_sub(1)));
-                        self.step = Step::Forward { after };
+                        let after = first.map_or(Seq(0), before_seq);
+                        self.step = Step::Read { after };
                     }
                 }
-                self.ask_at = Some(now);
+                self.request_at = Some(now);
                 (PageAction::Skip, false)
             }
         }
     }
+}
+
+fn before_seq(seq: Seq) -> Seq {
+    Seq(seq.0.saturating_sub(1))
 }
 
 #[cfg(test)]
@@ -144,15 +151,17 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// A server that holds `kept` (second by second) and answers in pages of at most `cap`.
-    fn walk(goal: BackfillStart, kept: &[u64], cap: usize) -> Vec<u64> {
+    /// The messages that a backfill shows, from a server that keeps the messages `kept` (the `seq` is
+    /// also the time in seconds) and answers in pages of at most `max_page`.
+    fn read_all(start: BackfillStart, kept: &[u64], max_page: usize) -> Vec<u64> {
         let now = Instant::now();
-        let mut way = Backfill::new(goal, now);
+        let mut backfill = Backfill::new(start, now);
         let mut shown = Vec::new();
         for _ in 0..10_000 {
-            let query = way.ask("r", now).expect("always a next question");
-            let limit = cap.min(usize::try_from(query.limit.unwrap()).unwrap());
-            let (page, more): (Vec<u64>, bool) = match (query.after, query.before) {
+            let request =
+                backfill.next_request("r", now).expect("a request until the present is reached");
+            let limit = max_page.min(usize::try_from(request.limit.unwrap()).unwrap());
+            let (page, more): (Vec<u64>, bool) = match (request.after, request.before) {
                 (Some(after), _) => {
                     let rest: Vec<u64> = kept.iter().copied().filter(|s| *s > after.0).collect();
                     (rest.iter().copied().take(limit).collect(), rest.len() > limit)
@@ -164,46 +173,52 @@ mod tests {
                     (rest[cut..].to_vec(), cut > 0)
                 }
             };
-            let moment = |seq: &u64| Some(Timestamp::from_micros(*seq as i64 * 1_000_000));
-            let page: Vec<_> = page.iter().map(|seq| (Seq(*seq), moment(seq))).collect();
-            let (turn, arrived) = way.page(&page, more, now);
-            if let PageAction::Show(after) = turn {
+            let time = |seq: &u64| Some(Timestamp::from_micros(*seq as i64 * 1_000_000));
+            let page: Vec<_> = page.iter().map(|seq| (Seq(*seq), time(seq))).collect();
+            let (action, done) = backfill.receive_page(&page, more, now);
+            if let PageAction::Show(after) = action {
                 shown.extend(page.iter().map(|(seq, _)| seq.0).filter(|seq| *seq > after.0));
             }
-            if arrived {
+            if done {
                 return shown;
             }
         }
-        panic!("never arrived");
+        panic!("the present is never reached");
     }
 
     proptest! {
         #[test]
-        fn every_goal_shows_exactly_what_it_names(
+        fn every_start_shows_exactly_the_messages_it_names(
             kept in prop::collection::btree_set(1u64..500, 0..60),
-            cap in 1usize..20,
+            max_page in 1usize..20,
             number in 0u64..520,
         ) {
             let kept: Vec<u64> = kept.into_iter().collect();
             let later = |seq: u64| kept.iter().copied().filter(|s| *s >= seq).collect::<Vec<_>>();
-            prop_assert_eq!(walk(BackfillStart::After(Seq(number)), &kept, cap), later(number + 1));
-            let moment = Timestamp::from_micros(number as i64 * 1_000_000);
-            prop_assert_eq!(walk(BackfillStart::NotBefore(moment), &kept, cap), later(number));
+            prop_assert_eq!(read_all(BackfillStart::After(Seq(number)), &kept, max_page), later(number + 1));
+            let time = Timestamp::from_micros(number as i64 * 1_000_000);
+            prop_assert_eq!(read_all(BackfillStart::NotBefore(time), &kept, max_page), later(number));
             let wanted = usize::try_from(number).unwrap().max(1);
             let newest = kept[kept.len().saturating_sub(wanted)..].to_vec();
-            prop_assert_eq!(walk(BackfillStart::Newest(wanted as u64), &kept, cap), newest);
+            prop_assert_eq!(read_all(BackfillStart::Newest(wanted as u64), &kept, max_page), newest);
         }
     }
 
     #[test]
-    fn what_came_live_meanwhile_is_asked_for() {
+    fn a_backfill_requests_live_messages_it_has_not_shown() {
         let now = Instant::now();
-        let mut way = Backfill::new(BackfillStart::After(Seq(0)), now);
-        way.ask("r", now).unwrap();
-        way.leave_to_pages(Seq(2));
-        assert_eq!(way.page(&[(Seq(1), None)], false, now), (PageAction::Show(Seq(0)), false));
-        assert_eq!(way.ask("r", now).unwrap().after, Some(Seq(1)));
-        assert_eq!(way.page(&[(Seq(2), None)], false, now), (PageAction::Show(Seq(1)), true));
-        assert!(way.ask("r", now).is_none());
+        let mut backfill = Backfill::new(BackfillStart::After(Seq(0)), now);
+        backfill.next_request("r", now).unwrap();
+        backfill.note_live(Seq(2));
+        assert_eq!(
+            backfill.receive_page(&[(Seq(1), None)], false, now),
+            (PageAction::Show(Seq(0)), false)
+        );
+        assert_eq!(backfill.next_request("r", now).unwrap().after, Some(Seq(1)));
+        assert_eq!(
+            backfill.receive_page(&[(Seq(2), None)], false, now),
+            (PageAction::Show(Seq(1)), true)
+        );
+        assert!(backfill.next_request("r", now).is_none());
     }
 }

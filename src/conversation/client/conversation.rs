@@ -1,9 +1,19 @@
-//! One client's conversation with one server, across any number of connections.
+//! The client's conversation with one server, across any number of connections.
 //!
-//! In order: [`Conversation::register`] begins a connection; [`Conversation::hear`] takes every
-//! frame that comes; [`Conversation::next_frame`] gives, until it has none, what to send now;
-//! [`Conversation::lost`] ends the connection, and it begins again. What was said and is not yet
-//! known to be safe, where each room was read to, and the keys live on in between.
+//! The caller owns the socket and the clock, and repeats this order of calls per connection:
+//!
+//! 1. [`Conversation::register`] gives the first frame to send.
+//! 2. [`Conversation::receive`] takes every frame that the server sends and returns an event.
+//! 3. [`Conversation::next_frame`] gives the frames to send. Call it until it returns `None`: after
+//!    every received frame, after every [`Conversation::send`], and at
+//!    [`Conversation::next_frame_at`].
+//! 4. [`Conversation::disconnected`] ends the connection.
+//!
+//! The outbox, the keys and the read positions survive a disconnect. The next connection sends
+//! every unconfirmed message again and resumes each room at its read position.
+//!
+//! Deliberately absent: sockets, timeouts of the connection, back-off, printing and files. They
+//! belong to `net` and `client`.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -13,300 +23,315 @@ use super::outbox::{Confirmation, Outbox, OutgoingMessage, RejectedMessage};
 use super::read_positions::ReadPositions;
 use crate::crypto::client_keys::ClientKeys;
 use crate::protocol::frame::{
-    ClientFrame, Join, NewMessage, PROTOCOL, Register, RoomRequest, Welcome,
+    ClientFrame, Join, NewMessage, PROTOCOL, Position, Register, RoomRequest, Welcome,
 };
 use crate::protocol::{RoomName, Timestamp};
 
-mod receive;
+/// The largest number of unacked messages, whatever the server allows.
+const MAX_UNACKED: usize = 4096;
 
-/// Who we want to be, and where.
+/// What the client asks for when it registers.
 #[derive(Clone, Default)]
 pub struct ConnectOptions {
-    /// Our name.
+    /// The user's name.
     pub username: String,
-    /// What proves it.
+    /// The access token, which token mode requires.
     pub access_token: Option<String>,
-    /// The rooms to be in; the first is the one we talk in. None: the lobby.
+    /// The rooms to join; messages without a room go to the first. Empty means the lobby.
     pub rooms: Vec<String>,
-    /// Whether our own messages come back.
+    /// Whether the server sends the client's own messages back.
     pub echo: bool,
-    /// Whether joins and leaves are told.
+    /// Whether the server sends `user_joined`, `user_left` and `user_list`.
     pub presence: bool,
-    /// Read this first, in rooms whose place is not known.
+    /// Where to start reading rooms that have no read position.
     pub since: Option<BackfillStart>,
 }
 
-/// What stands at the moment.
+/// The state of the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// No connection.
+    /// There is no connection.
     Disconnected,
-    /// The `register` is sent.
+    /// The client sent `register` and waits for the answer.
     Registering,
-    /// On the basic protocol.
+    /// Registered with a server that speaks only the basic protocol.
     Basic,
-    /// On the full protocol.
+    /// Registered with a server that speaks the full protocol.
     Full,
 }
 
-/// The moment something happens.
+/// The current time, by both clocks.
 #[derive(Clone, Copy, Debug)]
 pub struct Now {
-    /// For pauses.
+    /// The monotonic clock, for pauses.
     pub tick: Instant,
-    /// For stamps.
+    /// The wall clock, for the timestamps of Fernet tokens.
     pub wall: Timestamp,
 }
 
-/// The client's side of it all.
+/// The client's state. See the module documentation for the order of calls.
 pub struct Conversation {
-    wish: ConnectOptions,
-    name: String,
-    standing: Phase,
-    keys: ClientKeys,
-    places: ReadPositions,
-    outbox: Outbox,
-    room: Option<String>,
-    inside: BTreeSet<String>,
-    keyed: BTreeSet<String>,
-    catching: BTreeMap<String, Backfill>,
-    errands: VecDeque<String>,
-    refusals: Vec<RejectedMessage>,
-    server_ahead_micros: i64,
-    met_presence: bool,
+    pub(super) options: ConnectOptions,
+    /// The name that the server gave the user, or else the one asked for.
+    pub(super) name: String,
+    pub(super) phase: Phase,
+    pub(super) keys: ClientKeys,
+    pub(super) read_positions: ReadPositions,
+    pub(super) outbox: Outbox,
+    /// The room that [`Conversation::join`] chose.
+    pub(super) current_room: Option<String>,
+    /// Rooms that the session is in, or that it sent a `join` for.
+    pub(super) joined: BTreeSet<String>,
+    /// Rooms whose key came on this connection.
+    pub(super) rooms_with_key: BTreeSet<String>,
+    pub(super) backfills: BTreeMap<String, Backfill>,
+    /// `join` and `who` frames that wait to be sent.
+    pub(super) control_frames: VecDeque<String>,
+    pub(super) rejected: Vec<RejectedMessage>,
+    /// How far the server's clock is ahead, in microseconds, as `clock_skew` errors tell.
+    pub(super) server_ahead_micros: i64,
+    /// Whether a `user_joined` came on this connection.
+    pub(super) presence_seen: bool,
 }
 
 impl Conversation {
-    /// Nothing said, nothing heard; `places` is where earlier conversations were read to.
-    pub fn new(wish: ConnectOptions, places: ReadPositions) -> Self {
+    /// A conversation without a connection. `read_positions` is how far earlier runs read each room.
+    pub fn new(options: ConnectOptions, read_positions: ReadPositions) -> Self {
         Conversation {
-            name: wish.username.clone(),
-            wish,
-            standing: Phase::Disconnected,
+            name: options.username.clone(),
+            options,
+            phase: Phase::Disconnected,
             keys: ClientKeys::default(),
-            places,
+            read_positions,
             outbox: Outbox::default(),
-            room: None,
-            inside: BTreeSet::new(),
-            keyed: BTreeSet::new(),
-            catching: BTreeMap::new(),
-            errands: VecDeque::new(),
-            refusals: Vec::new(),
+            current_room: None,
+            joined: BTreeSet::new(),
+            rooms_with_key: BTreeSet::new(),
+            backfills: BTreeMap::new(),
+            control_frames: VecDeque::new(),
+            rejected: Vec::new(),
             server_ahead_micros: 0,
-            met_presence: false,
+            presence_seen: false,
         }
     }
 
-    /// What we are called, as far as we know.
+    /// The user's name: as the server gave it, or else as it was asked for.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The room we talk in.
+    /// The room that messages without a room go to.
     pub fn room(&self) -> &str {
-        self.room.as_deref().or(self.wish.rooms.first().map(String::as_str)).unwrap_or("lobby")
+        let first = self.options.rooms.first();
+        self.current_room.as_ref().or(first).map_or("lobby", String::as_str)
     }
 
-    /// What stands at the moment.
-    pub fn standing(&self) -> Phase {
-        self.standing
+    /// The state of the connection.
+    pub fn phase(&self) -> Phase {
+        self.phase
     }
 
     /// How far each room was read.
-    pub fn places(&self) -> &ReadPositions {
-        &self.places
+    pub fn read_positions(&self) -> &ReadPositions {
+        &self.read_positions
     }
 
-    /// What was said and is not known to be safe.
+    /// The messages that are not confirmed yet.
     pub fn outbox(&self) -> &Outbox {
         &self.outbox
     }
 
-    /// Whether everything that was asked for by `since` was shown.
-    pub fn caught_up(&self) -> bool {
-        self.catching.is_empty()
+    /// Whether no backfill is in progress.
+    pub fn is_caught_up(&self) -> bool {
+        self.backfills.is_empty()
     }
 
-    /// Whether the room's own past is being read, so that live messages are left to the pages.
-    pub fn wants_rooms(&self) -> bool {
-        self.wish.rooms.iter().any(|room| room != RoomName::lobby().as_str())
-    }
-
-    /// Begins a connection: the first frame to send.
+    /// Starts a connection. Returns the first frame to send.
     pub fn register(&mut self) -> String {
-        self.standing = Phase::Registering;
-        let rooms = self.wish.rooms.clone();
-        // A cursor may know rooms that we do not want today.
+        self.phase = Phase::Registering;
+        let rooms = self.options.rooms.clone();
+        // A cursor file may hold positions of rooms that this run does not join.
         let wanted = |room: &str| match rooms.is_empty() {
-            true => room == RoomName::lobby().as_str() || self.inside.contains(room),
+            true => room == RoomName::lobby().as_str() || self.joined.contains(room),
             false => rooms.iter().any(|wanted| wanted == room),
         };
-        let resume = self.places.all().iter().filter(|(room, _)| wanted(room));
+        let resume = self.read_positions.all().iter().filter(|(room, _)| wanted(room));
         let register = Register {
             protocol: Some(PROTOCOL),
-            username: self.wish.username.clone(),
-            access_token: self.wish.access_token.clone(),
-            resume: resume.map(|(room, at)| (room.clone(), at.clone())).collect(),
+            username: self.options.username.clone(),
+            access_token: self.options.access_token.clone(),
+            resume: resume.map(|(room, position)| (room.clone(), position.clone())).collect(),
             rooms,
-            echo: (!self.wish.echo).then_some(false),
-            presence: (!self.wish.presence).then_some(false),
+            echo: (!self.options.echo).then_some(false),
+            presence: (!self.options.presence).then_some(false),
         };
-        self.inside.clear();
+        self.joined.clear();
         ClientFrame::Register(register).to_json()
     }
 
-    /// The connection ended.
-    pub fn lost(&mut self) {
-        self.standing = Phase::Disconnected;
+    /// Ends the connection.
+    pub fn disconnected(&mut self) {
+        self.phase = Phase::Disconnected;
         self.outbox.disconnected();
-        self.keyed.clear();
-        self.errands.clear();
-        self.met_presence = false;
-        for (room, way) in std::mem::take(&mut self.catching) {
-            // Half-way through, `resume` goes on from the last message shown; before that, the
-            // search begins anew.
-            if way.shown().is_none() {
-                self.places.forget(&room);
+        self.rooms_with_key.clear();
+        self.control_frames.clear();
+        self.presence_seen = false;
+        for (room, backfill) in std::mem::take(&mut self.backfills) {
+            // A backfill that showed messages goes on by `resume`. One that still searches its start
+            // begins again on the next connection.
+            if backfill.shown_up_to().is_none() {
+                self.read_positions.forget(&room);
             }
         }
     }
 
-    /// Something to say.
-    pub fn say(&mut self, item: OutgoingMessage) {
-        self.outbox.push(item);
-        if self.standing == Phase::Basic {
-            self.refuse_foreign_rooms();
+    /// Puts a message in the outbox.
+    pub fn send(&mut self, message: OutgoingMessage) {
+        self.outbox.push(message);
+        if self.phase == Phase::Basic {
+            self.reject_other_rooms();
         }
     }
 
-    /// Enter a room and talk there from now on. The server then tells who is there; `false`: we were there already.
-    pub fn enter(&mut self, room: &RoomName) -> bool {
-        self.room = Some(room.as_str().to_owned());
-        let news = self.standing == Phase::Full && self.inside.insert(room.as_str().to_owned());
-        if news {
-            let resume = self.places.of(room.as_str()).cloned();
-            let join = ClientFrame::Join(Join { room: room.as_str().to_owned(), resume });
-            self.errands.push_back(join.to_json());
+    /// Makes `room` the current room, and joins it if the session is not in it. Returns whether a
+    /// `join` is sent; the server answers a `join` with the room's `user_list`.
+    pub fn join(&mut self, room: &RoomName) -> bool {
+        self.current_room = Some(room.as_str().to_owned());
+        let joins = self.phase == Phase::Full && self.joined.insert(room.as_str().to_owned());
+        if joins {
+            let join = self.join_frame(room.as_str());
+            self.control_frames.push_back(join);
         }
-        if !self.wish.rooms.iter().any(|known| known == room.as_str()) {
-            if self.wish.rooms.is_empty() {
-                self.wish.rooms.push(RoomName::lobby().as_str().to_owned());
+        if !self.options.rooms.iter().any(|known| known == room.as_str()) {
+            if self.options.rooms.is_empty() {
+                self.options.rooms.push(RoomName::lobby().as_str().to_owned());
             }
-            self.wish.rooms.push(room.as_str().to_owned());
+            self.options.rooms.push(room.as_str().to_owned());
         }
-        news
+        joins
     }
 
-    /// Ask who is in the room we talk in.
-    pub fn ask_who(&mut self) {
+    /// Requests the names in the current room.
+    pub fn request_user_list(&mut self) {
         let frame = ClientFrame::Who(RoomRequest { room: self.room().to_owned() });
-        self.errands.push_back(frame.to_json());
+        self.control_frames.push_back(frame.to_json());
     }
 
-    /// Ask for the newest messages of the room we talk in, to be shown again.
-    pub fn ask_history(&mut self, count: u64, now: Now) {
-        let way = Backfill::new(BackfillStart::Newest(count), now.tick);
-        self.catching.insert(self.room().to_owned(), way);
+    /// Requests the newest `count` messages of the current room, whether or not they were shown.
+    pub fn request_history(&mut self, count: u64, now: Now) {
+        let backfill = Backfill::new(BackfillStart::Newest(count), now.tick);
+        self.backfills.insert(self.room().to_owned(), backfill);
     }
 
-    /// Messages that will never be delivered, since the last time this was asked.
-    pub fn take_refusals(&mut self) -> Vec<RejectedMessage> {
-        std::mem::take(&mut self.refusals)
+    /// The messages that were given up since the last call.
+    pub fn take_rejected(&mut self) -> Vec<RejectedMessage> {
+        std::mem::take(&mut self.rejected)
     }
 
-    /// The next frame to send now, if there is one.
+    /// The next frame to send now. Control frames come first, then backfills, then messages.
     pub fn next_frame(&mut self, now: Now) -> Option<String> {
-        if !matches!(self.standing, Phase::Basic | Phase::Full) {
+        if !matches!(self.phase, Phase::Basic | Phase::Full) {
             return None;
         }
-        if let Some(errand) = self.errands.pop_front() {
-            return Some(errand);
+        if let Some(frame) = self.control_frames.pop_front() {
+            return Some(frame);
         }
-        let asked =
-            self.catching.iter_mut().find_map(|(room, way)| way.ask(room.as_str(), now.tick));
-        if let Some(query) = asked {
-            return Some(ClientFrame::History(query).to_json());
+        let request = self
+            .backfills
+            .iter_mut()
+            .find_map(|(room, backfill)| backfill.next_request(room.as_str(), now.tick));
+        if let Some(request) = request {
+            return Some(ClientFrame::History(request).to_json());
         }
         self.next_message(now)
     }
 
-    /// When [`Self::next_frame`] is worth asking again, where only time holds it.
-    pub fn due(&self) -> Option<Instant> {
-        let history = self.catching.values().filter_map(Backfill::due);
-        history.chain(self.outbox.held_until()).min()
+    /// When to call [`Self::next_frame`] again, if a pause is all that holds a frame back.
+    pub fn next_frame_at(&self) -> Option<Instant> {
+        let backfills = self.backfills.values().filter_map(Backfill::next_request_at);
+        backfills.chain(self.outbox.retry_at()).min()
     }
 
     fn next_message(&mut self, now: Now) -> Option<String> {
-        let basic = self.standing == Phase::Basic;
-        let first = self.room().to_owned();
-        let mut missing = None;
-        let (inside, keyed) = (&self.inside, &self.keyed);
-        let item = self.outbox.next(now.tick, |room| {
-            let room = if basic { "" } else { room.unwrap_or(&first) };
-            if !basic && !inside.contains(room) {
-                missing = Some(room.to_owned());
+        let basic = self.phase == Phase::Basic;
+        let current = self.room().to_owned();
+        let mut not_joined = None;
+        let (joined, rooms_with_key) = (&self.joined, &self.rooms_with_key);
+        let message = self.outbox.next_message(now.tick, |room| {
+            let room = if basic { "" } else { room.unwrap_or(&current) };
+            if !basic && !joined.contains(room) {
+                not_joined = Some(room.to_owned());
             }
-            keyed.contains(room)
+            rooms_with_key.contains(room)
         });
-        let Some(item) = item else {
-            let room = missing?;
-            self.inside.insert(room.clone());
-            let resume = self.places.of(&room).cloned();
-            return Some(ClientFrame::Join(Join { room, resume }).to_json());
+        let Some(message) = message else {
+            let room = not_joined?;
+            self.joined.insert(room.clone());
+            return Some(self.join_frame(&room));
         };
-        let room = if basic { "" } else { item.room.as_deref().unwrap_or(&first) };
-        let made =
-            Timestamp::from_micros(now.wall.micros().saturating_add(self.server_ahead_micros));
-        let content = self.keys.encrypt(room, &item.text, made)?;
+        let room = if basic { "" } else { message.room.as_deref().unwrap_or(&current) };
+        let server_micros = now.wall.micros().saturating_add(self.server_ahead_micros);
+        let timestamp = Timestamp::from_micros(server_micros);
+        let content = self.keys.encrypt(room, &message.text, timestamp)?;
         let frame = ClientFrame::ChatMessage(NewMessage {
             room: (!basic).then(|| room.into()),
-            id: (!basic).then(|| item.id.as_str().into()),
+            id: (!basic).then(|| message.id.as_str().into()),
             content: content.into(),
         });
         Some(frame.to_json())
     }
 
-    fn begin_full(&mut self, welcome: &Welcome, now: Now) {
-        self.standing = Phase::Full;
+    fn join_frame(&self, room: &str) -> String {
+        let resume = self.read_positions.position(room).cloned();
+        ClientFrame::Join(Join { room: room.to_owned(), resume }).to_json()
+    }
+
+    /// The server speaks the full protocol.
+    pub(super) fn begin_full(&mut self, welcome: &Welcome, now: Now) {
+        self.phase = Phase::Full;
         self.name.clone_from(&welcome.username);
-        let window = usize::try_from(welcome.limits.unacked).unwrap_or(usize::MAX).clamp(1, 4096);
-        self.outbox.reconnected(Confirmation::Ack { window });
-        for (room, at) in &welcome.rooms {
-            self.inside.insert(room.as_str().to_owned());
-            self.stand_in(room.as_str(), at, now);
+        let unacked = usize::try_from(welcome.limits.unacked).unwrap_or(usize::MAX);
+        self.outbox.reconnected(Confirmation::Ack { window: unacked.clamp(1, MAX_UNACKED) });
+        for (room, head) in &welcome.rooms {
+            self.joined.insert(room.as_str().to_owned());
+            self.observe_head(room.as_str(), head, now);
         }
-        // Without a wish the server chose our room.
-        if self.room.is_none() && !self.inside.contains(self.room()) && self.wish.rooms.is_empty() {
-            self.room = self.inside.first().cloned();
+        // A client that names no room talks in the room that the server chose.
+        let chosen_by_server = self.current_room.is_none() && self.options.rooms.is_empty();
+        if chosen_by_server && !self.joined.contains(self.room()) {
+            self.current_room = self.joined.first().cloned();
         }
     }
 
-    fn stand_in(&mut self, room: &str, at: &crate::protocol::frame::Position, now: Now) {
-        let known = self.places.of(room).is_some();
-        self.places.standing(room, at);
-        if let (Some(goal), false) = (self.wish.since, known) {
-            let way = Backfill::new(goal, now.tick);
-            if let Some(seq) = way.shown() {
-                let epoch = at.epoch.clone();
-                self.places.set(room, crate::protocol::frame::Position { epoch, seq });
+    /// The server named the newest position of a room. A room without a read position starts its
+    /// backfill, if the options ask for one.
+    pub(super) fn observe_head(&mut self, room: &str, head: &Position, now: Now) {
+        let known = self.read_positions.position(room).is_some();
+        self.read_positions.observe_head(room, head);
+        if let (Some(start), false) = (self.options.since, known) {
+            let backfill = Backfill::new(start, now.tick);
+            if let Some(seq) = backfill.shown_up_to() {
+                let epoch = head.epoch.clone();
+                self.read_positions.set(room, Position { epoch, seq });
             }
-            self.catching.insert(room.to_owned(), way);
+            self.backfills.insert(room.to_owned(), backfill);
         }
     }
 
-    fn begin_basic(&mut self) {
-        self.standing = Phase::Basic;
+    /// The server speaks only the basic protocol.
+    pub(super) fn begin_basic(&mut self) {
+        self.phase = Phase::Basic;
         self.outbox.reconnected(Confirmation::Echo);
-        self.refuse_foreign_rooms();
+        self.reject_other_rooms();
     }
 
-    /// A basic server has one room; what is meant for another must not be said there.
-    fn refuse_foreign_rooms(&mut self) {
+    /// A basic server has one room. A message for another room must not be sent there.
+    fn reject_other_rooms(&mut self) {
         let lobby = RoomName::lobby();
-        let foreign: BTreeSet<String> =
+        let others: BTreeSet<String> =
             self.outbox.rooms().filter(|room| *room != lobby.as_str()).map(str::to_owned).collect();
-        for room in foreign {
-            self.refusals.extend(self.outbox.room_refused(
+        for room in others {
+            self.rejected.extend(self.outbox.reject_room(
                 &room,
                 "not_in_room",
                 "this server speaks only the basic protocol and has one room",
@@ -314,9 +339,9 @@ impl Conversation {
         }
     }
 
-    fn ask_history_again(&mut self, room: &str, pause: Duration, now: Now) {
-        if let Some(way) = self.catching.get_mut(room) {
-            way.ask_again(now.tick, pause);
+    pub(super) fn retry_backfill(&mut self, room: &str, pause: Duration, now: Now) {
+        if let Some(backfill) = self.backfills.get_mut(room) {
+            backfill.retry_after(now.tick, pause);
         }
     }
 }

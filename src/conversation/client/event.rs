@@ -1,107 +1,112 @@
-//! What a frame from the server came to, and its printing as one line of JSON: what came over
-//! the wire, with the text in the place of the token.
+//! The result of a frame from the server, and its form as one line of JSON: the object as it came,
+//! with the decrypted text in place of the Fernet token.
 
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::wire::{ErrorSeen, GapSeen, PresenceSeen, UsersSeen};
-use crate::protocol::frame::Welcome;
+use crate::protocol::frame::{ErrorFrame, Gap, Presence, UserList, Welcome};
 
-/// The meaning of one frame.
+/// The result of one frame.
 pub enum Event<'a> {
-    /// Nothing that anybody wants to see.
+    /// Nothing to show.
     Nothing,
-    /// Registered; on the full protocol with the server's `welcome`.
+    /// The server registered the client; on the full protocol with a `welcome`.
     Registered(Option<Box<Welcome>>),
-    /// Something was said.
+    /// A live or replayed message.
     Message(Message<'a>),
-    /// A page of what was said before, oldest first.
+    /// Messages of a backfill, oldest first.
     Page(Vec<Message<'a>>),
-    /// Somebody came.
-    UserJoined(PresenceSeen<'a>),
-    /// Somebody went.
-    UserLeft(PresenceSeen<'a>),
-    /// Who is here.
-    UserList(UsersSeen<'a>),
-    /// We are in a room now.
+    /// A session joined a room.
+    UserJoined(Presence<'a>),
+    /// A session left a room.
+    UserLeft(Presence<'a>),
+    /// The names in a room.
+    UserList(UserList<'a>),
+    /// The client is in this room.
     Joined(Cow<'a, str>),
-    /// We are out of a room.
+    /// The client is no longer in this room.
     Left(Cow<'a, str>),
-    /// Something is missing for ever.
-    Gap(GapSeen<'a>),
-    /// Something was refused.
-    Error(ErrorSeen<'a>),
-    /// Not a frame of this protocol: no JSON object, or one that lacks what its type needs.
+    /// Messages are missing from the room log.
+    Gap(Gap<'a>),
+    /// A request was refused, or failed.
+    Error(ErrorFrame),
+    /// Not a frame of this protocol: not a JSON object, or a field that its type requires is missing.
     Unreadable,
 }
 
-/// Something that was said.
+/// A message from the server.
 pub struct Message<'a> {
-    /// The JSON object it came in.
+    /// The JSON object as it came.
     pub object: &'a str,
-    /// Where the value of `content` stands in it.
-    pub span: Range<usize>,
-    /// Whether the object names its type (in a `history` it does not).
-    pub typed: bool,
-    /// What was said; `None` where no key of ours fits.
+    /// The byte range of the value of `content` in `object`.
+    pub content_span: Range<usize>,
+    /// Whether the object has a `type`. The elements of a `history` of an older server have none.
+    pub has_type: bool,
+    /// The decrypted text; `None` if no known key fits.
     pub text: Option<String>,
-    /// The room; empty on a basic server.
+    /// The room; empty from a basic server.
     pub room: Cow<'a, str>,
-    /// Its place in the room log.
+    /// The number of the message in the room log.
     pub seq: Option<u64>,
-    /// What its sender called it.
+    /// The id that the sender gave the message; empty if it gave none.
     pub id: Cow<'a, str>,
-    /// Who.
+    /// The sender.
     pub username: Cow<'a, str>,
-    /// Whether the name is proven.
+    /// Whether an access token proved the sender's name.
     pub verified: bool,
-    /// When, as it was raw.
+    /// When the server received the message, as it was written.
     pub timestamp: Cow<'a, str>,
-    /// Said before, sent now.
+    /// Whether the message is older than its delivery: part of a history or a resume.
     pub replay: bool,
-    /// Said by ourselves.
+    /// Whether the client itself sent the message, judging by the name.
     pub own: bool,
 }
 
 impl Message<'_> {
     /// Appends the message as one line of JSON.
-    pub fn print(&self, out: &mut Vec<u8>) {
-        let (before, after) = (&self.object[..self.span.start], &self.object[self.span.end..]);
-        if self.typed {
-            print_json(before, out);
+    pub fn write_json_line(&self, out: &mut Vec<u8>) {
+        let (before, after) = self.around_content();
+        if self.has_type {
+            push_safe_json(before, out);
         } else {
-            let inside = before.trim_start().strip_prefix('{').unwrap_or(before);
+            let fields = before.trim_start().strip_prefix('{').unwrap_or(before);
             out.extend_from_slice(b"{\"type\":\"chat_message\",");
-            print_json(inside, out);
+            push_safe_json(fields, out);
         }
         match &self.text {
             Some(text) => {
                 let start = out.len();
-                // Writing to memory can't fail, and text has no shape that could.
+                // Writing a string to memory can't fail.
                 let _ = serde_json::to_writer(&mut *out, text);
-                if text.bytes().any(may_need_care) {
+                if text.bytes().any(may_need_escape) {
                     let quoted = String::from_utf8_lossy(&out[start..]).into_owned();
                     out.truncate(start);
-                    print_json(&quoted, out);
+                    push_safe_json(&quoted, out);
                 }
             }
             None => out.extend_from_slice(b"null"),
         }
-        print_json(after, out);
+        push_safe_json(after, out);
         out.push(b'\n');
+    }
+
+    /// The object's text before and after the value of `content`.
+    fn around_content(&self) -> (&str, &str) {
+        (&self.object[..self.content_span.start], &self.object[self.content_span.end..])
     }
 }
 
-/// Appends a frame as one line of JSON.
+/// Appends any other frame as one line of JSON.
 pub fn write_json_line(frame: &str, out: &mut Vec<u8>) {
-    print_json(frame, out);
+    push_safe_json(frame, out);
     out.push(b'\n');
 }
 
-/// Appends JSON text that means the same and stays one harmless line: line ends between values
-/// become spaces, and what could steer a terminal or split a line in another program is escaped.
-fn print_json(json: &str, out: &mut Vec<u8>) {
-    if !json.bytes().any(may_need_care) {
+/// Appends JSON text with the same value, safe to print as one line: line ends between values become
+/// spaces, and characters that could control a terminal or split a line in another program are
+/// escaped.
+fn push_safe_json(json: &str, out: &mut Vec<u8>) {
+    if !json.bytes().any(may_need_escape) {
         out.extend_from_slice(json.as_bytes());
         return;
     }
@@ -119,13 +124,13 @@ fn print_json(json: &str, out: &mut Vec<u8>) {
     }
 }
 
-/// The first bytes of everything that [`print_json`] changes, and of some that it leaves.
-fn may_need_care(byte: u8) -> bool {
+/// The first bytes of all characters that [`push_safe_json`] changes, and of some that it does not change.
+fn may_need_escape(byte: u8) -> bool {
     matches!(byte, b'\n' | b'\r' | 0x7f | 0xc2 | 0xd8 | 0xe2 | 0xef | 0xf3)
 }
 
-/// Whether a character acts on a terminal, on the order of letters, or on where a line ends,
-/// instead of showing: controls (C0, DEL, C1), line and paragraph separators, bidirectional and
+/// Whether a character changes the terminal, the order of letters or the end of a line instead of
+/// showing something: controls (C0, DEL, C1), line and paragraph separators, bidirectional and
 /// other invisible format characters, and language tags.
 pub fn is_unprintable(c: char) -> bool {
     c.is_control()
@@ -141,12 +146,12 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::Value;
 
-    fn message<'a>(object: &'a str, text: Option<&str>, typed: bool) -> Message<'a> {
+    fn message<'a>(object: &'a str, text: Option<&str>, has_type: bool) -> Message<'a> {
         let start = object.find("\"TOKEN\"").unwrap();
         Message {
             object,
-            span: start..start + 7,
-            typed,
+            content_span: start..start + 7,
+            has_type,
             text: text.map(str::to_owned),
             room: "".into(),
             seq: None,
@@ -161,12 +166,12 @@ mod tests {
 
     fn printed(message: &Message<'_>) -> String {
         let mut out = Vec::new();
-        message.print(&mut out);
+        message.write_json_line(&mut out);
         String::from_utf8(out).unwrap()
     }
 
     #[test]
-    fn only_the_content_changes() {
+    fn printing_changes_only_the_content() {
         let object = r#"{"type":"chat_message","seq":7, "content":"TOKEN","x":[1,{"y":"é"}]}"#;
         assert_eq!(
             printed(&message(object, Some("a\"b\n\u{9b}31m\u{202e}"), true)),
@@ -178,14 +183,14 @@ mod tests {
     }
 
     #[test]
-    fn a_message_from_a_history_gets_its_type() {
+    fn an_object_without_a_type_is_printed_with_one() {
         let line = printed(&message(" {\"seq\":1,\n\"content\":\"TOKEN\"}", Some("x"), false));
         assert_eq!(line, "{\"type\":\"chat_message\",\"seq\":1, \"content\":\"x\"}\n");
     }
 
     proptest! {
         #[test]
-        fn every_line_is_one_harmless_json_object(
+        fn every_line_is_one_json_object_without_unprintable_characters(
             text in "\\PC{0,20}|[\u{0}-\u{ff}]{0,20}|[\u{200b}-\u{206f}]{0,9}|[\u{e0000}-\u{e007f}]{0,9}",
             name in "\\PC{0,20}|[\u{0}-\u{ff}]{0,20}",
         ) {

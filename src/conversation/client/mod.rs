@@ -1,8 +1,8 @@
-//! The client's side of the conversation, pure: what a frame from the server means, what is owed
-//! to whom, and in which order things go out. Time is an argument, nothing here reads or writes.
+//! The client's side of the protocol. [`conversation::Conversation`] decides the effect of each
+//! frame and the order in which messages are sent; its documentation gives the order of calls.
 //!
-//! [`conversation::Conversation`] is the whole of it: ask it for the `register`, give it every
-//! frame that comes, and send what [`conversation::Conversation::next_frame`] says.
+//! The rest of the folder reads what users write: addresses, `--since`, and lines of input. Nothing
+//! here does I/O, and time is an argument.
 
 pub mod backfill;
 pub mod conversation;
@@ -10,6 +10,6 @@ pub mod event;
 pub mod line_splitter;
 pub mod outbox;
 pub mod read_positions;
+mod receive;
 pub mod server_url;
 pub mod since;
-pub mod wire;

@@ -1,87 +1,95 @@
-//! What was said and is not yet known to be safe. Keeps order: nothing is sent past a message
-//! that was refused and has to be sent again.
+//! Messages that are not yet known to be stored, in the order in which they were given.
 //!
-//! On the full protocol a message leaves the outbox by the `ack` for its id, on the basic one by
-//! its own echo. There only one message is on its way at a time: a basic server refuses what
-//! comes too fast, and the next one must not overtake it.
+//! On the full protocol a message leaves the outbox by the `ack` for its id, on the basic protocol
+//! by its own echo. A basic server refuses messages that come too fast, and the next message must
+//! not overtake a refused one, so only one message is in flight there.
+//!
+//! A message that was refused for now is sent again before everything behind it.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::wire::ErrorSeen;
+use crate::protocol::frame::ErrorFrame;
+
+/// Text in the outbox, in bytes, above which no more input is read.
+const MAX_BYTES: usize = 256 * 1024;
+/// Messages in the outbox above which no more input is read.
+const MAX_MESSAGES: usize = 4096;
+
+/// The first pause after a refusal that does not say when to send again. It doubles per refusal.
+const MIN_RETRY_PAUSE: Duration = Duration::from_millis(100);
+const MAX_RETRY_PAUSE: Duration = Duration::from_secs(5);
+/// The longest pause that a server can ask for.
+const MAX_SERVER_PAUSE: Duration = Duration::from_secs(60);
+/// The pause after `stale_key`: the new key is already on its way.
+const STALE_KEY_PAUSE: Duration = Duration::from_millis(20);
+
+/// How often a message is encrypted and sent again after an error that a new key or a corrected
+/// clock should cure.
+const MAX_REENCRYPTIONS: u32 = 5;
 
 /// A message to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutgoingMessage {
-    /// Its line in the input, for people.
+    /// The line of the input, for error messages.
     pub line: u64,
-    /// Its room; `None` is the first.
+    /// The room; `None` means the current room.
     pub room: Option<String>,
-    /// What the server may call it; stays the same however often it is sent.
+    /// The message id, the same each time the message is sent.
     pub id: String,
-    /// What is said.
+    /// The text.
     pub text: String,
 }
 
-/// How a message's delivery becomes known.
+/// How the client learns that a message is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Confirmation {
-    /// By an `ack`; so many may be on their way.
+    /// By an `ack`.
     Ack {
-        /// The server's `limits.unacked`.
+        /// Messages in flight, at most: the server's `limits.unacked`.
         window: usize,
     },
     /// By its own echo.
     Echo,
 }
 
-/// A message that will never be delivered.
+/// A message that the client gave up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RejectedMessage {
-    /// Its line in the input.
+    /// The line of the input.
     pub line: u64,
-    /// The server's word.
+    /// The server's error code.
     pub code: String,
-    /// The server's text.
+    /// The server's text for people.
     pub message: String,
 }
 
-/// Messages in the order they were said.
+/// The outbox.
 #[derive(Debug)]
 pub struct Outbox {
     entries: VecDeque<Entry>,
     bytes: usize,
     in_flight: usize,
-    proof: Confirmation,
-    hold_until: Option<Instant>,
-    pause: Duration,
-    settled: u64,
+    confirmation: Confirmation,
+    retry_at: Option<Instant>,
+    retry_pause: Duration,
+    completed: u64,
 }
 
 #[derive(Debug)]
 struct Entry {
-    item: OutgoingMessage,
+    message: OutgoingMessage,
     state: State,
-    tries: u32,
+    refusals: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Waiting,
     InFlight,
+    /// Confirmed or given up, but a message before it is not.
     Done,
 }
-
-/// Bounds of what is read ahead of the server's acks; then the input is not read on.
-const MOST_BYTES: usize = 256 * 1024;
-const MOST_ENTRIES: usize = 4096;
-
-/// Pauses after a refusal that does not say when to come back.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-
-/// Refusals of this kind are mended by sending once more, but not for ever.
-const MOST_MENDS: u32 = 5;
 
 impl Default for Outbox {
     fn default() -> Self {
@@ -89,198 +97,194 @@ impl Default for Outbox {
             entries: VecDeque::new(),
             bytes: 0,
             in_flight: 0,
-            proof: Confirmation::Echo,
-            hold_until: None,
-            pause: Duration::ZERO,
-            settled: 0,
+            confirmation: Confirmation::Echo,
+            retry_at: None,
+            retry_pause: Duration::ZERO,
+            completed: 0,
         }
     }
 }
 
 impl Outbox {
-    /// Whether more may be put in.
-    pub fn has_room(&self) -> bool {
-        self.bytes < MOST_BYTES && self.entries.len() < MOST_ENTRIES
+    /// Whether the outbox takes more input. [`Self::push`] works in any case.
+    pub fn has_capacity(&self) -> bool {
+        self.bytes < MAX_BYTES && self.entries.len() < MAX_MESSAGES
     }
 
-    /// Whether everything said is known to be safe.
+    /// Whether every message was confirmed or given up.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// How many messages have got their answer, for good or ill.
-    pub fn settled(&self) -> u64 {
-        self.settled
+    /// How many messages were confirmed or given up, in all.
+    pub fn completed(&self) -> u64 {
+        self.completed
     }
 
-    /// Puts a message behind all others.
-    pub fn push(&mut self, item: OutgoingMessage) {
-        self.bytes += item.text.len();
-        self.entries.push_back(Entry { item, state: State::Waiting, tries: 0 });
+    /// Appends a message.
+    pub fn push(&mut self, message: OutgoingMessage) {
+        self.bytes += message.text.len();
+        self.entries.push_back(Entry { message, state: State::Waiting, refusals: 0 });
     }
 
-    /// The lines of what is not known to be safe, in order.
-    pub fn lines(&self) -> impl Iterator<Item = u64> + '_ {
-        self.entries.iter().filter(|e| e.state != State::Done).map(|e| e.item.line)
+    /// The input lines of the messages that are not known to be stored, in order.
+    pub fn unconfirmed_lines(&self) -> impl Iterator<Item = u64> + '_ {
+        self.entries
+            .iter()
+            .filter(|entry| entry.state != State::Done)
+            .map(|entry| entry.message.line)
     }
 
-    /// The rooms that messages name, in order and perhaps more than once.
+    /// The rooms that messages name, in order and with repetitions.
     pub fn rooms(&self) -> impl Iterator<Item = &str> {
-        self.entries.iter().filter_map(|entry| entry.item.room.as_deref())
+        self.entries.iter().filter_map(|entry| entry.message.room.as_deref())
     }
 
-    /// A new connection: everything that was on its way is sent again, in order.
-    pub fn reconnected(&mut self, proof: Confirmation) {
+    /// A new connection is registered: every message that was in flight is sent again, in order.
+    pub fn reconnected(&mut self, confirmation: Confirmation) {
         for entry in &mut self.entries {
             if entry.state == State::InFlight {
                 entry.state = State::Waiting;
             }
         }
         self.in_flight = 0;
-        self.proof = proof;
-        self.hold_until = None;
+        self.confirmation = confirmation;
+        self.retry_at = None;
     }
 
-    /// The connection ended: nothing goes out until the next one.
+    /// The connection ended: no message is in flight any more.
     pub fn disconnected(&mut self) {
-        self.reconnected(self.proof);
+        self.reconnected(self.confirmation);
     }
 
-    /// The next message to send now, which then counts as on its way. `ready` says whether the
-    /// room of a message has a key.
-    pub fn next(
+    /// The next message to send now, which counts as in flight from then on. `is_ready` returns
+    /// whether the client has a key for a room.
+    pub fn next_message(
         &mut self,
         now: Instant,
-        mut ready: impl FnMut(Option<&str>) -> bool,
+        mut is_ready: impl FnMut(Option<&str>) -> bool,
     ) -> Option<&OutgoingMessage> {
-        let window = match self.proof {
+        let window = match self.confirmation {
             Confirmation::Ack { window } => window.max(1),
             Confirmation::Echo => 1,
         };
-        if self.in_flight >= window || self.hold_until.is_some_and(|until| now < until) {
+        if self.in_flight >= window || self.retry_at.is_some_and(|at| now < at) {
             return None;
         }
         let index = self.entries.iter().position(|entry| entry.state == State::Waiting)?;
-        // What was refused goes before everything after it, so that must land first.
-        let again = self.entries[index].tries > 0;
-        if again && self.entries.range(index..).any(|entry| entry.state == State::InFlight) {
+        // A message behind a refused one may be refused too: wait for its answer, so that both are
+        // sent again in order.
+        let refused = self.entries[index].refusals > 0;
+        if refused && self.entries.range(index..).any(|entry| entry.state == State::InFlight) {
             return None;
         }
-        if !ready(self.entries[index].item.room.as_deref()) {
+        if !is_ready(self.entries[index].message.room.as_deref()) {
             return None;
         }
-        self.hold_until = None;
+        self.retry_at = None;
         self.in_flight += 1;
         let entry = &mut self.entries[index];
         entry.state = State::InFlight;
-        Some(&entry.item)
+        Some(&entry.message)
     }
 
-    /// When [`Self::next`] is worth asking again, where it is time that holds it.
-    pub fn held_until(&self) -> Option<Instant> {
-        self.hold_until.filter(|_| !self.entries.is_empty())
+    /// When to call [`Self::next_message`] again, if a pause holds the messages back.
+    pub fn retry_at(&self) -> Option<Instant> {
+        self.retry_at.filter(|_| !self.entries.is_empty())
     }
 
-    /// An `ack` came. Returns whether it was for one of ours.
+    /// An `ack` came. Returns whether it was for a message in flight.
     pub fn acked(&mut self, id: &str) -> bool {
-        match self.position(id) {
-            Some(index) => {
-                self.settle(index);
-                true
-            }
-            None => false,
-        }
+        let index = self.in_flight_by_id(id);
+        index.inspect(|index| self.complete(*index)).is_some()
     }
 
-    /// A message of one's own name came back. Returns whether it was one we wait for.
+    /// A message of the client's own name came back. Returns whether it confirms a message in
+    /// flight.
     pub fn echoed(&mut self, text: &str) -> bool {
-        if self.proof != Confirmation::Echo {
+        if self.confirmation != Confirmation::Echo {
             return false;
         }
-        let mut in_flight =
-            self.entries.iter().enumerate().filter(|(_, e)| e.state == State::InFlight);
-        match in_flight.find(|(_, entry)| entry.item.text == text).map(|(index, _)| index) {
-            Some(index) => {
-                self.settle(index);
-                true
-            }
-            None => false,
-        }
+        let index = self
+            .entries
+            .iter()
+            .position(|entry| entry.state == State::InFlight && entry.message.text == text);
+        index.inspect(|index| self.complete(*index)).is_some()
     }
 
-    /// The server refused something. Returns the message that is lost by it, if one is.
-    pub fn refused(&mut self, error: &ErrorSeen<'_>, now: Instant) -> Option<RejectedMessage> {
-        let index = match (&error.id, self.proof) {
-            (Some(id), _) => self.position(id)?,
-            // A basic server names no message, but only one is on its way.
-            (None, Confirmation::Echo) => {
+    /// The server sent an error. Returns the message that is given up because of it, if any.
+    pub fn refused(&mut self, error: &ErrorFrame, now: Instant) -> Option<RejectedMessage> {
+        let basic = self.confirmation == Confirmation::Echo;
+        let index = match &error.id {
+            Some(id) => self.in_flight_by_id(id)?,
+            // A basic server names no message, but only one is in flight.
+            None if basic => {
                 self.entries.iter().position(|entry| entry.state == State::InFlight)?
             }
-            (None, Confirmation::Ack { .. }) => return None,
+            None => return None,
         };
-        let basic = self.proof == Confirmation::Echo;
         let entry = &mut self.entries[index];
-        entry.tries += 1;
-        let again = match error.code.as_ref() {
-            // Made with a key or a clock that we know better by now.
-            "stale_key" | "clock_skew" => entry.tries <= MOST_MENDS,
-            "bad_token" if basic => entry.tries <= MOST_MENDS,
+        entry.refusals += 1;
+        let retry = match error.code.as_ref() {
+            // The message was encrypted with a key or a clock that is corrected by now.
+            "stale_key" | "clock_skew" => entry.refusals <= MAX_REENCRYPTIONS,
+            "bad_token" if basic => entry.refusals <= MAX_REENCRYPTIONS,
             "message_too_long" | "empty_message" | "not_utf8" | "bad_token" => false,
-            // A basic server of old has no codes; what it refused was most likely too fast.
+            // An old basic server sends no codes; most likely the message came too fast.
             _ => error.temporary || basic,
         };
-        if !again {
-            let refusal = RejectedMessage {
-                line: entry.item.line,
+        if !retry {
+            let rejected = RejectedMessage {
+                line: entry.message.line,
                 code: error.code.clone().into_owned(),
                 message: error.message.clone().into_owned(),
             };
-            self.settle(index);
-            return Some(refusal);
+            self.complete(index);
+            return Some(rejected);
         }
         entry.state = State::Waiting;
         self.in_flight -= 1;
-        self.pause = (self.pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
+        self.retry_pause = (self.retry_pause * 2).clamp(MIN_RETRY_PAUSE, MAX_RETRY_PAUSE);
         let pause = match error.retry_after_ms {
-            Some(millis) => Duration::from_millis(millis.clamp(1, 60_000)),
-            None if error.code == "stale_key" => Duration::from_millis(20),
-            None => self.pause,
+            Some(millis) => Duration::from_millis(millis.max(1)).min(MAX_SERVER_PAUSE),
+            None if error.code == "stale_key" => STALE_KEY_PAUSE,
+            None => self.retry_pause,
         };
-        self.hold_until = Some(self.hold_until.unwrap_or(now).max(now + pause));
+        self.retry_at = Some(self.retry_at.unwrap_or(now).max(now + pause));
         None
     }
 
-    /// Gives up on every message of a room that can't be entered.
-    pub fn room_refused(&mut self, room: &str, code: &str, message: &str) -> Vec<RejectedMessage> {
-        let mut refusals = Vec::new();
-        while let Some(index) = self
-            .entries
-            .iter()
-            .position(|e| e.state == State::Waiting && e.item.room.as_deref() == Some(room))
-        {
-            refusals.push(RejectedMessage {
-                line: self.entries[index].item.line,
+    /// Gives up every waiting message of a room that the session can't join.
+    pub fn reject_room(&mut self, room: &str, code: &str, message: &str) -> Vec<RejectedMessage> {
+        let mut rejected = Vec::new();
+        while let Some(index) = self.entries.iter().position(|entry| {
+            entry.state == State::Waiting && entry.message.room.as_deref() == Some(room)
+        }) {
+            rejected.push(RejectedMessage {
+                line: self.entries[index].message.line,
                 code: code.to_owned(),
                 message: message.to_owned(),
             });
-            self.settle(index);
+            self.complete(index);
         }
-        refusals
+        rejected
     }
 
-    fn position(&self, id: &str) -> Option<usize> {
-        self.entries.iter().position(|e| e.state == State::InFlight && e.item.id == id)
+    fn in_flight_by_id(&self, id: &str) -> Option<usize> {
+        self.entries
+            .iter()
+            .position(|entry| entry.state == State::InFlight && entry.message.id == id)
     }
 
-    fn settle(&mut self, index: usize) {
+    fn complete(&mut self, index: usize) {
         let entry = &mut self.entries[index];
         if entry.state == State::InFlight {
             self.in_flight -= 1;
         }
         entry.state = State::Done;
-        self.settled += 1;
-        self.bytes -= entry.item.text.len();
-        self.pause /= 2;
+        self.completed += 1;
+        self.bytes -= entry.message.text.len();
+        self.retry_pause /= 2;
         while self.entries.front().is_some_and(|entry| entry.state == State::Done) {
             self.entries.pop_front();
         }
@@ -288,5 +292,4 @@ impl Outbox {
 }
 
 #[cfg(test)]
-#[path = "outbox_tests.rs"]
 mod tests;

@@ -1,71 +1,73 @@
-//! Which server is meant: the forms in which people write it.
+//! The address of a server, in the forms in which people write it.
 
 use std::fmt;
 use std::net::IpAddr;
 
-/// Where a server is, and how it is spoken to.
+/// The address of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerUrl {
-    /// Whether by TLS.
+    /// Whether to use TLS.
     pub tls: bool,
-    /// A name or an address, IPv6 without brackets.
+    /// A host name or an IP address, IPv6 without brackets.
     pub host: String,
     /// The TCP port.
     pub port: u16,
-    /// The path, with the slash before it.
+    /// The path, which starts with a slash.
     pub path: String,
 }
 
-/// What `ws://` without a port means here, and what no URL at all means.
-const OWN_PORT: u16 = 8765;
+/// The port of an address on loopback that has neither a scheme nor a port.
+const DEFAULT_PORT: u16 = 8765;
 
 impl ServerUrl {
-    /// Reads `ws://…`, `wss://…`, `http(s)://…`, `abcd.ngrok.app`, `host:port`. A bare name that
-    /// is not loopback means `wss://`.
+    /// Parses `ws://…`, `wss://…`, `http(s)://…`, `abcd.ngrok.app`, `host:port`. Without
+    /// a scheme it is `ws://` on loopback and `wss://` elsewhere.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let wrong = |why: &str| {
-            format!("{text:?} names no server: {why}; write wss://chat.example or host:port")
+        let error = |reason: &str| {
+            format!(
+                "{text:?} is not the address of a server: {reason}; write wss://chat.example or host:port"
+            )
         };
-        let text_trimmed = text.trim();
-        let (scheme, rest) = match text_trimmed.split_once("://") {
+        let trimmed = text.trim();
+        let (scheme, rest) = match trimmed.split_once("://") {
             Some((scheme, rest)) => (Some(scheme.to_ascii_lowercase()), rest),
-            None => (None, text_trimmed),
+            None => (None, trimmed),
         };
         let (authority, path) = match rest.find(['/', '?']) {
             Some(at) => (&rest[..at], &rest[at..]),
             None => (rest, "/"),
         };
         if authority.contains('@') {
-            return Err(wrong("a name or password does not belong there"));
+            return Err(error("it must not contain a user name or password"));
         }
         let (host, port) =
-            split(authority).ok_or_else(|| wrong("the port is a number from 1 to 65535"))?;
+            split_port(authority).ok_or_else(|| error("the port is a number from 1 to 65535"))?;
         if host.is_empty() || host.contains(|c: char| c.is_whitespace() || c.is_control()) {
-            return Err(wrong("there is no host in it"));
+            return Err(error("it has no host"));
         }
-        // Colons are in IPv6 addresses only, perhaps with a zone (RFC 6874).
+        // Only IPv6 addresses contain colons; they may have a zone (RFC 6874).
         let address = host.split('%').next().unwrap_or_default();
         if host.contains(['[', ']'])
             || host.contains(':') && address.parse::<std::net::Ipv6Addr>().is_err()
         {
-            return Err(wrong("that is no name and no address"));
+            return Err(error("the host is neither a name nor an IP address"));
         }
         let tls = match scheme.as_deref() {
             Some("ws" | "http") => false,
             Some("wss" | "https") => true,
             None => !is_loopback(&host),
-            Some(_) => return Err(wrong("the scheme must be ws or wss")),
+            Some(_) => return Err(error("the scheme must be ws or wss")),
         };
-        let usual = match (tls, scheme.as_deref()) {
+        let default_port = match (tls, scheme.as_deref()) {
             (true, _) => 443,
             (false, Some("http" | "ws")) => 80,
-            (false, _) => OWN_PORT,
+            (false, _) => DEFAULT_PORT,
         };
         let path = if path.starts_with('?') { format!("/{path}") } else { path.to_owned() };
-        Ok(ServerUrl { tls, host, port: port.unwrap_or(usual), path })
+        Ok(ServerUrl { tls, host, port: port.unwrap_or(default_port), path })
     }
 
-    /// Host and port as a URL has them.
+    /// Host and port, as in a URL.
     pub fn authority(&self) -> String {
         match self.host.contains(':') {
             true => format!("[{}]:{}", self.host, self.port),
@@ -77,33 +79,33 @@ impl ServerUrl {
 impl fmt::Display for ServerUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = if self.tls { "wss" } else { "ws" };
-        let usual = if self.tls { 443 } else { 80 };
+        let default_port = if self.tls { 443 } else { 80 };
         let authority = self.authority();
-        let shown = authority.strip_suffix(&format!(":{usual}")).unwrap_or(&authority);
+        let shown = authority.strip_suffix(&format!(":{default_port}")).unwrap_or(&authority);
         let path = if self.path == "/" { "" } else { &self.path };
         write!(f, "{scheme}://{shown}{path}")
     }
 }
 
-fn split(authority: &str) -> Option<(String, Option<u16>)> {
+fn split_port(authority: &str) -> Option<(String, Option<u16>)> {
     if let Some(rest) = authority.strip_prefix('[') {
         let (host, port) = rest.split_once(']')?;
         return match port.strip_prefix(':') {
             None if port.is_empty() => Some((host.to_owned(), None)),
             None => None,
-            Some(port) => Some((host.to_owned(), Some(number(port)?))),
+            Some(port) => Some((host.to_owned(), Some(parse_port(port)?))),
         };
     }
     if authority.parse::<IpAddr>().is_ok() {
         return Some((authority.to_owned(), None));
     }
     match authority.rsplit_once(':') {
-        Some((host, port)) => Some((host.to_owned(), Some(number(port)?))),
+        Some((host, port)) => Some((host.to_owned(), Some(parse_port(port)?))),
         None => Some((authority.to_owned(), None)),
     }
 }
 
-fn number(port: &str) -> Option<u16> {
+fn parse_port(port: &str) -> Option<u16> {
     port.parse().ok().filter(|port| *port > 0)
 }
 
@@ -117,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_forms_people_write() {
+    fn all_forms_are_parsed() {
         for (text, shown, port) in [
             ("ws://127.0.0.1:8765", "ws://127.0.0.1:8765", 8765),
             ("wss://chat.example", "wss://chat.example", 443),
@@ -132,13 +134,13 @@ mod tests {
             ("http://localhost", "ws://localhost", 80),
             ("wss://h/p?q", "wss://h/p?q", 443),
         ] {
-            let target = ServerUrl::parse(text).unwrap();
-            assert_eq!((target.to_string().as_str(), target.port), (shown, port), "{text}");
+            let url = ServerUrl::parse(text).unwrap();
+            assert_eq!((url.to_string().as_str(), url.port), (shown, port), "{text}");
         }
     }
 
     #[test]
-    fn what_names_no_server_says_why() {
+    fn an_invalid_address_is_refused_with_an_example() {
         for text in [
             "",
             "ws://",

@@ -1,18 +1,18 @@
-//! What `--since` may say.
+//! The values of `--since` and `--timeout`.
 
 use std::str::FromStr;
 use std::time::Duration;
 
 use crate::protocol::Seq;
 
-/// Where to begin reading.
+/// Where to start reading a room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Since {
-    /// Everything that is kept.
+    /// At the oldest message that is kept.
     All,
-    /// Everything after this one.
+    /// After this message.
     After(Seq),
-    /// Everything younger than this.
+    /// At the first message that is younger than this.
     Ago(Duration),
 }
 
@@ -35,7 +35,7 @@ impl FromStr for Since {
 }
 
 /// Reads `--timeout`: `30s`, `5m`, or a bare number of seconds.
-pub fn parse_pause(text: &str) -> Result<Duration, String> {
+pub fn parse_timeout(text: &str) -> Result<Duration, String> {
     if let Ok(seconds) = text.trim().parse() {
         return Ok(Duration::from_secs(seconds));
     }
@@ -49,14 +49,14 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn the_three_forms_are_read() {
+    fn all_forms_are_read() {
         assert_eq!("all".parse(), Ok(Since::All));
         assert_eq!("41".parse(), Ok(Since::After(Seq(41))));
         assert_eq!("0".parse(), Ok(Since::After(Seq(0))));
         assert_eq!("10m".parse(), Ok(Since::Ago(Duration::from_secs(600))));
         assert_eq!("1h 30m".parse(), Ok(Since::Ago(Duration::from_secs(5400))));
-        assert_eq!(parse_pause("30"), Ok(Duration::from_secs(30)));
-        assert_eq!(parse_pause("1500ms"), Ok(Duration::from_millis(1500)));
+        assert_eq!(parse_timeout("30"), Ok(Duration::from_secs(30)));
+        assert_eq!(parse_timeout("1500ms"), Ok(Duration::from_millis(1500)));
         for bad in ["", "-1", "yesterday", "10x", "99999999999999999999"] {
             assert!(bad.parse::<Since>().is_err(), "{bad:?}");
         }
@@ -64,9 +64,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_makes_it_panic(text in ".{0,40}") {
+        fn no_text_makes_the_parsers_panic(text in ".{0,40}") {
             let _ = text.parse::<Since>();
-            let _ = parse_pause(&text);
+            let _ = parse_timeout(&text);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The server's side: the first frame of a session, and the requests after it.
+//! The server's side of the protocol: the first frame of a session, and the requests after it.
 
 pub mod registration;
 pub mod request;

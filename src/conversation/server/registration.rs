@@ -1,67 +1,67 @@
-//! The first frame of a session, which decides everything after it.
+//! The first frame of a session.
 //!
-//! Before registration there is no user, no room and no key; after it all three exist. So this is
-//! a type of its own, and nothing later asks whether somebody is registered.
+//! Before registration there is no user, no room and no key; afterwards all three exist. Because
+//! registration is a type of its own, later code need not check whether a session is registered.
 
 use crate::protocol::frame::{ClientFrame, PROTOCOL, Position, Register};
 use crate::protocol::{CloseCode, ErrorCode, RoomName, UserName};
 
-/// Rooms one session may be in.
+/// Rooms per session, at most.
 pub const ROOMS_PER_SESSION: usize = 64;
 
-/// Which protocol a session speaks.
+/// The protocol of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
-    /// Six messages and nothing else, for ever.
+    /// The six basic messages and nothing else.
     Basic,
-    /// Everything.
+    /// The full protocol.
     Full,
 }
 
-/// A room somebody wants to be in, and where they left off.
+/// A room to join, and where to resume it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JoinRequest {
     /// The room.
     pub room: RoomName,
-    /// The last thing seen there.
+    /// The last message that the client has.
     pub resume: Option<Position>,
 }
 
 /// A valid `register`.
 pub struct Registration {
-    /// What is spoken from now on.
+    /// The protocol of the session.
     pub dialect: Dialect,
-    /// The cleaned name.
+    /// The name, cleaned.
     pub user: UserName,
-    /// The access token, if one came.
+    /// The access token, if the client sent one.
     pub access_token: Option<zeroize::Zeroizing<String>>,
-    /// At least one room; the first is where messages without a room go.
+    /// At least one room. Messages without a room go to the first.
     pub rooms: Vec<JoinRequest>,
-    /// Whether one's own messages come back.
+    /// Whether the session gets its own messages back.
     pub echo: bool,
-    /// Whether joins and leaves are told.
+    /// Whether the session gets `user_joined`, `user_left` and `user_list`.
     pub presence: bool,
 }
 
-/// The session ends before it began.
+/// A refused registration. The server sends an `error` and closes the connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejection {
-    /// The word for programs.
+    /// The error code.
     pub code: ErrorCode,
-    /// The closing code.
+    /// The WebSocket close code.
     pub close: CloseCode,
     /// The text for people.
     pub message: String,
 }
 
 impl Rejection {
-    /// A refusal that closes with 1008.
+    /// A rejection that closes with 1008.
     pub fn policy(code: ErrorCode, message: impl Into<String>) -> Self {
         Rejection { code, close: CloseCode::Policy, message: message.into() }
     }
 }
 
-/// Reads the first frame.
+/// Reads the first frame of a session.
 pub fn read(text: &str) -> Result<Registration, Rejection> {
     match ClientFrame::parse(text) {
         Ok(ClientFrame::Register(register)) => accept(register),
@@ -89,9 +89,9 @@ fn accept(register: Register) -> Result<Registration, Rejection> {
         }
     };
     let rooms = match dialect {
-        // To a basic client every other field is unknown, and so ignored.
+        // A basic client knows no other field, so the server ignores them.
         Dialect::Basic => vec![JoinRequest { room: RoomName::lobby(), resume: None }],
-        Dialect::Full => wishes(&register)?,
+        Dialect::Full => join_requests(&register)?,
     };
     Ok(Registration {
         dialect,
@@ -103,26 +103,26 @@ fn accept(register: Register) -> Result<Registration, Rejection> {
     })
 }
 
-fn wishes(register: &Register) -> Result<Vec<JoinRequest>, Rejection> {
-    let mut wishes: Vec<JoinRequest> = Vec::new();
+fn join_requests(register: &Register) -> Result<Vec<JoinRequest>, Rejection> {
+    let mut requests: Vec<JoinRequest> = Vec::new();
     for name in &register.rooms {
         let room = RoomName::parse(name)
             .ok_or_else(|| Rejection::policy(ErrorCode::BadRoom, RoomName::RULE))?;
-        if wishes.iter().all(|wish| wish.room != room) {
-            wishes.push(JoinRequest { room, resume: register.resume.get(name).cloned() });
+        if requests.iter().all(|request| request.room != room) {
+            requests.push(JoinRequest { room, resume: register.resume.get(name).cloned() });
         }
     }
-    if wishes.is_empty() {
+    if requests.is_empty() {
         let resume = register.resume.get(RoomName::lobby().as_str()).cloned();
-        wishes.push(JoinRequest { room: RoomName::lobby(), resume });
+        requests.push(JoinRequest { room: RoomName::lobby(), resume });
     }
-    if wishes.len() > ROOMS_PER_SESSION {
+    if requests.len() > ROOMS_PER_SESSION {
         return Err(Rejection::policy(
             ErrorCode::TooManyRooms,
             format!("a session may be in {ROOMS_PER_SESSION} rooms at most"),
         ));
     }
-    Ok(wishes)
+    Ok(requests)
 }
 
 #[cfg(test)]
@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_register_opens() {
+    fn a_first_frame_other_than_a_valid_register_is_rejected() {
         for (text, code) in [
             ("nonsense", ErrorCode::BadJson),
             (r#"{"type":"chat_message","content":"x"}"#, ErrorCode::NotRegistered),
@@ -139,27 +139,27 @@ mod tests {
             (r#"{"type":"register","protocol":2}"#, ErrorCode::BadProtocol),
             (r#"{"type":"register","protocol":1,"rooms":["Bad Room"]}"#, ErrorCode::BadRoom),
         ] {
-            let refusal = read(text).err().expect(text);
-            assert_eq!((refusal.code, refusal.close), (code, CloseCode::Policy), "{text}");
+            let rejection = read(text).err().expect(text);
+            assert_eq!((rejection.code, rejection.close), (code, CloseCode::Policy), "{text}");
         }
     }
 
     #[test]
-    fn a_basic_client_gets_the_lobby_whatever_else_it_says() {
-        let opening =
+    fn a_basic_client_gets_the_lobby_whatever_rooms_it_names() {
+        let registration =
             read(r#"{"type":"register","username":" Ana ","rooms":["ops"]}"#).ok().unwrap();
-        assert_eq!(opening.dialect, Dialect::Basic);
-        assert_eq!(opening.user.as_str(), "Ana");
-        assert_eq!(opening.rooms[0].room, RoomName::lobby());
+        assert_eq!(registration.dialect, Dialect::Basic);
+        assert_eq!(registration.user.as_str(), "Ana");
+        assert_eq!(registration.rooms[0].room, RoomName::lobby());
     }
 
     #[test]
-    fn a_full_client_names_its_rooms_once() {
+    fn a_repeated_room_is_joined_once() {
         let text = r#"{"type":"register","protocol":1,"username":"ci","rooms":["ops","ops","dev"],
             "resume":{"dev":{"epoch":"e","seq":4}},"echo":false}"#;
-        let opening = read(text).ok().unwrap();
-        assert_eq!(opening.rooms.len(), 2);
-        assert_eq!(opening.rooms[1].resume.as_ref().unwrap().seq.0, 4);
-        assert!(!opening.echo && opening.presence);
+        let registration = read(text).ok().unwrap();
+        assert_eq!(registration.rooms.len(), 2);
+        assert_eq!(registration.rooms[1].resume.as_ref().unwrap().seq.0, 4);
+        assert!(!registration.echo && registration.presence);
     }
 }

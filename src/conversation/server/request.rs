@@ -1,5 +1,5 @@
-//! What a registered client said, checked as far as it can be without a key, and the objections
-//! there are to it. An objection is one `error` frame, and the session goes on.
+//! The requests of a registered client, checked as far as possible without a key. A request that
+//! fails a check is answered with one `error` frame, and the session continues.
 
 use std::borrow::Cow;
 
@@ -10,42 +10,42 @@ use crate::protocol::frame::{
 };
 use crate::protocol::{ErrorCode, MessageId, RoomName, Seq, Timestamp};
 
-/// One `error` frame; boxed, because it is rare and large.
+/// The `error` frame that answers a request. Boxed because it is rare and large.
 pub type RequestError = Box<ErrorFrame>;
 
-/// Messages in one `history` answer at most; more are asked for again.
-pub const HISTORY_PAGE: usize = 500;
+/// Messages per `history` answer, at most.
+pub const HISTORY_PAGE_MESSAGES: usize = 500;
 
-/// Something a registered client wants.
+/// A request of a registered client.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Request<'a> {
-    /// To say something.
+    /// Send a message.
     Message {
-        /// Where; `None` is its first room.
+        /// The room; `None` means the first room of the session.
         room: Option<RoomName>,
-        /// Its name for it.
+        /// The id that the client gave the message.
         id: Option<MessageId>,
         /// The Fernet token.
         token: Cow<'a, str>,
     },
-    /// To enter a room.
+    /// Join a room, and resume it after a position.
     Join(RoomName, Option<Position>),
-    /// To leave a room.
+    /// Leave a room.
     Leave(RoomName),
-    /// To know who is in a room.
+    /// List the names in a room.
     Who(RoomName),
-    /// To read what is kept.
+    /// Read a page of the room log, of at most this many messages.
     History(RoomName, HistoryRange, usize),
 }
 
-/// Which part of a history.
+/// The part of a room log that a page comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HistoryRange {
-    /// What came after, oldest first.
+    /// The oldest messages after this one.
     After(Seq),
-    /// The newest of what came before.
+    /// The newest messages before this one.
     Before(Seq),
-    /// The newest.
+    /// The newest messages.
     Newest,
 }
 
@@ -60,102 +60,103 @@ pub fn read(dialect: Dialect, text: &str) -> Result<Request<'_>, RequestError> {
 fn read_basic(text: &str) -> Result<Request<'_>, RequestError> {
     match frame_type(text).as_deref() {
         Some("chat_message") => {
-            let said =
-                BasicNewMessage::parse(text).map_err(|error| object(error.code, error.detail))?;
-            Ok(Request::Message { room: None, id: None, token: said.content })
+            let message =
+                BasicNewMessage::parse(text).map_err(|frame| error(frame.code, frame.detail))?;
+            Ok(Request::Message { room: None, id: None, token: message.content })
         }
         Some("register") => Err(already_registered()),
-        Some(_) => Err(object(ErrorCode::UnknownType, "this server does not know that type")),
+        Some(_) => Err(error(ErrorCode::UnknownType, "this server does not know that type")),
         None => match ClientFrame::parse(text) {
-            Err(error) => Err(object(error.code, error.detail)),
-            Ok(_) => Err(object(ErrorCode::BadFrame, "the frame has no readable type")),
+            Err(frame) => Err(error(frame.code, frame.detail)),
+            Ok(_) => Err(error(ErrorCode::BadFrame, "the frame has no readable type")),
         },
     }
 }
 
 fn read_full(text: &str) -> Result<Request<'_>, RequestError> {
     match ClientFrame::parse(text) {
-        Ok(ClientFrame::ChatMessage(said)) => utterance(said),
+        Ok(ClientFrame::ChatMessage(new)) => message(new),
         Ok(ClientFrame::Join(join)) => Ok(Request::Join(room(&join.room)?, join.resume)),
         Ok(ClientFrame::Leave(leave)) => Ok(Request::Leave(room(&leave.room)?)),
         Ok(ClientFrame::Who(who)) => Ok(Request::Who(room(&who.room)?)),
-        Ok(ClientFrame::History(query)) => history(query),
+        Ok(ClientFrame::History(request)) => history(request),
         Ok(ClientFrame::Register(_)) => Err(already_registered()),
-        Err(error) => Err(object(error.code, error.detail)),
+        Err(frame) => Err(error(frame.code, frame.detail)),
     }
 }
 
-fn utterance(said: NewMessage<'_>) -> Result<Request<'_>, RequestError> {
-    let about = |mut error: RequestError| {
-        error.id = said.id.as_ref().map(|id| id.chars().take(64).collect());
+fn message(new: NewMessage<'_>) -> Result<Request<'_>, RequestError> {
+    let with_id = |mut error: RequestError| {
+        error.id = new.id.as_ref().map(|id| id.chars().take(64).collect());
         error
     };
-    let room = said.room.as_deref().map(room).transpose().map_err(about)?;
-    let id = match said.id.as_deref() {
+    let room = new.room.as_deref().map(room).transpose().map_err(with_id)?;
+    let id = match new.id.as_deref() {
         None => None,
         Some(text) => Some(
             MessageId::parse(text)
-                .ok_or_else(|| about(object(ErrorCode::BadId, MessageId::RULE)))?,
+                .ok_or_else(|| with_id(error(ErrorCode::BadId, MessageId::RULE)))?,
         ),
     };
-    Ok(Request::Message { room, id, token: said.content })
+    Ok(Request::Message { room, id, token: new.content })
 }
 
-fn history(query: HistoryRequest) -> Result<Request<'static>, RequestError> {
-    let room = room(&query.room)?;
-    let window = match (query.after, query.before) {
+fn history(request: HistoryRequest) -> Result<Request<'static>, RequestError> {
+    let room = room(&request.room)?;
+    let range = match (request.after, request.before) {
         (Some(_), Some(_)) => {
-            return Err(object(ErrorCode::BadFrame, "history takes after or before, not both"));
+            return Err(error(ErrorCode::BadFrame, "history takes after or before, not both"));
         }
         (Some(seq), None) => HistoryRange::After(seq),
         (None, Some(seq)) => HistoryRange::Before(seq),
         (None, None) => HistoryRange::Newest,
     };
-    let wish =
-        query.limit.map_or(HISTORY_PAGE, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
-    Ok(Request::History(room, window, wish.clamp(1, HISTORY_PAGE)))
+    let limit = request
+        .limit
+        .map_or(HISTORY_PAGE_MESSAGES, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+    Ok(Request::History(room, range, limit.clamp(1, HISTORY_PAGE_MESSAGES)))
 }
 
 fn room(name: &str) -> Result<RoomName, RequestError> {
-    RoomName::parse(name).ok_or_else(|| object(ErrorCode::BadRoom, RoomName::RULE))
+    RoomName::parse(name).ok_or_else(|| error(ErrorCode::BadRoom, RoomName::RULE))
 }
 
 fn already_registered() -> RequestError {
-    object(ErrorCode::AlreadyRegistered, "this session is registered; open another connection")
+    error(ErrorCode::AlreadyRegistered, "this session is registered; open another connection")
 }
 
-fn object(code: ErrorCode, text: impl Into<String>) -> RequestError {
-    Box::new(ErrorFrame::new(code, text))
+fn error(code: ErrorCode, message: impl Into<Cow<'static, str>>) -> RequestError {
+    Box::new(ErrorFrame::new(code, message))
 }
 
-/// Checks what a token held: `1 … most_chars` characters of UTF-8.
-pub fn validate_text(plain: Vec<u8>, most_chars: usize) -> Result<Box<str>, RequestError> {
+/// Checks a decrypted message: UTF-8 with 1 to `max_chars` characters.
+pub fn validate_text(plain: Vec<u8>, max_chars: usize) -> Result<Box<str>, RequestError> {
     if plain.is_empty() {
-        return Err(object(ErrorCode::EmptyMessage, "the message is empty"));
+        return Err(error(ErrorCode::EmptyMessage, "the message is empty"));
     }
     let text = String::from_utf8(plain)
-        .map_err(|_| object(ErrorCode::NotUtf8, "the message is not UTF-8"))?;
-    if text.len() > most_chars && text.chars().count() > most_chars {
-        return Err(object(
+        .map_err(|_| error(ErrorCode::NotUtf8, "the message is not UTF-8"))?;
+    if text.len() > max_chars && text.chars().count() > max_chars {
+        return Err(error(
             ErrorCode::MessageTooLong,
-            format!("the message has more than {most_chars} characters; split it"),
+            format!("the message has more than {max_chars} characters; split it"),
         ));
     }
     Ok(text.into_boxed_str())
 }
 
-/// The objection to a token that does not open.
-pub fn sealed(why: DecryptError, wall: Timestamp) -> RequestError {
-    match why {
+/// The answer to a message that can't be decrypted.
+pub fn decrypt_error(reason: DecryptError, wall: Timestamp) -> RequestError {
+    match reason {
         DecryptError::UnknownKey => {
-            object(ErrorCode::BadToken, "the content is no Fernet token under a key of this room")
+            error(ErrorCode::BadToken, "the content is no Fernet token under a key of this room")
         }
-        DecryptError::StaleKey => object(
+        DecryptError::StaleKey => error(
             ErrorCode::StaleKey,
             "encrypted under a key that has been replaced; encrypt it under the current key and send it again",
         ),
         DecryptError::ClockAhead => Box::new(ErrorFrame {
-            server_time: Some(wall),
+            server_time: Some(wall.to_string()),
             ..ErrorFrame::new(
                 ErrorCode::ClockSkew,
                 format!("your clock is more than a minute ahead; here it is {wall}"),
@@ -169,16 +170,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_basic_client_is_never_understood_as_a_full_one() {
+    fn fields_of_the_full_protocol_are_ignored_from_a_basic_client() {
         let text = r#"{"type":"chat_message","content":"t","room":7,"id":[]}"#;
-        let heard = read(Dialect::Basic, text).unwrap();
-        assert_eq!(heard, Request::Message { room: None, id: None, token: "t".into() });
+        let request = read(Dialect::Basic, text).unwrap();
+        assert_eq!(request, Request::Message { room: None, id: None, token: "t".into() });
         let who = read(Dialect::Basic, r#"{"type":"who","room":"lobby"}"#).unwrap_err();
         assert_eq!(who.code, "unknown_type");
     }
 
     #[test]
-    fn an_objection_to_a_message_names_its_id() {
+    fn an_error_about_a_message_names_its_id() {
         let long = "x".repeat(65);
         let text = format!(r#"{{"type":"chat_message","id":"{long}","content":"t"}}"#);
         let error = read(Dialect::Full, &text).unwrap_err();
@@ -187,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_are_counted_in_characters() {
+    fn the_length_of_a_text_is_counted_in_characters() {
         assert!(validate_text("ñ".repeat(10).into_bytes(), 10).is_ok());
         assert_eq!(validate_text(vec![b'x'; 11], 10).unwrap_err().code, "message_too_long");
         assert_eq!(validate_text(vec![], 10).unwrap_err().code, "empty_message");
@@ -195,9 +196,12 @@ mod tests {
     }
 
     #[test]
-    fn a_history_of_a_million_is_a_page() {
+    fn a_history_request_gets_at_most_one_page() {
         let text = r#"{"type":"history","room":"ops","limit":1000000}"#;
-        let heard = read(Dialect::Full, text).unwrap();
-        assert!(matches!(heard, Request::History(_, HistoryRange::Newest, HISTORY_PAGE)));
+        let request = read(Dialect::Full, text).unwrap();
+        assert!(matches!(
+            request,
+            Request::History(_, HistoryRange::Newest, HISTORY_PAGE_MESSAGES)
+        ));
     }
 }

@@ -103,7 +103,7 @@ async fn read_registration(
 
 fn reject(outbound: &SendQueue, client_info: ClientInfo, rejection: &Rejection) {
     tracing::info!(event = "register_refused", peer = %client_info.address,
-        reason = rejection.code.word(), "a connection did not register");
+        reason = rejection.code.as_str(), "a connection did not register");
     let error = ErrorFrame::new(rejection.code, rejection.message.clone());
     outbound.push(encode(&ServerFrame::Error(error)));
     outbound.end(CloseReason { close: rejection.close, cause: "refused" }, &rejection.message);

@@ -11,7 +11,7 @@ use crate::net::server_connection::ServerConnection;
 use crate::protocol::frame::{ErrorFrame, Gap, History, Position, ServerFrame};
 use crate::protocol::{CloseCode, Epoch, ErrorCode, RoomName, Seq};
 use crate::server::rooms::command::{Command, GoLiveOutcome};
-use crate::server::rooms::delivery::{history_message, replay_frame};
+use crate::server::rooms::delivery::{history_entry, replay_frame};
 use crate::store::{Page, PageRange, StoreError};
 
 /// Messages per page of a replay.
@@ -99,10 +99,10 @@ impl Session {
         }
         {
             let ring = membership.ring.read().unwrap_or_else(PoisonError::into_inner);
-            let messages = page.entries.iter().map(|entry| history_message(entry, &ring)).collect();
+            let messages = page.entries.iter().map(|entry| history_entry(entry, &ring)).collect();
             // The frame is queued while the lock is held, so no newer key can precede it.
             self.peer().send(&ServerFrame::History(History {
-                room: room.clone(),
+                room: room.as_str().into(),
                 epoch: Some(page.head.epoch.clone()),
                 messages,
                 more: page.more,
@@ -181,10 +181,10 @@ impl Session {
         tracing::info!(event = "gap", session = %self.peer().session, room = %room, after = after.0,
             next = next.0, reason, "messages are missing; the client was sent a gap");
         self.peer().push(&ServerFrame::Gap(Gap {
-            room: room.clone(),
+            room: room.as_str().into(),
             after,
             next,
-            reason: reason.to_owned(),
+            reason: reason.into(),
             epoch: Some(epoch.clone()),
         }));
     }

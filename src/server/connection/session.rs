@@ -230,7 +230,7 @@ impl Session {
     /// Answers a frame with an `error`.
     pub(super) fn refuse(&self, error: ErrorFrame) {
         tracing::debug!(event = "refused", session = %self.peer().session, user = %self.peer().user,
-            reason = error.code, "a frame was refused");
+            reason = error.code.as_ref(), "a frame was refused");
         self.peer().send(&ServerFrame::Error(error));
     }
 

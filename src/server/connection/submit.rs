@@ -55,7 +55,7 @@ impl Session {
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .decrypt(token, Instant::now(), wall_clock)
-            .map_err(|error| request::sealed(error, wall_clock))?;
+            .map_err(|error| request::decrypt_error(error, wall_clock))?;
         let text = request::validate_text(plain, active.config.limits.message_chars)?;
         Ok(Draft {
             room: membership.room.clone(),

@@ -47,9 +47,9 @@ pub fn answer_all(batch: &[Committed]) {
 }
 
 /// The answer to one message. A stored message is acked only if the client is full and gave an id.
-fn answer(committed: &Committed) -> Option<ServerFrame> {
+fn answer(committed: &Committed) -> Option<ServerFrame<'_>> {
     let Committed { sender, room, id, outcome, .. } = committed;
-    let error_frame = |code, message: &str| ErrorFrame {
+    let error_frame = |code, message: &'static str| ErrorFrame {
         id: id.as_ref().map(|id| id.as_str().to_owned()),
         room: (sender.dialect == Dialect::Full).then(|| room.as_str().to_owned()),
         ..ErrorFrame::new(code, message)
@@ -80,5 +80,10 @@ fn answer(committed: &Committed) -> Option<ServerFrame> {
         }
     };
     let id = id.as_ref().filter(|_| sender.dialect == Dialect::Full)?;
-    Some(ServerFrame::Ack(Ack { room: room.clone(), id: id.clone(), seq, timestamp }))
+    Some(ServerFrame::Ack(Ack {
+        room: room.as_str().into(),
+        id: id.as_str().into(),
+        seq,
+        timestamp: timestamp.to_string().into(),
+    }))
 }

@@ -12,7 +12,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
 
 use bytes::{Bytes, BytesMut};
-use serde::Serialize;
 
 use super::committed::Committed;
 use super::hub::{Hub, wall_clock};
@@ -22,8 +21,8 @@ use crate::crypto::key_ring::KeyRing;
 use crate::net::framing;
 use crate::net::send_queue::SendQueue;
 use crate::net::uring::UringSender;
-use crate::protocol::frame::ChatMessage;
-use crate::protocol::{CloseCode, KeyId, MessageId, RoomName, Seq, Timestamp};
+use crate::protocol::frame::{ChatMessage, HistoryEntry, ServerFrame};
+use crate::protocol::{CloseCode, MessageId, RoomName, Seq};
 use crate::store::{AppendOutcome, Entry};
 
 /// The largest chunk that is fanned out at once. It is large enough that the system call costs
@@ -201,47 +200,15 @@ impl<'a> Chunk<'a> {
     }
 }
 
-/// A `chat_message` frame with borrowed fields: one is made per message.
-#[derive(Serialize)]
-struct Outgoing<'a> {
-    #[serde(rename = "type")]
-    kind: &'static str,
-    room: &'a RoomName,
-    seq: Seq,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    id: Option<&'a MessageId>,
-    username: &'a str,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    verified: bool,
-    content: &'a str,
-    key_id: &'a KeyId,
-    timestamp: Timestamp,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    replay: bool,
-}
-
 /// Appends a stored message to `out` as a WebSocket frame, encrypted under the current key of `ring`.
 fn put_message(out: &mut BytesMut, entry: &Entry, ring: &KeyRing, replay: bool) {
-    let content = ring.encrypt(entry.text.as_bytes(), wall_clock());
     let mut json = Vec::with_capacity(FRAME_OVERHEAD_BYTES + entry.text.len() * 2);
-    let frame = Outgoing {
-        kind: "chat_message",
-        room: &entry.room,
-        seq: entry.seq,
-        id: entry.id.as_ref(),
-        username: entry.user.as_str(),
-        verified: entry.verified,
-        content: &content,
-        key_id: ring.key_id(),
-        timestamp: entry.at,
-        replay,
-    };
-    serde_json::to_writer(&mut json, &frame).expect("plain fields");
+    let frame: ServerFrame<'_> = ServerFrame::ChatMessage(chat_message(entry, ring, replay));
+    serde_json::to_writer(&mut json, &frame).expect("frames have string keys only");
     framing::put_text(out, &json);
 }
 
-/// A stored message as a WebSocket frame with `"replay":true`, encrypted under the current key of
-/// `ring`.
+/// A stored message as a frame with `"replay":true`, encrypted under the current key of `ring`.
 pub fn replay_frame(entry: &Entry, ring: &KeyRing) -> Bytes {
     let mut out = BytesMut::new();
     put_message(&mut out, entry, ring, true);
@@ -249,16 +216,21 @@ pub fn replay_frame(entry: &Entry, ring: &KeyRing) -> Bytes {
 }
 
 /// A stored message as an element of a `history` frame, encrypted under the current key of `ring`.
-pub fn history_message(entry: &Entry, ring: &KeyRing) -> ChatMessage {
+pub fn history_entry<'a>(entry: &'a Entry, ring: &'a KeyRing) -> HistoryEntry<'a> {
+    HistoryEntry::ChatMessage(chat_message(entry, ring, true))
+}
+
+fn chat_message<'a>(entry: &'a Entry, ring: &'a KeyRing, replay: bool) -> ChatMessage<'a> {
     ChatMessage {
-        room: Some(entry.room.clone()),
+        frame_type: ChatMessage::TYPE.into(),
+        room: entry.room.as_str().into(),
         seq: Some(entry.seq),
-        id: entry.id.clone(),
-        username: entry.user.as_str().to_owned(),
+        id: entry.id.as_ref().map_or("", MessageId::as_str).into(),
+        username: entry.user.as_str().into(),
         verified: entry.verified,
-        content: ring.encrypt(entry.text.as_bytes(), wall_clock()),
-        key_id: Some(ring.key_id().clone()),
-        timestamp: entry.at,
-        replay: true,
+        content: ring.encrypt(entry.text.as_bytes(), wall_clock()).into(),
+        key_id: ring.key_id().as_str().into(),
+        timestamp: entry.at.to_string().into(),
+        replay,
     }
 }

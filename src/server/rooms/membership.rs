@@ -82,8 +82,9 @@ impl Hub {
             return;
         };
         peer.push(&ServerFrame::Joined(Joined {
-            room: membership.room.clone(),
-            at: membership.at.clone(),
+            room: membership.room.as_str().into(),
+            epoch: Some(membership.at.epoch.clone()),
+            seq: membership.at.seq,
         }));
         self.announce_join(peer, &membership.room);
         peer.outbound.flush();
@@ -124,7 +125,7 @@ impl Hub {
     pub(super) fn leave(&mut self, peer: &Arc<Peer>, name: &RoomName) {
         if self.remove_member(peer, name) {
             self.rotation_pending.insert(name.clone());
-            peer.send(&ServerFrame::Left(Left { room: name.clone() }));
+            peer.send(&ServerFrame::Left(Left { room: name.as_str().into() }));
         } else {
             peer.send(&ServerFrame::Error(not_in_room(name)));
         }

@@ -4,6 +4,7 @@
 //! room is flushed at once, and further ones within [`BATCH_INTERVAL`] are flushed together. A room
 //! with more members than `limits.presence_members` announces nothing.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -25,10 +26,10 @@ impl Hub {
         let Some(room) = self.rooms.get(name) else { return };
         peer.outbound.push(room.key_frame(name));
         let joined = ServerFrame::UserJoined(Presence {
-            username: peer.user.as_str().to_owned(),
-            timestamp: wall_clock(),
-            message: format!("{} se ha unido al chat", peer.user),
-            room: Some(name.clone()),
+            username: peer.user.as_str().into(),
+            timestamp: wall_clock().to_string().into(),
+            message: format!("{} se ha unido al chat", peer.user).into(),
+            room: name.as_str().into(),
         });
         if room.members.len() <= self.config.presence_members {
             self.announce(name, &joined);
@@ -42,8 +43,8 @@ impl Hub {
             // Clients wait for these two frames before they go on. A client without the right to
             // list members finds only its own name in them.
             peer.push(&joined);
-            let users = vec![peer.user.as_str().to_owned()];
-            let own_name_only = UserList { users, room: Some(name.clone()), total: None };
+            let users = vec![peer.user.as_str().into()];
+            let own_name_only = UserList { users, room: name.as_str().into(), total: None };
             peer.push(&ServerFrame::UserList(own_name_only));
         }
     }
@@ -53,10 +54,10 @@ impl Hub {
         let Some(room) = self.rooms.get(name) else { return };
         if room.members.len() < self.config.presence_members {
             let left = ServerFrame::UserLeft(Presence {
-                username: peer.user.as_str().to_owned(),
-                timestamp: wall_clock(),
-                message: format!("{} ha salido del chat", peer.user),
-                room: Some(name.clone()),
+                username: peer.user.as_str().into(),
+                timestamp: wall_clock().to_string().into(),
+                message: format!("{} ha salido del chat", peer.user).into(),
+                room: name.as_str().into(),
             });
             self.announce(name, &left);
         }
@@ -91,22 +92,27 @@ impl Hub {
     }
 
     /// All users of a room; of a large room only `limits.presence_members`, always with `peer`.
-    fn user_list(&self, peer: &Arc<Peer>, name: &RoomName, room: &Room) -> ServerFrame {
+    fn user_list<'a>(
+        &self,
+        peer: &'a Arc<Peer>,
+        name: &'a RoomName,
+        room: &'a Room,
+    ) -> ServerFrame<'a> {
         let max_users = self.config.presence_members.max(1);
         let total = room.members.len();
-        let mut users: Vec<String> = room
+        let mut users: Vec<Cow<'a, str>> = room
             .members
             .iter()
             .take(max_users)
-            .map(|member| member.peer.user.as_str().to_owned())
+            .map(|member| member.peer.user.as_str().into())
             .collect();
         if total > max_users && !room.members[..max_users].iter().any(|member| member.peer.is(peer))
         {
             users.pop();
-            users.push(peer.user.as_str().to_owned());
+            users.push(peer.user.as_str().into());
         }
         let total = (total > max_users).then_some(total as u64);
-        ServerFrame::UserList(UserList { users, room: Some(name.clone()), total })
+        ServerFrame::UserList(UserList { users, room: name.as_str().into(), total })
     }
 }
 

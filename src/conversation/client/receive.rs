@@ -1,0 +1,276 @@
+//! The effect of each frame on the conversation.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use serde_json::value::RawValue;
+
+use super::backfill::PageAction;
+use super::conversation::{Conversation, Now, Phase};
+use super::event::{Event, Message};
+use crate::protocol::code::ErrorCode;
+use crate::protocol::frame::{
+    ChatMessage, EncryptionKey, ErrorFrame, Gap, History, Joined, Left, Position, Presence,
+    ReceivedFrame, ServerFrame, Welcome,
+};
+use crate::protocol::{Seq, Timestamp};
+
+/// The pause before a `history` request is sent again, if the server does not name one.
+const HISTORY_RETRY_PAUSE: Duration = Duration::from_secs(1);
+
+/// A message as the client reads it: `content` is JSON text inside the frame.
+type ReceivedMessage<'a> = ChatMessage<'a, &'a RawValue>;
+
+impl Conversation {
+    /// Processes one frame from the server.
+    pub fn receive<'a>(&mut self, frame: &'a str, now: Now) -> Event<'a> {
+        match ReceivedFrame::parse(frame) {
+            Ok(ServerFrame::ChatMessage(message)) => self.receive_message(frame, message),
+            Ok(ServerFrame::Ack(ack)) => {
+                self.outbox.acked(&ack.id);
+                Event::Nothing
+            }
+            Ok(ServerFrame::Welcome(welcome)) => self.receive_welcome(welcome, now),
+            Ok(ServerFrame::EncryptionKey(key)) => self.receive_key(&key),
+            Ok(ServerFrame::UserJoined(presence)) => self.receive_user_joined(presence),
+            Ok(ServerFrame::UserLeft(presence)) => Event::UserLeft(presence),
+            Ok(ServerFrame::UserList(list)) => Event::UserList(list),
+            Ok(ServerFrame::Joined(joined)) => self.receive_joined(joined, now),
+            Ok(ServerFrame::Left(left)) => self.receive_left(left),
+            Ok(ServerFrame::Gap(gap)) => self.receive_gap(gap),
+            Ok(ServerFrame::History(history)) => self.receive_history(history, now),
+            Ok(ServerFrame::Error(error)) => self.receive_error(error, now),
+            // A newer server may send types that this client does not know.
+            Err(error) if error.code == ErrorCode::UnknownType => Event::Nothing,
+            Err(_) => Event::Unreadable,
+        }
+    }
+
+    fn receive_welcome<'a>(&mut self, welcome: Welcome, now: Now) -> Event<'a> {
+        self.begin_full(&welcome, now);
+        Event::Registered(Some(Box::new(welcome)))
+    }
+
+    fn receive_key<'a>(&mut self, key: &EncryptionKey) -> Event<'a> {
+        let basic = matches!(self.phase, Phase::Registering | Phase::Basic);
+        let room = if basic { "" } else { key.room.as_ref().map_or("", |room| room.as_str()) };
+        if !self.keys.insert(room, key.key_id.as_ref().map(|id| id.as_str()), &key.key) {
+            return Event::Unreadable;
+        }
+        self.rooms_with_key.insert(room.to_owned());
+        if self.phase == Phase::Registering {
+            self.begin_basic();
+            return Event::Registered(None);
+        }
+        Event::Nothing
+    }
+
+    fn receive_user_joined<'a>(&mut self, presence: Presence<'a>) -> Event<'a> {
+        // On a basic server the first join after the key is the client's own, under the name that
+        // the server made of it.
+        if self.phase == Phase::Basic && !self.presence_seen {
+            self.name = presence.username.clone().into_owned();
+            self.presence_seen = true;
+        }
+        Event::UserJoined(presence)
+    }
+
+    fn receive_joined<'a>(&mut self, joined: Joined<'a>, now: Now) -> Event<'a> {
+        self.joined.insert(joined.room.clone().into_owned());
+        if let Some(epoch) = joined.epoch {
+            self.observe_head(&joined.room, &Position { epoch, seq: joined.seq }, now);
+        }
+        Event::Joined(joined.room)
+    }
+
+    fn receive_left<'a>(&mut self, left: Left<'a>) -> Event<'a> {
+        self.joined.remove(left.room.as_ref());
+        self.rooms_with_key.remove(left.room.as_ref());
+        Event::Left(left.room)
+    }
+
+    fn receive_gap<'a>(&mut self, gap: Gap<'a>) -> Event<'a> {
+        if !self.backfills.contains_key(gap.room.as_ref()) {
+            self.read_positions.skip_to(&gap.room, gap.epoch.as_ref(), gap.next);
+        }
+        Event::Gap(gap)
+    }
+
+    fn receive_message<'a>(&mut self, frame: &'a str, message: ReceivedMessage<'a>) -> Event<'a> {
+        if let Some(seq) = message.seq {
+            if let Some(backfill) = self.backfills.get_mut(message.room.as_ref()) {
+                backfill.note_live(seq);
+                return Event::Nothing;
+            }
+            if !self.read_positions.advance(&message.room, seq) {
+                return Event::Nothing;
+            }
+        }
+        let message = self.decrypt(frame, message);
+        if let (true, Some(text)) = (message.own, &message.text) {
+            self.outbox.echoed(text);
+        }
+        Event::Message(message)
+    }
+
+    /// `object` is the JSON object that the message was read from.
+    fn decrypt<'a>(&self, object: &'a str, message: ReceivedMessage<'a>) -> Message<'a> {
+        let room = if self.phase == Phase::Basic { "" } else { message.room.as_ref() };
+        let key_id = (!message.key_id.is_empty()).then_some(message.key_id.as_ref());
+        let text =
+            fernet_token(message.content).and_then(|token| self.keys.decrypt(room, key_id, &token));
+        let start = message.content.get().as_ptr() as usize - object.as_ptr() as usize;
+        Message {
+            object,
+            content_span: start..start + message.content.get().len(),
+            has_type: !message.frame_type.is_empty(),
+            text,
+            own: message.username == self.name,
+            room: message.room,
+            seq: message.seq.map(|seq| seq.0),
+            id: message.id,
+            username: message.username,
+            verified: message.verified,
+            timestamp: message.timestamp,
+            replay: message.replay,
+        }
+    }
+
+    fn receive_history<'a>(&mut self, history: History<'a, &'a RawValue>, now: Now) -> Event<'a> {
+        let read = |raw: &&'a RawValue| {
+            let message = serde_json::from_str::<ReceivedMessage<'a>>(raw.get()).ok()?;
+            Some((raw.get(), message))
+        };
+        let Some(page) = history.messages.iter().map(read).collect::<Option<Vec<_>>>() else {
+            return Event::Unreadable;
+        };
+        let Some(backfill) = self.backfills.get_mut(history.room.as_ref()) else {
+            return Event::Nothing;
+        };
+        let outline: Vec<_> = page
+            .iter()
+            .map(|(_, message)| {
+                (message.seq.unwrap_or(Seq(0)), Timestamp::parse(&message.timestamp))
+            })
+            .collect();
+        let (action, done) = backfill.receive_page(&outline, history.more, now.tick);
+        let shown_up_to = backfill.shown_up_to();
+        if done {
+            self.backfills.remove(history.room.as_ref());
+        }
+        if let (Some(seq), Some(position)) =
+            (shown_up_to, self.read_positions.position(&history.room))
+        {
+            let epoch = position.epoch.clone();
+            self.read_positions.set(&history.room, Position { epoch, seq });
+        }
+        let PageAction::Show(after) = action else { return Event::Nothing };
+        let new = page.into_iter().filter(|(_, message)| message.seq.is_none_or(|seq| seq > after));
+        Event::Page(
+            new.map(|(object, message)| Message { replay: true, ..self.decrypt(object, message) })
+                .collect(),
+        )
+    }
+
+    fn receive_error<'a>(&mut self, error: ErrorFrame, now: Now) -> Event<'a> {
+        if error.code == "clock_skew"
+            && let Some(server_time) = error.server_time.as_deref().and_then(Timestamp::parse)
+        {
+            self.server_ahead_micros = server_time.micros().saturating_sub(now.wall.micros());
+        }
+        self.rejected.extend(self.outbox.refused(&error, now.tick));
+        if let (None, Some(room)) = (&error.id, &error.room) {
+            match error.temporary {
+                true => {
+                    let pause =
+                        error.retry_after_ms.map_or(HISTORY_RETRY_PAUSE, Duration::from_millis);
+                    self.retry_backfill(room, pause, now);
+                }
+                false => {
+                    self.backfills.remove(room.as_str());
+                    if !self.rooms_with_key.contains(room.as_str()) {
+                        let rejected = self.outbox.reject_room(room, &error.code, &error.message);
+                        self.rejected.extend(rejected);
+                    }
+                }
+            }
+        }
+        Event::Error(error)
+    }
+}
+
+/// The Fernet token in `content`, if that is a string.
+fn fernet_token(content: &RawValue) -> Option<Cow<'_, str>> {
+    let raw = content.get().strip_prefix('"')?.strip_suffix('"')?;
+    match raw.contains('\\') {
+        false => Some(Cow::Borrowed(raw)),
+        true => serde_json::from_str(content.get()).ok().map(Cow::Owned),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use fernet::Fernet;
+
+    use super::super::backfill::BackfillStart;
+    use super::super::conversation::ConnectOptions;
+    use super::super::read_positions::ReadPositions;
+    use super::*;
+
+    /// A client that is registered in the lobby, has its key, and reads the history from the start.
+    fn reading_history(key: &str, now: Now) -> Conversation {
+        let options =
+            ConnectOptions { since: Some(BackfillStart::After(Seq(0))), ..Default::default() };
+        let mut conversation = Conversation::new(options, ReadPositions::default());
+        conversation.register();
+        let welcome = r#"{"type":"welcome","protocol":1,"session":"s","username":"ana","verified":false,
+            "server":"x/1","limits":{"message_chars":9,"rate_messages":9,"rate_per_ms":9,"unacked":9},
+            "rooms":{"lobby":{"epoch":"e","seq":2}}}"#;
+        assert!(matches!(conversation.receive(welcome, now), Event::Registered(Some(_))));
+        let key =
+            format!(r#"{{"type":"encryption_key","room":"lobby","key_id":"k","key":"{key}"}}"#);
+        assert!(matches!(conversation.receive(&key, now), Event::Nothing));
+        assert!(conversation.next_frame(now).unwrap().starts_with(r#"{"type":"history""#));
+        conversation
+    }
+
+    #[test]
+    fn elements_of_a_history_are_read_with_and_without_a_type() {
+        let now = Now { tick: Instant::now(), wall: Timestamp::from_micros(0) };
+        let key = Fernet::generate_key();
+        let token = Fernet::new(&key).unwrap().encrypt(b"hola");
+        let mut conversation = reading_history(&key, now);
+        let history = format!(
+            r#"{{"type":"history","room":"lobby","messages":[
+                {{"room":"lobby","seq":1,"content":"{token}"}},
+                {{"type":"chat_message","room":"lobby","seq":2,"content":"{token}"}}],"more":false}}"#
+        );
+        let Event::Page(page) = conversation.receive(&history, now) else { panic!("not a page") };
+        let lines: Vec<String> = page
+            .iter()
+            .map(|message| {
+                let mut line = Vec::new();
+                message.write_json_line(&mut line);
+                String::from_utf8(line).unwrap()
+            })
+            .collect();
+        let line = |seq| {
+            let fields = format!(r#""room":"lobby","seq":{seq},"content":"hola""#);
+            format!("{{\"type\":\"chat_message\",{fields}}}\n")
+        };
+        assert_eq!(lines, [line(1), line(2)]);
+        assert!(conversation.is_caught_up());
+    }
+
+    #[test]
+    fn unknown_types_are_ignored_and_other_texts_are_unreadable() {
+        let now = Now { tick: Instant::now(), wall: Timestamp::from_micros(0) };
+        let mut conversation = reading_history(&Fernet::generate_key(), now);
+        assert!(matches!(conversation.receive(r#"{"type":"dance","x":1}"#, now), Event::Nothing));
+        for text in ["", "[]", r#"["chat_message","x"]"#, "{}", r#"{"type":"chat_message"}"#] {
+            assert!(matches!(conversation.receive(text, now), Event::Unreadable), "{text}");
+        }
+    }
+}
