@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use arc_swap::ArcSwap;
 use tokio::sync::oneshot;
 
-use super::connection::upgrade::ClientInfo;
+use super::client_info::ClientInfo;
 use super::context::Context;
 use super::rooms::hub::Command;
 use crate::config::{Auth, AuthMode};

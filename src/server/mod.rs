@@ -2,6 +2,7 @@
 
 mod admin;
 mod authenticator;
+mod client_info;
 mod commands;
 pub mod connection;
 mod context;

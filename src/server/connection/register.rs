@@ -7,7 +7,6 @@ use tokio::sync::oneshot;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::session::{HUB_ANSWER, NewConnection, Registered, Session};
-use super::upgrade::ClientInfo;
 use crate::conversation::server::registration::{self, JoinRequest, Registration, Rejection};
 use crate::net::send_queue::{CloseReason, SendQueue};
 use crate::net::server_connection::{Received, ServerConnection};
@@ -15,6 +14,7 @@ use crate::policy::access::Grant;
 use crate::policy::rate::Meter;
 use crate::protocol::frame::{ErrorFrame, ServerFrame};
 use crate::protocol::{CloseCode, ErrorCode, SessionId};
+use crate::server::client_info::ClientInfo;
 use crate::server::context::Context;
 use crate::server::rooms::hub::{Command, RoomEntry};
 use crate::server::rooms::peer::{DeliveryOptions, Peer, encoded};

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::oneshot;
 use tokio_tungstenite::tungstenite::Message;
 
-use super::upgrade::ClientInfo;
 use crate::conversation::server::registration::{Dialect, ROOMS_PER_SESSION};
 use crate::conversation::server::request::{self, Request};
 use crate::net::admission::ConnectionPermit;
@@ -16,6 +15,7 @@ use crate::policy::rate::Meter;
 use crate::policy::rights::{Action, Decision};
 use crate::protocol::frame::{ErrorFrame, ServerFrame};
 use crate::protocol::{ErrorCode, MessageId, RoomName, Timestamp};
+use crate::server::client_info::ClientInfo;
 use crate::server::context::{ActiveConfig, Context};
 use crate::server::rooms::hub::{Command, Membership, RoomEntry};
 use crate::server::rooms::membership::not_in_room;
