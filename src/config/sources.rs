@@ -23,7 +23,7 @@ pub struct Sources {
     /// The file, if there is one.
     pub file: Option<PathBuf>,
     /// Read where no file is named, if it is there; looked for at each reload again.
-    pub usual: Option<PathBuf>,
+    pub default_file: Option<PathBuf>,
     /// All variables; those that are not ours are passed over.
     pub environment: BTreeMap<String, String>,
     /// `--port`.
@@ -44,7 +44,7 @@ impl Sources {
         }
     }
 
-    /// The admin socket where `named` is what is configured; empty is the usual one.
+    /// The admin socket where `named` is what is configured; empty is the default_file one.
     pub(super) fn admin_socket(&self, named: &str) -> Option<PathBuf> {
         if !named.is_empty() {
             return Some(named.into());
@@ -66,7 +66,9 @@ impl Sources {
     }
 
     fn present(&self) -> Option<&PathBuf> {
-        self.file.as_ref().or(self.usual.as_ref().filter(|usual| usual.exists()))
+        self.file
+            .as_ref()
+            .or(self.default_file.as_ref().filter(|default_file| default_file.exists()))
     }
 
     fn file_name(&self) -> String {

@@ -106,13 +106,13 @@ fn files_that_are_none_are_named() {
 #[test]
 fn the_usual_file_may_come_and_go() {
     let folder = tempfile::tempdir().unwrap();
-    let usual = folder.path().join("chat-server.toml");
-    let sources = Sources { usual: Some(usual.clone()), ..Sources::default() };
+    let default_file = folder.path().join("chat-server.toml");
+    let sources = Sources { default_file: Some(default_file.clone()), ..Sources::default() };
     let port = || Config::load(&sources).map(|config| config.raw.listen.port);
     assert_eq!(port().unwrap(), 8765);
-    std::fs::write(&usual, "[listen]\nport = 9000\n").unwrap();
+    std::fs::write(&default_file, "[listen]\nport = 9000\n").unwrap();
     assert_eq!(port().unwrap(), 9000);
-    std::fs::write(&usual, "[listen").unwrap();
+    std::fs::write(&default_file, "[listen").unwrap();
     let named = port().unwrap_err().to_string();
     assert!(named.contains("chat-server.toml"), "{named}");
 }

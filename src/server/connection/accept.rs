@@ -63,8 +63,8 @@ fn is_shortage(error: &io::Error) -> bool {
 }
 
 fn admit(context: &Arc<Context>, stream: TcpStream, peer: SocketAddr) {
-    let live = context.live.load_full();
-    let Some(mut permit) = context.admission.enter(live.connections) else {
+    let live = context.active_config.load_full();
+    let Some(mut permit) = context.admission.enter(live.max_connections) else {
         return refuse(&stream, &live, peer, "full");
     };
     // A proxy speaks for many: whom it brings is counted when its request says so.
@@ -140,7 +140,7 @@ async fn open(
     let plug = Transport::new(line, outbound.clone());
     let frame_bytes = live.config.limits.frame_bytes;
     let link =
-        ServerConnection::new(plug, outbound.clone(), early.to_vec(), frame_bytes, live.patience)
+        ServerConnection::new(plug, outbound.clone(), early.to_vec(), frame_bytes, live.timeouts)
             .await;
     Some((link, outbound, NewConnection { permit, client_info }))
 }

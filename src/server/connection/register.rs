@@ -30,7 +30,7 @@ pub(super) async fn from_first_frame(
     let client_info = visit.client_info;
     let admitted =
         first_frame(&context, link, client_info, deadline).await.and_then(|mut opening| {
-            let mode = context.live.load().config.auth.mode;
+            let mode = context.active_config.load().config.auth.mode;
             let grant = context.authenticator.admit(mode, client_info, &mut opening)?;
             Ok((opening, grant))
         });
@@ -55,7 +55,7 @@ async fn first_frame(
     deadline: Instant,
 ) -> Result<Registration, Option<Rejection>> {
     // Pings are answered before anybody is known; not more of them than later.
-    let (quota, mut pings) = (context.live.load().frames, Meter::default());
+    let (quota, mut pings) = (context.active_config.load().frames, Meter::default());
     let opening = loop {
         match tokio::time::timeout_at(deadline.into(), link.step(|| true)).await {
             Err(_) => {

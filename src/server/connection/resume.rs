@@ -33,7 +33,8 @@ impl Session {
             let page = self.page(link, room, PageRange::After(after), PAGE_MESSAGES).await;
             let Ok(page) = page else { return self.history_failed(room) };
             after = self.replay(room, after, &page);
-            let room_for_more = self.context().live.load().config.limits.outbound_bytes / 2;
+            let room_for_more =
+                self.context().active_config.load().config.limits.outbound_bytes / 2;
             link.until_waiting_at_most(room_for_more).await;
             if self.peer().outbound.ending().is_some() || self.peer().outbound.is_dead() {
                 return;
@@ -104,7 +105,7 @@ impl Session {
                 more: page.more,
             }));
         }
-        let room_for_more = self.context().live.load().config.limits.outbound_bytes / 2;
+        let room_for_more = self.context().active_config.load().config.limits.outbound_bytes / 2;
         link.until_waiting_at_most(room_for_more).await;
     }
 

@@ -72,7 +72,7 @@ impl Session {
                 Received::Frame(frame) => frame,
             };
             crate::sys::fault_points::point("session");
-            let live = self.context().live.load_full();
+            let live = self.context().active_config.load_full();
             self.meter(link, &live, &frame);
             match frame {
                 Message::Text(text) => self.hear(link, &live, &text).await,
