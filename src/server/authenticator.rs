@@ -61,7 +61,7 @@ impl Authenticator {
         let list = list.unwrap_or_else(|error| {
             tracing::error!(event = "access_unreadable", reason = %error,
                 "the access file can't be used; no user can register");
-            AccessList::clone(&self.list.load()).shut()
+            AccessList::clone(&self.list.load()).closed()
         });
         self.list.store(Arc::new(list.strict(auth.mode == AuthMode::Token)));
         *self.last_read() = version;
@@ -102,7 +102,7 @@ impl Authenticator {
         // A proxy that does not name its clients must not be throttled for all of them.
         let throttled = !client_info.is_proxy;
         let now = self.started.elapsed();
-        if let Some(wait) = self.throttle().wait(network, now).filter(|_| throttled) {
+        if let Some(wait) = self.throttle().wait_time(network, now).filter(|_| throttled) {
             let seconds = wait.as_secs() + 1;
             return Err(Rejection {
                 code: ErrorCode::RateLimited,
@@ -122,7 +122,7 @@ impl Authenticator {
             // The same text for both, so that it does not reveal which access tokens exist.
             AccessDenied::Unknown | AccessDenied::Expired => {
                 if throttled {
-                    self.throttle().wrong(network, now);
+                    self.throttle().record_failure(network, now);
                 }
                 unauthorized("this access token is not valid or has expired")
             }

@@ -6,7 +6,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::request::{AdminRequest, MainRequest};
 use super::status;
 use crate::credentials::access_file::AccessFile;
-use crate::policy::access::is_confusable;
+use crate::policy::confusable_names::is_confusable;
 use crate::protocol::UserName;
 use crate::server::access_watch;
 use crate::server::context::Context;

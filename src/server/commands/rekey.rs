@@ -28,11 +28,11 @@ pub fn run(
     }
     let folder = &config.history.path;
     let key = match key {
-        Some(file) => AtRestKey::open_loose(file)?,
+        Some(file) => AtRestKey::open_external(file)?,
         None => AtRestKey::find(folder, room_log::credentials_folder().as_deref())?,
     };
     let new_key = match new_key {
-        Some(file) => AtRestKey::open_loose(file)?,
+        Some(file) => AtRestKey::open_external(file)?,
         None if key.file().is_none() => {
             return Err(ServerError::Usage(
                 "the current key is a systemd credential: generate a new key yourself \

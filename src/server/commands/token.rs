@@ -27,7 +27,7 @@ pub fn run(config: &ConfigArgs, command: &TokenCommand) -> Result<(), ServerErro
 }
 
 fn add(config: &Config, wanted: &NewToken) -> Result<(), ServerError> {
-    let generated = GeneratedToken::make();
+    let generated = GeneratedToken::generate();
     let now = SystemTime::now();
     let record = TokenRecord {
         user: wanted.user.clone(),

@@ -8,7 +8,8 @@ use serde::Serialize;
 use super::hub::{Hub, SessionRooms};
 use super::peer::Peer;
 use crate::conversation::server::registration::Dialect;
-use crate::policy::access::{AccessList, AccessStatus, is_confusable};
+use crate::policy::access::{AccessList, AccessStatus};
+use crate::policy::confusable_names::is_confusable;
 use crate::policy::rights::Action;
 use crate::protocol::{CloseCode, RoomName, Seq, UserName};
 

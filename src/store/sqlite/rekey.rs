@@ -131,7 +131,7 @@ fn rebuild(
 fn install(file: &Path) -> Result<(), OpenError> {
     let error = |source| OpenError::Io { path: file.into(), source };
     std::fs::rename(next_file(file), file).map_err(error)?;
-    crate::credentials::at_rest_key::sync_folder_of(file).map_err(error)
+    crate::credentials::durable_file::sync_parent_folder(file).map_err(error)
 }
 
 fn next_file(file: &Path) -> PathBuf {
