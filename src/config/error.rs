@@ -1,12 +1,12 @@
-//! What can be wrong with a configuration, each in one line that names the place, the key, the
-//! value, and what is allowed.
+//! What can be wrong with a configuration. Each problem is one line that names the source, the key,
+//! the value, and what is allowed.
 
 use std::fmt;
 
-/// Everything that is wrong.
+/// All problems of a configuration.
 #[derive(Debug, thiserror::Error)]
 pub struct ConfigError {
-    /// At least one.
+    /// At least one problem.
     pub problems: Vec<Problem>,
 }
 
@@ -28,10 +28,10 @@ impl fmt::Display for ConfigError {
     }
 }
 
-/// One thing that is wrong.
+/// One problem of a configuration.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
-    /// The file can't be read as text.
+    /// The file can't be read, or is not text.
     #[error("{file}: {reason}")]
     Unreadable {
         /// The file.
@@ -44,35 +44,35 @@ pub enum Problem {
     Syntax {
         /// The file.
         file: String,
-        /// From 1.
+        /// Counted from 1.
         line: usize,
-        /// From 1, in characters.
+        /// In characters, counted from 1.
         column: usize,
-        /// What the parser says.
+        /// The error of the parser.
         reason: String,
     },
-    /// There is no such key.
-    #[error("{place}: unknown key `{key}`{}", nearest.as_ref()
+    /// The key does not exist.
+    #[error("{set_in}: unknown key `{key}`{}", nearest.as_ref()
         .map_or_else(|| "; etc/chat-server.toml lists every key".to_owned(),
             |known| format!("; did you mean `{known}`?")))]
     UnknownKey {
-        /// A file, or `environment` or `flags`.
-        place: String,
-        /// As raw.
+        /// The source: a file or a variable.
+        set_in: String,
+        /// As the source has it.
         key: String,
-        /// The known key most like it.
+        /// The most similar key that exists.
         nearest: Option<String>,
     },
-    /// The value can't be right.
-    #[error("{place}: {key} = {value}: {allowed}")]
+    /// The value is not allowed.
+    #[error("{set_in}: {key} = {value}: {allowed}")]
     Value {
-        /// A file, or `environment`, `flags` or `defaults`.
-        place: String,
+        /// The source: a file, a variable, `environment`, `flags` or `defaults`.
+        set_in: String,
         /// The key.
         key: String,
-        /// As raw.
+        /// As the source has it.
         value: String,
-        /// What is allowed, and why.
+        /// What is allowed instead.
         allowed: String,
     },
 }

@@ -1,4 +1,5 @@
-//! The configuration as written: what `etc/chat-server.toml` shows, with the same words.
+//! The raw configuration: one struct per table of `etc/chat-server.toml`, with the same keys and every
+//! default.
 
 use serde::{Deserialize, Serialize};
 
@@ -40,27 +41,27 @@ table! {
 }
 
 table! {
-    /// Where the server listens, and whom it believes.
+    /// Where the server listens, and which proxies and origins it trusts.
     ListenTable {
         /// One address or a list.
         host: OneOrMany = OneOrMany::One("127.0.0.1".into()),
-        /// 0: any free port, named in the log.
+        /// 0 is any free port; the server log names it.
         port: i64 = 8765,
-        /// Whether keys may leave over unencrypted connections from elsewhere.
+        /// Whether the server may send keys over unencrypted connections from other machines.
         allow_plaintext: bool = false,
-        /// Browser origins let in beside the server's own.
+        /// Browser origins that may connect; the server's own always may.
         origins: Vec<String> = Vec::new(),
-        /// Whose `X-Forwarded-For` and `-Proto` are believed.
+        /// Networks of proxies whose `X-Forwarded-For` and `X-Forwarded-Proto` are trusted.
         trusted_proxies: Vec<String> = vec!["127.0.0.1/32".into(), "::1/128".into()],
-        /// Certificate and key; without them the server speaks plain `ws://`.
+        /// Certificate and key; without them the server listens on plain `ws://`.
         tls: Option<TlsTable> = None,
     }
 }
 
 table! {
-    /// PEM files.
+    /// PEM files for TLS.
     TlsTable {
-        /// The certificate and its chain.
+        /// The certificate chain.
         certificate: String = String::new(),
         /// The private key.
         key: String = String::new(),
@@ -68,41 +69,41 @@ table! {
 }
 
 table! {
-    /// What one may take of the server.
+    /// Limits on clients.
     LimitsTable {
-        /// Connections in all.
+        /// Connections in total.
         connections: i64 = 10_000,
-        /// Connections from one address (IPv6: one /64).
+        /// Connections per address (IPv6: per /64).
         connections_per_address: i64 = 1_000,
-        /// From the connect to a valid `register`.
+        /// Time from the TCP connect to a valid `register`.
         register_timeout: String = "10s".into(),
-        /// Unicode characters in a message.
+        /// Unicode characters per message.
         message_chars: i64 = 4_096,
-        /// Bytes of one WebSocket message.
+        /// Bytes per WebSocket message.
         frame_bytes: i64 = 65_536,
-        /// Messages a session may send …
+        /// Messages a session may send per `rate_per`.
         rate_messages: i64 = 10,
-        /// … and bytes, frames of every kind …
+        /// Bytes a session may send per `rate_per`, in frames of every kind.
         rate_bytes: i64 = 524_288,
-        /// … in this time.
+        /// The period of `rate_messages` and `rate_bytes`.
         rate_per: String = "2s".into(),
-        /// Silence before a ping.
+        /// Time without a frame from the client before the server pings it.
         ping_interval: String = "20s".into(),
-        /// How long the answer may take.
+        /// Time until a ping must be answered.
         ping_timeout: String = "10s".into(),
-        /// Bytes that may wait for one slow reader.
+        /// Bytes that the send queue of a session may hold.
         outbound_bytes: i64 = 1_048_576,
-        /// Above this many in a room, join and leave are not announced.
+        /// Rooms with more members do not announce joins and leaves.
         presence_members: i64 = 200,
     }
 }
 
 table! {
-    /// Rotation of the rooms' keys.
+    /// Rotation of the room keys.
     KeysTable {
-        /// Age of a key at which it is replaced; "0s": never.
+        /// Age at which a room key is replaced; "0s" is never.
         rotate_every: String = "24h".into(),
-        /// How long the key before is still accepted.
+        /// How long the previous key is still accepted.
         grace: String = "5m".into(),
     }
 }
@@ -112,31 +113,31 @@ table! {
     AuthTable {
         /// "open" or "token".
         mode: String = "open".into(),
-        /// Whether open mode may listen on more than loopback.
+        /// Whether the server may listen on more than loopback in open mode.
         allow_open: bool = false,
-        /// File of access tokens (hashes) and bans; empty: `access.json` in the state folder.
+        /// The access file (hashes of access tokens, and bans); empty is `access.json` in the state folder.
         access_file: String = String::new(),
-        /// Users declared here, with the hash of their access token.
+        /// Users declared in the configuration, with the hash of their access token.
         users: Vec<crate::credentials::access_file::TokenRecord> = Vec::new(),
     }
 }
 
 table! {
-    /// What is kept.
+    /// Storage and retention of the history.
     HistoryTable {
         /// "disk", "memory" or "jetstream".
         store: String = "disk".into(),
-        /// Folder; empty: `history/` in the state folder.
+        /// Folder of the store; empty is `history/` in the state folder.
         path: String = String::new(),
-        /// Messages a room.
+        /// Messages retained per room.
         keep_messages: i64 = 100_000,
-        /// Age of a message.
+        /// Age up to which a message is retained.
         keep_for: String = "30d".into(),
     }
 }
 
 table! {
-    /// The log on standard output.
+    /// The server log on standard output.
     LogTable {
         /// "error", "warn", "info", "debug" or "trace".
         level: String = "info".into(),
@@ -146,46 +147,39 @@ table! {
 }
 
 table! {
-    /// For operators.
+    /// Access for operators.
     AdminTable {
-        /// Unix socket; empty: `admin.sock` in the runtime folder.
+        /// Path of the admin socket; empty is `admin.sock` in the runtime folder.
         socket: String = String::new(),
-        /// Address of `/metrics`, `/healthz` and `/readyz`; empty: off.
+        /// Address of `/metrics`, `/healthz` and `/readyz`; empty is off.
         metrics: String = String::new(),
     }
 }
 
 table! {
-    /// The end.
+    /// Shutdown.
     ShutdownTable {
         /// How long draining may take.
         grace: String = "10s".into(),
     }
 }
 
-/// One word or a list of them.
+/// One text or a list of texts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum OneOrMany {
-    /// One.
+    /// `host = "127.0.0.1"`
     One(String),
-    /// A list.
+    /// `host = ["127.0.0.1", "::1"]`
     Many(Vec<String>),
 }
 
 impl OneOrMany {
-    /// All of them.
-    pub fn all(&self) -> &[String] {
+    /// The texts, one or many.
+    pub fn as_slice(&self) -> &[String] {
         match self {
-            OneOrMany::One(one) => std::slice::from_ref(one),
-            OneOrMany::Many(many) => many,
+            OneOrMany::One(text) => std::slice::from_ref(text),
+            OneOrMany::Many(texts) => texts,
         }
     }
-}
-
-/// The shape of every key: the defaults, with the optional table in it.
-pub fn shape() -> toml::Table {
-    let mut raw = RawConfig::default();
-    raw.listen.tls = Some(TlsTable::default());
-    toml::Table::try_from(&raw).expect("the defaults are TOML")
 }

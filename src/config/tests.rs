@@ -1,8 +1,8 @@
-use super::raw::shape;
-use super::sources::every_key;
-use super::*;
+use super::raw::RawConfig;
+use super::schema::all_keys;
+use super::{Config, ConfigError, Sources};
 
-const SHOWN: &str = include_str!("../../etc/chat-server.toml");
+const EXAMPLE: &str = include_str!("../../etc/chat-server.toml");
 
 fn load(file: &str) -> Result<Config, ConfigError> {
     load_with(file, &[])
@@ -18,26 +18,24 @@ fn load_with(file: &str, environment: &[(&str, &str)]) -> Result<Config, ConfigE
 }
 
 #[test]
-fn the_file_shown_is_the_defaults() {
-    let shown = load(SHOWN).unwrap();
-    assert_eq!(shown.raw, RawConfig::default());
+fn the_example_file_has_the_defaults() {
+    let example = load(EXAMPLE).unwrap();
+    assert_eq!(example.raw, RawConfig::default());
 }
 
 #[test]
-fn the_file_shown_has_every_key_even_those_that_are_off() {
-    let mut keys = Vec::new();
-    every_key(&shape(), "", &mut keys);
-    for key in keys {
+fn the_example_file_has_every_key_even_optional_ones() {
+    for key in all_keys() {
         let name = key.rsplit('.').next().unwrap();
         assert!(
-            SHOWN.contains(&format!("{name} = ")) || SHOWN.contains(&format!("[{name}]")),
+            EXAMPLE.contains(&format!("{name} = ")) || EXAMPLE.contains(&format!("[{name}]")),
             "{key} is not in etc/chat-server.toml"
         );
     }
 }
 
 #[test]
-fn later_sources_win() {
+fn later_sources_override_earlier_ones() {
     let config = load_with(
         "[listen]\nport = 1000\n[limits]\nrate_messages = 7",
         &[
@@ -53,7 +51,7 @@ fn later_sources_win() {
 }
 
 #[test]
-fn every_problem_names_place_key_value_and_what_is_allowed() {
+fn every_problem_names_its_source_key_value_and_what_is_allowed() {
     for (file, words) in [
         ("[listen]\nprot = 1", &["c.toml", "unknown key `listen.prot`", "listen.port"][..]),
         ("[lisen]\nport = 1", &["unknown key `lisen`", "listen"]),
@@ -80,7 +78,7 @@ fn every_problem_names_place_key_value_and_what_is_allowed() {
 }
 
 #[test]
-fn all_problems_are_said_at_once() {
+fn all_problems_are_reported_at_once() {
     let error = load("[limits]\nrate_messages = 0\nregister_timeout = \"x\"").unwrap_err();
     assert_eq!(error.problems.len(), 2, "{error}");
     let error = load_with("", &[("CHAT_SERVER_X__Y", "1"), ("CHAT_SERVER_LISTEN__PORT", "x")]);
@@ -88,31 +86,31 @@ fn all_problems_are_said_at_once() {
 }
 
 #[test]
-fn files_that_are_none_are_named() {
+fn unusable_files_are_named_in_the_error() {
     let folder = tempfile::tempdir().unwrap();
-    let of = |path: std::path::PathBuf| {
+    let error_of = |path: std::path::PathBuf| {
         Config::load(&Sources { file: Some(path), ..Sources::default() }).unwrap_err().to_string()
     };
-    assert!(of(folder.path().to_owned()).contains("directory"));
-    assert!(of(folder.path().join("none")).contains("can't be opened"));
+    assert!(error_of(folder.path().to_owned()).contains("directory"));
+    assert!(error_of(folder.path().join("none")).contains("can't be opened"));
     let large = folder.path().join("large");
     std::fs::File::create(&large).unwrap().set_len(100 << 20).unwrap();
-    assert!(of(large).contains("1 MiB"));
+    assert!(error_of(large).contains("1 MiB"));
     let binary = folder.path().join("binary");
     std::fs::write(&binary, b"a = \"\xff\"").unwrap();
-    assert!(of(binary).contains("UTF-8"));
+    assert!(error_of(binary).contains("UTF-8"));
 }
 
 #[test]
-fn the_usual_file_may_come_and_go() {
+fn the_default_file_is_optional_and_looked_for_at_each_load() {
     let folder = tempfile::tempdir().unwrap();
-    let usual = folder.path().join("chat-server.toml");
-    let sources = Sources { usual: Some(usual.clone()), ..Sources::default() };
+    let default_file = folder.path().join("chat-server.toml");
+    let sources = Sources { default_file: Some(default_file.clone()), ..Sources::default() };
     let port = || Config::load(&sources).map(|config| config.raw.listen.port);
     assert_eq!(port().unwrap(), 8765);
-    std::fs::write(&usual, "[listen]\nport = 9000\n").unwrap();
+    std::fs::write(&default_file, "[listen]\nport = 9000\n").unwrap();
     assert_eq!(port().unwrap(), 9000);
-    std::fs::write(&usual, "[listen").unwrap();
+    std::fs::write(&default_file, "[listen").unwrap();
     let named = port().unwrap_err().to_string();
     assert!(named.contains("chat-server.toml"), "{named}");
 }

@@ -1,4 +1,6 @@
-//! The configuration as meant: typed, in range, and consistent with itself.
+//! The validated configuration: typed, in range, and consistent.
+//!
+//! `raw` documents the keys.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -10,7 +12,7 @@ use crate::policy::access::Grant;
 
 /// The configuration in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the tables are documented in `written` and etc/chat-server.toml")]
+#[allow(missing_docs, reason = "documented in `raw` and etc/chat-server.toml")]
 pub struct Config {
     pub listen: Listen,
     pub limits: Limits,
@@ -20,13 +22,29 @@ pub struct Config {
     pub log: Log,
     pub admin: Admin,
     pub shutdown: Shutdown,
-    /// What it was made of, to be printed.
+    /// The raw configuration this was made from; `chat-server check` prints it.
     pub raw: RawConfig,
+}
+
+impl Config {
+    /// The keys that differ from `other` and take effect only at the next start.
+    pub fn needs_restart(&self, other: &Config) -> Vec<&'static str> {
+        let store = |config: &Config| (config.history.store, config.history.path.clone());
+        let checks = [
+            (self.listen.addresses != other.listen.addresses, "listen.host, listen.port"),
+            (self.listen.tls.is_some() != other.listen.tls.is_some(), "listen.tls"),
+            (store(self) != store(other), "history.store, history.path"),
+            (self.auth.access_file != other.auth.access_file, "auth.access_file"),
+            (self.admin != other.admin, "admin"),
+            (self.log.format != other.log.format, "log.format"),
+        ];
+        checks.into_iter().filter(|(differs, _)| *differs).map(|(_, keys)| keys).collect()
+    }
 }
 
 /// `[listen]`
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "documented in `written`")]
+#[allow(missing_docs, reason = "documented in `raw`")]
 pub struct Listen {
     pub addresses: Vec<SocketAddr>,
     pub allow_plaintext: bool,
@@ -35,9 +53,9 @@ pub struct Listen {
     pub tls: Option<TlsFiles>,
 }
 
-/// Certificate and key.
+/// PEM files of the certificate chain and the private key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "documented in `written`")]
+#[allow(missing_docs, reason = "documented in `raw`")]
 pub struct TlsFiles {
     pub certificate: PathBuf,
     pub key: PathBuf,
@@ -45,7 +63,7 @@ pub struct TlsFiles {
 
 /// `[limits]`
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "documented in `written`")]
+#[allow(missing_docs, reason = "documented in `raw`")]
 pub struct Limits {
     pub connections: usize,
     pub connections_per_address: usize,
@@ -64,15 +82,15 @@ pub struct Limits {
 /// `[keys]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Keys {
-    /// `None`: never.
+    /// `None` is never.
     pub rotate_every: Option<Duration>,
-    /// How long the key before is accepted.
+    /// How long the previous key is accepted.
     pub grace: Duration,
 }
 
 /// `[auth]`
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "documented in `written`")]
+#[allow(missing_docs, reason = "documented in `raw`")]
 pub struct Auth {
     pub mode: AuthMode,
     pub allow_open: bool,
@@ -83,15 +101,15 @@ pub struct Auth {
 /// Who may register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AuthMode {
-    /// Whoever connects.
+    /// Everyone who connects.
     Open,
-    /// Whoever has an access token.
+    /// Users with an access token.
     Token,
 }
 
 /// `[history]`
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "documented in `written`")]
+#[allow(missing_docs, reason = "documented in `raw`")]
 pub struct History {
     pub store: Store,
     pub path: PathBuf,
@@ -99,26 +117,26 @@ pub struct History {
     pub keep_for: Duration,
 }
 
-/// Where the room log is kept.
+/// Where the room logs are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Store {
-    /// On disk, synced before any ack.
+    /// On disk, synced before each ack.
     Disk,
-    /// In memory; gone with the server.
+    /// In memory; lost when the server stops.
     Memory,
 }
 
 /// `[log]`
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "documented in `written`")]
+#[allow(missing_docs, reason = "documented in `raw`")]
 pub struct Log {
     pub level: LogLevel,
     pub format: LogFormat,
 }
 
-/// How much is logged.
+/// The least severe level that is logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "they say themselves")]
+#[allow(missing_docs, reason = "the names say it")]
 pub enum LogLevel {
     Error,
     Warn,
@@ -127,10 +145,10 @@ pub enum LogLevel {
     Trace,
 }
 
-/// How lines of the log look.
+/// The format of the server log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
     /// For people.
     Pretty,
@@ -139,15 +157,15 @@ pub enum LogFormat {
 /// `[admin]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Admin {
-    /// The Unix socket, if there is a folder for it.
+    /// The path of the admin socket; `None` if there is no default folder for it.
     pub socket: Option<PathBuf>,
-    /// Where metrics are served.
+    /// The address of the metrics; `None` is off.
     pub metrics: Option<SocketAddr>,
 }
 
 /// `[shutdown]`
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "documented in `written`")]
+#[allow(missing_docs, reason = "documented in `raw`")]
 pub struct Shutdown {
     pub grace: Duration,
 }

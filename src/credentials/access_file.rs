@@ -1,5 +1,5 @@
-//! The access file: who was given an access token, and who is banned. JSON, mode 0600, replaced
-//! whole; it holds hashes only.
+//! The access file: the records of all access tokens, and the banned users. JSON of mode 0600 that is
+//! replaced atomically. It contains only hashes of the access tokens.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -11,97 +11,102 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use super::durable_file::sync_parent_folder;
 use crate::policy::access::{self, Grant, GrantedRooms};
 use crate::policy::rights::Role;
 use crate::protocol::{RoomName, Timestamp, UserName};
 
-/// The file's name in the state folder.
+/// The name of the file in the state folder.
 pub const ACCESS_FILE: &str = "access.json";
-/// What every access token begins with, so that people and scanners know one when they see it.
+/// The prefix of every access token, by which people and secret scanners recognise one.
 const TOKEN_PREFIX: &str = "sct_";
-/// Largest file that is read.
-const MOST_BYTES: u64 = 16 * 1024 * 1024;
+/// Largest access file.
+const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
 
-/// What the file says.
+/// The content of the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AccessFile {
-    /// One for each access token.
+    /// One record per access token.
     #[serde(default)]
     pub tokens: Vec<TokenRecord>,
-    /// Users that are shut out.
+    /// The names of banned users.
     #[serde(default)]
     pub banned: Vec<String>,
 }
 
-/// A grant as it is written, here and in the configuration file.
+/// A grant as the access file and `[[auth.users]]` of the configuration store it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TokenRecord {
-    /// Whom it proves.
+    /// The user that the access token proves.
     pub user: String,
-    /// Rooms, or `*`; none: the lobby.
+    /// The rooms it covers; `*` is every room, and an empty list is the lobby.
     #[serde(default)]
     pub rooms: Vec<String>,
     /// `reader`, `writer`, `member` or `admin`.
-    #[serde(default = "member")]
+    #[serde(default = "default_role")]
     pub role: String,
     /// SHA-256 of the access token, 64 hexadecimal digits.
     pub hash: String,
-    /// When it ends (RFC 3339).
+    /// When it expires (RFC 3339 in UTC).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires: Option<String>,
-    /// When it was made.
+    /// When it was made (RFC 3339 in UTC).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created: Option<String>,
 }
 
-fn member() -> String {
+fn default_role() -> String {
     Role::Member.word().into()
 }
 
-/// Why the access file does not serve.
+/// Why the access file can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum AccessFileError {
-    /// Others may read or write it.
-    #[error("{path}: others can read or write who has access (mode {mode:04o}); chmod 600 {path}")]
+    /// Other users can read or write it.
+    #[error(
+        "{path}: other users can read or write the access file (mode {mode:04o}); run: chmod 600 {path}"
+    )]
     Readable {
         /// The file.
         path: PathBuf,
         /// Its mode.
         mode: u32,
     },
-    /// It does not say what it should.
-    #[error("{path}: {reason}; restore it, or begin anew with: chat-server token add")]
+    /// Its content is not valid.
+    #[error(
+        "{path}: {reason}; restore it, or delete it and make new access tokens with: chat-server token add"
+    )]
     Malformed {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// What is not valid.
         reason: String,
     },
-    /// The system said no.
+    /// A file operation failed.
     #[error("{path}: {source}")]
     Io {
-        /// What was touched.
+        /// The file.
         path: PathBuf,
-        /// What it said.
+        /// The system's error.
         source: io::Error,
     },
 }
 
-/// An access token, to be shown once.
+/// A new access token.
 pub struct GeneratedToken {
-    /// The secret.
+    /// The access token itself, which is shown once and not stored.
     pub token: Zeroizing<String>,
-    /// What is kept of it.
+    /// Its SHA-256 in hexadecimal, which is stored.
     pub hash: String,
 }
 
 impl GeneratedToken {
-    /// 256 random bits.
-    pub fn make() -> Self {
+    /// Generates an access token of 256 random bits.
+    pub fn generate() -> Self {
         let mut bytes = Zeroizing::new([0u8; 32]);
-        // The kernel's generator fails only before it is seeded, which waits instead (getrandom(2)).
+        // getrandom(2) waits until the kernel's generator is seeded, and then does not fail.
         getrandom::fill(bytes.as_mut()).expect("the kernel's random numbers");
         let token = format!("{TOKEN_PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes.as_ref()));
         let hash = hex(&access::digest(&token));
@@ -110,12 +115,12 @@ impl GeneratedToken {
 }
 
 impl TokenRecord {
-    /// Names it for operators.
+    /// Identifies the access token for operators.
     pub fn id(&self) -> &str {
         self.hash.get(..8).unwrap_or(&self.hash)
     }
 
-    /// What it means; or what is wrong with it, and in which field.
+    /// The grant; or the error, which names the field.
     pub fn grant(&self) -> Result<Grant, String> {
         let digest = from_hex(&self.hash)
             .ok_or("hash must be 64 hexadecimal digits (the SHA-256 of an access token)")?;
@@ -137,7 +142,7 @@ impl TokenRecord {
             None => None,
             Some(text) => Some(
                 Timestamp::parse(text)
-                    .ok_or("expires must be a moment in UTC, as in \"2027-01-31T00:00:00.000Z\"")?,
+                    .ok_or("expires must be a time in UTC, as in \"2027-01-31T00:00:00.000Z\"")?,
             ),
         };
         Ok(Grant { id: self.id().to_owned(), user, rooms, role, expires, digest })
@@ -145,8 +150,8 @@ impl TokenRecord {
 }
 
 impl AccessFile {
-    /// Reads it; nothing where there is none. One that others can read or write is refused: it
-    /// may not say what its owner said.
+    /// Reads the file; `None` if there is none. A file that other users can read or write is refused,
+    /// because others may have changed it.
     pub fn read(path: &Path) -> Result<Option<Self>, AccessFileError> {
         let error = |source| AccessFileError::Io { path: path.into(), source };
         let malformed = |reason: String| AccessFileError::Malformed { path: path.into(), reason };
@@ -155,28 +160,28 @@ impl AccessFile {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(error(source)),
         };
-        // Of the opened file, not of the name: nobody can swap it in between.
+        // The mode of the opened file: the name might be another file by now.
         let mode = file.metadata().map_err(error)?.mode() & 0o7777;
         if mode & 0o077 != 0 {
             return Err(AccessFileError::Readable { path: path.into(), mode });
         }
         let mut text = String::new();
-        file.take(MOST_BYTES).read_to_string(&mut text).map_err(error)?;
-        // serde reads a struct from an array too.
+        file.take(MAX_FILE_BYTES).read_to_string(&mut text).map_err(error)?;
+        // serde would also read the struct from an array.
         if !text.trim_start().starts_with('{') {
             return Err(malformed("not a JSON object".into()));
         }
-        let read: AccessFile =
+        let content: AccessFile =
             serde_json::from_str(&text).map_err(|error| malformed(error.to_string()))?;
-        for declared in &read.tokens {
-            declared.grant().map_err(|reason| malformed(format!("{}: {reason}", declared.id())))?;
+        for record in &content.tokens {
+            record.grant().map_err(|reason| malformed(format!("{}: {reason}", record.id())))?;
         }
-        Ok(Some(read))
+        Ok(Some(content))
     }
 
-    /// Changes it under a lock, so that two operators do not undo each other; the new one is synced
-    /// before it takes the old one's place. Whoever owns the folder owns the file: the server must
-    /// be able to read what root wrote.
+    /// Changes the file atomically and durably, under a lock, so that concurrent changes are not lost.
+    /// Creates the file and its folder if they do not exist. The file gets the owner of its folder, so that
+    /// the server can read what root wrote.
     pub fn change<T>(
         path: &Path,
         change: impl FnOnce(&mut AccessFile) -> T,
@@ -192,14 +197,14 @@ impl AccessFile {
             .open(path.with_extension("lock"))
             .map_err(error)?;
         lock.lock().map_err(error)?;
-        let mut now = AccessFile::read(path)?.unwrap_or_default();
-        let outcome = change(&mut now);
+        let mut content = AccessFile::read(path)?.unwrap_or_default();
+        let outcome = change(&mut content);
         let part = path.with_extension("part");
         let _ = std::fs::remove_file(&part);
         let written = (|| {
             let mut file =
                 OpenOptions::new().write(true).create_new(true).mode(0o600).open(&part)?;
-            let mut text = serde_json::to_string_pretty(&now)?;
+            let mut text = serde_json::to_string_pretty(&content)?;
             text.push('\n');
             file.write_all(text.as_bytes())?;
             let owner = std::fs::metadata(folder)?;
@@ -208,7 +213,7 @@ impl AccessFile {
             }
             file.sync_all()?;
             std::fs::rename(&part, path)?;
-            super::at_rest_key::sync_folder_of(path)
+            sync_parent_folder(path)
         })();
         written.map_err(error)?;
         Ok(outcome)
@@ -236,35 +241,38 @@ mod tests {
 
     use super::*;
 
-    fn declared(user: &str) -> (GeneratedToken, TokenRecord) {
-        let fresh = GeneratedToken::make();
-        let declared = TokenRecord {
+    fn record(user: &str) -> (GeneratedToken, TokenRecord) {
+        let generated = GeneratedToken::generate();
+        let record = TokenRecord {
             user: user.into(),
             rooms: vec!["ops".into()],
             role: "member".into(),
-            hash: fresh.hash.clone(),
+            hash: generated.hash.clone(),
             expires: None,
             created: None,
         };
-        (fresh, declared)
+        (generated, record)
     }
 
     #[test]
-    fn what_is_added_opens_and_the_file_holds_no_token() {
+    fn an_added_token_is_accepted_and_the_file_contains_only_its_hash() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("state/access.json");
         assert_eq!(AccessFile::read(&path).unwrap(), None);
-        let (fresh, ana) = declared("ana");
+        let (generated, ana) = record("ana");
         AccessFile::change(&path, |file| file.tokens.push(ana)).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
-        assert!(!text.contains(fresh.token.as_str()) && text.contains(&fresh.hash), "{text}");
+        assert!(
+            !text.contains(generated.token.as_str()) && text.contains(&generated.hash),
+            "{text}"
+        );
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
         let read = AccessFile::read(&path).unwrap().unwrap();
-        assert_eq!(read.tokens[0].grant().unwrap().digest, access::digest(&fresh.token));
+        assert_eq!(read.tokens[0].grant().unwrap().digest, access::digest(&generated.token));
     }
 
     #[test]
-    fn a_file_that_others_can_touch_or_that_is_no_list_is_refused() {
+    fn a_file_that_others_can_access_or_that_is_malformed_is_refused() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("access.json");
         AccessFile::change(&path, |_| ()).unwrap();
@@ -282,18 +290,18 @@ mod tests {
     }
 
     #[test]
-    fn what_is_declared_is_checked() {
-        let (_, good) = declared("ana");
+    fn every_field_of_a_record_is_validated() {
+        let (_, good) = record("ana");
         assert!(good.grant().is_ok());
-        let with = |change: fn(&mut TokenRecord)| {
-            let mut one = good.clone();
-            change(&mut one);
-            one.grant().unwrap_err()
+        let error_of = |change: fn(&mut TokenRecord)| {
+            let mut changed = good.clone();
+            change(&mut changed);
+            changed.grant().unwrap_err()
         };
-        assert!(with(|one| one.user = " ana".into()).contains("user"));
-        assert!(with(|one| one.role = "king".into()).contains("role"));
-        assert!(with(|one| one.rooms = vec!["Bad Room".into()]).contains("room"));
-        assert!(with(|one| one.hash = "12".into()).contains("hash"));
-        assert!(with(|one| one.expires = Some("tomorrow".into())).contains("expires"));
+        assert!(error_of(|record| record.user = " ana".into()).contains("user"));
+        assert!(error_of(|record| record.role = "king".into()).contains("role"));
+        assert!(error_of(|record| record.rooms = vec!["Bad Room".into()]).contains("room"));
+        assert!(error_of(|record| record.hash = "12".into()).contains("hash"));
+        assert!(error_of(|record| record.expires = Some("tomorrow".into())).contains("expires"));
     }
 }

@@ -1,8 +1,8 @@
-//! The key that protects messages at rest, and where it comes from: a systemd credential, else a
-//! file of mode 0600 beside the history, else made there at the first start.
+//! The at-rest key, which encrypts the history. It comes from a systemd credential, else from a file of
+//! mode 0600 beside the history, else it is generated into that file at the first start.
 //!
-//! The file holds 32 random bytes as base64 in one line, so `openssl rand -base64 32` makes one.
-//! Whoever loses it loses the history: nothing else opens it.
+//! The file contains 32 random bytes as base64 in one line, as `openssl rand -base64 32` prints. Without
+//! the key, the history can't be read.
 
 use std::fmt;
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -15,58 +15,62 @@ use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use zeroize::{Zeroize, Zeroizing};
 
-/// The name of the credential, and of the file in the history's folder.
+use super::durable_file::sync_parent_folder;
+
+/// The name of the systemd credential, and of the key file in the history folder.
 pub const KEY_FILE: &str = "history.key";
-/// The store in the same folder, which only this key opens.
+/// The name of the store in the history folder.
 pub const STORE_FILE: &str = "history.sqlite3";
 
-/// The key of everything at rest. Wiped from memory when dropped; `{:?}` does not tell it.
+/// An at-rest key of 32 bytes. It is wiped from memory when dropped, and `{:?}` does not show it.
 pub struct AtRestKey {
     bytes: Zeroizing<[u8; 32]>,
     file: Option<PathBuf>,
 }
 
-/// Why there is no key.
+/// Why the at-rest key can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyFileError {
-    /// Others may read it.
+    /// Other users can read the key file.
     #[error(
-        "{path}: others can read the key of the history (mode {mode:04o}); only its owner may: \
-         chmod 600 {path}"
+        "{path}: other users can read the at-rest key (mode {mode:04o}); \
+         run: chmod 600 {path}"
     )]
     Readable {
-        /// The key's file.
+        /// The key file.
         path: PathBuf,
         /// Its mode.
         mode: u32,
     },
-    /// Not a key.
-    #[error("{0}: not a key: 32 bytes as base64 in one line are wanted (openssl rand -base64 32)")]
-    Malformed(PathBuf),
-    /// There is a history but not its key.
+    /// The file contains no key.
     #[error(
-        "{key}: the key of the history {history} is missing, and without it nothing in there can \
-         be read; put the key back, or move {history} away to begin a new history"
+        "{0}: not an at-rest key; it must be 32 bytes as base64 in one line (openssl rand -base64 32)"
+    )]
+    Malformed(PathBuf),
+    /// There is a history, but no key file.
+    #[error(
+        "{key}: the at-rest key is missing, and the history {history} can't be read without it; \
+         put the key back, or move {history} away to begin a new history"
     )]
     Lost {
         /// Where the key should be.
         key: PathBuf,
-        /// What it would open.
+        /// The history that it encrypts.
         history: PathBuf,
     },
-    /// The system said no.
+    /// A file operation failed.
     #[error("{path}: {source}")]
     Io {
-        /// What was touched.
+        /// The file.
         path: PathBuf,
-        /// What it said.
+        /// The system's error.
         source: io::Error,
     },
 }
 
 impl AtRestKey {
-    /// Finds the key of the history in `folder`, or makes one where there is neither key nor
-    /// history. `credentials` is what `$CREDENTIALS_DIRECTORY` names.
+    /// Finds the key of the history in `folder`, or generates one if there is neither a key nor a history.
+    /// `credentials` is the folder of systemd's credentials (`$CREDENTIALS_DIRECTORY`).
     pub fn find(folder: &Path, credentials: Option<&Path>) -> Result<Self, KeyFileError> {
         if let Some(path) = credentials.map(|folder| folder.join(KEY_FILE)) {
             match File::open(&path) {
@@ -92,16 +96,16 @@ impl AtRestKey {
         Self::open(&path)?.ok_or(KeyFileError::Malformed(path))
     }
 
-    /// A new key that is nowhere yet.
+    /// Generates a key, in memory only.
     pub fn fresh() -> Self {
         let mut bytes = Zeroizing::new([0u8; 32]);
-        // The kernel's generator fails only before it is seeded, which waits instead (getrandom(2)).
+        // getrandom(2) waits until the kernel's generator is seeded, and then does not fail.
         getrandom::fill(bytes.as_mut()).expect("the kernel's random numbers");
         AtRestKey { bytes, file: None }
     }
 
-    /// Reads a key from a file that the history does not keep for itself.
-    pub fn open_loose(path: &Path) -> Result<Self, KeyFileError> {
+    /// Reads a key from a file that the server does not manage, so that a rekey leaves the file alone.
+    pub fn open_external(path: &Path) -> Result<Self, KeyFileError> {
         let missing =
             || KeyFileError::Io { path: path.into(), source: io::ErrorKind::NotFound.into() };
         let mut key = Self::open(path)?.ok_or_else(missing)?;
@@ -109,7 +113,7 @@ impl AtRestKey {
         Ok(key)
     }
 
-    /// Reads a key from a file; nothing where there is no file.
+    /// Reads a key from a file; `None` if there is no file.
     pub fn open(path: &Path) -> Result<Option<Self>, KeyFileError> {
         let error = |source| KeyFileError::Io { path: path.into(), source };
         let file = match File::open(path) {
@@ -117,7 +121,7 @@ impl AtRestKey {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(error(source)),
         };
-        // Of the opened file, not of the name: nobody can swap it in between.
+        // The mode of the opened file: the name might be another file by now.
         let mode = file.metadata().map_err(error)?.permissions().mode() & 0o7777;
         if mode & 0o077 != 0 {
             return Err(KeyFileError::Readable { path: path.into(), mode });
@@ -125,23 +129,24 @@ impl AtRestKey {
         Self::read(file, path, Some(path.into())).map(Some)
     }
 
-    /// Writes the key whole or not at all, readable by its owner only, safe on disk on return.
-    /// Without `replace`, a key that is already there stays.
+    /// Writes the key atomically and durably to a file of mode 0600. Without `replace`, an existing file is
+    /// left as it is.
     pub fn save(&self, path: &Path, replace: bool) -> Result<(), KeyFileError> {
         let part = path.with_extension(format!("part-{}", std::process::id()));
-        let written = self.write_part(&part).and_then(|()| {
+        let saved = self.write_part(&part).and_then(|()| {
             if replace { std::fs::rename(&part, path) } else { std::fs::hard_link(&part, path) }
         });
         let _ = std::fs::remove_file(&part);
-        match written {
+        match saved {
             Err(error) if !replace && error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             Err(source) => Err(KeyFileError::Io { path: path.into(), source }),
-            Ok(()) => sync_folder_of(path)
+            Ok(()) => sync_parent_folder(path)
                 .map_err(|source| KeyFileError::Io { path: path.into(), source }),
         }
     }
 
-    /// The file the key was read from, unless it was a credential or is fresh.
+    /// The file that the key was read from; `None` for a systemd credential, an external file, or a generated
+    /// key.
     pub fn file(&self) -> Option<&Path> {
         self.file.as_deref()
     }
@@ -150,15 +155,15 @@ impl AtRestKey {
         &self.bytes
     }
 
-    fn read(file: File, path: &Path, kept: Option<PathBuf>) -> Result<Self, KeyFileError> {
+    fn read(file: File, path: &Path, managed: Option<PathBuf>) -> Result<Self, KeyFileError> {
         let mut text = Zeroizing::new(String::new());
-        // A key has 44 characters; whoever names something larger is told that it is no key.
+        // A key has 44 characters; a larger file is reported as malformed.
         file.take(256).read_to_string(&mut text).map_err(|source| match source.kind() {
             io::ErrorKind::InvalidData => KeyFileError::Malformed(path.into()),
             _ => KeyFileError::Io { path: path.into(), source },
         })?;
         let mut key = parse(text.trim()).ok_or_else(|| KeyFileError::Malformed(path.into()))?;
-        key.file = kept;
+        key.file = managed;
         Ok(key)
     }
 
@@ -178,15 +183,10 @@ impl fmt::Debug for AtRestKey {
     }
 }
 
-/// Makes a file's name as safe as its content: a new name is only on disk once its folder is.
-pub(crate) fn sync_folder_of(path: &Path) -> io::Result<()> {
-    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
-}
-
-const FORGIVING: GeneralPurposeConfig =
+const OPTIONAL_PADDING: GeneralPurposeConfig =
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
-const STANDARD: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, FORGIVING);
-const URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, FORGIVING);
+const STANDARD: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, OPTIONAL_PADDING);
+const URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, OPTIONAL_PADDING);
 
 fn parse(text: &str) -> Option<AtRestKey> {
     let mut decoded = STANDARD.decode(text).or_else(|_| URL_SAFE.decode(text)).ok()?;
@@ -200,7 +200,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn made_once_and_found_again() {
+    fn a_key_is_generated_once_and_found_again() {
         let home = tempfile::tempdir().unwrap();
         let folder = home.path().join("history");
         let made = AtRestKey::find(&folder, None).unwrap();
@@ -208,11 +208,11 @@ mod tests {
         assert_eq!(made.bytes(), found.bytes());
         let mode = found.file().unwrap().metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
-        assert_eq!(folder.read_dir().unwrap().count(), 1, "nothing is left over");
+        assert_eq!(folder.read_dir().unwrap().count(), 1, "no temporary file remains");
     }
 
     #[test]
-    fn a_credential_comes_first() {
+    fn a_systemd_credential_takes_precedence() {
         let home = tempfile::tempdir().unwrap();
         let credentials = home.path().join("credentials");
         std::fs::create_dir(&credentials).unwrap();
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_others_can_read_is_refused_by_name() {
+    fn a_key_file_that_others_can_read_is_refused_by_name() {
         let home = tempfile::tempdir().unwrap();
         AtRestKey::find(home.path(), None).unwrap();
         let path = home.path().join(KEY_FILE);
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn no_key_is_made_beside_a_history_it_would_not_open() {
+    fn no_key_is_generated_beside_an_existing_history() {
         let home = tempfile::tempdir().unwrap();
         std::fs::write(home.path().join(STORE_FILE), "something").unwrap();
         let error = AtRestKey::find(home.path(), None).unwrap_err();
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_key_is_called_so_and_never_shown() {
+    fn a_malformed_key_is_refused_and_keys_are_never_shown() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join(KEY_FILE);
         for text in ["", "short", "aGVsbG8=", &"A".repeat(300), "\u{fffd}"] {

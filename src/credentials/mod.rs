@@ -2,3 +2,4 @@
 
 pub mod access_file;
 pub mod at_rest_key;
+pub(crate) mod durable_file;

@@ -1,22 +1,24 @@
-//! Guessing has a price: after a few wrong access tokens from one neighbourhood, the next must wait,
-//! twice as long each time.
+//! Slows down guessing of access tokens: after a few wrong tokens from one client network, each further
+//! wrong token doubles the time until the next attempt.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use super::client_network::ClientNetwork;
 
-/// Wrong access tokens that cost nothing: a person mistypes.
-const FREE: u32 = 5;
-/// The first wait, and the longest.
-const FIRST: Duration = Duration::from_secs(1);
-const LONGEST: Duration = Duration::from_secs(300);
-/// After so long without a wrong one, all is forgiven.
-const FORGIVEN: Duration = Duration::from_secs(900);
-/// Neighbourhoods remembered at most; then the one that may come back soonest is forgotten.
-const REMEMBERED: usize = 10_000;
+/// Wrong access tokens without a wait, because people mistype.
+const FREE_FAILURES: u32 = 5;
+/// The first wait.
+const MIN_WAIT: Duration = Duration::from_secs(1);
+/// The longest wait.
+const MAX_WAIT: Duration = Duration::from_secs(300);
+/// The counter resets after this time without a wrong token.
+const RESET_AFTER: Duration = Duration::from_secs(900);
+/// Client networks that are tracked; above this, the one whose wait ends first is dropped.
+const MAX_NETWORKS: usize = 10_000;
 
-/// Who guessed wrong lately. Time is since any fixed start of a monotonic clock.
+/// Counts recent wrong access tokens per client network. Times are durations since any fixed start of a
+/// monotonic clock.
 #[derive(Debug, Default)]
 pub struct AuthThrottle {
     records: HashMap<ClientNetwork, Record>,
@@ -24,38 +26,46 @@ pub struct AuthThrottle {
 
 #[derive(Clone, Copy, Debug)]
 struct Record {
-    wrong: u32,
-    until: Duration,
-    last: Duration,
+    failures: u32,
+    /// When the next attempt is allowed.
+    wait_until: Duration,
+    last_failure: Duration,
 }
 
 impl AuthThrottle {
-    /// How long somebody from there still has to wait.
-    pub fn wait(&self, from: ClientNetwork, now: Duration) -> Option<Duration> {
-        let until = self.records.get(&from)?.until;
+    /// The time until `network` may try again; `None` if it may try now.
+    pub fn wait_time(&self, network: ClientNetwork, now: Duration) -> Option<Duration> {
+        let until = self.records.get(&network)?.wait_until;
         (until > now).then(|| until - now)
     }
 
-    /// A wrong one came from there.
-    pub fn wrong(&mut self, from: ClientNetwork, now: Duration) {
-        if self.records.len() >= REMEMBERED && !self.records.contains_key(&from) {
-            self.records.retain(|_, record| now.saturating_sub(record.last) < FORGIVEN);
-            let soonest = self.records.iter().min_by_key(|(_, record)| (record.until, record.last));
+    /// Counts a wrong access token from `network`.
+    pub fn record_failure(&mut self, network: ClientNetwork, now: Duration) {
+        if self.records.len() >= MAX_NETWORKS && !self.records.contains_key(&network) {
+            self.records.retain(|_, record| now.saturating_sub(record.last_failure) < RESET_AFTER);
+            let soonest = self
+                .records
+                .iter()
+                .min_by_key(|(_, record)| (record.wait_until, record.last_failure));
             if let Some(soonest) =
-                soonest.map(|(from, _)| *from).filter(|_| self.records.len() >= REMEMBERED)
+                soonest.map(|(network, _)| *network).filter(|_| self.records.len() >= MAX_NETWORKS)
             {
                 self.records.remove(&soonest);
             }
         }
-        let record = self.records.entry(from).or_insert(Record { wrong: 0, until: now, last: now });
-        if now.saturating_sub(record.last) >= FORGIVEN {
-            record.wrong = 0;
+        let record = self.records.entry(network).or_insert(Record {
+            failures: 0,
+            wait_until: now,
+            last_failure: now,
+        });
+        if now.saturating_sub(record.last_failure) >= RESET_AFTER {
+            record.failures = 0;
         }
-        record.wrong = record.wrong.saturating_add(1);
-        record.last = now;
-        if let Some(over) = record.wrong.checked_sub(FREE + 1) {
-            let wait = FIRST.saturating_mul(1 << over.min(20)).min(LONGEST);
-            record.until = now + wait;
+        record.failures = record.failures.saturating_add(1);
+        record.last_failure = now;
+        if let Some(over) = record.failures.checked_sub(FREE_FAILURES + 1) {
+            let wait = MIN_WAIT.saturating_mul(1 << over.min(20)).min(MAX_WAIT);
+            record.wait_until = now + wait;
         }
     }
 }
@@ -64,38 +74,42 @@ impl AuthThrottle {
 mod tests {
     use super::*;
 
-    fn from(last: u8) -> ClientNetwork {
+    fn network(last: u8) -> ClientNetwork {
         ClientNetwork::V4([192, 0, 2, last])
     }
 
     #[test]
-    fn the_wait_doubles_and_is_forgiven() {
+    fn the_wait_doubles_and_resets_after_a_pause() {
         let mut throttle = AuthThrottle::default();
         let second = Duration::from_secs(1);
         let mut now = second;
-        for _ in 0..FREE {
-            throttle.wrong(from(1), now);
-            assert_eq!(throttle.wait(from(1), now), None);
+        for _ in 0..FREE_FAILURES {
+            throttle.record_failure(network(1), now);
+            assert_eq!(throttle.wait_time(network(1), now), None);
         }
         for wait in [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300] {
-            throttle.wrong(from(1), now);
-            assert_eq!(throttle.wait(from(1), now), Some(second * wait));
-            assert_eq!(throttle.wait(from(2), now), None, "only there");
+            throttle.record_failure(network(1), now);
+            assert_eq!(throttle.wait_time(network(1), now), Some(second * wait));
+            assert_eq!(
+                throttle.wait_time(network(2), now),
+                None,
+                "other networks are not affected"
+            );
             now += second * wait;
-            assert_eq!(throttle.wait(from(1), now), None);
+            assert_eq!(throttle.wait_time(network(1), now), None);
         }
-        now += FORGIVEN;
-        throttle.wrong(from(1), now);
-        assert_eq!(throttle.wait(from(1), now), None);
+        now += RESET_AFTER;
+        throttle.record_failure(network(1), now);
+        assert_eq!(throttle.wait_time(network(1), now), None);
     }
 
     #[test]
-    fn what_is_remembered_has_a_bound() {
+    fn the_number_of_tracked_networks_is_bounded() {
         let mut throttle = AuthThrottle::default();
         for number in 0..20_000u32 {
             let [a, b, c, d] = number.to_be_bytes();
-            throttle.wrong(ClientNetwork::V4([a, b, c, d]), Duration::from_secs(1));
+            throttle.record_failure(ClientNetwork::V4([a, b, c, d]), Duration::from_secs(1));
         }
-        assert_eq!(throttle.records.len(), REMEMBERED);
+        assert_eq!(throttle.records.len(), MAX_NETWORKS);
     }
 }

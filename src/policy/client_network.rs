@@ -1,19 +1,20 @@
-//! Addresses as limits see them.
+//! The client behind a connection: the network that limits count it under, and the address that proxies
+//! report for it.
 
 use std::net::{IpAddr, SocketAddr};
 
-/// Whom a limit by address is about: one IPv4 address, or an IPv6 /64, because that is what one
-/// household or machine is given.
+/// The unit of limits per address: an IPv4 address, or an IPv6 /64, because providers assign a /64 to one
+/// household or machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ClientNetwork {
-    /// One IPv4 address (also where it came mapped into IPv6).
+    /// An IPv4 address, also if it is mapped into IPv6.
     V4([u8; 4]),
-    /// The upper half of an IPv6 address.
+    /// The upper 64 bits of an IPv6 address.
     V6([u8; 8]),
 }
 
 impl ClientNetwork {
-    /// Where an address belongs.
+    /// The network of an address.
     pub fn of(address: IpAddr) -> Self {
         match address.to_canonical() {
             IpAddr::V4(address) => ClientNetwork::V4(address.octets()),
@@ -25,43 +26,44 @@ impl ClientNetwork {
     }
 }
 
-/// What `X-Forwarded-For` says.
+/// The client that `X-Forwarded-For` reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ForwardedFor {
-    /// It is not there.
+    /// The header is missing or empty.
     Absent,
-    /// This is the client: the right-most address that is no trusted proxy's; where all are, the
-    /// left-most.
+    /// The right-most address that is not a trusted proxy; if all are trusted proxies, the left-most
+    /// address.
     Client(IpAddr),
-    /// What stands where the client should is no address. Whatever is left of it came from outside.
+    /// The value at the place of the client is not an address. Values to its left come from the client
+    /// and are not trusted.
     Unreadable,
 }
 
-/// Reads the words of `X-Forwarded-For`, in their order. Each proxy appends whom it heard.
+/// Reads the values of `X-Forwarded-For`, in their order. Each proxy appends the address of its client.
 pub fn forwarded_client<'a>(
-    words: impl Iterator<Item = &'a [u8]>,
+    values: impl Iterator<Item = &'a [u8]>,
     trusted: impl Fn(IpAddr) -> bool,
 ) -> ForwardedFor {
-    let mut told = ForwardedFor::Absent;
-    for word in words.collect::<Vec<_>>().into_iter().rev() {
-        match read(word) {
+    let mut forwarded_for = ForwardedFor::Absent;
+    for value in values.collect::<Vec<_>>().into_iter().rev() {
+        match parse(value) {
             None => return ForwardedFor::Unreadable,
-            Some(address) => told = ForwardedFor::Client(address),
+            Some(address) => forwarded_for = ForwardedFor::Client(address),
         }
-        if let ForwardedFor::Client(address) = told
+        if let ForwardedFor::Client(address) = forwarded_for
             && !trusted(address)
         {
             break;
         }
     }
-    told
+    forwarded_for
 }
 
-/// An address as proxies write it: alone, in brackets, or with a port.
-fn read(word: &[u8]) -> Option<IpAddr> {
-    let word = std::str::from_utf8(word).ok()?;
-    let bare = word.strip_prefix('[').and_then(|word| word.strip_suffix(']')).unwrap_or(word);
-    let with_port = || word.parse::<SocketAddr>().map(|address| address.ip());
+/// Parses an address as proxies write it: plain, in brackets, or with a port.
+fn parse(value: &[u8]) -> Option<IpAddr> {
+    let value = std::str::from_utf8(value).ok()?;
+    let bare = value.strip_prefix('[').and_then(|value| value.strip_suffix(']')).unwrap_or(value);
+    let with_port = || value.parse::<SocketAddr>().map(|address| address.ip());
     bare.parse().or_else(|_| with_port()).ok().map(|address: IpAddr| address.to_canonical())
 }
 
@@ -70,10 +72,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_client_cannot_say_who_it_is() {
+    fn values_that_the_client_wrote_are_not_trusted() {
         let trusted = |address: IpAddr| address.is_loopback();
         let client = |text: &str| ForwardedFor::Client(text.parse().unwrap());
-        for (header, told) in [
+        for (header, expected) in [
             (&b""[..], ForwardedFor::Absent),
             (b"192.0.2.1", client("192.0.2.1")),
             (b"198.51.100.1, 192.0.2.1", client("192.0.2.1")),
@@ -88,14 +90,14 @@ mod tests {
             (b"192.0.2.1, \xff", ForwardedFor::Unreadable),
             (b"\xff, 127.0.0.1", ForwardedFor::Unreadable),
         ] {
-            let words = header.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
-            let words = words.filter(|word| !word.is_empty());
-            assert_eq!(forwarded_client(words, trusted), told, "{}", header.escape_ascii());
+            let values = header.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+            let values = values.filter(|value| !value.is_empty());
+            assert_eq!(forwarded_client(values, trusted), expected, "{}", header.escape_ascii());
         }
     }
 
     #[test]
-    fn ipv6_counts_by_its_upper_half() {
+    fn ipv6_addresses_count_per_64_bit_prefix() {
         let of = |text: &str| ClientNetwork::of(text.parse().unwrap());
         assert_eq!(of("2001:db8::1"), of("2001:db8::ffff:1"));
         assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));

@@ -1,9 +1,9 @@
-//! Which browser origins are let in (RFC 6454): the server's own, and those that are named.
+//! Which browser origins may connect (RFC 6454): the server's own origin, and those in `listen.origins`.
 
-/// Whether `origin` is the server's own (its host and port are those of the `Host` header) or
-/// one of `named`, compared whole.
-pub fn is_allowed(origin: &str, host: Option<&str>, named: &[String]) -> bool {
-    if named.iter().any(|one| one == origin) {
+/// Whether `origin` is the server's own (the same host and port as the `Host` header) or equal to one of
+/// `configured`.
+pub fn is_allowed(origin: &str, host: Option<&str>, configured: &[String]) -> bool {
+    if configured.iter().any(|allowed| allowed == origin) {
         return true;
     }
     let Some((scheme, authority)) = origin.split_once("://") else { return false };
@@ -33,8 +33,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hosts_of_this_machine() {
-        for (host, own) in [
+    fn loopback_hosts_are_recognised() {
+        for (host, expected) in [
             ("localhost:8765", true),
             ("LOCALHOST", true),
             ("127.0.0.1:1", true),
@@ -45,13 +45,13 @@ mod tests {
             ("192.0.2.1", false),
             ("", false),
         ] {
-            assert_eq!(is_loopback_host(host), own, "{host}");
+            assert_eq!(is_loopback_host(host), expected, "{host}");
         }
     }
 
     #[test]
-    fn only_whole_origins_match() {
-        let named = ["https://chat.example".to_owned()];
+    fn only_the_own_origin_and_configured_origins_are_allowed() {
+        let configured = ["https://chat.example".to_owned()];
         for (origin, host, allowed) in [
             ("https://chat.example", Some("x"), true),
             ("https://chat.example.evil", Some("x"), false),
@@ -63,7 +63,7 @@ mod tests {
             ("file://", Some(""), false),
             ("https://own.example", None, false),
         ] {
-            assert_eq!(is_allowed(origin, host, &named), allowed, "{origin} {host:?}");
+            assert_eq!(is_allowed(origin, host, &configured), allowed, "{origin} {host:?}");
         }
     }
 }

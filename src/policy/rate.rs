@@ -1,11 +1,11 @@
 //! A rate meter in eight bytes: the generic cell rate algorithm (ITU-T I.371, GCRA).
 //!
-//! The quota is not in the meter, so a reload changes it without touching anybody's state. Time
-//! is a [`Duration`] since any fixed start of a monotonic clock.
+//! The quota is not stored in the meter, so a reload changes it without touching the meters. Times are
+//! durations since any fixed start of a monotonic clock.
 
 use std::time::Duration;
 
-/// So many units per so much time, all of which may come at once.
+/// A number of units per period; all units of a period may come at once.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Quota {
     nanos_per_unit: f64,
@@ -13,7 +13,7 @@ pub struct Quota {
 }
 
 impl Quota {
-    /// `units` per `per`; at least one unit.
+    /// `units` per `per`; zero units count as one.
     pub fn new(units: u64, per: Duration) -> Self {
         let burst_nanos = u64::try_from(per.as_nanos()).unwrap_or(u64::MAX);
         Quota { nanos_per_unit: burst_nanos as f64 / units.max(1) as f64, burst_nanos }
@@ -24,19 +24,19 @@ impl Quota {
     }
 }
 
-/// What one sender has used up.
+/// How much of a quota one sender has used.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Meter {
-    /// When everything used so far will be earned back, in nanoseconds.
+    /// When the meter will be empty again, in nanoseconds of the clock.
     free_at: u64,
 }
 
 impl Meter {
-    /// Takes `units` if the quota has them; otherwise takes nothing and says how long to wait.
+    /// Takes `units` if the quota allows them; otherwise takes nothing and gives the time to wait.
     pub fn take(&mut self, quota: Quota, units: u64, now: Duration) -> Result<(), Duration> {
         let now = nanos(now);
         let after = self.free_at.max(now).saturating_add(quota.cost(units));
-        // A unit larger than the whole burst passes when the meter is empty: it must pass some time.
+        // A cost above the whole burst passes when the meter is empty, or it would never pass.
         let limit = now.saturating_add(quota.burst_nanos.max(quota.cost(units)));
         if after > limit {
             return Err(Duration::from_nanos(after - limit));
@@ -45,8 +45,8 @@ impl Meter {
         Ok(())
     }
 
-    /// Takes `units` even where the quota has them no more, and says how long the taker should
-    /// pause to be within it again.
+    /// Takes `units` even if that exceeds the quota, and gives the time to pause until the sender is within
+    /// the quota again.
     pub fn spend(&mut self, quota: Quota, units: u64, now: Duration) -> Option<Duration> {
         let now = nanos(now);
         self.free_at = self.free_at.max(now).saturating_add(quota.cost(units));
@@ -65,7 +65,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_burst_passes_and_then_the_rate_holds() {
+    fn a_burst_passes_and_then_the_rate_applies() {
         let quota = Quota::new(10, Duration::from_secs(2));
         let mut meter = Meter::default();
         let start = Duration::from_secs(1000);
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn spending_over_the_quota_names_the_pause() {
+    fn spending_above_the_quota_gives_the_pause() {
         let quota = Quota::new(100, Duration::from_secs(1));
         let mut meter = Meter::default();
         let now = Duration::from_secs(5);
@@ -88,7 +88,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn never_more_than_burst_plus_rate(
+        fn never_passes_more_than_burst_plus_rate(
             steps in proptest::collection::vec((0u64..500, 1u64..5), 1..200)
         ) {
             let quota = Quota::new(10, Duration::from_secs(2));
@@ -99,8 +99,8 @@ mod tests {
                 if meter.take(quota, units, now).is_ok() {
                     passed += units;
                 }
-                let most = 10.0 + now.as_secs_f64() * 5.0 + 0.001;
-                prop_assert!(passed as f64 <= most, "{passed} > {most}");
+                let max = 10.0 + now.as_secs_f64() * 5.0 + 0.001;
+                prop_assert!(passed as f64 <= max, "{passed} > {max}");
             }
         }
     }

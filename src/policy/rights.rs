@@ -1,83 +1,84 @@
-//! Who may do what where: one table of every verb, role and state. The server asks nothing else.
+//! Rights: which role may do what in which room, in one table. The server makes no other decision about
+//! rights.
 //!
-//! Two states are not in it, because nobody in them gets as far: before `register` every verb is
-//! `not_registered`, and after a kick, a ban, a revocation or an end nothing is heard any more.
+//! Two states are not in the table, because they are handled earlier: before `register`, every request
+//! is refused as `not_registered`; after a kick, a ban, a revocation or an expiry the session has ended.
 
-/// What a role is called.
+/// The role of a user in the rooms that the access token covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
-    /// Reads and never speaks.
+    /// Reads, but can't send.
     Reader,
-    /// Speaks and never reads: an alert, a cron job.
+    /// Sends, but can't read: for an alert or a cron job.
     Writer,
-    /// Both.
+    /// Reads and sends.
     Member,
-    /// Both, in every room. In open mode everybody is one.
+    /// Reads and sends in every room.
     Admin,
 }
 
-/// What somebody may want in a room.
+/// What a session can do in a room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
-    /// Be in it, and have its key: `register` and `join`.
+    /// Enter the room and get its key: `register` and `join`.
     Join,
-    /// Be in it no more: `leave`.
+    /// Leave the room: `leave`.
     Leave,
-    /// Know who is there: `who`, and who comes and goes.
+    /// See the members: `who`, and announcements of joins and leaves.
     ListMembers,
-    /// Get what was said: `history` and `resume`.
+    /// Read earlier messages: `history` and `resume`.
     ReadHistory,
-    /// Say something: `chat_message`.
+    /// Send a message: `chat_message`.
     Send,
-    /// Get what is said, live.
+    /// Receive messages live.
     Receive,
 }
 
-/// Where somebody stands towards a room.
+/// The relation of a session to a room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RoomRelation {
-    /// The access token is not for it.
+    /// The access token does not cover the room.
     NotGranted,
-    /// Not in it: never was, or left.
+    /// The session is not in the room.
     NotJoined,
-    /// In it.
+    /// The session is in the room.
     Joined,
 }
 
-/// What becomes of a wish.
+/// The decision about an action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Decision {
-    /// It is done.
+    /// The action is allowed.
     Allowed,
-    /// `forbidden`: the access token does not give that right.
+    /// Refused as `forbidden`: the access token does not give this right.
     Forbidden,
-    /// `not_in_room`: join it first.
+    /// Refused as `not_in_room`: the session must join the room first.
     NotInRoom,
 }
 
 use Decision::{Allowed as OK, Forbidden as NO, NotInRoom as OUT};
 
-/// For each verb and role: in a foreign room, outside, inside.
+/// Per action and role: the decision for a room not granted, not joined, joined.
 #[rustfmt::skip]
 const TABLE: [(Action, [[Decision; 3]; 4]); 6] = [
-    //             reader          writer          member          admin
-    (Action::Join, [[NO, OK,  OK],  [NO, OK,  OK],  [NO, OK,  OK],  [OK,  OK,  OK]]),
-    (Action::Leave, [[NO, OUT, OK],  [NO, OUT, OK],  [NO, OUT, OK],  [OUT, OUT, OK]]),
-    (Action::ListMembers,   [[NO, OUT, OK],  [NO, NO,  NO],  [NO, OUT, OK],  [OUT, OUT, OK]]),
-    (Action::ReadHistory,  [[NO, OUT, OK],  [NO, NO,  NO],  [NO, OUT, OK],  [OUT, OUT, OK]]),
-    (Action::Send, [[NO, NO,  NO],  [NO, OUT, OK],  [NO, OUT, OK],  [OUT, OUT, OK]]),
-    (Action::Receive,  [[NO, OUT, OK],  [NO, NO,  NO],  [NO, OUT, OK],  [OUT, OUT, OK]]),
+    //                      reader          writer          member          admin
+    (Action::Join,        [[NO, OK,  OK],  [NO, OK,  OK],  [NO, OK,  OK],  [OK,  OK,  OK]]),
+    (Action::Leave,       [[NO, OUT, OK],  [NO, OUT, OK],  [NO, OUT, OK],  [OUT, OUT, OK]]),
+    (Action::ListMembers, [[NO, OUT, OK],  [NO, NO,  NO],  [NO, OUT, OK],  [OUT, OUT, OK]]),
+    (Action::ReadHistory, [[NO, OUT, OK],  [NO, NO,  NO],  [NO, OUT, OK],  [OUT, OUT, OK]]),
+    (Action::Send,        [[NO, NO,  NO],  [NO, OUT, OK],  [NO, OUT, OK],  [OUT, OUT, OK]]),
+    (Action::Receive,     [[NO, OUT, OK],  [NO, NO,  NO],  [NO, OUT, OK],  [OUT, OUT, OK]]),
 ];
 
-/// What the table says.
-pub fn decide(role: Role, verb: Action, place: RoomRelation) -> Decision {
-    let row = TABLE.iter().find(|(of, _)| *of == verb);
-    // A verb without a row is nobody's; the tests see that there is none.
-    row.map_or(NO, |(_, roles)| roles[role as usize][place as usize])
+/// Looks the decision up in the table.
+pub fn decide(role: Role, action: Action, relation: RoomRelation) -> Decision {
+    let row = TABLE.iter().find(|(listed, _)| *listed == action);
+    // An action without a row would be forbidden; a test checks that every action has a row.
+    row.map_or(NO, |(_, roles)| roles[role as usize][relation as usize])
 }
 
 impl Action {
-    /// Every verb.
+    /// Every action.
     pub const ALL: [Action; 6] = [
         Action::Join,
         Action::Leave,
@@ -89,7 +90,7 @@ impl Action {
 }
 
 impl RoomRelation {
-    /// Every place.
+    /// Every relation.
     pub const ALL: [RoomRelation; 3] =
         [RoomRelation::NotGranted, RoomRelation::NotJoined, RoomRelation::Joined];
 }
@@ -98,7 +99,7 @@ impl Role {
     /// Every role.
     pub const ALL: [Role; 4] = [Role::Reader, Role::Writer, Role::Member, Role::Admin];
 
-    /// Its word.
+    /// The name of the role in access files and on the command line.
     pub fn word(self) -> &'static str {
         match self {
             Role::Reader => "reader",
@@ -108,7 +109,7 @@ impl Role {
         }
     }
 
-    /// The role of that word.
+    /// Parses the name of a role.
     pub fn parse(word: &str) -> Option<Role> {
         Role::ALL.into_iter().find(|role| role.word() == word)
     }
@@ -119,24 +120,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_table_is_whole() {
-        assert_eq!(TABLE.map(|(verb, _)| verb), Action::ALL);
+    fn the_table_has_every_action_and_role() {
+        assert_eq!(TABLE.map(|(action, _)| action), Action::ALL);
         for (number, role) in Role::ALL.into_iter().enumerate() {
             assert_eq!(role as usize, number);
             assert_eq!(Role::parse(role.word()), Some(role));
         }
-        assert_eq!(RoomRelation::ALL.map(|place| place as usize), [0, 1, 2]);
+        assert_eq!(RoomRelation::ALL.map(|relation| relation as usize), [0, 1, 2]);
     }
 
     #[test]
-    fn what_people_are_told_is_what_the_table_says() {
+    fn the_security_page_matches_the_table() {
         let page = include_str!("../../docs/security.md");
         for role in Role::ALL {
             let start = format!("| {} | ", role.word());
             let line = page.lines().find(|line| line.starts_with(&start)).expect(&start);
-            let told: Vec<bool> =
+            let documented: Vec<bool> =
                 line[start.len()..].split('|').map(|cell| !cell.trim().starts_with("no")).collect();
-            let verbs = [
+            let actions = [
                 Action::Join,
                 Action::Receive,
                 Action::ReadHistory,
@@ -144,8 +145,8 @@ mod tests {
                 Action::ListMembers,
             ];
             assert_eq!(
-                told[..5],
-                verbs.map(|verb| decide(role, verb, RoomRelation::Joined) == OK),
+                documented[..5],
+                actions.map(|action| decide(role, action, RoomRelation::Joined) == OK),
                 "{line}"
             );
         }

@@ -1,15 +1,16 @@
-//! Who is let in: the access list in force, where it comes from, and what guessing costs.
+//! Decides which users may register: by the access list in force, which is read from the access file
+//! and the configuration, and by the auth throttle, which slows down guessing.
+//!
+//! It decides at registration only. `access_watch` rereads the access file and ends the sessions that
+//! lost their access.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Instant, SystemTime};
 
 use arc_swap::ArcSwap;
-use tokio::sync::oneshot;
 
-use super::connection::upgrade::ClientInfo;
-use super::context::Context;
-use super::rooms::command::Command;
+use super::client_info::ClientInfo;
 use crate::config::{Auth, AuthMode};
 use crate::conversation::server::registration::{Dialect, Registration, Rejection};
 use crate::credentials::access_file::{AccessFile, AccessFileError};
@@ -19,103 +20,89 @@ use crate::policy::client_network::ClientNetwork;
 use crate::policy::rights::Action;
 use crate::protocol::{CloseCode, ErrorCode, Timestamp, UserName};
 
-/// How often the access file is looked at, beside being told of a change.
-pub const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// How long the hub may take to end the sessions of those who lost their access.
-const HUB_ANSWER: Duration = Duration::from_secs(10);
+/// Inode, ctime and mtime of the access file; `None` if there is no file.
+type FileVersion = Option<(u64, u64, SystemTime)>;
 
-/// What an operator is told who took access away while the hub does not answer.
-pub const NOT_UPHELD: &str =
-    "sessions that should end have not yet: the server does not answer; see its log";
-
-/// A file's inode, and when it and what it says were changed; `None` where it is not there.
-type Stamp = Option<(u64, u64, SystemTime)>;
-
-/// The gate of the server.
+/// Holds the access list in force and the auth throttle.
 pub struct Authenticator {
-    file: PathBuf,
+    access_file: PathBuf,
     list: ArcSwap<AccessList>,
-    /// What the file looked like when it was last read, to know when to read it again.
-    seen: Mutex<Stamp>,
+    /// The version of the access file that was read last.
+    last_read: Mutex<FileVersion>,
     throttle: Mutex<AuthThrottle>,
     started: Instant,
 }
 
 impl Authenticator {
-    /// Closed: nobody is on the list yet.
+    /// With an empty access list, until [`read`](Self::read) is called.
     pub fn new(auth: &Auth) -> Self {
         Authenticator {
-            file: auth.access_file.clone(),
+            access_file: auth.access_file.clone(),
             list: ArcSwap::default(),
-            seen: Mutex::default(),
+            last_read: Mutex::default(),
             throttle: Mutex::default(),
             started: Instant::now(),
         }
     }
 
-    /// The list in force.
+    /// The access list in force.
     pub fn list(&self) -> Arc<AccessList> {
         self.list.load_full()
     }
 
-    /// Reads file and declared users. Where the file does not serve, nobody is let in, for it might
-    /// ban anybody; the sessions there are stay until it says otherwise.
+    /// Builds the access list from the access file and the users declared in the configuration.
+    ///
+    /// If the file can't be used, no user can register, because the file might ban any of them; sessions
+    /// that exist stay until the file can be read again.
     pub fn read(&self, auth: &Auth) {
-        let stamp = self.stamp();
-        let read = AccessFile::read(&self.file).map(Option::unwrap_or_default);
-        let list = read.and_then(|file| self.list_of(&file, auth));
+        let version = self.file_version();
+        let read = AccessFile::read(&self.access_file).map(Option::unwrap_or_default);
+        let list = read.and_then(|file| self.build_list(&file, auth));
         let list = list.unwrap_or_else(|error| {
             tracing::error!(event = "access_unreadable", reason = %error,
-                "the access file does not serve; nobody is let in");
-            AccessList::clone(&self.list.load()).shut()
+                "the access file can't be used; no user can register");
+            AccessList::clone(&self.list.load()).closed()
         });
         self.list.store(Arc::new(list.strict(auth.mode == AuthMode::Token)));
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = stamp;
+        *self.last_read() = version;
     }
 
-    fn list_of(&self, file: &AccessFile, auth: &Auth) -> Result<AccessList, AccessFileError> {
-        let malformed = |reason| AccessFileError::Malformed { path: self.file.clone(), reason };
-        let mut grants = auth.users.clone();
-        for declared in &file.tokens {
-            grants.push(declared.grant().map_err(malformed)?);
-        }
-        let banned: Vec<UserName> = file.banned.iter().map(|name| UserName::clean(name)).collect();
-        AccessList::new(grants, &banned).map_err(|error| malformed(error.to_string()))
+    /// Whether the access file has changed since it was read last.
+    pub fn file_has_changed(&self) -> bool {
+        *self.last_read() != self.file_version()
     }
 
-    fn stamp(&self) -> Stamp {
-        use std::os::unix::fs::MetadataExt as _;
-        let found = std::fs::metadata(&self.file).ok()?;
-        // Mode and owner change ctime, content changes mtime, and a new file has another inode.
-        let changed = found.ctime_nsec() as u64 ^ (found.ctime() as u64).rotate_left(32);
-        Some((found.ino(), changed, found.modified().ok()?))
-    }
-
-    /// Whether the file is another than what was read last.
-    fn has_changed(&self) -> bool {
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) != self.stamp()
-    }
-
-    /// Decides about a `register`; says whom it is, and fits the wish to what the grant allows.
+    /// Decides about a `register`. In token mode, sets its user to the one that the access token proves,
+    /// and drops resume positions in rooms whose history the token does not allow to read.
+    ///
+    /// Gives the grant of the access token; `None` in open mode.
     pub fn admit(
         &self,
         mode: AuthMode,
         client_info: ClientInfo,
-        opening: &mut Registration,
+        registration: &mut Registration,
     ) -> Result<Option<Arc<Grant>>, Rejection> {
-        let list = self.list.load();
-        if mode == AuthMode::Open {
-            return match list.is_banned(&opening.user) {
-                true => Err(banned()),
-                false => Ok(None),
-            };
+        match mode {
+            AuthMode::Open if self.list.load().is_banned(&registration.user) => Err(banned()),
+            AuthMode::Open => Ok(None),
+            AuthMode::Token => {
+                let grant = self.authenticate(client_info, registration)?;
+                authorize(&grant, registration)?;
+                Ok(Some(grant))
+            }
         }
-        let from = ClientNetwork::of(client_info.address);
-        // What came through a proxy that does not say for whom must not shut out everybody.
-        let guarded = !client_info.is_proxy;
+    }
+
+    fn authenticate(
+        &self,
+        client_info: ClientInfo,
+        registration: &Registration,
+    ) -> Result<Arc<Grant>, Rejection> {
+        let network = ClientNetwork::of(client_info.address);
+        // A proxy that does not name its clients must not be throttled for all of them.
+        let throttled = !client_info.is_proxy;
         let now = self.started.elapsed();
-        let throttle = || self.throttle.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(wait) = throttle().wait(from, now).filter(|_| guarded) {
+        if let Some(wait) = self.throttle().wait_time(network, now).filter(|_| throttled) {
             let seconds = wait.as_secs() + 1;
             return Err(Rejection {
                 code: ErrorCode::RateLimited,
@@ -123,112 +110,86 @@ impl Authenticator {
                 message: format!("too many wrong access tokens; try again in {seconds} s"),
             });
         }
-        let Some(token) = &opening.access_token else {
-            return Err(Rejection {
-                code: ErrorCode::Unauthorized,
-                close: CloseCode::Unauthorized,
-                message: "this server wants an access token; its operator makes one with \
-                    chat-server token add"
-                    .into(),
-            });
+        let Some(token) = &registration.access_token else {
+            return Err(unauthorized(
+                "this server requires an access token; its operator makes one with \
+                 chat-server token add",
+            ));
         };
-        let grant = match list.find(token, Timestamp::from_system(SystemTime::now())) {
-            Ok(grant) => grant,
-            Err(AccessDenied::Banned) => return Err(banned()),
-            // The same words for both: a stranger learns nothing about what exists.
-            Err(AccessDenied::Unknown | AccessDenied::Expired) => {
-                if guarded {
-                    throttle().wrong(from, now);
+        let now_utc = Timestamp::from_system(SystemTime::now());
+        self.list.load().find(token, now_utc).map_err(|denied| match denied {
+            AccessDenied::Banned => banned(),
+            // The same text for both, so that it does not reveal which access tokens exist.
+            AccessDenied::Unknown | AccessDenied::Expired => {
+                if throttled {
+                    self.throttle().record_failure(network, now);
                 }
-                return Err(Rejection {
-                    code: ErrorCode::Unauthorized,
-                    close: CloseCode::Unauthorized,
-                    message: "this access token is not valid, or no longer".into(),
-                });
+                unauthorized("this access token is not valid or has expired")
             }
-        };
-        opening.user = grant.user.clone();
-        if opening.dialect == Dialect::Basic
-            && let Some(room) = grant.default_room()
-        {
-            opening.rooms[0].room = room;
-        }
-        for wish in &mut opening.rooms {
-            if !grant.allows(Action::Join, &wish.room) {
-                return Err(Rejection {
-                    code: ErrorCode::Forbidden,
-                    close: CloseCode::Forbidden,
-                    message: format!("your access token is not for the room {}", wish.room),
-                });
-            }
-            if !grant.allows(Action::ReadHistory, &wish.room) {
-                wish.resume = None;
-            }
-        }
-        Ok(Some(grant))
+        })
     }
+
+    fn build_list(&self, file: &AccessFile, auth: &Auth) -> Result<AccessList, AccessFileError> {
+        let malformed =
+            |reason| AccessFileError::Malformed { path: self.access_file.clone(), reason };
+        let mut grants = auth.users.clone();
+        for record in &file.tokens {
+            grants.push(record.grant().map_err(malformed)?);
+        }
+        let banned: Vec<UserName> = file.banned.iter().map(|name| UserName::clean(name)).collect();
+        AccessList::new(grants, &banned).map_err(|error| malformed(error.to_string()))
+    }
+
+    fn file_version(&self) -> FileVersion {
+        use std::os::unix::fs::MetadataExt as _;
+        let metadata = std::fs::metadata(&self.access_file).ok()?;
+        // A change of mode or owner sets ctime, a change of content sets mtime, and a new file has
+        // another inode.
+        let ctime = metadata.ctime_nsec() as u64 ^ (metadata.ctime() as u64).rotate_left(32);
+        Some((metadata.ino(), ctime, metadata.modified().ok()?))
+    }
+
+    fn last_read(&self) -> MutexGuard<'_, FileVersion> {
+        self.last_read.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn throttle(&self) -> MutexGuard<'_, AuthThrottle> {
+        self.throttle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Fits the registration to the grant; fails if the grant does not allow one of its rooms.
+fn authorize(grant: &Grant, registration: &mut Registration) -> Result<(), Rejection> {
+    registration.user = grant.user.clone();
+    if registration.dialect == Dialect::Basic
+        && let Some(room) = grant.default_room()
+    {
+        registration.rooms[0].room = room;
+    }
+    for request in &mut registration.rooms {
+        if !grant.allows(Action::Join, &request.room) {
+            let room = &request.room;
+            return Err(forbidden(format!("your access token does not allow the room {room}")));
+        }
+        if !grant.allows(Action::ReadHistory, &request.room) {
+            request.resume = None;
+        }
+    }
+    Ok(())
+}
+
+fn unauthorized(message: &str) -> Rejection {
+    Rejection {
+        code: ErrorCode::Unauthorized,
+        close: CloseCode::Unauthorized,
+        message: message.into(),
+    }
+}
+
+fn forbidden(message: String) -> Rejection {
+    Rejection { code: ErrorCode::Forbidden, close: CloseCode::Forbidden, message }
 }
 
 fn banned() -> Rejection {
-    Rejection {
-        code: ErrorCode::Forbidden,
-        close: CloseCode::Forbidden,
-        message: "that name is shut out here".into(),
-    }
-}
-
-/// Reads the list again and ends the sessions of those it no longer stands for. Answers when the
-/// last of them is out: nothing more reaches them. How many that were; `None` where the hub does not
-/// answer, and they go on until it does.
-pub async fn renew(context: &Context) -> Option<usize> {
-    let live = context.live.load_full();
-    context.authenticator.read(&live.config.auth);
-    enforce(context).await
-}
-
-/// Holds the list in force against every session; what it gives is what [`renew`] gives.
-async fn enforce(context: &Context) -> Option<usize> {
-    let (answer, answered) = oneshot::channel();
-    // Where nobody takes it, there is nobody left who could answer.
-    let _ = context.hub.send(Command::Access(context.authenticator.list(), answer));
-    let ended = tokio::time::timeout(HUB_ANSWER, answered).await.ok().and_then(Result::ok);
-    if ended.is_none() {
-        tracing::error!(
-            event = "access_not_upheld",
-            "the hub does not answer; sessions whose access has ended go on until it does"
-        );
-    }
-    ended
-}
-
-/// Looks after the access file and the ends of grants until the server stops.
-pub async fn watch(context: Arc<Context>, stop: tokio_util::sync::CancellationToken) {
-    let now = || Timestamp::from_system(SystemTime::now());
-    let mut looked = now();
-    loop {
-        // An end is kept to the moment; the wall clock may jump, so it is looked at often.
-        let end = context
-            .authenticator
-            .list()
-            .next_expiry(now())
-            .map_or(LOOK_EVERY, |end| end.since(now()));
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(end.min(LOOK_EVERY)) => {}
-        }
-        if context.authenticator.has_changed()
-            && let Some(ended) = renew(&context).await
-        {
-            tracing::info!(
-                event = "access_reread",
-                tokens = context.authenticator.list().len() as u64,
-                ended = ended as u64,
-                "the access file has changed"
-            );
-        }
-        let before = std::mem::replace(&mut looked, now());
-        if context.authenticator.list().next_expiry(before).is_some_and(|end| end <= looked) {
-            enforce(&context).await;
-        }
-    }
+    forbidden("this user is banned".into())
 }

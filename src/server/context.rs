@@ -1,4 +1,5 @@
-//! What every connection needs: the configuration in force, and the ways to hub, log_writer and log.
+//! What all connections share: the configuration in force, and the handles to the hub, the log
+//! writer and the history.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,46 +14,47 @@ use super::rooms::log_writer::LogWriter;
 use crate::config::{Config, Listen};
 use crate::net::admission::Admission;
 use crate::net::server_connection::Timeouts;
+use crate::net::tls_server::{self, TlsConfigError};
 use crate::policy::rate::Quota;
 use crate::protocol::frame::Limits;
 use crate::store::{Retention, RoomLogReader};
 
-/// Messages a full client is told it may have unacked.
-const UNACKED: u64 = 64;
-/// Frames of every kind a session may send for each message it may send, before it is slowed.
+/// Unacked messages a full client may have, as its `welcome` says.
+const MAX_UNACKED_MESSAGES: u64 = 64;
+/// Frames of any kind that a session may send per message it may send, before it is slowed.
 const FRAMES_PER_MESSAGE: u64 = 10;
-/// Descriptors kept back for the log, the store, the hub's pipes, signals and goodbyes.
+/// File descriptors kept for the server log, the store, the admin socket and signals.
 const RESERVED_DESCRIPTORS: u64 = 64;
 
 /// Shared by all connections.
 pub struct Context {
-    /// What is in force; a reload replaces it whole, so nobody sees half of one.
-    pub live: ArcSwap<ActiveConfig>,
-    /// The way to the hub.
+    /// The configuration in force. A reload replaces it whole, so no reader sees a mixture.
+    pub active_config: ArcSwap<ActiveConfig>,
+    /// Sends commands to the hub.
     pub hub: CommandSender,
-    /// The way to the log_writer.
+    /// Sends messages to the log writer.
     pub log_writer: LogWriter,
-    /// What is kept.
+    /// Reads the room logs.
     pub reader: Arc<dyn RoomLogReader>,
-    /// Who is let in.
+    /// Decides which users may register.
     pub authenticator: Authenticator,
-    /// Who is in.
+    /// Counts the connections, in all and per client network.
     pub admission: Arc<Admission>,
-    /// Connections, to be waited for at the end.
+    /// The tasks of the connections; shutdown waits for them.
     pub connections: TaskTracker,
-    /// The start of the monotonic clock that meters count by.
+    /// When the server started: the zero of the clock that rate meters use.
     pub started: Instant,
-    /// Whether an `ack` outlives a power cut.
+    /// Whether a message survives power loss once it is acked.
     pub durable: bool,
 }
 
-/// A configuration, made ready for use.
+/// A validated configuration, with the values that connections need precomputed.
 pub struct ActiveConfig {
-    /// As meant.
+    /// The validated configuration.
     pub config: Config,
-    /// The part the front door reads.
+    /// `config.listen`, shared with the HTTP upgrades.
     pub listen: Arc<Listen>,
-    /// TLS on the listeners.
+    /// Accepts TLS, where a certificate is configured.
     pub tls: Option<tokio_rustls::TlsAcceptor>,
     /// Messages a session may send.
     pub messages: Quota,
@@ -60,35 +62,35 @@ pub struct ActiveConfig {
     pub frames: Quota,
     /// Bytes a session may send.
     pub bytes: Quota,
-    /// Time limits of a connection.
-    pub patience: Timeouts,
-    /// Connections in all, as far as descriptors allow.
-    pub connections: usize,
+    /// When an idle connection is pinged, and how long it has to answer.
+    pub timeouts: Timeouts,
+    /// `limits.connections`, lowered to what the descriptor limit allows.
+    pub max_connections: usize,
 }
 
 impl ActiveConfig {
-    /// Makes a configuration ready; fails where its TLS files do not serve.
-    pub fn new(config: Config) -> Result<Self, crate::net::tls_server::TlsConfigError> {
+    /// Loads the TLS files and precomputes the limits. Fails if the TLS files can't be used.
+    pub fn new(config: Config) -> Result<Self, TlsConfigError> {
         let limits = &config.limits;
         let rate = u64::from(limits.rate_messages);
-        let tls = config.listen.tls.as_ref().map(crate::net::tls_server::acceptor).transpose()?;
+        let tls = config.listen.tls.as_ref().map(tls_server::acceptor).transpose()?;
         Ok(ActiveConfig {
             listen: Arc::new(config.listen.clone()),
             tls,
             messages: Quota::new(rate, limits.rate_per),
             frames: Quota::new(rate.saturating_mul(FRAMES_PER_MESSAGE), limits.rate_per),
             bytes: Quota::new(limits.rate_bytes, limits.rate_per),
-            patience: Timeouts {
+            timeouts: Timeouts {
                 ping_interval: limits.ping_interval,
                 ping_timeout: limits.ping_timeout,
             },
-            connections: within_descriptors(limits.connections),
+            max_connections: within_descriptor_limit(limits.connections),
             config,
         })
     }
 
-    /// What the hub goes by.
-    pub fn policy(&self, durable: bool) -> HubConfig {
+    /// The settings of the hub.
+    pub fn hub_config(&self, durable: bool) -> HubConfig {
         let limits = &self.config.limits;
         HubConfig {
             rotate_every: self.config.keys.rotate_every,
@@ -99,14 +101,14 @@ impl ActiveConfig {
                 message_chars: limits.message_chars as u64,
                 rate_messages: u64::from(limits.rate_messages),
                 rate_per_ms: millis(limits.rate_per),
-                unacked: UNACKED,
+                unacked: MAX_UNACKED_MESSAGES,
             },
             durable,
         }
     }
 
-    /// What the room log keeps.
-    pub fn keep(&self) -> Retention {
+    /// How much of the room logs is retained.
+    pub fn retention(&self) -> Retention {
         Retention { messages: self.config.history.keep_messages, age: self.config.history.keep_for }
     }
 }
@@ -115,20 +117,21 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The soft limit on descriptors is raised to the hard one; what is left bounds the connections,
-/// so that `accept` does not run dry and the store can always open its files.
-fn within_descriptors(wish: usize) -> usize {
+/// Raises the soft limit on file descriptors to the hard limit, and lowers `wanted` to what then
+/// fits. So `accept` does not run out of descriptors, and the store can always open its files.
+fn within_descriptor_limit(wanted: usize) -> usize {
     let _ = rlimit::increase_nofile_limit(u64::MAX);
-    let Ok((soft, _)) = rlimit::getrlimit(rlimit::Resource::NOFILE) else { return wish };
-    let most = soft.saturating_sub(RESERVED_DESCRIPTORS.min(soft / 2));
-    let most = usize::try_from(most).unwrap_or(usize::MAX);
-    if most < wish {
+    let Ok((soft, _)) = rlimit::getrlimit(rlimit::Resource::NOFILE) else { return wanted };
+    let available = soft.saturating_sub(RESERVED_DESCRIPTORS.min(soft / 2));
+    let available = usize::try_from(available).unwrap_or(usize::MAX);
+    if available < wanted {
         tracing::warn!(
             event = "descriptors_short",
             limit = soft,
-            connections = most as u64,
-            "fewer connections than limits.connections: raise LimitNOFILE"
+            connections = available as u64,
+            "the limit on file descriptors allows fewer connections than limits.connections; \
+             raise LimitNOFILE"
         );
     }
-    wish.min(most)
+    wanted.min(available)
 }

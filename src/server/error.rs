@@ -1,8 +1,11 @@
-//! How `chat-server` ends: one table of exit codes (sysexits.h), and every way to fail to start.
+//! Every way in which a command of `chat-server` can fail, and the exit code of each.
+//!
+//! `commands::main` is the one place that prints these errors.
 
-use std::process::ExitCode;
+use std::io;
+use std::net::SocketAddr;
 
-use super::commands::ctl::CtlError;
+use super::exit_code::ExitCode;
 use crate::config::ConfigError;
 use crate::credentials::access_file::AccessFileError;
 use crate::credentials::at_rest_key::KeyFileError;
@@ -10,73 +13,116 @@ use crate::net::listen::ListenError;
 use crate::net::tls_server::TlsConfigError;
 use crate::store::OpenError;
 
-/// Why the server does not start.
+/// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
     /// The configuration is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// Certificate and key do not serve.
+    /// The TLS certificate or key can't be used.
     #[error(transparent)]
     Tls(#[from] TlsConfigError),
-    /// An address can't be listened on.
+    /// The server can't listen on an address.
     #[error(transparent)]
     Listen(#[from] ListenError),
-    /// A socket of the service manager would hand the key to whoever connects.
+    /// In open mode, systemd passed a socket that other machines can reach.
     #[error(
-        "the service manager listens on {0}, where in open mode whoever connects gets the key; let \
-         ListenStream= name 127.0.0.1, or set auth.mode = \"token\", or auth.allow_open = true"
+        "systemd passed a socket that listens on {0}; in open mode everyone who connects gets the \
+         key, so set ListenStream= to 127.0.0.1, or auth.mode = \"token\", or \
+         auth.allow_open = true"
     )]
-    OpenOutside(std::net::SocketAddr),
+    OpenToOtherMachines(SocketAddr),
     /// The history can't be opened.
     #[error(transparent)]
     History(#[from] OpenError),
-    /// The key of the history can't be had.
+    /// The at-rest key can't be read or made.
     #[error(transparent)]
     Key(#[from] KeyFileError),
-    /// The admin socket or the metrics' address can't be bound.
-    #[error("can't bind {path}: {source}; give another admin.socket or admin.metrics")]
-    Admin {
-        /// The socket.
-        path: String,
-        /// What the system says.
-        source: std::io::Error,
+    /// The admin socket or the metrics address can't be bound.
+    #[error("can't bind {place}: {source}; set another admin.socket or admin.metrics")]
+    AdminBind {
+        /// The path of the socket, or the address.
+        place: String,
+        /// The system's error.
+        source: io::Error,
     },
-    /// The running server can't be asked, or said no.
+    /// A request to the running server failed.
     #[error(transparent)]
     Ctl(#[from] CtlError),
-    /// Something was done, but the running server could not be told.
+    /// A file was changed, but the running server could not be notified.
     #[error("{done}, but {error}")]
-    Untold {
-        /// What.
+    NotNotified {
+        /// What was changed.
         done: String,
-        /// Why not.
+        /// Why the server could not be notified.
         error: CtlError,
     },
-    /// The access file does not serve.
+    /// The access file can't be used.
     #[error(transparent)]
     Access(#[from] AccessFileError),
-    /// What was asked for makes no sense.
+    /// The arguments make no sense together, or with the configuration.
     #[error("{0}")]
     Usage(String),
     /// The operating system refused something basic.
-    #[error("can't start: {0}")]
-    System(#[from] std::io::Error),
+    #[error("the operating system refused a basic operation: {0}")]
+    System(#[from] io::Error),
+}
+
+/// Why a request to the running server failed.
+#[derive(Debug, thiserror::Error)]
+pub enum CtlError {
+    /// No admin socket is configured, and there is no default folder for one.
+    #[error(
+        "no admin socket is configured: set admin.socket to the path that the server uses, or set \
+         RUNTIME_DIRECTORY"
+    )]
+    NoSocket,
+    /// Nothing listens on the admin socket.
+    #[error("no server answers at {path}: {source}; is it running, with this configuration?")]
+    NoServer {
+        /// The path of the socket.
+        path: String,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// The server did not answer in time.
+    #[error("the server at {path} did not answer within {seconds} s; see its log")]
+    TimedOut {
+        /// The path of the socket.
+        path: String,
+        /// How long the command waited.
+        seconds: u64,
+    },
+    /// The server answered with an error, whose text this is.
+    #[error("{0}")]
+    Refused(String),
 }
 
 impl ServerError {
-    /// The exit code.
-    pub fn code(&self) -> ExitCode {
-        ExitCode::from(match self {
-            ServerError::Config(_) | ServerError::Tls(_) | ServerError::OpenOutside(_) => 78,
-            ServerError::Usage(_) => 2,
-            ServerError::Listen(_) | ServerError::Admin { .. } => 69,
-            ServerError::Ctl(error) | ServerError::Untold { error, .. } => match error {
-                CtlError::Refused(_) => 1,
-                _ => 69,
-            },
-            ServerError::History(_) | ServerError::Key(_) | ServerError::Access(_) => 74,
-            ServerError::System(_) => 71,
-        })
+    /// The exit code of the command that failed.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            ServerError::Config(_) | ServerError::Tls(_) | ServerError::OpenToOtherMachines(_) => {
+                ExitCode::Config
+            }
+            ServerError::Usage(_) => ExitCode::Usage,
+            ServerError::Listen(_) | ServerError::AdminBind { .. } => ExitCode::Unavailable,
+            ServerError::Ctl(error) | ServerError::NotNotified { error, .. } => error.exit_code(),
+            ServerError::History(_) | ServerError::Key(_) | ServerError::Access(_) => {
+                ExitCode::IoError
+            }
+            ServerError::System(_) => ExitCode::OsError,
+        }
+    }
+}
+
+impl CtlError {
+    fn exit_code(&self) -> ExitCode {
+        match self {
+            CtlError::Refused(_) => ExitCode::Refused,
+            CtlError::NoSocket | CtlError::NoServer { .. } | CtlError::TimedOut { .. } => {
+                ExitCode::Unavailable
+            }
+        }
     }
 }

@@ -1,11 +1,20 @@
-//! The server. [`run`] is its table of contents.
+//! The server.
+//!
+//! From the bottom up: `rooms` (hub, members, log writer) < `context`, `authenticator` <
+//! `connection` (one client connection) and `admin` (operators) < `run` (build, serve, drain) <
+//! `commands` (the command line). Nothing imports upwards.
 
+mod access_watch;
 mod admin;
 mod authenticator;
+mod client_info;
 mod commands;
 pub mod connection;
 mod context;
 mod error;
+mod exit_code;
+mod listeners;
+mod room_log;
 mod rooms;
 mod run;
 

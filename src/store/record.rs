@@ -169,7 +169,7 @@ mod tests {
         let file = folder.path().join("key");
         std::fs::write(&file, "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n").unwrap();
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
-        let sealer = sealer(&AtRestKey::open_loose(&file).unwrap());
+        let sealer = sealer(&AtRestKey::open_external(&file).unwrap());
         let (room, user) = (RoomName::lobby(), UserName::clean("Alice"));
         let id = id_tag(&sealer, &room, &user, &MessageId::parse("job-1201").unwrap());
         let at = Timestamp::from_micros(1_790_000_000_000_000);

@@ -66,7 +66,7 @@ async fn every_verb_answers_a_person_and_a_program_and_tells_no_secret() {
     for json in [false, true] {
         let (code, out, err) = said(&server, &["unban", "eve"], json);
         assert_eq!((code, &out[..]), (1, ""), "{err}");
-        assert_eq!(err, "chat-server: nobody of the name eve is banned\n");
+        assert_eq!(err, "chat-server: no user named eve is banned\n");
         for verb in [&["dance"][..], &["kick"], &["kick", "ana", "bob"], &[]] {
             let (code, out, err) = said(&server, verb, json);
             assert_eq!((code, &out[..]), (2, ""), "{verb:?}: {err}");
@@ -145,12 +145,17 @@ async fn where_the_server_does_not_act_nobody_is_told_that_it_did() {
     std::fs::write(&stall, "").unwrap();
     ana.send(json!({"type": "who", "room": "lobby"})).await;
     ana.next_of("user_list").await;
-    let told = "sessions that should end have not yet: the server does not answer; see its log";
+    let told =
+        "sessions that lost their access are still open: the server does not answer; see its log";
     let wishes: [(&[&str], i32, String); 6] = [
         (&["token", "revoke", &id], 1, format!("chat-server: {id} is revoked, but {told}\n")),
         (&["token", "add", "--user", "bob"], 0, format!("shown only now; but {told}\n")),
         (&["ctl", "ban", "mal"], 1, format!("chat-server: mal is banned, but {told}\n")),
-        (&["ctl", "unban", "eve"], 1, "chat-server: eve is free, but the server".into()),
+        (
+            &["ctl", "unban", "eve"],
+            1,
+            "chat-server: the ban of eve is lifted, but the server".into(),
+        ),
         (&["ctl", "reload"], 1, format!("configuration is in force, but {told}\n")),
         (&["ctl", "status"], 1, "chat-server: the server does not answer".into()),
     ];

@@ -1,8 +1,7 @@
-//! `/metrics` (the text format of Prometheus), `/healthz` and `/readyz`, on a listener of their own.
+//! `/metrics` (Prometheus text format 0.0.4), `/healthz` and `/readyz`, on a listener of their own.
 
 use std::convert::Infallible;
 use std::fmt::Write as _;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,83 +16,106 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use super::status;
+use crate::config::Config;
 use crate::server::context::Context;
-use crate::server::run;
+use crate::server::error::ServerError;
+use crate::server::rooms::status::HubStatus;
 
-/// How long one connection may take in all.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// Connections at a time.
-const AT_ONCE: usize = 16;
+/// How long one connection may last.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
+/// Connections at the same time; later ones wait.
+const MAX_CONNECTIONS: usize = 16;
+/// Pause after a failed `accept`.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Largest request head.
+const MAX_HEAD_BYTES: usize = 16 * 1024;
 
-/// Binds the listener.
-pub async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
-    TcpListener::bind(address).await
+/// Binds `admin.metrics`; `None` if it is off.
+pub async fn bind(config: &Config) -> Result<Option<TcpListener>, ServerError> {
+    let Some(address) = config.admin.metrics else { return Ok(None) };
+    let listener = TcpListener::bind(address)
+        .await
+        .map_err(|source| ServerError::AdminBind { place: address.to_string(), source })?;
+    if let Ok(address) = listener.local_addr() {
+        tracing::info!(event = "metrics", address = %address, "serving /metrics, /healthz and /readyz");
+    }
+    Ok(Some(listener))
 }
 
-/// Answers until `stop`.
+/// Serves requests until `stop`.
 pub async fn serve(listener: TcpListener, context: Arc<Context>, stop: CancellationToken) {
-    let places = Arc::new(Semaphore::new(AT_ONCE));
+    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => return,
             accepted = listener.accept() => accepted,
         };
         let Ok((stream, _)) = accepted else {
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
-        let Ok(place) = places.clone().acquire_owned().await else { return };
+        let Ok(permit) = permits.clone().acquire_owned().await else { return };
         let context = context.clone();
         tokio::spawn(async move {
             let service = service_fn(|request: Request<Incoming>| {
                 let context = context.clone();
-                async move { Ok::<_, Infallible>(answer(request.uri().path(), &context).await) }
+                async move { Ok::<_, Infallible>(respond(request.uri().path(), &context).await) }
             });
             let mut http = hyper::server::conn::http1::Builder::new();
-            http.timer(TokioTimer::new()).keep_alive(false).max_buf_size(16 * 1024);
+            http.timer(TokioTimer::new()).keep_alive(false).max_buf_size(MAX_HEAD_BYTES);
             let served = http.serve_connection(TokioIo::new(stream), service);
-            let _ = tokio::time::timeout(PATIENCE, served).await;
-            drop(place);
+            let _ = tokio::time::timeout(CONNECTION_TIMEOUT, served).await;
+            drop(permit);
         });
     }
 }
 
-async fn answer(path: &str, context: &Context) -> Response<Full<Bytes>> {
+async fn respond(path: &str, context: &Context) -> Response<Full<Bytes>> {
     match path {
         "/healthz" => text(StatusCode::OK, "alive\n".into()),
-        "/readyz" => match run::standing(context).await {
+        "/readyz" => match status::query(context).await {
             Some(_) => text(StatusCode::OK, "ready\n".into()),
-            None => text(StatusCode::SERVICE_UNAVAILABLE, "the hub does not answer\n".into()),
+            None => hub_does_not_answer(),
         },
-        "/metrics" => match run::standing(context).await {
-            Some(standing) => text(StatusCode::OK, page(&standing, context)),
-            None => text(StatusCode::SERVICE_UNAVAILABLE, "the hub does not answer\n".into()),
+        "/metrics" => match status::query(context).await {
+            Some(status) => text(StatusCode::OK, metrics(&status, context)),
+            None => hub_does_not_answer(),
         },
         _ => text(StatusCode::NOT_FOUND, "/metrics, /healthz or /readyz\n".into()),
     }
 }
 
-fn page(standing: &crate::server::rooms::status::HubStatus, context: &Context) -> String {
+fn metrics(status: &HubStatus, context: &Context) -> String {
     let mut out = String::new();
     let mut put = |name: &str, kind: &str, help: &str, value: u64| {
         let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}");
     };
-    put("chat_sessions", "gauge", "Registered sessions.", standing.sessions as u64);
-    put("chat_rooms", "gauge", "Rooms with somebody in them.", standing.rooms as u64);
-    put("chat_connections", "gauge", "Connections.", context.admission.count() as u64);
-    put("chat_messages_total", "counter", "Messages stored.", standing.messages);
+    put("chat_sessions", "gauge", "Registered sessions.", status.sessions as u64);
+    put("chat_rooms", "gauge", "Rooms with at least one member.", status.rooms as u64);
+    put("chat_connections", "gauge", "Client connections.", context.admission.count() as u64);
+    put("chat_messages_total", "counter", "Messages stored.", status.messages);
     put("chat_commits_total", "counter", "Commits of the room log.", context.log_writer.commits());
-    put("chat_deliveries_total", "counter", "Frames handed to readers.", standing.deliveries);
-    put("chat_key_rotations_total", "counter", "Key rotations.", standing.rotations);
+    put("chat_deliveries_total", "counter", "Frames queued for sessions.", status.deliveries);
+    put("chat_key_rotations_total", "counter", "Key rotations.", status.rotations);
     put("chat_access_tokens", "gauge", "Access tokens.", context.authenticator.list().len() as u64);
-    put("chat_uptime_seconds", "gauge", "Since the start.", context.started.elapsed().as_secs());
+    put(
+        "chat_uptime_seconds",
+        "gauge",
+        "Seconds since the server started.",
+        context.started.elapsed().as_secs(),
+    );
     out
 }
 
+fn hub_does_not_answer() -> Response<Full<Bytes>> {
+    text(StatusCode::SERVICE_UNAVAILABLE, "the hub does not answer\n".into())
+}
+
 fn text(status: StatusCode, text: String) -> Response<Full<Bytes>> {
-    let mut answer = Response::new(Full::new(Bytes::from(text)));
-    *answer.status_mut() = status;
-    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    answer.headers_mut().insert(header::CONTENT_TYPE, kind);
-    answer
+    let mut response = Response::new(Full::new(Bytes::from(text)));
+    *response.status_mut() = status;
+    let content_type = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, content_type);
+    response
 }

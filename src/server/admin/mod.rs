@@ -1,5 +1,8 @@
-//! What operators reach: the admin socket, metrics and health, and reload.
+//! What operators use: the admin socket, metrics and health, the status line, and reload.
 
+pub mod execute;
 pub mod metrics;
 pub mod reload;
+pub mod request;
 pub mod socket;
+pub mod status;

@@ -1,30 +1,31 @@
-//! Reloading: all or nothing. Everything is read and made ready first; what is in force is only
-//! replaced, whole, by something that works.
+//! Reloads the configuration, all or nothing: a new configuration is read, validated and prepared
+//! first, and then replaces the one in force as a whole.
 
 use std::sync::Arc;
 
 use crate::config::{Config, Sources};
-use crate::server::authenticator;
+use crate::server::access_watch;
 use crate::server::context::{ActiveConfig, Context};
 use crate::server::error::ServerError;
 use crate::server::rooms::command::Command;
 use crate::sys::logging::ServerLog;
 use crate::sys::systemd;
 
-/// What a reload reads and what it tells.
+/// What a reload needs.
 pub struct Reload {
-    /// Where the configuration comes from, the same as at the start.
+    /// The sources of the configuration, the same as at the start.
     pub sources: Sources,
-    /// The log, whose level may change.
-    pub logs: ServerLog,
+    /// The server log, whose level may change.
+    pub server_log: ServerLog,
 }
 
 impl Reload {
-    /// Reads everything again; says in the log, and to whoever asked, what came of it.
+    /// Rereads the configuration and the access file. Logs the outcome and returns it, as the text for
+    /// an operator.
     pub async fn run(&self, context: &Context) -> Result<(), String> {
         systemd::reloading();
-        let outcome = self.replace(context);
-        let upheld = outcome.is_err() || authenticator::renew(context).await.is_some();
+        let outcome = self.replace_config(context);
+        let enforced = outcome.is_err() || access_watch::reread(context).await.is_some();
         match &outcome {
             Ok(()) => tracing::info!(event = "reloaded", "the new configuration is in force"),
             Err(error) => {
@@ -37,29 +38,30 @@ impl Reload {
             }
         }
         systemd::ready();
-        match upheld {
+        match enforced {
             true => outcome.map_err(|error| error.to_string()),
-            false => {
-                Err(format!("the new configuration is in force, but {}", authenticator::NOT_UPHELD))
-            }
+            false => Err(format!(
+                "the new configuration is in force, but {}",
+                access_watch::NOT_ENFORCED
+            )),
         }
     }
 
-    fn replace(&self, context: &Context) -> Result<(), ServerError> {
+    fn replace_config(&self, context: &Context) -> Result<(), ServerError> {
         let new = ActiveConfig::new(Config::load(&self.sources)?)?;
-        let waits = context.live.load().config.needs_restart(&new.config);
-        if !waits.is_empty() {
-            let keys = waits.join(", ");
+        let unapplied = context.active_config.load().config.needs_restart(&new.config);
+        if !unapplied.is_empty() {
+            let keys = unapplied.join(", ");
             tracing::warn!(
                 event = "restart_needed",
                 keys,
                 "these keys take effect at the next start"
             );
         }
-        self.logs.set_level(new.config.log.level);
-        let _ = context.hub.send(Command::Reconfigure(new.policy(context.durable)));
-        context.log_writer.set_retention(new.keep());
-        context.live.store(Arc::new(new));
+        self.server_log.set_level(new.config.log.level);
+        let _ = context.hub.send(Command::Reconfigure(new.hub_config(context.durable)));
+        context.log_writer.set_retention(new.retention());
+        context.active_config.store(Arc::new(new));
         Ok(())
     }
 }

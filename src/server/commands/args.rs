@@ -1,18 +1,19 @@
-//! The command line of `chat-server`.
+//! The command line of `chat-server`. The `///` texts here are its help and its manual page.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::token::parse_age;
 use crate::config::Sources;
-use crate::server::admin::socket::AdminRequest;
+use crate::server::admin::request::AdminRequest;
 
-/// Where the configuration is looked for when nobody names one.
-const USUAL_FILE: &str = "/etc/chat-server/chat-server.toml";
+/// The configuration file that is read if no file is named and this one exists.
+const DEFAULT_FILE: &str = "/etc/chat-server/chat-server.toml";
+/// The longest time until an access token expires.
+const MAX_EXPIRES: Duration = Duration::from_secs(36_500 * 86_400);
 
-/// A chat that scripts and people share: the server.
+/// The server of Secure Chat, a chat for scripts and people
 #[derive(Debug, Parser)]
 #[command(
     name = "chat-server",
@@ -20,149 +21,153 @@ const USUAL_FILE: &str = "/etc/chat-server/chat-server.toml";
     about,
     after_help = "\
 Configuration: built-in defaults, then the file (--config, $CHAT_SERVER_CONFIG, or
-/etc/chat-server/chat-server.toml where it exists), then the environment
-(CHAT_SERVER_LISTEN__PORT=9000), then flags.
+/etc/chat-server/chat-server.toml if it exists), then environment variables
+(CHAT_SERVER_LISTEN__PORT=9000), then flags. Later sources override earlier ones.
 
-Signals: TERM and INT finish and end, HUP reloads, USR1 rotates the keys, USR2 logs a status line.
-Exit codes: 0 done, 1 the running server said no, 2 usage, 69 can't listen, or no server answers,
-71 the system refused, 74 the history or the access file does not serve, 78 configuration."
+Signals: TERM and INT finish what was received and exit, HUP reloads the configuration,
+USR1 rotates the room keys, USR2 logs a status line.
+
+Exit codes: 0 success, 1 the running server refused, 2 usage, 69 can't listen or no server
+answers, 71 operating system error, 74 the history, its key or the access file can't be used,
+78 wrong configuration."
 )]
 pub struct Arguments {
-    /// What to do; without a word: run.
+    /// The command; none is `run`.
     #[command(subcommand)]
-    pub verb: Option<Command>,
-    /// Where the configuration comes from.
+    pub command: Option<Command>,
+    /// The sources of the configuration.
     #[command(flatten)]
-    pub place: ConfigArgs,
+    pub config: ConfigArgs,
 }
 
-/// The configuration's sources on the command line.
+/// The options that every command takes: the sources of the configuration.
 #[derive(Clone, Debug, Args)]
 pub struct ConfigArgs {
-    /// The configuration file
+    /// Configuration file
     #[arg(long, env = "CHAT_SERVER_CONFIG", value_name = "FILE", global = true)]
     pub config: Option<PathBuf>,
-    /// The TCP port; 0: any free one
+    /// TCP port to listen on; 0 picks any free port
     #[arg(long, value_name = "N", global = true)]
     pub port: Option<u16>,
-    /// error, warn, info, debug or trace
+    /// Least severe level to log: error, warn, info, debug or trace
     #[arg(long, value_name = "LEVEL", global = true)]
     pub log_level: Option<String>,
 }
 
-/// What `chat-server` can do.
+/// The commands of `chat-server`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Serve until told to stop (the default)
+    /// Run the server until a signal stops it (the default)
     Run,
-    /// Read everything, print the configuration in force, and change nothing
+    /// Validate the configuration and print it, without changing anything
     Check,
-    /// Give, list and take back access tokens
+    /// Make, list and revoke access tokens
     Token {
-        /// Which
         #[command(subcommand)]
-        verb: TokenCommand,
+        #[allow(missing_docs, reason = "the help lists the subcommands")]
+        command: TokenCommand,
     },
-    /// Ask or tell the running server, by its admin socket
+    /// Control the running server through its admin socket
     Ctl {
-        /// Answer with one JSON object, for programs
+        /// Print the answer as one JSON object
         #[arg(long, global = true)]
         json: bool,
-        /// What
         #[command(subcommand)]
-        verb: CtlCommand,
+        #[allow(missing_docs, reason = "the help lists the subcommands")]
+        command: CtlCommand,
     },
-    /// Write the history anew under another at-rest key; the server must not be running
+    /// Encrypt the history under another at-rest key; the server must be stopped
     Rekey {
-        /// The present key, where it is a credential and not a file beside the history
+        /// File of the current key [default: the systemd credential, else the file beside the
+        /// history]
         #[arg(long, value_name = "FILE")]
         key: Option<PathBuf>,
-        /// The new key [default: a fresh one, in the place of the present one]
+        /// File of the new key [default: generate one and replace the current key's file]
         #[arg(long, value_name = "FILE")]
         new_key: Option<PathBuf>,
     },
-    /// Print a completion script
+    /// Print a shell completion script
     Completions {
-        /// bash, elvish, fish, powershell or zsh
+        /// The shell
         shell: clap_complete::Shell,
     },
-    /// Print the manual page
+    /// Print the manual page in roff format
     Man,
 }
 
-/// What can be done with access tokens.
+/// The commands of `chat-server token`.
 #[derive(Debug, Subcommand)]
 pub enum TokenCommand {
-    /// Make one and print it, once
+    /// Make an access token and print it; it can't be shown again
     Add(NewToken),
-    /// List them, without the tokens themselves
+    /// List the access tokens by id, without the secrets
     List {
-        /// One JSON object a line
+        /// Print one JSON object per line
         #[arg(long)]
         json: bool,
     },
-    /// Make one void; its sessions end at once
+    /// Revoke an access token; its sessions end at once
     Revoke {
-        /// As `list` names it
+        /// The id that `token list` shows
         id: String,
     },
 }
 
-/// What a new access token gives.
+/// What a new access token allows.
 #[derive(Debug, Args)]
 pub struct NewToken {
-    /// Whom it proves
+    /// The user that the access token proves
     #[arg(long, value_name = "NAME")]
     pub user: String,
-    /// A room, or *; again for more [default: lobby]
+    /// A room it allows, or * for every room; repeat for more [default: lobby]
     #[arg(long, value_name = "R")]
     pub room: Vec<String>,
-    /// reader, writer, member or admin
+    /// What it allows there: reader, writer, member or admin
     #[arg(long, value_name = "ROLE", default_value = "member")]
     pub role: String,
-    /// When it ends, from now: 12h, 30d [default: never]
-    #[arg(long, value_name = "TIME", value_parser = parse_age)]
+    /// When it expires, from now: 12h, 30d [default: never]
+    #[arg(long, value_name = "TIME", value_parser = parse_expires)]
     pub expires: Option<Duration>,
-    /// Keep nothing; print a table for the configuration file instead
+    /// Store nothing; print a table for the configuration file instead
     #[arg(long)]
     pub declare: bool,
 }
 
-/// What the running server can be asked and told.
+/// The commands of `chat-server ctl`.
 #[derive(Debug, Subcommand)]
 pub enum CtlCommand {
-    /// How things stand
+    /// Show the state of the server
     Status,
-    /// Which rooms are there
+    /// List the rooms that have members
     Rooms,
-    /// Who is there
+    /// List the sessions
     Sessions,
-    /// New keys for every room, now
+    /// Replace the key of every room now
     Rotate,
-    /// Read the configuration again; says what is wrong with it
+    /// Reload the configuration; reports what is wrong with it
     Reload,
     /// End a user's sessions
     Kick {
-        /// Whose
+        /// The user's name
         user: String,
     },
-    /// End a user's sessions and let the name in no more
+    /// End a user's sessions and ban the name
     Ban {
-        /// Whose
+        /// The user's name
         user: String,
     },
-    /// Let a banned name in again
+    /// Lift a user's ban
     Unban {
-        /// Whose
+        /// The user's name
         user: String,
     },
-    /// Finish what was received and end, as SIGTERM does
+    /// Finish what was received and exit, as SIGTERM does
     Drain,
 }
 
 impl CtlCommand {
-    /// As the admin socket has it.
-    pub fn wish(&self) -> AdminRequest {
+    /// The request for the admin socket.
+    pub fn request(&self) -> AdminRequest {
         match self {
             CtlCommand::Status => AdminRequest::Status,
             CtlCommand::Rooms => AdminRequest::Rooms,
@@ -178,11 +183,11 @@ impl CtlCommand {
 }
 
 impl ConfigArgs {
-    /// The sources, with the environment of this process.
+    /// The sources of the configuration: these options, and the environment of this process.
     pub fn sources(&self) -> Sources {
         Sources {
             file: self.config.clone(),
-            usual: Some(USUAL_FILE.into()),
+            default_file: Some(DEFAULT_FILE.into()),
             environment: std::env::vars_os()
                 .filter_map(|(name, value)| {
                     Some((name.into_string().ok()?, value.into_string().ok()?))
@@ -191,5 +196,12 @@ impl ConfigArgs {
             port: self.port,
             log_level: self.log_level.clone(),
         }
+    }
+}
+
+fn parse_expires(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(expires) if !expires.is_zero() && expires <= MAX_EXPIRES => Ok(expires),
+        _ => Err("must be a number with a unit, as in 12h or 30d".into()),
     }
 }

@@ -1,8 +1,11 @@
-//! The command line of `chat-server`.
+//! The command line of `chat-server`: one file per command.
 
 mod args;
-pub mod ctl;
+mod check;
+mod ctl;
 mod main;
+mod output;
+mod rekey;
 mod token;
 
 pub use main::main;

@@ -1,70 +1,66 @@
-//! `chat-server token`: gives, lists and takes back access tokens.
+//! `chat-server token`: makes, lists and revokes access tokens.
 
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use super::args::{NewToken, TokenCommand};
-use super::ctl::{self, CtlError};
+use super::args::{ConfigArgs, NewToken, TokenCommand};
+use super::ctl;
+use super::output::{format_answer, print, print_error};
 use crate::config::Config;
 use crate::credentials::access_file::{AccessFile, AccessFileError, GeneratedToken, TokenRecord};
 use crate::policy::access::{AccessList, Grant};
 use crate::policy::rights::Role;
 use crate::protocol::Timestamp;
-use crate::server::admin::socket::AdminRequest;
-use crate::server::error::ServerError;
+use crate::server::access_watch;
+use crate::server::admin::request::AdminRequest;
+use crate::server::error::{CtlError, ServerError};
 
-/// What is said on standard output, and on standard error.
-pub struct CommandOutput {
-    /// For programs: the token alone, or a list.
-    pub out: String,
-    /// For the person beside.
-    pub note: String,
-}
-
-/// Does it.
-pub fn run(config: &Config, verb: &TokenCommand) -> Result<CommandOutput, ServerError> {
-    match verb {
-        TokenCommand::Add(wish) => add(config, wish),
-        TokenCommand::List { json } => list(config, *json),
-        TokenCommand::Revoke { id } => revoke(config, id),
+/// Carries out the command. Standard output gets the access token or the list, for programs; notes for
+/// people go to standard error.
+pub fn run(config: &ConfigArgs, command: &TokenCommand) -> Result<(), ServerError> {
+    let config = Config::load(&config.sources())?;
+    match command {
+        TokenCommand::Add(token) => add(&config, token),
+        TokenCommand::List { json } => list(&config, *json),
+        TokenCommand::Revoke { id } => revoke(&config, id),
     }
 }
 
-fn add(config: &Config, wish: &NewToken) -> Result<CommandOutput, ServerError> {
-    let fresh = GeneratedToken::make();
+fn add(config: &Config, wanted: &NewToken) -> Result<(), ServerError> {
+    let generated = GeneratedToken::generate();
     let now = SystemTime::now();
-    let declared = TokenRecord {
-        user: wish.user.clone(),
-        rooms: if wish.room.is_empty() { vec!["lobby".into()] } else { wish.room.clone() },
-        role: wish.role.clone(),
-        hash: fresh.hash.clone(),
-        expires: wish.expires.map(|after| Timestamp::from_system(now + after).to_string()),
+    let record = TokenRecord {
+        user: wanted.user.clone(),
+        rooms: if wanted.room.is_empty() { vec!["lobby".into()] } else { wanted.room.clone() },
+        role: wanted.role.clone(),
+        hash: generated.hash.clone(),
+        expires: wanted.expires.map(|after| Timestamp::from_system(now + after).to_string()),
         created: Some(Timestamp::from_system(now).to_string()),
     };
-    let grant = declared.grant().map_err(ServerError::Usage)?;
-    let id = grant.id.clone();
-    let mut out = format!("{}\n", *fresh.token);
-    if wish.declare {
-        let table = toml::to_string(&TokenRecord { created: None, ..declared }).unwrap_or_default();
-        out.push_str(&format!("\n[[auth.users]]\n{table}"));
-        let note =
-            "the first line is the access token, shown only now; the table belongs into the \
-            configuration file"
-                .into();
-        return Ok(CommandOutput { out, note });
+    let grant = record.grant().map_err(ServerError::Usage)?;
+    let token = &*generated.token;
+    if wanted.declare {
+        let table = toml::to_string(&TokenRecord { created: None, ..record }).unwrap_or_default();
+        print_error(
+            "the first line is the access token, shown only now; add the table to the \
+             configuration file",
+        );
+        return print(format!("{token}\n\n[[auth.users]]\n{table}").as_bytes());
     }
+    let id = grant.id.clone();
     let path = &config.auth.access_file;
     AccessFile::change(path, |file| -> Result<(), ServerError> {
         let mut grants = grants_of(path, file)?;
         grants.splice(0..0, config.auth.users.clone());
         grants.push(grant);
         AccessList::new(grants, &[]).map_err(|error| ServerError::Usage(error.to_string()))?;
-        file.tokens.push(declared);
+        file.tokens.push(record);
         Ok(())
     })??;
-    // It is made and must be shown, whatever became of the telling.
-    let told = tell(config).unwrap_or_else(|error| format!("but {error}"));
-    Ok(CommandOutput { out, note: format!("access token {id}, shown only now; {told}") })
+    // The access token exists now, so it is printed even if the server can't be notified.
+    let notified = notify_server(config).unwrap_or_else(|error| format!("but {error}"));
+    print_error(&format!("access token {id}, shown only now; {notified}"));
+    print(format!("{token}\n").as_bytes())
 }
 
 fn grants_of(path: &Path, file: &AccessFile) -> Result<Vec<Grant>, AccessFileError> {
@@ -72,87 +68,76 @@ fn grants_of(path: &Path, file: &AccessFile) -> Result<Vec<Grant>, AccessFileErr
     grants.map_err(|reason| AccessFileError::Malformed { path: path.into(), reason })
 }
 
-fn list(config: &Config, json: bool) -> Result<CommandOutput, ServerError> {
+fn list(config: &Config, json: bool) -> Result<(), ServerError> {
     let file = AccessFile::read(&config.auth.access_file)?.unwrap_or_default();
-    let declared = config.auth.users.iter().map(|grant| grant.id.clone()).collect::<Vec<_>>();
     let now = Timestamp::from_system(SystemTime::now());
-    let rows: Vec<serde_json::Value> = config
-        .raw
-        .auth
-        .users
-        .iter()
+    let declared = config.raw.auth.users.iter();
+    let rows: Vec<serde_json::Value> = declared
         .chain(&file.tokens)
-        .map(|one| {
-            let over = one.grant().is_ok_and(|grant| grant.is_expired(now));
-            let place =
-                if declared.iter().any(|id| id == one.id()) { "configuration" } else { "file" };
-            // Where it opens, whatever was raw.
-            let rooms = match one.rooms.as_slice() {
-                _ if one.role == Role::Admin.word() => vec!["*".to_owned()],
+        .map(|record| {
+            let expired = record.grant().is_ok_and(|grant| grant.is_expired(now));
+            let is_declared = config.auth.users.iter().any(|grant| grant.id == record.id());
+            // The rooms the token gives access to, which may be more than the record names.
+            let rooms = match record.rooms.as_slice() {
+                _ if record.role == Role::Admin.word() => vec!["*".to_owned()],
                 [] => vec!["lobby".to_owned()],
                 rooms => rooms.to_vec(),
             };
             serde_json::json!({
-                "id": one.id(), "user": one.user, "rooms": rooms, "role": one.role,
-                "created": one.created, "expires": one.expires, "expired": over, "in": place,
+                "id": record.id(), "user": record.user, "rooms": rooms, "role": record.role,
+                "created": record.created, "expires": record.expires, "expired": expired,
+                "in": if is_declared { "configuration" } else { "file" },
             })
         })
         .collect();
+    if !file.banned.is_empty() {
+        print_error(&format!("banned: {}", file.banned.join(", ")));
+    }
     let out = match json {
         true => rows.iter().map(|row| format!("{row}\n")).collect(),
-        false => ctl::show(&serde_json::json!({"tokens": rows})),
+        false => format_answer(&serde_json::json!({"tokens": rows})),
     };
-    let banned = match file.banned.as_slice() {
-        [] => String::new(),
-        names => format!("banned: {}", names.join(", ")),
-    };
-    Ok(CommandOutput { out, note: banned })
+    print(out.as_bytes())
 }
 
-fn revoke(config: &Config, id: &str) -> Result<CommandOutput, ServerError> {
-    let path = &config.auth.access_file;
+fn revoke(config: &Config, id: &str) -> Result<(), ServerError> {
     if config.auth.users.iter().any(|grant| grant.id == id) {
         return Err(ServerError::Usage(format!(
-            "{id} is declared in the configuration file; take it out there and reload"
+            "{id} is declared in the configuration file; remove it there and reload"
         )));
     }
-    let taken = AccessFile::change(path, |file| {
+    let removed = AccessFile::change(&config.auth.access_file, |file| {
         let before = file.tokens.len();
-        file.tokens.retain(|declared| declared.id() != id);
+        file.tokens.retain(|record| record.id() != id);
         before - file.tokens.len()
     })?;
-    if taken == 0 {
+    if removed == 0 {
         return Err(ServerError::Usage(format!(
-            "there is no access token {id}; chat-server token list names them"
+            "there is no access token {id}; chat-server token list shows their ids"
         )));
     }
     let done = format!("{id} is revoked");
-    match tell(config) {
-        Ok(told) => Ok(CommandOutput { out: String::new(), note: format!("{done}; {told}") }),
-        Err(error) => Err(ServerError::Untold { done, error }),
+    match notify_server(config) {
+        Ok(notified) => {
+            print_error(&format!("{done}; {notified}"));
+            Ok(())
+        }
+        Err(error) => Err(ServerError::NotNotified { done, error }),
     }
 }
 
-/// Tells the server, if one runs, and waits until it has acted.
-fn tell(config: &Config) -> Result<String, CtlError> {
+/// Has the running server, if there is one, reread the access file, and waits until it has acted.
+fn notify_server(config: &Config) -> Result<String, CtlError> {
     match ctl::ask(config.admin.socket.as_deref(), &AdminRequest::Access) {
         Ok(answer) => Ok(match answer["ended"].as_u64() {
-            Some(0) | None => "the server knows".into(),
-            Some(ended) => format!("the server knows, and has ended its sessions: {ended}"),
+            Some(0) | None => "the server has been notified".into(),
+            Some(ended) => format!("the server has been notified; it ended sessions: {ended}"),
         }),
-        // Nobody is asked there; a server that runs elsewhere looks at the file by itself.
-        Err(CtlError::Nowhere | CtlError::NoServer { .. }) => Ok(format!(
-            "a running server sees it within {}",
-            humantime::format_duration(2 * crate::server::authenticator::LOOK_EVERY)
+        // A server may still run elsewhere; it notices the change of the file by itself.
+        Err(CtlError::NoSocket | CtlError::NoServer { .. }) => Ok(format!(
+            "a running server notices it within {}",
+            humantime::format_duration(2 * access_watch::POLL_INTERVAL)
         )),
         Err(error) => Err(error),
-    }
-}
-
-/// `30d` as clap wants it.
-pub fn parse_age(text: &str) -> Result<Duration, String> {
-    match humantime::parse_duration(text) {
-        Ok(age) if !age.is_zero() && age <= Duration::from_secs(36_500 * 86_400) => Ok(age),
-        _ => Err("a number with a unit, as in 12h or 30d".into()),
     }
 }

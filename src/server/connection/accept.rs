@@ -64,8 +64,8 @@ fn is_shortage(error: &io::Error) -> bool {
 
 /// Takes a connection permit for the connection and starts its task, or refuses the connection.
 fn admit(context: &Arc<Context>, stream: TcpStream, peer: SocketAddr) {
-    let active = context.live.load_full();
-    let Some(mut permit) = context.admission.enter(active.connections) else {
+    let active = context.active_config.load_full();
+    let Some(mut permit) = context.admission.enter(active.max_connections) else {
         return refuse(&stream, &active, peer, "full");
     };
     // A trusted proxy connects for many clients: each is counted after its request has named it.
@@ -149,7 +149,7 @@ async fn open(
         outbound.clone(),
         early.to_vec(),
         frame_bytes,
-        active.patience,
+        active.timeouts,
     )
     .await;
     Some((connection, outbound, NewConnection { permit, client_info }))

@@ -7,7 +7,6 @@ use tokio::sync::oneshot;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::session::{HUB_TIMEOUT, Registered, Session};
-use super::upgrade::ClientInfo;
 use crate::conversation::server::registration::{self, JoinRequest, Registration, Rejection};
 use crate::net::admission::ConnectionPermit;
 use crate::net::send_queue::{CloseReason, SendQueue};
@@ -16,6 +15,7 @@ use crate::policy::access::Grant;
 use crate::policy::rate::Meter;
 use crate::protocol::frame::{ErrorFrame, ServerFrame};
 use crate::protocol::{CloseCode, ErrorCode, SessionId};
+use crate::server::client_info::ClientInfo;
 use crate::server::context::Context;
 use crate::server::rooms::command::{Command, RoomEntry};
 use crate::server::rooms::peer::{DeliveryOptions, Peer, encode};
@@ -40,7 +40,7 @@ pub(super) async fn open_session(
     let client_info = new_connection.client_info;
     let admitted = read_registration(&context, connection, client_info, deadline).await.and_then(
         |mut registration| {
-            let mode = context.live.load().config.auth.mode;
+            let mode = context.active_config.load().config.auth.mode;
             let grant = context.authenticator.admit(mode, client_info, &mut registration)?;
             Ok((registration, grant))
         },
@@ -67,7 +67,7 @@ async fn read_registration(
     deadline: Instant,
 ) -> Result<Registration, Option<Rejection>> {
     // Control frames before `register` count against the same limit as those of a session.
-    let (quota, mut control_frames) = (context.live.load().frames, Meter::default());
+    let (quota, mut control_frames) = (context.active_config.load().frames, Meter::default());
     let registration = loop {
         match tokio::time::timeout_at(deadline.into(), connection.step(|| true)).await {
             Err(_) => {

@@ -173,7 +173,7 @@ impl Session {
 
     /// Waits until at most half the bound of the send queue is in use.
     async fn wait_for_queue(&self, connection: &mut ServerConnection) {
-        let half_full = self.context().live.load().config.limits.outbound_bytes / 2;
+        let half_full = self.context().active_config.load().config.limits.outbound_bytes / 2;
         connection.until_waiting_at_most(half_full).await;
     }
 

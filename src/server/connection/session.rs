@@ -87,7 +87,7 @@ impl Session {
                 Received::Frame(frame) => frame,
             };
             fault_points::point("session");
-            let active = self.context().live.load_full();
+            let active = self.context().active_config.load_full();
             self.meter(connection, &active, &frame);
             match frame {
                 Message::Text(text) => self.receive(connection, &active, &text).await,

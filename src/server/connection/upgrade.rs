@@ -18,8 +18,8 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
 
 use crate::config::{AuthMode, Listen};
-use crate::policy::client_network::{self, ForwardedFor};
 use crate::policy::origin;
+use crate::server::client_info::ClientInfo;
 
 /// The largest request head, in bytes.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
@@ -33,17 +33,6 @@ static INSTANCE: LazyLock<HeaderValue> = LazyLock::new(|| {
     getrandom::fill(&mut bytes).expect("the kernel's random numbers");
     HeaderValue::from_str(&format!("{:032x}", u128::from_ne_bytes(bytes))).expect("hexadecimal")
 });
-
-/// What the request says about who comes, and how.
-#[derive(Clone, Copy, Debug)]
-pub struct ClientInfo {
-    /// Whom limits by address are about.
-    pub address: IpAddr,
-    /// Whether keys may leave over this connection.
-    pub confidential: bool,
-    /// Whether that address is a trusted proxy's, which did not say for whom it speaks.
-    pub is_proxy: bool,
-}
 
 /// A connection after the upgrade.
 pub struct Upgraded<S> {
@@ -73,7 +62,7 @@ where
     let upgrade = Arc::new(Mutex::new(None));
     let upgrade_slot = upgrade.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
-        let client_info = client_info(request.headers(), peer, encrypted, &listen);
+        let client_info = ClientInfo::from_headers(request.headers(), peer, encrypted, &listen);
         let answer = answer(&request, client_info, &listen, mode, &admit);
         if request.headers().contains_key(header::UPGRADE) {
             let on_upgrade = hyper::upgrade::on(&mut request);
@@ -186,46 +175,4 @@ fn log_origin_refused(headers: &HeaderMap, client_info: ClientInfo) {
     let origin = String::from_utf8_lossy(&origin[..origin.len().min(200)]);
     tracing::info!(event = "origin_refused", peer = %client_info.address, origin = %origin,
         "the origin of a web page is not allowed; allowed origins are listed in listen.origins");
-}
-
-fn client_info(headers: &HeaderMap, peer: IpAddr, encrypted: bool, listen: &Listen) -> ClientInfo {
-    let trusted = |address: IpAddr| listen.trusted_proxies.iter().any(|net| net.contains(address));
-    let peer = peer.to_canonical();
-    let (mut address, mut confidential) = (peer, encrypted || peer.is_loopback());
-    if trusted(peer) {
-        let told = client_network::forwarded_client(forwarded(headers, "x-forwarded-for"), trusted);
-        // A proxy appends: only the last word is its own.
-        let scheme = forwarded(headers, "x-forwarded-proto").last();
-        // On this machine: it says so, or there is no proxy.
-        let local = match told {
-            ForwardedFor::Client(client) => client.is_loopback(),
-            ForwardedFor::Absent => peer.is_loopback() && scheme.is_none(),
-            ForwardedFor::Unreadable => false,
-        };
-        if let ForwardedFor::Client(client) = told {
-            address = client;
-        }
-        confidential = local
-            || match scheme {
-                Some(b"https" | b"wss") => true,
-                Some(_) => false,
-                // Whoever speaks for somebody and does not say how that one came may not know.
-                None => encrypted && told == ForwardedFor::Absent,
-            };
-    }
-    ClientInfo {
-        address,
-        confidential: confidential || listen.allow_plaintext,
-        is_proxy: trusted(address),
-    }
-}
-
-/// Every word of a header that may come more than once; what is no text is a word too.
-fn forwarded<'a>(headers: &'a HeaderMap, name: &'static str) -> impl Iterator<Item = &'a [u8]> {
-    headers
-        .get_all(name)
-        .iter()
-        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-        .map(<[u8]>::trim_ascii)
-        .filter(|word| !word.is_empty())
 }

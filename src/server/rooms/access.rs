@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::hub::{Hub, SessionRooms, wall_clock};
 use super::peer::Peer;
-use crate::policy::access::{AccessList, AccessStatus, is_confusable};
+use crate::policy::access::{AccessList, AccessStatus};
+use crate::policy::confusable_names::is_confusable;
 use crate::policy::rights::Action;
 use crate::protocol::{CloseCode, UserName};
 

@@ -14,7 +14,8 @@ use super::rebuild::{Rebuild, StoredItem};
 use super::recovery::finish_recovery;
 use super::watermark::Watermark;
 use super::{schema, wal};
-use crate::credentials::at_rest_key::{AtRestKey, sync_folder_of};
+use crate::credentials::at_rest_key::AtRestKey;
+use crate::credentials::durable_file::sync_parent_folder;
 use crate::crypto::sealer::Sealer;
 use crate::protocol::Timestamp;
 use crate::store::opened::Finding;
@@ -140,7 +141,8 @@ fn rebuild(
 
 /// Replaces the old key with the new one, durably.
 fn install_new_key(file: &Path) -> Result<(), OpenError> {
-    let installed = std::fs::rename(new_key_file(file), file).and_then(|()| sync_folder_of(file));
+    let installed =
+        std::fs::rename(new_key_file(file), file).and_then(|()| sync_parent_folder(file));
     installed.map_err(|error| OpenError::io(file, error))
 }
 

@@ -1,0 +1,91 @@
+//! Keeps access up to date while the server runs: rereads the access file when it changes, and ends
+//! the sessions whose access was revoked or has expired.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use super::context::Context;
+use super::rooms::command::Command;
+use crate::config::{Auth, AuthMode};
+use crate::protocol::Timestamp;
+
+/// How often the access file is checked for changes. `chat-server token` also notifies the server.
+pub const POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// How long the hub may take to end the sessions that lost their access.
+const HUB_ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What an operator is told when access was changed but the hub does not answer.
+pub const NOT_ENFORCED: &str =
+    "sessions that lost their access are still open: the server does not answer; see its log";
+
+/// Rereads the access file and ends the sessions that lost their access. Returns after the last of
+/// them was evicted, so none of them receives anything later.
+///
+/// Gives the number of ended sessions; `None` if the hub does not answer in time. It ends them as soon
+/// as it runs again.
+pub async fn reread(context: &Context) -> Option<usize> {
+    let active = context.active_config.load_full();
+    context.authenticator.read(&active.config.auth);
+    enforce(context).await
+}
+
+/// Rereads the access file when it changes and enforces expiry times, until `stop`.
+pub async fn watch(context: Arc<Context>, stop: CancellationToken) {
+    let now = || Timestamp::from_system(SystemTime::now());
+    let mut last_check = now();
+    loop {
+        // Expiry is exact; the wall clock may jump, so it is checked at least every POLL_INTERVAL.
+        let until_expiry = context
+            .authenticator
+            .list()
+            .next_expiry(now())
+            .map_or(POLL_INTERVAL, |expiry| expiry.since(now()));
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(until_expiry.min(POLL_INTERVAL)) => {}
+        }
+        if context.authenticator.file_has_changed()
+            && let Some(ended) = reread(&context).await
+        {
+            tracing::info!(
+                event = "access_reread",
+                tokens = context.authenticator.list().len() as u64,
+                ended = ended as u64,
+                "the access file has changed"
+            );
+        }
+        let previous_check = std::mem::replace(&mut last_check, now());
+        let next_expiry = context.authenticator.list().next_expiry(previous_check);
+        if next_expiry.is_some_and(|expiry| expiry <= last_check) {
+            enforce(&context).await;
+        }
+    }
+}
+
+/// Warns when no user can register: token mode without any access token.
+pub fn warn_if_nobody_has_access(auth: &Auth, tokens: usize) {
+    if auth.mode == AuthMode::Token && tokens == 0 {
+        let file = auth.access_file.display();
+        tracing::warn!(event = "nobody_has_access", file = %file,
+            "{file} contains no access token; make one with: chat-server token add --user NAME");
+    }
+}
+
+/// Has the hub end every session that the access list in force does not allow. Gives what [`reread`]
+/// gives.
+async fn enforce(context: &Context) -> Option<usize> {
+    let (answer, answered) = oneshot::channel();
+    // If the hub has ended, the wait below ends at once.
+    let _ = context.hub.send(Command::Access(context.authenticator.list(), answer));
+    let ended = tokio::time::timeout(HUB_ANSWER_TIMEOUT, answered).await.ok().and_then(Result::ok);
+    if ended.is_none() {
+        tracing::error!(
+            event = "access_not_upheld",
+            "the hub does not answer; sessions that lost their access stay open until it does"
+        );
+    }
+    ended
+}

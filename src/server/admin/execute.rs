@@ -1,0 +1,123 @@
+//! Carries out the requests of the admin socket.
+
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, oneshot};
+
+use super::request::{AdminRequest, MainRequest};
+use super::status;
+use crate::credentials::access_file::AccessFile;
+use crate::policy::confusable_names::is_confusable;
+use crate::protocol::UserName;
+use crate::server::access_watch;
+use crate::server::context::Context;
+use crate::server::rooms::command::Command;
+use crate::server::rooms::membership::SERVER;
+
+const NO_ANSWER: &str = "the server does not answer; see its log";
+
+/// Carries out `request`. Gives the fields of the answer, or the error text for the operator.
+pub async fn execute(
+    request: AdminRequest,
+    context: &Context,
+    main: &mpsc::Sender<MainRequest>,
+) -> Result<Value, String> {
+    match request {
+        AdminRequest::Status => report_status(context).await,
+        AdminRequest::Rooms => Ok(json!({"rooms": ask_hub(context, Command::Rooms).await?})),
+        AdminRequest::Sessions => {
+            Ok(json!({"sessions": ask_hub(context, Command::Sessions).await?}))
+        }
+        AdminRequest::Rotate => {
+            context.hub.send(Command::Rotate("operator")).map_err(|_| NO_ANSWER)?;
+            Ok(json!({}))
+        }
+        AdminRequest::Reload => {
+            let (answer, answered) = oneshot::channel();
+            main.send(MainRequest::Reload(answer)).await.map_err(|_| NO_ANSWER)?;
+            answered.await.map_err(|_| NO_ANSWER)?.map(|()| json!({}))
+        }
+        AdminRequest::Access => {
+            let ended = access_watch::reread(context).await.ok_or(access_watch::NOT_ENFORCED)?;
+            Ok(json!({"ended": ended}))
+        }
+        AdminRequest::Kick { user } => {
+            let user = UserName::clean(&user);
+            let ended = ask_hub(context, |answer| Command::Kick(user, answer)).await?;
+            Ok(json!({"ended": ended}))
+        }
+        AdminRequest::Ban { user } => ban(context, UserName::clean(&user)).await,
+        AdminRequest::Unban { user } => unban(context, UserName::clean(&user)).await,
+        AdminRequest::Drain => {
+            main.send(MainRequest::Drain).await.map_err(|_| NO_ANSWER)?;
+            Ok(json!({}))
+        }
+    }
+}
+
+async fn report_status(context: &Context) -> Result<Value, String> {
+    let status = status::query(context).await.ok_or(NO_ANSWER)?;
+    let active = context.active_config.load();
+    Ok(json!({
+        "server": SERVER, "pid": std::process::id(),
+        "mode": active.config.raw.auth.mode, "store": active.config.raw.history.store,
+        "durable": context.durable, "sessions": status.sessions, "rooms": status.rooms,
+        "connections": context.admission.count(), "connections_limit": active.max_connections,
+        "messages": status.messages, "deliveries": status.deliveries,
+        "rotations": status.rotations, "seconds": context.started.elapsed().as_secs(),
+        "tokens": context.authenticator.list().len(),
+    }))
+}
+
+async fn ban(context: &Context, user: UserName) -> Result<Value, String> {
+    let banned_user = user.clone();
+    change_bans(context, move |banned| {
+        banned.retain(|known| !is_confusable(&UserName::clean(known), &banned_user));
+        banned.push(banned_user.as_str().to_owned());
+    })
+    .await?;
+    match access_watch::reread(context).await {
+        Some(ended) => Ok(json!({"ended": ended})),
+        None => Err(format!("{user} is banned, but {}", access_watch::NOT_ENFORCED)),
+    }
+}
+
+async fn unban(context: &Context, user: UserName) -> Result<Value, String> {
+    let unbanned_user = user.clone();
+    let removed = change_bans(context, move |banned| {
+        let before = banned.len();
+        banned.retain(|known| !is_confusable(&UserName::clean(known), &unbanned_user));
+        before - banned.len()
+    })
+    .await?;
+    if removed == 0 {
+        return Err(format!("no user named {user} is banned"));
+    }
+    match access_watch::reread(context).await {
+        Some(_) => Ok(json!({})),
+        None => Err(format!("the ban of {user} is lifted, but {NO_ANSWER}")),
+    }
+}
+
+async fn ask_hub<T>(
+    context: &Context,
+    command: impl FnOnce(oneshot::Sender<T>) -> Command,
+) -> Result<T, String> {
+    let (answer, answered) = oneshot::channel();
+    context.hub.send(command(answer)).map_err(|_| NO_ANSWER)?;
+    answered.await.map_err(|_| NO_ANSWER.to_owned())
+}
+
+async fn change_bans<T: Send + 'static>(
+    context: &Context,
+    change: impl FnOnce(&mut Vec<String>) -> T + Send + 'static,
+) -> Result<T, String> {
+    let file = context.active_config.load().config.auth.access_file.clone();
+    let changed = tokio::task::spawn_blocking(move || {
+        AccessFile::change(&file, |file| change(&mut file.banned))
+    });
+    match changed.await {
+        Ok(Ok(outcome)) => Ok(outcome),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err("the change of the access file was interrupted; see the server log".into()),
+    }
+}

@@ -1,0 +1,47 @@
+//! The status of the server, as the hub reports it.
+
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use crate::server::context::Context;
+use crate::server::rooms::command::Command;
+use crate::server::rooms::status::HubStatus;
+
+/// How long the hub may take to answer before it counts as stuck.
+const HUB_ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Asks the hub for its status; `None` if it does not answer in time.
+pub async fn query(context: &Context) -> Option<HubStatus> {
+    let (answer, answered) = oneshot::channel();
+    context.hub.send(Command::Status(answer)).ok()?;
+    tokio::time::timeout(HUB_ANSWER_TIMEOUT, answered).await.ok()?.ok()
+}
+
+/// Logs the status (SIGUSR2).
+pub async fn log(context: &Context) {
+    let Some(status) = query(context).await else {
+        tracing::error!(event = "status", "the hub does not answer");
+        return;
+    };
+    tracing::info!(
+        event = "status",
+        sessions = status.sessions as u64,
+        rooms = status.rooms as u64,
+        connections = context.admission.count() as u64,
+        messages = status.messages,
+        deliveries = status.deliveries,
+        rotations = status.rotations,
+        seconds = context.started.elapsed().as_secs(),
+        "{}",
+        summary(&status)
+    );
+}
+
+/// The status in one line, for people and for `systemctl status`.
+pub fn summary(status: &HubStatus) -> String {
+    format!(
+        "{} sessions in {} rooms, {} messages since the start",
+        status.sessions, status.rooms, status.messages
+    )
+}

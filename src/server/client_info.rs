@@ -1,0 +1,75 @@
+//! What the server knows about the client behind a connection: its address, whether the connection
+//! is confidential, and whether only a proxy is known.
+//!
+//! `X-Forwarded-For` and `X-Forwarded-Proto` count only when the peer is in `listen.trusted_proxies`.
+
+use std::net::IpAddr;
+
+use hyper::header::HeaderMap;
+
+use crate::config::Listen;
+use crate::policy::client_network::{self, ForwardedFor};
+
+/// Where a client connects from, and over what.
+#[derive(Clone, Copy, Debug)]
+pub struct ClientInfo {
+    /// The address that limits and the server log use.
+    pub address: IpAddr,
+    /// Whether the server may send keys over this connection.
+    pub confidential: bool,
+    /// Whether `address` is that of a trusted proxy, because the proxy did not name its client.
+    pub is_proxy: bool,
+}
+
+impl ClientInfo {
+    /// Reads it from the request's headers and the connection: `peer` is the other end of the TCP
+    /// connection, and `encrypted` says whether this server terminated TLS on it.
+    pub fn from_headers(
+        headers: &HeaderMap,
+        peer: IpAddr,
+        encrypted: bool,
+        listen: &Listen,
+    ) -> Self {
+        let trusted =
+            |address: IpAddr| listen.trusted_proxies.iter().any(|net| net.contains(address));
+        let peer = peer.to_canonical();
+        let (mut address, mut confidential) = (peer, encrypted || peer.is_loopback());
+        if trusted(peer) {
+            let forwarded_for =
+                client_network::forwarded_client(values(headers, "x-forwarded-for"), trusted);
+            // Proxies append, so only the last value was written by the trusted proxy.
+            let scheme = values(headers, "x-forwarded-proto").last();
+            // The client is on this machine: the proxy says so, or there is no proxy.
+            let local = match forwarded_for {
+                ForwardedFor::Client(client) => client.is_loopback(),
+                ForwardedFor::Absent => peer.is_loopback() && scheme.is_none(),
+                ForwardedFor::Unreadable => false,
+            };
+            if let ForwardedFor::Client(client) = forwarded_for {
+                address = client;
+            }
+            confidential = local
+                || match scheme {
+                    Some(b"https" | b"wss") => true,
+                    Some(_) => false,
+                    // A proxy that names its client but not the scheme may have received plaintext.
+                    None => encrypted && forwarded_for == ForwardedFor::Absent,
+                };
+        }
+        ClientInfo {
+            address,
+            confidential: confidential || listen.allow_plaintext,
+            is_proxy: trusted(address),
+        }
+    }
+}
+
+/// The comma-separated values of a header that may be repeated, in order. Values need not be UTF-8.
+fn values<'a>(headers: &'a HeaderMap, name: &'static str) -> impl Iterator<Item = &'a [u8]> {
+    headers
+        .get_all(name)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii)
+        .filter(|value| !value.is_empty())
+}

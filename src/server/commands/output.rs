@@ -1,0 +1,95 @@
+//! What the commands print: results on standard output, errors and notes on standard error.
+
+use std::io::{ErrorKind, Write as _};
+
+use serde_json::Value;
+
+use crate::server::error::ServerError;
+
+/// Writes to standard output. A closed pipe (`| head -1`) is not an error.
+pub fn print(bytes: &[u8]) -> Result<(), ServerError> {
+    match std::io::stdout().write_all(bytes) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Writes an error or a note to standard error, each line after `chat-server: `.
+pub fn print_error(text: &str) {
+    for line in text.lines() {
+        eprintln!("chat-server: {line}");
+    }
+}
+
+/// Formats an answer of the server for people: `name  value` lines, and a table per array.
+pub fn format_answer(answer: &Value) -> String {
+    let mut out = String::new();
+    let Some(object) = answer.as_object() else { return out };
+    for (name, value) in object.iter().filter(|(name, _)| *name != "ok") {
+        match value.as_array() {
+            Some(rows) => out.push_str(&format_table(rows)),
+            None => out.push_str(&format!("{name:<18} {}\n", format_cell(value))),
+        }
+    }
+    if out.is_empty() { "done\n".into() } else { out }
+}
+
+/// The columns are the keys of the first row, then keys that only later rows have.
+fn format_table(rows: &[Value]) -> String {
+    let Some(first) = rows.first().and_then(Value::as_object) else { return "none\n".into() };
+    let mut names: Vec<&String> = first.keys().collect();
+    for row in rows.iter().filter_map(Value::as_object) {
+        for name in row.keys() {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+    }
+    let header = names.iter().map(|name| name.to_string()).collect();
+    let cells = |row: &Value| names.iter().map(|name| format_cell(&row[*name])).collect();
+    let lines: Vec<Vec<String>> = std::iter::once(header).chain(rows.iter().map(cells)).collect();
+    let widths: Vec<usize> = (0..names.len())
+        .map(|column| lines.iter().map(|line| width(&line[column])).max().unwrap_or(0))
+        .collect();
+    let mut out = String::new();
+    for line in &lines {
+        let mut text = String::new();
+        for (cell, column_width) in line.iter().zip(&widths) {
+            text.push_str(cell);
+            text.push_str(&" ".repeat(column_width - width(cell) + 2));
+        }
+        out.push_str(text.trim_end());
+        out.push('\n');
+    }
+    out
+}
+
+fn width(text: &str) -> usize {
+    unicode_width::UnicodeWidthStr::width(text)
+}
+
+fn format_cell(value: &Value) -> String {
+    match value {
+        Value::Null => "-".into(),
+        Value::String(text) => text.clone(),
+        Value::Array(values) => values.iter().map(format_cell).collect::<Vec<_>>().join(","),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn answers_are_formatted_as_lines_or_tables() {
+        assert_eq!(format_answer(&json!({"ok": true})), "done\n");
+        assert_eq!(format_answer(&json!({"ok": true, "ended": 2})), "ended              2\n");
+        let rows =
+            json!({"ok": true, "rooms": [{"room": "ops", "seq": 7}, {"room": "ñandú", "seq": 12}]});
+        assert_eq!(format_answer(&rows), "room   seq\nops    7\nñandú  12\n");
+        assert_eq!(format_answer(&json!({"ok": true, "rooms": []})), "none\n");
+    }
+}

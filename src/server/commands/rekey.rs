@@ -1,0 +1,52 @@
+//! `chat-server rekey`: encrypts the history under another at-rest key.
+
+use std::path::Path;
+use std::time::SystemTime;
+
+use super::args::ConfigArgs;
+use super::output::print;
+use crate::config::{Config, Store};
+use crate::credentials::at_rest_key::AtRestKey;
+use crate::protocol::Timestamp;
+use crate::server::error::ServerError;
+use crate::server::room_log;
+use crate::store::rekey;
+
+/// Rekeys the history on disk, and prints how many messages were encrypted anew. `key` and `new_key`
+/// name key files; without them, the current key is found as the server finds it, and the new key is
+/// generated and replaces the current key's file.
+pub fn run(
+    config: &ConfigArgs,
+    key: Option<&Path>,
+    new_key: Option<&Path>,
+) -> Result<(), ServerError> {
+    let config = Config::load(&config.sources())?;
+    if config.history.store != Store::Disk {
+        return Err(ServerError::Usage(
+            "history.store is not \"disk\", so there is no history to rekey".into(),
+        ));
+    }
+    let folder = &config.history.path;
+    let key = match key {
+        Some(file) => AtRestKey::open_external(file)?,
+        None => AtRestKey::find(folder, room_log::credentials_folder().as_deref())?,
+    };
+    let new_key = match new_key {
+        Some(file) => AtRestKey::open_external(file)?,
+        None if key.file().is_none() => {
+            return Err(ServerError::Usage(
+                "the current key is a systemd credential: generate a new key yourself \
+                 (openssl rand -base64 32), pass its file with --new-key, and then replace the \
+                 credential"
+                    .into(),
+            ));
+        }
+        None => AtRestKey::fresh(),
+    };
+    let done = rekey(folder, &key, &new_key, Timestamp::from_system(SystemTime::now()))?;
+    let damaged = match done.damaged {
+        0 => String::new(),
+        count => format!("; {count} could not be read and were left out"),
+    };
+    print(format!("{} messages are under the new key{damaged}\n", done.messages).as_bytes())
+}

@@ -1,0 +1,32 @@
+//! Opens the store of the room logs that the configuration names.
+
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use super::error::ServerError;
+use crate::config::{Config, Store};
+use crate::credentials::at_rest_key::AtRestKey;
+use crate::protocol::Timestamp;
+use crate::store::{OpenedStore, Retention, open_disk, open_memory};
+
+/// Opens the store, and logs what a person should know about it (that it is new, was recovered or
+/// restored).
+pub fn open(config: &Config, retention: Retention) -> Result<OpenedStore, ServerError> {
+    let opened = match config.history.store {
+        Store::Memory => open_memory(retention),
+        Store::Disk => {
+            let folder = &config.history.path;
+            let key = AtRestKey::find(folder, credentials_folder().as_deref())?;
+            open_disk(folder, &key, retention, Timestamp::from_system(SystemTime::now()))?
+        }
+    };
+    for finding in &opened.findings {
+        tracing::warn!(event = "history_found", "{finding}");
+    }
+    Ok(opened)
+}
+
+/// The folder of systemd's credentials (systemd.exec(5)), if there is one.
+pub fn credentials_folder() -> Option<PathBuf> {
+    std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from)
+}
