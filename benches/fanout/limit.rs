@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
-use secure_chat::net::shared_pages::{MOST_BYTES, SharedPages};
+use secure_chat::net::shared_pages::{MAX_BYTES, SharedPages};
 
 const LISTENER: Token = Token(usize::MAX);
 /// As much as one write may take: the socket takes less.
-const READY_BYTES: usize = MOST_BYTES;
+const READY_BYTES: usize = MAX_BYTES;
 
 /// How it writes.
 pub enum How {
@@ -109,7 +109,7 @@ fn take(one: &mut Connection, into: &mut [u8], frame: usize) -> usize {
 impl Ready {
     fn new(frame: usize, how: How) -> Self {
         let bytes = vec![b'x'; READY_BYTES];
-        let pages = SharedPages::of(&bytes).expect("pipes");
+        let pages = SharedPages::new(&bytes).expect("pipes");
         Ready { bytes, pages, frame, how }
     }
 

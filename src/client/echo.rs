@@ -31,7 +31,7 @@ async fn echo(url: &str) -> Result<(), String> {
             | Incoming::Lost => false,
         };
         if !said {
-            call.end().await;
+            call.close().await;
             return Ok(());
         }
     }

@@ -163,7 +163,7 @@ impl Pipe {
                 Err(exit) => return exit,
             };
             let ended = self.converse(&mut call).await;
-            call.end().await;
+            call.close().await;
             self.conversation.lost();
             if let Some(exit) = self.after_output() {
                 return exit;
@@ -193,7 +193,7 @@ impl Pipe {
                     print_error(&error.to_string());
                     return Err(match error {
                         DialError::Refused { .. } => Exit::Refused,
-                        DialError::NoChat { .. } => Exit::Protocol,
+                        DialError::NotChatServer { .. } => Exit::Protocol,
                         _ => Exit::NoServer,
                     });
                 }

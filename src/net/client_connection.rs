@@ -1,4 +1,4 @@
-//! An open connection to a server, as every client of ours reads it, speaks into it and leaves it.
+//! A client's WebSocket connection to a server: reading, writing and closing, with time limits.
 
 use std::time::Duration;
 
@@ -10,81 +10,80 @@ use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 
-use super::dial::Stream;
+use super::client_stream::ClientStream;
 use crate::protocol::CloseCode;
 
-/// How long writing may take; a server that slows us down reads a window in that time.
-const WRITTEN: Duration = Duration::from_secs(60);
-/// How long a goodbye may take.
-const GOODBYE: Duration = Duration::from_millis(500);
+/// How long one write may take. Even a server that slows this client down reads within that time.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long the closing handshake may take.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// What a client sees where a closing frame has no number, and where there was none at all.
-pub const NO_NUMBER: u16 = 1005;
+/// Stands for the close code where a close frame has none (RFC 6455 §7.4.1), and where the
+/// connection ended without a close frame.
+pub const NO_CLOSE_CODE: u16 = 1005;
 
-/// One connection.
+/// An open WebSocket connection.
 pub struct ClientConnection {
-    socket: WebSocketStream<Box<dyn Stream>>,
-    farewell: ClosingHandshake,
+    socket: WebSocketStream<Box<dyn ClientStream>>,
+    closing: ClosingHandshake,
 }
 
-/// What came next.
+/// What a client receives.
 #[derive(Debug)]
 pub enum Incoming {
-    /// A text frame, whole.
+    /// A whole text message.
     Text(Utf8Bytes),
-    /// A binary frame, whole.
+    /// A whole binary message.
     Binary(Bytes),
-    /// A ping or a pong: somebody is there.
+    /// A ping or a pong.
     Heartbeat,
-    /// The server closes: its number ([`NO_NUMBER`] for none) and reason.
+    /// A close frame: its code ([`NO_CLOSE_CODE`] if it has none) and its reason.
     Closed(u16, String),
-    /// A message above the limit; nothing can be read after it.
+    /// A message above the size limit. Nothing can be read after it.
     TooLarge(String),
-    /// It does not speak RFC 6455; nothing can be read after it.
+    /// A violation of RFC 6455. Nothing can be read after it.
     Invalid(String),
-    /// The connection ended without a word.
+    /// The connection ended without a close frame.
     Lost,
 }
 
-/// What is still to be said at the end.
+/// The part of the closing handshake that this side still has to send.
 enum ClosingHandshake {
-    /// Goodbye.
-    Ours(Option<CloseCode>),
-    /// The answer to the server's goodbye, which the library has ready.
-    Answer,
-    /// Nobody is there any more.
-    None,
+    /// A close frame, with this code.
+    Initiate(Option<CloseCode>),
+    /// The reply to the server's close frame, which tungstenite has queued.
+    Reply,
+    /// Nothing: the connection is lost.
+    Skip,
 }
 
 impl ClientConnection {
-    pub(super) fn new(socket: WebSocketStream<Box<dyn Stream>>) -> Self {
-        ClientConnection { socket, farewell: ClosingHandshake::Ours(None) }
+    pub(super) fn new(socket: WebSocketStream<Box<dyn ClientStream>>) -> Self {
+        ClientConnection { socket, closing: ClosingHandshake::Initiate(None) }
     }
 
-    /// Waits for what comes. Nothing is lost when the future is dropped.
+    /// Waits for the next message. Cancel safe.
     pub async fn next(&mut self) -> Incoming {
         match self.socket.next().await {
             Some(Ok(Message::Text(text))) => Incoming::Text(text),
             Some(Ok(Message::Binary(bytes))) => Incoming::Binary(bytes),
             Some(Ok(Message::Close(close))) => {
-                self.farewell = ClosingHandshake::Answer;
-                let number = close.as_ref().map_or(NO_NUMBER, |close| close.code.into());
-                Incoming::Closed(
-                    number,
-                    close.map(|close| close.reason.to_string()).unwrap_or_default(),
-                )
+                self.closing = ClosingHandshake::Reply;
+                let code = close.as_ref().map_or(NO_CLOSE_CODE, |close| close.code.into());
+                let reason = close.map(|close| close.reason.to_string()).unwrap_or_default();
+                Incoming::Closed(code, reason)
             }
             Some(Ok(_)) => Incoming::Heartbeat,
-            Some(Err(error)) => self.broken(&error),
+            Some(Err(error)) => self.on_read_error(&error),
             None => {
-                self.farewell = ClosingHandshake::None;
+                self.closing = ClosingHandshake::Skip;
                 Incoming::Lost
             }
         }
     }
 
-    fn broken(&mut self, error: &Error) -> Incoming {
-        let (close, came) = match error {
+    fn on_read_error(&mut self, error: &Error) -> Incoming {
+        let (code, incoming) = match error {
             Error::Capacity(error) => (CloseCode::TooBig, Incoming::TooLarge(error.to_string())),
             Error::Utf8(_) => {
                 (CloseCode::NotUtf8, Incoming::Invalid("a text frame that is not UTF-8".into()))
@@ -93,64 +92,66 @@ impl ClientConnection {
                 (CloseCode::Protocol, Incoming::Invalid(error.to_string()))
             }
             _ => {
-                self.farewell = ClosingHandshake::None;
+                self.closing = ClosingHandshake::Skip;
                 return Incoming::Lost;
             }
         };
-        self.farewell = ClosingHandshake::Ours(Some(close));
-        came
+        self.closing = ClosingHandshake::Initiate(Some(code));
+        incoming
     }
 
-    /// Puts a text frame where [`Self::flush`] sends it from; false where the connection is gone.
+    /// Buffers a text frame; [`Self::flush`] must follow. Returns false if the connection is lost, as
+    /// all methods that write do.
     pub async fn feed(&mut self, text: String) -> bool {
-        within(WRITTEN, self.socket.feed(Message::text(text))).await
+        in_time(WRITE_TIMEOUT, self.socket.feed(Message::text(text))).await
     }
 
-    /// Sends what was put there.
+    /// Writes the buffered frames.
     pub async fn flush(&mut self) -> bool {
-        within(WRITTEN, self.socket.flush()).await
+        in_time(WRITE_TIMEOUT, self.socket.flush()).await
     }
 
-    /// Sends a text frame.
+    /// Writes a text frame.
     pub async fn send(&mut self, text: String) -> bool {
         self.feed(text).await && self.flush().await
     }
 
-    /// Sends a binary frame.
+    /// Writes a binary frame.
     pub async fn send_binary(&mut self, bytes: Bytes) -> bool {
-        within(WRITTEN, self.socket.send(Message::Binary(bytes))).await
+        in_time(WRITE_TIMEOUT, self.socket.send(Message::Binary(bytes))).await
     }
 
-    /// Asks whether the server is still there.
-    pub async fn ping(&mut self, patience: Duration) -> bool {
-        within(patience, self.socket.send(Message::Ping(Bytes::new()))).await
+    /// Writes a ping.
+    pub async fn ping(&mut self, timeout: Duration) -> bool {
+        in_time(timeout, self.socket.send(Message::Ping(Bytes::new()))).await
     }
 
-    /// Leaves as RFC 6455 has it: says goodbye, or why nothing can be read any more, or answers the
-    /// server's goodbye; and lets the server hang up first, so that it hears that.
-    pub async fn end(mut self) {
-        let goodbye = async {
-            let said = match self.farewell {
-                ClosingHandshake::None => return,
-                ClosingHandshake::Answer => self.socket.flush().await,
-                ClosingHandshake::Ours(why) => {
-                    let frame = why.map(|close| CloseFrame {
-                        code: close.number().into(),
+    /// Performs the closing handshake (RFC 6455 §7.1): sends a close frame, with the reason why
+    /// nothing can be read any more if there is one, or replies to the server's. Then waits briefly
+    /// for the server to end the connection, so that the server receives the frame.
+    pub async fn close(mut self) {
+        let handshake = async {
+            let sent = match self.closing {
+                ClosingHandshake::Skip => return,
+                ClosingHandshake::Reply => self.socket.flush().await,
+                ClosingHandshake::Initiate(code) => {
+                    let frame = code.map(|code| CloseFrame {
+                        code: code.number().into(),
                         reason: Utf8Bytes::default(),
                     });
                     self.socket.close(frame).await
                 }
             };
-            let mut rest = [0; 4096];
-            while said.is_ok()
-                && !matches!(self.socket.get_mut().read(&mut rest).await, Ok(0) | Err(_))
-            {
+            if sent.is_err() {
+                return;
             }
+            let mut discarded = [0; 4096];
+            while !matches!(self.socket.get_mut().read(&mut discarded).await, Ok(0) | Err(_)) {}
         };
-        let _ = tokio::time::timeout(GOODBYE, goodbye).await;
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, handshake).await;
     }
 }
 
-async fn within(patience: Duration, write: impl Future<Output = Result<(), Error>>) -> bool {
-    matches!(tokio::time::timeout(patience, write).await, Ok(Ok(())))
+async fn in_time(timeout: Duration, write: impl Future<Output = Result<(), Error>>) -> bool {
+    matches!(tokio::time::timeout(timeout, write).await, Ok(Ok(())))
 }

@@ -1,7 +1,8 @@
-//! Sockets, TLS, framing and queues. Nothing here knows what a room is.
+//! Sockets, TLS, WebSocket framing and queues. Nothing here knows about rooms or messages.
 
 pub mod admission;
 pub mod client_connection;
+mod client_stream;
 pub mod dial;
 pub mod framing;
 pub mod listen;

@@ -199,12 +199,12 @@ async fn serve(
                     continue;
                 }
             },
-            () = watchdog.due() => {
+            () = watchdog.tick() => {
                 // The hub answers only if its loop turns; then, and only then, systemd is told.
                 if let Some(standing) = standing(context).await {
-                    watchdog.feed(&status_text(&standing));
+                    watchdog.report_healthy(&status_text(&standing));
                 }
-                reload.logs.say_dropped();
+                reload.logs.report_dropped();
                 continue;
             }
         };

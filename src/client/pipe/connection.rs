@@ -11,7 +11,7 @@ use crate::client::exit::{Exit, print_error};
 use crate::client::input::InputLine;
 use crate::conversation::client::conversation::Phase;
 use crate::conversation::client::event::{Event, Message};
-use crate::net::client_connection::{ClientConnection, Incoming, NO_NUMBER};
+use crate::net::client_connection::{ClientConnection, Incoming, NO_CLOSE_CODE};
 use crate::protocol::CloseCode;
 
 /// The answer to `register`.
@@ -279,7 +279,7 @@ impl Pipe {
     }
 
     fn closed(&self, number: u16, reason: String, state: &State) -> Ended {
-        if CloseCode::is_reconnectable(number) || number == NO_NUMBER {
+        if CloseCode::is_reconnectable(number) || number == NO_CLOSE_CODE {
             return Ended::Lost;
         }
         let (code, text) = state.last_error.clone().unwrap_or((number.to_string(), reason));

@@ -16,11 +16,11 @@ use crate::client::pipe::random;
 use crate::conversation::client::conversation::{Conversation, Now, Phase};
 use crate::conversation::client::event::{Event, Message};
 use crate::conversation::client::outbox::OutgoingMessage;
-use crate::net::client_connection::{ClientConnection, Incoming, NO_NUMBER};
+use crate::net::client_connection::{ClientConnection, Incoming, NO_CLOSE_CODE};
 use crate::net::dial::Dialer;
 use crate::policy::backoff::Backoff;
 use crate::protocol::{CloseCode, MessageId, RoomName, Timestamp};
-use crate::sys::signals::TerminationSignal;
+use crate::sys::termination_signal::TerminationSignal;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(20);
@@ -97,7 +97,7 @@ impl ChatSession {
                 None => return self.goodbye(),
                 Some(Ok(mut call)) => {
                     let ended = self.converse(&mut call).await;
-                    call.end().await;
+                    call.close().await;
                     if let Ended::Over(exit) = ended {
                         return exit;
                     }
@@ -157,7 +157,7 @@ impl ChatSession {
                         Incoming::Text(text) => self.hear(&text, &mut last_error),
                         Incoming::Binary(_) | Incoming::Heartbeat => {}
                         Incoming::Closed(number, reason) => {
-                            if CloseCode::is_reconnectable(number) || number == NO_NUMBER {
+                            if CloseCode::is_reconnectable(number) || number == NO_CLOSE_CODE {
                                 return Ended::Lost;
                             }
                             let reason = last_error.unwrap_or(reason);
@@ -175,7 +175,7 @@ impl ChatSession {
                     Some(line) => self.take(line.trim_end()),
                     None => self.leaving = Some(Instant::now()),
                 },
-                () = self.termination.come(), if self.leaving.is_none() => {
+                () = self.termination.next(), if self.leaving.is_none() => {
                     self.leaving = Some(Instant::now());
                 }
                 () = tokio::time::sleep_until(timer.into()) => {
@@ -346,7 +346,7 @@ async fn leave(
     };
     tokio::select! {
         () = gone => {}
-        () = termination.come() => {}
+        () = termination.next() => {}
     }
 }
 

@@ -64,20 +64,20 @@ fn is_shortage(error: &io::Error) -> bool {
 
 fn admit(context: &Arc<Context>, stream: TcpStream, peer: SocketAddr) {
     let live = context.live.load_full();
-    let Some(mut permit) = context.admission.enter(live.connections) else {
+    let Some(mut permit) = context.admission.admit(live.connections) else {
         return refuse(&stream, &live, peer, "full");
     };
     // A proxy speaks for many: whom it brings is counted when its request says so.
     let proxy =
         live.listen.trusted_proxies.iter().any(|net| net.contains(peer.ip().to_canonical()));
-    if !proxy && !permit.count_address(peer.ip(), live.config.limits.connections_per_address) {
+    if !proxy && !permit.count_for_network(peer.ip(), live.config.limits.connections_per_address) {
         return refuse(&stream, &live, peer, "full_address");
     }
     let permit_id = permit.permit_id();
     let deadline = Instant::now() + live.config.limits.register_timeout;
     let task = connection(context.clone(), live, stream, peer, permit, deadline);
     let task = context.connections.spawn(task);
-    context.admission.task(permit_id, task.abort_handle());
+    context.admission.set_task(permit_id, task.abort_handle());
 }
 
 fn refuse(stream: &TcpStream, live: &ActiveConfig, peer: SocketAddr, reason: &'static str) {
@@ -118,7 +118,7 @@ async fn open(
     let most = live.config.limits.connections_per_address;
     let counted = permit.clone();
     let admit = move |address| {
-        counted.lock().unwrap_or_else(PoisonError::into_inner).count_address(address, most)
+        counted.lock().unwrap_or_else(PoisonError::into_inner).count_for_network(address, most)
     };
     let mode = live.config.auth.mode;
     let bound = live.config.limits.outbound_bytes;

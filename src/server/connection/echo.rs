@@ -37,7 +37,7 @@ async fn echo(stream: TcpStream, listen: Arc<Listen>, frame_bytes: usize) {
     let mut link =
         ServerConnection::new(plug, outbound.clone(), early.to_vec(), frame_bytes, patience).await;
     loop {
-        match link.step(|| true).await {
+        match link.next(|| true).await {
             Received::Ended(_) => break,
             Received::Frame(Message::Text(text)) => outbound.send(&framing::text(&text)),
             Received::Frame(Message::Binary(bytes)) => {
@@ -48,5 +48,5 @@ async fn echo(stream: TcpStream, listen: Arc<Listen>, frame_bytes: usize) {
             Received::Frame(_) => {}
         }
     }
-    link.finish().await;
+    link.shutdown().await;
 }

@@ -29,5 +29,5 @@ pub async fn run(
         let reason = session.talk(&mut link).await;
         session.say_closed(reason);
     }
-    Box::pin(link.finish()).await;
+    Box::pin(link.shutdown()).await;
 }

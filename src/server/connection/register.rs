@@ -36,7 +36,7 @@ pub(super) async fn from_first_frame(
         });
     match admitted {
         Ok((opening, grant)) => {
-            visit.permit.registered();
+            visit.permit.mark_registered();
             begin(&context, link, &outbound, client_info, opening, grant).await
         }
         Err(refusal) => {
@@ -57,7 +57,7 @@ async fn first_frame(
     // Pings are answered before anybody is known; not more of them than later.
     let (quota, mut pings) = (context.live.load().frames, Meter::default());
     let opening = loop {
-        match tokio::time::timeout_at(deadline.into(), link.step(|| true)).await {
+        match tokio::time::timeout_at(deadline.into(), link.next(|| true)).await {
             Err(_) => {
                 return Err(Some(Rejection {
                     code: ErrorCode::RegisterTimeout,
@@ -94,7 +94,7 @@ fn refuse(outbound: &SendQueue, client_info: ClientInfo, refusal: &Rejection) {
         "a connection did not register");
     let error = ErrorFrame::new(refusal.code, refusal.message.clone());
     outbound.push(encoded(&ServerFrame::Error(error)));
-    outbound.end(CloseReason { close: refusal.close, cause: "refused" }, &refusal.message);
+    outbound.close(CloseReason { close: refusal.close, cause: "refused" }, &refusal.message);
 }
 
 async fn begin(
@@ -123,13 +123,14 @@ async fn begin(
     let (answer, answered) = oneshot::channel();
     context.hub.send(Command::Enter(peer.clone(), entering, answer)).ok()?;
     let registered = Registered { context: context.clone(), peer };
-    let rooms = match link.meanwhile(tokio::time::timeout(HUB_ANSWER, answered)).await {
+    let rooms = match link.flush_during(tokio::time::timeout(HUB_ANSWER, answered)).await {
         Ok(Ok(Some(rooms))) => rooms,
         _ => {
             let text = "the room log can't be read at the moment; come back later";
             let error = ErrorFrame::new(ErrorCode::StorageFailed, text);
             outbound.push(encoded(&ServerFrame::Error(error)));
-            outbound.end(CloseReason { close: CloseCode::TryLater, cause: "history_failed" }, text);
+            outbound
+                .close(CloseReason { close: CloseCode::TryLater, cause: "history_failed" }, text);
             return None;
         }
     };
@@ -139,7 +140,7 @@ async fn begin(
         messages: Meter::default(),
         frames: Meter::default(),
         bytes: Meter::default(),
-        counted: link.received(),
+        counted: link.received_bytes(),
     };
     session.say_opened();
     Some((session, opening.rooms))

@@ -34,8 +34,10 @@ impl Session {
             let Ok(page) = page else { return self.history_failed(room) };
             after = self.replay(room, after, &page);
             let room_for_more = self.context().live.load().config.limits.outbound_bytes / 2;
-            link.until_waiting_at_most(room_for_more).await;
-            if self.peer().outbound.ending().is_some() || self.peer().outbound.is_dead() {
+            link.flush_to(room_for_more).await;
+            if self.peer().outbound.close_reason().is_some()
+                || self.peer().outbound.is_disconnected()
+            {
                 return;
             }
             if page.more {
@@ -105,7 +107,7 @@ impl Session {
             }));
         }
         let room_for_more = self.context().live.load().config.limits.outbound_bytes / 2;
-        link.until_waiting_at_most(room_for_more).await;
+        link.flush_to(room_for_more).await;
     }
 
     /// Sends a page and names every hole in it; says up to where the reader is told everything.
@@ -147,7 +149,7 @@ impl Session {
         let (answer, answered) = tokio::sync::oneshot::channel();
         let attach = Command::Attach(self.peer().clone(), room.clone(), after, answer);
         let _ = self.context().hub.send(attach);
-        link.meanwhile(tokio::time::timeout(HUB_ANSWER, answered)).await.ok()?.ok()
+        link.flush_during(tokio::time::timeout(HUB_ANSWER, answered)).await.ok()?.ok()
     }
 
     async fn page(
@@ -160,7 +162,7 @@ impl Session {
         let reader = self.context().reader.clone();
         let room = room.clone();
         let read = tokio::task::spawn_blocking(move || reader.page(&room, span, limit, PAGE_BYTES));
-        link.meanwhile(read)
+        link.flush_during(read)
             .await
             .unwrap_or_else(|_| Err(StoreError::Failed("reading broke off".into())))
     }
@@ -184,6 +186,6 @@ impl Session {
             ..ErrorFrame::new(ErrorCode::StorageFailed, text)
         });
         let ending = CloseReason { close: CloseCode::TryLater, cause: "history_failed" };
-        self.peer().outbound.end(ending, text);
+        self.peer().outbound.close(ending, text);
     }
 }

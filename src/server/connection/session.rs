@@ -67,7 +67,7 @@ impl Session {
     pub(super) async fn talk(&mut self, link: &mut ServerConnection) -> &'static str {
         let peer = self.peer().clone();
         loop {
-            let frame = match link.step(|| peer.may_speak()).await {
+            let frame = match link.next(|| peer.may_speak()).await {
                 Received::Ended(reason) => return reason,
                 Received::Frame(frame) => frame,
             };
@@ -91,7 +91,7 @@ impl Session {
     /// the limits is read more slowly.
     fn meter(&mut self, link: &mut ServerConnection, live: &ActiveConfig, frame: &Message) {
         let now = self.context().started.elapsed();
-        let came = link.received() - self.counted;
+        let came = link.received_bytes() - self.counted;
         self.counted += came;
         let (meter, quota) = match self.peer().dialect {
             Dialect::Full => (&mut self.messages, live.messages),
@@ -119,7 +119,7 @@ impl Session {
                 {
                     let peer = self.peer().clone();
                     let log_writer = self.context().log_writer.clone();
-                    Box::pin(link.meanwhile(log_writer.submit(draft, peer))).await;
+                    Box::pin(link.flush_during(log_writer.submit(draft, peer))).await;
                 }
             }
             Request::Join(room, resume) => Box::pin(self.join(link, room, resume)).await,
@@ -235,7 +235,7 @@ impl Session {
         let entering = RoomEntry { room: room.clone(), catching_up: resume.is_some() };
         let (answer, answered) = oneshot::channel();
         let _ = self.context().hub.send(Command::Join(self.peer().clone(), entering, answer));
-        match link.meanwhile(tokio::time::timeout(HUB_ANSWER, answered)).await {
+        match link.flush_during(tokio::time::timeout(HUB_ANSWER, answered)).await {
             Ok(Ok(Some(membership))) => {
                 self.rooms.retain(|known| known.room != room);
                 self.rooms.push(membership);

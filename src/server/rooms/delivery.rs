@@ -12,7 +12,7 @@ use super::peer::Peer;
 use super::room::{Member, Room};
 use crate::crypto::key_ring::KeyRing;
 use crate::net::framing;
-use crate::net::send_queue::SendQueue;
+use crate::net::send_queue::{SendQueue, send_to_all};
 use crate::net::uring::UringSender;
 use crate::protocol::frame::ChatMessage;
 use crate::protocol::{CloseCode, KeyId, MessageId, RoomName, Seq, Timestamp};
@@ -117,7 +117,7 @@ impl Room {
                     deliveries += chunk.hand_to(member);
                 }
             }
-            SendQueue::send_to_all(&whole, &chunk.bytes, ring);
+            send_to_all(&whole, &chunk.bytes, ring);
             deliveries += (whole.len() * chunk.marks.len()) as u64;
             (start, first) = (marks[beyond - 1].end, beyond);
         }

@@ -288,7 +288,7 @@ impl Hub {
     fn reconfigure(&mut self, policy: HubConfig) {
         if policy.outbound_bytes != self.policy.outbound_bytes {
             for SessionRooms { peer, .. } in self.sessions.values() {
-                peer.outbound.set_bound(policy.outbound_bytes);
+                peer.outbound.set_max_bytes(policy.outbound_bytes);
             }
         }
         self.policy = policy;

@@ -93,7 +93,7 @@ impl Peer {
     /// Puts it out at once: nothing that waits for it goes out any more.
     pub fn put_out(&self, close: CloseCode, cause: &'static str, reason: &str) {
         self.drain();
-        self.outbound.cut_off(CloseReason { close, cause }, reason);
+        self.outbound.evict(CloseReason { close, cause }, reason);
     }
 
     /// Puts a frame in its queue; a flush must follow.
@@ -140,7 +140,7 @@ impl Peer {
             CloseCode::Restarting => "the server is restarting; come back",
             _ => "the server is leaving",
         };
-        self.outbound.end(CloseReason { close, cause: "server_stopping" }, reason);
+        self.outbound.close(CloseReason { close, cause: "server_stopping" }, reason);
     }
 
     /// Whether `other` is the same session.
