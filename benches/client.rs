@@ -1,34 +1,34 @@
-//! What the client reaches: how soon it says its first byte, how fast a pipe is beside what the
-//! server takes, how much memory that needs, and what printing a message costs.
+//! Measures the client: the time from start to the first byte sent, the throughput and memory of a
+//! pipe compared with what the server accepts, and the CPU cost of printing messages.
 //!
 //! `cargo bench --bench client`
 
-mod own;
+mod support;
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use own::{Server, memory_kib};
 use serde_json::{Value, json};
+use support::{Server, memory_kib};
 use tokio_tungstenite::tungstenite::{self, Message};
 
 const LINES: usize = 100_000;
-/// What the server tells a full client it may have unacked.
+/// Messages in flight: the limit that the server announces to a full client.
 const IN_FLIGHT: usize = 64;
 const ROUNDS: usize = 3;
 
 fn main() {
-    let median = |one: &dyn Fn() -> f64| {
-        let mut all: Vec<f64> = (0..ROUNDS).map(|_| one()).collect();
-        all.sort_by(f64::total_cmp);
-        all[ROUNDS / 2]
+    let median = |measure: &dyn Fn() -> f64| {
+        let mut values: Vec<f64> = (0..ROUNDS).map(|_| measure()).collect();
+        values.sort_by(f64::total_cmp);
+        values[ROUNDS / 2]
     };
     println!("start to the first byte sent: {:.1} ms", median(&first_byte) * 1e3);
 
     let server = Server::start(&[]);
-    let bare = median(&|| LINES as f64 / pour(&server.address).as_secs_f64());
+    let server_rate = median(&|| LINES as f64 / send_prepared(&server.address).as_secs_f64());
     let mut memory = 0;
     let mut rates = Vec::new();
     for _ in 0..ROUNDS {
@@ -39,12 +39,12 @@ fn main() {
     rates.sort_by(f64::total_cmp);
     let rate = rates[ROUNDS / 2];
     println!(
-        "a pipe of {LINES} lines: {rate:.0} lines/s, the server takes {bare:.0}/s with {IN_FLIGHT} in flight; ratio {:.2}; at most {memory} KiB resident",
-        rate / bare
+        "a pipe of {LINES} lines: {rate:.0} lines/s, the server accepts {server_rate:.0}/s with {IN_FLIGHT} in flight; ratio {:.2}; at most {memory} KiB resident",
+        rate / server_rate
     );
     let (seconds, cpu) = listen(&server.address, 2 * LINES);
     println!(
-        "--listen printed {} messages in {seconds:.2} s; {:.0} a second of its processor time",
+        "--listen printed {} messages in {seconds:.2} s; {:.0} per second of its CPU time",
         2 * LINES,
         2.0 * LINES as f64 / cpu
     );
@@ -57,27 +57,27 @@ fn client(arguments: &[&str]) -> Command {
     command
 }
 
-/// From the start of the program to the first byte of its request.
+/// Measures the seconds from the start of the program to the first byte of its request.
 fn first_byte() -> f64 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("ws://{}", listener.local_addr().expect("an address"));
-    let began = Instant::now();
+    let started = Instant::now();
     let mut child = client(&[&url, "--listen", "--timeout", "5s"])
         .stderr(Stdio::null())
         .spawn()
-        .expect("it starts");
-    let (mut stream, _) = listener.accept().expect("it comes");
-    stream.read_exact(&mut [0]).expect("it speaks");
-    let took = began.elapsed();
+        .expect("the client starts");
+    let (mut stream, _) = listener.accept().expect("the client connects");
+    stream.read_exact(&mut [0]).expect("the client sends");
+    let took = started.elapsed();
     let _ = child.kill();
     let _ = child.wait();
     took.as_secs_f64()
 }
 
-/// What the server takes from a sender that does nothing but send what it made before.
-fn pour(address: &str) -> Duration {
+/// Measures how fast the server acks messages from a sender that encrypted its text beforehand.
+fn send_prepared(address: &str) -> Duration {
     let (mut socket, _) = tungstenite::connect(format!("ws://{address}/")).expect("a WebSocket");
-    let register = json!({"type": "register", "protocol": 1, "username": "pour", "echo": false,
+    let register = json!({"type": "register", "protocol": 1, "username": "sender", "echo": false,
         "presence": false});
     socket.send(Message::text(register.to_string())).expect("sent");
     let key = loop {
@@ -98,14 +98,14 @@ fn pour(address: &str) -> Duration {
         let frame = json!({"type": "chat_message", "id": id, "content": token});
         socket.write(Message::text(frame.to_string())).expect("sent");
         outstanding += 1;
-        // Acks come many at a time, so as many messages go out together.
-        let most = match number + 1 {
+        // The server acks in batches, so the sender flushes in batches too.
+        let max_outstanding = match number + 1 {
             LINES => 0,
             _ if outstanding == IN_FLIGHT => IN_FLIGHT / 2,
             _ => continue,
         };
         socket.flush().expect("sent");
-        while outstanding > most {
+        while outstanding > max_outstanding {
             outstanding -= usize::from(next(&mut socket)["type"] == "ack");
         }
     }
@@ -121,35 +121,35 @@ fn next(
     }
 }
 
-/// The same from a pipe through the client; and the most memory it held, in KiB.
+/// Measures the same through the client in a pipe; also returns its peak memory in KiB.
 fn pipe(address: &str) -> (Duration, u64) {
     let url = format!("ws://{address}");
-    let began = Instant::now();
-    let mut child = client(&[&url]).stdin(Stdio::piped()).spawn().expect("it starts");
-    let mut input = child.stdin.take().expect("its input");
+    let started = Instant::now();
+    let mut child = client(&[&url]).stdin(Stdio::piped()).spawn().expect("the client starts");
+    let mut input = child.stdin.take().expect("its standard input");
     let mut line = "x".repeat(100);
     line.push('\n');
     for _ in 0..LINES {
-        input.write_all(line.as_bytes()).expect("it reads");
+        input.write_all(line.as_bytes()).expect("the client reads");
     }
     let peak = memory_kib(&child, "VmHWM");
     drop(input);
-    assert!(child.wait().expect("it ends").success(), "not every line was stored");
-    (began.elapsed(), peak)
+    assert!(child.wait().expect("the client exits").success(), "not every line was stored");
+    (started.elapsed(), peak)
 }
 
-/// Prints what is kept: seconds, and seconds of the client's processor time.
+/// Has the client print the history; returns the seconds and the CPU seconds it took.
 fn listen(address: &str, count: usize) -> (f64, f64) {
     let url = format!("ws://{address}");
-    let (before, began) = (children(), Instant::now());
+    let (before, started) = (children_cpu(), Instant::now());
     let count = count.to_string();
     let status = client(&[&url, "--listen", "--since", "all", "-n", &count]).status();
-    assert!(status.expect("it runs").success(), "it did not print everything");
-    (began.elapsed().as_secs_f64(), children() - before)
+    assert!(status.expect("the client runs").success(), "the client did not print everything");
+    (started.elapsed().as_secs_f64(), children_cpu() - before)
 }
 
-/// Processor seconds of the children that were waited for: fields 16 and 17 of proc(5).
-fn children() -> f64 {
+/// CPU seconds of terminated child processes: fields 16 and 17 of /proc/self/stat (proc(5)).
+fn children_cpu() -> f64 {
     let text = std::fs::read_to_string("/proc/self/stat").expect("its state");
     let rest = text.rsplit_once(')').map_or("", |(_, rest)| rest);
     let ticks = |index: usize| rest.split_whitespace().nth(index)?.parse::<f64>().ok();

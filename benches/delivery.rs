@@ -1,11 +1,12 @@
-//! Prints what the whole server reaches beside what its store reaches by itself, in one run: acked
-//! messages per second with 64 in flight (and beside it the store with commits as large), the time from send to ack one at a time, and with a long
-//! history how soon it is ready, how fast the last thousand are resumed, and what it takes in memory.
+//! Compares the whole server with its store alone, in one run: acked messages per second with 64 in
+//! flight (beside the store with commits of the same size), and the time from send to ack with one in
+//! flight. With a long history it also measures the start, the resume of the last thousand messages,
+//! and the memory.
 //!
-//! `cargo bench --bench delivery [-- --history 1000000]`. Folders are made below `TMPDIR`, which
-//! must be on a real disk: a file system in memory syncs for nothing.
+//! `cargo bench --bench delivery [-- --history 1000000]`. Stores are created in `TMPDIR`, which must be on
+//! a real disk, because a sync costs nothing on a file system in memory.
 
-mod own;
+mod support;
 
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
@@ -13,81 +14,84 @@ use std::time::{Duration, Instant, SystemTime};
 use base64::Engine as _;
 use fernet::Fernet;
 use futures_util::{SinkExt as _, StreamExt as _};
-use own::{Server, memory_kib};
 use secure_chat::credentials::at_rest_key::AtRestKey;
 use secure_chat::protocol::{MessageId, RoomName, Timestamp, UserName};
 use secure_chat::store::{Draft, OpenedStore, Retention, open_disk};
 use serde_json::{Value, json};
+use support::{Server, memory_kib};
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 
-const KEEP: Retention = Retention { messages: u64::MAX, age: Duration::from_secs(30 * 86_400) };
+const RETENTION: Retention =
+    Retention { messages: u64::MAX, age: Duration::from_secs(30 * 86_400) };
 const IN_FLIGHT: usize = 64;
 const MESSAGES: usize = 20_000;
-const ALONE: usize = 2_000;
+const ROUND_TRIPS: usize = 2_000;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     let history = arguments.iter().position(|argument| argument == "--history");
     let history: u64 = history
-        .map(|index| arguments[index + 1].parse().expect("--history wants a number"))
+        .map(|index| arguments[index + 1].parse().expect("--history needs a number"))
         .unwrap_or(0);
 
-    // Three rounds, each with both sides of every ratio; the medians are printed.
+    // Three rounds, each with both sides of every ratio. The medians are printed.
     let mut rounds = Vec::new();
     for _ in 0..3 {
-        let (bare_one, _) = bare(1);
-        let trip = round_trip().await;
-        let server = Measured::start(None);
+        let (commit_time, _) = measure_store(1);
+        let round_trip = measure_round_trip().await;
+        let server = MeasuredServer::start(None);
         let mut sender = Sender::connect(&server.server.address).await;
-        // Once before: a sync costs more while the store's log of commits still grows, and the store by
-        // itself has that behind it for most of its second.
-        sender.pouring().await;
+        // Warm-up: a sync costs more until the WAL has reached its full size, and the store alone is
+        // past that for most of its second.
+        sender.measure_throughput().await;
         let before = server.commits();
-        let rate = sender.pouring().await;
-        // What the store reaches by itself at the size that the server's commits really had.
+        let rate = sender.measure_throughput().await;
+        // The store alone is measured at the average size of the server's commits.
         let size = MESSAGES as f64 / (server.commits() - before) as f64;
-        let alone = sender.alone().await;
+        let ack_time = sender.measure_ack_time().await;
         drop(server);
-        let (_, bare_rate) = bare(size.round() as u64);
-        rounds.push([bare_one, trip, alone, rate, size, bare_rate, rate / bare_rate]);
+        let (_, store_rate) = measure_store(size.round() as u64);
+        let ratio = rate / store_rate;
+        rounds.push([commit_time, round_trip, ack_time, rate, size, store_rate, ratio]);
     }
     let median = |index: usize| {
-        let mut all: Vec<f64> = rounds.iter().map(|round| round[index]).collect();
-        all.sort_by(f64::total_cmp);
-        all[all.len() / 2]
+        let mut values: Vec<f64> = rounds.iter().map(|round| round[index]).collect();
+        values.sort_by(f64::total_cmp);
+        values[values.len() / 2]
     };
-    let [bare_one, trip, alone, rate, size, bare_rate, ratio] = [0, 1, 2, 3, 4, 5, 6].map(median);
+    let [commit_time, round_trip, ack_time, rate, size, store_rate, ratio] =
+        [0, 1, 2, 3, 4, 5, 6].map(median);
     println!(
-        "send to ack, one at a time: {:.0} µs; a bare commit {:.0} µs + a loopback round trip {:.0} µs; ratio {:.2}",
-        alone * 1e6,
-        bare_one * 1e6,
-        trip * 1e6,
-        alone / (bare_one + trip)
+        "send to ack, one in flight: {:.0} µs; commit of the store alone {:.0} µs + loopback round trip {:.0} µs; ratio {:.2}",
+        ack_time * 1e6,
+        commit_time * 1e6,
+        round_trip * 1e6,
+        ack_time / (commit_time + round_trip)
     );
     println!(
-        "acked per second with {IN_FLIGHT} in flight: {rate:.0}, {size:.0} a commit; the store alone with as many a commit: {bare_rate:.0}; ratio {ratio:.2}"
+        "acked per second with {IN_FLIGHT} in flight: {rate:.0}, {size:.0} per commit; the store alone with as many per commit: {store_rate:.0}; ratio {ratio:.2}"
     );
     if history > 0 {
         long_history(history).await;
     }
 }
 
-/// The store by itself: seconds of the median commit, and records per second.
-fn bare(batch: u64) -> (f64, f64) {
-    let folder = tempfile::tempdir().expect("a folder to try in");
+/// Measures the store alone: the median commit in seconds, and records per second.
+fn measure_store(batch: u64) -> (f64, f64) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
     let key = AtRestKey::find(folder.path(), None).expect("a key");
-    let mut opened = open_disk(folder.path(), &key, KEEP, now()).expect("the room log opens");
-    let (began, mut commits, mut count) = (Instant::now(), Vec::new(), 0);
-    while began.elapsed() < Duration::from_secs(1) {
-        let from = Instant::now();
+    let mut opened = open_disk(folder.path(), &key, RETENTION, now()).expect("the room log opens");
+    let (started, mut commits, mut count) = (Instant::now(), Vec::new(), 0);
+    while started.elapsed() < Duration::from_secs(1) {
+        let start = Instant::now();
         count += append(&mut opened, batch, count);
-        commits.push(from.elapsed().as_secs_f64());
+        commits.push(start.elapsed().as_secs_f64());
     }
     commits.sort_by(f64::total_cmp);
-    (commits[commits.len() / 2], count as f64 / began.elapsed().as_secs_f64())
+    (commits[commits.len() / 2], count as f64 / started.elapsed().as_secs_f64())
 }
 
 fn append(opened: &mut OpenedStore, batch: u64, from: u64) -> u64 {
@@ -100,17 +104,17 @@ fn append(opened: &mut OpenedStore, batch: u64, from: u64) -> u64 {
             text: "x".repeat(100).into(),
         })
         .collect();
-    let kept = opened.log.append(drafts, now()).len() as u64;
+    let appended = opened.log.append(drafts, now()).len() as u64;
     opened.log.after_commit();
-    kept
+    appended
 }
 
 fn now() -> Timestamp {
     Timestamp::from_system(SystemTime::now())
 }
 
-/// Seconds of the median round trip of 300 bytes over loopback.
-async fn round_trip() -> f64 {
+/// Measures the median round trip of 300 bytes over loopback, in seconds.
+async fn measure_round_trip() -> f64 {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");
@@ -124,37 +128,38 @@ async fn round_trip() -> f64 {
     let mut stream = TcpStream::connect(address).await.expect("a connection");
     stream.set_nodelay(true).expect("nodelay");
     let (mut trips, mut bytes) = (Vec::new(), [0; 300]);
-    for _ in 0..ALONE {
-        let from = Instant::now();
+    for _ in 0..ROUND_TRIPS {
+        let start = Instant::now();
         stream.write_all(&bytes).await.expect("written");
         stream.read_exact(&mut bytes).await.expect("read");
-        trips.push(from.elapsed().as_secs_f64());
+        trips.push(start.elapsed().as_secs_f64());
     }
     trips.sort_by(f64::total_cmp);
     trips[trips.len() / 2]
 }
 
-struct Measured {
+/// A server with its metrics port and start-up time.
+struct MeasuredServer {
     server: Server,
     metrics: String,
-    ready: Duration,
+    startup: Duration,
 }
 
-impl Measured {
+impl MeasuredServer {
     fn start(history: Option<&Path>) -> Self {
-        // Free a moment ago; nobody else asks for ports on this address.
+        // A free port; nothing else uses ports on this address, so it stays free.
         let metrics = std::net::TcpListener::bind("127.0.0.2:0").and_then(|port| port.local_addr());
         let metrics = metrics.expect("a port for the metrics").to_string();
         let mut settings = vec![("CHAT_SERVER_ADMIN__METRICS", metrics.as_str())];
         if let Some(path) = history {
             settings.push(("CHAT_SERVER_HISTORY__PATH", path.to_str().expect("a plain path")));
         }
-        let from = Instant::now();
+        let start = Instant::now();
         let server = Server::start(&settings);
-        Measured { server, ready: from.elapsed(), metrics }
+        MeasuredServer { server, startup: start.elapsed(), metrics }
     }
 
-    /// Commits of the room log so far, as operators see them.
+    /// Commits of the room log so far, by the metrics.
     fn commits(&self) -> u64 {
         use std::io::{Read as _, Write as _};
         let mut stream = std::net::TcpStream::connect(&self.metrics).expect("the metrics");
@@ -174,7 +179,7 @@ impl Measured {
 struct Sender {
     socket: WebSocketStream<TcpStream>,
     key: Fernet,
-    said: usize,
+    sent: usize,
 }
 
 impl Sender {
@@ -188,62 +193,65 @@ impl Sender {
         };
         let key = base64::engine::general_purpose::STANDARD.decode(key).expect("base64");
         let key = Fernet::new(std::str::from_utf8(&key).expect("text")).expect("a Fernet key");
-        Sender { socket, key, said: 0 }
+        Sender { socket, key, sent: 0 }
     }
 
-    async fn say(&mut self) {
+    async fn feed_message(&mut self) {
         let content = self.key.encrypt("x".repeat(100).as_bytes());
-        let id = format!("id{}", self.said);
-        self.said += 1;
+        let id = format!("id{}", self.sent);
+        self.sent += 1;
         let frame = json!({"type": "chat_message", "room": "lobby", "id": id, "content": content});
         self.socket.feed(Message::text(frame.to_string())).await.expect("sent");
     }
 
-    async fn ack(&mut self) {
+    async fn wait_for_ack(&mut self) {
         while next(&mut self.socket).await["type"] != "ack" {}
     }
 
-    async fn alone(&mut self) -> f64 {
+    /// Returns the median time from send to ack with one message in flight, in seconds.
+    async fn measure_ack_time(&mut self) -> f64 {
         let mut times = Vec::new();
-        for _ in 0..ALONE {
-            let from = Instant::now();
-            self.say().await;
+        for _ in 0..ROUND_TRIPS {
+            let start = Instant::now();
+            self.feed_message().await;
             self.socket.flush().await.expect("sent");
-            self.ack().await;
-            times.push(from.elapsed().as_secs_f64());
+            self.wait_for_ack().await;
+            times.push(start.elapsed().as_secs_f64());
         }
         times.sort_by(f64::total_cmp);
         times[times.len() / 2]
     }
 
-    async fn pouring(&mut self) -> f64 {
-        let from = Instant::now();
+    /// Returns acked messages per second with [`IN_FLIGHT`] in flight.
+    async fn measure_throughput(&mut self) -> f64 {
+        let start = Instant::now();
         let mut outstanding = 0;
         for _ in 0..MESSAGES {
-            self.say().await;
+            self.feed_message().await;
             outstanding += 1;
             if outstanding == IN_FLIGHT {
                 self.socket.flush().await.expect("sent");
-                self.ack().await;
+                self.wait_for_ack().await;
                 outstanding -= 1;
             }
         }
         self.socket.flush().await.expect("sent");
         for _ in 0..outstanding {
-            self.ack().await;
+            self.wait_for_ack().await;
         }
-        MESSAGES as f64 / from.elapsed().as_secs_f64()
+        MESSAGES as f64 / start.elapsed().as_secs_f64()
     }
 }
 
-async fn dial(address: &str, more: Value) -> (WebSocketStream<TcpStream>, Value) {
+/// Connects and registers, with additional fields; returns the socket and the `welcome`.
+async fn dial(address: &str, fields: Value) -> (WebSocketStream<TcpStream>, Value) {
     let stream = TcpStream::connect(address).await.expect("a connection");
     stream.set_nodelay(true).expect("nodelay");
     let upgrade = tokio_tungstenite::client_async(format!("ws://{address}/"), stream);
     let (mut socket, _) = upgrade.await.expect("a WebSocket");
     let mut register = json!({"type": "register", "protocol": 1, "username": "bench",
         "rooms": ["lobby"], "presence": false});
-    for (name, value) in more.as_object().expect("an object") {
+    for (name, value) in fields.as_object().expect("an object") {
         register[name] = value.clone();
     }
     socket.send(Message::text(register.to_string())).await.expect("sent");
@@ -258,52 +266,53 @@ async fn next(socket: &mut WebSocketStream<TcpStream>) -> Value {
                 return serde_json::from_str(&text).expect("an object");
             }
             Some(Ok(_)) => {}
-            other => panic!("instead of a frame: {other:?}"),
+            other => panic!("expected a frame, got {other:?}"),
         }
     }
 }
 
 async fn long_history(messages: u64) {
-    let folder = tempfile::tempdir().expect("a folder to try in");
+    let folder = tempfile::tempdir().expect("a temporary folder");
     let key = AtRestKey::find(folder.path(), None).expect("a key");
-    let mut opened = open_disk(folder.path(), &key, KEEP, now()).expect("the room log opens");
+    let mut opened = open_disk(folder.path(), &key, RETENTION, now()).expect("the room log opens");
     let mut last = 0;
     let mut short = (Duration::ZERO, 0);
     while last < messages {
         last += append(&mut opened, 1_000, last);
         if last == 1_000 {
             drop(opened);
-            let server = Measured::start(Some(folder.path()));
+            let server = MeasuredServer::start(Some(folder.path()));
             resume(&server.server.address, 1_000).await;
-            short = (server.ready, server.resident_kib());
+            short = (server.startup, server.resident_kib());
             drop(server);
-            opened = open_disk(folder.path(), &key, KEEP, now()).expect("the room log opens");
+            opened = open_disk(folder.path(), &key, RETENTION, now()).expect("the room log opens");
         }
     }
     drop(opened);
-    let server = Measured::start(Some(folder.path()));
+    let server = MeasuredServer::start(Some(folder.path()));
     let took = resume(&server.server.address, 1_000).await;
     println!(
-        "{last} messages of history: ready {:?} after the start ({:?} with 1,000); the last 1,000 resumed in {took:?}; resident {} KiB ({} KiB with 1,000)",
-        server.ready,
+        "{last} messages of history: started in {:?} ({:?} with 1,000); resumed the last 1,000 in {took:?}; resident {} KiB ({} KiB with 1,000)",
+        server.startup,
         short.0,
         server.resident_kib(),
         short.1
     );
 }
 
+/// Measures the time to connect and resume the last `count` messages.
 async fn resume(address: &str, count: u64) -> Duration {
     let (_, welcome) = dial(address, json!({})).await;
-    let at = &welcome["rooms"]["lobby"];
-    let seq = at["seq"].as_u64().expect("a place") - count;
-    let from = Instant::now();
-    let resume = json!({"resume": {"lobby": {"epoch": at["epoch"], "seq": seq}}});
+    let head = &welcome["rooms"]["lobby"];
+    let seq = head["seq"].as_u64().expect("a seq") - count;
+    let start = Instant::now();
+    let resume = json!({"resume": {"lobby": {"epoch": head["epoch"], "seq": seq}}});
     let (mut socket, _) = dial(address, resume).await;
-    let mut got = 0;
-    while got < count {
+    let mut received = 0;
+    while received < count {
         if next(&mut socket).await["type"] == "chat_message" {
-            got += 1;
+            received += 1;
         }
     }
-    from.elapsed()
+    start.elapsed()
 }

@@ -1,4 +1,4 @@
-"""Draws what benches/fanout measured: server processor time a delivery, ours beside the others.
+"""Plots the results of benches/fanout: server CPU time per delivery, of each server.
 
 plot.py RESULTS.tsv OUT.png
 """
@@ -34,7 +34,7 @@ def main(results, out):
         axis.set_xscale("log")
         axis.margins(x=0.15)
         axis.set_title(name, fontsize=9)
-        axis.set_xlabel("server CPU µs a delivery (log scale, less is better)", fontsize=7)
+        axis.set_xlabel("server CPU µs per delivery (log scale, less is better)", fontsize=7)
         axis.tick_params(labelsize=7)
     plt.tight_layout()
     plt.savefig(out, dpi=110)

@@ -1,7 +1,9 @@
-//! Both ends for WebSocket test suites, with the handshake, limits and reading of the two programs:
+//! Echo server and echo client for WebSocket test suites such as Autobahn. They use the handshake,
+//! limits and framing of `chat-server` and `chat-client`.
 //!
-//! `cargo run --features faults --example echo -- serve 16777216` prints its address and says back
-//! messages up to so many bytes; `… -- dial ws://127.0.0.1:9001 301` runs so many cases of a server.
+//! `cargo run --features faults --example echo -- serve 16777216` prints its address and echoes
+//! messages of up to that many bytes. `cargo run --features faults --example echo -- dial
+//! ws://127.0.0.1:9001 301` runs the cases 1 to 301 of the test suite at that address.
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -13,7 +15,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             secure_chat::server::connection::echo::serve(listener, bytes.parse()?).await;
         }
         ["dial", server, last] => secure_chat::client::echo::run(server, last.parse()?).await?,
-        _ => return Err("serve BYTES, or dial SERVER CASES".into()),
+        _ => return Err("usage: echo serve MAX_BYTES | echo dial SERVER LAST_CASE".into()),
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The load: one thread that says messages and counts what comes out, without looking inside.
+//! The load generator: one thread sends messages and counts deliveries without decrypting them.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -9,22 +9,22 @@ use mio::{Events, Interest, Poll, Token};
 
 use crate::wire::{Counter, Incoming, Wire};
 
-/// Without any progress for so long, what is missing is lost.
-const LOST_AFTER: Duration = Duration::from_secs(10);
+/// Deliveries that are missing count as lost after this long without progress.
+const LOST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// When the next message is said.
+/// When the next message is sent.
 #[derive(Clone, Copy, Debug)]
 pub enum Pace {
-    /// While at most so many are not everywhere yet.
+    /// While fewer than this many messages are in flight.
     Window(u64),
-    /// So many a second, whatever happens meanwhile.
+    /// This many per second, independent of the deliveries.
     Rate(u64),
 }
 
-struct RoomLogReader {
+struct Reader {
     stream: TcpStream,
     counter: Counter,
-    got: u64,
+    received: u64,
 }
 
 struct Sender {
@@ -34,27 +34,28 @@ struct Sender {
     written: usize,
 }
 
-/// Readers and senders at one server.
+/// The readers and senders that are connected to one server.
 pub struct Load {
     wire: Wire,
     text: usize,
     poll: Poll,
-    readers: Vec<RoomLogReader>,
+    readers: Vec<Reader>,
     senders: Vec<Sender>,
-    /// For each message that is not everywhere yet, by how many readers it is still missed.
+    /// For each message in flight, how many readers have not received it.
     missing: VecDeque<u32>,
-    everywhere: u64,
+    /// Messages that every reader has received.
+    delivered: u64,
     sent: u64,
     into: Vec<u8>,
 }
 
-/// What a run came to.
+/// The result of a run.
 #[derive(Default)]
-pub struct AppendOutcome {
+pub struct RunResult {
     pub sent: u64,
     pub deliveries: u64,
     pub elapsed: Duration,
-    /// Microseconds from when a message was due to each arrival.
+    /// Microseconds from the scheduled time of a message to each of its deliveries.
     pub delays: Vec<u32>,
 }
 
@@ -62,19 +63,19 @@ impl Load {
     pub fn new(wire: Wire, text: usize, readers: Vec<Incoming>, senders: Vec<Incoming>) -> Self {
         let poll = Poll::new().expect("a poll");
         let mut next = 0;
-        let mut join = |came: Incoming| {
-            came.stream.set_nonblocking(true).expect("non-blocking");
-            let mut stream = TcpStream::from_std(came.stream);
+        let mut register = |incoming: Incoming| {
+            incoming.stream.set_nonblocking(true).expect("non-blocking");
+            let mut stream = TcpStream::from_std(incoming.stream);
             let both = Interest::READABLE | Interest::WRITABLE;
             poll.registry().register(&mut stream, Token(next), both).expect("registered");
             next += 1;
-            (stream, came.token)
+            (stream, incoming.token)
         };
-        let reader = |(stream, _)| RoomLogReader { stream, counter: wire.counter(text), got: 0 };
+        let reader = |(stream, _)| Reader { stream, counter: wire.counter(text), received: 0 };
         let sender = |(stream, token)| Sender { stream, token, out: Vec::new(), written: 0 };
-        let readers: Vec<RoomLogReader> =
-            readers.into_iter().map(|came| reader(join(came))).collect();
-        let senders = senders.into_iter().map(|came| sender(join(came))).collect();
+        let readers: Vec<Reader> =
+            readers.into_iter().map(|incoming| reader(register(incoming))).collect();
+        let senders = senders.into_iter().map(|incoming| sender(register(incoming))).collect();
         Load {
             wire,
             text,
@@ -82,52 +83,52 @@ impl Load {
             readers,
             senders,
             missing: VecDeque::new(),
-            everywhere: 0,
+            delivered: 0,
             sent: 0,
             into: vec![0; 256 * 1024],
         }
     }
 
-    /// Says messages for a while and waits until the last is everywhere.
-    pub fn run(&mut self, pace: Pace, time: Duration) -> Result<AppendOutcome, String> {
+    /// Sends messages for `time` and waits until all are delivered.
+    pub fn run(&mut self, pace: Pace, time: Duration) -> Result<RunResult, String> {
         let mut events = Events::with_capacity(1024);
-        let (first, began) = (self.sent, Instant::now());
-        let mut outcome = AppendOutcome::default();
-        // When something came last.
-        let mut moved = began;
+        let (first, started) = (self.sent, Instant::now());
+        let mut outcome = RunResult::default();
+        let mut last_progress = started;
         loop {
             let now = Instant::now();
             let mut wait = Duration::from_millis(100);
-            let open = now - began < time;
+            let sending = now - started < time;
             match pace {
-                Pace::Window(most) => {
-                    while open && self.sent - self.everywhere < most {
-                        self.say();
+                Pace::Window(max) => {
+                    while sending && self.sent - self.delivered < max {
+                        self.queue_message();
                     }
                 }
                 Pace::Rate(rate) => {
-                    let due =
-                        |number: u64| began + Duration::from_secs(1) * number as u32 / rate as u32;
-                    while open && due(self.sent - first) <= now {
-                        self.say();
+                    let due = |number: u64| {
+                        started + Duration::from_secs(1) * number as u32 / rate as u32
+                    };
+                    while sending && due(self.sent - first) <= now {
+                        self.queue_message();
                     }
-                    // The poll counts in milliseconds: the last one is waited for awake.
+                    // Poll timeouts have a resolution of 1 ms, so the last millisecond is a busy wait.
                     wait = due(self.sent - first).saturating_duration_since(now);
                     wait = wait
                         .saturating_sub(Duration::from_millis(1))
                         .min(Duration::from_millis(100));
-                    if !open {
+                    if !sending {
                         wait = Duration::from_millis(10);
                     }
                 }
             }
             self.flush()?;
-            if !open && self.everywhere == self.sent {
+            if !sending && self.delivered == self.sent {
                 break;
             }
-            if now - moved > LOST_AFTER {
+            if now - last_progress > LOST_TIMEOUT {
                 let missing: u64 = self.missing.iter().map(|&count| u64::from(count)).sum();
-                return Err(format!("{missing} deliveries lost"));
+                return Err(format!("{missing} deliveries are lost"));
             }
             self.poll.poll(&mut events, Some(wait)).map_err(|error| error.to_string())?;
             for event in &events {
@@ -141,10 +142,10 @@ impl Load {
                 }
                 let (from, to) = self.receive(index)?;
                 if to > from {
-                    moved = now;
+                    last_progress = now;
                 }
                 if let Pace::Rate(rate) = pace {
-                    let since = began.elapsed().as_micros() as u64;
+                    let since = started.elapsed().as_micros() as u64;
                     outcome.delays.extend(
                         (from - first..to - first)
                             .map(|number| (since - number * 1_000_000 / rate) as u32),
@@ -152,14 +153,14 @@ impl Load {
                 }
             }
         }
-        outcome.elapsed = began.elapsed();
+        outcome.elapsed = started.elapsed();
         outcome.sent = self.sent - first;
         let own = if self.wire.echoes() { self.senders.len() } else { 0 };
         outcome.deliveries = outcome.sent * (self.readers.len() + own) as u64;
         Ok(outcome)
     }
 
-    fn say(&mut self) {
+    fn queue_message(&mut self) {
         let index = (self.sent % self.senders.len() as u64) as usize;
         let sender = &mut self.senders[index];
         self.wire.message(&mut sender.out, &sender.token, self.sent, self.text);
@@ -184,16 +185,16 @@ impl Load {
         Ok(())
     }
 
-    /// Reads what came for one reader; gives its count before and after.
+    /// Reads the deliveries of one reader; returns its count before and after.
     fn receive(&mut self, index: usize) -> Result<(u64, u64), String> {
         let reader = &mut self.readers[index];
-        let from = reader.got;
+        let from = reader.received;
         loop {
             match reader.stream.read(&mut self.into) {
                 Ok(0) => return Err("a reader was closed".into()),
                 Ok(count) => {
-                    reader.got += reader.counter.feed(&self.into[..count]);
-                    // A short read has emptied the socket; the next bytes make a new event.
+                    reader.received += reader.counter.feed(&self.into[..count]);
+                    // A short read has emptied the socket; more bytes cause a new event.
                     if count < self.into.len() {
                         break;
                     }
@@ -202,16 +203,16 @@ impl Load {
                 Err(error) => return Err(format!("a reader: {error}")),
             }
         }
-        let to = reader.got;
+        let to = reader.received;
         if to > self.sent {
-            return Err("more came than was said".into());
+            return Err("more deliveries than messages".into());
         }
         for number in from..to {
-            self.missing[(number - self.everywhere) as usize] -= 1;
+            self.missing[(number - self.delivered) as usize] -= 1;
         }
         while self.missing.front() == Some(&0) {
             self.missing.pop_front();
-            self.everywhere += 1;
+            self.delivered += 1;
         }
         Ok((from, to))
     }

@@ -1,6 +1,6 @@
-//! Our server beside its peers and the limit, all given the same work in one run: what a delivery
-//! costs the server's processor, how long it takes, and what an idle connection holds. Every
-//! delivery is counted; a run that loses one fails. `scripts/bench` installs the peers and calls this.
+//! Compares chat-server with other servers and with a lower bound, under the same load in one run: CPU
+//! time and latency per delivery, and memory per idle connection. Every delivery is counted, and a run
+//! that loses one fails. `scripts/bench` installs the other servers and runs this benchmark.
 //!
 //! `cargo bench --bench fanout -- [--quick] [--only WORD] [--rounds N] [--window N]`
 
@@ -13,7 +13,7 @@ mod wire;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant, SystemTime};
 
-use limit::How;
+use limit::Mode;
 use load::{Load, Pace};
 use secure_chat::credentials::at_rest_key::AtRestKey;
 use secure_chat::protocol::{MessageId, RoomName, Timestamp, UserName};
@@ -21,29 +21,29 @@ use secure_chat::store::{Draft, Retention, open_disk};
 use servers::{ALL, Peer, Server};
 use wire::{Incoming, Wire};
 
-/// Messages that are not everywhere yet, in a saturated run, where nothing else is said.
+/// Messages in flight in a saturated run, unless `--window` is given.
 const WINDOW: u64 = 256;
-/// Connections that come in at once.
-const DOORS: usize = 16;
+/// Threads that connect clients in parallel.
+const CONNECTORS: usize = 16;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Work {
-    /// As fast as it goes, with so many messages that are not everywhere yet.
+    /// As fast as possible, with this many messages in flight.
     Saturated(u64),
-    /// The next when the one before is everywhere.
+    /// One message in flight.
     Paced,
-    /// So many a second.
+    /// This many messages per second.
     Schedule(u64),
-    /// Nothing is said; how connections come, and what they hold.
+    /// No messages: the rate of connections, and the memory they hold.
     Idle,
-    /// All come into one room, or each into its own, and hear of each other.
-    Joins(Where),
-    /// One talker a room, one message after the other.
+    /// All clients join one room, or each its own, with presence.
+    Joins(Spread),
+    /// One member per room; one message in flight.
     Rooms,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Where {
+enum Spread {
     OneRoom,
     OwnRoom,
 }
@@ -56,7 +56,7 @@ struct Scenario {
     text: usize,
 }
 
-/// One peer's figures in one scenario; which they are says the scenario.
+/// Two figures of one server in one scenario; see [`Scenario::figures`].
 type Figures = [f64; 2];
 
 fn main() {
@@ -65,20 +65,21 @@ fn main() {
         let at = arguments.iter().position(|argument| argument == word)?;
         arguments.get(at + 1).map(String::as_str)
     };
-    if let Some(how) = after("--limit") {
-        let frame = arguments.last().and_then(|text| text.parse().ok()).expect("a frame's length");
-        let how = match how {
-            "each" => How::Each,
-            "gather" => How::Gather,
-            "pages" => How::Pages,
-            other => panic!("there is no limit {other}"),
+    if let Some(mode) = after("--limit") {
+        let frame =
+            arguments.last().and_then(|text| text.parse().ok()).expect("the length of a frame");
+        let mode = match mode {
+            "each" => Mode::Each,
+            "gather" => Mode::Gather,
+            "pages" => Mode::Pages,
+            other => panic!("unknown mode {other}"),
         };
-        limit::serve(frame, how);
+        limit::serve(frame, mode);
     }
     let _ = rlimit::increase_nofile_limit(u64::MAX);
     let quick = arguments.iter().any(|argument| argument == "--quick");
     let rounds: usize = match after("--rounds") {
-        Some(text) => text.parse().expect("--rounds wants a number"),
+        Some(text) => text.parse().expect("--rounds needs a number"),
         None => {
             if quick {
                 1
@@ -88,7 +89,7 @@ fn main() {
         }
     };
     let window =
-        after("--window").map_or(WINDOW, |text| text.parse().expect("--window wants a number"));
+        after("--window").map_or(WINDOW, |text| text.parse().expect("--window needs a number"));
     let peers = after("--peers").unwrap_or("");
     let peers: Vec<Peer> = ALL
         .into_iter()
@@ -116,25 +117,25 @@ fn main() {
 
 fn scenarios(quick: bool, window: u64) -> Vec<Scenario> {
     let saturated = Work::Saturated(window);
-    let one = |work, readers, senders, text| Scenario { work, readers, senders, text };
+    let scenario = |work, readers, senders, text| Scenario { work, readers, senders, text };
     let mut all = vec![
-        one(saturated, 100, 1, 100),
-        one(saturated, 1000, 1, 100),
-        one(Work::Paced, 100, 1, 100),
-        one(Work::Paced, 1000, 1, 100),
-        one(Work::Schedule(50), 1000, 1, 100),
-        one(Work::Idle, 5000, 0, 100),
-        one(Work::Joins(Where::OneRoom), 5000, 0, 100),
-        one(Work::Joins(Where::OwnRoom), 5000, 0, 100),
-        one(Work::Rooms, 10_000, 0, 100),
+        scenario(saturated, 100, 1, 100),
+        scenario(saturated, 1000, 1, 100),
+        scenario(Work::Paced, 100, 1, 100),
+        scenario(Work::Paced, 1000, 1, 100),
+        scenario(Work::Schedule(50), 1000, 1, 100),
+        scenario(Work::Idle, 5000, 0, 100),
+        scenario(Work::Joins(Spread::OneRoom), 5000, 0, 100),
+        scenario(Work::Joins(Spread::OwnRoom), 5000, 0, 100),
+        scenario(Work::Rooms, 10_000, 0, 100),
     ];
     if !quick {
         all.extend([
-            one(saturated, 10, 1, 100),
-            one(saturated, 5000, 1, 100),
-            one(saturated, 1000, 8, 100),
-            one(saturated, 1000, 1, 1024),
-            one(Work::Schedule(100), 100, 1, 100),
+            scenario(saturated, 10, 1, 100),
+            scenario(saturated, 5000, 1, 100),
+            scenario(saturated, 1000, 8, 100),
+            scenario(saturated, 1000, 1, 1024),
+            scenario(Work::Schedule(100), 100, 1, 100),
         ]);
     }
     all
@@ -153,25 +154,25 @@ impl Scenario {
             Work::Paced => format!("paced, {readers} readers, {text} B"),
             Work::Schedule(rate) => format!("schedule, {readers} readers, {rate}/s, {text} B"),
             Work::Idle => format!("idle, {readers} connections"),
-            Work::Joins(Where::OneRoom) => format!("joins, {readers} into one room"),
-            Work::Joins(Where::OwnRoom) => format!("joins, {readers} into as many rooms"),
-            Work::Rooms => format!("rooms, {readers} with one talker each"),
+            Work::Joins(Spread::OneRoom) => format!("joins, {readers} into one room"),
+            Work::Joins(Spread::OwnRoom) => format!("joins, {readers} into as many rooms"),
+            Work::Rooms => format!("rooms, {readers} with one member each"),
         }
     }
 
-    /// What the two figures are.
+    /// The names of the two figures.
     fn figures(&self) -> [&'static str; 2] {
         match self.work {
-            Work::Saturated(_) | Work::Paced => ["server CPU µs a delivery", "deliveries/s"],
-            Work::Rooms => ["server CPU µs a delivery", "in one room"],
-            Work::Joins(_) => ["server CPU µs a join", "joins/s"],
+            Work::Saturated(_) | Work::Paced => ["server CPU µs per delivery", "deliveries/s"],
+            Work::Rooms => ["server CPU µs per delivery", "in one room"],
+            Work::Joins(_) => ["server CPU µs per join", "joins/s"],
             Work::Schedule(_) => ["p99 ms", "median ms"],
-            Work::Idle => ["bytes a connection", "connections/s"],
+            Work::Idle => ["bytes per connection", "connections/s"],
         }
     }
 }
 
-/// Every peer in turn, round after round; the medians.
+/// Measures every server in turn, round after round; returns the medians.
 fn compare(scenario: Scenario, peers: &[Peer], rounds: usize, quick: bool) -> Vec<(Peer, Figures)> {
     let mut all: Vec<(Peer, Vec<Figures>)> = peers.iter().map(|&peer| (peer, Vec::new())).collect();
     for _ in 0..rounds {
@@ -194,18 +195,18 @@ fn compare(scenario: Scenario, peers: &[Peer], rounds: usize, quick: bool) -> Ve
         .collect()
 }
 
-/// One peer, once; `None` where it is not installed or does not take part. Right after many rooms comes
-/// one, because only what is measured in turn can be compared.
+/// Measures one server once; `None` if it is not installed or does not take part. One room is measured
+/// right after many rooms, because only figures taken close together can be compared.
 fn measure(scenario: Scenario, peer: Peer, quick: bool) -> Result<Option<Figures>, String> {
-    let figures = measure_alone(scenario, peer, quick)?;
+    let figures = measure_once(scenario, peer, quick)?;
     let Some([many, _]) = figures.filter(|_| scenario.work == Work::Rooms) else {
         return Ok(figures);
     };
-    let one = measure_alone(Scenario { readers: 1, ..scenario }, peer, quick)?;
+    let one = measure_once(Scenario { readers: 1, ..scenario }, peer, quick)?;
     Ok(one.map(|[one, _]| [many, one]))
 }
 
-fn measure_alone(scenario: Scenario, peer: Peer, quick: bool) -> Result<Option<Figures>, String> {
+fn measure_once(scenario: Scenario, peer: Peer, quick: bool) -> Result<Option<Figures>, String> {
     let Scenario { work, readers, senders, text } = scenario;
     if !takes_part(scenario, peer) {
         return Ok(None);
@@ -214,12 +215,12 @@ fn measure_alone(scenario: Scenario, peer: Peer, quick: bool) -> Result<Option<F
         println!("(not installed: {})", peer.name());
         return Ok(None);
     };
-    let (rest, before, began) = (server.resident(), server.cpu(), Instant::now());
-    let mut came = enter(&server, scenario, true);
-    let rate = readers as f64 / began.elapsed().as_secs_f64();
+    let (idle_bytes, before, started) = (server.resident(), server.cpu(), Instant::now());
+    let mut incoming = connect_all(&server, scenario, true);
+    let rate = readers as f64 / started.elapsed().as_secs_f64();
     match work {
         Work::Idle => {
-            return Ok(Some([(server.resident() - rest) as f64 / readers as f64, rate]));
+            return Ok(Some([(server.resident() - idle_bytes) as f64 / readers as f64, rate]));
         }
         Work::Joins(_) => {
             let cpu = server.cpu() - before;
@@ -228,14 +229,14 @@ fn measure_alone(scenario: Scenario, peer: Peer, quick: bool) -> Result<Option<F
         Work::Rooms => {
             let time = Duration::from_secs(if quick { 2 } else { 4 });
             let mut before = server.cpu();
-            let begin = || before = server.cpu();
-            let outcome = rooms::go_round(server.wire, text, &mut came, time, begin)?;
+            let on_start = || before = server.cpu();
+            let outcome = rooms::run(server.wire, text, &mut incoming, time, on_start)?;
             return Ok(Some(outcome.figures(server.cpu() - before)));
         }
         _ => {}
     }
-    let said = enter(&server, Scenario { readers: senders, ..scenario }, false);
-    let mut load = Load::new(server.wire, text, came, said);
+    let senders = connect_all(&server, Scenario { readers: senders, ..scenario }, false);
+    let mut load = Load::new(server.wire, text, incoming, senders);
     let time = Duration::from_secs(if quick { 2 } else { 4 });
     let (pace, time) = match work {
         Work::Saturated(window) => (Pace::Window(window), time),
@@ -258,7 +259,7 @@ fn measure_alone(scenario: Scenario, peer: Peer, quick: bool) -> Result<Option<F
 }
 
 fn takes_part(scenario: Scenario, peer: Peer) -> bool {
-    let ours = peer.wire() == Wire::Ours;
+    let ours = peer.wire() == Wire::Full;
     match scenario.work {
         Work::Joins(_) | Work::Rooms => ours && peer != Peer::Tls,
         Work::Idle => {
@@ -268,43 +269,47 @@ fn takes_part(scenario: Scenario, peer: Peer) -> bool {
     }
 }
 
-impl load::AppendOutcome {
+impl load::RunResult {
     fn figures(&self, cpu: Duration) -> Figures {
         let deliveries = self.deliveries as f64;
         [cpu.as_secs_f64() * 1e6 / deliveries, deliveries / self.elapsed.as_secs_f64()]
     }
 }
 
-/// Lets so many come in, a few at once.
-fn enter(server: &Server, scenario: Scenario, reads: bool) -> Vec<Incoming> {
-    let (wire, at) = (server.wire, (server.port, server.tls.as_ref()));
+/// Connects the clients of a scenario, in parallel.
+fn connect_all(server: &Server, scenario: Scenario, reads: bool) -> Vec<Incoming> {
+    let (wire, address) = (server.wire, (server.port, server.tls.as_ref()));
     let Scenario { work, readers: count, text, .. } = scenario;
-    let own = matches!(work, Work::Rooms | Work::Joins(Where::OwnRoom));
+    let own = matches!(work, Work::Rooms | Work::Joins(Spread::OwnRoom));
     let presence = matches!(work, Work::Joins(_));
     let room = &|number: usize| if own { format!("r{number}") } else { "lobby".into() };
     std::thread::scope(|scope| {
-        let doors: Vec<_> = (0..DOORS)
-            .map(|door| {
-                let mine = count / DOORS + usize::from(door < count % DOORS);
+        let threads: Vec<_> = (0..CONNECTORS)
+            .map(|thread| {
+                let own_count = count / CONNECTORS + usize::from(thread < count % CONNECTORS);
                 scope.spawn(move || {
-                    (0..mine)
-                        .map(|number| room(number * DOORS + door))
-                        .map(|room| wire.enter(at, (&room, presence), reads, text))
+                    (0..own_count)
+                        .map(|number| room(number * CONNECTORS + thread))
+                        .map(|room| wire.connect(address, (&room, presence), reads, text))
                         .collect::<Vec<_>>()
                 })
             })
             .collect();
-        doors.into_iter().flat_map(|door| door.join().expect("all came in")).collect()
+        threads
+            .into_iter()
+            .flat_map(|thread| thread.join().expect("all clients connected"))
+            .collect()
     })
 }
 
-/// What the store alone takes for one message, synced, so many a second: median and 99th percentile.
+/// Measures a synced commit of one message by the store alone, at a rate per second: median and 99th
+/// percentile.
 fn one_commit(rate: u64) -> [Duration; 2] {
-    let folder = tempfile::tempdir().expect("a folder");
+    let folder = tempfile::tempdir().expect("a temporary folder");
     let key = AtRestKey::find(folder.path(), None).expect("a key");
-    let keep = Retention { messages: 100_000, age: Duration::from_secs(86_400) };
+    let retention = Retention { messages: 100_000, age: Duration::from_secs(86_400) };
     let now = || Timestamp::from_system(SystemTime::now());
-    let mut log = open_disk(folder.path(), &key, keep, now()).expect("a room log").log;
+    let mut log = open_disk(folder.path(), &key, retention, now()).expect("a room log").log;
     let mut times: Vec<Duration> = (0..rate * 8)
         .map(|number| {
             let draft = Draft {
@@ -326,7 +331,7 @@ fn one_commit(rate: u64) -> [Duration; 2] {
     [times[times.len() / 2], times[times.len() * 99 / 100]]
 }
 
-/// A table of one scenario: the figures, and the first of them as a ratio to ours on disk.
+/// Prints one scenario as a table, with the first figure as a ratio to chat-server on disk.
 fn show(scenario: Scenario, results: &[(Peer, Figures)]) {
     let [first, second] = scenario.figures();
     let ours = results.iter().find(|(peer, _)| *peer == Peer::Disk).map(|(_, figures)| figures[0]);

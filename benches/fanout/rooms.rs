@@ -1,48 +1,48 @@
-//! Many rooms with one talker each: one message after the other, each in the next room, and the
-//! next only when the talker has its own back. What is measured begins when something was said in
-//! each: a room that is new costs its entry in the history, once.
+//! Many rooms with one member each. One message is in flight at a time, each in the next room; the next
+//! is sent when the sender has received its own back. Measuring starts after one message in each room,
+//! because the first message of a room also creates its entry in the store.
 
 use std::io::{Read as _, Write as _};
 use std::time::{Duration, Instant};
 
-use crate::load::AppendOutcome;
+use crate::load::RunResult;
 use crate::wire::{Incoming, Wire};
 
-/// Goes round the rooms for a while; calls `begin` when that is about to be measured.
-pub fn go_round(
+/// Sends to the rooms in turn for `time`; calls `on_start` when measuring starts.
+pub fn run(
     wire: Wire,
     text: usize,
-    talkers: &mut [Incoming],
+    members: &mut [Incoming],
     time: Duration,
-    mut begin: impl FnMut(),
-) -> Result<AppendOutcome, String> {
+    mut on_start: impl FnMut(),
+) -> Result<RunResult, String> {
     let mut into = vec![0; 16 * 1024];
-    let mut counters: Vec<_> = talkers.iter().map(|_| wire.counter(text)).collect();
+    let mut counters: Vec<_> = members.iter().map(|_| wire.counter(text)).collect();
     let mut out = Vec::new();
-    let first_round = talkers.len() as u64;
-    let (mut began, mut sent) = (Instant::now(), 0);
-    while sent <= first_round || began.elapsed() < time {
+    let first_round = members.len() as u64;
+    let (mut started, mut sent) = (Instant::now(), 0);
+    while sent <= first_round || started.elapsed() < time {
         if sent == first_round {
-            began = Instant::now();
-            begin();
+            started = Instant::now();
+            on_start();
         }
-        let place = sent as usize % talkers.len();
-        let Incoming { stream, token } = &mut talkers[place];
+        let index = sent as usize % members.len();
+        let Incoming { stream, token } = &mut members[index];
         out.clear();
-        wire.message(&mut out, token, began.elapsed().as_nanos() as u64, text);
-        stream.write_all(&out).map_err(|error| format!("a talker: {error}"))?;
+        wire.message(&mut out, token, started.elapsed().as_nanos() as u64, text);
+        stream.write_all(&out).map_err(|error| format!("a member: {error}"))?;
         sent += 1;
-        let mut came = 0;
-        while came == 0 {
+        let mut received = 0;
+        while received == 0 {
             match stream.read(&mut into) {
-                Ok(count) if count > 0 => came += counters[place].feed(&into[..count]),
-                other => return Err(format!("a delivery lost: {other:?}")),
+                Ok(count) if count > 0 => received += counters[index].feed(&into[..count]),
+                other => return Err(format!("a delivery is lost: {other:?}")),
             }
         }
-        if came > 1 {
-            return Err("more came than was said".into());
+        if received > 1 {
+            return Err("more deliveries than messages".into());
         }
     }
     let deliveries = sent - first_round;
-    Ok(AppendOutcome { sent: deliveries, deliveries, elapsed: began.elapsed(), delays: Vec::new() })
+    Ok(RunResult { sent: deliveries, deliveries, elapsed: started.elapsed(), delays: Vec::new() })
 }

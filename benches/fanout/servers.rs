@@ -1,4 +1,4 @@
-//! Starting ours and its peers, each on a port of its own, and what the system says of them.
+//! Starts chat-server and the servers it is compared with, and reads their CPU time and memory.
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::{TcpListener, TcpStream};
@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::wire::{Wire, limit_frame};
 
-/// Who takes part.
+/// A server that takes part in the comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peer {
     Disk,
@@ -49,7 +49,7 @@ pub struct Server {
     child: Child,
     pub port: u16,
     pub wire: Wire,
-    /// How to come in where it wants TLS.
+    /// The TLS configuration of clients, for a server with TLS.
     pub tls: Option<Arc<ClientConfig>>,
     _folder: tempfile::TempDir,
 }
@@ -73,7 +73,7 @@ impl Peer {
 
     pub fn wire(self) -> Wire {
         match self {
-            Peer::Disk | Peer::Memory | Peer::Tls => Wire::Ours,
+            Peer::Disk | Peer::Memory | Peer::Tls => Wire::Full,
             Peer::Gather | Peer::Pages | Peer::Each => Wire::Limit,
             Peer::Redis => Wire::Redis,
             Peer::Nats => Wire::Nats,
@@ -83,9 +83,9 @@ impl Peer {
         }
     }
 
-    /// Starts it; `None` where it is not installed.
+    /// Starts the server; `None` if it is not installed.
     pub fn start(self, text: usize) -> Option<Server> {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = tempfile::tempdir().expect("a temporary folder");
         let port = free_port();
         let mut command = self.command(folder.path(), port, text)?;
         let mut child = command
@@ -94,10 +94,10 @@ impl Peer {
             .stderr(Stdio::null())
             .spawn()
             .ok()?;
-        let out = BufReader::new(child.stdout.take().expect("its output"));
+        let out = BufReader::new(child.stdout.take().expect("its standard output"));
         let mut lines = out.lines().map_while(Result::ok);
         let port = match self.wire() {
-            Wire::Ours => lines
+            Wire::Full => lines
                 .by_ref()
                 .filter_map(|line| serde_json::from_str::<Value>(&line).ok())
                 .find(|line| line["event"] == "listening")?["address"]
@@ -112,29 +112,29 @@ impl Peer {
         std::thread::spawn(move || lines.for_each(drop));
         let tls = (self == Peer::Tls).then(|| trust(folder.path()));
         let server = Server { child, port, wire: self.wire(), tls, _folder: folder };
-        server.answers().then_some(server)
+        server.accepts_connections().then_some(server)
     }
 
     fn command(self, folder: &Path, port: u16, text: usize) -> Option<Command> {
-        let at = |name: &str| folder.join(name);
+        let file = |name: &str| folder.join(name);
         let mut command;
         match self {
             Peer::Disk | Peer::Memory | Peer::Tls => {
                 let store = if self == Peer::Memory { "memory" } else { "disk" };
                 let tls = if self == Peer::Tls { certificate(folder) } else { String::new() };
-                std::fs::write(at("server.toml"), configuration(folder, store, &tls)).ok()?;
+                std::fs::write(file("server.toml"), configuration(folder, store, &tls)).ok()?;
                 command = Command::new(env!("CARGO_BIN_EXE_chat-server"));
                 command.env_clear().env("STATE_DIRECTORY", folder);
-                command.arg("--config").arg(at("server.toml"));
+                command.arg("--config").arg(file("server.toml"));
             }
             Peer::Gather | Peer::Pages | Peer::Each => {
                 command = Command::new(std::env::current_exe().ok()?);
-                let how = match self {
+                let mode = match self {
                     Peer::Each => "each",
                     Peer::Gather => "gather",
                     _ => "pages",
                 };
-                command.args(["--limit", how, &limit_frame(text).to_string()]);
+                command.args(["--limit", mode, &limit_frame(text).to_string()]);
             }
             Peer::Redis => {
                 command = Command::new("redis-server");
@@ -151,32 +151,32 @@ impl Peer {
                     "listener {port} 127.0.0.1\nallow_anonymous true\nset_tcp_nodelay true\n\
                      max_inflight_messages 0\nmax_queued_messages 0\nuser root\n"
                 );
-                std::fs::write(at("mosquitto.conf"), text).ok()?;
+                std::fs::write(file("mosquitto.conf"), text).ok()?;
                 let path = std::env::var("PATH").unwrap_or_default();
                 command = Command::new("mosquitto");
                 command
                     .env("PATH", format!("{path}:/usr/sbin"))
                     .arg("-c")
-                    .arg(at("mosquitto.conf"));
+                    .arg(file("mosquitto.conf"));
             }
             Peer::Node => {
-                let library = here("target/bench-node/node_modules/ws");
+                let library = project_path("target/bench-node/node_modules/ws");
                 if !library.exists() {
                     return None;
                 }
                 command = Command::new("node");
-                command.arg(here("benches/peers/ws.js")).arg(port.to_string()).arg(library);
+                command.arg(project_path("benches/peers/ws.js")).arg(port.to_string()).arg(library);
             }
             Peer::Python => {
                 command = Command::new(venv().join("python"));
-                command.arg(here("benches/peers/basic.py")).arg(port.to_string());
+                command.arg(project_path("benches/peers/basic.py")).arg(port.to_string());
             }
         }
         Some(command)
     }
 }
 
-/// Nothing is limited by count, because here one address brings everybody.
+/// The configuration of chat-server: no limit applies, because all clients have one address.
 fn configuration(folder: &Path, store: &str, tls: &str) -> String {
     let folder = folder.display();
     format!(
@@ -196,7 +196,7 @@ fn certificate(folder: &Path) -> String {
     format!("tls = {{ certificate = {certificate:?}, key = {key:?} }}")
 }
 
-/// Trusts the certificate in a folder, and nothing else.
+/// A TLS configuration that trusts only the certificate in a folder.
 fn trust(folder: &Path) -> Arc<ClientConfig> {
     let made = CertificateDer::from_pem_file(folder.join("cert.pem")).expect("a certificate");
     let mut roots = RootCertStore::empty();
@@ -208,12 +208,12 @@ fn trust(folder: &Path) -> Arc<ClientConfig> {
     Arc::new(config.with_root_certificates(roots).with_no_client_auth())
 }
 
-fn here(path: &str) -> PathBuf {
+fn project_path(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
 fn venv() -> PathBuf {
-    here("target/bench-venv/bin")
+    project_path("target/bench-venv/bin")
 }
 
 fn free_port() -> u16 {
@@ -222,9 +222,9 @@ fn free_port() -> u16 {
 }
 
 impl Server {
-    fn answers(&self) -> bool {
-        let until = Instant::now() + Duration::from_secs(10);
-        while Instant::now() < until {
+    fn accepts_connections(&self) -> bool {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while Instant::now() < deadline {
             if TcpStream::connect(("127.0.0.1", self.port)).is_ok() {
                 return true;
             }
@@ -233,21 +233,21 @@ impl Server {
         false
     }
 
-    /// Processor time it took so far, user and system.
+    /// CPU time of the server so far, user and system.
     pub fn cpu(&self) -> Duration {
         let mut text = String::new();
         let path = format!("/proc/{}/stat", self.child.id());
-        let mut file = std::fs::File::open(path).expect("it lives");
-        file.read_to_string(&mut text).expect("its state");
-        // After the name in brackets come the fields from the third on: proc(5).
+        let mut file = std::fs::File::open(path).expect("the server runs");
+        file.read_to_string(&mut text).expect("its stat file");
+        // The fields from the third on follow the name in parentheses (proc(5)).
         let fields: Vec<&str> =
             text.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().collect();
         let ticks = |index: usize| fields[index].parse::<u64>().unwrap_or(0);
-        // The tick of /proc is a hundredth of a second on Linux.
+        // A clock tick in /proc is 10 ms on Linux.
         Duration::from_millis((ticks(11) + ticks(12)) * 10)
     }
 
-    /// Bytes it holds in memory.
+    /// Resident memory in bytes.
     pub fn resident(&self) -> u64 {
         let path = format!("/proc/{}/status", self.child.id());
         let status = std::fs::read_to_string(path).unwrap_or_default();

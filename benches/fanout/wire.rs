@@ -1,5 +1,5 @@
-//! What each peer wants to hear, and how its deliveries are counted: without decrypting, by the
-//! lengths in WebSocket heads, or by the bytes where every delivery has the same length.
+//! The protocol of each server, and how its deliveries are counted: by the lengths in WebSocket frame
+//! headers, or by bytes where every delivery has the same length.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -11,10 +11,10 @@ use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use rustls_pki_types::ServerName;
 use serde_json::Value;
 
-/// A peer's language.
+/// The protocol of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wire {
-    Ours,
+    Full,
     Basic,
     Node,
     Redis,
@@ -23,7 +23,7 @@ pub enum Wire {
     Limit,
 }
 
-/// A connection that has come in, and what its sender says.
+/// An established connection, and the Fernet token that its messages contain.
 pub struct Incoming {
     pub stream: TcpStream,
     pub token: String,
@@ -35,55 +35,55 @@ impl Wire {
         self == Wire::Basic
     }
 
-    /// Comes in, as far as being sure to be heard of.
-    /// Only in our own wire is there a choice of the room, and of hearing who comes and goes.
-    pub fn enter(
+    /// Connects, and registers or subscribes; returns when the server has confirmed it. Room and
+    /// presence apply only to chat-server.
+    pub fn connect(
         self,
         (port, tls): (u16, Option<&Arc<ClientConfig>>),
         (room, presence): (&str, bool),
         reads: bool,
         text: usize,
     ) -> Incoming {
-        let mut stream = connect(port);
+        let mut stream = open_tcp(port);
         let mut token = String::new();
         match self {
             Wire::Limit => {
-                // As often to and fro as in the other dialogues: a kernel that saw little of that
-                // acknowledges at other times, and so on another's account.
+                // As many round trips as in the other protocols: the kernel times TCP ACKs by earlier
+                // traffic, which decides whose CPU time they count against.
                 for word in if reads { b"rrr" } else { b"rrs" } {
-                    stream.write_all(&[*word]).expect("said");
-                    stream.read_exact(&mut [0]).expect("heard");
+                    stream.write_all(&[*word]).expect("written");
+                    stream.read_exact(&mut [0]).expect("read");
                 }
             }
             Wire::Redis if !reads => {}
             Wire::Redis => {
-                stream.write_all(b"*2\r\n$9\r\nSUBSCRIBE\r\n$1\r\nc\r\n").expect("said");
-                until(&mut stream, b":1\r\n");
-                stream.write_all(b"*1\r\n$4\r\nPING\r\n").expect("said");
-                until(&mut stream, b"pong\r\n$0\r\n\r\n");
+                stream.write_all(b"*2\r\n$9\r\nSUBSCRIBE\r\n$1\r\nc\r\n").expect("written");
+                read_until(&mut stream, b":1\r\n");
+                stream.write_all(b"*1\r\n$4\r\nPING\r\n").expect("written");
+                read_until(&mut stream, b"pong\r\n$0\r\n\r\n");
             }
             Wire::Nats => {
-                until(&mut stream, b"\r\n");
+                read_until(&mut stream, b"\r\n");
                 let subscribe = if reads { "SUB c 1\r\n" } else { "" };
                 write!(stream, "CONNECT {{\"verbose\":false}}\r\n{subscribe}PING\r\n")
-                    .expect("said");
-                until(&mut stream, b"PONG\r\n");
+                    .expect("written");
+                read_until(&mut stream, b"PONG\r\n");
             }
             Wire::Mqtt => {
-                stream.write_all(b"\x10\x0c\0\x04MQTT\x04\x02\0\0\0\0").expect("said");
-                stream.read_exact(&mut [0; 4]).expect("heard");
+                stream.write_all(b"\x10\x0c\0\x04MQTT\x04\x02\0\0\0\0").expect("written");
+                stream.read_exact(&mut [0; 4]).expect("read");
                 if reads {
-                    stream.write_all(b"\x82\x06\0\x01\0\x01c\0").expect("said");
-                    stream.read_exact(&mut [0; 5]).expect("heard");
+                    stream.write_all(b"\x82\x06\0\x01\0\x01c\0").expect("written");
+                    stream.read_exact(&mut [0; 5]).expect("read");
                 }
             }
-            Wire::Node | Wire::Basic | Wire::Ours => {
+            Wire::Node | Wire::Basic | Wire::Full => {
                 let name = ServerName::try_from("localhost").expect("a name");
                 let secured = tls.map(|config| ClientConnection::new(config.clone(), name));
                 if let Some(connection) = secured {
                     let mut stream = StreamOwned::new(connection.expect("a configuration"), stream);
                     token = self.upgrade(&mut stream, room, presence, text);
-                    // What it takes to decrypt is dropped: nothing is read on these any more.
+                    // The TLS state is dropped: no data is read on these connections.
                     return Incoming { stream: stream.sock, token };
                 }
                 token = self.upgrade(&mut stream, room, presence, text);
@@ -92,7 +92,7 @@ impl Wire {
         Incoming { stream, token }
     }
 
-    /// From the request on; gives the token of a text, where texts are sealed.
+    /// Performs the HTTP upgrade and what follows; returns the token for messages, if encrypted.
     fn upgrade(
         self,
         stream: &mut (impl Read + Write),
@@ -100,23 +100,23 @@ impl Wire {
         presence: bool,
         text: usize,
     ) -> String {
-        let hello = "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\n\
+        let request = "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\n\
             Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-        stream.write_all(hello.as_bytes()).expect("said");
-        until(stream, b"\r\n\r\n");
+        stream.write_all(request.as_bytes()).expect("written");
+        read_until(stream, b"\r\n\r\n");
         match self {
             Wire::Node => {
-                // A ping and its pong: see what is said of exchanges in `enter`.
-                stream.write_all(b"\x89\x80\0\0\0\0").expect("said");
-                stream.read_exact(&mut [0; 2]).expect("heard");
+                // One ping and its pong, for another round trip: see `connect`.
+                stream.write_all(b"\x89\x80\0\0\0\0").expect("written");
+                stream.read_exact(&mut [0; 2]).expect("read");
                 String::new()
             }
             _ => self.register(stream, room, presence, text),
         }
     }
 
-    /// Registers, and gives the text sealed under the room's key.
+    /// Registers, and returns the text encrypted under the room key.
     fn register(
         self,
         stream: &mut (impl Read + Write),
@@ -125,7 +125,7 @@ impl Wire {
         text: usize,
     ) -> String {
         let (register, last) = match self {
-            Wire::Ours => (
+            Wire::Full => (
                 format!(
                     "{{\"type\":\"register\",\"protocol\":1,\"username\":\"bench\",\
                      \"rooms\":[\"{room}\"],\"echo\":{},\"presence\":{presence}}}",
@@ -135,7 +135,7 @@ impl Wire {
             ),
             _ => ("{\"type\":\"register\",\"username\":\"bench\"}".to_owned(), "user_list"),
         };
-        stream.write_all(&masked(register.as_bytes())).expect("said");
+        stream.write_all(&masked(register.as_bytes())).expect("written");
         let mut key = None;
         loop {
             let frame = frame(stream);
@@ -151,7 +151,7 @@ impl Wire {
         Fernet::new(&key).expect("a Fernet key").encrypt("x".repeat(text).as_bytes())
     }
 
-    /// One message as its sender sends it.
+    /// Appends one message in the format of a sender.
     pub fn message(self, out: &mut Vec<u8>, token: &str, number: u64, text: usize) {
         let body = "x".repeat(text);
         match self {
@@ -168,7 +168,7 @@ impl Wire {
             Wire::Basic => out.extend_from_slice(&masked(
                 format!("{{\"type\":\"chat_message\",\"content\":\"{token}\"}}").as_bytes(),
             )),
-            Wire::Ours => out.extend_from_slice(&masked(
+            Wire::Full => out.extend_from_slice(&masked(
                 format!(
                     "{{\"type\":\"chat_message\",\"id\":\"{number}\",\"content\":\"{token}\"}}"
                 )
@@ -177,11 +177,11 @@ impl Wire {
         }
     }
 
-    /// What counts its deliveries.
+    /// Returns a counter of deliveries.
     pub fn counter(self, text: usize) -> Counter {
         let digits = text.to_string().len();
         match self {
-            Wire::Ours | Wire::Basic => Counter::Frames(Frames::default()),
+            Wire::Full | Wire::Basic => Counter::Frames(Frames::default()),
             Wire::Limit => Counter::fixed(limit_frame(text)),
             Wire::Redis => {
                 Counter::fixed("*3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$\r\n\r\n".len() + digits + text)
@@ -193,7 +193,7 @@ impl Wire {
     }
 }
 
-/// A frame of the basic protocol that bears so much text: JSON, and its Fernet token.
+/// The length of a frame of the basic protocol with this many bytes of text: JSON with a Fernet token.
 pub fn limit_frame(text: usize) -> usize {
     if text <= 100 { 340 } else { 112 + (57 + (text / 16 + 1) * 16).div_ceil(3) * 4 }
 }
@@ -210,18 +210,18 @@ fn mqtt_head(text: usize) -> Vec<u8> {
     head
 }
 
-fn connect(port: u16) -> TcpStream {
+fn open_tcp(port: u16) -> TcpStream {
     let stream = TcpStream::connect(("127.0.0.1", port)).expect("a connection");
     stream.set_nodelay(true).expect("nodelay");
     stream.set_read_timeout(Some(std::time::Duration::from_secs(20))).expect("a time limit");
     stream
 }
 
-/// Reads to the end of `mark`; nothing comes after it unasked.
-fn until(stream: &mut impl Read, mark: &[u8]) {
+/// Reads up to and including `marker`, after which the server sends nothing unasked.
+fn read_until(stream: &mut impl Read, marker: &[u8]) {
     let mut seen = Vec::new();
     let mut byte = [0];
-    while !seen.ends_with(mark) {
+    while !seen.ends_with(marker) {
         stream.read_exact(&mut byte).expect("an answer");
         seen.push(byte[0]);
     }
@@ -240,7 +240,7 @@ fn frame(stream: &mut impl Read) -> Value {
     serde_json::from_slice(&body).unwrap_or(Value::Null)
 }
 
-/// A client's text frame. The mask is zero, so the bytes stay what they are.
+/// Encodes a client's text frame. The masking key is zero, so the payload is unchanged.
 fn masked(text: &[u8]) -> Vec<u8> {
     let mut out = vec![0x81];
     match text.len() {
@@ -255,13 +255,13 @@ fn masked(text: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Counts deliveries in what comes.
+/// Counts deliveries in a stream of bytes.
 pub enum Counter {
-    Fixed { size: usize, part: usize },
+    Fixed { size: usize, partial: usize },
     Frames(Frames),
 }
 
-/// Where in a stream of WebSocket frames the reading stands.
+/// The parse state of a stream of WebSocket frames.
 #[derive(Default)]
 pub struct Frames {
     head: Vec<u8>,
@@ -271,15 +271,15 @@ pub struct Frames {
 
 impl Counter {
     fn fixed(size: usize) -> Self {
-        Counter::Fixed { size, part: 0 }
+        Counter::Fixed { size, partial: 0 }
     }
 
-    /// How many deliveries are whole with these bytes.
+    /// Returns how many deliveries these bytes complete.
     pub fn feed(&mut self, bytes: &[u8]) -> u64 {
         match self {
-            Counter::Fixed { size, part } => {
-                let whole = *part + bytes.len();
-                *part = whole % *size;
+            Counter::Fixed { size, partial } => {
+                let whole = *partial + bytes.len();
+                *partial = whole % *size;
                 (whole / *size) as u64
             }
             Counter::Frames(frames) => frames.feed(bytes),
@@ -299,14 +299,14 @@ impl Frames {
                 continue;
             }
             if self.head.is_empty()
-                && let Some((length, counts)) = begins(bytes)
+                && let Some((length, counts)) = parse_start(bytes)
             {
                 (self.rest, self.counts) = (length, counts);
                 continue;
             }
             self.head.push(bytes[0]);
             bytes = &bytes[1..];
-            if let Some((length, counts)) = begins(&self.head) {
+            if let Some((length, counts)) = parse_start(&self.head) {
                 (self.rest, self.counts) = (length - self.head.len(), counts);
                 self.head.clear();
                 whole += u64::from(self.rest == 0 && self.counts);
@@ -316,8 +316,9 @@ impl Frames {
     }
 }
 
-/// Length of the frame that begins here, head and all, and whether it is a delivery.
-fn begins(bytes: &[u8]) -> Option<(usize, bool)> {
+/// Parses the start of a frame: its length with the header, and whether it is a delivery. `None` if
+/// there are too few bytes.
+fn parse_start(bytes: &[u8]) -> Option<(usize, bool)> {
     let (head, length) = match *bytes.get(1)? {
         126 => (4, usize::from(u16::from_be_bytes([*bytes.get(2)?, *bytes.get(3)?]))),
         127 => (10, u64::from_be_bytes(bytes.get(2..10)?.try_into().ok()?) as usize),

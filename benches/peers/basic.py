@@ -1,4 +1,4 @@
-"""The basic protocol as a small Python server speaks it: what a delivery costs users of one."""
+"""A small Python server for the basic protocol, as a comparison for benches/fanout."""
 
 import asyncio
 import base64
@@ -23,19 +23,19 @@ async def serve(socket):
     name = register["username"]
     await socket.send(json.dumps({"type": "encryption_key", "key": base64.b64encode(KEY).decode()}))
     CLIENTS.add(socket)
-    # Joins are told to nobody: with thousands of readers that alone would be the whole work.
+    # Joins are not announced: with thousands of readers that would dominate the cost.
     await socket.send(json.dumps({"type": "user_list", "users": [name]}))
     try:
         async for raw in socket:
-            said = json.loads(raw)
-            text = FERNET.decrypt(said["content"].encode()).decode()
-            frame = {
+            frame = json.loads(raw)
+            text = FERNET.decrypt(frame["content"].encode()).decode()
+            delivery = {
                 "type": "chat_message",
                 "username": name,
                 "content": FERNET.encrypt(text.encode()).decode(),
                 "timestamp": now(),
             }
-            websockets.broadcast(CLIENTS, json.dumps(frame))
+            websockets.broadcast(CLIENTS, json.dumps(delivery))
     finally:
         CLIENTS.discard(socket)
 

@@ -1,4 +1,4 @@
-// Hands every text to everybody but its sender: what a delivery costs in Node with `ws`.
+// Sends every text to all clients except its sender, as a comparison for benches/fanout.
 const { WebSocketServer } = require(process.argv[3]);
 
 const options = { host: "127.0.0.1", port: Number(process.argv[2]), perMessageDeflate: false };

@@ -1,5 +1,5 @@
-//! What a stranger sends to the server: it is read or refused by name, and what was read is
-//! written and read again without a change.
+//! Frames that a client sends to the server: each is parsed or refused with an error code, and a
+//! parsed frame does not change when it is serialised and parsed again.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

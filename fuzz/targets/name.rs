@@ -1,4 +1,5 @@
-//! What somebody calls themselves, or a room: cleaned names stay as they are, and never steer.
+//! User names and room names: cleaning a clean name changes nothing, and a clean name has no control
+//! character.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

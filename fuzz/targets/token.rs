@@ -1,5 +1,5 @@
-//! A stranger's Fernet token: nothing in it makes the library overflow, a token of ours opens
-//! whatever its time, and a changed one never says something else.
+//! Fernet tokens: no input makes the fernet crate overflow, a valid token decrypts whatever its
+//! timestamp, and a modified token never decrypts to another text or timestamp.
 #![no_main]
 
 use std::sync::LazyLock;
@@ -13,20 +13,20 @@ static KEY: LazyLock<Fernet> = LazyLock::new(|| {
 });
 
 fuzz_target!(|input: (u64, u16, u8, &str)| {
-    let (made, place, change, text) = input;
+    let (created, position, change, text) = input;
     let forged = open(&KEY, text);
     assert!(forged.is_none() || made_at(text).is_some());
-    let _ = is_ahead(made_at(text).unwrap_or(made), made);
+    let _ = is_ahead(made_at(text).unwrap_or(created), created);
 
-    let token = KEY.encrypt_at_time(text.as_bytes(), made);
-    assert_eq!(made_at(&token), Some(made));
-    assert_eq!(open(&KEY, &token), Some((text.as_bytes().to_vec(), made)));
+    let token = KEY.encrypt_at_time(text.as_bytes(), created);
+    assert_eq!(made_at(&token), Some(created));
+    assert_eq!(open(&KEY, &token), Some((text.as_bytes().to_vec(), created)));
 
     let mut changed = token.into_bytes();
-    let place = usize::from(place) % changed.len();
-    changed[place] = change & 0x7f;
+    let position = usize::from(position) % changed.len();
+    changed[position] = change & 0x7f;
     let changed = String::from_utf8(changed).unwrap();
-    if let Some((said, when)) = open(&KEY, &changed) {
-        assert_eq!((said.as_slice(), when), (text.as_bytes(), made), "{changed}");
+    if let Some((plain, timestamp)) = open(&KEY, &changed) {
+        assert_eq!((plain.as_slice(), timestamp), (text.as_bytes(), created), "{changed}");
     }
 });

@@ -1,4 +1,4 @@
-//! The client. See `secure_chat::client`.
+//! The program `chat-client`; its code is in `secure_chat::client`.
 
 fn main() -> std::process::ExitCode {
     secure_chat::client::main()

@@ -1,6 +1,6 @@
-//! The server. See `secure_chat::server`.
+//! The program `chat-server`; its code is in `secure_chat::server`.
 
-/// glibc's keeps what a crowd of short-lived connections held; this one gives it back.
+/// jemalloc returns the memory of many short-lived connections to the system; glibc's malloc keeps it.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

@@ -86,7 +86,7 @@ impl Failure {
     pub fn exit(&self) -> Exit {
         match self {
             Failure::Dial(DialError::Refused { .. }) => Exit::Refused,
-            Failure::Dial(DialError::NoChat { .. }) => Exit::Protocol,
+            Failure::Dial(DialError::NotChatServer { .. }) => Exit::Protocol,
             Failure::Dial(_) | Failure::NoConnection { .. } | Failure::NotReached { .. } => {
                 Exit::NoServer
             }

@@ -1,8 +1,9 @@
-//! Who may connect: a count in all, a count by address, and who goes first when it is full.
+//! Connection limits: a total, a limit per client network, and which connection is evicted when the
+//! total is reached.
 //!
-//! Connections that have not registered are the ones a stranger can hold for nothing, so when all
-//! places are taken the oldest of those makes room (as sshd does with MaxStartups). Registered
-//! sessions are never put out for a newcomer. ReadPositions are guards: dropping one frees it.
+//! A connection that has not registered costs a client nothing to hold. So when the total is
+//! reached, the oldest of these is evicted (like `MaxStartups` of sshd). Registered sessions are never
+//! evicted for a new connection. Permits are guards: dropping one frees its slot.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -12,7 +13,7 @@ use tokio::task::AbortHandle;
 
 use crate::policy::client_network::ClientNetwork;
 
-/// All connections.
+/// The connections of the server.
 #[derive(Default)]
 pub struct Admission {
     counts: Mutex<Counts>,
@@ -20,48 +21,48 @@ pub struct Admission {
 
 #[derive(Default)]
 struct Counts {
-    all: usize,
+    total: usize,
     next_permit_id: u64,
-    by_address: HashMap<ClientNetwork, usize>,
-    /// Not registered yet, oldest first; the handle ends the connection's task.
-    waiting: BTreeMap<u64, Option<AbortHandle>>,
+    by_network: HashMap<ClientNetwork, usize>,
+    /// Connections that have not registered, oldest first. The handle aborts the connection's task.
+    unregistered: BTreeMap<u64, Option<AbortHandle>>,
 }
 
-/// One connection's place.
+/// The slot of one connection; dropping it frees the slot.
 pub struct ConnectionPermit {
     admission: Arc<Admission>,
     permit_id: u64,
-    address: Option<ClientNetwork>,
+    network: Option<ClientNetwork>,
 }
 
 impl Admission {
-    /// A place for one more, if there are fewer than `most`, or someone unregistered can go.
-    pub fn enter(self: &Arc<Self>, most: usize) -> Option<ConnectionPermit> {
+    /// Admits a connection if there are fewer than `max`, or if an unregistered one can be evicted.
+    pub fn admit(self: &Arc<Self>, max: usize) -> Option<ConnectionPermit> {
         let mut counts = self.lock();
-        if counts.all >= most && !counts.evict_oldest_unregistered() {
+        if counts.total >= max && !counts.evict_oldest_unregistered() {
             return None;
         }
-        counts.all += 1;
+        counts.total += 1;
         let permit_id = counts.next_permit_id;
         counts.next_permit_id += 1;
-        counts.waiting.insert(permit_id, None);
+        counts.unregistered.insert(permit_id, None);
         drop(counts);
-        Some(ConnectionPermit { admission: self.clone(), permit_id, address: None })
+        Some(ConnectionPermit { admission: self.clone(), permit_id, network: None })
     }
 
-    /// Ends the oldest connection that has not registered; says whether there was one.
+    /// Evicts the oldest connection that has not registered; returns whether there was one.
     pub fn evict_oldest_unregistered(&self) -> bool {
         self.lock().evict_oldest_unregistered()
     }
 
-    /// Connections in all.
+    /// The number of connections.
     pub fn count(&self) -> usize {
-        self.lock().all
+        self.lock().total
     }
 
-    /// The task of a connection, so that it can be put out while it waits.
-    pub fn task(&self, permit_id: u64, task: AbortHandle) {
-        if let Some(slot) = self.lock().waiting.get_mut(&permit_id) {
+    /// Sets the task of a connection, so that the connection can be evicted until it registers.
+    pub fn set_task(&self, permit_id: u64, task: AbortHandle) {
+        if let Some(slot) = self.lock().unregistered.get_mut(&permit_id) {
             *slot = Some(task);
         }
     }
@@ -73,10 +74,13 @@ impl Admission {
 
 impl Counts {
     fn evict_oldest_unregistered(&mut self) -> bool {
-        let oldest =
-            self.waiting.iter().find(|(_, task)| task.is_some()).map(|(permit_id, _)| *permit_id);
+        let oldest = self
+            .unregistered
+            .iter()
+            .find(|(_, task)| task.is_some())
+            .map(|(permit_id, _)| *permit_id);
         let Some(permit_id) = oldest else { return false };
-        if let Some(Some(task)) = self.waiting.remove(&permit_id) {
+        if let Some(Some(task)) = self.unregistered.remove(&permit_id) {
             task.abort();
         }
         true
@@ -84,44 +88,45 @@ impl Counts {
 }
 
 impl ConnectionPermit {
-    /// The number to give [`Admission::task`].
+    /// The id for [`Admission::set_task`].
     pub fn permit_id(&self) -> u64 {
         self.permit_id
     }
 
-    /// Counts it under an address; `false` if there are `most` already.
-    pub fn count_address(&mut self, address: IpAddr, most: usize) -> bool {
-        if self.address.is_some() {
+    /// Counts the connection for its client network; returns false if `max` are counted already. A
+    /// connection is counted only once.
+    pub fn count_for_network(&mut self, address: IpAddr, max: usize) -> bool {
+        if self.network.is_some() {
             return true;
         }
-        let address = ClientNetwork::of(address);
+        let network = ClientNetwork::of(address);
         let mut counts = self.admission.lock();
-        let count = counts.by_address.entry(address).or_default();
-        if *count >= most {
+        let count = counts.by_network.entry(network).or_default();
+        if *count >= max {
             return false;
         }
         *count += 1;
-        self.address = Some(address);
+        self.network = Some(network);
         true
     }
 
-    /// It has registered: from now on it is not put out.
-    pub fn registered(&self) {
-        self.admission.lock().waiting.remove(&self.permit_id);
+    /// Marks the connection as registered: it is no longer evicted.
+    pub fn mark_registered(&self) {
+        self.admission.lock().unregistered.remove(&self.permit_id);
     }
 }
 
 impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         let mut counts = self.admission.lock();
-        counts.all -= 1;
-        counts.waiting.remove(&self.permit_id);
-        if let Some(address) = self.address
-            && let Some(count) = counts.by_address.get_mut(&address)
+        counts.total -= 1;
+        counts.unregistered.remove(&self.permit_id);
+        if let Some(network) = self.network
+            && let Some(count) = counts.by_network.get_mut(&network)
         {
             *count -= 1;
             if *count == 0 {
-                counts.by_address.remove(&address);
+                counts.by_network.remove(&network);
             }
         }
     }
@@ -132,37 +137,37 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_seat_frees_its_place_and_its_address() {
+    fn dropping_a_permit_frees_its_slot_and_its_network_count() {
         let admission = Arc::new(Admission::default());
-        let here = IpAddr::from([127, 0, 0, 1]);
-        let mut first = admission.enter(1).unwrap();
-        assert!(first.count_address(here, 1));
-        assert!(admission.enter(1).is_none());
-        let mut second = admission.enter(2).unwrap();
-        assert!(!second.count_address(here, 1));
+        let address = IpAddr::from([127, 0, 0, 1]);
+        let mut first = admission.admit(1).unwrap();
+        assert!(first.count_for_network(address, 1));
+        assert!(admission.admit(1).is_none());
+        let mut second = admission.admit(2).unwrap();
+        assert!(!second.count_for_network(address, 1));
         drop(first);
-        assert!(second.count_address(here, 1));
+        assert!(second.count_for_network(address, 1));
         assert_eq!(admission.count(), 1);
     }
 
     #[tokio::test]
-    async fn the_oldest_unregistered_makes_room() {
+    async fn the_oldest_unregistered_connection_is_evicted_when_full() {
         let admission = Arc::new(Admission::default());
         let mut tasks = Vec::new();
         for registered in [true, false, false] {
-            let seat = admission.enter(3).unwrap();
-            let permit_id = seat.permit_id();
+            let permit = admission.admit(3).unwrap();
+            let permit_id = permit.permit_id();
             if registered {
-                seat.registered();
+                permit.mark_registered();
             }
             let task = tokio::spawn(async move {
-                let _seat = seat;
+                let _permit = permit;
                 std::future::pending::<()>().await;
             });
-            admission.task(permit_id, task.abort_handle());
+            admission.set_task(permit_id, task.abort_handle());
             tasks.push(task);
         }
-        let _fourth = admission.enter(3).expect("somebody makes room");
+        let _fourth = admission.admit(3).expect("an unregistered connection is evicted");
         assert!(tasks.remove(1).await.unwrap_err().is_cancelled());
         assert!(!tasks[0].is_finished());
     }

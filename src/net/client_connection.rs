@@ -16,7 +16,7 @@ use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 
-use super::stream::Stream;
+use super::client_stream::ClientStream;
 use crate::protocol::CloseCode;
 
 /// Time limit of the closing handshake.
@@ -31,7 +31,7 @@ pub struct Broken;
 
 /// An open connection.
 pub struct ClientConnection {
-    socket: WebSocketStream<Box<dyn Stream>>,
+    socket: WebSocketStream<Box<dyn ClientStream>>,
     closing: Closing,
 }
 
@@ -65,7 +65,7 @@ enum Closing {
 }
 
 impl ClientConnection {
-    pub(super) fn new(socket: WebSocketStream<Box<dyn Stream>>) -> Self {
+    pub(super) fn new(socket: WebSocketStream<Box<dyn ClientStream>>) -> Self {
         ClientConnection { socket, closing: Closing::Initiate(None) }
     }
 

@@ -1,4 +1,4 @@
-//! From a target to an open WebSocket: TCP, TLS, upgrade, each within its time limit.
+//! Opens WebSocket connections: TCP, TLS, then the HTTP upgrade, each within its time limit.
 
 use std::io;
 use std::path::PathBuf;
@@ -11,80 +11,79 @@ use tokio_tungstenite::tungstenite::Error;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 use super::client_connection::ClientConnection;
-use super::stream::Stream;
+use super::client_stream::ClientStream;
 use super::tls_client::{self, TrustError, TrustOptions};
 use crate::conversation::client::server_url::ServerUrl;
 
-/// For each of TCP, TLS and the upgrade.
-const STEP: Duration = Duration::from_secs(10);
-/// Largest message a server may send; a page of history is the largest that ours does. What is
-/// written waits for the socket frame by frame, and may be as large.
-const MESSAGE_BYTES: usize = 16 * 1024 * 1024;
+/// How long each of TCP, TLS and the upgrade may take.
+const STEP_TIMEOUT: Duration = Duration::from_secs(10);
+/// The largest message in either direction. The largest that chat-server sends is a history page.
+const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
 
-/// Why there is no connection.
+/// Why an attempt to connect failed.
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
-    /// Not reached; may be there later.
+    /// The server can't be reached now.
     #[error("can't reach {target}: {reason}")]
-    Unreached {
-        /// Whom.
+    Unreachable {
+        /// The server's URL.
         target: String,
-        /// Why.
+        /// The error of the system, or the timeout.
         reason: String,
     },
-    /// Reached, but its certificate is not trusted.
+    /// The server's certificate is not trusted.
     #[error("{target} is not trusted: {reason}")]
     Untrusted {
-        /// Whom.
+        /// The server's URL.
         target: String,
-        /// Why, and what can be done.
+        /// The reason and the next step.
         reason: String,
     },
-    /// It answered by HTTP that it does not want us.
-    #[error("{target} refuses: HTTP status {status}")]
+    /// The server refused the upgrade: 401, 403, 429 or a status from 500 on.
+    #[error("{target} refuses the connection: HTTP status {status}")]
     Refused {
-        /// Whom.
+        /// The server's URL.
         target: String,
-        /// The status code.
+        /// The HTTP status code.
         status: u16,
     },
-    /// It answered, but is no chat server.
-    #[error("{target} is no chat server: {reason}")]
-    NoChat {
-        /// Whom.
+    /// The server answered, but not as a chat server does.
+    #[error("{target} is not a chat server: {reason}")]
+    NotChatServer {
+        /// The server's URL.
         target: String,
-        /// Why.
+        /// How it answered.
         reason: String,
     },
-    /// The trusted certificates can't be read.
-    #[error("{file}: {reason}; --ca-file wants a PEM file with certificates", file = file.display())]
+    /// The file of `--ca-file` can't be used.
+    #[error("{file}: {reason}; --ca-file must name a PEM file with certificates", file = file.display())]
     CaFile {
         /// The file.
         file: PathBuf,
-        /// Why.
+        /// The reason.
         reason: String,
     },
 }
 
 impl DialError {
-    /// Whether trying again can help.
+    /// Whether a later attempt can succeed.
     pub fn is_temporary(&self) -> bool {
         match self {
-            DialError::Unreached { .. } => true,
+            DialError::Unreachable { .. } => true,
             DialError::Refused { status, .. } => matches!(status, 429 | 500..=599),
             _ => false,
         }
     }
 }
 
-/// Opens connections to one target.
+/// Opens connections to one server.
 pub struct Dialer {
     target: ServerUrl,
     tls: Option<TlsConnector>,
 }
 
 impl Dialer {
-    /// Makes TLS ready if the target wants it.
+    /// Reads the trusted certificates, if the URL needs TLS.
     pub fn new(target: ServerUrl, trust: &TrustOptions) -> Result<Self, DialError> {
         let tls = target.tls.then(|| tls_client::connector(trust)).transpose();
         let tls = tls.map_err(|error| match error {
@@ -96,82 +95,87 @@ impl Dialer {
         Ok(Dialer { target, tls })
     }
 
-    /// Whom it dials.
+    /// The server's URL.
     pub fn target(&self) -> &ServerUrl {
         &self.target
     }
 
-    /// One attempt.
+    /// Makes one attempt to connect.
     pub async fn dial(&self) -> Result<ClientConnection, DialError> {
         let target = &self.target;
-        let unreached =
-            |reason: String| DialError::Unreached { target: target.to_string(), reason };
+        let unreachable =
+            |reason: String| DialError::Unreachable { target: target.to_string(), reason };
         let tcp = TcpStream::connect((target.host.as_str(), target.port));
-        let tcp = within(tcp).await.map_err(|error| unreached(error.to_string()))?;
+        let tcp = step(tcp).await.map_err(|error| unreachable(error.to_string()))?;
         let _ = tcp.set_nodelay(true);
-        let stream: Box<dyn Stream> = match &self.tls {
+        let stream: Box<dyn ClientStream> = match &self.tls {
             None => Box::new(tcp),
             Some(tls) => {
-                let name = ServerName::try_from(target.host.clone())
-                    .map_err(|_| unreached("that is no name a certificate could have".into()))?;
+                let name = ServerName::try_from(target.host.clone()).map_err(|_| {
+                    unreachable(
+                        "the host name can't appear in a certificate; check the address".into(),
+                    )
+                })?;
                 Box::new(
-                    within(tls.connect(name, tcp))
-                        .await
-                        .map_err(|error| self.explain_tls(&error))?,
+                    step(tls.connect(name, tcp)).await.map_err(|error| self.tls_error(&error))?,
                 )
             }
         };
         let config = WebSocketConfig::default()
             .read_buffer_size(64 * 1024)
             .write_buffer_size(16 * 1024)
-            .max_write_buffer_size(2 * MESSAGE_BYTES)
-            .max_message_size(Some(MESSAGE_BYTES))
-            .max_frame_size(Some(MESSAGE_BYTES));
+            .max_write_buffer_size(2 * MAX_MESSAGE_BYTES)
+            .max_message_size(Some(MAX_MESSAGE_BYTES))
+            .max_frame_size(Some(MAX_MESSAGE_BYTES));
         let scheme = if target.tls { "wss" } else { "ws" };
         let url = format!("{scheme}://{}{}", target.authority(), target.path);
         let upgrade = tokio_tungstenite::client_async_with_config(url, stream, Some(config));
-        match tokio::time::timeout(STEP, upgrade).await {
-            Err(_) => Err(unreached("no answer to the WebSocket handshake".into())),
+        match tokio::time::timeout(STEP_TIMEOUT, upgrade).await {
+            Err(_) => {
+                Err(unreachable("no answer to the WebSocket handshake within 10 seconds".into()))
+            }
             Ok(Ok((socket, _))) => Ok(ClientConnection::new(socket)),
-            Ok(Err(Error::Http(answer))) => {
-                let status = answer.status().as_u16();
+            Ok(Err(Error::Http(response))) => {
+                let status = response.status().as_u16();
                 let target = target.to_string();
                 Err(match status {
                     401 | 403 | 429 | 500..=599 => DialError::Refused { target, status },
-                    _ => DialError::NoChat {
+                    _ => DialError::NotChatServer {
                         target,
-                        reason: format!("it answers HTTP status {status}"),
+                        reason: format!("it answered with HTTP status {status}"),
                     },
                 })
             }
-            Ok(Err(Error::Io(error))) => Err(unreached(error.to_string())),
-            // The other side went away in the middle, as a restarting server does.
+            Ok(Err(Error::Io(error))) => Err(unreachable(error.to_string())),
+            // The connection ended during the handshake, as when the server restarts.
             Ok(Err(Error::Protocol(error)))
                 if error.to_string().contains("andshake not finished") =>
             {
-                Err(unreached(error.to_string()))
+                Err(unreachable(error.to_string()))
             }
-            Ok(Err(error)) => {
-                Err(DialError::NoChat { target: target.to_string(), reason: error.to_string() })
-            }
+            Ok(Err(error)) => Err(DialError::NotChatServer {
+                target: target.to_string(),
+                reason: error.to_string(),
+            }),
         }
     }
 
-    fn explain_tls(&self, error: &io::Error) -> DialError {
+    fn tls_error(&self, error: &io::Error) -> DialError {
         let target = self.target.to_string();
         let reason = error.to_string();
         match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-            Some(rustls::Error::InvalidCertificate(error)) => {
-                DialError::Untrusted { target, reason: tls_client::objection(error) }
-            }
-            Some(_) => DialError::NoChat { target, reason },
-            None => DialError::Unreached { target, reason },
+            Some(rustls::Error::InvalidCertificate(error)) => DialError::Untrusted {
+                target,
+                reason: tls_client::describe_certificate_error(error),
+            },
+            Some(_) => DialError::NotChatServer { target, reason },
+            None => DialError::Unreachable { target, reason },
         }
     }
 }
 
-async fn within<T>(step: impl Future<Output = io::Result<T>>) -> io::Result<T> {
-    tokio::time::timeout(STEP, step)
-        .await
-        .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "no answer in 10 seconds")))
+async fn step<T>(attempt: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    tokio::time::timeout(STEP_TIMEOUT, attempt).await.unwrap_or_else(|_| {
+        Err(io::Error::new(io::ErrorKind::TimedOut, "no answer within 10 seconds"))
+    })
 }

@@ -1,5 +1,5 @@
-//! Server frames as bytes (RFC 6455 §5.2). A server's frames are not masked, so the same bytes
-//! serve every reader; that is why they are made here once and not by each connection.
+//! Encodes the server's WebSocket frames (RFC 6455 §5.2). They are not masked, so a frame is encoded
+//! once and the same bytes go to every recipient.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -11,33 +11,33 @@ const BINARY: u8 = FINAL | 0x2;
 const CLOSE: u8 = FINAL | 0x8;
 const PING: u8 = FINAL | 0x9;
 
-/// Appends one text frame.
+/// Appends a text frame.
 pub fn put_text(out: &mut BytesMut, text: &[u8]) {
     out.reserve(10 + text.len());
     put_head(out, TEXT, text.len());
     out.put_slice(text);
 }
 
-/// Appends one binary frame.
+/// Appends a binary frame.
 pub fn put_binary(out: &mut BytesMut, bytes: &[u8]) {
     out.reserve(10 + bytes.len());
     put_head(out, BINARY, bytes.len());
     out.put_slice(bytes);
 }
 
-/// One text frame.
+/// Encodes a text frame.
 pub fn text(text: &str) -> Bytes {
     let mut out = BytesMut::new();
     put_text(&mut out, text.as_bytes());
     out.freeze()
 }
 
-/// One empty ping.
+/// Encodes a ping without payload.
 pub fn ping() -> Bytes {
     Bytes::from_static(&[PING, 0])
 }
 
-/// One close frame; the reason is cut to what a control frame holds (123 bytes).
+/// Encodes a close frame. The reason is truncated to 123 bytes, the limit of control frames.
 pub fn close(code: CloseCode, reason: &str) -> Bytes {
     let mut end = reason.len().min(123);
     while !reason.is_char_boundary(end) {
@@ -50,11 +50,11 @@ pub fn close(code: CloseCode, reason: &str) -> Bytes {
     out.freeze()
 }
 
-/// Where the frame ends in which the first `out` bytes of `frames` end. `frames` are whole frames
-/// of a server, one after another.
-pub fn end_of_frame(frames: &[u8], out: usize) -> usize {
+/// Returns the end of the frame that contains the last of the first `written` bytes; 0 for 0.
+/// `frames` are consecutive whole frames of a server.
+pub fn end_of_frame(frames: &[u8], written: usize) -> usize {
     let mut end = 0;
-    while end < out {
+    while end < written {
         let head = &frames[end..];
         end += match head[1] {
             126 => 4 + usize::from(u16::from_be_bytes([head[2], head[3]])),
@@ -87,26 +87,26 @@ mod tests {
     use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
 
     #[test]
-    fn heads_are_what_the_library_reads() {
+    fn tungstenite_parses_the_frame_headers() {
         for length in [0, 1, 125, 126, 65_535, 65_536, 100_000] {
             let frame = text(&"x".repeat(length));
             let mut cursor = Cursor::new(&frame[..]);
-            let (head, told) = FrameHeader::parse(&mut cursor).unwrap().unwrap();
+            let (head, payload) = FrameHeader::parse(&mut cursor).unwrap().unwrap();
             assert!(head.is_final && head.mask.is_none());
-            assert_eq!(told, length as u64);
-            assert_eq!(frame.len() as u64 - cursor.position(), told);
+            assert_eq!(payload, length as u64);
+            assert_eq!(frame.len() as u64 - cursor.position(), payload);
         }
     }
 
     #[test]
-    fn the_end_of_a_frame_is_found_wherever_one_stops() {
+    fn end_of_frame_works_for_every_written_count() {
         let each = [0, 1, 125, 126, 65_535, 65_536].map(|length| text(&"x".repeat(length)));
         let all = each.concat();
         let mut start = 0;
         for frame in each {
             let end = start + frame.len();
-            for out in [start + 1, start + 2, (start + end) / 2 + 1, end] {
-                assert_eq!(end_of_frame(&all, out), end);
+            for written in [start + 1, start + 2, (start + end) / 2 + 1, end] {
+                assert_eq!(end_of_frame(&all, written), end);
             }
             start = end;
         }
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_reason_is_cut_between_characters() {
+    fn a_long_close_reason_is_truncated_between_characters() {
         let frame = close(CloseCode::Policy, &"ñ".repeat(100));
         assert!(frame.len() <= 127);
         assert!(std::str::from_utf8(&frame[4..]).is_ok());

@@ -1,5 +1,5 @@
-//! One connection's reading and writing, and its time limits; what is said on it is somebody
-//! else's business ([`crate::server::connection::session`]).
+//! The WebSocket of one session: reading, writing, pings and timeouts. The meaning of the frames is
+//! left to the caller.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -15,231 +15,239 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::framing;
-use super::send_queue::{CloseReason, SendQueue};
+use super::send_queue::{CloseReason, SendQueue, TOO_SLOW};
 use super::transport::Transport;
 use crate::protocol::CloseCode;
 
-/// A silent connection holds a buffer of this size; what comes larger grows it.
+/// The read buffer of an idle connection; larger frames grow it.
 const READ_BUFFER_BYTES: usize = 512;
-/// How long a peer may take to hear a goodbye.
-const GOODBYE: Duration = Duration::from_secs(2);
+/// How long the closing handshake may take.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A connection's time limits.
+/// The time limits of a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Timeouts {
-    /// Silence before a ping.
+    /// After receiving nothing for this long, the server sends a ping.
     pub ping_interval: Duration,
-    /// Silence after a ping, and a full socket, before the end.
+    /// How long after a ping the server waits for a frame, and how long the socket may stay full.
     pub ping_timeout: Duration,
 }
 
-/// What came next on a connection.
+/// What a session receives.
 pub enum Received {
-    /// A frame, whole.
+    /// A whole WebSocket message or control frame.
     Frame(Message),
-    /// It is over, for that reason.
+    /// The connection ends; the word is the reason in the server log.
     Ended(&'static str),
 }
 
-/// A WebSocket connection.
+/// The WebSocket of one session.
 pub struct ServerConnection {
     socket: WebSocketStream<Transport>,
-    outbound: Arc<SendQueue>,
+    send_queue: Arc<SendQueue>,
     timer: Pin<Box<Sleep>>,
-    patience: Timeouts,
-    heard: Instant,
-    pinged: Option<Instant>,
-    /// Nothing is read before then.
-    paused: Option<Instant>,
+    timeouts: Timeouts,
+    last_received: Instant,
+    pinged_at: Option<Instant>,
+    /// Nothing is read until then.
+    paused_until: Option<Instant>,
 }
 
 impl ServerConnection {
-    /// A connection after its handshake; `early` is what came behind the request.
+    /// Takes over a connection after its HTTP upgrade. `early` are the bytes that followed the
+    /// request; `max_frame_bytes` limits frames and messages.
     pub async fn new(
-        plug: Transport,
-        outbound: Arc<SendQueue>,
+        transport: Transport,
+        send_queue: Arc<SendQueue>,
         early: Vec<u8>,
-        frame_bytes: usize,
-        patience: Timeouts,
+        max_frame_bytes: usize,
+        timeouts: Timeouts,
     ) -> Box<Self> {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER_BYTES)
             .write_buffer_size(0)
-            .max_write_buffer_size(frame_bytes.max(4096) * 4)
-            .max_message_size(Some(frame_bytes))
-            .max_frame_size(Some(frame_bytes));
+            .max_write_buffer_size(max_frame_bytes.max(4096) * 4)
+            .max_message_size(Some(max_frame_bytes))
+            .max_frame_size(Some(max_frame_bytes));
         let socket =
-            WebSocketStream::from_partially_read(plug, early, Role::Server, Some(config)).await;
+            WebSocketStream::from_partially_read(transport, early, Role::Server, Some(config))
+                .await;
         let now = Instant::now();
         Box::new(ServerConnection {
             socket,
-            outbound,
-            timer: Box::pin(tokio::time::sleep_until((now + patience.ping_interval).into())),
-            patience,
-            heard: now,
-            pinged: None,
-            paused: None,
+            send_queue,
+            timer: Box::pin(tokio::time::sleep_until((now + timeouts.ping_interval).into())),
+            timeouts,
+            last_received: now,
+            pinged_at: None,
+            paused_until: None,
         })
     }
 
-    /// Bytes that came in so far.
-    pub fn received(&self) -> u64 {
-        self.socket.get_ref().received()
+    /// Bytes received so far.
+    pub fn received_bytes(&self) -> u64 {
+        self.socket.get_ref().received_bytes()
     }
 
-    /// Reads nothing for a while.
+    /// Stops reading for a while, at least.
     pub fn pause(&mut self, pause: Duration) {
         let until = Instant::now() + pause;
-        if self.paused.is_none_or(|paused| paused < until) {
-            self.paused = Some(until);
+        if self.paused_until.is_none_or(|paused| paused < until) {
+            self.paused_until = Some(until);
             if self.timer.deadline() > until.into() {
                 self.timer.as_mut().reset(until.into());
             }
         }
     }
 
-    /// What comes next. Reads only while `open` says so; writes and keeps the time limits always.
-    /// Nothing is lost when the future is dropped.
-    pub async fn step(&mut self, open: impl Fn() -> bool) -> Received {
-        std::future::poll_fn(|cx| self.poll_step(cx, &open)).await
+    /// Waits for the next frame or the end. Reads only while `may_read` returns true, but always
+    /// writes and enforces the timeouts. Cancel safe.
+    pub async fn next(&mut self, may_read: impl Fn() -> bool) -> Received {
+        std::future::poll_fn(|cx| self.poll_next(cx, &may_read)).await
     }
 
-    /// Waits for something else without leaving the peer waiting for what is owed to it.
-    pub async fn meanwhile<T>(&mut self, wait: impl Future<Output = T>) -> T {
-        let mut wait = std::pin::pin!(wait);
+    /// Awaits `work` while the connection keeps writing what is pending.
+    pub async fn flush_during<T>(&mut self, work: impl Future<Output = T>) -> T {
+        let mut work = std::pin::pin!(work);
         std::future::poll_fn(|cx| {
-            self.outbound.register(cx.waker());
-            let _ = self.socket.get_mut().poll_write_out(cx);
-            wait.as_mut().poll(cx)
+            self.send_queue.register_waker(cx.waker());
+            let _ = self.socket.get_mut().poll_flush_queue(cx);
+            work.as_mut().poll(cx)
         })
         .await
     }
 
-    /// Waits until what waits for the peer is at most `bytes`, or can never be.
-    pub async fn until_waiting_at_most(&mut self, bytes: usize) {
-        let outbound = self.outbound.clone();
-        let stalled = tokio::time::sleep(self.patience.ping_timeout);
-        let mut stalled = std::pin::pin!(stalled);
+    /// Writes until at most `bytes` are pending. Returns early when the connection ends, or after
+    /// the ping timeout.
+    pub async fn flush_to(&mut self, bytes: usize) {
+        let send_queue = self.send_queue.clone();
+        let timeout = tokio::time::sleep(self.timeouts.ping_timeout);
+        let mut timeout = std::pin::pin!(timeout);
         std::future::poll_fn(|cx| {
-            self.outbound.register(cx.waker());
-            let _ = self.socket.get_mut().poll_write_out(cx);
-            if outbound.ending().is_some()
-                || outbound.is_dead()
-                || outbound.waiting_bytes() <= bytes
+            self.send_queue.register_waker(cx.waker());
+            let _ = self.socket.get_mut().poll_flush_queue(cx);
+            if send_queue.close_reason().is_some()
+                || send_queue.is_disconnected()
+                || send_queue.pending_bytes() <= bytes
             {
                 return Poll::Ready(());
             }
-            stalled.as_mut().poll(cx)
+            timeout.as_mut().poll(cx)
         })
         .await;
     }
 
-    /// Gives the peer its last frames and a moment to hear them, then lets go.
-    pub async fn finish(mut self: Box<Self>) {
-        let outbound = self.outbound.clone();
-        let goodbye = async {
+    /// Writes the last frames, waits briefly for the client to end the connection, and drops it.
+    pub async fn shutdown(mut self: Box<Self>) {
+        let send_queue = self.send_queue.clone();
+        let handshake = async {
             std::future::poll_fn(|cx| {
-                outbound.register(cx.waker());
-                let _ = self.socket.get_mut().poll_write_out(cx);
-                if outbound.is_drained() { Poll::Ready(()) } else { Poll::Pending }
+                send_queue.register_waker(cx.waker());
+                let _ = self.socket.get_mut().poll_flush_queue(cx);
+                if send_queue.is_drained() { Poll::Ready(()) } else { Poll::Pending }
             })
             .await;
-            if outbound.is_dead() {
+            if send_queue.is_disconnected() {
                 return;
             }
-            std::future::poll_fn(|cx| self.socket.get_mut().poll_finish(cx)).await;
-            std::future::poll_fn(|cx| self.socket.get_mut().poll_discard(cx)).await;
+            std::future::poll_fn(|cx| self.socket.get_mut().poll_shutdown_write(cx)).await;
+            std::future::poll_fn(|cx| self.socket.get_mut().poll_discard_input(cx)).await;
         };
-        let _ = tokio::time::timeout(GOODBYE, goodbye).await;
-        outbound.kill();
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, handshake).await;
+        send_queue.disconnect();
     }
 
-    fn poll_step(&mut self, cx: &mut Context<'_>, open: &impl Fn() -> bool) -> Poll<Received> {
-        self.outbound.register(cx.waker());
-        let _ = self.socket.get_mut().poll_write_out(cx);
-        if self.outbound.is_dead() {
+    fn poll_next(&mut self, cx: &mut Context<'_>, may_read: &impl Fn() -> bool) -> Poll<Received> {
+        self.send_queue.register_waker(cx.waker());
+        let _ = self.socket.get_mut().poll_flush_queue(cx);
+        if self.send_queue.is_disconnected() {
             return Poll::Ready(Received::Ended("connection_lost"));
         }
-        if let Some(CloseReason { cause, .. }) = self.outbound.ending() {
+        if let Some(CloseReason { cause, .. }) = self.send_queue.close_reason() {
             return Poll::Ready(Received::Ended(cause));
         }
         loop {
-            if self.paused.is_none() && open() {
+            if self.paused_until.is_none() && may_read() {
                 match self.socket.poll_next_unpin(cx) {
                     Poll::Ready(Some(Ok(Message::Close(_)))) | Poll::Ready(None) => {
-                        // The library's answer to the goodbye leaves at the next call only.
+                        // tungstenite sends its reply to a close frame only with the next flush.
                         let _ = self.socket.poll_flush_unpin(cx);
                         return Poll::Ready(Received::Ended("closed_by_peer"));
                     }
                     Poll::Ready(Some(Ok(message))) => {
-                        self.heard = Instant::now();
-                        self.pinged = None;
+                        self.last_received = Instant::now();
+                        self.pinged_at = None;
                         return Poll::Ready(Received::Frame(message));
                     }
                     Poll::Ready(Some(Err(error))) => {
-                        return Poll::Ready(Received::Ended(self.say_fault(&error)));
+                        return Poll::Ready(Received::Ended(self.close_on_error(&error)));
                     }
                     Poll::Pending => {}
                 }
             } else {
-                // Whoever is made to wait is not silent.
-                self.heard = Instant::now();
-                self.pinged = None;
+                // The server is not reading, so it can't expect an answer to a ping.
+                self.last_received = Instant::now();
+                self.pinged_at = None;
             }
             std::task::ready!(self.timer.as_mut().poll(cx));
-            if let Some(cause) = self.tick(Instant::now()) {
+            if let Some(cause) = self.check_timeouts(Instant::now()) {
                 return Poll::Ready(Received::Ended(cause));
             }
         }
     }
 
-    /// Looks at the time limits and sets the timer to the next of them.
-    fn tick(&mut self, now: Instant) -> Option<&'static str> {
-        let Timeouts { ping_interval, ping_timeout } = self.patience;
-        if self.paused.is_some_and(|until| until <= now) {
-            self.paused = None;
+    /// Ends a pause, sends a ping or closes the connection when its time has come, and sets the
+    /// timer to the next deadline.
+    fn check_timeouts(&mut self, now: Instant) -> Option<&'static str> {
+        let Timeouts { ping_interval, ping_timeout } = self.timeouts;
+        if self.paused_until.is_some_and(|until| until <= now) {
+            self.paused_until = None;
         }
-        if self.outbound.blocked_since().is_some_and(|since| now - since >= ping_timeout) {
-            let stalled = CloseReason { close: CloseCode::TryLater, cause: "stalled_reader" };
-            self.outbound.end(stalled, "too slow to read; come back and resume");
-            return Some(stalled.cause);
+        if self.send_queue.blocked_since().is_some_and(|since| now - since >= ping_timeout) {
+            let reason = CloseReason { close: CloseCode::TryLater, cause: "stalled_reader" };
+            self.send_queue.close(reason, TOO_SLOW);
+            return Some(reason.cause);
         }
-        match self.pinged {
-            Some(pinged) if self.heard < pinged && now - pinged >= ping_timeout => {
-                let silent = CloseReason { close: CloseCode::Internal, cause: "ping_timeout" };
-                self.outbound.end(silent, "no answer to a ping");
-                return Some(silent.cause);
+        match self.pinged_at {
+            Some(pinged) if self.last_received < pinged && now - pinged >= ping_timeout => {
+                let reason = CloseReason { close: CloseCode::Internal, cause: "ping_timeout" };
+                self.send_queue.close(reason, "the client did not answer a ping");
+                return Some(reason.cause);
             }
-            None if now - self.heard >= ping_interval => {
-                self.outbound.send(&framing::ping());
-                self.pinged = Some(now);
+            None if now - self.last_received >= ping_interval => {
+                self.send_queue.send(&framing::ping());
+                self.pinged_at = Some(now);
             }
             _ => {}
         }
-        let due = match self.pinged {
-            Some(pinged) => pinged.max(self.heard) + ping_timeout,
-            None => self.heard + ping_interval,
+        let ping_deadline = match self.pinged_at {
+            Some(pinged) => pinged.max(self.last_received) + ping_timeout,
+            None => self.last_received + ping_interval,
         };
-        let blocked = self.outbound.blocked_since().map_or(due, |since| since + ping_timeout);
-        let next = due.min(blocked).min(self.paused.unwrap_or(due));
+        let write_deadline =
+            self.send_queue.blocked_since().map_or(ping_deadline, |since| since + ping_timeout);
+        let pause_deadline = self.paused_until.unwrap_or(ping_deadline);
+        let next = ping_deadline.min(write_deadline).min(pause_deadline);
         self.timer.as_mut().reset(next.max(now + Duration::from_millis(1)).into());
         None
     }
 
-    /// Tells the peer what was wrong with its WebSocket (RFC 6455 §7.1.7).
-    fn say_fault(&self, error: &Error) -> &'static str {
-        let (close, cause, reason) = match error {
+    /// Closes the connection with the code for a read error (RFC 6455 §7.1.7); returns the cause.
+    fn close_on_error(&self, error: &Error) -> &'static str {
+        let (close, cause, text) = match error {
             Error::Capacity(_) => {
-                (CloseCode::TooBig, "frame_too_big", "the frame is above the limit")
+                (CloseCode::TooBig, "frame_too_big", "the frame is above the size limit")
             }
             Error::Utf8(_) => (CloseCode::NotUtf8, "bad_utf8", "a text frame must be UTF-8"),
             Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
                 return "connection_lost";
             }
-            Error::Protocol(_) => (CloseCode::Protocol, "bad_websocket", "not by RFC 6455"),
+            Error::Protocol(_) => {
+                (CloseCode::Protocol, "bad_websocket", "the frame violates RFC 6455")
+            }
             _ => return "connection_lost",
         };
-        self.outbound.end(CloseReason { close, cause }, reason);
+        self.send_queue.close(CloseReason { close, cause }, text);
         cause
     }
 }

@@ -1,7 +1,8 @@
-//! Bytes in pages that the kernel sends as they are: where much goes to many, copying it into each
-//! socket is what costs. The bytes are copied into a pipe once; for each socket the pages are
-//! shared with a second pipe (tee(2)) and from there given to the socket (splice(2)), which keeps
-//! them, whatever becomes of the pipes, until the peer has acknowledged them.
+//! Bytes in pages that the kernel can send to many sockets without copying them for each.
+//!
+//! The bytes are copied into a pipe once. For each socket, tee(2) duplicates references to the pages
+//! into a second pipe, and splice(2) moves these references to the socket. The socket keeps the
+//! pages until the peer has acknowledged them, even if the pipes are closed before.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -9,48 +10,49 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::io::{retry_on_intr, write};
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice, tee};
 
-/// What fits at most.
-pub const MOST_BYTES: usize = 256 * 1024;
+/// The most bytes that fit in the pages.
+pub const MAX_BYTES: usize = 256 * 1024;
 
-/// Bytes for many sockets.
+/// Bytes in shared pages.
 pub struct SharedPages {
-    all: Pipe,
-    /// What is on its way to one of them; empty in between, and made when it is needed.
-    hand: Option<Pipe>,
+    source: Pipe,
+    /// Holds the references on their way to one socket; empty between calls, made anew when needed.
+    transfer: Option<Pipe>,
 }
 
 struct Pipe {
-    reading: OwnedFd,
-    writing: OwnedFd,
+    reader: OwnedFd,
+    writer: OwnedFd,
 }
 
 impl SharedPages {
-    /// Nothing where it is too much, or the system has no such pipes for us.
-    pub fn of(bytes: &[u8]) -> Option<Self> {
-        if bytes.len() > MOST_BYTES {
+    /// Copies bytes into pages. `None` if there are more than [`MAX_BYTES`] or the system refuses
+    /// pipes of that size.
+    pub fn new(bytes: &[u8]) -> Option<Self> {
+        if bytes.len() > MAX_BYTES {
             return None;
         }
-        let pages = SharedPages { all: Pipe::new()?, hand: Some(Pipe::new()?) };
-        let written = retry_on_intr(|| write(&pages.all.writing, bytes)).ok()?;
+        let pages = SharedPages { source: Pipe::new()?, transfer: Some(Pipe::new()?) };
+        let written = retry_on_intr(|| write(&pages.source.writer, bytes)).ok()?;
         (written == bytes.len()).then_some(pages)
     }
 
-    /// Sends the first `length` bytes, or as many as the socket takes; it waits for no socket that
-    /// does not block. `WouldBlock` is the socket's.
+    /// Sends the first `length` bytes to a non-blocking socket and returns how many it took. Fails
+    /// with `WouldBlock` when the socket is full.
     pub fn send(&mut self, socket: impl AsFd, length: usize) -> io::Result<usize> {
-        let hand = match self.hand.take() {
-            Some(hand) => hand,
+        let transfer = match self.transfer.take() {
+            Some(transfer) => transfer,
             None => Pipe::new().ok_or(io::ErrorKind::Unsupported)?,
         };
         let flags = SpliceFlags::NONBLOCK;
-        // The one pipe always has something and the other room for it, so nothing here blocks.
-        let there = retry_on_intr(|| tee(&self.all.reading, &hand.writing, length, flags))
+        // The source is never empty and the transfer pipe is, so tee does not block.
+        let teed = retry_on_intr(|| tee(&self.source.reader, &transfer.writer, length, flags))
             .map_err(io::Error::other)?;
-        // Unlike send(2) it can't be told to raise no SIGPIPE, which Rust programs ignore anyway.
-        let sent = retry_on_intr(|| splice(&hand.reading, None, &socket, None, there, flags));
-        if sent == Ok(there) {
-            // Else what this one did not take must not reach the next, and goes with the pipe.
-            self.hand = Some(hand);
+        // splice has no MSG_NOSIGNAL; Rust programs ignore SIGPIPE anyway.
+        let sent = retry_on_intr(|| splice(&transfer.reader, None, &socket, None, teed, flags));
+        if sent == Ok(teed) {
+            // Otherwise the pipe still holds bytes that must not reach the next socket: it is dropped.
+            self.transfer = Some(transfer);
         }
         Ok(sent?)
     }
@@ -58,8 +60,8 @@ impl SharedPages {
 
 impl Pipe {
     fn new() -> Option<Self> {
-        let (reading, writing) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).ok()?;
-        (fcntl_setpipe_size(&writing, MOST_BYTES).ok()? >= MOST_BYTES)
-            .then_some(Pipe { reading, writing })
+        let (reader, writer) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).ok()?;
+        (fcntl_setpipe_size(&writer, MAX_BYTES).ok()? >= MAX_BYTES)
+            .then_some(Pipe { reader, writer })
     }
 }

@@ -1,4 +1,4 @@
-//! Whom a client trusts by TLS, and what is wrong with whom it does not, in words for a person.
+//! TLS on the client: which certificates it trusts, and what is wrong with a certificate.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,87 +11,88 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use sha2::{Digest, Sha256};
 use tokio_rustls::TlsConnector;
 
-/// Whom TLS trusts.
+/// Which certificates the client trusts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TrustOptions {
-    /// Certificates to trust beside the system's.
+    /// A PEM file with certificate authorities to trust besides the system's.
     pub ca_file: Option<PathBuf>,
-    /// Trust anything.
+    /// Trust every certificate.
     pub insecure: bool,
-    /// Trust the certificate with this SHA-256, and no other, whoever signed it.
+    /// Trust only the certificate with this SHA-256 digest (of its DER), whoever signed it.
     pub pin: Option<[u8; 32]>,
 }
 
-/// Why there is nobody to trust.
+/// Why the trusted certificates can't be loaded.
 #[derive(Debug)]
 pub enum TrustError {
-    /// The certificates to trust can't be read.
+    /// The file of `--ca-file` can't be used.
     File {
         /// The file.
         file: PathBuf,
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// The system has none, or can't do TLS.
+    /// The system's certificates can't be loaded, or TLS can't be set up.
     System(String),
 }
 
-/// What is wrong with a certificate, and the next step.
-pub fn objection(error: &CertificateError) -> String {
-    use CertificateError as Fault;
-    let day = |moment: &UnixTime| {
+/// Describes for a person what is wrong with a certificate, and the next step.
+pub fn describe_certificate_error(error: &CertificateError) -> String {
+    let time = |moment: &UnixTime| {
         i64::try_from(moment.as_secs())
             .ok()
             .and_then(|seconds| jiff::Timestamp::from_second(seconds).ok())
-            .map_or_else(|| "an impossible day".to_owned(), |moment| moment.to_string())
+            .map_or_else(|| "an invalid date".to_owned(), |moment| moment.to_string())
     };
     match error {
-        Fault::ExpiredContext { not_after, .. } => format!(
-            "its certificate ended on {}; its operator must renew it (or is the clock here wrong?)",
-            day(not_after)
+        CertificateError::ExpiredContext { not_after, .. } => format!(
+            "its certificate expired on {}; ask its operator to renew it, or check the clock of this \
+             machine",
+            time(not_after)
         ),
-        Fault::NotValidYetContext { not_before, .. } => format!(
-            "its certificate is not valid before {}; is the clock here right?",
-            day(not_before)
+        CertificateError::NotValidYetContext { not_before, .. } => format!(
+            "its certificate is not valid before {}; check the clock of this machine",
+            time(not_before)
         ),
-        Fault::NotValidForNameContext { expected, presented } => {
-            let named: Vec<&str> =
+        CertificateError::NotValidForNameContext { expected, presented } => {
+            let names: Vec<&str> =
                 presented.iter().map(|name| name.split('"').nth(1).unwrap_or(name)).collect();
-            let named = if named.is_empty() { "no name".into() } else { named.join(", ") };
+            let names = if names.is_empty() { "no name".into() } else { names.join(", ") };
             format!(
-                "its certificate is for {named}, not for {}; check the address",
+                "its certificate is for {names}, not for {}; check the address",
                 expected.to_str()
             )
         }
-        Fault::UnknownIssuer => "no authority that is trusted here signed its certificate, or its \
-            chain is incomplete; name its CA with --ca-file, or its certificate with --pin"
+        CertificateError::UnknownIssuer => "no authority that this machine trusts signed its certificate, or \
+            the certificate chain is incomplete; name its CA with --ca-file, or its certificate with \
+            --pin"
             .into(),
-        #[allow(deprecated, reason = "older and newer names of one fault")]
-        Fault::UnsupportedSignatureAlgorithm
-        | Fault::UnsupportedSignatureAlgorithmContext { .. }
-        | Fault::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
-            "its certificate is signed in a way that is not trusted any more, such as SHA-1; \
-             its operator must replace it"
+        #[allow(deprecated, reason = "the deprecated variant is still produced")]
+        CertificateError::UnsupportedSignatureAlgorithm
+        | CertificateError::UnsupportedSignatureAlgorithmContext { .. }
+        | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
+            "its certificate is signed with an algorithm that is not secure, such as SHA-1; ask its \
+             operator to replace it"
                 .into()
         }
-        Fault::BadSignature => "a signature does not fit its certificate, or its key is too short \
-            (RSA: 2048 bits at least); its operator must replace it"
+        CertificateError::BadSignature => "a signature does not match its certificate, or its key is too \
+            short (RSA keys need at least 2048 bits); ask its operator to replace it"
             .into(),
-        Fault::ApplicationVerificationFailure => "its certificate is not the one of --pin; if its \
-            operator has replaced it, ask for the new fingerprint"
+        CertificateError::ApplicationVerificationFailure => "its certificate is not the one of --pin; \
+            if its operator has replaced it, ask for the new fingerprint"
             .into(),
-        // These have no names of their own there.
-        Fault::Other(other) => match other.to_string() {
+        // rustls has no variants for the errors of webpki below.
+        CertificateError::Other(other) => match other.to_string() {
             text if text.contains("CaUsedAsEndEntity") => {
-                "its certificate is an authority's, not a \
-                server's; its operator must use one that is (or trust this very one with --pin)"
+                "its certificate is an authority's, not a server's; ask its operator to replace it, \
+                 or trust this one certificate with --pin"
                     .into()
             }
-            text if text.contains("EndEntityUsedAsCa") => "a certificate in its chain has signed \
-                another without being an authority's; its operator must replace the chain"
+            text if text.contains("EndEntityUsedAsCa") => "a certificate in its chain signed \
+                another without being an authority's; ask its operator to replace the chain"
                 .into(),
             text if text.contains("invalid extensions") => "its certificate is not meant for a \
-                server (extended key usage); its operator must replace it"
+                server (extended key usage); ask its operator to replace it"
                 .into(),
             text => text,
         },
@@ -99,11 +100,11 @@ pub fn objection(error: &CertificateError) -> String {
     }
 }
 
-/// TLS that trusts so.
+/// Makes a TLS connector that trusts these certificates.
 pub fn connector(trust: &TrustOptions) -> Result<TlsConnector, TrustError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let verifier: Arc<dyn ServerCertVerifier> = if trust.insecure || trust.pin.is_some() {
-        Arc::new(Unnamed { pin: trust.pin, provider: provider.clone() })
+        Arc::new(PinVerifier { pin: trust.pin, provider: provider.clone() })
     } else {
         let extra =
             trust.ca_file.as_deref().map(read_certificates).transpose()?.unwrap_or_default();
@@ -129,18 +130,18 @@ fn read_certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TrustE
     let found = CertificateDer::pem_file_iter(file)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(|reason| error(reason.to_string()))?;
-    if found.is_empty() { Err(error("no certificate in it".into())) } else { Ok(found) }
+    if found.is_empty() { Err(error("no certificate in the file".into())) } else { Ok(found) }
 }
 
-/// What `--pin` and `--insecure` ask for: signatures are checked, names and issuers are not; with a
-/// pin the certificate must be that very one.
+/// The verifier of `--pin` and `--insecure`: it checks signatures, but neither names nor issuers. With
+/// a pin, only the certificate with that digest is accepted.
 #[derive(Debug)]
-struct Unnamed {
+struct PinVerifier {
     pin: Option<[u8; 32]>,
     provider: Arc<CryptoProvider>,
 }
 
-impl ServerCertVerifier for Unnamed {
+impl ServerCertVerifier for PinVerifier {
     fn verify_server_cert(
         &self,
         certificate: &CertificateDer<'_>,

@@ -9,35 +9,35 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::config::TlsFiles;
 
-/// Why a certificate and a key do not serve.
+/// Why the certificate and key can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsConfigError {
-    /// A file can't be read, or holds nothing of the kind.
-    #[error("{file}: {reason}; listen.tls wants a PEM file with {wanted}", file = file.display())]
+    /// A file can't be read, or does not contain what it should.
+    #[error("{file}: {reason}; listen.tls must name a PEM file with {wanted}", file = file.display())]
     File {
         /// The file.
         file: PathBuf,
-        /// What is wrong with it.
+        /// What is wrong with the file.
         reason: String,
-        /// What should be in it.
+        /// What the file should contain.
         wanted: &'static str,
     },
-    /// The two do not belong together, or TLS can't use them.
-    #[error("{certificate} and {key} do not serve together: {reason}",
+    /// The key does not belong to the certificate, or TLS can't use them.
+    #[error("{certificate} and {key} can't be used together: {reason}",
         certificate = certificate.display(), key = key.display())]
     Pair {
-        /// The certificate's file.
+        /// The file of the certificate.
         certificate: PathBuf,
-        /// The key's file.
+        /// The file of the key.
         key: PathBuf,
-        /// What rustls says.
+        /// The error of rustls.
         reason: String,
     },
 }
 
-/// Reads certificate chain and key, and checks that they belong together.
+/// Reads the certificate chain and the key, and checks that they belong together.
 pub fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor, TlsConfigError> {
-    let at_fault = |file: &PathBuf, wanted| {
+    let file_error = |file: &PathBuf, wanted| {
         let file = file.clone();
         move |error: rustls_pki_types::pem::Error| TlsConfigError::File {
             file,
@@ -48,16 +48,16 @@ pub fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor, TlsConfigError> {
     const CERTIFICATE: &str = "the server's certificate and its chain";
     let chain = CertificateDer::pem_file_iter(&files.certificate)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(at_fault(&files.certificate, CERTIFICATE))?;
+        .map_err(file_error(&files.certificate, CERTIFICATE))?;
     if chain.is_empty() {
         return Err(TlsConfigError::File {
             file: files.certificate.clone(),
-            reason: "no certificate in it".into(),
+            reason: "no certificate in the file".into(),
             wanted: CERTIFICATE,
         });
     }
     let key = PrivateKeyDer::from_pem_file(&files.key)
-        .map_err(at_fault(&files.key, "the certificate's private key"))?;
+        .map_err(file_error(&files.key, "the certificate's private key"))?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = rustls::ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
@@ -67,7 +67,7 @@ pub fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor, TlsConfigError> {
             key: files.key.clone(),
             reason: error.to_string(),
         })?;
-    // All on offer is strong; the server's order decides.
+    // All enabled cipher suites are strong, so the server chooses by its own order.
     config.ignore_client_order = true;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(TlsAcceptor::from(Arc::new(config)))

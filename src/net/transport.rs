@@ -1,8 +1,7 @@
-//! A socket as the WebSocket library sees it: reading comes from the socket, writing goes into
-//! the [`SendQueue`] queue, so that the library's pongs and closes stand in one line with what the
-//! hub sends.
+//! The transport below a session's WebSocket: it reads from the socket and writes into the session's
+//! [`SendQueue`], so that the pongs and close frames of tungstenite are ordered with the hub's frames.
 //!
-//! Reading passes through one buffer of the thread: a connection that is silent holds none.
+//! All connections of a thread share one read buffer, so an idle connection holds none.
 
 use std::cell::RefCell;
 use std::io;
@@ -17,49 +16,49 @@ use tokio_rustls::server::TlsStream;
 
 use super::send_queue::SendQueue;
 
-/// How much one read may take from a socket.
+/// The most bytes that one read takes from a socket.
 const READ_BYTES: usize = 64 * 1024;
 
 thread_local! {
-    static SCRATCH: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES].into_boxed_slice());
+    static READ_BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES].into_boxed_slice());
 }
 
-/// The way to the peer.
+/// The stream of a connection.
 pub enum ServerStream {
-    /// Plain TCP; the socket is its queue's own, because whoever has something writes directly.
+    /// Plain TCP. The send queue owns the socket, because other threads write to it directly.
     Plain,
-    /// TLS; its state is owned here.
+    /// TLS. The session's task owns the cipher state.
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-/// One connection's two directions.
+/// Both directions of a connection.
 pub struct Transport {
-    line: ServerStream,
-    outbound: Arc<SendQueue>,
-    /// Read from the socket, not yet asked for.
+    stream: ServerStream,
+    send_queue: Arc<SendQueue>,
+    /// Bytes that were read from the socket and not yet requested.
     unread: Bytes,
-    received: u64,
+    received_bytes: u64,
 }
 
 impl Transport {
-    /// Joins a line and the queue before it.
-    pub fn new(line: ServerStream, outbound: Arc<SendQueue>) -> Self {
-        Transport { line, outbound, unread: Bytes::new(), received: 0 }
+    /// Joins a stream and its send queue.
+    pub fn new(stream: ServerStream, send_queue: Arc<SendQueue>) -> Self {
+        Transport { stream, send_queue, unread: Bytes::new(), received_bytes: 0 }
     }
 
-    /// Bytes that came in so far.
-    pub fn received(&self) -> u64 {
-        self.received
+    /// Bytes received so far, after TLS decryption.
+    pub fn received_bytes(&self) -> u64 {
+        self.received_bytes
     }
 
-    /// Writes what waits and could not be written directly.
-    pub fn poll_write_out(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        match &mut self.line {
-            ServerStream::Plain => self.outbound.poll_write_out(cx),
+    /// Writes what is pending in the send queue. `Ready` when everything is written.
+    pub fn poll_flush_queue(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.stream {
+            ServerStream::Plain => self.send_queue.poll_flush(cx),
             ServerStream::Tls(stream) => {
-                let written = self.outbound.poll_write_through(cx, |cx, piece| {
-                    Pin::new(&mut *stream).poll_write(cx, piece)
-                });
+                let written = self
+                    .send_queue
+                    .poll_flush_with(cx, |cx, bytes| Pin::new(&mut *stream).poll_write(cx, bytes));
                 let flushed = Pin::new(&mut *stream).poll_flush(cx);
                 if written.is_ready() && flushed.is_ready() {
                     Poll::Ready(())
@@ -70,11 +69,11 @@ impl Transport {
         }
     }
 
-    /// Tells the peer that nothing more comes, once the queue is out.
-    pub fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        match &mut self.line {
+    /// Shuts down the writing side, once the send queue is drained.
+    pub fn poll_shutdown_write(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.stream {
             ServerStream::Plain => {
-                if let Some(socket) = self.outbound.socket() {
+                if let Some(socket) = self.send_queue.socket() {
                     let _ = socket2::SockRef::from(socket).shutdown(std::net::Shutdown::Write);
                 }
                 Poll::Ready(())
@@ -83,13 +82,13 @@ impl Transport {
         }
     }
 
-    /// Reads and throws away, so that closing does not cut off what the peer still reads.
-    /// `Ready` at the end of what the peer sends.
-    pub fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Reads and discards until the end of the stream. Closing a socket with unread bytes would reset
+    /// the connection, and the peer could lose the last frames.
+    pub fn poll_discard_input(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.unread = Bytes::new();
-        SCRATCH.with_borrow_mut(|scratch| {
+        READ_BUFFER.with_borrow_mut(|buffer| {
             loop {
-                match read_some(&mut self.line, &self.outbound, cx, scratch) {
+                match poll_read_stream(&mut self.stream, &self.send_queue, cx, buffer) {
                     Poll::Ready(Ok(count)) if count > 0 => {}
                     Poll::Ready(_) => return Poll::Ready(()),
                     Poll::Pending => return Poll::Pending,
@@ -107,23 +106,23 @@ impl AsyncRead for Transport {
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         if this.unread.is_empty() {
-            let outcome = SCRATCH.with_borrow_mut(|scratch| {
-                let count =
-                    std::task::ready!(read_some(&mut this.line, &this.outbound, cx, scratch))?;
-                this.received += count as u64;
-                let now = count.min(into.remaining());
-                into.put_slice(&scratch[..now]);
-                if now < count {
-                    this.unread = Bytes::copy_from_slice(&scratch[now..count]);
+            return READ_BUFFER.with_borrow_mut(|buffer| {
+                let read = poll_read_stream(&mut this.stream, &this.send_queue, cx, buffer);
+                let count = std::task::ready!(read)?;
+                this.received_bytes += count as u64;
+                let requested = count.min(into.remaining());
+                into.put_slice(&buffer[..requested]);
+                if requested < count {
+                    this.unread = Bytes::copy_from_slice(&buffer[requested..count]);
                 }
                 Poll::Ready(Ok(()))
             });
-            return outcome;
         }
-        let now = this.unread.len().min(into.remaining());
-        into.put_slice(&this.unread[..now]);
-        this.unread.advance(now);
+        let requested = this.unread.len().min(into.remaining());
+        into.put_slice(&this.unread[..requested]);
+        this.unread.advance(requested);
         if this.unread.is_empty() {
+            // Frees the memory.
             this.unread = Bytes::new();
         }
         Poll::Ready(Ok(()))
@@ -136,7 +135,7 @@ impl AsyncWrite for Transport {
         _: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.outbound.send(&Bytes::copy_from_slice(bytes));
+        self.send_queue.send(&Bytes::copy_from_slice(bytes));
         Poll::Ready(Ok(bytes.len()))
     }
 
@@ -149,15 +148,15 @@ impl AsyncWrite for Transport {
     }
 }
 
-fn read_some(
-    line: &mut ServerStream,
-    outbound: &SendQueue,
+fn poll_read_stream(
+    stream: &mut ServerStream,
+    send_queue: &SendQueue,
     cx: &mut Context<'_>,
     into: &mut [u8],
 ) -> Poll<io::Result<usize>> {
-    match line {
+    match stream {
         ServerStream::Plain => loop {
-            let Some(socket) = outbound.socket() else { return Poll::Ready(Ok(0)) };
+            let Some(socket) = send_queue.socket() else { return Poll::Ready(Ok(0)) };
             std::task::ready!(socket.poll_read_ready(cx))?;
             match socket.try_read(into) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}

@@ -1,9 +1,9 @@
-//! The same bytes on many sockets with one system call, by io_uring(7): leaving and entering the
-//! kernel for each costs about as much as what it does there for a short frame.
+//! Sends the same bytes to many sockets with one system call, by io_uring(7). For short frames,
+//! entering and leaving the kernel costs about as much as the work done there.
 //!
-//! The one place with unsafe code: the kernel is given addresses and reads from them. Every
-//! request is answered before [`UringSender::send`] returns, and none waits for room in a socket, so the
-//! kernel reads nothing after that.
+//! This is the only module with unsafe code: the kernel reads from addresses in its requests.
+//! [`UringSender::send`] returns only when every request is completed, and no request waits for room
+//! in a socket, so the kernel does not read from the bytes after the call.
 
 #![allow(unsafe_code)]
 
@@ -13,50 +13,50 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use io_uring::{IoUring, opcode, types};
 use rustix::net::SendFlags;
 
-/// Sockets that one system call is for at most.
-pub const TOGETHER: usize = 64;
+/// The most sockets per call.
+pub const MAX_SOCKETS: usize = 64;
 
-/// What is shared with the kernel.
+/// An io_uring with room for [`MAX_SOCKETS`] requests.
 pub struct UringSender(IoUring);
 
 impl UringSender {
-    /// Nothing where the system does not have it or does not let us.
+    /// Sets up the ring. `None` if the kernel has no io_uring or does not permit it.
     pub fn new() -> Option<Self> {
-        IoUring::new(TOGETHER as u32).ok().map(UringSender)
+        IoUring::new(MAX_SOCKETS as u32).ok().map(UringSender)
     }
 
-    /// Sends the same bytes on at most [`TOGETHER`] sockets, and says in `sent` how many each took:
-    /// 0 also where it could take none. It waits for no socket. After an error it must not be used
-    /// again; what `sent` says is true even then.
+    /// Sends the same bytes to at most [`MAX_SOCKETS`] sockets without waiting for any of them, and
+    /// stores in `sent` how many bytes each took: 0 for a full or broken socket. After an error the
+    /// sender must not be used again, but the counts in `sent` are correct.
     pub fn send(
         &mut self,
         sockets: &[Option<BorrowedFd<'_>>],
         bytes: &[u8],
-        sent: &mut [usize; TOGETHER],
+        sent: &mut [usize; MAX_SOCKETS],
     ) -> io::Result<()> {
         let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         let flags = (SendFlags::DONTWAIT | SendFlags::NOSIGNAL).bits().cast_signed();
-        let mut unanswered = 0;
-        let mut queue = self.0.submission();
-        for (number, socket) in sockets.iter().enumerate() {
+        let mut in_flight = 0;
+        let mut submissions = self.0.submission();
+        for (index, socket) in sockets.iter().enumerate() {
             let Some(socket) = socket else { continue };
             let request = opcode::Send::new(types::Fd(socket.as_raw_fd()), bytes.as_ptr(), length)
                 .flags(flags)
                 .build()
-                .user_data(number as u64);
-            // SAFETY: the bytes and the sockets outlive this call, and it ends when every request
-            // was answered, or with an error: then the ring goes, and with it what nobody took.
-            unsafe { queue.push(&request) }.map_err(|_| io::ErrorKind::InvalidInput)?;
-            unanswered += 1;
+                .user_data(index as u64);
+            // SAFETY: the bytes and the sockets outlive this call. It returns when every request is
+            // completed, or with an error; then the caller drops the ring, which cancels the rest.
+            unsafe { submissions.push(&request) }.map_err(|_| io::ErrorKind::InvalidInput)?;
+            in_flight += 1;
         }
-        drop(queue);
-        while unanswered > 0 {
-            let outcome = self.0.submit_and_wait(unanswered);
-            for answer in self.0.completion() {
-                if let Some(sent) = sent.get_mut(answer.user_data() as usize) {
-                    *sent = usize::try_from(answer.result()).unwrap_or(0);
+        drop(submissions);
+        while in_flight > 0 {
+            let outcome = self.0.submit_and_wait(in_flight);
+            for completion in self.0.completion() {
+                if let Some(sent) = sent.get_mut(completion.user_data() as usize) {
+                    *sent = usize::try_from(completion.result()).unwrap_or(0);
                 }
-                unanswered -= 1;
+                in_flight -= 1;
             }
             if let Err(error) = outcome
                 && error.kind() != io::ErrorKind::Interrupted

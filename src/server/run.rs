@@ -143,13 +143,13 @@ impl Server {
                     MainRequest::Drain => return CloseCode::Restarting,
                     MainRequest::Reload(answer) => drop(answer.send(reload.run(context).await)),
                 },
-                () = watchdog.due() => {
+                () = watchdog.tick() => {
                     // The watchdog is fed only while the hub answers; a stuck hub gets the server
                     // restarted.
                     if let Some(status) = status::query(context).await {
-                        watchdog.feed(&status::summary(&status));
+                        watchdog.report_healthy(&status::summary(&status));
                     }
-                    reload.server_log.say_dropped();
+                    reload.server_log.report_dropped();
                 }
             }
         }

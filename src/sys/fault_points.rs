@@ -1,19 +1,19 @@
-//! ReadPositions where a test can make a named part panic, or stand still, to see that nothing else notices.
-//! Without the feature `faults` there is nothing here.
+//! Fault injection for tests: a named point in the server panics or stalls, so that a test can check
+//! that the rest of the server goes on. Without the feature `faults` the points do nothing.
 
-/// Panics once if `CHAT_TEST_PANIC` names this place. Where `CHAT_TEST_STALL` is `place=file`, it
-/// stays here for as long as there is such a file.
+/// Panics at the first call whose `name` is the value of `$CHAT_TEST_PANIC`. Where `$CHAT_TEST_STALL`
+/// is `name=FILE`, the call blocks for as long as FILE exists.
 #[cfg(feature = "faults")]
-pub fn point(place: &str) {
+pub fn point(name: &str) {
     use std::sync::atomic::{AtomicBool, Ordering};
     static FIRED: AtomicBool = AtomicBool::new(false);
-    let named = std::env::var("CHAT_TEST_PANIC").is_ok_and(|named| named == place);
+    let named = std::env::var("CHAT_TEST_PANIC").is_ok_and(|panicking| panicking == name);
     if named && !FIRED.swap(true, Ordering::Relaxed) {
-        panic!("asked to panic in {place}");
+        panic!("injected panic in {name}");
     }
     let stall = std::env::var("CHAT_TEST_STALL").unwrap_or_default();
-    if let Some((named, file)) = stall.split_once('=')
-        && named == place
+    if let Some((stalling, file)) = stall.split_once('=')
+        && stalling == name
     {
         while std::path::Path::new(file).exists() {
             std::thread::sleep(std::time::Duration::from_millis(10));
@@ -21,7 +21,7 @@ pub fn point(place: &str) {
     }
 }
 
-/// Nothing.
+/// Does nothing: fault injection is not compiled in.
 #[cfg(not(feature = "faults"))]
 #[inline(always)]
 pub fn point(_: &str) {}

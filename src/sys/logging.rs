@@ -1,9 +1,10 @@
-//! The log: one JSON object a line on standard output.
+//! The server log: one JSON object per line on standard output.
 //!
-//! Lines go to a thread through a bounded queue, so a full or closed standard output never holds
-//! up the chat; what does not fit is dropped, counted, and said when it flows again. The shape is
-//! made here and not by the library's own JSON layer, so that no field can stand twice, and so
-//! that no control character of a stranger's reaches a terminal.
+//! A thread writes the lines, which it receives through a bounded queue, so that a full or closed
+//! standard output never blocks the chat. Lines that do not fit in the queue are dropped and counted,
+//! and the count is logged once lines are written again. This module formats the lines itself,
+//! instead of using the JSON layer of `tracing-subscriber`, so that no field appears twice and no
+//! control character from a peer reaches a terminal.
 
 use std::fmt::{self, Write as _};
 use std::os::unix::fs::MetadataExt as _;
@@ -23,60 +24,65 @@ use tracing_subscriber::{Registry, reload};
 use crate::config::{Log, LogFormat, LogLevel};
 use crate::protocol::Timestamp;
 
-/// Lines that may wait for a slow standard output.
-const LINES_WAITING: usize = 8_192;
+/// The most lines that wait for a slow standard output.
+const MAX_QUEUED_LINES: usize = 8_192;
 
-/// The running log; dropping it writes what waits, for a second at most.
+/// The running server log. Dropping it writes the queued lines, for at most one second.
 pub struct ServerLog {
     level: reload::Handle<Targets, Registry>,
     dropped: ErrorCounter,
-    told: usize,
+    /// The dropped lines that were already reported.
+    reported: usize,
     _writer: WorkerGuard,
 }
 
-/// Starts the log of this process, panics included.
+/// Starts the server log of this process; panics are logged too.
 pub fn start(log: &Log) -> ServerLog {
     let (writer, guard) = NonBlockingBuilder::default()
         .lossy(true)
-        .buffered_lines_limit(LINES_WAITING)
+        .buffered_lines_limit(MAX_QUEUED_LINES)
         .thread_name("log")
         .finish(std::io::stdout());
     let dropped = writer.error_counter();
     let (level, handle) = reload::Layer::new(targets(log.level));
-    let shape = Shape { pretty: log.format == LogFormat::Pretty, journal: is_journal() };
-    let lines = tracing_subscriber::fmt::layer().event_format(shape).with_writer(writer);
+    let format = LineFormat { pretty: log.format == LogFormat::Pretty, journal: is_journal() };
+    let lines = tracing_subscriber::fmt::layer().event_format(format).with_writer(writer);
     // A second start in one process (tests) keeps the first log.
     let _ = tracing_subscriber::registry().with(level).with(lines).try_init();
     std::panic::set_hook(Box::new(|panic| {
-        // Only where, never what: the words of a panic can quote a stranger's input.
+        // Only the location: the message of a panic can quote what a peer sent.
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
         let thread = std::thread::current().name().unwrap_or("unnamed").to_owned();
         tracing::error!(
             event = "panic",
             place,
             thread,
-            "something of ours broke; the rest goes on"
+            "a part of the server panicked; the rest keeps running"
         );
     }));
-    ServerLog { level: handle, dropped, told: 0, _writer: guard }
+    ServerLog { level: handle, dropped, reported: 0, _writer: guard }
 }
 
 impl ServerLog {
-    /// ServerLog more or less from now on.
+    /// Changes which levels are logged from now on.
     pub fn set_level(&self, level: LogLevel) {
         let _ = self.level.reload(targets(level));
     }
 
-    /// Says how many lines were dropped since it was last said.
-    pub fn say_dropped(&mut self) {
+    /// Logs how many lines were dropped since the last report, if any.
+    pub fn report_dropped(&mut self) {
         let dropped = self.dropped.dropped_lines();
-        let lines = dropped.saturating_sub(self.told) as u64;
+        let lines = dropped.saturating_sub(self.reported) as u64;
         if lines > 0 {
-            self.told = dropped;
-            tracing::warn!(event = "log_lines_dropped", lines, "standard output did not keep up");
+            self.reported = dropped;
+            tracing::warn!(
+                event = "log_lines_dropped",
+                lines,
+                "log lines were dropped because standard output is too slow"
+            );
             if self.dropped.dropped_lines() > dropped {
-                // This line did not fit either: it is said again, with that one counted.
-                self.told = dropped.saturating_sub(lines as usize);
+                // This line was dropped too: the next report repeats the count and includes this line.
+                self.reported = dropped.saturating_sub(lines as usize);
             }
         }
     }
@@ -90,11 +96,11 @@ fn targets(level: LogLevel) -> Targets {
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Trace => LevelFilter::TRACE,
     };
-    // Libraries speak only of trouble; below that they may quote what they carry.
+    // Only errors of libraries: at lower levels they may quote the data they handle.
     Targets::new().with_target("secure_chat", own).with_default(LevelFilter::ERROR)
 }
 
-/// Whether standard output is the journal, which wants a priority before each line
+/// Whether standard output is the systemd journal, which reads a priority at the start of each line
 /// (systemd.exec(5), `$JOURNAL_STREAM`; sd-daemon(3)).
 fn is_journal() -> bool {
     let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
@@ -102,12 +108,12 @@ fn is_journal() -> bool {
     stream == format!("{}:{}", output.dev(), output.ino())
 }
 
-struct Shape {
+struct LineFormat {
     pretty: bool,
     journal: bool,
 }
 
-impl<S, N> FormatEvent<S, N> for Shape
+impl<S, N> FormatEvent<S, N> for LineFormat
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
@@ -130,9 +136,14 @@ where
         }
         if self.pretty {
             let Fields { event, message, rest } = fields;
-            return writeln!(writer, "{now} {level:5} {event}: {}{}", bare(&message), bare(&rest));
+            return writeln!(
+                writer,
+                "{now} {level:5} {event}: {}{}",
+                without_control(&message),
+                without_control(&rest)
+            );
         }
-        write!(writer, "{{\"timestamp\":\"{now}\",\"level\":\"{}\"", word(level))?;
+        write!(writer, "{{\"timestamp\":\"{now}\",\"level\":\"{}\"", level_name(level))?;
         write!(
             writer,
             ",\"event\":{},\"message\":{}",
@@ -143,7 +154,7 @@ where
     }
 }
 
-/// The fields of one event, those after the message as JSON already.
+/// The fields of one event; `rest` holds all but event and message, already as JSON.
 #[derive(Default)]
 struct Fields {
     event: String,
@@ -152,7 +163,7 @@ struct Fields {
 }
 
 impl Fields {
-    fn put(&mut self, name: &str, json: fmt::Arguments<'_>) {
+    fn push(&mut self, name: &str, json: fmt::Arguments<'_>) {
         let _ = write!(self.rest, ",\"{name}\":{json}");
     }
 }
@@ -162,24 +173,24 @@ impl Visit for Fields {
         match field.name() {
             "event" => self.event = value.to_owned(),
             "message" => self.message = value.to_owned(),
-            name => self.put(name, format_args!("{}", quoted(value))),
+            name => self.push(name, format_args!("{}", quoted(value))),
         }
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.put(field.name(), format_args!("{value}"));
+        self.push(field.name(), format_args!("{value}"));
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.put(field.name(), format_args!("{value}"));
+        self.push(field.name(), format_args!("{value}"));
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.put(field.name(), format_args!("{value}"));
+        self.push(field.name(), format_args!("{value}"));
     }
 
     fn record_f64(&mut self, field: &Field, value: f64) {
-        self.put(field.name(), format_args!("{}", if value.is_finite() { value } else { 0.0 }));
+        self.push(field.name(), format_args!("{}", if value.is_finite() { value } else { 0.0 }));
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
@@ -187,14 +198,14 @@ impl Visit for Fields {
     }
 }
 
-/// A JSON string in which nothing is left that a terminal could obey.
+/// A JSON string without any character that could control a terminal.
 fn quoted(text: &str) -> String {
     let json = serde_json::to_string(text).unwrap_or_else(|_| "\"\"".into());
-    if json.chars().all(is_harmless) {
+    if json.chars().all(is_safe) {
         return json;
     }
     json.chars().fold(String::with_capacity(json.len() + 16), |mut out, c| {
-        if is_harmless(c) {
+        if is_safe(c) {
             out.push(c);
         } else {
             let mut units = [0; 2];
@@ -206,18 +217,19 @@ fn quoted(text: &str) -> String {
     })
 }
 
-fn bare(text: &str) -> String {
-    text.chars().map(|c| if is_harmless(c) { c } else { '\u{fffd}' }).collect()
+fn without_control(text: &str) -> String {
+    text.chars().map(|c| if is_safe(c) { c } else { '\u{fffd}' }).collect()
 }
 
-/// Neither a control character (C0, DEL, C1) nor one that turns or hides text (UAX #9).
-fn is_harmless(c: char) -> bool {
+/// Whether a character is neither a control character (C0, DEL, C1) nor one that reorders or hides
+/// text (UAX #9).
+fn is_safe(c: char) -> bool {
     !c.is_control()
         && !matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
             | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
-fn word(level: Level) -> &'static str {
+fn level_name(level: Level) -> &'static str {
     match level {
         Level::ERROR => "error",
         Level::WARN => "warn",
@@ -243,9 +255,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_quoted_text_reads_back_and_obeys_nobody(text in any::<String>()) {
+        fn quoted_text_parses_back_and_has_no_control_characters(text in any::<String>()) {
             let json = quoted(&text);
-            prop_assert!(json.chars().all(is_harmless));
+            prop_assert!(json.chars().all(is_safe));
             prop_assert_eq!(serde_json::from_str::<String>(&json).unwrap(), text);
         }
     }

@@ -1,7 +1,14 @@
-//! The process and its operating system: signals, systemd, logging and threads.
+//! The process and its operating system: signals, systemd, the server log, threads and test faults.
 
+#[cfg(feature = "server")]
 pub mod fault_points;
+#[cfg(feature = "server")]
 pub mod logging;
+#[cfg(feature = "server")]
 pub mod signals;
+#[cfg(feature = "server")]
 pub mod systemd;
+#[cfg(feature = "client")]
+pub mod termination_signal;
+#[cfg(feature = "server")]
 pub mod thread;

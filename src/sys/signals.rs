@@ -1,46 +1,48 @@
-//! Signals as things to do (signal(7)).
+//! The signals of the server as commands (signal(7)).
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use futures_util::StreamExt;
+use futures_util::StreamExt as _;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::flag;
 
 use crate::protocol::CloseCode;
 
-/// What a signal asks for.
+/// The command that a signal stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
-    /// Finish and end; what those who are connected are told. SIGTERM comes from a service manager,
-    /// which mostly starts the server again; SIGINT from a person at a terminal.
+    /// Drain and exit, and close every session with this code: restarting for SIGTERM, because a
+    /// service manager usually starts the server again, and leaving for SIGINT, which comes from a
+    /// person at a terminal.
     Stop(CloseCode),
-    /// SIGHUP: read the configuration again.
+    /// SIGHUP: reload the configuration.
     Reload,
-    /// SIGUSR1: new keys.
+    /// SIGUSR1: rotate the room keys.
     Rotate,
-    /// SIGUSR2: say how things stand.
+    /// SIGUSR2: log the status.
     Status,
 }
 
-/// The signals of this process.
+/// Receives the signals of this process.
 pub struct Signals(signal_hook_tokio::Signals);
 
 impl Signals {
-    /// Takes them over. The second SIGTERM or SIGINT ends the process at once.
+    /// Installs the handlers; needs a Tokio runtime. The second SIGTERM or SIGINT ends the process
+    /// at once, with exit code 128 + the signal's number.
     pub fn new() -> io::Result<Self> {
-        let asked = Arc::new(AtomicBool::new(false));
+        let stopping = Arc::new(AtomicBool::new(false));
         for signal in [SIGTERM, SIGINT] {
-            // Looked at before it is set, so it is the second that ends.
-            flag::register_conditional_shutdown(signal, 128 + signal, asked.clone())?;
-            flag::register(signal, asked.clone())?;
+            // Handlers run in the order of registration: the first signal finds the flag unset.
+            flag::register_conditional_shutdown(signal, 128 + signal, stopping.clone())?;
+            flag::register(signal, stopping.clone())?;
         }
         let all = [SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2];
         Ok(Signals(signal_hook_tokio::Signals::new(all)?))
     }
 
-    /// The next one.
+    /// Waits for the next signal. Cancel safe.
     pub async fn next(&mut self) -> Signal {
         loop {
             match self.0.next().await {
@@ -52,23 +54,6 @@ impl Signals {
                 Some(_) => {}
                 None => return std::future::pending().await,
             }
-        }
-    }
-}
-
-/// What tells a program on a terminal to go: SIGTERM, SIGHUP (the terminal is gone), SIGINT.
-pub struct TerminationSignal(signal_hook_tokio::Signals);
-
-impl TerminationSignal {
-    /// Takes them over; needs a runtime.
-    pub fn new() -> io::Result<Self> {
-        Ok(TerminationSignal(signal_hook_tokio::Signals::new([SIGTERM, SIGHUP, SIGINT])?))
-    }
-
-    /// Comes with the next of them.
-    pub async fn come(&mut self) {
-        if self.0.next().await.is_none() {
-            std::future::pending().await
         }
     }
 }

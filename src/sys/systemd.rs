@@ -1,64 +1,70 @@
-//! What a service manager is told (sd_notify(3)). Without one, nothing happens.
+//! Notifications to the service manager (sd_notify(3)). Without a service manager they do nothing.
 
 use std::time::Duration;
 
 use sd_notify::NotifyState;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-/// Ready for connections.
+/// How often the status line is updated, at least.
+const STATUS_INTERVAL: Duration = Duration::from_secs(10);
+/// The shortest watchdog interval, so that a tiny `WatchdogSec=` does not keep the server busy.
+const MIN_WATCHDOG_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Reports that the server accepts connections.
 pub fn ready() {
-    tell(&[NotifyState::Ready]);
+    notify(&[NotifyState::Ready]);
 }
 
-/// Reading the configuration again; [`ready`] must follow.
+/// Reports that the server reloads its configuration; [`ready`] must follow.
 pub fn reloading() {
     match NotifyState::monotonic_usec_now() {
-        Ok(now) => tell(&[NotifyState::Reloading, now]),
-        Err(_) => tell(&[NotifyState::Reloading]),
+        Ok(now) => notify(&[NotifyState::Reloading, now]),
+        Err(_) => notify(&[NotifyState::Reloading]),
     }
 }
 
-/// On the way out.
+/// Reports that the server is shutting down.
 pub fn stopping() {
-    tell(&[NotifyState::Stopping]);
+    notify(&[NotifyState::Stopping]);
 }
 
-/// One line for `systemctl status`.
+/// Sets the line that `systemctl status` shows.
 pub fn status(text: &str) {
-    tell(&[NotifyState::Status(text)]);
+    notify(&[NotifyState::Status(text)]);
 }
 
-/// The watchdog's clock: ticks at a third of the time systemd allows, and for the status line
-/// where there is none.
+/// The timer of the systemd watchdog and of the status line.
 pub struct Watchdog {
-    ticks: Interval,
+    interval: Interval,
 }
-
-/// How often the status line is told where nothing asks for more.
-const STATUS_EVERY: Duration = Duration::from_secs(10);
 
 impl Watchdog {
-    /// By what systemd asked for in the environment.
+    /// Ticks at a third of the watchdog timeout in the environment (`$WATCHDOG_USEC`), and every
+    /// 10 seconds where the timeout is longer or there is none.
     pub fn from_environment() -> Self {
-        let every = sd_notify::watchdog_enabled().map_or(STATUS_EVERY, |allowed| allowed / 3);
-        let mut ticks = interval(every.clamp(Duration::from_millis(50), STATUS_EVERY));
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        Watchdog { ticks }
+        let period = sd_notify::watchdog_enabled().map_or(STATUS_INTERVAL, |timeout| timeout / 3);
+        let mut interval = interval(period.clamp(MIN_WATCHDOG_INTERVAL, STATUS_INTERVAL));
+        interval.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        Watchdog { interval }
     }
 
-    /// When it is time to look whether everything turns.
-    pub async fn due(&mut self) {
-        self.ticks.tick().await;
+    /// Waits until the server's health is to be checked again. Cancel safe.
+    pub async fn tick(&mut self) {
+        self.interval.tick().await;
     }
 
-    /// It does.
-    pub fn feed(&mut self, text: &str) {
-        tell(&[NotifyState::Watchdog, NotifyState::Status(text)]);
+    /// Reports that the server is healthy, and sets the status line.
+    pub fn report_healthy(&mut self, status: &str) {
+        notify(&[NotifyState::Watchdog, NotifyState::Status(status)]);
     }
 }
 
-fn tell(state: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(state) {
-        tracing::debug!(event = "notify_failed", reason = %error, "the service manager was not reached");
+fn notify(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::debug!(
+            event = "notify_failed",
+            reason = %error,
+            "can't send a notification to the service manager"
+        );
     }
 }

@@ -1,18 +1,18 @@
-//! Threads that are waited for like tasks.
+//! Named threads whose end can be awaited like that of a task.
 
 use std::io;
 
 use tokio::sync::oneshot;
 
-/// Comes, if only as an error, when a thread has ended.
+/// Resolves, with an error, when the thread has ended, also by a panic.
 pub type Ended = oneshot::Receiver<()>;
 
-/// Does a deed on a thread of its own, called `name` (15 bytes at most: prctl(2)).
-pub fn spawn(name: &str, deed: impl FnOnce() + Send + 'static) -> io::Result<Ended> {
-    let (ending, ended) = oneshot::channel::<()>();
+/// Runs `work` on a new thread called `name` (at most 15 bytes: prctl(2), `PR_SET_NAME`).
+pub fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<Ended> {
+    let (guard, ended) = oneshot::channel::<()>();
     std::thread::Builder::new().name(name.into()).spawn(move || {
-        let _ending = ending;
-        deed();
+        let _guard = guard;
+        work();
     })?;
     Ok(ended)
 }

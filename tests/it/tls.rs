@@ -165,7 +165,7 @@ async fn a_new_certificate_drops_nobody_and_a_wrong_key_changes_nothing() {
     std::fs::copy(other.path().join("key.pem"), folder.path().join("key.pem")).unwrap();
     let refused = server.verb(&["ctl", "reload"]);
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(!refused.status.success() && said.contains("do not serve together"), "{said}");
+    assert!(!refused.status.success() && said.contains("can't be used together"), "{said}");
     assert!(said.contains("cert.pem") && said.contains("key.pem"), "{said}");
     let _third = Wire::register(&new, "third").await;
     first.say("still here").await;

@@ -20,7 +20,7 @@ use crate::conversation::client::conversation::Phase;
 use crate::conversation::client::event::{Event, Message};
 use crate::conversation::client::outbox::OutgoingMessage;
 use crate::protocol::{MessageId, RoomName};
-use crate::sys::signals::TerminationSignal;
+use crate::sys::termination_signal::TerminationSignal;
 
 /// How long the last messages may take to be stored after the user quits.
 const QUIT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -118,7 +118,7 @@ impl Chat {
                     Some(line) => self.waiting.push_back(line),
                     None => self.quitting = Some(Instant::now()),
                 },
-                () = self.termination.come(), if self.quitting.is_none() => {
+                () = self.termination.next(), if self.quitting.is_none() => {
                     self.quitting = Some(Instant::now());
                 }
                 () = sleep_until(quit_by) => {}

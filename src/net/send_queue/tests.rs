@@ -1,16 +1,24 @@
 use std::io::Read as _;
+use std::task::{Context, Poll, Waker};
 
-use super::*;
+use bytes::Bytes;
+use tokio::net::TcpStream;
+
+use super::fan_out::{SHARED_PAGES_MIN_BYTES, SHARED_PAGES_MIN_SOCKETS};
+use super::{CloseReason, SendQueue, send_to_all};
+use crate::net::framing;
+use crate::net::shared_pages::SharedPages;
+use crate::net::uring::{MAX_SOCKETS, UringSender};
 use crate::protocol::CloseCode;
 
-fn without_socket(bound: usize) -> SendQueue {
-    SendQueue::new(None, bound)
+fn without_socket(max_bytes: usize) -> SendQueue {
+    SendQueue::new(None, max_bytes)
 }
 
-fn drain(outbound: &SendQueue) -> Vec<u8> {
+fn drain(queue: &SendQueue) -> Vec<u8> {
     let mut out = Vec::new();
     let mut cx = Context::from_waker(Waker::noop());
-    let _ = outbound.poll_write_through(&mut cx, |_, piece| {
+    let _ = queue.poll_flush_with(&mut cx, |_, piece| {
         out.extend_from_slice(piece);
         Poll::Ready(Ok(piece.len()))
     });
@@ -18,66 +26,66 @@ fn drain(outbound: &SendQueue) -> Vec<u8> {
 }
 
 #[test]
-fn what_goes_in_comes_out_in_order() {
-    let outbound = without_socket(100);
-    outbound.push(Bytes::from_static(b"ab"));
-    outbound.send(&Bytes::from_static(b"cd"));
-    assert_eq!(outbound.waiting_bytes(), 4);
-    assert_eq!(drain(&outbound), b"abcd");
-    assert!(outbound.is_drained());
+fn frames_are_written_in_order() {
+    let queue = without_socket(100);
+    queue.push(Bytes::from_static(b"ab"));
+    queue.send(&Bytes::from_static(b"cd"));
+    assert_eq!(queue.pending_bytes(), 4);
+    assert_eq!(drain(&queue), b"abcd");
+    assert!(queue.is_drained());
 }
 
 #[test]
-fn over_the_bound_only_the_goodbye_is_left() {
-    let outbound = without_socket(3);
-    outbound.push(Bytes::from_static(b"ab"));
-    outbound.push(Bytes::from_static(b"cd"));
-    assert_eq!(outbound.ending().map(|ending| ending.close), Some(CloseCode::TryLater));
-    outbound.push(Bytes::from_static(b"e"));
-    assert_eq!(drain(&outbound)[0], 0x88);
+fn a_frame_over_the_bound_leaves_only_a_close_frame() {
+    let queue = without_socket(3);
+    queue.push(Bytes::from_static(b"ab"));
+    queue.push(Bytes::from_static(b"cd"));
+    assert_eq!(queue.close_reason().map(|ending| ending.close), Some(CloseCode::TryLater));
+    queue.push(Bytes::from_static(b"e"));
+    assert_eq!(drain(&queue)[0], 0x88);
 }
 
 #[test]
-fn who_is_cut_off_gets_nothing_but_the_goodbye() {
-    let outbound = without_socket(100);
-    outbound.push(Bytes::from_static(b"secret"));
+fn evict_discards_pending_frames_and_sends_a_close_frame() {
+    let queue = without_socket(100);
+    queue.push(Bytes::from_static(b"secret"));
     let ending = CloseReason { close: CloseCode::Forbidden, cause: "kicked" };
-    outbound.cut_off(ending, "bye");
-    outbound.push(Bytes::from_static(b"later"));
-    assert_eq!(drain(&outbound), framing::close(CloseCode::Forbidden, "bye"));
-    assert_eq!(outbound.ending(), Some(ending));
+    queue.evict(ending, "bye");
+    queue.push(Bytes::from_static(b"later"));
+    assert_eq!(drain(&queue), framing::close(CloseCode::Forbidden, "bye"));
+    assert_eq!(queue.close_reason(), Some(ending));
 }
 
 #[test]
-fn only_the_frame_that_is_partly_out_goes_out_whole() {
+fn evict_completes_only_a_partly_written_frame() {
     let three = [framing::text("one"), framing::text("two"), framing::text("three")].concat();
-    for out in 0..=three.len() {
-        let outbound = without_socket(three.len());
-        outbound.push(Bytes::from(three.clone()));
+    for written in 0..=three.len() {
+        let queue = without_socket(three.len());
+        queue.push(Bytes::from(three.clone()));
         let mut got = Vec::new();
         let mut cx = Context::from_waker(Waker::noop());
-        let _ = outbound.poll_write_through(&mut cx, |_, piece| match out - got.len() {
+        let _ = queue.poll_flush_with(&mut cx, |_, piece| match written - got.len() {
             0 => Poll::Pending,
             left => {
                 got.extend_from_slice(&piece[..left]);
                 Poll::Ready(Ok(left))
             }
         });
-        outbound.cut_off(CloseReason { close: CloseCode::Forbidden, cause: "kicked" }, "bye");
-        got.extend(drain(&outbound));
-        let whole = match out {
+        queue.evict(CloseReason { close: CloseCode::Forbidden, cause: "kicked" }, "bye");
+        got.extend(drain(&queue));
+        let whole = match written {
             0 => 0,
             1..=5 => 5,
             6..=10 => 10,
             _ => three.len(),
         };
-        assert_eq!(got[..whole], three[..whole], "{out}");
-        assert_eq!(got[whole], 0x88, "{out}: {got:?}");
-        assert_eq!(outbound.waiting_bytes(), 0);
+        assert_eq!(got[..whole], three[..whole], "{written}");
+        assert_eq!(got[whole], 0x88, "{written}: {got:?}");
+        assert_eq!(queue.pending_bytes(), 0);
     }
 }
 
-/// Two ends of a connection; the reading one blocks, for at most a while.
+/// Returns both ends of a connection; the reader blocks, with a timeout.
 fn pair() -> (TcpStream, std::net::TcpStream) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let reader = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -87,115 +95,114 @@ fn pair() -> (TcpStream, std::net::TcpStream) {
     (TcpStream::from_std(writer).unwrap(), reader)
 }
 
-/// So many of them, ready to be written to, and the reading ends.
+/// Returns `count` queues with writable sockets, and the readers at the other ends.
 async fn pairs(count: usize) -> (Vec<SendQueue>, Vec<std::net::TcpStream>) {
-    let (mut all, mut readers) = (Vec::new(), Vec::new());
+    let (mut queues, mut readers) = (Vec::new(), Vec::new());
     for _ in 0..count {
         let (writer, reader) = pair();
         writer.writable().await.unwrap();
-        all.push(SendQueue::new(Some(writer), 64 << 20));
+        queues.push(SendQueue::new(Some(writer), 64 << 20));
         readers.push(reader);
     }
-    (all, readers)
+    (queues, readers)
 }
 
 #[tokio::test]
-async fn what_is_for_many_reaches_each_whatever_its_socket_takes() {
-    // Little in each way, where the system has both, and much.
-    let much = numbered(BYTES_IN_PAGES as u32 + 1);
-    assert!(SharedPages::of(&much).is_some());
-    for (piece, mut ring) in [
+async fn send_to_all_reaches_every_queue_in_any_state() {
+    // A short frame without and with io_uring, and one large enough for shared pages.
+    let large_frame = numbered(SHARED_PAGES_MIN_BYTES as u32 + 1);
+    assert!(SharedPages::new(&large_frame).is_some());
+    for (frame, mut uring) in [
         (Bytes::from_static(b"for all"), None),
         (Bytes::from_static(b"for all"), UringSender::new()),
-        (much, UringSender::new()),
+        (large_frame, UringSender::new()),
     ] {
-        // For more than one call: most are ready, two are full, one is over TLS, in one
-        // something waits, one is being ended and one is gone.
-        let (mut all, mut readers) = pairs(2 * TOGETHER + 6).await;
-        // What fills two of them, so that the last is taken in part.
-        let large = numbered(100_003);
-        let mut before = 0;
-        while all[3].blocked_since().is_none() || all[4].blocked_since().is_none() {
-            SendQueue::send_to_all(&[&all[3], &all[4]], &large, &mut ring);
-            before += 1;
+        // More than one batch: most sockets are writable, two are full, one queue has no socket, one
+        // has pending bytes, one is closed and one is disconnected.
+        let (mut queues, mut readers) = pairs(2 * MAX_SOCKETS + 6).await;
+        // Fills two sockets; the last write to each is partial.
+        let filler = numbered(100_003);
+        let mut fillers = 0;
+        while queues[3].blocked_since().is_none() || queues[4].blocked_since().is_none() {
+            send_to_all(&[&queues[3], &queues[4]], &filler, &mut uring);
+            fillers += 1;
         }
-        all[5] = without_socket(4 * piece.len());
-        all[7].push(Bytes::from_static(b"before "));
-        all[9].end(CloseReason { close: CloseCode::Forbidden, cause: "kicked" }, "bye");
+        queues[5] = without_socket(4 * frame.len());
+        queues[7].push(Bytes::from_static(b"before "));
+        queues[9].close(CloseReason { close: CloseCode::Forbidden, cause: "kicked" }, "bye");
         readers[11] = pair().1;
-        // One that is gone answers the first write with a reset.
-        while !all[11].is_dead() {
-            all[11].send(&piece);
+        // The closed reader answers the first write with a reset.
+        while !queues[11].is_disconnected() {
+            queues[11].send(&frame);
             tokio::task::yield_now().await;
         }
-        let waits: usize = all[3].waiting_bytes();
+        let before: usize = queues[3].pending_bytes();
         for _ in 0..3 {
-            let everybody: Vec<&SendQueue> = all.iter().collect();
-            SendQueue::send_to_all(&everybody, &piece, &mut ring);
+            let all: Vec<&SendQueue> = queues.iter().collect();
+            send_to_all(&all, &frame, &mut uring);
         }
-        assert_eq!(all[3].waiting_bytes(), waits + 3 * piece.len());
-        assert!(drain(&all[5]) == piece.repeat(3));
-        assert!(all[11].is_dead() && all[11].waiting_bytes() == 0);
-        for (number, (one, reader)) in all.iter().zip(readers).enumerate() {
-            let expected = match number {
+        assert_eq!(queues[3].pending_bytes(), before + 3 * frame.len());
+        assert!(drain(&queues[5]) == frame.repeat(3));
+        assert!(queues[11].is_disconnected() && queues[11].pending_bytes() == 0);
+        for (index, (queue, reader)) in queues.iter().zip(readers).enumerate() {
+            let expected = match index {
                 5 | 11 => continue,
-                // The full ones go on where they were.
-                3 | 4 => [large.repeat(before), piece.repeat(3)].concat(),
-                7 => [&b"before "[..], &piece.repeat(3)].concat(),
+                3 | 4 => [filler.repeat(fillers), frame.repeat(3)].concat(),
+                7 => [&b"before "[..], &frame.repeat(3)].concat(),
                 9 => framing::close(CloseCode::Forbidden, "bye").to_vec(),
-                _ => piece.repeat(3),
+                _ => frame.repeat(3),
             };
-            assert!(all_of(one, reader).await == expected, "{number}");
+            assert!(read_all(queue, reader).await == expected, "{index}");
         }
     }
 }
 
 #[tokio::test]
-async fn what_one_socket_does_not_take_reaches_no_other() {
-    let (all, readers) = pairs(MANY).await;
-    // Not a whole number of pages, so that every part begins elsewhere in one.
-    let much = numbered(200_003);
+async fn bytes_refused_by_one_socket_reach_no_other() {
+    let (queues, readers) = pairs(SHARED_PAGES_MIN_SOCKETS).await;
+    // Not a whole number of pages, so that each write starts at another offset in a page.
+    let frame = numbered(200_003);
     let mut rounds = 0;
-    while all.iter().any(|one| one.blocked_since().is_none()) {
-        let everybody: Vec<&SendQueue> = all.iter().collect();
-        SendQueue::send_to_all(&everybody, &much, &mut None);
+    while queues.iter().any(|queue| queue.blocked_since().is_none()) {
+        let all: Vec<&SendQueue> = queues.iter().collect();
+        send_to_all(&all, &frame, &mut None);
         rounds += 1;
     }
-    for (one, reader) in all.iter().zip(readers) {
-        assert!(all_of(one, reader).await == much.repeat(rounds));
+    for (queue, reader) in queues.iter().zip(readers) {
+        assert!(read_all(queue, reader).await == frame.repeat(rounds));
     }
 }
 
-/// Everything that comes out at the other end, up to the end of it.
-async fn all_of(one: &SendQueue, mut reader: std::net::TcpStream) -> Vec<u8> {
+/// Flushes the queue, shuts the socket down and returns what the reader received.
+async fn read_all(queue: &SendQueue, mut reader: std::net::TcpStream) -> Vec<u8> {
     let read = tokio::task::spawn_blocking(move || {
         let mut got = Vec::new();
         reader.read_to_end(&mut got).map(|_| got)
     });
-    std::future::poll_fn(|cx| one.poll_write_out(cx)).await;
-    socket2::SockRef::from(one.socket().unwrap()).shutdown(std::net::Shutdown::Write).unwrap();
+    std::future::poll_fn(|cx| queue.poll_flush(cx)).await;
+    socket2::SockRef::from(queue.socket().unwrap()).shutdown(std::net::Shutdown::Write).unwrap();
     read.await.unwrap().unwrap()
 }
 
-/// Each byte tells its place.
+/// Returns bytes that differ by position.
 fn numbered(length: u32) -> Bytes {
-    (0..length).map(|place| (place % 251) as u8).collect()
+    (0..length).map(|position| (position % 251) as u8).collect()
 }
 
 #[tokio::test]
-async fn what_is_left_to_the_task_goes_out_in_order_once_that_runs() {
+async fn flush_later_leaves_writing_to_the_task_in_order() {
     let (writer, mut reader) = pair();
     writer.writable().await.unwrap();
-    let outbound = SendQueue::new(Some(writer), 100);
-    outbound.flush_later();
-    assert!(outbound.blocked_since().is_none(), "nothing waits");
-    outbound.push(Bytes::from_static(b"one "));
-    outbound.flush_later();
-    outbound.send(&Bytes::from_static(b"two"));
-    outbound.flush();
-    assert_eq!(outbound.waiting_bytes(), 7);
-    std::future::poll_fn(|cx| outbound.poll_write_out(cx)).await;
-    assert!(outbound.is_drained() && outbound.blocked_since().is_none());
+    let queue = SendQueue::new(Some(writer), 100);
+    queue.flush_later();
+    assert!(queue.blocked_since().is_none(), "nothing is pending");
+    queue.push(Bytes::from_static(b"one "));
+    queue.flush_later();
+    queue.send(&Bytes::from_static(b"two"));
+    queue.flush();
+    assert_eq!(queue.pending_bytes(), 7);
+    std::future::poll_fn(|cx| queue.poll_flush(cx)).await;
+    assert!(queue.is_drained() && queue.blocked_since().is_none());
     let mut got = [0; 7];
     reader.read_exact(&mut got).unwrap();
     assert_eq!(&got, b"one two");

@@ -65,20 +65,21 @@ fn is_shortage(error: &io::Error) -> bool {
 /// Takes a connection permit for the connection and starts its task, or refuses the connection.
 fn admit(context: &Arc<Context>, stream: TcpStream, peer: SocketAddr) {
     let active = context.active_config.load_full();
-    let Some(mut permit) = context.admission.enter(active.max_connections) else {
+    let Some(mut permit) = context.admission.admit(active.max_connections) else {
         return refuse(&stream, &active, peer, "full");
     };
     // A trusted proxy connects for many clients: each is counted after its request has named it.
     let proxy =
         active.listen.trusted_proxies.iter().any(|net| net.contains(peer.ip().to_canonical()));
-    if !proxy && !permit.count_address(peer.ip(), active.config.limits.connections_per_address) {
+    if !proxy && !permit.count_for_network(peer.ip(), active.config.limits.connections_per_address)
+    {
         return refuse(&stream, &active, peer, "full_address");
     }
     let permit_id = permit.permit_id();
     let deadline = Instant::now() + active.config.limits.register_timeout;
     let task = serve_connection(context.clone(), active, stream, peer, permit, deadline);
     let task = context.connections.spawn(task);
-    context.admission.task(permit_id, task.abort_handle());
+    context.admission.set_task(permit_id, task.abort_handle());
 }
 
 fn refuse(stream: &TcpStream, active: &ActiveConfig, peer: SocketAddr, reason: &'static str) {
@@ -123,7 +124,7 @@ async fn open(
         counted
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .count_address(address, max_per_address)
+            .count_for_network(address, max_per_address)
     };
     let mode = active.config.auth.mode;
     let bound = active.config.limits.outbound_bytes;

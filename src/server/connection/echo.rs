@@ -42,7 +42,7 @@ async fn echo(stream: TcpStream, listen: Arc<Listen>, frame_bytes: usize) {
         ServerConnection::new(transport, outbound.clone(), early.to_vec(), frame_bytes, TIMEOUTS)
             .await;
     loop {
-        match connection.step(|| true).await {
+        match connection.next(|| true).await {
             Received::Ended(_) => break,
             Received::Frame(Message::Text(text)) => outbound.send(&framing::text(&text)),
             Received::Frame(Message::Binary(bytes)) => {
@@ -53,5 +53,5 @@ async fn echo(stream: TcpStream, listen: Arc<Listen>, frame_bytes: usize) {
             Received::Frame(_) => {}
         }
     }
-    connection.finish().await;
+    connection.shutdown().await;
 }

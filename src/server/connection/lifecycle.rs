@@ -33,5 +33,5 @@ pub async fn run(
         let reason = session.run(&mut connection).await;
         session.log_closed(reason);
     }
-    Box::pin(connection.finish()).await;
+    Box::pin(connection.shutdown()).await;
 }

@@ -47,7 +47,7 @@ pub(super) async fn open_session(
     );
     match admitted {
         Ok((registration, grant)) => {
-            new_connection.permit.registered();
+            new_connection.permit.mark_registered();
             enter_rooms(&context, connection, &outbound, client_info, registration, grant).await
         }
         Err(rejection) => {
@@ -69,7 +69,7 @@ async fn read_registration(
     // Control frames before `register` count against the same limit as those of a session.
     let (quota, mut control_frames) = (context.active_config.load().frames, Meter::default());
     let registration = loop {
-        match tokio::time::timeout_at(deadline.into(), connection.step(|| true)).await {
+        match tokio::time::timeout_at(deadline.into(), connection.next(|| true)).await {
             Err(_) => {
                 return Err(Some(Rejection {
                     code: ErrorCode::RegisterTimeout,
@@ -106,7 +106,7 @@ fn reject(outbound: &SendQueue, client_info: ClientInfo, rejection: &Rejection) 
         reason = rejection.code.as_str(), "a connection did not register");
     let error = ErrorFrame::new(rejection.code, rejection.message.clone());
     outbound.push(encode(&ServerFrame::Error(error)));
-    outbound.end(CloseReason { close: rejection.close, cause: "refused" }, &rejection.message);
+    outbound.close(CloseReason { close: rejection.close, cause: "refused" }, &rejection.message);
 }
 
 /// Registers the session with the hub, which adds it to the rooms it asked for.
@@ -136,17 +136,18 @@ async fn enter_rooms(
     let (answer, answered) = oneshot::channel();
     context.hub.send(Command::Enter(peer.clone(), entries, answer)).ok()?;
     let registered = Registered { context: context.clone(), peer };
-    let rooms = match connection.meanwhile(tokio::time::timeout(HUB_TIMEOUT, answered)).await {
+    let rooms = match connection.flush_during(tokio::time::timeout(HUB_TIMEOUT, answered)).await {
         Ok(Ok(Some(rooms))) => rooms,
         _ => {
             let text = "the server can't read the room log at the moment; reconnect later";
             let error = ErrorFrame::new(ErrorCode::StorageFailed, text);
             outbound.push(encode(&ServerFrame::Error(error)));
-            outbound.end(CloseReason { close: CloseCode::TryLater, cause: "history_failed" }, text);
+            outbound
+                .close(CloseReason { close: CloseCode::TryLater, cause: "history_failed" }, text);
             return None;
         }
     };
-    let session = Session::new(registered, rooms, connection.received());
+    let session = Session::new(registered, rooms, connection.received_bytes());
     session.log_opened();
     Some((session, registration.rooms))
 }

@@ -38,7 +38,9 @@ impl Session {
             let Ok(page) = page else { return self.close_unreadable(room) };
             after = self.send_page(room, after, &page);
             self.wait_for_queue(connection).await;
-            if self.peer().outbound.ending().is_some() || self.peer().outbound.is_dead() {
+            if self.peer().outbound.close_reason().is_some()
+                || self.peer().outbound.is_disconnected()
+            {
                 return;
             }
             if page.more {
@@ -151,7 +153,7 @@ impl Session {
         let (answer, answered) = oneshot::channel();
         let go_live = Command::GoLive(self.peer().clone(), room.clone(), after, answer);
         let _ = self.context().hub.send(go_live);
-        connection.meanwhile(tokio::time::timeout(HUB_TIMEOUT, answered)).await.ok()?.ok()
+        connection.flush_during(tokio::time::timeout(HUB_TIMEOUT, answered)).await.ok()?.ok()
     }
 
     async fn read_page(
@@ -166,7 +168,7 @@ impl Session {
         let read =
             tokio::task::spawn_blocking(move || reader.page(&room, range, limit, MAX_PAGE_BYTES));
         connection
-            .meanwhile(read)
+            .flush_during(read)
             .await
             .unwrap_or_else(|_| Err(StoreError::Failed("an internal error interrupted it".into())))
     }
@@ -174,7 +176,7 @@ impl Session {
     /// Waits until at most half the bound of the send queue is in use.
     async fn wait_for_queue(&self, connection: &mut ServerConnection) {
         let half_full = self.context().active_config.load().config.limits.outbound_bytes / 2;
-        connection.until_waiting_at_most(half_full).await;
+        connection.flush_to(half_full).await;
     }
 
     fn push_gap(&self, room: &RoomName, after: Seq, next: Seq, reason: &str, epoch: &Epoch) {
@@ -197,6 +199,6 @@ impl Session {
             ..ErrorFrame::new(ErrorCode::StorageFailed, text)
         });
         let reason = CloseReason { close: CloseCode::TryLater, cause: "history_failed" };
-        self.peer().outbound.end(reason, text);
+        self.peer().outbound.close(reason, text);
     }
 }

@@ -82,7 +82,7 @@ impl Session {
     pub(super) async fn run(&mut self, connection: &mut ServerConnection) -> &'static str {
         let peer = self.peer().clone();
         loop {
-            let frame = match connection.step(|| peer.may_read()).await {
+            let frame = match connection.next(|| peer.may_read()).await {
                 Received::Ended(reason) => return reason,
                 Received::Frame(frame) => frame,
             };
@@ -106,7 +106,7 @@ impl Session {
     /// Above a limit, the server pauses reading from this client.
     fn meter(&mut self, connection: &mut ServerConnection, active: &ActiveConfig, frame: &Message) {
         let now = self.context().started.elapsed();
-        let bytes = connection.received() - self.bytes_counted;
+        let bytes = connection.received_bytes() - self.bytes_counted;
         self.bytes_counted += bytes;
         let (meter, quota) = match self.peer().dialect {
             Dialect::Full => (&mut self.message_meter, active.messages),
@@ -142,7 +142,7 @@ impl Session {
                 {
                     let peer = self.peer().clone();
                     let log_writer = self.context().log_writer.clone();
-                    Box::pin(connection.meanwhile(log_writer.submit(draft, peer))).await;
+                    Box::pin(connection.flush_during(log_writer.submit(draft, peer))).await;
                 }
             }
             Request::Join(room, resume) => Box::pin(self.join(connection, room, resume)).await,
@@ -200,7 +200,7 @@ impl Session {
         let entry = RoomEntry { room: room.clone(), resuming: resume.is_some() };
         let (answer, answered) = oneshot::channel();
         let _ = self.context().hub.send(Command::Join(self.peer().clone(), entry, answer));
-        match connection.meanwhile(tokio::time::timeout(HUB_TIMEOUT, answered)).await {
+        match connection.flush_during(tokio::time::timeout(HUB_TIMEOUT, answered)).await {
             Ok(Ok(Some(membership))) => {
                 self.rooms.retain(|membership| membership.room != room);
                 self.rooms.push(membership);

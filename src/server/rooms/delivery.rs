@@ -19,7 +19,7 @@ use super::peer::Peer;
 use super::room::{Member, Room};
 use crate::crypto::key_ring::KeyRing;
 use crate::net::framing;
-use crate::net::send_queue::SendQueue;
+use crate::net::send_queue::{SendQueue, send_to_all};
 use crate::net::uring::UringSender;
 use crate::protocol::frame::{ChatMessage, HistoryEntry, ServerFrame};
 use crate::protocol::{CloseCode, MessageId, RoomName, Seq};
@@ -131,7 +131,7 @@ impl Room {
                     deliveries += chunk.send_parts(member);
                 }
             }
-            SendQueue::send_to_all(&whole, &chunk.bytes, uring);
+            send_to_all(&whole, &chunk.bytes, uring);
             deliveries += (whole.len() * chunk.messages.len()) as u64;
             (start, first) = (messages[end - 1].end, end);
         }

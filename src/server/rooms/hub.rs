@@ -212,7 +212,7 @@ impl Hub {
     fn reconfigure(&mut self, config: HubConfig) {
         if config.outbound_bytes != self.config.outbound_bytes {
             for SessionRooms { peer, .. } in self.sessions.values() {
-                peer.outbound.set_bound(config.outbound_bytes);
+                peer.outbound.set_max_bytes(config.outbound_bytes);
             }
         }
         self.config = config;

@@ -46,7 +46,7 @@ impl Hub {
                 },
                 rooms: rooms.clone(),
                 seconds: peer.since.elapsed().as_secs(),
-                waiting_bytes: peer.outbound.waiting_bytes(),
+                waiting_bytes: peer.outbound.pending_bytes(),
             })
             .collect();
         sessions.sort_by(|a, b| (&a.user, &a.session).cmp(&(&b.user, &b.session)));

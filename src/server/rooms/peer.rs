@@ -96,7 +96,7 @@ impl Peer {
     /// the close frame are still written. `cause` is the reason in the server log.
     pub fn evict(&self, close: CloseCode, cause: &'static str, reason: &str) {
         self.stop_reading();
-        self.outbound.cut_off(CloseReason { close, cause }, reason);
+        self.outbound.evict(CloseReason { close, cause }, reason);
     }
 
     /// Puts a frame into the send queue; a flush must follow.
@@ -144,7 +144,7 @@ impl Peer {
             CloseCode::Restarting => "the server is restarting; reconnect in a moment",
             _ => "the server is shutting down",
         };
-        self.outbound.end(CloseReason { close, cause: "server_stopping" }, reason);
+        self.outbound.close(CloseReason { close, cause: "server_stopping" }, reason);
     }
 
     /// Whether `other` is the same session.

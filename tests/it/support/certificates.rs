@@ -85,7 +85,7 @@ pub fn zoo(folder: &Path) -> Vec<(&'static str, Pair, &'static str)> {
         (
             "expired",
             signed("expired", &with(&|leaf| leaf.not_after = date_time_ymd(2020, 2, 3))),
-            "ended on 2020-02-03",
+            "expired on 2020-02-03",
         ),
         (
             "early",

@@ -1,5 +1,5 @@
-//! What a stranger's server says to our client: frames, one a line, in any order; none is a panic,
-//! and every line that is printed is one line which is_unprintable no terminal.
+//! Frames that a server sends to the client, one per line, in any order: none causes a panic, and
+//! each printed line has no line break and no control character.
 #![no_main]
 
 use std::time::Instant;
@@ -13,7 +13,7 @@ use secure_chat::protocol::frame::frame_type;
 
 fuzz_target!(|text: &str| {
     let now = Now { tick: Instant::now(), wall: Timestamp::from_micros(1_790_000_000_000_000) };
-    let wish = ConnectOptions {
+    let options = ConnectOptions {
         username: "ana".into(),
         access_token: None,
         rooms: vec!["ops".into()],
@@ -21,7 +21,7 @@ fuzz_target!(|text: &str| {
         presence: true,
         since: None,
     };
-    let mut conversation = Conversation::new(wish, ReadPositions::default());
+    let mut conversation = Conversation::new(options, ReadPositions::default());
     let _ = conversation.register();
     for frame in text.split('\n') {
         let mut line = Vec::new();

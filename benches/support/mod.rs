@@ -1,10 +1,11 @@
-//! A server of ours that takes whatever comes, for as long as it is held, and what a program holds.
+//! Starts a chat-server without rate limits for a benchmark, and reads the memory of a process.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
+/// A running chat-server.
 pub struct Server {
     pub child: Child,
     pub address: String,
@@ -12,9 +13,10 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts it, with more settings in its environment, and waits until it listens.
+    /// Starts the server, with additional settings as environment variables, and waits until it
+    /// listens. Dropping the value kills it.
     pub fn start(settings: &[(&str, &str)]) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = tempfile::tempdir().expect("a temporary folder");
         let mut child = Command::new(env!("CARGO_BIN_EXE_chat-server"))
             .env_clear()
             .env("STATE_DIRECTORY", folder.path())
@@ -26,14 +28,14 @@ impl Server {
             .stdout(Stdio::piped())
             .spawn()
             .expect("the server starts");
-        let mut lines = BufReader::new(child.stdout.take().expect("its log")).lines();
+        let mut lines = BufReader::new(child.stdout.take().expect("its standard output")).lines();
         let address = lines
             .by_ref()
             .map_while(Result::ok)
             .filter_map(|line| serde_json::from_str::<Value>(&line).ok())
             .find(|line| line["event"] == "listening")
             .and_then(|line| line["address"].as_str().map(str::to_owned))
-            .expect("it listens");
+            .expect("the server listens");
         std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
         Server { child, address, _folder: folder }
     }
@@ -46,10 +48,10 @@ impl Drop for Server {
     }
 }
 
-/// A line of its memory in proc(5), such as `VmRSS`, in KiB.
-pub fn memory_kib(child: &Child, what: &str) -> u64 {
+/// Returns a memory figure of a process from /proc/PID/status (proc(5)), such as `VmRSS`, in KiB.
+pub fn memory_kib(child: &Child, field: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", child.id()));
     let status = status.unwrap_or_default();
-    let line = status.lines().find(|line| line.starts_with(what)).unwrap_or_default();
+    let line = status.lines().find(|line| line.starts_with(field)).unwrap_or_default();
     line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).unwrap_or(0)
 }

@@ -1,0 +1,21 @@
+//! The send queue of one session: encoded frames that wait for the session's socket.
+//!
+//! A sender, such as the hub, puts a frame into the queue and writes it to the socket at once, without
+//! waking the session's task: per recipient, a wake-up costs as much as the write itself. Only when
+//! the socket is full does the session's task continue, as soon as the socket is writable
+//! ([`SendQueue::poll_flush`]). Over TLS every byte passes through cipher state that the session's
+//! task owns, so the task does all the writing ([`SendQueue::poll_flush_with`]).
+//!
+//! The queue is bounded in bytes. When a frame does not fit, the session is closed as a slow reader
+//! (1013): the queue is discarded except for a partly written frame, and a close frame follows.
+
+mod fan_out;
+mod pending;
+mod queue;
+#[cfg(test)]
+mod tests;
+
+pub use fan_out::send_to_all;
+pub use pending::CloseReason;
+pub(crate) use pending::TOO_SLOW;
+pub use queue::SendQueue;

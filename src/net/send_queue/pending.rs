@@ -1,0 +1,101 @@
+//! The bytes that wait in a send queue, and the state of the sending side.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use crate::net::framing;
+use crate::protocol::CloseCode;
+
+/// A queue that was emptied keeps room for this many pieces; more is freed.
+const KEPT_CAPACITY: usize = 8;
+
+/// The text of the close frame for a session whose client does not read fast enough.
+pub(crate) const TOO_SLOW: &str = "the client reads too slowly; reconnect and resume";
+
+/// Why the server closes a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CloseReason {
+    /// The code of the close frame.
+    pub close: CloseCode,
+    /// The reason in the server log: a fixed word.
+    pub cause: &'static str,
+}
+
+/// The content of a send queue. Each piece is one or more whole frames.
+#[derive(Default)]
+pub(super) struct Pending {
+    pub pieces: VecDeque<Bytes>,
+    /// Bytes that are not written yet.
+    pub bytes: usize,
+    /// Bound of `bytes`.
+    pub max_bytes: usize,
+    /// How many bytes of the first piece are written. The frame they end in must be completed.
+    pub written: usize,
+    /// Since when writing is left to the session's task, usually because the socket was full.
+    pub blocked_since: Option<Instant>,
+    /// Set once the queue ends with a close frame; nothing is added after that.
+    pub close_reason: Option<CloseReason>,
+    /// The connection is lost: nothing can be written any more.
+    pub disconnected: bool,
+}
+
+impl Pending {
+    pub fn has_room_for(&self, bytes: &Bytes) -> bool {
+        self.bytes + bytes.len() <= self.max_bytes
+    }
+
+    /// Whether nothing is pending and a new frame may be written directly to the socket.
+    pub fn is_idle(&self) -> bool {
+        self.pieces.is_empty()
+            && self.blocked_since.is_none()
+            && self.close_reason.is_none()
+            && !self.disconnected
+    }
+
+    pub fn push(&mut self, bytes: Bytes) {
+        self.bytes += bytes.len();
+        self.pieces.push_back(bytes);
+    }
+
+    /// Removes bytes that were written.
+    pub fn advance(&mut self, count: usize) {
+        self.bytes -= count;
+        self.written += count;
+        while let Some(first) = self.pieces.front().filter(|first| first.len() <= self.written) {
+            self.written -= first.len();
+            self.pieces.pop_front();
+        }
+        if self.pieces.is_empty() && self.pieces.capacity() > KEPT_CAPACITY {
+            self.pieces = VecDeque::new();
+        }
+    }
+
+    /// Discards everything except the rest of a partly written frame.
+    pub fn discard(&mut self) {
+        self.pieces.truncate(usize::from(self.written > 0));
+        if let Some(first) = self.pieces.front_mut() {
+            first.truncate(framing::end_of_frame(first, self.written));
+        }
+        self.advance(0);
+        self.pieces.shrink_to_fit();
+        self.bytes = self.pieces.iter().map(Bytes::len).sum::<usize>() - self.written;
+    }
+
+    /// Discards what is pending and closes the session with 1013.
+    pub fn close_slow_reader(&mut self) {
+        let reason = CloseReason { close: CloseCode::TryLater, cause: "slow_reader" };
+        self.discard();
+        self.push(framing::close(reason.close, TOO_SLOW));
+        self.close_reason = Some(reason);
+    }
+
+    /// Discards everything and accepts nothing more.
+    pub fn disconnect(&mut self) {
+        self.pieces = VecDeque::new();
+        (self.bytes, self.written) = (0, 0);
+        self.blocked_since = None;
+        self.disconnected = true;
+    }
+}
