@@ -1,12 +1,13 @@
 //! The bots of docs/bots.md, run as they stand there.
 
+use std::ffi::OsStr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use crate::support::eventually;
 use crate::support::server::Server;
+use crate::support::{eventually, programs};
 
 /// A bot that runs in a process group of its own, which ends with it.
 struct Bot(Child);
@@ -52,12 +53,12 @@ impl Workshop {
         command
     }
 
-    fn with_url(&self, program: &str) -> Command {
-        let ours = Path::new(env!("CARGO_BIN_EXE_chat-client")).parent().unwrap();
+    fn with_url(&self, program: impl AsRef<OsStr>) -> Command {
+        let ours = programs::client();
         let path = std::env::var("PATH").unwrap();
         let mut command = Command::new(program);
         command
-            .env("PATH", format!("{}:{path}", ours.display()))
+            .env("PATH", format!("{}:{path}", ours.parent().unwrap().display()))
             .env("CHAT_URL", self.server.url())
             .stdin(Stdio::null());
         command
@@ -70,7 +71,7 @@ impl Workshop {
     /// Says something in a room, as Ann.
     fn say(&self, room: &str, text: &str) {
         let said = self
-            .with_url(env!("CARGO_BIN_EXE_chat-client"))
+            .with_url(programs::client())
             .args(["-u", "ann", "-r", room, "send", text])
             .output()
             .unwrap();
@@ -80,7 +81,7 @@ impl Workshop {
     /// What stands in a room, as `who: what`.
     fn said(&self, room: &str) -> Vec<String> {
         let history = self
-            .with_url(env!("CARGO_BIN_EXE_chat-client"))
+            .with_url(programs::client())
             .args(["-u", "reader", "-r", room, "--output", "json", "history"])
             .output()
             .unwrap();

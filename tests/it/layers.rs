@@ -30,7 +30,7 @@ const LAYERS: [(&str, u32); 12] = [
 const PURE: u32 = 2;
 
 /// Parts of `server/` and their order. A part that is not listed is at the bottom: it imports nothing from the listed
-/// ones. Parts of equal order don't import each other, except files of the same folder.
+/// ones.
 const SERVER: [(&str, u32); 8] = [
     ("rooms", 1),
     ("context", 2),
@@ -86,7 +86,7 @@ fn upward_in_server(mentions: &[Mention]) -> Vec<String> {
     let is_upward = |mention: &&Mention| {
         let to = mention.to.as_deref().and_then(server_part);
         match (server_part(&mention.from), to) {
-            (Some((part, order)), Some((other, its))) => part != other && its > 0 && its >= order,
+            (Some((part, order)), Some((other, its))) => part != other && its > order,
             _ => false,
         }
     };

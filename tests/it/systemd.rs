@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use crate::support::server::Server;
-use crate::support::{SOON, eventually};
+use crate::support::{SOON, eventually, programs};
 
 /// Points of `systemd-analyze security`, in tenths.
 const EXPOSURE: &str = "--threshold=12";
@@ -24,8 +24,8 @@ fn units() -> Vec<PathBuf> {
 
 /// The units as they would be installed, with the programs that were built.
 fn installed(folder: &Path) -> Vec<PathBuf> {
-    let programs = Path::new(env!("CARGO_BIN_EXE_chat-server")).parent().unwrap();
-    let there = format!("{}/", programs.display());
+    let programs = programs::server();
+    let there = format!("{}/", programs.parent().unwrap().display());
     units()
         .into_iter()
         .map(|unit| {
@@ -150,7 +150,7 @@ fn activated(listen: &str, config: &str) -> (std::process::Child, tempfile::Temp
     }
     let child = command
         .args(["-l", listen])
-        .arg(env!("CARGO_BIN_EXE_chat-server"))
+        .arg(programs::server())
         .arg("--config")
         .arg(file)
         .stdout(Stdio::piped())
@@ -173,7 +173,7 @@ fn it_serves_on_a_socket_that_was_handed_over() {
     // The socket is there before the server is: this very connect starts it.
     let mut said = None;
     eventually("a message through the activated server", || {
-        let output = Command::new(env!("CARGO_BIN_EXE_chat-client"))
+        let output = Command::new(programs::client())
             .args(["-u", "ann", "--timeout", "10s", &address, "send", "hola"])
             .output()
             .unwrap();

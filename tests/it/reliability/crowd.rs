@@ -10,7 +10,7 @@ use tokio_tungstenite::tungstenite::Message;
 use super::FAST;
 use crate::support::server::Server;
 use crate::support::wire::Wire;
-use crate::support::{heavy, long};
+use crate::support::{heavy, long, programs};
 
 const MIB: u64 = 1024 * 1024;
 const READERS: usize = 100;
@@ -174,6 +174,6 @@ async fn p12_ten_who_flood_do_not_drown_ninety() {
     // Nothing was lost on the way: those who did not look up yet may lack the last.
     assert!(count >= 90 * (messages - 1), "{count} of {}", 90 * messages);
     // What is promised is of optimised programs.
-    let promised = Duration::from_millis(if cfg!(debug_assertions) { 400 } else { 100 });
+    let promised = Duration::from_millis(if programs::are_optimised() { 100 } else { 400 });
     assert!(p99 < promised, "{p99:?}");
 }

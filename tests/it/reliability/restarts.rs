@@ -8,7 +8,7 @@ use super::steady::Steady;
 use super::{FAST, HEALED, ROOM, checker, gather, senders, whole_history};
 use crate::support::client::Client;
 use crate::support::server::{Server, command};
-use crate::support::{heavy, long};
+use crate::support::{heavy, long, programs};
 
 /// A socket that outlives the servers on it.
 struct Activator {
@@ -172,9 +172,9 @@ async fn p18_nobody_comes_back_in_step() {
     );
     // With a few dozen the luck of the draw is large; the long form has the promised bound. There
     // 2,000 unoptimised programs on a few cores are kept back by hearing of each other.
-    let bound = match (long(), cfg!(debug_assertions)) {
-        (true, false) => 3.0 * mean,
-        (true, true) => 5.0 * mean,
+    let bound = match (long(), programs::are_optimised()) {
+        (true, true) => 3.0 * mean,
+        (true, false) => 5.0 * mean,
         (false, _) => count as f64 / 2.0,
     };
     assert!(peak <= bound, "peak {peak} of {mean:.1}");

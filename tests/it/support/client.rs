@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::{SOON, eventually};
+use super::{SOON, eventually, programs};
 
 /// A running client; killed when dropped.
 pub struct Client {
@@ -152,7 +152,7 @@ impl Finished {
 
 /// The program with a clean environment.
 pub fn command() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_chat-client"));
+    let mut command = Command::new(programs::client());
     command
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap_or_default())

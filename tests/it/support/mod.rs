@@ -4,6 +4,7 @@ pub mod certificates;
 pub mod client;
 pub mod door;
 pub mod nginx;
+pub mod programs;
 pub mod python;
 pub mod server;
 pub mod terminal;

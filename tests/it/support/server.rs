@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::certificates::certificates;
 use super::door::{Door, Tokens};
-use super::{SOON, Setting, eventually};
+use super::{SOON, Setting, eventually, programs};
 
 /// How a server is to be started.
 pub struct Builder {
@@ -300,12 +300,12 @@ impl Drop for Server {
 
 /// The program with a clean environment, its folders inside `folder`.
 pub fn command(folder: &Path, wrapper: &[String]) -> Command {
-    let program = env!("CARGO_BIN_EXE_chat-server");
+    let program = programs::server();
     let mut command = match wrapper.split_first() {
-        None => Command::new(program),
+        None => Command::new(&program),
         Some((first, rest)) => {
             let mut command = Command::new(first);
-            command.args(rest).arg(program);
+            command.args(rest).arg(&program);
             command
         }
     };

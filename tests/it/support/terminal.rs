@@ -9,7 +9,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use super::python::script;
-use super::{LOOK, SOON};
+use super::{LOOK, SOON, programs};
 
 /// Columns and rows of a terminal that nobody sized.
 const USUAL: (usize, usize) = (80, 24);
@@ -145,7 +145,7 @@ impl Builder {
         let mut emulator = script("terminal.py")
             .args([self.size.0.to_string(), self.size.1.to_string()])
             .arg(raw.path())
-            .arg(env!("CARGO_BIN_EXE_chat-client"))
+            .arg(programs::client())
             .args(self.arguments)
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
