@@ -30,20 +30,20 @@ fn start(server: &Server) -> Output {
 }
 
 #[test]
-fn a_new_key_is_put_in_and_the_history_stays() {
+fn rekey_replaces_the_key_and_keeps_the_history() {
     let mut server = Server::start();
     told(&server);
     let key = server.state().join("history/history.key");
     let before = std::fs::read(&key).unwrap();
     // Not under the feet of a running server.
-    let refused = server.verb(&["rekey"]);
+    let refused = server.run(&["rekey"]);
     assert_eq!(refused.status.code(), Some(74));
     let why = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(why.contains("history") && why.lines().count() == 1, "{why}");
     assert!(server.stop().success());
-    assert_eq!(server.done(&["rekey"]), "3 messages are under the new key\n");
+    assert_eq!(server.run_ok(&["rekey"]), "3 messages are under the new key\n");
     assert_ne!(std::fs::read(&key).unwrap(), before, "the key is another");
-    server.again();
+    server.start_again();
     assert_eq!(kept(&server), ["one", "two", "three"]);
     // The old key opens nothing any more, and says so.
     assert!(server.stop().success());
@@ -54,12 +54,12 @@ fn a_new_key_is_put_in_and_the_history_stays() {
     assert_eq!(refused.status.code(), Some(74), "{why}");
     assert!(why.contains("history.key") && why.lines().count() == 1, "{why}");
     std::fs::write(&key, now).unwrap();
-    server.again();
+    server.start_again();
     assert_eq!(kept(&server).len(), 3);
 }
 
 #[test]
-fn a_key_that_is_lost_or_open_to_others_is_a_clear_line_and_harms_nothing() {
+fn a_lost_or_readable_key_is_one_clear_line_and_changes_nothing() {
     let mut server = Server::start();
     told(&server);
     assert!(server.stop().success());
@@ -78,12 +78,12 @@ fn a_key_that_is_lost_or_open_to_others_is_a_clear_line_and_harms_nothing() {
     assert_eq!(open.status.code(), Some(74), "{why}");
     assert!(why.contains("chmod 600") && why.lines().count() == 1, "{why}");
     std::fs::set_permissions(&key, PermissionsExt::from_mode(0o600)).unwrap();
-    server.again();
+    server.start_again();
     assert_eq!(kept(&server), ["one", "two", "three"]);
 }
 
 #[test]
-fn nothing_that_was_said_lies_on_the_disk_in_clear() {
+fn no_message_is_on_the_disk_in_plain_text() {
     let mut server = Server::start();
     let said = Client::pipe(&[&server.url(), "-u", "Zacarias"], b"the word is Rhododendron\n");
     assert_eq!(said.code, Some(0), "{}", said.errors);

@@ -1,4 +1,4 @@
-//! The Autobahn cases (by kosoku) against both ends of the product: the server's front door, limits
+//! The Autobahn cases (by kosoku) against both ends of the product: the server's front endpoint, limits
 //! and reading loop, and the client's dialling, limits and reading.
 
 use std::io::{BufRead as _, BufReader};
@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use serde_json::Value;
 
 use crate::support::python::interpreter;
-use crate::support::{eventually, heavy, programs};
+use crate::support::{eventually, load_lock, programs};
 
 /// Cases without permessage-deflate (12, 13), which neither end offers. They come first.
 const CASES: usize = 301;
@@ -65,7 +65,7 @@ fn p22_every_autobahn_case_ends_well_for_the_server() {
     if !programs::have_faults("p22_every_autobahn_case_ends_well_for_the_server") {
         return;
     }
-    let _one = heavy();
+    let _lock = load_lock();
     let mut server = Running(echo(&["serve", "16777216"]).stdout(Stdio::piped()).spawn().unwrap());
     let mut address = String::new();
     BufReader::new(server.0.stdout.take().unwrap()).read_line(&mut address).unwrap();
@@ -82,7 +82,7 @@ fn p22_every_autobahn_case_ends_well_for_the_client() {
     if !programs::have_faults("p22_every_autobahn_case_ends_well_for_the_client") {
         return;
     }
-    let _one = heavy();
+    let _lock = load_lock();
     let reports = tempfile::tempdir().unwrap();
     let mut suite = kosoku("fuzzingserver", reports.path());
     suite.arg("127.0.0.1:0").stdout(Stdio::null()).stderr(Stdio::piped());

@@ -20,14 +20,14 @@ impl Drop for Bot {
     }
 }
 
-struct Workshop {
+struct BotTest {
     server: Server,
     folder: tempfile::TempDir,
 }
 
-impl Workshop {
-    fn open() -> Workshop {
-        Workshop { server: Server::start(), folder: tempfile::tempdir().unwrap() }
+impl BotTest {
+    fn open() -> BotTest {
+        BotTest { server: Server::start(), folder: tempfile::tempdir().unwrap() }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -69,7 +69,7 @@ impl Workshop {
     }
 
     /// Says something in a room, as Ann.
-    fn say(&self, room: &str, text: &str) {
+    fn send_chat(&self, room: &str, text: &str) {
         let said = self
             .with_url(programs::client())
             .args(["-u", "ann", "-r", room, "send", text])
@@ -100,71 +100,71 @@ impl Workshop {
 }
 
 #[test]
-fn an_alert_from_cron() {
-    let workshop = Workshop::open();
-    let quiet = workshop.bot("disk-alert", &["/"]).env("LIMIT", "101").status().unwrap();
+fn the_disk_alert_sends_only_above_its_limit() {
+    let test = BotTest::open();
+    let quiet = test.bot("disk-alert", &["/"]).env("LIMIT", "101").status().unwrap();
     assert!(quiet.success());
-    assert_eq!(workshop.said("ops"), [""; 0]);
-    let loud = workshop.bot("disk-alert", &["/"]).env("LIMIT", "0").output().unwrap();
+    assert_eq!(test.said("ops"), [""; 0]);
+    let loud = test.bot("disk-alert", &["/"]).env("LIMIT", "0").output().unwrap();
     assert!(loud.status.success(), "{}", String::from_utf8_lossy(&loud.stderr));
-    let said = workshop.said("ops");
+    let said = test.said("ops");
     assert_eq!(said.len(), 1);
     assert!(said[0].starts_with("disk: disk / is "), "{said:?}");
 }
 
 #[test]
-fn what_a_log_complains_of() {
-    let workshop = Workshop::open();
-    let file = workshop.path("app.log");
+fn the_log_watch_sends_new_error_lines() {
+    let test = BotTest::open();
+    let file = test.path("app.log");
     std::fs::write(&file, "ERROR from before\n").unwrap();
-    let _bot = workshop.run(workshop.bot("log-watch", &[file.to_str().unwrap()]));
+    let _bot = test.run(test.bot("log-watch", &[file.to_str().unwrap()]));
     // Only what comes after `tail` opened the file counts, and when that is nobody tells.
     eventually("the complaint is in the room", || {
         let mut log = std::fs::OpenOptions::new().append(true).open(&file).unwrap();
         std::io::Write::write_all(&mut log, b"all is well\nERROR disk on fire\n").unwrap();
-        workshop.said("ops").contains(&"watch: ERROR disk on fire".to_owned())
+        test.said("ops").contains(&"watch: ERROR disk on fire".to_owned())
     });
-    let said = workshop.said("ops");
+    let said = test.said("ops");
     assert!(said.iter().all(|line| line == "watch: ERROR disk on fire"), "{said:?}");
 }
 
 #[test]
-fn a_bot_that_answers() {
-    let workshop = Workshop::open();
-    let _bot = workshop.run(workshop.bot("uptime-bot", &[]));
+fn the_uptime_bot_answers_only_requests() {
+    let test = BotTest::open();
+    let _bot = test.run(test.bot("uptime-bot", &[]));
     eventually("an answer", || {
-        workshop.say("ops", "nothing of interest");
-        workshop.say("ops", "!uptime");
-        workshop.said("ops").iter().any(|line| line.starts_with("uptime: up "))
+        test.send_chat("ops", "nothing of interest");
+        test.send_chat("ops", "!uptime");
+        test.said("ops").iter().any(|line| line.starts_with("uptime: up "))
     });
     let answers =
         |said: &[String], who: &str| said.iter().filter(|line| line.starts_with(who)).count();
-    let said = workshop.said("ops");
+    let said = test.said("ops");
     let asked = said.iter().filter(|line| *line == "ann: !uptime").count();
     assert!(answers(&said, "uptime: ") <= asked, "it answers only what it was asked: {said:?}");
 }
 
 #[test]
-fn a_bridge_of_two_rooms() {
-    let workshop = Workshop::open();
-    let _there = workshop.run(workshop.bot("bridge", &["ops", "dev"]));
-    let _back = workshop.run(workshop.bot("bridge", &["dev", "ops"]));
+fn the_bridge_copies_messages_both_ways_without_a_loop() {
+    let test = BotTest::open();
+    let _there = test.run(test.bot("bridge", &["ops", "dev"]));
+    let _back = test.run(test.bot("bridge", &["dev", "ops"]));
     eventually("it is carried over", || {
-        workshop.say("ops", "hola");
-        workshop.said("dev").contains(&"bridge: ann: hola".to_owned())
+        test.send_chat("ops", "hola");
+        test.said("dev").contains(&"bridge: ann: hola".to_owned())
     });
     eventually("and back", || {
-        workshop.say("dev", "adios");
-        workshop.said("ops").contains(&"bridge: ann: adios".to_owned())
+        test.send_chat("dev", "adios");
+        test.said("ops").contains(&"bridge: ann: adios".to_owned())
     });
-    let everything = [workshop.said("ops"), workshop.said("dev")].concat();
+    let everything = [test.said("ops"), test.said("dev")].concat();
     assert!(!everything.iter().any(|line| line.contains("bridge: bridge")), "{everything:?}");
 }
 
 #[test]
-fn a_logger() {
-    let workshop = Workshop::open();
-    let file = workshop.path("ops.jsonl");
+fn the_logger_resumes_after_a_restart() {
+    let test = BotTest::open();
+    let file = test.path("ops.jsonl");
     let lines = || {
         let text = std::fs::read_to_string(&file).unwrap_or_default();
         let content = |line: &str| {
@@ -172,14 +172,14 @@ fn a_logger() {
         };
         text.lines().map(content).collect::<Vec<_>>()
     };
-    workshop.say("ops", "before it");
-    let bot = workshop.run(workshop.bot("logger", &[file.to_str().unwrap()]));
+    test.send_chat("ops", "before it");
+    let bot = test.run(test.bot("logger", &[file.to_str().unwrap()]));
     eventually("the first line and its cursor", || {
-        lines() == ["before it"] && workshop.path("ops.jsonl.cursor").exists()
+        lines() == ["before it"] && test.path("ops.jsonl.cursor").exists()
     });
     drop(bot);
-    workshop.say("ops", "while it was away");
-    let _again = workshop.run(workshop.bot("logger", &[file.to_str().unwrap()]));
+    test.send_chat("ops", "while it was away");
+    let _again = test.run(test.bot("logger", &[file.to_str().unwrap()]));
     eventually("what it missed, and nothing twice", || {
         lines() == ["before it", "while it was away"]
     });

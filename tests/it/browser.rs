@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 
 use crate::support::server::Server;
-use crate::support::{SOON, eventually};
+use crate::support::{TIMEOUT, eventually};
 
 /// A web server with one page, and what that page tells it.
 struct Site {
@@ -31,7 +31,7 @@ impl Site {
 }
 
 fn answer(mut stream: TcpStream, page: &str, tell: &mpsc::Sender<String>) {
-    let _ = stream.set_read_timeout(Some(SOON));
+    let _ = stream.set_read_timeout(Some(TIMEOUT));
     let mut head = Vec::new();
     let mut buffer = [0; 1024];
     while !head.ends_with(b"\r\n\r\n") {
@@ -110,7 +110,7 @@ impl Drop for Browser {
 }
 
 #[test]
-fn a_browsers_page_gets_in_only_where_its_origin_is_named() {
+fn a_page_can_connect_only_if_its_origin_is_listed() {
     let named = TcpListener::bind("127.0.0.1:0").unwrap();
     let origin = format!("http://{}", named.local_addr().unwrap());
     let server = Server::with(&format!("[listen]\norigins = [{origin:?}]\n")).start();
@@ -121,16 +121,16 @@ fn a_browsers_page_gets_in_only_where_its_origin_is_named() {
     let named = Site::serve(named, page(server.address(), &frame));
     let profile = tempfile::tempdir().unwrap();
     let _browser = Browser::open(profile.path(), &format!("{}/", named.origin));
-    let patience = 3 * SOON;
+    let patience = 3 * TIMEOUT;
     assert_eq!(named.told.recv_timeout(patience).as_deref(), Ok("encryption_key"));
     assert_eq!(foreign.told.recv_timeout(patience).as_deref(), Ok("refused"));
     let refused = server.wait_for_event("origin_refused");
     assert_eq!(refused["origin"], foreign.origin);
-    eventually("the named page's session", || server.count("session_opened") == 1);
+    eventually("the named page's session", || server.event_count("session_opened") == 1);
 }
 
 #[tokio::test]
-async fn a_page_on_a_name_that_was_made_to_point_here_is_refused() {
+async fn a_page_on_a_rebound_host_name_is_refused() {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let server = Server::start();
     let port = server.address().rsplit(':').next().unwrap();

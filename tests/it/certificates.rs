@@ -1,21 +1,21 @@
 //! Whom the client trusts: every kind of bad certificate, each refused for what is wrong with it.
 
-use crate::support::certificates::zoo;
+use crate::support::certificates::certificate_kinds;
 use crate::support::client::Client;
 use crate::support::nginx::Nginx;
 use crate::support::server::Server;
 
 #[test]
-fn every_bad_certificate_is_refused_for_what_is_wrong_with_it() {
+fn every_bad_certificate_is_refused_with_its_reason() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start();
-    let zoo = zoo(folder.path());
-    let pairs: Vec<_> = zoo.iter().map(|(_, pair, _)| pair).collect();
-    let nginx = Nginx::before(server.address(), &pairs);
+    let certificate_kinds = certificate_kinds(folder.path());
+    let pairs: Vec<_> = certificate_kinds.iter().map(|(_, pair, _)| pair).collect();
+    let nginx = Nginx::in_front_of(server.address(), &pairs);
     let ca = folder.path().join("ca.pem");
     let ca = ca.to_str().unwrap();
-    for (number, (name, _, wrong)) in zoo.iter().enumerate() {
-        let url = format!("wss://{}", nginx.place(number));
+    for (number, (name, _, wrong)) in certificate_kinds.iter().enumerate() {
+        let url = format!("wss://{}", nginx.address(number));
         let said = Client::pipe(&[&url, "--ca-file", ca, "-u", name], b"hola\n");
         if wrong.is_empty() {
             assert_eq!(
@@ -29,28 +29,30 @@ fn every_bad_certificate_is_refused_for_what_is_wrong_with_it() {
         assert!(said.lines.is_empty(), "{name}: {said:?}");
         let lines: Vec<&str> = said.errors.lines().collect();
         assert_eq!(lines.len(), 1, "{name}: one clear line, and no second try: {said:?}");
-        let start = format!("chat-client: wss://{} is not trusted: ", nginx.place(number));
+        let start = format!("chat-client: wss://{} is not trusted: ", nginx.address(number));
         assert!(lines[0].starts_with(&start), "{name}: {said:?}");
         assert!(lines[0].contains(wrong), "{name}: {said:?}");
     }
     // Nobody but the two good ones got as far as the server.
-    for (name, _, wrong) in &zoo {
+    for (name, _, wrong) in &certificate_kinds {
         let came = server.log().iter().filter(|line| line["user"] == *name).count();
         assert_eq!(came == 0, !wrong.is_empty(), "{name}");
     }
 }
 
 #[test]
-fn trust_can_be_given_to_one_certificate_or_to_all() {
+fn a_pin_trusts_one_certificate_and_insecure_trusts_all() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start();
-    let mut zoo = zoo(folder.path());
-    zoo.retain(|(name, _, _)| ["good", "self-signed", "expired", "short-key"].contains(name));
-    let pairs: Vec<_> = zoo.iter().map(|(_, pair, _)| pair).collect();
-    let nginx = Nginx::before(server.address(), &pairs);
-    let at = |name: &str| zoo.iter().position(|(known, _, _)| *known == name).unwrap();
+    let mut certificate_kinds = certificate_kinds(folder.path());
+    certificate_kinds
+        .retain(|(name, _, _)| ["good", "self-signed", "expired", "short-key"].contains(name));
+    let pairs: Vec<_> = certificate_kinds.iter().map(|(_, pair, _)| pair).collect();
+    let nginx = Nginx::in_front_of(server.address(), &pairs);
+    let at =
+        |name: &str| certificate_kinds.iter().position(|(known, _, _)| *known == name).unwrap();
     let say = |name: &str, words: &[&str]| {
-        let url = format!("wss://{}", nginx.place(at(name)));
+        let url = format!("wss://{}", nginx.address(at(name)));
         let words: Vec<&str> = [&url[..]].iter().chain(words).copied().collect();
         Client::pipe(&words, b"hola\n")
     };
@@ -58,7 +60,7 @@ fn trust_can_be_given_to_one_certificate_or_to_all() {
     // Without a word of ours only the system's authorities are trusted.
     assert_eq!(say("good", &[]).code, Some(69));
 
-    let print = zoo[at("self-signed")].1.fingerprint();
+    let print = certificate_kinds[at("self-signed")].1.fingerprint();
     let pinned = say("self-signed", &["--pin", &print]);
     assert_eq!((pinned.code, &pinned.errors[..]), (Some(0), ""), "{pinned:?}");
     let small = print.replace(':', "").to_lowercase();

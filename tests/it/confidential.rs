@@ -3,20 +3,20 @@
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::support::server::Server;
-use crate::support::{SOON, Setting, eventually, in_both_settings};
+use crate::support::{Mode, TIMEOUT, eventually, in_both_modes};
 
-in_both_settings!(
-    a_key_leaves_only_where_the_way_is_encrypted_or_stays_on_this_machine,
-    an_operator_may_allow_it_in_so_many_words,
+in_both_modes!(
+    a_key_leaves_only_over_encryption_or_loopback,
+    allow_plaintext_sends_keys_unencrypted,
 );
 
 /// Everything a client gets that comes by a proxy which adds `headers`, up to the end.
 async fn register_through_proxy(server: &Server, headers: &[u8]) -> String {
-    let door = server.door();
-    let mut stream = door.stream().await.expect("a connection");
+    let endpoint = server.endpoint();
+    let mut stream = endpoint.stream().await.expect("a connection");
     let request = "GET / HTTP/1.1\r\nHost: chat.example\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
-    let token = door.tokens.map(|tokens| tokens.of("Ana")).unwrap_or_default();
+    let token = endpoint.tokens.map(|tokens| tokens.of("Ana")).unwrap_or_default();
     let register = format!(r#"{{"type":"register","username":"Ana","access_token":"{token}"}}"#);
     // A masked text frame (RFC 6455, section 5.2) whose mask is nought, then a masked close.
     assert!(register.len() < 126, "its length fits one byte");
@@ -26,13 +26,13 @@ async fn register_through_proxy(server: &Server, headers: &[u8]) -> String {
     stream.write_all(&all).await.unwrap();
     stream.flush().await.unwrap();
     let mut answer = Vec::new();
-    tokio::time::timeout(SOON, stream.read_to_end(&mut answer)).await.expect("an end").unwrap();
+    tokio::time::timeout(TIMEOUT, stream.read_to_end(&mut answer)).await.expect("an end").unwrap();
     String::from_utf8_lossy(&answer).into_owned()
 }
 
 /// By TLS too: what the proxy says is about the way to its client, not about its own way here.
-async fn a_key_leaves_only_where_the_way_is_encrypted_or_stays_on_this_machine(setting: Setting) {
-    let server = Server::with("").set(setting).start();
+async fn a_key_leaves_only_over_encryption_or_loopback(mode: Mode) {
+    let server = Server::with("").mode(mode).start();
     for (headers, let_in) in [
         (&b""[..], true),
         (b"X-Forwarded-For: 127.0.0.1\r\n", true),
@@ -58,11 +58,11 @@ async fn a_key_leaves_only_where_the_way_is_encrypted_or_stays_on_this_machine(s
         assert_eq!(answer.contains("encryption_key"), let_in, "{headers}: {answer}");
         assert_eq!(answer.contains("plaintext_refused"), !let_in, "{headers}: {answer}");
     }
-    eventually("each refusal is in the log", || server.count("register_refused") == 9);
+    eventually("each refusal is in the log", || server.event_count("register_refused") == 9);
 }
 
-async fn an_operator_may_allow_it_in_so_many_words(setting: Setting) {
-    let server = Server::with("[listen]\nallow_plaintext = true\n").set(setting).start();
+async fn allow_plaintext_sends_keys_unencrypted(mode: Mode) {
+    let server = Server::with("[listen]\nallow_plaintext = true\n").mode(mode).start();
     let answer = register_through_proxy(&server, b"X-Forwarded-For: 203.0.113.7\r\n").await;
     assert!(answer.contains("encryption_key"), "{answer}");
 }

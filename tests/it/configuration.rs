@@ -5,7 +5,7 @@ use std::process::Output;
 
 use crate::support::server::{Server, command};
 use crate::support::wire::Wire;
-use crate::support::{eventually, heavy};
+use crate::support::{eventually, load_lock};
 
 fn check(file: &Path) -> Output {
     command(file.parent().unwrap(), &[]).arg("check").arg("--config").arg(file).output().unwrap()
@@ -57,7 +57,7 @@ fn broken(folder: &Path) -> Vec<(Vec<u8>, &'static str)> {
 }
 
 #[test]
-fn a_broken_file_is_78_and_one_clear_line() {
+fn a_broken_file_exits_78_with_one_clear_line() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("c.toml");
     for (text, word) in broken(folder.path()) {
@@ -73,7 +73,7 @@ fn a_broken_file_is_78_and_one_clear_line() {
 }
 
 #[test]
-fn check_prints_what_is_in_force_and_changes_nothing() {
+fn check_prints_the_configuration_in_force_and_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("c.toml");
     std::fs::write(&file, "[limits]\nrate_messages = 7\n").unwrap();
@@ -96,7 +96,7 @@ fn check_prints_what_is_in_force_and_changes_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p15_a_bad_reload_changes_nothing_and_a_good_one_everything() {
-    let _one = heavy();
+    let _lock = load_lock();
     let server = Server::with("[limits]\nmessage_chars = 10\nrate_messages = 10000\n").start();
     let mut wire = Wire::register(server.address(), "Ana").await;
     let (_, before) = Wire::full(server.address(), "ci", "ops").await;
@@ -107,10 +107,10 @@ async fn p15_a_bad_reload_changes_nothing_and_a_good_one_everything() {
             if text.starts_with(b"[limits]") { b"" } else { b"limits.message_chars = 5\n" };
         std::fs::write(server.config_file(), [right, &text].concat()).unwrap();
         server.signal("HUP");
-        eventually("the reload is refused", || server.count("reload_failed") == count + 1);
-        wire.say("12345678901").await;
+        eventually("the reload is refused", || server.event_count("reload_failed") == count + 1);
+        wire.send_chat("12345678901").await;
         assert_eq!(wire.next_error().await, "message_too_long", "the old limit holds");
-        wire.say("1234567890").await;
+        wire.send_chat("1234567890").await;
         wire.next_of("chat_message").await;
         let (_, welcome) = Wire::full(server.address(), "ci", "ops").await;
         assert_eq!(welcome["limits"], before["limits"], "and is told to who comes");
@@ -121,7 +121,7 @@ async fn p15_a_bad_reload_changes_nothing_and_a_good_one_everything() {
         .unwrap();
     server.signal("HUP");
     server.wait_for_event("reloaded");
-    wire.say("12345678901").await;
+    wire.send_chat("12345678901").await;
     wire.next_of("chat_message").await;
     let dropped =
         |line: &serde_json::Value| line["event"] == "session_closed" && line["user"] == "Ana";
@@ -129,14 +129,14 @@ async fn p15_a_bad_reload_changes_nothing_and_a_good_one_everything() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn p15_nobody_sees_a_mixture() {
-    let _one = heavy();
+async fn p15_no_client_sees_a_mixture_of_two_configurations() {
+    let _lock = load_lock();
     // Between two files in which two limits change together, through the one message that shows both.
     let one = "[limits]\nmessage_chars = 10\nrate_messages = 100000\nrate_bytes = 100000000\n";
     let two =
         one.replace("message_chars = 10", "message_chars = 20").replace("100000\n", "200000\n");
     let server = Server::with(one).start();
-    let rounds = if crate::support::long() { 1000 } else { 100 };
+    let rounds = if crate::support::is_long_run() { 1000 } else { 100 };
     for round in 0..rounds {
         // A file half written is another file: an editor renames.
         let part = server.config_file().with_extension("part");
@@ -149,5 +149,5 @@ async fn p15_nobody_sees_a_mixture() {
             (limits["message_chars"].as_u64().unwrap(), limits["rate_messages"].as_u64().unwrap());
         assert!(seen == (10, 100_000) || seen == (20, 200_000), "{seen:?}");
     }
-    assert_eq!(server.count("reload_failed"), 0);
+    assert_eq!(server.event_count("reload_failed"), 0);
 }

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
-use crate::support::long;
+use crate::support::is_long_run;
 use crate::support::terminal::Terminal;
 
 /// The noon of all messages, and how it is shown.
@@ -80,10 +80,10 @@ const PIECES: [&str; 52] = [
 ];
 
 /// The same every time.
-struct Dice(u64);
+struct Random(u64);
 
-impl Dice {
-    fn throw(&mut self, sides: usize) -> usize {
+impl Random {
+    fn below(&mut self, sides: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -92,9 +92,9 @@ impl Dice {
 
     /// A payload that ends with its number.
     fn payload(&mut self, number: usize) -> String {
-        let pieces = 1 + self.throw(4);
+        let pieces = 1 + self.below(4);
         let text: String =
-            (0..pieces).map(|_| format!("{}a", PIECES[self.throw(PIECES.len())])).collect();
+            (0..pieces).map(|_| format!("{}a", PIECES[self.below(PIECES.len())])).collect();
         format!("{text}.{number}")
     }
 }
@@ -121,15 +121,15 @@ fn seen_as(text: &str) -> String {
 }
 
 /// A server of the full protocol that sends whatever it is given.
-struct Liar {
+struct HostileServer {
     address: String,
     orders: mpsc::UnboundedSender<Message>,
     kept: Arc<Mutex<Vec<Value>>>,
     cipher: Fernet,
 }
 
-impl Liar {
-    fn start(name: &str) -> Liar {
+impl HostileServer {
+    fn start(name: &str) -> HostileServer {
         let key = Fernet::generate_key();
         let cipher = Fernet::new(&key).unwrap();
         let key = base64::engine::general_purpose::STANDARD.encode(key);
@@ -146,7 +146,7 @@ impl Liar {
             socket.next().await.unwrap().unwrap();
             for frame in [
                 json!({"type": "welcome", "protocol": 1, "session": "s", "username": name, "verified": true,
-                    "server": "liar/1", "durable": true, "rooms": {"lobby": {"epoch": "e", "seq": 0}},
+                    "server": "server/1", "durable": true, "rooms": {"lobby": {"epoch": "e", "seq": 0}},
                     "limits": {"message_chars": 4096, "rate_messages": 10, "rate_per_ms": 2000, "unacked": 64}}),
                 json!({"type": "encryption_key", "room": "lobby", "key_id": "k", "key": key}),
             ] {
@@ -181,7 +181,7 @@ impl Liar {
                 tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(serve);
         });
-        Liar { address, orders, kept, cipher }
+        HostileServer { address, orders, kept, cipher }
     }
 
     fn send(&self, frame: Value) {
@@ -247,11 +247,11 @@ trait UpToALetter: Iterator<Item = char> + Sized {
 impl<I: Iterator<Item = char>> UpToALetter for I {}
 
 /// Sends `count` payloads to each of five places, and looks at every line.
-fn tell_lies(term: &str, count: usize) {
-    let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
-    let (name, mut expected) = (dice.payload(0), Vec::new());
-    let liar = Liar::start(&name);
-    let mut terminal = Terminal::with(&[&liar.address, "-u", "Alice"])
+fn send_hostile_texts(term: &str, count: usize) {
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let (name, mut expected) = (random.payload(0), Vec::new());
+    let server = HostileServer::start(&name);
+    let mut terminal = Terminal::with(&[&server.address, "-u", "Alice"])
         .env("TERM", term)
         .env("TZ", "UTC")
         .env("NO_COLOR", if term == "dumb" { "" } else { "1" })
@@ -264,73 +264,73 @@ fn tell_lies(term: &str, count: usize) {
         terminal.wait_for_typed(TYPED);
     }
     for number in 1..=count {
-        let [text, name, room, reason, past] = [0; 5].map(|_| dice.payload(number));
-        liar.send(liar.message("lobby", "Bob", &text));
+        let [text, name, room, reason, past] = [0; 5].map(|_| random.payload(number));
+        server.send(server.message("lobby", "Bob", &text));
         expected.push(format!("{SHOWN} Bob: {}", seen_as(&text)));
         if number % 2 == 0 {
-            liar.send(liar.message("lobby", &name, "hola"));
+            server.send(server.message("lobby", &name, "hola"));
             expected.push(format!("{SHOWN} {}: hola", seen_as(&name)));
         } else {
-            liar.send(json!({"type": "user_joined", "username": name, "timestamp": THEN}));
+            server.send(json!({"type": "user_joined", "username": name, "timestamp": THEN}));
             expected.push(format!("-- {} joined", seen_as(&name)));
         }
-        liar.send(liar.message(&room, "Bob", "hola"));
+        server.send(server.message(&room, "Bob", "hola"));
         expected.push(format!("{SHOWN} #{} Bob: (unreadable)", seen_as(&room)));
         if number % 2 == 0 {
-            liar.send(
+            server.send(
                 json!({"type": "gap", "room": "lobby", "after": 0, "next": 0, "reason": reason}),
             );
             let reason = seen_as(&reason);
             expected
                 .push(format!("-- messages are missing here and can't be had any more ({reason})"));
         } else {
-            liar.send(json!({"type": "error", "code": "x", "message": reason}));
+            server.send(json!({"type": "error", "code": "x", "message": reason}));
             expected.push(format!("-- refused: {}", seen_as(&reason)));
         }
-        let mut kept = liar.message("lobby", "Bob", &past);
+        let mut kept = server.message("lobby", "Bob", &past);
         kept["seq"] = number.into();
-        liar.kept.lock().unwrap().push(kept);
+        server.kept.lock().unwrap().push(kept);
         if number % AT_ONCE == 0 || number == count {
             let last = expected.last().unwrap();
-            terminal.wait(last, |seen| seen.rows.iter().rev().take(3).any(|row| row == last));
+            terminal.wait(last, |screen| screen.rows.iter().rev().take(3).any(|row| row == last));
         }
     }
-    let before = terminal.seen().rows.len();
+    let before = terminal.screen().rows.len();
     if !dumb {
         terminal.wait_for_typed(TYPED);
         terminal.type_text("\u{15}");
     }
     terminal.enter(&format!("/history {count}"));
-    let pasts = liar.kept.lock().unwrap().clone();
+    let pasts = server.kept.lock().unwrap().clone();
     for kept in &pasts {
-        let text = liar.cipher.decrypt(kept["content"].as_str().unwrap()).unwrap();
+        let text = server.cipher.decrypt(kept["content"].as_str().unwrap()).unwrap();
         expected.push(format!("{SHOWN} Bob: {}", seen_as(std::str::from_utf8(&text).unwrap())));
     }
     let last = expected.last().unwrap();
-    let seen =
-        terminal.wait("the past", |seen| seen.rows.iter().rev().take(3).any(|row| row == last));
-    assert!(seen.rows.len() > before);
+    let screen =
+        terminal.wait("the past", |screen| screen.rows.iter().rev().take(3).any(|row| row == last));
+    assert!(screen.rows.len() > before);
     // One message is one line, and no line but its own was touched: they stand there as they came.
-    let first = seen
+    let first = screen
         .rows
         .iter()
         .position(|row| *row == expected[0])
-        .unwrap_or_else(|| panic!("no {:?} in {:#?}", expected[0], seen.rows.get(..12)));
+        .unwrap_or_else(|| panic!("no {:?} in {:#?}", expected[0], screen.rows.get(..12)));
     let rows =
-        seen.rows[first..].iter().filter(|row| !row.is_empty() && !row.starts_with(['>', '/']));
+        screen.rows[first..].iter().filter(|row| !row.is_empty() && !row.starts_with(['>', '/']));
     for (number, (row, wanted)) in rows.zip(&expected).enumerate() {
         assert_eq!(row, wanted, "line {number} of {}", expected.len());
     }
-    assert_eq!(seen.titles, <(String, String)>::default());
+    assert_eq!(screen.titles, <(String, String)>::default());
 
     let reason = "\u{1b}]0;owned\u{7}\u{9b}2J\u{202e}go";
     let close = CloseFrame { code: 1008.into(), reason: reason.into() };
-    liar.orders.send(Message::Close(Some(close))).unwrap();
-    assert_eq!(terminal.ended(), 77);
+    server.orders.send(Message::Close(Some(close))).unwrap();
+    assert_eq!(terminal.wait_for_exit(), 77);
     // The last error says more than the reason of the closing.
-    let seen = terminal.seen();
-    assert_eq!(seen.titles, <(String, String)>::default());
-    assert!(seen.rows.last().unwrap().starts_with("chat-client: refused: "), "{}", seen.text());
+    let screen = terminal.screen();
+    assert_eq!(screen.titles, <(String, String)>::default());
+    assert!(screen.rows.last().unwrap().starts_with("chat-client: refused: "), "{}", screen.text());
     let raw = terminal.raw();
     assert_only_our_own_sequences(&raw);
     assert!(!dumb || !raw.contains(&0x1b), "the cursor only goes on");
@@ -338,10 +338,10 @@ fn tell_lies(term: &str, count: usize) {
 
 #[test]
 fn p24_ten_thousand_hostile_texts_touch_nothing_on_a_terminal() {
-    tell_lies("xterm-256color", if long() { 10_000 } else { 2_000 });
+    send_hostile_texts("xterm-256color", if is_long_run() { 10_000 } else { 2_000 });
 }
 
 #[test]
-fn p24_on_a_terminal_that_can_nothing_the_cursor_only_goes_on() {
-    tell_lies("dumb", if long() { 2_000 } else { 200 });
+fn p24_hostile_texts_put_no_escape_sequence_on_a_dumb_terminal() {
+    send_hostile_texts("dumb", if is_long_run() { 2_000 } else { 200 });
 }

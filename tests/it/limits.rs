@@ -9,16 +9,16 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::support::server::Server;
 use crate::support::wire::Wire;
-use crate::support::{SOON, Setting, eventually, heavy, in_both_settings, long};
+use crate::support::{Mode, TIMEOUT, eventually, in_both_modes, is_long_run, load_lock};
 
-in_both_settings!(
+in_both_modes!(
     p9_a_slow_reader_hurts_only_itself,
-    p10_half_open_and_dribbling_connections_are_shed,
+    p10_half_open_and_slow_connections_are_closed,
     p11_running_out_of_descriptors_is_survivable,
     p12_a_flood_is_contained,
     p13_connects_leave_nothing_behind,
-    silence_is_asked_and_then_ended,
-    pings_of_strangers_are_metered,
+    a_silent_session_is_pinged_and_then_closed,
+    pings_before_register_are_rate_limited,
 );
 
 const FAST: &str = "rate_messages = 1000000\nrate_bytes = 1000000000\n";
@@ -27,7 +27,7 @@ const MIB: u64 = 1024 * 1024;
 async fn connect_from(from: &str, address: &str) -> Option<TcpStream> {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind(format!("{from}:0").parse().unwrap()).ok()?;
-    tokio::time::timeout(SOON, socket.connect(address.parse().unwrap())).await.ok()?.ok()
+    tokio::time::timeout(TIMEOUT, socket.connect(address.parse().unwrap())).await.ok()?.ok()
 }
 
 /// A stretch of loopback addresses, so that no limit by address is met.
@@ -35,12 +35,12 @@ fn loopback(number: usize) -> String {
     format!("127.0.{}.{}", 1 + number / 50, 2 + number % 50)
 }
 
-async fn p9_a_slow_reader_hurts_only_itself(setting: Setting) {
-    let _one = heavy();
+async fn p9_a_slow_reader_hurts_only_itself(mode: Mode) {
+    let _lock = load_lock();
     let server = Server::with(&format!(
         "[limits]\n{FAST}outbound_bytes = 262144\n[history]\nstore = \"memory\"\nkeep_messages = 200\n"
     ))
-    .set(setting)
+    .mode(mode)
     .start();
     let mut sender = Wire::register(&server, "sender").await;
     let mut reader = Wire::register(&server, "reader").await;
@@ -48,7 +48,7 @@ async fn p9_a_slow_reader_hurts_only_itself(setting: Setting) {
     // Caches and buffers first reach the size they have with three readers that read.
     let mut third = Wire::register(&server, "third").await;
     for _ in 0..1_000 {
-        sender.say(&text).await;
+        sender.send_chat(&text).await;
         for wire in [&mut sender, &mut reader, &mut third] {
             wire.next_of("chat_message").await;
         }
@@ -58,10 +58,10 @@ async fn p9_a_slow_reader_hurts_only_itself(setting: Setting) {
     let begun = Instant::now();
     let mut number = 0;
     // One stops reading; what is said goes on until it is put out.
-    while server.count("session_closed") == 0 {
-        assert!(begun.elapsed() < SOON, "the slow one stays after {number} messages");
+    while server.event_count("session_closed") == 0 {
+        assert!(begun.elapsed() < TIMEOUT, "the slow one stays after {number} messages");
         for _ in 0..50 {
-            sender.say(&text).await;
+            sender.send_chat(&text).await;
             number += 1;
         }
         for _ in 0..50 {
@@ -81,29 +81,29 @@ async fn p9_a_slow_reader_hurts_only_itself(setting: Setting) {
     // It reads at last: what was on its way, then the reason.
     let (code, _) = stalled.until_closed().await;
     assert!(code == 1013 || code == 1006, "{code}");
-    sender.say("still here").await;
+    sender.send_chat("still here").await;
     let frame = reader.next_of("chat_message").await;
     assert_eq!(reader.read(&frame), "still here");
 }
 
-async fn p10_half_open_and_dribbling_connections_are_shed(setting: Setting) {
-    let _one = heavy();
-    let count = if long() { 10_000 } else { 1_500 };
+async fn p10_half_open_and_slow_connections_are_closed(mode: Mode) {
+    let _lock = load_lock();
+    let count = if is_long_run() { 10_000 } else { 1_500 };
     let config = format!("[limits]\nconnections = {count}\nregister_timeout = \"4s\"\n");
-    let server = Server::with(&config).set(setting).start();
+    let server = Server::with(&config).mode(mode).start();
     let mut first = Wire::register(&server, "first").await;
-    server.expects("real");
+    server.prepare_token("real");
     let (memory, descriptors) = (server.resident_bytes(), server.descriptors());
     let mut open = Vec::new();
     for number in 0..count {
         let from = loopback(number % 2_500);
-        let door = server.door().coming_from(&from);
+        let endpoint = server.endpoint().from_address(&from);
         // Half of them get no further than TCP, where there is TLS.
-        let door = if number % 4 < 2 { door.bare() } else { door };
-        let mut stream = door.stream().await.expect("a connection");
+        let endpoint = if number % 4 < 2 { endpoint.without_tls() } else { endpoint };
+        let mut stream = endpoint.stream().await.expect("a connection");
         match number % 4 {
             0 => {}
-            1 if setting == Setting::Guarded => stream.write_all(b"\x16\x03\x01").await.unwrap(),
+            1 if mode == Mode::Secured => stream.write_all(b"\x16\x03\x01").await.unwrap(),
             1 => stream.write_all(b"G").await.unwrap(),
             2 => stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n").await.unwrap(),
             _ => {
@@ -129,7 +129,9 @@ async fn p10_half_open_and_dribbling_connections_are_shed(setting: Setting) {
     for mut stream in open {
         let mut buffer = [0; 1024];
         loop {
-            match tokio::time::timeout(SOON, stream.read(&mut buffer)).await.expect("shed in time")
+            match tokio::time::timeout(TIMEOUT, stream.read(&mut buffer))
+                .await
+                .expect("shed in time")
             {
                 Ok(0) | Err(_) => break,
                 Ok(_) => {}
@@ -142,7 +144,7 @@ async fn p10_half_open_and_dribbling_connections_are_shed(setting: Setting) {
     eventually("the descriptors are back", || server.descriptors() <= descriptors + 2);
     // The allocator gives back what nobody has used for a second.
     eventually("the memory is back", || server.resident_bytes() < memory + 16 * MIB);
-    first.say("still here").await;
+    first.send_chat("still here").await;
     first.next_of("chat_message").await;
 }
 
@@ -154,11 +156,12 @@ async fn rests(server: &Server) {
     assert!(used < 0.2, "{used} CPU seconds in two");
 }
 
-async fn p11_running_out_of_descriptors_is_survivable(setting: Setting) {
-    let _one = heavy();
-    let mut server = Server::with("").under(&["prlimit", "--nofile=256:256"]).set(setting).start();
+async fn p11_running_out_of_descriptors_is_survivable(mode: Mode) {
+    let _lock = load_lock();
+    let mut server =
+        Server::with("").wrapped_in(&["prlimit", "--nofile=256:256"]).mode(mode).start();
     let mut first = Wire::register(&server, "first").await;
-    server.expects("real");
+    server.prepare_token("real");
     let mut open = Vec::new();
     for number in 0..1_000 {
         if let Some(stream) = connect_from(&loopback(number), server.address()).await {
@@ -167,7 +170,7 @@ async fn p11_running_out_of_descriptors_is_survivable(setting: Setting) {
     }
     rests(&server).await;
     assert!(server.is_alive());
-    first.say("served").await;
+    first.send_chat("served").await;
     first.next_of("chat_message").await;
     // The server keeps below its limit by itself. An operator lowers the limit under it.
     let pid = server.pid().to_string();
@@ -183,7 +186,7 @@ async fn p11_running_out_of_descriptors_is_survivable(setting: Setting) {
     }
     server.wait_for_event("accept_paused");
     rests(&server).await;
-    first.say("served still").await;
+    first.send_chat("served still").await;
     first.next_of("chat_message").await;
     limit("256");
     drop(open);
@@ -192,10 +195,10 @@ async fn p11_running_out_of_descriptors_is_survivable(setting: Setting) {
     assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
 }
 
-async fn p12_a_flood_is_contained(setting: Setting) {
-    let _one = heavy();
+async fn p12_a_flood_is_contained(mode: Mode) {
+    let _lock = load_lock();
     let server =
-        Server::with("[limits]\nrate_messages = 20\nrate_per = \"1s\"\n").set(setting).start();
+        Server::with("[limits]\nrate_messages = 20\nrate_per = \"1s\"\n").mode(mode).start();
     let mut flooders = Vec::new();
     for number in 0..4 {
         let mut flooder = Wire::register(&server, &format!("flooder{number}")).await;
@@ -236,7 +239,7 @@ async fn p12_a_flood_is_contained(setting: Setting) {
     for number in 0..30 {
         let begun = Instant::now();
         let text = format!("real {number}");
-        one.say(&text).await;
+        one.send_chat(&text).await;
         loop {
             let frame = two.next_of("chat_message").await;
             if two.read(&frame) == text {
@@ -257,14 +260,14 @@ async fn p12_a_flood_is_contained(setting: Setting) {
     assert!(stored <= 30 + 3 * (20 + 20 * 6), "{stored} messages were let through");
 }
 
-async fn p13_connects_leave_nothing_behind(setting: Setting) {
-    let _one = heavy();
-    let rounds = match (long(), setting) {
+async fn p13_connects_leave_nothing_behind(mode: Mode) {
+    let _lock = load_lock();
+    let rounds = match (is_long_run(), mode) {
         (true, _) => 100_000,
-        (false, Setting::Plain) => 4_000,
-        (false, Setting::Guarded) => 2_000,
+        (false, Mode::Open) => 4_000,
+        (false, Mode::Secured) => 2_000,
     };
-    let server = Server::with("").set(setting).start();
+    let server = Server::with("").mode(mode).start();
     let connect = async |number: usize| match number % 3 {
         0 => drop(Wire::register(&server, "whole").await),
         1 => drop(connect_from(&loopback(number % 2_000), server.address()).await),
@@ -287,7 +290,7 @@ async fn p13_connects_leave_nothing_behind(setting: Setting) {
 }
 
 #[tokio::test]
-async fn places_by_address_are_counted() {
+async fn connections_per_address_are_limited() {
     let server =
         Server::with("[limits]\nconnections_per_address = 3\n[listen]\ntrusted_proxies = []\n")
             .start();
@@ -303,13 +306,13 @@ async fn places_by_address_are_counted() {
     held.pop();
     let begun = Instant::now();
     while Wire::try_connect_from("127.0.0.1", server.address()).await.is_none() {
-        assert!(begun.elapsed() < SOON, "the place is free again");
+        assert!(begun.elapsed() < TIMEOUT, "the place is free again");
     }
 }
 
-async fn silence_is_asked_and_then_ended(setting: Setting) {
+async fn a_silent_session_is_pinged_and_then_closed(mode: Mode) {
     let server = Server::with("[limits]\nping_interval = \"300ms\"\nping_timeout = \"300ms\"\n")
-        .set(setting)
+        .mode(mode)
         .start();
     // It answers pings while somebody reads it.
     let mut awake = Wire::register(&server, "awake").await;
@@ -321,10 +324,10 @@ async fn silence_is_asked_and_then_ended(setting: Setting) {
 }
 
 /// The answers to pings before any `register` are as many as a session's would be.
-async fn pings_of_strangers_are_metered(setting: Setting) {
+async fn pings_before_register_are_rate_limited(mode: Mode) {
     let server =
         Server::with("[limits]\nrate_messages = 1\nrate_per = \"1s\"\nregister_timeout = \"2s\"\n")
-            .set(setting)
+            .mode(mode)
             .start();
     let mut wire = Wire::connect(&server).await;
     let (mut answers, mut sent) = (0, 0);

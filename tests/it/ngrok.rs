@@ -83,7 +83,7 @@ impl Sidecar {
     }
 
     /// With a token, before such a server.
-    fn before(server: &Server, words: &[&str]) -> Sidecar {
+    fn in_front_of(server: &Server, words: &[&str]) -> Sidecar {
         let folder = stand_in();
         std::fs::write(folder.path().join("ngrok-authtoken"), TOKEN).unwrap();
         Sidecar::start(folder, server.address(), words)
@@ -155,16 +155,16 @@ fn say(url: &str, ca: &Path, environment: &[(&str, &str)], text: &str) {
     let mut client =
         Client::start_with(&[url, "-u", "ana", "--ca-file", ca.to_str().unwrap()], environment);
     client.write(&format!("{text}\n"));
-    let said = client.finish(crate::support::SOON);
+    let said = client.finish(crate::support::TIMEOUT);
     assert_eq!(said.code, Some(0), "{}", said.errors);
     assert_eq!(said.texts(), [text]);
 }
 
 #[test]
-fn four_steps_and_two_kinds_of_client_come_in_through_the_tunnel() {
+fn both_kinds_of_client_connect_through_the_tunnel() {
     // 1, 2: the server and the tunnel. 3: the address. 4: clients.
     let server = Server::start();
-    let mut sidecar = Sidecar::before(&server, &["--allow-open"]);
+    let mut sidecar = Sidecar::in_front_of(&server, &["--allow-open"]);
     let url = sidecar.wait_for_address();
     assert!(url.starts_with("wss://localhost:"), "{url}");
     assert_eq!(sidecar.wait_for("tunnel_open")["url"], *url);
@@ -193,10 +193,10 @@ fn four_steps_and_two_kinds_of_client_come_in_through_the_tunnel() {
 }
 
 #[test]
-fn in_token_mode_the_tunnel_lets_in_whom_the_server_lets_in() {
+fn in_token_mode_the_tunnel_needs_a_valid_access_token() {
     let server = Server::with("[auth]\nmode = \"token\"\n").start();
     let token = server.token("ana", &[]);
-    let sidecar = Sidecar::before(&server, &[]);
+    let sidecar = Sidecar::in_front_of(&server, &[]);
     let url = sidecar.wait_for_address();
     say(&url, &sidecar.path("ca.pem"), &[("CHAT_ACCESS_TOKEN", &token)], "hola");
     let ca = sidecar.path("ca.pem");
@@ -205,9 +205,9 @@ fn in_token_mode_the_tunnel_lets_in_whom_the_server_lets_in() {
 }
 
 #[test]
-fn another_address_is_noticed_and_a_lost_tunnel_comes_back() {
+fn a_new_address_is_published_and_a_lost_tunnel_is_reopened() {
     let server = Server::start();
-    let sidecar = Sidecar::before(&server, &["--allow-open"]);
+    let sidecar = Sidecar::in_front_of(&server, &["--allow-open"]);
     let first = sidecar.wait_for_address();
     std::fs::write(sidecar.path("move"), "").unwrap();
     let changed = sidecar.wait_for("tunnel_changed");
@@ -227,13 +227,13 @@ fn another_address_is_noticed_and_a_lost_tunnel_comes_back() {
 }
 
 #[test]
-fn a_restart_of_the_server_keeps_the_tunnel_and_its_end_closes_it() {
+fn the_tunnel_survives_a_server_restart_and_closes_with_the_server() {
     let mut server = Server::start();
-    let mut sidecar = Sidecar::before(&server, &["--allow-open"]);
+    let mut sidecar = Sidecar::in_front_of(&server, &["--allow-open"]);
     let url = sidecar.wait_for_address();
     let ngrok = sidecar.ngrok();
     assert!(server.stop().success());
-    server.again();
+    server.start_again();
     say(&url, &sidecar.path("ca.pem"), &[], "sigo");
     assert!(runs(&ngrok));
     assert!(server.stop().success());
@@ -243,9 +243,9 @@ fn a_restart_of_the_server_keeps_the_tunnel_and_its_end_closes_it() {
 }
 
 #[test]
-fn a_server_in_open_mode_is_not_shown_to_the_world() {
+fn an_open_server_gets_no_tunnel() {
     let server = Server::start();
-    let mut sidecar = Sidecar::before(&server, &[]);
+    let mut sidecar = Sidecar::in_front_of(&server, &[]);
     assert_eq!(sidecar.code(), Some(78));
     let said = sidecar.wait_for("open_server")["message"].to_string();
     assert!(said.contains("auth.mode") && said.contains("--allow-open"), "{said}");
@@ -255,7 +255,7 @@ fn a_server_in_open_mode_is_not_shown_to_the_world() {
 #[test]
 fn a_server_that_becomes_open_loses_its_tunnel() {
     let server = Server::with("[auth]\nmode = \"token\"\n").start();
-    let mut sidecar = Sidecar::before(&server, &[]);
+    let mut sidecar = Sidecar::in_front_of(&server, &[]);
     sidecar.wait_for_address();
     let ngrok = sidecar.ngrok();
     std::fs::write(server.config_file(), "").unwrap();
@@ -265,7 +265,7 @@ fn a_server_that_becomes_open_loses_its_tunnel() {
 }
 
 #[test]
-fn what_is_wrong_is_one_line_with_the_next_step() {
+fn every_failure_is_one_line_with_the_next_step() {
     let server = Server::start();
     let words = ["--allow-open"];
 
@@ -282,7 +282,7 @@ fn what_is_wrong_is_one_line_with_the_next_step() {
     assert!(said.contains("ERR_NGROK_4018") && said.contains("add-authtoken"), "{said}");
 
     let mut sidecar =
-        Sidecar::before(&server, &["--allow-open", "--", &format!("--authtoken={TOKEN}")]);
+        Sidecar::in_front_of(&server, &["--allow-open", "--", &format!("--authtoken={TOKEN}")]);
     assert_eq!(sidecar.code(), Some(2));
     let said = sidecar.wait_for("authtoken_argument")["message"].to_string();
     assert!(said.contains("NGROK_AUTHTOKEN") && !said.contains(TOKEN), "{said}");

@@ -28,13 +28,13 @@ const VERBS: [(&[&str], &str, &str); 9] = [
 fn said(server: &Server, verb: &[&str], json: bool) -> (i32, String, String) {
     let json: &[&str] = if json { &["--json"] } else { &[] };
     let words = [&["ctl"], verb, json].concat();
-    let output = server.verb(&words);
+    let output = server.run(&words);
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
 }
 
 #[tokio::test]
-async fn every_verb_answers_a_person_and_a_program_and_tells_no_secret() {
+async fn every_ctl_command_prints_text_and_json_without_secrets() {
     let mut server = Server::with(TOKENS).start();
     let token = server.token("ana", &[]);
     let file = std::fs::read_to_string(server.state().join("access.json")).unwrap();
@@ -60,7 +60,7 @@ async fn every_verb_answers_a_person_and_a_program_and_tells_no_secret() {
             }
         }
         assert!(server.wait().success());
-        server.again();
+        server.start_again();
     }
     // What it refuses, and what nobody can ask for.
     for json in [false, true] {
@@ -76,7 +76,7 @@ async fn every_verb_answers_a_person_and_a_program_and_tells_no_secret() {
 }
 
 #[test]
-fn where_no_server_runs_every_verb_says_so_and_what_to_look_at() {
+fn without_a_running_server_every_ctl_command_names_the_socket() {
     let mut server = Server::start();
     let socket = server.state().parent().unwrap().join("run/admin.sock");
     // One that ended takes its socket along; one that was killed leaves it behind.
@@ -84,7 +84,7 @@ fn where_no_server_runs_every_verb_says_so_and_what_to_look_at() {
         match ending {
             "ended" => drop(server.stop()),
             _ => {
-                server.again();
+                server.start_again();
                 server.kill();
             }
         }
@@ -99,7 +99,7 @@ fn where_no_server_runs_every_verb_says_so_and_what_to_look_at() {
             }
         }
     }
-    server.again();
+    server.start_again();
     assert_eq!(said(&server, &["status"], true).0, 0, "the socket left behind is taken over");
     // With a broken file beside it too nobody is asked.
     std::fs::write(server.config_file(), "[lisen]\n").unwrap();
@@ -111,7 +111,7 @@ fn where_no_server_runs_every_verb_says_so_and_what_to_look_at() {
 
 /// Whoever has to put somebody out does not have to mend a file first.
 #[test]
-fn with_a_broken_file_the_running_server_is_asked_all_the_same() {
+fn ctl_commands_work_with_a_broken_configuration_file() {
     let mut server = Server::start();
     for broken in ["[lisen]\n", "[listen\n"] {
         std::fs::write(server.config_file(), broken).unwrap();
@@ -119,7 +119,7 @@ fn with_a_broken_file_the_running_server_is_asked_all_the_same() {
         assert_eq!((code, &out[..]), (1, ""), "{err}");
         assert!(err.contains("chat-server.toml"), "it names the file: {err}");
     }
-    assert_eq!(server.count("reload_failed"), 2, "the log says why, too");
+    assert_eq!(server.event_count("reload_failed"), 2, "the log says why, too");
     for (verb, ..) in VERBS.into_iter().filter(|(verb, ..)| verb[0] != "reload") {
         let (code, _, err) = said(&server, verb, false);
         assert_eq!(code, 0, "{verb:?}: {err}");
@@ -129,8 +129,8 @@ fn with_a_broken_file_the_running_server_is_asked_all_the_same() {
 }
 
 #[tokio::test]
-async fn where_the_server_does_not_act_nobody_is_told_that_it_did() {
-    if !programs::have_faults("where_the_server_does_not_act_nobody_is_told_that_it_did") {
+async fn a_command_that_is_not_carried_out_is_not_reported_as_done() {
+    if !programs::have_faults("a_command_that_is_not_carried_out_is_not_reported_as_done") {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -139,7 +139,7 @@ async fn where_the_server_does_not_act_nobody_is_told_that_it_did() {
     let server = Server::with(TOKENS).env("CHAT_TEST_STALL", &place).start();
     let token = server.token("ana", &[]);
     let id = server.token_id("ana");
-    server.done(&["ctl", "ban", "eve"]);
+    server.run_ok(&["ctl", "ban", "eve"]);
     let mut ana = Wire::connect(&server).await;
     let register = json!({"type": "register", "protocol": 1, "access_token": token});
     ana.send(register).await;
@@ -159,7 +159,7 @@ async fn where_the_server_does_not_act_nobody_is_told_that_it_did() {
     ];
     let outputs = std::thread::scope(|scope| {
         let server = &server;
-        let asked = wishes.each_ref().map(|(verb, ..)| scope.spawn(move || server.verb(verb)));
+        let asked = wishes.each_ref().map(|(verb, ..)| scope.spawn(move || server.run(verb)));
         asked.map(|asked| asked.join().unwrap())
     });
     for ((verb, code, said), output) in wishes.into_iter().zip(outputs) {
@@ -176,12 +176,12 @@ async fn where_the_server_does_not_act_nobody_is_told_that_it_did() {
 }
 
 #[tokio::test]
-async fn the_operator_sees_who_is_there() {
+async fn ctl_lists_sessions_and_rooms() {
     let mut server = Server::start();
     let _ana = Wire::register(server.address(), "Ana").await;
     let (_bob, _) = Wire::full(server.address(), "bob", "ops").await;
     let ask = |verb: &str| -> Value {
-        serde_json::from_str(&server.done(&["ctl", verb, "--json"])).unwrap()
+        serde_json::from_str(&server.run_ok(&["ctl", verb, "--json"])).unwrap()
     };
     let status = ask("status");
     assert_eq!((&status["sessions"], &status["rooms"]), (&json!(2), &json!(2)), "{status}");
@@ -189,25 +189,25 @@ async fn the_operator_sees_who_is_there() {
     assert_eq!(sessions["sessions"][0]["user"], "Ana");
     assert_eq!(sessions["sessions"][1]["rooms"], json!(["ops"]));
     assert_eq!(ask("rooms")["rooms"][0]["room"], "lobby");
-    let text = server.done(&["ctl", "sessions"]);
+    let text = server.run_ok(&["ctl", "sessions"]);
     assert!(text.lines().count() == 3 && text.contains("ops"), "{text}");
     let socket = server.state().parent().unwrap().join("run/admin.sock");
     assert_eq!(socket.metadata().unwrap().permissions().mode() & 0o777, 0o660);
-    server.done(&["ctl", "drain"]);
+    server.run_ok(&["ctl", "drain"]);
     assert!(server.wait().success());
     assert!(!socket.exists());
 }
 
 /// Where there is always a next batch, whoever has to be put out is put out all the same.
 #[test]
-fn a_server_that_is_busy_with_messages_obeys() {
+fn a_busy_server_still_carries_out_ctl_commands() {
     let limits = "[limits]\nrate_messages = 1000000\nconnections_per_address = 1000\n";
     let server = Server::with(limits).start();
     let url = server.url();
     let readers: Vec<Client> = (0..150)
         .map(|number| Client::start(&[&url, "--listen", "-u", &format!("r{number}")]))
         .collect();
-    eventually("all listen", || server.count("session_opened") >= 150);
+    eventually("all listen", || server.event_count("session_opened") >= 150);
     let program = programs::client();
     let program = program.display();
     let mut senders: Vec<_> = (0..4)
@@ -218,13 +218,13 @@ fn a_server_that_is_busy_with_messages_obeys() {
         })
         .collect();
     // Or more: who was too slow for the flood comes back.
-    eventually("all talk", || server.count("session_opened") >= 154);
+    eventually("all talk", || server.event_count("session_opened") >= 154);
     for _ in 0..5 {
-        server.done(&["ctl", "status"]);
+        server.run_ok(&["ctl", "status"]);
     }
     eventually("s0 is put out", || {
         let answer: Value =
-            serde_json::from_str(&server.done(&["ctl", "kick", "s0", "--json"])).unwrap();
+            serde_json::from_str(&server.run_ok(&["ctl", "kick", "s0", "--json"])).unwrap();
         answer["ended"] == 1
     });
     drop(readers);
@@ -235,7 +235,7 @@ fn a_server_that_is_busy_with_messages_obeys() {
 }
 
 #[tokio::test]
-async fn metrics_are_served_where_asked_for() {
+async fn metrics_are_served_if_configured() {
     let server = Server::with("[admin]\nmetrics = \"127.0.0.1:0\"\n").start();
     let _ana = Wire::register(server.address(), "Ana").await;
     let address = server.wait_for_event("metrics")["address"].as_str().unwrap().to_owned();

@@ -9,9 +9,9 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::support::server::Server;
 use crate::support::wire::Wire;
-use crate::support::{Setting, in_both_settings};
+use crate::support::{Mode, in_both_modes};
 
-in_both_settings!(p22_every_type_in_every_state_does_what_the_page_says);
+in_both_modes!(p22_every_type_in_every_state_does_what_the_page_says);
 
 /// The rows of the table below a heading: its cells, without the head and the line under it.
 fn table(heading: &str) -> Vec<Vec<String>> {
@@ -43,7 +43,7 @@ fn every_error_code_is_listed_and_whether_it_is_temporary() {
 }
 
 #[test]
-fn every_closing_code_says_whether_to_come_back() {
+fn every_close_code_says_whether_to_reconnect() {
     let rows = table("Closing codes");
     let listed: BTreeMap<u16, bool> =
         rows.iter().map(|row| (row[0].parse().unwrap(), row[2].starts_with("yes"))).collect();
@@ -95,8 +95,8 @@ fn fresh_id() -> String {
     secure_chat::protocol::MessageId::fresh().to_string()
 }
 
-async fn p22_every_type_in_every_state_does_what_the_page_says(setting: Setting) {
-    let server = Server::with("").set(setting).start();
+async fn p22_every_type_in_every_state_does_what_the_page_says(mode: Mode) {
+    let server = Server::with("").mode(mode).start();
     let states = ["new", "basic", "full, in the room", "full, not in it"];
     let rows = table("States");
     for row in &rows {

@@ -5,12 +5,12 @@ use serde_json::json;
 
 use crate::support::certificates::certificates;
 use crate::support::client::Client;
-use crate::support::door::Door;
+use crate::support::endpoint::Endpoint;
 use crate::support::nginx::Nginx;
 use crate::support::python::script;
 use crate::support::server::Server;
 use crate::support::wire::Wire;
-use crate::support::{SOON, eventually};
+use crate::support::{TIMEOUT, eventually};
 use crate::tls::Tunnel;
 
 /// A server with access tokens, nginx before it, and the authority to trust.
@@ -25,12 +25,12 @@ impl Site {
         let folder = tempfile::tempdir().unwrap();
         let pair = certificates(folder.path());
         let server = Server::with(&format!("[auth]\nmode = \"token\"\n{config}")).start();
-        let nginx = Nginx::before(server.address(), &[&pair]);
+        let nginx = Nginx::in_front_of(server.address(), &[&pair]);
         Site { server, nginx, folder }
     }
 
     fn url(&self) -> String {
-        format!("wss://{}", self.nginx.place(0))
+        format!("wss://{}", self.nginx.address(0))
     }
 
     fn ca(&self) -> String {
@@ -38,22 +38,22 @@ impl Site {
     }
 
     /// Through nginx, from a loopback address.
-    fn door(&self, from: &str) -> Door {
-        let address = self.nginx.place(0).replace("localhost", "127.0.0.1");
-        Door::from(&address).by_tls(&self.folder.path().join("ca.pem")).coming_from(from)
+    fn endpoint(&self, from: &str) -> Endpoint {
+        let address = self.nginx.address(0).replace("localhost", "127.0.0.1");
+        Endpoint::from(&address).with_tls(&self.folder.path().join("ca.pem")).from_address(from)
     }
 }
 
 /// How a `register` with that access token was answered: `welcome`, or the code of the refusal.
-async fn knock(door: &Door, token: &str) -> String {
-    let mut wire = Wire::connect(door).await;
+async fn knock(endpoint: &Endpoint, token: &str) -> String {
+    let mut wire = Wire::connect(endpoint).await;
     wire.send(json!({"type": "register", "protocol": 1, "access_token": token})).await;
     let answer = wire.next().await;
     answer["code"].as_str().or(answer["type"].as_str()).unwrap().to_owned()
 }
 
 #[test]
-fn through_nginx_both_clients_talk_and_come_back_after_a_restart() {
+fn through_nginx_both_clients_work_and_reconnect_after_a_restart() {
     let mut site = Site::start("");
     let (new, old) = (site.server.token("nueva", &[]), site.server.token("vieja", &[]));
     let (url, ca) = (site.url(), site.ca());
@@ -77,36 +77,36 @@ fn through_nginx_both_clients_talk_and_come_back_after_a_restart() {
             site.server.kill();
             ours.write("said to nobody\n");
             eventually("it is missed", || ours.errors().contains("trying again"));
-            site.server.again();
+            site.server.start_again();
             ours.wait_for_text("said to nobody");
         }
     }
 }
 
 #[tokio::test]
-async fn places_are_counted_by_whom_the_proxy_speaks_for() {
+async fn connections_through_a_proxy_are_counted_by_forwarded_address() {
     let site = Site::start("[limits]\nconnections_per_address = 3\n");
     let mut held = Vec::new();
     for _ in 0..3 {
-        held.push(Wire::try_connect(site.door("127.0.0.9")).await.expect("a place"));
+        held.push(Wire::try_connect(site.endpoint("127.0.0.9")).await.expect("a place"));
     }
-    assert_eq!(Wire::try_connect(site.door("127.0.0.9")).await.err(), Some(503), "the fourth");
-    let forged = site.door("127.0.0.9").header("x-forwarded-for", "203.0.113.7");
+    assert_eq!(Wire::try_connect(site.endpoint("127.0.0.9")).await.err(), Some(503), "the fourth");
+    let forged = site.endpoint("127.0.0.9").header("x-forwarded-for", "203.0.113.7");
     assert_eq!(Wire::try_connect(forged).await.err(), Some(503), "whoever it says it is");
     for number in 10..20 {
-        let other = site.door(&format!("127.0.0.{number}"));
+        let other = site.endpoint(&format!("127.0.0.{number}"));
         held.push(Wire::try_connect(other).await.expect("the proxy itself has no limit"));
     }
     // The same address without the proxy is the same one.
-    let direct = Door::from(site.server.address()).coming_from("127.0.0.9");
+    let direct = Endpoint::from(site.server.address()).from_address("127.0.0.9");
     assert!(Wire::try_connect(direct).await.is_err());
 }
 
 #[tokio::test]
-async fn a_guesser_behind_the_proxy_pays_alone() {
+async fn guessing_through_a_proxy_throttles_only_the_guesser() {
     let site = Site::start("");
     let token = site.server.token("ana", &[]);
-    let guesser = site.door("127.0.0.9");
+    let guesser = site.endpoint("127.0.0.9");
     let mut guesses = 0;
     // Each round's wait is twice as long, so that a slow machine is inside it sooner or later.
     let shut_out = async {
@@ -122,51 +122,51 @@ async fn a_guesser_behind_the_proxy_pays_alone() {
             }
         }
     };
-    tokio::time::timeout(SOON, shut_out).await.expect("nothing from there is looked at");
+    tokio::time::timeout(TIMEOUT, shut_out).await.expect("nothing from there is looked at");
     assert!((6..20).contains(&guesses), "{guesses}");
-    assert_eq!(knock(&site.door("127.0.0.10"), &token).await, "welcome", "others are let in");
+    assert_eq!(knock(&site.endpoint("127.0.0.10"), &token).await, "welcome", "others are let in");
     // Whose address it bore is not shut out for it.
-    let victim = Door::from(site.server.address()).header("x-forwarded-for", "203.0.113.1");
+    let victim = Endpoint::from(site.server.address()).header("x-forwarded-for", "203.0.113.1");
     let victim = victim.header("x-forwarded-proto", "https");
     assert_eq!(knock(&victim, &token).await, "welcome");
 }
 
 #[tokio::test]
-async fn who_is_no_trusted_proxy_speaks_for_nobody() {
+async fn forwarded_headers_of_an_untrusted_peer_are_ignored() {
     let server = Server::with("[auth]\nmode = \"token\"\n").start();
     let token = server.token("ana", &[]);
     let shut_out = async {
         for number in 0.. {
-            let forged = Door::from(server.address())
-                .coming_from("127.0.0.9")
+            let forged = Endpoint::from(server.address())
+                .from_address("127.0.0.9")
                 .header("x-forwarded-for", &format!("203.0.113.{}", number % 250));
             if knock(&forged, "sct_wrong").await == "rate_limited" {
                 break;
             }
         }
     };
-    tokio::time::timeout(SOON, shut_out).await.expect("its own address is what counts");
-    let victim = Door::from(server.address()).header("x-forwarded-for", "203.0.113.1");
+    tokio::time::timeout(TIMEOUT, shut_out).await.expect("its own address is what counts");
+    let victim = Endpoint::from(server.address()).header("x-forwarded-for", "203.0.113.1");
     let victim = victim.header("x-forwarded-proto", "https");
     assert_eq!(knock(&victim, &token).await, "welcome");
 }
 
 #[tokio::test]
-async fn a_tunnel_that_cannot_say_for_whom_is_never_shut_out() {
+async fn a_proxy_without_forwarded_headers_is_never_throttled() {
     let folder = tempfile::tempdir().unwrap();
     let config = "[auth]\nmode = \"token\"\n[limits]\nconnections_per_address = 3\n";
     let server = Server::with(config).start();
     let token = server.token("ana", &[]);
-    let tunnel = Tunnel::before(&server, folder.path());
-    let door = Door::from(&format!("127.0.0.1:{}", tunnel.port()));
-    let door = door.by_tls(&folder.path().join("ca.pem"));
+    let tunnel = Tunnel::in_front_of(&server, folder.path());
+    let endpoint = Endpoint::from(&format!("127.0.0.1:{}", tunnel.port()));
+    let endpoint = endpoint.with_tls(&folder.path().join("ca.pem"));
     // One behind it guesses, and one holds as many connections as an address may have and more.
     for _ in 0..12 {
-        assert_eq!(knock(&door, "sct_wrong").await, "unauthorized");
+        assert_eq!(knock(&endpoint, "sct_wrong").await, "unauthorized");
     }
     let mut held = Vec::new();
     for _ in 0..6 {
-        held.push(Wire::try_connect(&door).await.expect("a place"));
+        held.push(Wire::try_connect(&endpoint).await.expect("a place"));
     }
-    assert_eq!(knock(&door, &token).await, "welcome");
+    assert_eq!(knock(&endpoint, &token).await, "welcome");
 }

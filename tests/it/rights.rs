@@ -7,13 +7,13 @@ use crate::access::TOKENS;
 use crate::support::client::Client;
 use crate::support::server::Server;
 use crate::support::wire::Wire;
-use crate::support::{SOON, Setting, eventually, in_both_settings};
+use crate::support::{Mode, TIMEOUT, eventually, in_both_modes};
 
-in_both_settings!(
+in_both_modes!(
     p23_every_verb_of_every_role_in_every_room,
-    p23_what_is_delivered_goes_by_the_role_too,
-    p23_before_it_is_registered_and_after_it_is_gone_nobody_has_a_verb,
-    p23_how_the_client_ends_goes_by_the_role,
+    p23_delivery_follows_the_role,
+    p23_no_request_works_before_register_or_after_eviction,
+    p23_client_exit_codes_follow_the_role,
 );
 
 const OK: &str = "";
@@ -78,8 +78,8 @@ async fn answer(wire: &mut Wire) -> String {
     }
 }
 
-async fn p23_every_verb_of_every_role_in_every_room(setting: Setting) {
-    let server = Server::with(TOKENS).set(setting).start();
+async fn p23_every_verb_of_every_role_in_every_room(mode: Mode) {
+    let server = Server::with(TOKENS).mode(mode).start();
     for (column, role) in Role::ALL.into_iter().enumerate() {
         let token = token(&server, role.word(), role, &[]);
         for (row, (verb, right, done)) in VERBS.into_iter().enumerate() {
@@ -123,11 +123,11 @@ async fn p23_every_verb_of_every_role_in_every_room(setting: Setting) {
     }
 }
 
-async fn p23_what_is_delivered_goes_by_the_role_too(setting: Setting) {
-    let server = Server::with(TOKENS).set(setting).start();
+async fn p23_delivery_follows_the_role(mode: Mode) {
+    let server = Server::with(TOKENS).mode(mode).start();
     let speaker = token(&server, "speaker", Role::Member, &[]);
     let mut speaker = entered(&server, &speaker).await;
-    speaker.told_in("ops", "0", "before").await;
+    speaker.send_chat_and_wait("ops", "0", "before").await;
     for role in Role::ALL {
         let hears = decide(role, Action::Receive, RoomRelation::Joined) == Decision::Allowed;
         assert_eq!(hears, role != Role::Writer);
@@ -143,7 +143,7 @@ async fn p23_what_is_delivered_goes_by_the_role_too(setting: Setting) {
         assert_eq!(alone, !hears, "{role:?}: who is there");
         // Who comes and goes, what was missed, and what is said: all before it enters anew.
         drop(entered(&server, &token).await);
-        speaker.told_in("ops", role.word(), "listen").await;
+        speaker.send_chat_and_wait("ops", role.word(), "listen").await;
         wire.send(json!({"type": "join", "room": "ops"})).await;
         let (mut news, mut texts) = (0, Vec::new());
         loop {
@@ -163,8 +163,8 @@ async fn p23_what_is_delivered_goes_by_the_role_too(setting: Setting) {
     }
 }
 
-async fn p23_before_it_is_registered_and_after_it_is_gone_nobody_has_a_verb(setting: Setting) {
-    let server = Server::with(TOKENS).set(setting).start();
+async fn p23_no_request_works_before_register_or_after_eviction(mode: Mode) {
+    let server = Server::with(TOKENS).mode(mode).start();
     let place = token(&server, "place", Role::Member, &[]);
     let stays = entered(&server, &place).await;
     for (verb, ..) in VERBS {
@@ -175,7 +175,7 @@ async fn p23_before_it_is_registered_and_after_it_is_gone_nobody_has_a_verb(sett
         assert_eq!(before[0]["code"], "not_registered", "{verb}");
     }
     for way in ["kick", "ban", "revoke", "expire"] {
-        let server = Server::with(TOKENS).set(setting).start();
+        let server = Server::with(TOKENS).mode(mode).start();
         let more: &[&str] = if way == "expire" { &["--expires", "3s"] } else { &[] };
         let (mut users, mut sessions) = (Vec::new(), Vec::new());
         for role in Role::ALL {
@@ -188,14 +188,14 @@ async fn p23_before_it_is_registered_and_after_it_is_gone_nobody_has_a_verb(sett
         }
         for (user, _) in &users {
             match way {
-                "revoke" => drop(server.done(&["token", "revoke", &server.token_id(user)])),
+                "revoke" => drop(server.run_ok(&["token", "revoke", &server.token_id(user)])),
                 "expire" => eventually("its end", || {
                     server
                         .log()
                         .iter()
                         .any(|line| line["event"] == "session_closed" && line["user"] == user[..])
                 }),
-                verb => drop(server.done(&["ctl", verb, user])),
+                verb => drop(server.run_ok(&["ctl", verb, user])),
             }
         }
         for (user, verb, mut wire) in sessions {
@@ -226,9 +226,9 @@ async fn p23_before_it_is_registered_and_after_it_is_gone_nobody_has_a_verb(sett
     }
 }
 
-async fn p23_how_the_client_ends_goes_by_the_role(setting: Setting) {
-    let server = Server::with(TOKENS).set(setting).start();
-    let (url, (trust, _)) = (server.url(), server.pass("nobody"));
+async fn p23_client_exit_codes_follow_the_role(mode: Mode) {
+    let server = Server::with(TOKENS).mode(mode).start();
+    let (url, (trust, _)) = (server.url(), server.client_credentials("nobody"));
     let mut kept: Vec<&str> = Vec::new();
     // Says something in its room and in a foreign one, and reads what is kept.
     for (role, says, elsewhere, reads) in [
@@ -243,7 +243,7 @@ async fn p23_how_the_client_ends_goes_by_the_role(setting: Setting) {
             let words: Vec<&str> =
                 words.iter().copied().chain(["--url", &url]).chain(trust).collect();
             let client = Client::start_with(&words, &[("CHAT_ACCESS_TOKEN", &token)]);
-            let ended = client.finish(SOON);
+            let ended = client.finish(TIMEOUT);
             let refused = ended.code != Some(0);
             assert_eq!(ended.errors.contains("(forbidden)"), refused, "{role:?} {words:?}");
             (ended.code.unwrap(), ended.texts())

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use crate::support::server::Server;
-use crate::support::{SOON, eventually, programs};
+use crate::support::{TIMEOUT, eventually, programs};
 
 /// Points of `systemd-analyze security`, in tenths.
 const EXPOSURE: &str = "--threshold=12";
@@ -42,7 +42,7 @@ fn installed(folder: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn the_units_verify_without_a_word() {
+fn the_units_verify_without_warnings() {
     let folder = tempfile::tempdir().unwrap();
     let verified = Command::new("systemd-analyze")
         .args(["verify", "--man=no", "--recursive-errors=yes"])
@@ -68,7 +68,7 @@ fn the_services_are_confined() {
 
 /// What the service manager would hear, one set of lines a datagram, until `wanted` came.
 fn hear(manager: &UnixDatagram, wanted: &str) -> HashSet<String> {
-    let deadline = Instant::now() + SOON;
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         manager.set_read_timeout(Some(left.max(std::time::Duration::from_millis(1)))).unwrap();
@@ -83,7 +83,7 @@ fn hear(manager: &UnixDatagram, wanted: &str) -> HashSet<String> {
 }
 
 #[test]
-fn the_service_manager_hears_how_it_is() {
+fn the_service_manager_is_notified_of_every_state() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("notify");
     let manager = UnixDatagram::bind(&path).unwrap();
@@ -113,7 +113,7 @@ fn the_service_manager_hears_how_it_is() {
 
 /// Who does nothing must not feed the watchdog.
 #[test]
-fn a_server_that_stands_still_does_not_feed_the_watchdog() {
+fn a_stopped_server_sends_no_watchdog_pings() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("notify");
     let manager = UnixDatagram::bind(&path).unwrap();
@@ -166,7 +166,7 @@ fn free_port() -> u16 {
 }
 
 #[test]
-fn it_serves_on_a_socket_that_was_handed_over() {
+fn the_server_serves_on_an_activated_socket() {
     let port = free_port();
     let address = format!("127.0.0.1:{port}");
     let (mut child, _folder) = activated(&address, "");
@@ -185,7 +185,7 @@ fn it_serves_on_a_socket_that_was_handed_over() {
 }
 
 #[test]
-fn in_open_mode_a_socket_to_the_world_is_refused() {
+fn an_open_server_refuses_a_socket_beyond_loopback() {
     let port = free_port();
     // Every address of this machine, of which the test itself only uses loopback.
     let (mut child, _folder) = activated(&format!("0.0.0.0:{port}"), "");

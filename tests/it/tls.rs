@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::support::certificates::certificates;
 use crate::support::client::Client;
-use crate::support::door::Door;
+use crate::support::endpoint::Endpoint;
 use crate::support::eventually;
 use crate::support::server::Server;
 use crate::support::wire::Wire;
@@ -17,7 +17,7 @@ pub struct Tunnel(Child, u16);
 
 impl Tunnel {
     /// With a certificate of its own; the authority to trust is in `ca.pem`.
-    pub fn before(server: &Server, folder: &Path) -> Self {
+    pub fn in_front_of(server: &Server, folder: &Path) -> Self {
         certificates(folder);
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let config = format!(
@@ -55,7 +55,7 @@ impl Drop for Tunnel {
 fn through_a_tunnel_certificates_are_verified() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start();
-    let tunnel = Tunnel::before(&server, folder.path());
+    let tunnel = Tunnel::in_front_of(&server, folder.path());
     let url = format!("wss://localhost:{}", tunnel.1);
     let ca = folder.path().join("ca.pem");
     let ca = ca.to_str().unwrap();
@@ -90,7 +90,7 @@ fn guarded(folder: &Path) -> Server {
 }
 
 #[test]
-fn the_server_speaks_tls_itself_and_takes_a_new_certificate_on_reload() {
+fn the_server_serves_tls_and_reloads_its_certificate() {
     let folder = tempfile::tempdir().unwrap();
     let server = guarded(folder.path());
     let url = format!("wss://{}", server.address());
@@ -124,7 +124,7 @@ fn the_server_speaks_tls_itself_and_takes_a_new_certificate_on_reload() {
 }
 
 #[test]
-fn only_the_two_newest_versions_of_tls_are_spoken() {
+fn only_tls_1_2_and_1_3_are_accepted() {
     let folder = tempfile::tempdir().unwrap();
     let server = guarded(folder.path());
     for (version, spoken) in
@@ -147,15 +147,15 @@ fn only_the_two_newest_versions_of_tls_are_spoken() {
 }
 
 #[tokio::test]
-async fn a_new_certificate_drops_nobody_and_a_wrong_key_changes_nothing() {
+async fn a_new_certificate_closes_no_session_and_a_wrong_key_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let server = guarded(folder.path());
-    let door = || Door::from(server.address()).by_tls(&folder.path().join("ca.pem"));
-    let old = door();
+    let endpoint = || Endpoint::from(server.address()).with_tls(&folder.path().join("ca.pem"));
+    let old = endpoint();
     let mut first = Wire::register(&old, "first").await;
     certificates(folder.path());
-    server.done(&["ctl", "reload"]);
-    let new = door();
+    server.run_ok(&["ctl", "reload"]);
+    let new = endpoint();
     let mut second = Wire::register(&new, "second").await;
     first.next_of("user_joined").await;
     assert!(Wire::try_connect(&old).await.is_err(), "the old certificate is gone");
@@ -163,12 +163,12 @@ async fn a_new_certificate_drops_nobody_and_a_wrong_key_changes_nothing() {
     let other = tempfile::tempdir().unwrap();
     certificates(other.path());
     std::fs::copy(other.path().join("key.pem"), folder.path().join("key.pem")).unwrap();
-    let refused = server.verb(&["ctl", "reload"]);
+    let refused = server.run(&["ctl", "reload"]);
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(!refused.status.success() && said.contains("do not serve together"), "{said}");
     assert!(said.contains("cert.pem") && said.contains("key.pem"), "{said}");
     let _third = Wire::register(&new, "third").await;
-    first.say("still here").await;
+    first.send_chat("still here").await;
     let heard = second.next_of("chat_message").await;
     assert_eq!(second.read(&heard), "still here");
 }

@@ -6,16 +6,16 @@ use serde_json::json;
 
 use super::{TOKENS, entered, refusal, refused, register};
 use crate::support::server::Server;
-use crate::support::{Setting, eventually, in_both_settings};
+use crate::support::{Mode, eventually, in_both_modes};
 
-in_both_settings!(
-    a_file_that_does_not_serve_admits_nobody,
-    a_file_that_does_not_serve_forgets_no_ban_and_opens_to_no_declared_user,
+in_both_modes!(
+    an_unusable_access_file_admits_no_user,
+    an_unusable_access_file_keeps_bans_and_blocks_declared_users,
     users_can_be_declared_in_the_configuration_and_reloaded,
 );
 
-async fn a_file_that_does_not_serve_admits_nobody(setting: Setting) {
-    let server = Server::with(TOKENS).set(setting).start();
+async fn an_unusable_access_file_admits_no_user(mode: Mode) {
+    let server = Server::with(TOKENS).mode(mode).start();
     let token = server.token("ana", &[]);
     let mut inside = entered(&server, &token, "lobby").await;
     let path = server.state().join("access.json");
@@ -28,7 +28,7 @@ async fn a_file_that_does_not_serve_admits_nobody(setting: Setting) {
     {
         std::fs::write(&path, content).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
-        eventually("it is seen", || server.count("access_unreadable") > number);
+        eventually("it is seen", || server.event_count("access_unreadable") > number);
         assert_eq!(refusal(register(&server, &token, &["lobby"]).await).await, stranger);
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
     }
@@ -36,7 +36,7 @@ async fn a_file_that_does_not_serve_admits_nobody(setting: Setting) {
     inside.send(json!({"type": "who", "room": "lobby"})).await;
     inside.next_of("user_list").await;
     std::fs::write(&path, &good).unwrap();
-    eventually("it is read", || server.count("access_reread") > 4);
+    eventually("it is read", || server.event_count("access_reread") > 4);
     drop(entered(&server, &token, "lobby").await);
     let token = server.token("bob", &[]);
     std::fs::remove_file(&path).unwrap();
@@ -44,44 +44,44 @@ async fn a_file_that_does_not_serve_admits_nobody(setting: Setting) {
     assert_eq!(refusal(register(&server, &token, &["lobby"]).await).await, stranger);
     // Nor is who stands in no list let in, whether it is empty or was never made.
     std::fs::write(&path, "{}").unwrap();
-    server.done(&["ctl", "reload"]);
+    server.run_ok(&["ctl", "reload"]);
     assert_eq!(refusal(register(&server, &token, &["lobby"]).await).await, stranger);
-    let bare = Server::with(TOKENS).set(setting).start();
+    let bare = Server::with(TOKENS).mode(mode).start();
     assert_eq!(refusal(register(&bare, &token, &["lobby"]).await).await, stranger);
 }
 
-async fn a_file_that_does_not_serve_forgets_no_ban_and_opens_to_no_declared_user(setting: Setting) {
-    let mut server = Server::with(TOKENS).set(setting).start();
-    let printed = server.done(&["token", "add", "--user", "ana", "--room", "ops", "--declare"]);
+async fn an_unusable_access_file_keeps_bans_and_blocks_declared_users(mode: Mode) {
+    let mut server = Server::with(TOKENS).mode(mode).start();
+    let printed = server.run_ok(&["token", "add", "--user", "ana", "--room", "ops", "--declare"]);
     let (token, table) = printed.split_once('\n').unwrap();
     std::fs::write(server.config_file(), format!("{TOKENS}{table}")).unwrap();
-    server.done(&["ctl", "reload"]);
+    server.run_ok(&["ctl", "reload"]);
     let wire = entered(&server, token, "ops").await;
-    server.done(&["ctl", "ban", "ana"]);
+    server.run_ok(&["ctl", "ban", "ana"]);
     assert_eq!(wire.until_closed().await.0, 4003);
     let path = server.state().join("access.json");
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
-    server.done(&["ctl", "reload"]);
+    server.run_ok(&["ctl", "reload"]);
     server.wait_for_event("access_unreadable");
     let stranger = refused("unauthorized", 4001);
     assert_eq!(refusal(register(&server, token, &["ops"]).await).await, stranger);
     server.stop();
-    server.again();
+    server.start_again();
     assert_eq!(refusal(register(&server, token, &["ops"]).await).await, stranger);
     // Neither can it be read where a folder stands in its place.
     std::fs::remove_file(&path).unwrap();
     std::fs::create_dir(&path).unwrap();
-    server.done(&["ctl", "reload"]);
+    server.run_ok(&["ctl", "reload"]);
     assert_eq!(refusal(register(&server, token, &["ops"]).await).await, stranger);
 }
 
-async fn users_can_be_declared_in_the_configuration_and_reloaded(setting: Setting) {
-    let server = Server::with(TOKENS).set(setting).start();
-    let printed = server.done(&["token", "add", "--user", "ana", "--room", "ops", "--declare"]);
+async fn users_can_be_declared_in_the_configuration_and_reloaded(mode: Mode) {
+    let server = Server::with(TOKENS).mode(mode).start();
+    let printed = server.run_ok(&["token", "add", "--user", "ana", "--room", "ops", "--declare"]);
     let (token, table) = printed.split_once('\n').unwrap();
     let reload = |text: String| {
         std::fs::write(server.config_file(), text).unwrap();
-        server.done(&["ctl", "reload"])
+        server.run_ok(&["ctl", "reload"])
     };
     reload(format!("{TOKENS}{table}"));
     let wire = entered(&server, token, "ops").await;
@@ -90,7 +90,7 @@ async fn users_can_be_declared_in_the_configuration_and_reloaded(setting: Settin
     let wire = entered(&server, token, "ops").await;
     let broken = format!("{TOKENS}{}", table.replace("member", "king"));
     std::fs::write(server.config_file(), broken).unwrap();
-    let output = server.verb(&["ctl", "reload"]);
+    let output = server.run(&["ctl", "reload"]);
     assert_eq!(output.status.code(), Some(1), "the server says no, and why");
     assert!(String::from_utf8_lossy(&output.stderr).contains("auth.users"));
     reload(TOKENS.to_owned());

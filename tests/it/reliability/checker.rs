@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 
-use super::steady::AccessStatus;
+use super::full_client::Outcome;
 
 /// The four sins. The bar is nought of each.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -40,8 +40,8 @@ impl fmt::Display for Verdict {
 
 /// Holds a history of (seq, sender, text) against what the senders know. Texts are unique; each
 /// sender's are given in the order they were sent.
-pub fn judge(
-    sent: &BTreeMap<String, (Vec<String>, BTreeMap<String, AccessStatus>)>,
+pub fn check(
+    sent: &BTreeMap<String, (Vec<String>, BTreeMap<String, Outcome>)>,
     history: &[(u64, String, String)],
 ) -> Verdict {
     let mut verdict = Verdict::default();
@@ -62,11 +62,11 @@ pub fn judge(
         for text in texts {
             known.insert(text);
             match (statuses.get(text), seen.get(text.as_str())) {
-                (Some(AccessStatus::Stored(_)), None) => verdict.lost.push(text.clone()),
-                (Some(AccessStatus::Stored(acked)), Some(seq)) if acked != seq => {
+                (Some(Outcome::Stored(_)), None) => verdict.lost.push(text.clone()),
+                (Some(Outcome::Stored(acked)), Some(seq)) if acked != seq => {
                     verdict.disordered.push(text.clone());
                 }
-                (Some(AccessStatus::Refused), Some(_)) => verdict.phantom.push(text.clone()),
+                (Some(Outcome::Refused), Some(_)) => verdict.phantom.push(text.clone()),
                 _ => {}
             }
             if let Some(seq) = seen.get(text.as_str()) {
@@ -83,19 +83,19 @@ pub fn judge(
 }
 
 #[test]
-fn the_judge_sees_every_sin() {
+fn the_checker_finds_every_violation() {
     let texts: Vec<String> = ["a", "b", "c", "d"].map(String::from).to_vec();
     let statuses = [
-        ("a", AccessStatus::Stored(1)),
-        ("b", AccessStatus::Stored(9)),
-        ("c", AccessStatus::Refused),
-        ("d", AccessStatus::Stored(5)),
+        ("a", Outcome::Stored(1)),
+        ("b", Outcome::Stored(9)),
+        ("c", Outcome::Refused),
+        ("d", Outcome::Stored(5)),
     ];
     let statuses = statuses.into_iter().map(|(text, status)| (text.to_owned(), status)).collect();
     let sent = BTreeMap::from([("s".to_owned(), (texts, statuses))]);
     let row = |seq, text: &str| (seq, "s".to_owned(), text.to_owned());
     let history = [row(1, "a"), row(2, "a"), row(3, "c"), row(4, "x"), row(5, "d"), row(5, "e")];
-    let verdict = judge(&sent, &history);
+    let verdict = check(&sent, &history);
     assert_eq!(verdict.lost, ["b"]);
     assert_eq!(verdict.double, ["a"]);
     assert_eq!(verdict.phantom, ["c", "x", "e"]);

@@ -10,7 +10,7 @@ use tokio_tungstenite::tungstenite::Message;
 use super::FAST;
 use crate::support::server::Server;
 use crate::support::wire::Wire;
-use crate::support::{heavy, long, programs};
+use crate::support::{is_long_run, load_lock, programs};
 
 const MIB: u64 = 1024 * 1024;
 const READERS: usize = 100;
@@ -53,12 +53,12 @@ impl Crowd {
     }
 
     /// Says `count` messages of `size` on a schedule.
-    async fn say(&mut self, count: usize, every: Duration, size: usize) {
+    async fn send_chat(&mut self, count: usize, every: Duration, size: usize) {
         let first = Instant::now();
         for number in 0..count {
             tokio::time::sleep_until((first + every * number as u32).into()).await;
             let text = format!("{} {}", self.begun.elapsed().as_micros(), "x".repeat(size));
-            self.sender.say(&text).await;
+            self.sender.send_chat(&text).await;
             self.sender.next_of("chat_message").await;
         }
     }
@@ -67,7 +67,7 @@ impl Crowd {
     async fn p99(mut self) -> (Duration, usize) {
         self.stop.store(true, Ordering::Relaxed);
         // One more, so that everybody looks up.
-        self.sender.say("0 end").await;
+        self.sender.send_chat("0 end").await;
         let mut all = Vec::new();
         for reader in self.readers {
             let mut took = reader.await.unwrap();
@@ -86,7 +86,7 @@ async fn with_stalled(stalled: usize) -> (Duration, u64) {
     let server = Server::with(&format!("{FAST}{history}")).start();
     let mut crowd = Crowd::gather(&server, READERS - stalled).await;
     // Buffers and caches first reach the size they have with those who read.
-    crowd.say(300, Duration::from_millis(5), 3_000).await;
+    crowd.send_chat(300, Duration::from_millis(5), 3_000).await;
     let mut asleep = Vec::new();
     for number in 0..stalled {
         asleep.push(Wire::register(server.address(), &format!("asleep{number}")).await);
@@ -96,13 +96,13 @@ async fn with_stalled(stalled: usize) -> (Duration, u64) {
     let begun = Instant::now();
     // Enough to fill every socket and every queue: those who do not read are put out meanwhile.
     for _ in 0..30 {
-        crowd.say(60, Duration::from_millis(5), 3_000).await;
+        crowd.send_chat(60, Duration::from_millis(5), 3_000).await;
         most = most.max(server.resident_bytes());
-        if server.count("session_closed") >= stalled && stalled > 0 {
+        if server.event_count("session_closed") >= stalled && stalled > 0 {
             break;
         }
     }
-    assert_eq!(server.count("session_closed"), stalled, "those and only those were put out");
+    assert_eq!(server.event_count("session_closed"), stalled, "those and only those were put out");
     assert!(stalled == 0 || begun.elapsed() < Duration::from_secs(24), "{:?}", begun.elapsed());
     let (p99, _) = crowd.p99().await;
     drop(asleep);
@@ -110,9 +110,9 @@ async fn with_stalled(stalled: usize) -> (Duration, u64) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn p9_those_who_read_do_not_notice_those_who_do_not() {
-    let _one = heavy();
-    let (alone, _) = if long() { with_stalled(0).await } else { (Duration::ZERO, 0) };
+async fn p9_stalled_readers_do_not_delay_the_others() {
+    let _lock = load_lock();
+    let (alone, _) = if is_long_run() { with_stalled(0).await } else { (Duration::ZERO, 0) };
     for (stalled, bound) in [(1, 2 * MIB), (50, 75 * MIB)] {
         let (p99, grown) = with_stalled(stalled).await;
         println!(
@@ -125,8 +125,8 @@ async fn p9_those_who_read_do_not_notice_those_who_do_not() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn p12_ten_who_flood_do_not_drown_ninety() {
-    let _one = heavy();
+async fn p12_ten_flooding_clients_do_not_delay_ninety() {
+    let _lock = load_lock();
     let config = "[limits]\nrate_messages = 20\nrate_per = \"1s\"\n";
     let server = Server::with(config).start();
     let mut crowd = Crowd::gather(&server, 90).await;
@@ -161,8 +161,8 @@ async fn p12_ten_who_flood_do_not_drown_ninety() {
             sent
         }));
     }
-    let messages = if long() { 300 } else { 60 };
-    crowd.say(messages, Duration::from_millis(100), 100).await;
+    let messages = if is_long_run() { 300 } else { 60 };
+    crowd.send_chat(messages, Duration::from_millis(100), 100).await;
     stop.store(true, Ordering::Relaxed);
     let mut flood = 0;
     for flooder in flooders {

@@ -4,47 +4,48 @@
 
 mod checker;
 mod crowd;
+mod full_client;
 mod proxy;
 mod restarts;
-mod steady;
 mod storage;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use full_client::{FullClient, Outcome, whole_history};
 use proxy::{FaultProxy, Way};
-use steady::{AccessStatus, Steady, whole_history};
 
 use crate::support::client::Client;
 use crate::support::server::Server;
-use crate::support::{heavy, long};
+use crate::support::{is_long_run, load_lock};
 
 const ROOM: &str = "ops";
 /// How long everything may take to heal.
-const HEALED: Duration = Duration::from_secs(60);
+const RECOVERY_TIMEOUT: Duration = Duration::from_secs(60);
 /// Messages one sender may have under way.
 const WINDOW: usize = 32;
 
 /// No rate limit; many keys.
 const FAST: &str = "[limits]\nrate_messages = 1000000\nrate_bytes = 1000000000\n";
 
-type Sent = (String, (Vec<String>, BTreeMap<String, AccessStatus>));
+type Sent = (String, (Vec<String>, BTreeMap<String, Outcome>));
 
 /// Sends `count` messages, one each `every`, through whatever happens.
-async fn send_all(mut sender: Steady, count: usize, every: Duration) -> Sent {
+async fn send_all(mut sender: FullClient, count: usize, every: Duration) -> Sent {
     let name = sender.name().to_owned();
     let mut texts = Vec::new();
     let mut due = Instant::now();
     for number in 0..count {
         due += every;
         let text = format!("{name} says {number}");
-        sender.say(&text).await;
+        sender.send_chat(&text).await;
         texts.push(text);
         sender.until(due, |_| false).await;
-        let deadline = Instant::now() + HEALED;
+        let deadline = Instant::now() + RECOVERY_TIMEOUT;
         sender.until(deadline, |sender| sender.outstanding() < WINDOW).await;
     }
-    let all = sender.until(Instant::now() + HEALED, |sender| sender.outstanding() == 0).await;
+    let all =
+        sender.until(Instant::now() + RECOVERY_TIMEOUT, |sender| sender.outstanding() == 0).await;
     assert!(all, "{name}: {} messages never got an answer", sender.outstanding());
     (name, (texts, sender.statuses))
 }
@@ -57,7 +58,7 @@ fn senders(
 ) -> Vec<tokio::task::JoinHandle<Sent>> {
     (0..how_many)
         .map(|number| {
-            let sender = Steady::new(address, &format!("sender{number}"), ROOM, false);
+            let sender = FullClient::new(address, &format!("sender{number}"), ROOM, false);
             tokio::spawn(send_all(sender, count, every))
         })
         .collect()
@@ -65,12 +66,12 @@ fn senders(
 
 /// How long a reader may take for all of it.
 fn patience() -> Duration {
-    HEALED * if long() { 12 } else { 2 }
+    RECOVERY_TIMEOUT * if is_long_run() { 12 } else { 2 }
 }
 
 async fn gather(
     tasks: Vec<tokio::task::JoinHandle<Sent>>,
-) -> BTreeMap<String, (Vec<String>, BTreeMap<String, AccessStatus>)> {
+) -> BTreeMap<String, (Vec<String>, BTreeMap<String, Outcome>)> {
     let mut sent = BTreeMap::new();
     for task in tasks {
         let (name, record) = task.await.unwrap();
@@ -81,10 +82,10 @@ async fn gather(
 
 async fn assert_clean(
     server: &Server,
-    sent: &BTreeMap<String, (Vec<String>, BTreeMap<String, AccessStatus>)>,
+    sent: &BTreeMap<String, (Vec<String>, BTreeMap<String, Outcome>)>,
 ) {
     let history = whole_history(server.address(), ROOM).await;
-    let verdict = checker::judge(sent, &history);
+    let verdict = checker::check(sent, &history);
     assert!(verdict.is_clean(), "{verdict}");
     let stored: usize = sent.values().map(|(texts, _)| texts.len()).sum();
     assert_eq!(history.len(), stored, "everything that was sent is there");
@@ -92,8 +93,8 @@ async fn assert_clean(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p1_kill_9_loses_nothing_acked() {
-    let _one = heavy();
-    let kills = if long() { 100 } else { 10 };
+    let _lock = load_lock();
+    let kills = if is_long_run() { 100 } else { 10 };
     let mut server = Server::with(FAST).start();
     // 20 senders, 25 messages a second each, for as long as the kills take and a little more.
     let count = kills * 12 + 20;
@@ -103,7 +104,7 @@ async fn p1_kill_9_loses_nothing_acked() {
         tokio::time::sleep(Duration::from_millis(350)).await;
         tokio::task::block_in_place(|| server.kill());
         let down = Instant::now();
-        tokio::task::block_in_place(|| server.again());
+        tokio::task::block_in_place(|| server.start_again());
         slowest = slowest.max(down.elapsed());
     }
     let sent = gather(tasks).await;
@@ -114,8 +115,8 @@ async fn p1_kill_9_loses_nothing_acked() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p7_resume_has_no_holes() {
-    let _one = heavy();
-    let (readers, rounds) = if long() { (20, 50) } else { (20, 6) };
+    let _lock = load_lock();
+    let (readers, rounds) = if is_long_run() { (20, 50) } else { (20, 6) };
     let server = Server::with(FAST).start();
     let proxy = FaultProxy::start(server.address().parse().unwrap()).await;
     // Fast enough that something is said while somebody is between reading and live.
@@ -126,14 +127,15 @@ async fn p7_resume_has_no_holes() {
     for number in 0..readers {
         let (through, ready) = (through.clone(), ready.clone());
         reading.push(tokio::spawn(async move {
-            let mut reader = Steady::new(through, &format!("reader{number}"), ROOM, true);
-            reader.until(Instant::now() + HEALED, |reader| reader.connects > 0).await;
+            let mut reader = FullClient::new(through, &format!("reader{number}"), ROOM, true);
+            reader.until(Instant::now() + RECOVERY_TIMEOUT, |reader| reader.connects > 0).await;
             ready.send(()).await.unwrap();
             // By the last one's place, so that a hole is seen at once.
-            let whole =
-                |reader: &Steady| reader.heard.last().is_some_and(|(seq, _)| *seq >= total as u64);
-            let complete = reader.until(Instant::now() + 4 * HEALED, whole).await;
-            assert!(complete, "reader{number} has {} of {total}", reader.heard.len());
+            let whole = |reader: &FullClient| {
+                reader.received.last().is_some_and(|(seq, _)| *seq >= total as u64)
+            };
+            let complete = reader.until(Instant::now() + 4 * RECOVERY_TIMEOUT, whole).await;
+            assert!(complete, "reader{number} has {} of {total}", reader.received.len());
             reader
         }));
     }
@@ -150,7 +152,7 @@ async fn p7_resume_has_no_holes() {
     assert_eq!(proxy.fired(), rounds as u64, "every cut fired");
     for task in reading {
         let reader = task.await.unwrap();
-        let places: Vec<u64> = reader.heard.iter().map(|(seq, _)| *seq).collect();
+        let places: Vec<u64> = reader.received.iter().map(|(seq, _)| *seq).collect();
         let expected: Vec<u64> = (1..=total as u64).collect();
         assert_eq!(places, expected, "whole, growing, once");
         assert!(reader.gaps.is_empty() && reader.connects > 1);
@@ -159,39 +161,39 @@ async fn p7_resume_has_no_holes() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p8_there_is_one_order() {
-    let _one = heavy();
-    let (people, each, listeners) = if long() { (100, 1000, 50) } else { (20, 100, 10) };
+    let _lock = load_lock();
+    let (people, each, listeners) = if is_long_run() { (100, 1000, 50) } else { (20, 100, 10) };
     let server = Server::with(&format!("{FAST}[history]\nkeep_messages = 1000000\n")).start();
     let total = people * each;
     let mut reading = Vec::new();
     for number in 0..listeners {
-        let mut reader = Steady::new(server.address(), &format!("reader{number}"), ROOM, true);
-        reader.until(Instant::now() + HEALED, |reader| reader.connects > 0).await;
+        let mut reader = FullClient::new(server.address(), &format!("reader{number}"), ROOM, true);
+        reader.until(Instant::now() + RECOVERY_TIMEOUT, |reader| reader.connects > 0).await;
         reading.push(tokio::spawn(async move {
-            let whole = |reader: &Steady| reader.heard.len() >= total;
+            let whole = |reader: &FullClient| reader.received.len() >= total;
             assert!(
                 reader.until(Instant::now() + patience(), whole).await,
                 "{}",
-                reader.heard.len()
+                reader.received.len()
             );
-            reader.heard
+            reader.received
         }));
     }
     let sent = gather(senders(server.address(), people, each, Duration::ZERO)).await;
     assert_clean(&server, &sent).await;
     let mut first: Option<Vec<(u64, String)>> = None;
     for task in reading {
-        let heard = task.await.unwrap();
-        let first = first.get_or_insert_with(|| heard.clone());
-        assert!(*first == heard, "all readers heard the same in the same order");
+        let received = task.await.unwrap();
+        let first = first.get_or_insert_with(|| received.clone());
+        assert!(*first == received, "all readers received the same in the same order");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p14_rotation_is_invisible() {
-    let _one = heavy();
+    let _lock = load_lock();
     // Messages a second, and who reads them.
-    let (seconds, rate, readers) = if long() { (300, 500, 40) } else { (12, 100, 10) };
+    let (seconds, rate, readers) = if is_long_run() { (300, 500, 40) } else { (12, 100, 10) };
     let server = Server::with(&format!(
         "{FAST}[keys]\nrotate_every = \"1s\"\n[history]\nkeep_messages = 1000000\n"
     ))
@@ -199,47 +201,51 @@ async fn p14_rotation_is_invisible() {
     let total = seconds * rate;
     let mut reading = Vec::new();
     for number in 0..readers {
-        let mut reader = Steady::new(server.address(), &format!("reader{number}"), ROOM, true);
-        reader.until(Instant::now() + HEALED, |reader| reader.connects > 0).await;
+        let mut reader = FullClient::new(server.address(), &format!("reader{number}"), ROOM, true);
+        reader.until(Instant::now() + RECOVERY_TIMEOUT, |reader| reader.connects > 0).await;
         reading.push(tokio::spawn(async move {
             if number == 0 {
                 // One is away for three rotations, and comes back.
                 reader.drop_connection();
                 tokio::time::sleep(Duration::from_secs(4)).await;
             }
-            let whole = |reader: &Steady| reader.heard.len() >= total;
+            let whole = |reader: &FullClient| reader.received.len() >= total;
             assert!(
                 reader.until(Instant::now() + patience(), whole).await,
                 "{}",
-                reader.heard.len()
+                reader.received.len()
             );
         }));
     }
     let pause = Duration::from_millis(10_000 / rate as u64);
     let mut tasks = senders(server.address(), 9, total / 10, pause);
-    let mut tardy = Steady::new(server.address(), "tardy", ROOM, false);
-    tardy.tardy = true;
-    tasks.push(tokio::spawn(send_all(tardy, total / 10, pause)));
+    let mut late = FullClient::new(server.address(), "late", ROOM, false);
+    late.uses_earlier_key = true;
+    tasks.push(tokio::spawn(send_all(late, total / 10, pause)));
     let sent = gather(tasks).await;
     assert_clean(&server, &sent).await;
     for task in reading {
         // A message nobody can read panics in the reader.
         task.await.unwrap();
     }
-    assert!(server.count("keys_rotated") >= seconds / 2, "{}", server.count("keys_rotated"));
+    assert!(
+        server.event_count("keys_rotated") >= seconds / 2,
+        "{}",
+        server.event_count("keys_rotated")
+    );
     let refused = sent.values().flat_map(|(_, statuses)| statuses.values());
     assert!(
-        refused.clone().all(|status| matches!(status, AccessStatus::Stored(_))),
+        refused.clone().all(|status| matches!(status, Outcome::Stored(_))),
         "nothing is refused"
     );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p16_stopping_is_clean() {
-    let _one = heavy();
+    let _lock = load_lock();
     let mut server = Server::with(&format!("{FAST}[shutdown]\ngrace = \"5s\"\n")).start();
     let mut idle = Vec::new();
-    for number in 0..if long() { 1_000 } else { 200 } {
+    for number in 0..if is_long_run() { 1_000 } else { 200 } {
         let name = format!("idle{number}");
         idle.push(crate::support::wire::Wire::register(server.address(), &name).await);
     }
@@ -257,7 +263,7 @@ async fn p16_stopping_is_clean() {
         assert!(code == 1012 || code == 1001, "told {code}");
     }
     drop(stalled);
-    tokio::task::block_in_place(|| server.again());
+    tokio::task::block_in_place(|| server.start_again());
     let sent = gather(tasks).await;
     assert_clean(&server, &sent).await;
 }
@@ -293,8 +299,8 @@ async fn cut_at(server: &Server, proxy: &FaultProxy, way: Way, byte: u64, times:
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p5_exit_0_exactly_when_it_is_in_the_room_log() {
-    let _one = heavy();
-    let step = if long() { 1 } else { 23 };
+    let _lock = load_lock();
+    let step = if is_long_run() { 1 } else { 23 };
     let mut server = Server::with(FAST).start();
     let proxy = FaultProxy::start(server.address().parse().unwrap()).await;
     let mut cuts = 0;

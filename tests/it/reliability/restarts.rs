@@ -4,11 +4,11 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::steady::Steady;
-use super::{FAST, HEALED, ROOM, checker, gather, senders, whole_history};
+use super::full_client::FullClient;
+use super::{FAST, RECOVERY_TIMEOUT, ROOM, checker, gather, senders, whole_history};
 use crate::support::client::Client;
 use crate::support::server::{Server, command};
-use crate::support::{heavy, long, programs};
+use crate::support::{is_long_run, load_lock, programs};
 
 /// A socket that outlives the servers on it.
 struct Activator {
@@ -69,23 +69,23 @@ impl Drop for Activator {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn p17_a_restart_is_not_noticed() {
-    let _one = heavy();
-    let restarts = if long() { 50 } else { 6 };
+async fn p17_a_restart_loses_and_delays_nothing() {
+    let _lock = load_lock();
+    let restarts = if is_long_run() { 50 } else { 6 };
     let mut activator = Activator::start();
     let address = activator.address.clone();
     let total = restarts as usize * 500;
-    let mut reader = Steady::new(&address, "reader", ROOM, true);
-    assert!(reader.until(Instant::now() + HEALED, |reader| reader.connects > 0).await);
+    let mut reader = FullClient::new(&address, "reader", ROOM, true);
+    assert!(reader.until(Instant::now() + RECOVERY_TIMEOUT, |reader| reader.connects > 0).await);
     let tasks = senders(&address, 10, total / 10, Duration::from_millis(20));
     let listening = tokio::spawn(async move {
         let (mut stall, mut last, mut count) = (Duration::ZERO, Instant::now(), 0);
-        let deadline = Instant::now() + 3 * HEALED;
+        let deadline = Instant::now() + 3 * RECOVERY_TIMEOUT;
         reader
             .until(deadline, |reader| {
-                if reader.heard.len() > count {
+                if reader.received.len() > count {
                     stall = stall.max(if count > 0 { last.elapsed() } else { Duration::ZERO });
-                    (count, last) = (reader.heard.len(), Instant::now());
+                    (count, last) = (reader.received.len(), Instant::now());
                 }
                 count >= total
             })
@@ -114,21 +114,21 @@ async fn p17_a_restart_is_not_noticed() {
     let (reader, stall) = listening.await.unwrap();
     stop.cancel();
     assert!(probe.await.unwrap() > restarts * 20, "the probe was at work");
-    let verdict = checker::judge(&sent, &whole_history(&address, ROOM).await);
+    let verdict = checker::check(&sent, &whole_history(&address, ROOM).await);
     assert!(verdict.is_clean(), "{verdict}");
-    let places: Vec<u64> = reader.heard.iter().map(|(seq, _)| *seq).collect();
+    let places: Vec<u64> = reader.received.iter().map(|(seq, _)| *seq).collect();
     let whole: Vec<u64> = (places[0]..=places[places.len() - 1]).collect();
     assert_eq!(places, whole, "the reader has every message once and in order");
-    assert_eq!((reader.heard.len(), reader.gaps.len()), (total, 0));
+    assert_eq!((reader.received.len(), reader.gaps.len()), (total, 0));
     assert!(reader.connects as usize > restarts as usize, "it was there at every restart");
     println!("{restarts} restarts, the longest stall {stall:?}");
     assert!(stall < Duration::from_secs(1), "a stall of {stall:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn p18_nobody_comes_back_in_step() {
-    let _one = heavy();
-    let count = if long() { 2_000 } else { 60 };
+async fn p18_clients_do_not_reconnect_in_step() {
+    let _lock = load_lock();
+    let count = if is_long_run() { 2_000 } else { 60 };
     let mut server = Server::with("[limits]\nconnections_per_address = 10000\n").start();
     let url = server.url();
     let clients: Vec<Client> = (0..count)
@@ -136,16 +136,16 @@ async fn p18_nobody_comes_back_in_step() {
         .collect();
     // Thousands of programs take a while to start.
     let begun = Instant::now();
-    while server.count("session_opened") < count {
+    while server.event_count("session_opened") < count {
         assert!(begun.elapsed() < Duration::from_secs(180), "all are there");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     server.kill();
     // Away for a while, so that the pauses have grown.
     tokio::time::sleep(Duration::from_secs(3)).await;
-    server.again();
+    server.start_again();
     let begun = Instant::now();
-    let returned = || server.count("session_opened");
+    let returned = || server.event_count("session_opened");
     while returned() < count {
         assert!(begun.elapsed() < Duration::from_secs(60), "{} came back in 60 s", returned());
         // Not more often: reading a long log takes a core that 2,000 programs need.
@@ -172,7 +172,7 @@ async fn p18_nobody_comes_back_in_step() {
     );
     // With a few dozen the luck of the draw is large; the long form has the promised bound. There
     // 2,000 unoptimised programs on a few cores are kept back by hearing of each other.
-    let bound = match (long(), programs::are_optimised()) {
+    let bound = match (is_long_run(), programs::are_optimised()) {
         (true, true) => 3.0 * mean,
         (true, false) => 5.0 * mean,
         (false, _) => count as f64 / 2.0,

@@ -5,16 +5,16 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::steady::whole_history;
+use super::full_client::whole_history;
 use super::{FAST, ROOM};
 use crate::support::client::Client;
 use crate::support::server::Server;
 use crate::support::wire::Wire;
-use crate::support::{eventually, heavy, long};
+use crate::support::{eventually, is_long_run, load_lock};
 
 /// Sends one message and gives the answer that is about it.
 async fn say(wire: &mut Wire, id: &str, text: &str) -> Value {
-    wire.say_in(ROOM, id, text).await;
+    wire.send_chat_in(ROOM, id, text).await;
     loop {
         let frame = wire.next().await;
         if frame["id"] == id && frame["type"] != "chat_message" {
@@ -25,7 +25,7 @@ async fn say(wire: &mut Wire, id: &str, text: &str) -> Value {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p2_an_ack_means_on_disk() {
-    let _one = heavy();
+    let _lock = load_lock();
     let folder = tempfile::tempdir().unwrap();
     let trace = folder.path().join("trace");
     let calls = "trace=fsync,fdatasync,pwrite64,write,writev,sendto,sendmsg";
@@ -42,7 +42,7 @@ async fn p2_an_ack_means_on_disk() {
         "-o",
         trace.to_str().unwrap(),
     ];
-    let mut server = Server::with(FAST).under(&wrapper).start();
+    let mut server = Server::with(FAST).wrapped_in(&wrapper).start();
     let (mut wire, _) = Wire::full(server.address(), "ci", ROOM).await;
     for number in 0..20 {
         assert_eq!(say(&mut wire, &format!("id{number}"), "x").await["type"], "ack");
@@ -72,7 +72,7 @@ async fn p2_an_ack_means_on_disk() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p2_the_first_sync_that_fails_is_final() {
-    let _one = heavy();
+    let _lock = load_lock();
     let folder = tempfile::tempdir().unwrap();
     let trace = folder.path().join("trace");
     // From the 30th sync on for a while the disk says EIO, and then it seems to be well again.
@@ -89,7 +89,7 @@ async fn p2_the_first_sync_that_fails_is_final() {
         "-o",
         trace.to_str().unwrap(),
     ];
-    let mut server = Server::with(FAST).under(&wrapper).start();
+    let mut server = Server::with(FAST).wrapped_in(&wrapper).start();
     let (mut wire, _) = Wire::full(server.address(), "ci", ROOM).await;
     let mut acked = 0;
     for number in 0..200 {
@@ -114,7 +114,7 @@ async fn p2_the_first_sync_that_fails_is_final() {
     // Reading goes on; and what was acked is there after a restart on a well disk.
     assert!(whole_history(server.address(), ROOM).await.len() >= acked);
     server.kill();
-    let server = Server::beside(&server);
+    let server = Server::copy_of(&server);
     let history = whole_history(server.address(), ROOM).await;
     for (number, (_, _, text)) in history.iter().take(acked).enumerate() {
         assert_eq!(*text, format!("text {number}"));
@@ -125,7 +125,7 @@ async fn p2_the_first_sync_that_fails_is_final() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p3_a_torn_or_rotten_store_never_lies() {
-    let _one = heavy();
+    let _lock = load_lock();
     let mut server = Server::with(FAST).start();
     let (mut wire, _) = Wire::full(server.address(), "ci", ROOM).await;
     let said: Vec<String> = (0..60).map(|number| format!("text {number}")).collect();
@@ -143,7 +143,7 @@ async fn p3_a_torn_or_rotten_store_never_lies() {
         random ^= random << 17;
         random % below
     };
-    for round in 0..if long() { 200 } else { 16 } {
+    for round in 0..if is_long_run() { 200 } else { 16 } {
         for file in std::fs::read_dir(&history).unwrap() {
             std::fs::remove_file(file.unwrap().path()).unwrap();
         }
@@ -160,7 +160,7 @@ async fn p3_a_torn_or_rotten_store_never_lies() {
             _ => bytes.truncate(at),
         }
         std::fs::write(&path, bytes).unwrap();
-        server.again();
+        server.start_again();
         let kept = whole_history(server.address(), ROOM).await;
         for (_, _, text) in &kept {
             assert!(said.contains(text), "round {round}: a record that was never written: {text}");
@@ -183,10 +183,11 @@ fn copy(from: &Path, to: &Path) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p4_a_full_disk_is_survivable() {
-    let _one = heavy();
+    let _lock = load_lock();
     // A disk of its own, in a mount namespace of its own: nothing outside is touched.
     let disk = "mount -t tmpfs -o size=4m none \"$STATE_DIRECTORY\" && exec \"$@\"";
-    let mut server = Server::with(FAST).under(&["unshare", "-rm", "sh", "-c", disk, "sh"]).start();
+    let mut server =
+        Server::with(FAST).wrapped_in(&["unshare", "-rm", "sh", "-c", disk, "sh"]).start();
     let inside = format!("/proc/{}/root{}", server.pid(), server.state().display());
     let ballast = Path::new(&inside).join("ballast");
     std::fs::write(&ballast, vec![0; 1 << 20]).unwrap();

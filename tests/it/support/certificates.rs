@@ -55,7 +55,7 @@ impl Pair {
 
 /// One good certificate and every bad kind there is, with what a client must say about it. The
 /// authority to trust is in `ca.pem`.
-pub fn zoo(folder: &Path) -> Vec<(&'static str, Pair, &'static str)> {
+pub fn certificate_kinds(folder: &Path) -> Vec<(&'static str, Pair, &'static str)> {
     let root = Authority::new("Authority of the tests");
     std::fs::write(folder.join("ca.pem"), root.pem()).unwrap();
     std::fs::write(folder.join("ca.key.pem"), root.key().serialize_pem()).unwrap();

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::{SOON, eventually, programs};
+use super::{TIMEOUT, eventually, programs};
 
 /// A running client; killed when dropped.
 pub struct Client {
@@ -49,7 +49,7 @@ impl Client {
             // It may end before it has read everything.
             let _ = pipe.write_all(&input);
         });
-        let finished = client.finish(SOON);
+        let finished = client.finish(TIMEOUT);
         writer.join().unwrap();
         finished
     }
@@ -99,11 +99,11 @@ impl Client {
     /// Waits for its end, within `patience`.
     pub fn finish(mut self, patience: Duration) -> Finished {
         self.input = None;
-        self.ended(patience)
+        self.wait_for_exit(patience)
     }
 
     /// Waits for its end while its input stays open.
-    pub fn ended(&mut self, patience: Duration) -> Finished {
+    pub fn wait_for_exit(&mut self, patience: Duration) -> Finished {
         let deadline = Instant::now() + patience;
         let code = loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -111,7 +111,7 @@ impl Client {
             }
             let errors = self.errors();
             assert!(Instant::now() < deadline, "the client did not end; it said: {errors}");
-            std::thread::sleep(super::LOOK);
+            std::thread::sleep(super::POLL_INTERVAL);
         };
         // The pipes end with the process: the collecting threads are through in a moment.
         eventually("the output is read", || Arc::strong_count(&self.output) == 1);

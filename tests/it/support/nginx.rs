@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use super::certificates::Pair;
-use super::{LOOK, SOON};
+use super::{POLL_INTERVAL, TIMEOUT};
 
 /// A running nginx; killed when dropped.
 pub struct Nginx {
@@ -16,7 +16,7 @@ pub struct Nginx {
 
 impl Nginx {
     /// One TLS listener for each certificate, all before the one server.
-    pub fn before(address: &str, pairs: &[&Pair]) -> Nginx {
+    pub fn in_front_of(address: &str, pairs: &[&Pair]) -> Nginx {
         // Another process may take a port between our look and nginx's.
         for _ in 0..5 {
             if let Some(nginx) = Nginx::attempt(address, pairs) {
@@ -46,13 +46,13 @@ impl Nginx {
             .stdout(Stdio::null())
             .spawn()
             .expect("nginx: run scripts/test, which installs it");
-        let deadline = Instant::now() + SOON;
+        let deadline = Instant::now() + TIMEOUT;
         let open = |port: &u16| std::net::TcpStream::connect(("127.0.0.1", *port)).is_ok();
         while Instant::now() < deadline && child.try_wait().unwrap().is_none() {
             if ports.iter().all(open) {
                 return Some(Nginx { child, ports, _folder: folder });
             }
-            std::thread::sleep(LOOK);
+            std::thread::sleep(POLL_INTERVAL);
         }
         let _ = child.kill();
         let _ = child.wait();
@@ -60,7 +60,7 @@ impl Nginx {
     }
 
     /// `localhost:4321`, the listener of the nth certificate.
-    pub fn place(&self, number: usize) -> String {
+    pub fn address(&self, number: usize) -> String {
         format!("localhost:{}", self.ports[number])
     }
 }

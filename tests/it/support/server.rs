@@ -9,15 +9,15 @@ use std::time::Instant;
 use serde_json::Value;
 
 use super::certificates::certificates;
-use super::door::{Door, Tokens};
-use super::{SOON, Setting, eventually, programs};
+use super::endpoint::{AccessTokens, Endpoint};
+use super::{Mode, TIMEOUT, eventually, programs};
 
 /// How a server is to be started.
 pub struct Builder {
     config: String,
     environment: Vec<(String, String)>,
     wrapper: Vec<String>,
-    setting: Setting,
+    mode: Mode,
 }
 
 /// A running server; killed when dropped.
@@ -34,7 +34,7 @@ pub struct Server {
 /// What a guarded server has more.
 #[derive(Clone)]
 struct Guard {
-    tokens: Arc<Tokens>,
+    tokens: Arc<AccessTokens>,
     ca: PathBuf,
 }
 
@@ -49,7 +49,7 @@ impl Server {
     /// With such a configuration; the port is added.
     pub fn with(config: &str) -> Builder {
         let (environment, wrapper) = (Vec::new(), Vec::new());
-        Builder { config: config.into(), environment, wrapper, setting: Setting::Plain }
+        Builder { config: config.into(), environment, wrapper, mode: Mode::Open }
     }
 
     /// `127.0.0.1:4321`
@@ -64,21 +64,21 @@ impl Server {
     }
 
     /// How one gets in.
-    pub fn door(&self) -> Door {
-        let door = Door::from(&self.address);
+    pub fn endpoint(&self) -> Endpoint {
+        let endpoint = Endpoint::from(&self.address);
         match &self.guard {
-            None => door,
-            Some(guard) => door.by_tls(&guard.ca).with_tokens(guard.tokens.clone()),
+            None => endpoint,
+            Some(guard) => endpoint.with_tls(&guard.ca).with_tokens(guard.tokens.clone()),
         }
     }
 
     /// Where it wants access tokens, that user gets one now and not in the middle of a measurement.
-    pub fn expects(&self, user: &str) {
+    pub fn prepare_token(&self, user: &str) {
         self.guard.iter().for_each(|guard| drop(guard.tokens.of(user)));
     }
 
     /// What a client needs to get in as that user: words, and variables.
-    pub fn pass(&self, user: &str) -> (Vec<String>, Vec<(&'static str, String)>) {
+    pub fn client_credentials(&self, user: &str) -> (Vec<String>, Vec<(&'static str, String)>) {
         let Some(guard) = &self.guard else { return Default::default() };
         let ca = guard.ca.display().to_string();
         let variables =
@@ -102,13 +102,13 @@ impl Server {
     }
 
     /// Runs `chat-server` with other words, with this server's configuration and folders.
-    pub fn verb(&self, words: &[&str]) -> std::process::Output {
+    pub fn run(&self, words: &[&str]) -> std::process::Output {
         verb(self.folder.path(), &self.environment, words)
     }
 
     /// The same, where it must end well; gives its standard output.
-    pub fn done(&self, words: &[&str]) -> String {
-        let output = self.verb(words);
+    pub fn run_ok(&self, words: &[&str]) -> String {
+        let output = self.run(words);
         let said = String::from_utf8(output.stdout).unwrap();
         assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
         said
@@ -118,12 +118,12 @@ impl Server {
     pub fn token(&self, user: &str, words: &[&str]) -> String {
         let words: Vec<&str> =
             ["token", "add", "--user", user].iter().chain(words).copied().collect();
-        self.done(&words).trim().to_owned()
+        self.run_ok(&words).trim().to_owned()
     }
 
     /// What names that user's access token.
     pub fn token_id(&self, user: &str) -> String {
-        let list = self.done(&["token", "list", "--json"]);
+        let list = self.run_ok(&["token", "list", "--json"]);
         let mut rows = list.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
         let row = rows.find(|row| row["user"] == user).expect(user);
         row["id"].as_str().unwrap().to_owned()
@@ -147,13 +147,15 @@ impl Server {
     }
 
     /// How many such events there were.
-    pub fn count(&self, event: &str) -> usize {
+    pub fn event_count(&self, event: &str) -> usize {
         self.log().iter().filter(|line| line["event"] == event).count()
     }
 
     /// Waits for an event, and gives the last of its kind.
     pub fn wait_for_event(&self, event: &str) -> Value {
-        eventually(&format!("event {event} in {:#?}", self.log_lines()), || self.count(event) > 0);
+        eventually(&format!("event {event} in {:#?}", self.log_lines()), || {
+            self.event_count(event) > 0
+        });
         self.log().into_iter().rfind(|line| line["event"] == event).unwrap()
     }
 
@@ -195,34 +197,34 @@ impl Server {
 
     /// Waits for its end.
     pub fn wait(&mut self) -> ExitStatus {
-        let deadline = Instant::now() + SOON;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status;
             }
             assert!(Instant::now() < deadline, "the server did not end: {:#?}", self.log_lines());
-            std::thread::sleep(super::LOOK);
+            std::thread::sleep(super::POLL_INTERVAL);
         }
     }
 
     /// Another with the same configuration and state, without the wrapper: a well machine.
-    pub fn beside(dead: &Server) -> Server {
+    pub fn copy_of(original: &Server) -> Server {
         let folder = tempfile::tempdir().unwrap();
         let copied = Command::new("cp")
             .arg("-a")
-            .arg(format!("{}/.", dead.folder.path().display()))
+            .arg(format!("{}/.", original.folder.path().display()))
             .arg(folder.path())
             .status();
         assert!(copied.unwrap().success());
-        let (mut child, log) = spawn(folder.path(), &dead.environment, &[], "0");
+        let (mut child, log) = spawn(folder.path(), &original.environment, &[], "0");
         let address = listening(&mut child, &log);
-        let (environment, wrapper) = (dead.environment.clone(), Vec::new());
-        let guard = dead.guard.clone();
+        let (environment, wrapper) = (original.environment.clone(), Vec::new());
+        let guard = original.guard.clone();
         Server { child, address, log, folder, environment, wrapper, guard }
     }
 
     /// Starts it again, with the same configuration, state and port.
-    pub fn again(&mut self) {
+    pub fn start_again(&mut self) {
         let port = self.address.rsplit(':').next().unwrap().to_owned();
         let (child, log) = spawn(self.folder.path(), &self.environment, &self.wrapper, &port);
         (self.child, self.log) = (child, log);
@@ -238,21 +240,21 @@ impl Builder {
     }
 
     /// Under another command, such as `prlimit`.
-    pub fn under(mut self, wrapper: &[&str]) -> Self {
+    pub fn wrapped_in(mut self, wrapper: &[&str]) -> Self {
         self.wrapper = wrapper.iter().map(|word| (*word).to_owned()).collect();
         self
     }
 
-    /// In that setting.
-    pub fn set(mut self, setting: Setting) -> Self {
-        self.setting = setting;
+    /// In that mode.
+    pub fn mode(mut self, mode: Mode) -> Self {
+        self.mode = mode;
         self
     }
 
     /// Starts it and waits until it listens.
     pub fn start(mut self) -> Server {
         let folder = tempfile::tempdir().unwrap();
-        let guard = (self.setting == Setting::Guarded).then(|| self.guard(folder.path()));
+        let guard = (self.mode == Mode::Secured).then(|| self.guard(folder.path()));
         std::fs::create_dir_all(folder.path().join("state")).unwrap();
         std::fs::create_dir_all(folder.path().join("run")).unwrap();
         std::fs::write(folder.path().join("chat-server.toml"), &self.config).unwrap();
@@ -274,7 +276,7 @@ impl Builder {
             self.environment.push((name.into(), value));
         }
         let (home, environment) = (folder.to_owned(), self.environment.clone());
-        let tokens = Tokens::new(move |user| {
+        let tokens = AccessTokens::new(move |user| {
             let output =
                 verb(&home, &environment, &["token", "add", "--room", "*", "--user", user]);
             assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -9,7 +9,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use super::python::script;
-use super::{LOOK, SOON, programs};
+use super::{POLL_INTERVAL, TIMEOUT, programs};
 
 /// Columns and rows of a terminal that nobody sized.
 const USUAL: (usize, usize) = (80, 24);
@@ -18,13 +18,13 @@ const USUAL: (usize, usize) = (80, 24);
 pub struct Terminal {
     emulator: Child,
     keys: ChildStdin,
-    seen: Arc<Mutex<Seen>>,
+    screen: Arc<Mutex<Screen>>,
     raw: tempfile::NamedTempFile,
 }
 
 /// What a person sees.
 #[derive(Clone, Debug, Default)]
-pub struct Seen {
+pub struct Screen {
     /// Every row from the start, those that scrolled away first; the empty ones at the end left out.
     pub rows: Vec<String>,
     /// Where the cursor is: column, and row of `rows`.
@@ -71,9 +71,9 @@ impl Terminal {
         self.command(&json!({"hangup": true}));
     }
 
-    /// What is to be seen now.
-    pub fn seen(&self) -> Seen {
-        self.seen.lock().unwrap().clone()
+    /// What is to be screen now.
+    pub fn screen(&self) -> Screen {
+        self.screen.lock().unwrap().clone()
     }
 
     /// All that the client wrote.
@@ -82,34 +82,34 @@ impl Terminal {
     }
 
     /// Waits until the picture is such, and gives it.
-    pub fn wait(&self, what: &str, mut is_it: impl FnMut(&Seen) -> bool) -> Seen {
-        let deadline = Instant::now() + SOON;
+    pub fn wait(&self, what: &str, mut is_it: impl FnMut(&Screen) -> bool) -> Screen {
+        let deadline = Instant::now() + TIMEOUT;
         loop {
-            let seen = self.seen();
-            if is_it(&seen) {
-                return seen;
+            let screen = self.screen();
+            if is_it(&screen) {
+                return screen;
             }
             let late = Instant::now() >= deadline;
-            assert!(!late, "{what}: {:?}, {:?}\n{}", seen.cursor, seen.end, seen.text());
-            std::thread::sleep(LOOK);
+            assert!(!late, "{what}: {:?}, {:?}\n{}", screen.cursor, screen.end, screen.text());
+            std::thread::sleep(POLL_INTERVAL);
         }
     }
 
     /// Waits for a row that ends so.
-    pub fn wait_for(&self, end: &str) -> Seen {
-        self.wait(&format!("a row that ends with {end:?}"), |seen| seen.find(end).is_some())
+    pub fn wait_for(&self, end: &str) -> Screen {
+        self.wait(&format!("a row that ends with {end:?}"), |screen| screen.find(end).is_some())
     }
 
     /// Waits until just this is typed and the cursor stands behind it.
-    pub fn wait_for_typed(&self, text: &str) -> Seen {
-        self.wait(&format!("typed so far: {text:?}"), |seen| seen.is_typed(text))
+    pub fn wait_for_typed(&self, text: &str) -> Screen {
+        self.wait(&format!("typed so far: {text:?}"), |screen| screen.is_typed(text))
     }
 
     /// Waits for the end of the client, and gives its exit code.
-    pub fn ended(&self) -> i64 {
-        let seen = self.wait("the client ends", |seen| seen.end.is_some());
-        let (code, restored) = seen.end.unwrap();
-        assert!(restored, "the terminal is not as it was before:\n{}", seen.text());
+    pub fn wait_for_exit(&self) -> i64 {
+        let screen = self.wait("the client ends", |screen| screen.end.is_some());
+        let (code, restored) = screen.end.unwrap();
+        assert!(restored, "the terminal is not as it was before:\n{}", screen.text());
         code
     }
 
@@ -155,18 +155,18 @@ impl Builder {
             .stdout(Stdio::piped())
             .spawn()
             .expect("python");
-        let seen = Arc::<Mutex<Seen>>::default();
-        let (into, pictures) = (seen.clone(), BufReader::new(emulator.stdout.take().unwrap()));
+        let screen = Arc::<Mutex<Screen>>::default();
+        let (into, pictures) = (screen.clone(), BufReader::new(emulator.stdout.take().unwrap()));
         std::thread::spawn(move || {
             for picture in pictures.lines().map_while(Result::ok) {
                 into.lock().unwrap().take(&serde_json::from_str(&picture).unwrap());
             }
         });
-        Terminal { keys: emulator.stdin.take().unwrap(), emulator, seen, raw }
+        Terminal { keys: emulator.stdin.take().unwrap(), emulator, screen, raw }
     }
 }
 
-impl Seen {
+impl Screen {
     /// The last row that ends so.
     pub fn find(&self, end: &str) -> Option<usize> {
         self.rows.iter().rposition(|row| row.ends_with(end))
@@ -174,7 +174,7 @@ impl Seen {
 
     /// Whether just this is typed and not entered, and the cursor stands behind it.
     pub fn is_typed(&self, text: &str) -> bool {
-        // Spaces at the end can't be seen, but for the cursor.
+        // Spaces at the end can't be screen, but for the cursor.
         let row = format!("> {text}");
         self.rows.last().is_some_and(|last| last == row.trim_end())
             && self.cursor == (width(&row), self.rows.len() - 1)

@@ -8,47 +8,47 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
-use super::SOON;
-use super::door::{Door, Socket, Tokens};
+use super::TIMEOUT;
+use super::endpoint::{AccessTokens, Endpoint, Socket};
 
 /// A connection with what it has learnt.
 pub struct Wire {
     socket: Socket,
     /// Who proves its name, where that is wanted.
-    tokens: Option<Arc<Tokens>>,
+    tokens: Option<Arc<AccessTokens>>,
     /// The newest key of each room.
     keys: Vec<(String, Fernet)>,
 }
 
 impl Wire {
     /// Connected, nothing said.
-    pub async fn connect(door: impl Into<Door>) -> Wire {
-        Wire::try_connect(door).await.expect("a WebSocket")
+    pub async fn connect(endpoint: impl Into<Endpoint>) -> Wire {
+        Wire::try_connect(endpoint).await.expect("a WebSocket")
     }
 
     /// The same; or the HTTP status that was answered, 0 for none.
-    pub async fn try_connect(door: impl Into<Door>) -> Result<Wire, u16> {
-        let door = door.into();
-        let socket = door.open().await?;
-        Ok(Wire { socket, tokens: door.tokens, keys: Vec::new() })
+    pub async fn try_connect(endpoint: impl Into<Endpoint>) -> Result<Wire, u16> {
+        let endpoint = endpoint.into();
+        let socket = endpoint.open().await?;
+        Ok(Wire { socket, tokens: endpoint.tokens, keys: Vec::new() })
     }
 
     /// The same from another loopback address.
-    pub async fn try_connect_from(from: &str, door: impl Into<Door>) -> Option<Wire> {
-        Wire::try_connect(door.into().coming_from(from)).await.ok()
+    pub async fn try_connect_from(from: &str, endpoint: impl Into<Endpoint>) -> Option<Wire> {
+        Wire::try_connect(endpoint.into().from_address(from)).await.ok()
     }
 
     /// Registered with the basic protocol, all greetings read.
-    pub async fn register(door: impl Into<Door>, name: &str) -> Wire {
-        let mut wire = Wire::connect(door).await;
+    pub async fn register(endpoint: impl Into<Endpoint>, name: &str) -> Wire {
+        let mut wire = Wire::connect(endpoint).await;
         wire.send(json!({"type": "register", "username": name})).await;
         wire.next_of("user_list").await;
         wire
     }
 
     /// Registered with the full protocol in one room, greetings read; gives the `welcome` too.
-    pub async fn full(door: impl Into<Door>, name: &str, room: &str) -> (Wire, Value) {
-        let mut wire = Wire::connect(door).await;
+    pub async fn full(endpoint: impl Into<Endpoint>, name: &str, room: &str) -> (Wire, Value) {
+        let mut wire = Wire::connect(endpoint).await;
         wire.send(json!({"type": "register", "protocol": 1, "username": name, "rooms": [room],
             "presence": false}))
             .await;
@@ -76,20 +76,20 @@ impl Wire {
 
     /// Sends any message.
     pub async fn send_message(&mut self, message: Message) {
-        tokio::time::timeout(SOON, self.socket.send(message))
+        tokio::time::timeout(TIMEOUT, self.socket.send(message))
             .await
             .expect("in time")
             .expect("sent");
     }
 
     /// Says something under the newest key, with the basic protocol.
-    pub async fn say(&mut self, text: &str) {
+    pub async fn send_chat(&mut self, text: &str) {
         let content = self.encrypt(text.as_bytes());
         self.send(json!({"type": "chat_message", "content": content})).await;
     }
 
     /// Says something in a room under an id, with the full protocol.
-    pub async fn say_in(&mut self, room: &str, id: &str, text: &str) {
+    pub async fn send_chat_in(&mut self, room: &str, id: &str, text: &str) {
         let content = self.key(room).encrypt(text.as_bytes());
         self.send(json!({"type": "chat_message", "room": room, "id": id, "content": content}))
             .await;
@@ -97,8 +97,8 @@ impl Wire {
 
     /// Says something and waits until it has come back: then every member has it. An ack says less,
     /// for it comes before the members get the message.
-    pub async fn told_in(&mut self, room: &str, id: &str, text: &str) {
-        self.say_in(room, id, text).await;
+    pub async fn send_chat_and_wait(&mut self, room: &str, id: &str, text: &str) {
+        self.send_chat_in(room, id, text).await;
         let seq = self.next_of("ack").await["seq"].clone();
         while self.next_of("chat_message").await["seq"] != seq {}
     }
@@ -134,7 +134,7 @@ impl Wire {
     pub async fn next_text(&mut self) -> String {
         loop {
             let next =
-                tokio::time::timeout(SOON, self.socket.next()).await.expect("a frame in time");
+                tokio::time::timeout(TIMEOUT, self.socket.next()).await.expect("a frame in time");
             match next {
                 Some(Ok(Message::Text(text))) => return text.as_str().to_owned(),
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
@@ -169,7 +169,7 @@ impl Wire {
         let mut before = Vec::new();
         loop {
             let next =
-                tokio::time::timeout(SOON, self.socket.next()).await.expect("an end in time");
+                tokio::time::timeout(TIMEOUT, self.socket.next()).await.expect("an end in time");
             match next {
                 Some(Ok(Message::Text(text))) => before.push(serde_json::from_str(&text).unwrap()),
                 Some(Ok(Message::Close(Some(frame)))) => return (frame.code.into(), before),

@@ -15,7 +15,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::http::{HeaderName, HeaderValue};
 
-use super::SOON;
+use super::TIMEOUT;
 use super::server::Server;
 
 /// Any stream.
@@ -27,25 +27,25 @@ pub type Socket = WebSocketStream<Box<dyn Stream>>;
 
 /// A way to a server.
 #[derive(Clone)]
-pub struct Door {
+pub struct Endpoint {
     address: String,
     from: String,
     tls: Option<TlsConnector>,
     headers: Vec<(&'static str, String)>,
     /// Access tokens for the names that are asked for, where the server wants them.
-    pub tokens: Option<Arc<Tokens>>,
+    pub tokens: Option<Arc<AccessTokens>>,
 }
 
 /// Gives everybody an access token of their own.
-pub struct Tokens {
+pub struct AccessTokens {
     make: Box<dyn Fn(&str) -> String + Send + Sync>,
     made: Mutex<HashMap<String, String>>,
 }
 
-impl Tokens {
+impl AccessTokens {
     /// With what makes a new one.
     pub fn new(make: impl Fn(&str) -> String + Send + Sync + 'static) -> Self {
-        Tokens { make: Box::new(make), made: Mutex::default() }
+        AccessTokens { make: Box::new(make), made: Mutex::default() }
     }
 
     /// That user's.
@@ -55,34 +55,34 @@ impl Tokens {
     }
 }
 
-impl From<&str> for Door {
-    fn from(address: &str) -> Door {
+impl From<&str> for Endpoint {
+    fn from(address: &str) -> Endpoint {
         let (from, headers) = ("127.0.0.1".into(), Vec::new());
-        Door { address: address.into(), from, tls: None, headers, tokens: None }
+        Endpoint { address: address.into(), from, tls: None, headers, tokens: None }
     }
 }
 
-impl From<&String> for Door {
-    fn from(address: &String) -> Door {
-        Door::from(&address[..])
+impl From<&String> for Endpoint {
+    fn from(address: &String) -> Endpoint {
+        Endpoint::from(&address[..])
     }
 }
 
-impl From<&Server> for Door {
-    fn from(server: &Server) -> Door {
-        server.door()
+impl From<&Server> for Endpoint {
+    fn from(server: &Server) -> Endpoint {
+        server.endpoint()
     }
 }
 
-impl From<&Door> for Door {
-    fn from(door: &Door) -> Door {
-        door.clone()
+impl From<&Endpoint> for Endpoint {
+    fn from(endpoint: &Endpoint) -> Endpoint {
+        endpoint.clone()
     }
 }
 
-impl Door {
+impl Endpoint {
     /// By TLS, trusting the certificates of a file.
-    pub fn by_tls(mut self, ca: &Path) -> Door {
+    pub fn with_tls(mut self, ca: &Path) -> Endpoint {
         let mut roots = rustls::RootCertStore::empty();
         roots.add_parsable_certificates(
             CertificateDer::pem_file_iter(ca).unwrap().map(Result::unwrap),
@@ -98,31 +98,31 @@ impl Door {
     }
 
     /// With access tokens.
-    pub fn with_tokens(mut self, tokens: Arc<Tokens>) -> Door {
+    pub fn with_tokens(mut self, tokens: Arc<AccessTokens>) -> Endpoint {
         self.tokens = Some(tokens);
         self
     }
 
     /// As somebody whose name nobody proves.
-    pub fn unproven(mut self) -> Door {
+    pub fn without_tokens(mut self) -> Endpoint {
         self.tokens = None;
         self
     }
 
     /// From another loopback address.
-    pub fn coming_from(mut self, address: &str) -> Door {
+    pub fn from_address(mut self, address: &str) -> Endpoint {
         self.from = address.into();
         self
     }
 
     /// Without TLS, whatever is wanted there.
-    pub fn bare(mut self) -> Door {
+    pub fn without_tls(mut self) -> Endpoint {
         self.tls = None;
         self
     }
 
     /// With one more header in the request.
-    pub fn header(mut self, name: &'static str, value: &str) -> Door {
+    pub fn header(mut self, name: &'static str, value: &str) -> Endpoint {
         self.headers.push((name, value.into()));
         self
     }
@@ -132,11 +132,11 @@ impl Door {
         let target: SocketAddr = self.address.parse().unwrap();
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind(format!("{}:0", self.from).parse().unwrap()).ok()?;
-        let stream = tokio::time::timeout(SOON, socket.connect(target)).await.ok()?.ok()?;
+        let stream = tokio::time::timeout(TIMEOUT, socket.connect(target)).await.ok()?.ok()?;
         stream.set_nodelay(true).unwrap();
         let Some(tls) = &self.tls else { return Some(Box::new(stream)) };
         let name = ServerName::from(target.ip());
-        let stream = tokio::time::timeout(SOON, tls.connect(name, stream)).await.ok()?.ok()?;
+        let stream = tokio::time::timeout(TIMEOUT, tls.connect(name, stream)).await.ok()?.ok()?;
         Some(Box::new(stream))
     }
 
@@ -149,7 +149,7 @@ impl Door {
             request.headers_mut().append(HeaderName::from_static(name), value);
         }
         let upgrade = tokio_tungstenite::client_async(request, stream);
-        match tokio::time::timeout(SOON, upgrade).await {
+        match tokio::time::timeout(TIMEOUT, upgrade).await {
             Ok(Ok((socket, _))) => Ok(socket),
             Ok(Err(tokio_tungstenite::tungstenite::Error::Http(answer))) => {
                 Err(answer.status().as_u16())

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::support::server::Server;
 use crate::support::wire::Wire;
-use crate::support::{SOON, eventually, programs};
+use crate::support::{TIMEOUT, eventually, programs};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p20_a_panic_costs_one_session() {
@@ -21,19 +21,19 @@ async fn p20_a_panic_costs_one_session() {
         let panic = server.wait_for_event("panic");
         assert!(!panic.to_string().contains("trap"), "{panic}");
         let mut other = Wire::register(server.address(), "other").await;
-        other.say("goes on").await;
+        other.send_chat("goes on").await;
         loop {
             let frame = two.next().await;
             if frame["type"] == "chat_message" && two.read(&frame) == "goes on" {
                 break;
             }
         }
-        assert_eq!(server.count("panic"), 1, "{place}");
+        assert_eq!(server.event_count("panic"), 1, "{place}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn p21_a_standard_output_nobody_reads_holds_nobody_up() {
+async fn p21_an_unread_standard_output_delays_no_session() {
     use std::process::Stdio;
     let folder = tempfile::tempdir().unwrap();
     let port = {
@@ -62,7 +62,7 @@ async fn p21_a_standard_output_nobody_reads_holds_nobody_up() {
             wire.send_text("{}").await;
             wire.next_error().await;
         }
-        wire.say("served").await;
+        wire.send_chat("served").await;
         wire.next_of("chat_message").await;
         if let Some(mut held) = held {
             // Once somebody reads again, it is said what was dropped.
@@ -73,8 +73,11 @@ async fn p21_a_standard_output_nobody_reads_holds_nobody_up() {
                     .map_while(Result::ok)
                     .find(|line| line.contains("log_lines_dropped"))
             });
-            let line =
-                tokio::time::timeout(2 * SOON, said).await.unwrap().unwrap().expect("it is said");
+            let line = tokio::time::timeout(2 * TIMEOUT, said)
+                .await
+                .unwrap()
+                .unwrap()
+                .expect("it is said");
             let line: serde_json::Value = serde_json::from_str(&line).unwrap();
             assert!(line["lines"].as_u64().unwrap() > 100, "{line}");
         }
@@ -123,7 +126,7 @@ async fn p19_clocks_may_jump() {
         assert_eq!(frame["type"], "chat_message", "{offset}: {frame}");
         tokio::time::sleep(Duration::from_millis(250)).await;
     }
-    assert_eq!(server.count("panic"), 0);
-    assert!(server.count("keys_rotated") <= 1);
-    assert_eq!(server.count("session_closed"), 0, "no time limit was moved");
+    assert_eq!(server.event_count("panic"), 0);
+    assert!(server.event_count("keys_rotated") <= 1);
+    assert_eq!(server.event_count("session_closed"), 0, "no time limit was moved");
 }

@@ -13,13 +13,13 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 
 /// How long one step of a conversation may take.
-const STEP: Duration = Duration::from_secs(10);
+const STEP_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause before coming back, while a server is away.
-const PAUSE: Duration = Duration::from_millis(50);
+const RECONNECT_PAUSE: Duration = Duration::from_millis(50);
 
 /// What became of a message somebody sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AccessStatus {
+pub enum Outcome {
     /// Acked, with its place.
     Stored(u64),
     /// Refused for good.
@@ -29,7 +29,7 @@ pub enum AccessStatus {
 }
 
 /// One connection of a full client.
-pub struct Steady {
+pub struct FullClient {
     address: String,
     name: String,
     room: String,
@@ -38,27 +38,27 @@ pub struct Steady {
     current: Option<Fernet>,
     earlier: Option<Fernet>,
     /// Goes on encrypting under the key before the current one, as who hears of a new one late.
-    pub tardy: bool,
+    pub uses_earlier_key: bool,
     /// The last message seen, by epoch.
     pub place: Option<(String, u64)>,
-    /// Everything that was heard, in order: (seq, text).
-    pub heard: Vec<(u64, String)>,
+    /// Everything that was received, in order: (seq, text).
+    pub received: Vec<(u64, String)>,
     /// Gaps that were announced: (after, next, reason).
     pub gaps: Vec<(u64, u64, String)>,
     /// Sent and not acked, in order: (id, text).
     unacked: VecDeque<(String, String)>,
     /// What became of every message, by text.
-    pub statuses: BTreeMap<String, AccessStatus>,
+    pub statuses: BTreeMap<String, Outcome>,
     texts: HashMap<String, String>,
     /// How often it connected.
     pub connects: u64,
     reads: bool,
 }
 
-impl Steady {
+impl FullClient {
     /// Not connected yet. A reader wants to hear; a sender only its acks.
     pub fn new(address: impl Into<String>, name: &str, room: &str, reads: bool) -> Self {
-        Steady {
+        FullClient {
             address: address.into(),
             name: name.into(),
             room: room.into(),
@@ -66,9 +66,9 @@ impl Steady {
             keys: HashMap::new(),
             current: None,
             earlier: None,
-            tardy: false,
+            uses_earlier_key: false,
             place: None,
-            heard: Vec::new(),
+            received: Vec::new(),
             gaps: Vec::new(),
             unacked: VecDeque::new(),
             statuses: BTreeMap::new(),
@@ -94,9 +94,9 @@ impl Steady {
     }
 
     /// Says something; what can't be sent now is sent after coming back.
-    pub async fn say(&mut self, text: &str) {
+    pub async fn send_chat(&mut self, text: &str) {
         let id = format!("{}-{}", self.name, self.statuses.len());
-        self.statuses.insert(text.into(), AccessStatus::Unknown);
+        self.statuses.insert(text.into(), Outcome::Unknown);
         self.texts.insert(id.clone(), text.into());
         self.unacked.push_back((id.clone(), text.into()));
         if self.socket.is_some() {
@@ -111,7 +111,7 @@ impl Steady {
                 return false;
             }
             if self.socket.is_none() && !self.connect().await {
-                tokio::time::sleep(PAUSE).await;
+                tokio::time::sleep(RECONNECT_PAUSE).await;
                 continue;
             }
             let left = deadline.saturating_duration_since(Instant::now());
@@ -136,26 +136,28 @@ impl Steady {
     }
 
     async fn try_connect(&mut self) -> Option<()> {
-        let stream =
-            tokio::time::timeout(STEP, TcpStream::connect(&self.address)).await.ok()?.ok()?;
+        let stream = tokio::time::timeout(STEP_TIMEOUT, TcpStream::connect(&self.address))
+            .await
+            .ok()?
+            .ok()?;
         stream.set_nodelay(true).ok()?;
         let url = format!("ws://{}/", self.address);
         let upgrade = tokio_tungstenite::client_async(url, stream);
-        let (mut socket, _) = tokio::time::timeout(STEP, upgrade).await.ok()?.ok()?;
+        let (mut socket, _) = tokio::time::timeout(STEP_TIMEOUT, upgrade).await.ok()?.ok()?;
         let mut register = json!({"type": "register", "protocol": 1, "username": self.name,
             "rooms": [self.room], "echo": self.reads, "presence": false});
         if let Some((epoch, seq)) = self.place.as_ref().filter(|_| self.reads) {
             register["resume"] = json!({ &self.room: {"epoch": epoch, "seq": seq} });
         }
         socket.send(Message::text(register.to_string())).await.ok()?;
-        let welcome = tokio::time::timeout(STEP, next(&mut socket)).await.ok()??;
+        let welcome = tokio::time::timeout(STEP_TIMEOUT, next(&mut socket)).await.ok()??;
         assert_eq!(welcome["type"], "welcome", "{welcome}");
         let at = &welcome["rooms"][&self.room];
         if self.place.is_none() {
             let epoch = at["epoch"].as_str().unwrap().to_owned();
             self.place = Some((epoch, at["seq"].as_u64().unwrap()));
         }
-        let key = tokio::time::timeout(STEP, next(&mut socket)).await.ok()??;
+        let key = tokio::time::timeout(STEP_TIMEOUT, next(&mut socket)).await.ok()??;
         self.connects += 1;
         self.socket = Some(socket);
         self.learn(&key);
@@ -167,11 +169,12 @@ impl Steady {
     }
 
     async fn put(&mut self, id: &str, text: &str) {
-        let key = self.earlier.as_ref().filter(|_| self.tardy).or(self.current.as_ref());
+        let key = self.earlier.as_ref().filter(|_| self.uses_earlier_key).or(self.current.as_ref());
         let (Some(socket), Some(key)) = (&mut self.socket, key) else { return };
         let frame = json!({"type": "chat_message", "room": self.room, "id": id,
             "content": key.encrypt(text.as_bytes())});
-        let sent = tokio::time::timeout(STEP, socket.send(Message::text(frame.to_string()))).await;
+        let sent =
+            tokio::time::timeout(STEP_TIMEOUT, socket.send(Message::text(frame.to_string()))).await;
         if !matches!(sent, Ok(Ok(()))) {
             self.socket = None;
         }
@@ -190,12 +193,12 @@ impl Steady {
         let frame: Value = serde_json::from_str(text).unwrap();
         match frame["type"].as_str().unwrap() {
             "encryption_key" => self.learn(&frame),
-            "ack" => self.settle(&frame, AccessStatus::Stored(frame["seq"].as_u64().unwrap())),
+            "ack" => self.settle(&frame, Outcome::Stored(frame["seq"].as_u64().unwrap())),
             "chat_message" => {
                 let key = &self.keys[frame["key_id"].as_str().unwrap()];
                 let plain = key.decrypt(frame["content"].as_str().unwrap()).expect("readable");
                 let seq = frame["seq"].as_u64().unwrap();
-                self.heard.push((seq, String::from_utf8(plain).unwrap()));
+                self.received.push((seq, String::from_utf8(plain).unwrap()));
                 self.place.as_mut().unwrap().1 = seq;
             }
             "gap" => {
@@ -212,15 +215,15 @@ impl Steady {
             }
             "error" if frame["temporary"] == true => {
                 // Storage is away for a moment; coming back sends it again.
-                tokio::time::sleep(PAUSE).await;
+                tokio::time::sleep(RECONNECT_PAUSE).await;
                 self.socket = None;
             }
-            "error" => self.settle(&frame, AccessStatus::Refused),
+            "error" => self.settle(&frame, Outcome::Refused),
             _ => {}
         }
     }
 
-    fn settle(&mut self, frame: &Value, status: AccessStatus) {
+    fn settle(&mut self, frame: &Value, status: Outcome) {
         let id = frame["id"].as_str().unwrap_or_default();
         self.unacked.retain(|(waiting, _)| waiting != id);
         if let Some(text) = self.texts.get(id) {
@@ -237,14 +240,15 @@ pub async fn whole_history(address: &str, room: &str) -> Vec<(u64, String, Strin
     let register = json!({"type": "register", "protocol": 1, "username": "auditor",
         "rooms": [room], "presence": false});
     socket.send(Message::text(register.to_string())).await.unwrap();
-    let mut auditor = Steady::new(address, "auditor", room, true);
+    let mut auditor = FullClient::new(address, "auditor", room, true);
     let mut kept = Vec::new();
     let mut after = 0;
     loop {
         let ask = json!({"type": "history", "room": room, "after": after, "limit": 500});
         socket.send(Message::text(ask.to_string())).await.unwrap();
         let page = loop {
-            let frame = tokio::time::timeout(STEP, next(&mut socket)).await.unwrap().unwrap();
+            let frame =
+                tokio::time::timeout(STEP_TIMEOUT, next(&mut socket)).await.unwrap().unwrap();
             match frame["type"].as_str().unwrap() {
                 "encryption_key" => auditor.learn(&frame),
                 "history" => break frame,
