@@ -1,4 +1,4 @@
-//! The key that protects the history: where it comes from, losing it, and changing it.
+//! The at-rest key: losing it, protecting it, and replacing it.
 
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Output, Stdio};
@@ -17,7 +17,7 @@ fn kept(server: &Server) -> Vec<String> {
     Client::pipe(&["history", "--url", &server.url(), "--since", "all"], b"").texts()
 }
 
-/// Tries to start it and gives how that ended.
+/// Tries to start the server and gives its output.
 fn start(server: &Server) -> Output {
     let folder = server.state().parent().unwrap().to_path_buf();
     command(&folder, &[])
@@ -35,7 +35,7 @@ fn rekey_replaces_the_key_and_keeps_the_history() {
     told(&server);
     let key = server.state().join("history/history.key");
     let before = std::fs::read(&key).unwrap();
-    // Not under the feet of a running server.
+    // A running server refuses the rekey.
     let refused = server.run(&["rekey"]);
     assert_eq!(refused.status.code(), Some(74));
     let why = String::from_utf8_lossy(&refused.stderr).into_owned();
@@ -45,7 +45,7 @@ fn rekey_replaces_the_key_and_keeps_the_history() {
     assert_ne!(std::fs::read(&key).unwrap(), before, "the key is another");
     server.start_again();
     assert_eq!(kept(&server), ["one", "two", "three"]);
-    // The old key opens nothing any more, and says so.
+    // The old key opens nothing, and the server says so.
     assert!(server.stop().success());
     let now = std::fs::read(&key).unwrap();
     std::fs::write(&key, before).unwrap();

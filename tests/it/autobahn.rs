@@ -1,5 +1,5 @@
-//! The Autobahn cases (by kosoku) against both ends of the product: the server's front endpoint, limits
-//! and reading loop, and the client's dialling, limits and reading.
+//! The Autobahn cases (by kosoku) against both programs: the server's upgrade, limits and reading, and the client's
+//! dialling, limits and reading.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
@@ -10,10 +10,10 @@ use serde_json::Value;
 use crate::support::python::interpreter;
 use crate::support::{eventually, load_lock, programs};
 
-/// Cases without permessage-deflate (12, 13), which neither end offers. They come first.
+/// The number of cases without permessage-deflate (12 and 13), which neither program offers.
 const CASES: usize = 301;
 
-/// Ended when dropped.
+/// A process, killed on drop.
 struct Running(Child);
 
 impl Drop for Running {
@@ -38,7 +38,7 @@ fn kosoku(mode: &str, reports: &Path) -> Command {
     command
 }
 
-/// Every case and how it ended, of the one peer in a report.
+/// Checks that every case in the report of the one peer ended well.
 fn assert_all_well(reports: &Path) {
     let mut report = Value::Null;
     eventually("the report is written to its end", || {
@@ -88,7 +88,7 @@ fn p22_every_autobahn_case_ends_well_for_the_client() {
     suite.arg("127.0.0.1:0").stdout(Stdio::null()).stderr(Stdio::piped());
     let mut suite = Running(suite.spawn().unwrap());
     let mut told = String::new();
-    // Kept open: the suite goes on talking.
+    // Kept open, because the suite goes on printing.
     let mut talk = BufReader::new(suite.0.stderr.take().unwrap());
     talk.read_line(&mut told).unwrap();
     let address = told.trim().rsplit(' ').next().unwrap();

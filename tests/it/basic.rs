@@ -1,4 +1,4 @@
-//! The basic protocol, as clients of old speak it, and everything that is wrong with a frame.
+//! The basic protocol, as old clients use it, and every kind of bad frame.
 
 use fernet::Fernet;
 use serde_json::{Value, json};
@@ -30,7 +30,7 @@ async fn a_new_session_gets_the_key_then_its_join_then_the_user_list(mode: Mode)
         assert_eq!(alice.next().await["type"], kind);
     }
     let mut bob = Wire::connect(&server).await;
-    // Where access tokens prove names there is nothing to clean.
+    // In token mode the name is proven and not cleaned.
     let wish = if mode == Mode::Open { " Bob! " } else { "Bob" };
     bob.send(json!({"type": "register", "username": wish})).await;
     bob.next_of("encryption_key").await;
@@ -56,7 +56,7 @@ async fn a_new_session_gets_the_key_then_its_join_then_the_user_list(mode: Mode)
     assert_eq!(left["message"], "Alice ha salido del chat");
 }
 
-/// Nothing else is sent that would take the announcements along.
+/// A long ping interval, so that no ping flushes the announcements.
 async fn every_join_in_a_burst_is_announced_before_its_messages(mode: Mode) {
     let server = Server::with("[limits]\nping_interval = \"1h\"\n").mode(mode).start();
     let mut alice = Wire::register(&server, "Alice").await;
@@ -108,7 +108,7 @@ async fn every_bad_frame_gets_one_error_and_the_session_goes_on(mode: Mode) {
     let url_safe = base64::engine::general_purpose::URL_SAFE;
     let forged_future = base64::Engine::encode(&url_safe, &timestamp);
     let good = wire.encrypt(b"hola");
-    // The last byte of the HMAC is another.
+    // Changes the last byte of the HMAC.
     let mut raw = base64::Engine::decode(&url_safe, &good).unwrap();
     *raw.last_mut().unwrap() ^= 1;
     let flipped = base64::Engine::encode(&url_safe, raw);
@@ -129,7 +129,7 @@ async fn every_bad_frame_gets_one_error_and_the_session_goes_on(mode: Mode) {
         (r#"{"type":"chat_message","content":null}"#, "bad_frame"),
         (r#"{"type":"chat_message","content":"\ud800"}"#, "bad_frame"),
         (&format!("{}1{}", "[".repeat(3000), "]".repeat(3000)), "bad_json"),
-        // A field that is not known is skipped, whatever is in it.
+        // An unknown field is skipped, whatever it holds.
         (
             &format!(
                 r#"{{"type":"chat_message","content":"x","more":{}1{}}}"#,
@@ -161,7 +161,7 @@ async fn every_bad_frame_gets_one_error_and_the_session_goes_on(mode: Mode) {
     }
     wire.send_message(Message::binary(vec![1, 2, 3])).await;
     assert_eq!(wire.next_error().await, "binary_frame");
-    // Without its `=` a token is the same token.
+    // Without its `=` padding a token is still valid.
     let stripped = wire.encrypt(b"hola");
     assert!(stripped.ends_with('='), "something to strip");
     wire.send_text(&say(stripped.trim_end_matches('='))).await;
@@ -204,7 +204,7 @@ async fn a_message_over_the_rate_limit_is_refused_and_not_delivered(mode: Mode) 
     for number in 0..4 {
         wire.send_chat(&format!("message {number}")).await;
     }
-    // The objection may overtake what is still on its way to the log.
+    // The error may arrive before the messages that are still being stored.
     let (mut heard, mut error) = (Vec::new(), None);
     while heard.len() < 3 || error.is_none() {
         let frame = wire.next().await;
@@ -265,7 +265,7 @@ async fn a_request_without_an_upgrade_gets_an_http_status(mode: Mode) {
         let mut stream = server.endpoint().stream().await.unwrap();
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
-        // With TLS an end without a farewell is an error: it could have been cut off.
+        // With TLS, an end without close_notify is an error: an attacker could have cut the answer.
         let ended = stream.read_to_string(&mut answer).await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{request:?}: {answer}");
         assert!(ended.is_ok(), "{request:?}: {ended:?}");

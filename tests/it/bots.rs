@@ -1,4 +1,4 @@
-//! The bots of docs/bots.md, run as they stand there.
+//! The bots of docs/bots.md, run exactly as the page has them.
 
 use std::ffi::OsStr;
 use std::os::unix::fs::PermissionsExt as _;
@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use crate::support::server::Server;
 use crate::support::{eventually, programs};
 
-/// A bot that runs in a process group of its own, which ends with it.
+/// A bot in its own process group, which is killed on drop.
 struct Bot(Child);
 
 impl Drop for Bot {
@@ -34,7 +34,7 @@ impl BotTest {
         self.folder.path().join(name)
     }
 
-    /// The block of the page whose second line names the bot, as a program.
+    /// Makes a program of the block in docs/bots.md whose second line names the bot.
     fn bot(&self, name: &str, arguments: &[&str]) -> Command {
         let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/bots.md");
         let page = std::fs::read_to_string(page).unwrap();
@@ -68,7 +68,7 @@ impl BotTest {
         Bot(bot.stdout(Stdio::null()).process_group(0).spawn().unwrap())
     }
 
-    /// Says something in a room, as Ann.
+    /// Sends a message to a room as `ann`.
     fn send_chat(&self, room: &str, text: &str) {
         let said = self
             .with_url(programs::client())
@@ -78,7 +78,7 @@ impl BotTest {
         assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
     }
 
-    /// What stands in a room, as `who: what`.
+    /// The messages of a room, as `user: text`.
     fn said(&self, room: &str) -> Vec<String> {
         let history = self
             .with_url(programs::client())
@@ -118,7 +118,7 @@ fn the_log_watch_sends_new_error_lines() {
     let file = test.path("app.log");
     std::fs::write(&file, "ERROR from before\n").unwrap();
     let _bot = test.run(test.bot("log-watch", &[file.to_str().unwrap()]));
-    // Only what comes after `tail` opened the file counts, and when that is nobody tells.
+    // Only lines after `tail` opened the file count, and nothing shows when that is; so write until it works.
     eventually("the complaint is in the room", || {
         let mut log = std::fs::OpenOptions::new().append(true).open(&file).unwrap();
         std::io::Write::write_all(&mut log, b"all is well\nERROR disk on fire\n").unwrap();

@@ -1,4 +1,4 @@
-//! A real browser, whose pages speak for whoever looks at them: only those that are named may.
+//! A real browser: pages may connect only if their origin is listed.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -9,7 +9,7 @@ use std::sync::mpsc::{self, Receiver};
 use crate::support::server::Server;
 use crate::support::{TIMEOUT, eventually};
 
-/// A web server with one page, and what that page tells it.
+/// A web server with one page, and the words that the page reports.
 struct Site {
     origin: String,
     told: Receiver<String>,
@@ -22,7 +22,7 @@ impl Site {
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 let (page, tell) = (page.clone(), tell.clone());
-                // A browser opens connections ahead and says nothing on them.
+                // A browser opens spare connections and sends nothing on them.
                 std::thread::spawn(move || answer(stream, &page, &tell));
             }
         });
@@ -53,7 +53,7 @@ fn answer(mut stream: TcpStream, page: &str, tell: &mpsc::Sender<String>) {
     );
 }
 
-/// Registers from within a page, and tells its own site what came of it.
+/// A page that registers with the server and reports the result to its own site.
 fn page(chat: &str, more: &str) -> String {
     format!(
         "<!doctype html>{more}<script>
@@ -69,7 +69,7 @@ fn page(chat: &str, more: &str) -> String {
     )
 }
 
-/// A browser without a window; killed with all its processes when dropped.
+/// A headless browser; all its processes are killed on drop.
 struct Browser(Child);
 
 impl Browser {
@@ -116,7 +116,7 @@ fn a_page_can_connect_only_if_its_origin_is_listed() {
     let server = Server::with(&format!("[listen]\norigins = [{origin:?}]\n")).start();
     let foreign = TcpListener::bind("127.0.0.1:0").unwrap();
     let foreign = Site::serve(foreign, page(server.address(), ""));
-    // The named page shows the foreign one in a frame, so that both are there in one visit.
+    // The listed page shows the foreign one in a frame, so one visit tests both.
     let frame = format!("<iframe src='{}/'></iframe>", foreign.origin);
     let named = Site::serve(named, page(server.address(), &frame));
     let profile = tempfile::tempdir().unwrap();

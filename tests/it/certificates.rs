@@ -1,4 +1,4 @@
-//! Whom the client trusts: every kind of bad certificate, each refused for what is wrong with it.
+//! Certificates that the client trusts, and every kind that it refuses, each with its reason.
 
 use crate::support::certificates::certificate_kinds;
 use crate::support::client::Client;
@@ -33,7 +33,7 @@ fn every_bad_certificate_is_refused_with_its_reason() {
         assert!(lines[0].starts_with(&start), "{name}: {said:?}");
         assert!(lines[0].contains(wrong), "{name}: {said:?}");
     }
-    // Nobody but the two good ones got as far as the server.
+    // Only clients that trusted the certificate reached the server.
     for (name, _, wrong) in &certificate_kinds {
         let came = server.log().iter().filter(|line| line["user"] == *name).count();
         assert_eq!(came == 0, !wrong.is_empty(), "{name}");
@@ -57,7 +57,7 @@ fn a_pin_trusts_one_certificate_and_insecure_trusts_all() {
         Client::pipe(&words, b"hola\n")
     };
 
-    // Without a word of ours only the system's authorities are trusted.
+    // By default, only the system's authorities are trusted.
     assert_eq!(say("good", &[]).code, Some(69));
 
     let print = certificate_kinds[at("self-signed")].1.fingerprint();
@@ -65,7 +65,7 @@ fn a_pin_trusts_one_certificate_and_insecure_trusts_all() {
     assert_eq!((pinned.code, &pinned.errors[..]), (Some(0), ""), "{pinned:?}");
     let small = print.replace(':', "").to_lowercase();
     assert_eq!(say("self-signed", &["--pin", &small]).code, Some(0), "as others write it");
-    // The pin is the only one trusted: not even a certificate of a good authority stands beside it.
+    // With a pin, nothing else is trusted, not even a certificate of a good authority.
     let ca = folder.path().join("ca.pem");
     let other = say("good", &["--pin", &print, "--ca-file", ca.to_str().unwrap()]);
     assert_eq!(other.code, Some(69), "{other:?}");
@@ -79,7 +79,7 @@ fn a_pin_trusts_one_certificate_and_insecure_trusts_all() {
         assert!(careless.errors.contains("warning: --insecure"), "{careless:?}");
         assert_eq!(careless.errors.lines().count(), 1, "{careless:?}");
     }
-    // Whoever has the certificate must still prove that it has the key.
+    // A server with a trusted certificate must still prove that it has the key.
     assert_eq!(say("short-key", &["--insecure"]).code, Some(69));
 
     for (file, said) in [("missing.pem", "No such file"), ("good.key.pem", "no certificate")] {

@@ -1,4 +1,4 @@
-//! The pipe, told through the real client.
+//! `chat-client` in a pipe.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ fn each_line_is_one_message_and_exit_0_means_stored() {
 #[test]
 fn p6_ten_thousand_lines_through_a_restart() {
     let _lock = load_lock();
-    // At a pace that leaves lines on their way at any moment: those are what a restart could lose.
+    // At this pace some lines are in flight at any moment; a restart could lose those.
     let mut server = Server::with("[limits]\nrate_messages = 4000\nrate_per = \"1s\"\n").start();
     let mut client = Client::start(&[&server.url(), "--room", "ops"]);
     let lines: String = (1..=10_000).map(|number| format!("{number}\n")).collect();
@@ -210,11 +210,11 @@ async fn an_invalid_websocket_frame_is_closed_with_1002_and_exits_76() {
     let (stream, _) = listener.accept().await.unwrap();
     let mut socket = tokio_tungstenite::accept_async(stream).await.unwrap();
     let stream = socket.get_mut();
-    // A frame of a kind there is not.
+    // A frame with a reserved opcode.
     stream.write_all(&[0x83, 0]).await.unwrap();
     let mut said = Vec::new();
     let _ = tokio::time::timeout(crate::support::TIMEOUT, stream.read_to_end(&mut said)).await;
-    // The last frame closes (0x88), masked, with two bytes: 1002.
+    // The last frame is a close frame (0x88), masked, with two bytes: 1002.
     let last = &said[said.len() - 8..];
     let number = u16::from_be_bytes([last[6] ^ last[2], last[7] ^ last[3]]);
     assert_eq!((last[0], last[1], number), (0x88, 0x82, 1002));

@@ -1,4 +1,5 @@
-//! No key leaves over an unencrypted connection from outside, and none to whom a proxy does not vouch for.
+//! No key leaves over an unencrypted connection beyond loopback, nor through a proxy that doesn't vouch for its
+//! client's encryption.
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -10,7 +11,7 @@ in_both_modes!(
     allow_plaintext_sends_keys_unencrypted,
 );
 
-/// Everything a client gets that comes by a proxy which adds `headers`, up to the end.
+/// Registers through a proxy that adds `headers`, and gives the whole answer.
 async fn register_through_proxy(server: &Server, headers: &[u8]) -> String {
     let endpoint = server.endpoint();
     let mut stream = endpoint.stream().await.expect("a connection");
@@ -18,7 +19,7 @@ async fn register_through_proxy(server: &Server, headers: &[u8]) -> String {
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
     let token = endpoint.tokens.map(|tokens| tokens.of("Ana")).unwrap_or_default();
     let register = format!(r#"{{"type":"register","username":"Ana","access_token":"{token}"}}"#);
-    // A masked text frame (RFC 6455, section 5.2) whose mask is nought, then a masked close.
+    // A masked text frame (RFC 6455, section 5.2) with a mask of zeros, then a masked close frame.
     assert!(register.len() < 126, "its length fits one byte");
     let head = [0x81, 0x80 | register.len() as u8, 0, 0, 0, 0];
     let close = [0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8];
@@ -30,7 +31,7 @@ async fn register_through_proxy(server: &Server, headers: &[u8]) -> String {
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-/// By TLS too: what the proxy says is about the way to its client, not about its own way here.
+/// With TLS too: the proxy's headers are about its client's connection, not about its own connection to the server.
 async fn a_key_leaves_only_over_encryption_or_loopback(mode: Mode) {
     let server = Server::with("").mode(mode).start();
     for (headers, let_in) in [
@@ -39,15 +40,15 @@ async fn a_key_leaves_only_over_encryption_or_loopback(mode: Mode) {
         (b"X-Forwarded-For: 203.0.113.7\r\n", false),
         (b"X-Forwarded-For: 203.0.113.7\r\nX-Forwarded-Proto: http\r\n", false),
         (b"X-Forwarded-For: 203.0.113.7\r\nX-Forwarded-Proto: https\r\n", true),
-        // What a stranger puts in front of the proxy's own word does not count.
+        // Entries before the proxy's own do not count, because the client can forge them.
         (b"X-Forwarded-For: 127.0.0.1, 203.0.113.7\r\nX-Forwarded-Proto: https, http\r\n", false),
         (b"X-Forwarded-For: 2001:db8::1\r\n", false),
         (b"X-Forwarded-For: 203.0.113.7:4711\r\n", false),
-        // Nor does what is no text at all, or no address, hide the proxy's word or stand for this machine.
+        // Neither do entries that are not text or no address: they hide no later entry and don't count as loopback.
         (b"X-Forwarded-For: \xff, 203.0.113.7\r\n", false),
         (b"X-Forwarded-For: 127.0.0.1, \xff\r\n", false),
         (b"X-Forwarded-For: 127.0.0.1, unknown\r\n", false),
-        // The proxy says that it was not encrypted, and not for whom.
+        // The proxy gives the protocol and no client address.
         (b"X-Forwarded-Proto: http\r\n", false),
         (b"X-Forwarded-Proto: https\r\n", true),
         (b"X-Forwarded-For: 127.0.0.1\r\nX-Forwarded-Proto: http\r\n", true),

@@ -1,4 +1,4 @@
-//! `check`, broken files, and reloading: all or nothing.
+//! `check`, broken files, and reloads: all or nothing.
 
 use std::path::Path;
 use std::process::Output;
@@ -11,7 +11,7 @@ fn check(file: &Path) -> Output {
     command(file.parent().unwrap(), &[]).arg("check").arg("--config").arg(file).output().unwrap()
 }
 
-/// Files that are wrong, and a word that the one line about them must have.
+/// Broken files, each with a word that the one line about it must have.
 fn broken(folder: &Path) -> Vec<(Vec<u8>, &'static str)> {
     let pem = folder.join("no.pem");
     std::fs::write(&pem, "nothing").unwrap();
@@ -89,7 +89,7 @@ fn check_prints_the_configuration_in_force_and_changes_nothing() {
     assert!(printed.contains("rate_messages = 7") && printed.contains("port = 9000"), "{printed}");
     let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
     assert_eq!(left.len(), 1, "nothing was made: {left:?}");
-    // What it printed is a configuration again.
+    // The output of `check` is a valid configuration.
     std::fs::write(&file, printed).unwrap();
     assert!(check(&file).status.success());
 }
@@ -102,7 +102,7 @@ async fn p15_a_bad_reload_changes_nothing_and_a_good_one_everything() {
     let (_, before) = Wire::full(server.address(), "ci", "ops").await;
     let folder = tempfile::tempdir().unwrap();
     for (count, (text, _)) in broken(folder.path()).into_iter().enumerate() {
-        // What is right in a file that is wrong must not be taken either.
+        // The server must not apply the valid part of a broken file either.
         let right: &[u8] =
             if text.starts_with(b"[limits]") { b"" } else { b"limits.message_chars = 5\n" };
         std::fs::write(server.config_file(), [right, &text].concat()).unwrap();
@@ -131,14 +131,14 @@ async fn p15_a_bad_reload_changes_nothing_and_a_good_one_everything() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p15_no_client_sees_a_mixture_of_two_configurations() {
     let _lock = load_lock();
-    // Between two files in which two limits change together, through the one message that shows both.
+    // Two files that change two limits together. The `welcome` shows both limits.
     let one = "[limits]\nmessage_chars = 10\nrate_messages = 100000\nrate_bytes = 100000000\n";
     let two =
         one.replace("message_chars = 10", "message_chars = 20").replace("100000\n", "200000\n");
     let server = Server::with(one).start();
     let rounds = if crate::support::is_long_run() { 1000 } else { 100 };
     for round in 0..rounds {
-        // A file half written is another file: an editor renames.
+        // Renamed into place, as editors do, because a half-written file is a different file.
         let part = server.config_file().with_extension("part");
         std::fs::write(&part, if round % 2 == 0 { &two } else { one }).unwrap();
         std::fs::rename(&part, server.config_file()).unwrap();

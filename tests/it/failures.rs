@@ -1,4 +1,4 @@
-//! What goes wrong around it: a panic, a standard output nobody reads, clocks that jump.
+//! Failures around the server: a panic, an unread standard output, jumping clocks.
 
 use std::time::Duration;
 
@@ -57,7 +57,7 @@ async fn p21_an_unread_standard_output_delays_no_session() {
         let address = format!("127.0.0.1:{port}");
         eventually("it listens", || std::net::TcpStream::connect(&address).is_ok());
         let mut wire = Wire::register(&address, "one").await;
-        // Far more lines than a pipe and the queue hold.
+        // Far more lines than the pipe and the log queue hold.
         for _ in 0..15_000 {
             wire.send_text("{}").await;
             wire.next_error().await;
@@ -65,7 +65,7 @@ async fn p21_an_unread_standard_output_delays_no_session() {
         wire.send_chat("served").await;
         wire.next_of("chat_message").await;
         if let Some(mut held) = held {
-            // Once somebody reads again, it is said what was dropped.
+            // When standard output is read again, the server log says how many lines were dropped.
             let said = tokio::task::spawn_blocking(move || {
                 use std::io::{BufRead as _, BufReader};
                 BufReader::new(&mut held)
@@ -109,7 +109,7 @@ async fn p19_clocks_may_jump() {
     let mut wire = Wire::register(server.address(), "Ana").await;
     for offset in ["+1h", "-1h", "+1d", "-1d", "-60y", "+0"] {
         set(offset);
-        // The token is made by the server's clock: its own client would have jumped along.
+        // Made by the server's clock, because a client on the same machine would have jumped too.
         let now = jiff::Timestamp::now().as_second();
         let ahead = match offset {
             "+1h" => 3_600,

@@ -59,7 +59,7 @@ async fn a_repeated_id_is_acked_with_the_first_seq_and_delivered_once(mode: Mode
     assert_eq!(teller.next_error().await, "id_conflict");
     teller.send_chat_in("ops", "id4", "text 4").await;
     assert_eq!(reader.next_of("chat_message").await["seq"], 4, "nothing came twice");
-    // And after a restart too.
+    // The same after a restart.
     server.kill();
     server.start_again();
     let (mut teller, _) = Wire::full(&server, "teller", "ops").await;
@@ -86,7 +86,7 @@ async fn missing_messages_are_reported_as_a_gap(mode: Mode) {
         .mode(mode)
         .start();
     let (_teller, epoch) = told(&server, "ops", 8).await;
-    // What is over the limit is forgotten in the background.
+    // Messages over the limit are pruned in the background.
     let begun = std::time::Instant::now();
     let (mut reader, gap) = loop {
         assert!(begun.elapsed() < crate::support::TIMEOUT, "nothing was forgotten");

@@ -1,5 +1,5 @@
-//! P24: hostile text is text. A server that checks nothing tells a conversation on a terminal the worst it can, in every place where
-//! a person reads what others wrote.
+//! P24: hostile text is only text. A hostile server sends the worst it can to a client on a terminal, in every field
+//! that the client shows.
 
 use std::sync::{Arc, Mutex};
 
@@ -14,16 +14,17 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use crate::support::is_long_run;
 use crate::support::terminal::Terminal;
 
-/// The noon of all messages, and how it is shown.
+/// The time of every message, and how the client shows it.
 const THEN: &str = "2026-11-24T12:34:56.000000Z";
 const SHOWN: &str = "[12:34:56]";
 /// Wider than the longest line.
 const COLUMNS: usize = 700;
-/// What is sent before the next is waited for.
+/// Messages sent before the test waits for the last one.
 const AT_ONCE: usize = 400;
 const TYPED: &str = "what I am typing meanwhile";
 
-/// What terminals obey, what turns letters round, what ends a line, what is wide, and what imitates us.
+/// Escape sequences, control characters, direction overrides, line ends, wide characters, and imitations of the
+/// client's own lines.
 const PIECES: [&str; 52] = [
     "\u{1b}]0;owned\u{7}",
     "\u{1b}]2;owned\u{1b}\\",
@@ -79,7 +80,7 @@ const PIECES: [&str; 52] = [
     "\r-- bye\r",
 ];
 
-/// The same every time.
+/// A random generator with a fixed seed.
 struct Random(u64);
 
 impl Random {
@@ -99,7 +100,7 @@ impl Random {
     }
 }
 
-/// What a person should see of it: said here once more, and not taken from the program.
+/// What the terminal should show. Written independently of the client's code.
 fn seen_as(text: &str) -> String {
     let mut out = String::new();
     for c in text.chars() {
@@ -112,7 +113,7 @@ fn seen_as(text: &str) -> String {
             | '\u{2067}'
             | '\u{feff}'
             | '\u{e0041}' => out.extend(c.escape_unicode()),
-            // The emulator shows no variations.
+            // The emulator shows no variation selectors.
             '\u{fe0f}' => {}
             c => out.push(c),
         }
@@ -120,7 +121,7 @@ fn seen_as(text: &str) -> String {
     out
 }
 
-/// A server of the full protocol that sends whatever it is given.
+/// A server of the full protocol that sends whatever the test gives it.
 struct HostileServer {
     address: String,
     orders: mpsc::UnboundedSender<Message>,
@@ -170,7 +171,7 @@ impl HostileServer {
                         _ => return,
                     },
                 };
-                // The client may be gone already.
+                // The client may have exited.
                 if socket.send(answer).await.is_err() {
                     return;
                 }
@@ -194,7 +195,7 @@ impl HostileServer {
     }
 }
 
-/// A page of the past, whose places are 1, 2, 3 ….
+/// A history page of messages whose seqs are 1, 2, 3 ….
 fn page(kept: &[Value], query: &Value) -> Value {
     let limit = usize::try_from(query["limit"].as_u64().unwrap()).unwrap();
     let place = |field: &str| query[field].as_u64().map(|seq| usize::try_from(seq).unwrap());
@@ -212,7 +213,8 @@ fn page(kept: &[Value], query: &Value) -> Value {
     json!({"type": "history", "room": "lobby", "messages": messages, "more": more})
 }
 
-/// Nothing but the few sequences our editor needs (ECMA-48: colours, and wiping and moving on the lines it owns).
+/// Checks that the client wrote only the few escape sequences that its editor needs (ECMA-48: colours, erasing and
+/// moving within its own lines).
 fn assert_only_our_own_sequences(raw: &[u8]) {
     let text = std::str::from_utf8(raw).unwrap();
     let mut rest = text.chars();
@@ -220,7 +222,7 @@ fn assert_only_our_own_sequences(raw: &[u8]) {
         if c == '\u{1b}' {
             assert_eq!(rest.next(), Some('['), "{:?}", rest.as_str().get(..40));
             let sequence: String = rest.by_ref().take_while_inclusive_letter();
-            // Bracketed paste, one picture at a time (?2026), wiping, moving, colours.
+            // Bracketed paste, synchronised output (?2026), erasing, moving, colours.
             let known = ["?2004h", "?2004l", "?2026h", "?2026l"].contains(&&sequence[..])
                 || sequence.ends_with(['K', 'J', 'A', 'B', 'C', 'D', 'm']);
             assert!(known && !sequence.starts_with("2J"), "ESC [ {sequence}");
@@ -246,7 +248,7 @@ trait UpToALetter: Iterator<Item = char> + Sized {
 
 impl<I: Iterator<Item = char>> UpToALetter for I {}
 
-/// Sends `count` payloads to each of five places, and looks at every line.
+/// Sends `count` payloads in each of five fields, and checks every line.
 fn send_hostile_texts(term: &str, count: usize) {
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let (name, mut expected) = (random.payload(0), Vec::new());
@@ -310,7 +312,7 @@ fn send_hostile_texts(term: &str, count: usize) {
     let screen =
         terminal.wait("the past", |screen| screen.rows.iter().rev().take(3).any(|row| row == last));
     assert!(screen.rows.len() > before);
-    // One message is one line, and no line but its own was touched: they stand there as they came.
+    // One message is one line, and no other line was touched.
     let first = screen
         .rows
         .iter()
@@ -327,7 +329,7 @@ fn send_hostile_texts(term: &str, count: usize) {
     let close = CloseFrame { code: 1008.into(), reason: reason.into() };
     server.orders.send(Message::Close(Some(close))).unwrap();
     assert_eq!(terminal.wait_for_exit(), 77);
-    // The last error says more than the reason of the closing.
+    // The last error is more precise than the close reason.
     let screen = terminal.screen();
     assert_eq!(screen.titles, <(String, String)>::default());
     assert!(screen.rows.last().unwrap().starts_with("chat-client: refused: "), "{}", screen.text());

@@ -1,4 +1,4 @@
-//! What a stranger may take: slow readers, half-open connections, floods, descriptors, clocks.
+//! Limits on clients: slow readers, half-open connections, floods, descriptors, pings.
 
 use std::time::{Duration, Instant};
 
@@ -30,7 +30,7 @@ async fn connect_from(from: &str, address: &str) -> Option<TcpStream> {
     tokio::time::timeout(TIMEOUT, socket.connect(address.parse().unwrap())).await.ok()?.ok()
 }
 
-/// A stretch of loopback addresses, so that no limit by address is met.
+/// Many loopback addresses, so that no limit per address applies.
 fn loopback(number: usize) -> String {
     format!("127.0.{}.{}", 1 + number / 50, 2 + number % 50)
 }
@@ -45,7 +45,7 @@ async fn p9_a_slow_reader_hurts_only_itself(mode: Mode) {
     let mut sender = Wire::register(&server, "sender").await;
     let mut reader = Wire::register(&server, "reader").await;
     let text = "x".repeat(2_000);
-    // Caches and buffers first reach the size they have with three readers that read.
+    // Caches and buffers first grow to their size with three readers.
     let mut third = Wire::register(&server, "third").await;
     for _ in 0..1_000 {
         sender.send_chat(&text).await;
@@ -57,7 +57,7 @@ async fn p9_a_slow_reader_hurts_only_itself(mode: Mode) {
     let before = server.resident_bytes();
     let begun = Instant::now();
     let mut number = 0;
-    // One stops reading; what is said goes on until it is put out.
+    // One session stops reading; the others go on until the server evicts it.
     while server.event_count("session_closed") == 0 {
         assert!(begun.elapsed() < TIMEOUT, "the slow one stays after {number} messages");
         for _ in 0..50 {
@@ -76,9 +76,9 @@ async fn p9_a_slow_reader_hurts_only_itself(mode: Mode) {
         (Some("stalled"), Some("slow_reader"))
     );
     assert!(begun.elapsed() < Duration::from_secs(12));
-    // What was held for the slow one is gone, and the allocator gives it back after a second.
+    // The server frees the slow session's queue, and the allocator returns the memory after a second.
     eventually("no more than 2 MiB more", || server.resident_bytes() < before + 2 * MIB);
-    // It reads at last: what was on its way, then the reason.
+    // The slow session reads at last: what was in flight, then the close frame.
     let (code, _) = stalled.until_closed().await;
     assert!(code == 1013 || code == 1006, "{code}");
     sender.send_chat("still here").await;
@@ -98,7 +98,7 @@ async fn p10_half_open_and_slow_connections_are_closed(mode: Mode) {
     for number in 0..count {
         let from = loopback(number % 2_500);
         let endpoint = server.endpoint().from_address(&from);
-        // Half of them get no further than TCP, where there is TLS.
+        // With TLS, half of the connections get no further than TCP.
         let endpoint = if number % 4 < 2 { endpoint.without_tls() } else { endpoint };
         let mut stream = endpoint.stream().await.expect("a connection");
         match number % 4 {
@@ -142,13 +142,13 @@ async fn p10_half_open_and_slow_connections_are_closed(mode: Mode) {
     assert_eq!(closed, count);
     assert!(begun.elapsed() < Duration::from_secs(12), "{:?}", begun.elapsed());
     eventually("the descriptors are back", || server.descriptors() <= descriptors + 2);
-    // The allocator gives back what nobody has used for a second.
+    // The allocator returns memory that was unused for a second.
     eventually("the memory is back", || server.resident_bytes() < memory + 16 * MIB);
     first.send_chat("still here").await;
     first.next_of("chat_message").await;
 }
 
-/// Does next to nothing for two seconds.
+/// Checks that the server uses almost no CPU for two seconds.
 async fn rests(server: &Server) {
     let cpu = server.cpu_seconds();
     tokio::time::sleep(Duration::from_secs(2)).await;
@@ -172,7 +172,7 @@ async fn p11_running_out_of_descriptors_is_survivable(mode: Mode) {
     assert!(server.is_alive());
     first.send_chat("served").await;
     first.next_of("chat_message").await;
-    // The server keeps below its limit by itself. An operator lowers the limit under it.
+    // The server stays below its limit by itself, so the limit is lowered while it runs.
     let pid = server.pid().to_string();
     let limit = |most: &str| {
         let words = ["--pid", &pid, &format!("--nofile={most}:256")];
@@ -249,14 +249,14 @@ async fn p12_a_flood_is_contained(mode: Mode) {
         slowest = slowest.max(begun.elapsed());
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    // Generous: the flooders are on the same two cores.
+    // Generous, because the flooding clients share the two cores.
     assert!(slowest < Duration::from_secs(1), "{slowest:?}");
     for flooder in flooders {
         flooder.await.unwrap();
     }
     server.signal("USR2");
     let stored = server.wait_for_event("status")["messages"].as_u64().unwrap();
-    // Three flood with messages, 20 and then 20 a second each, for about four seconds.
+    // Three clients flood with messages: 20 and then 20 per second each, for about four seconds.
     assert!(stored <= 30 + 3 * (20 + 20 * 6), "{stored} messages were let through");
 }
 
@@ -314,7 +314,7 @@ async fn a_silent_session_is_pinged_and_then_closed(mode: Mode) {
     let server = Server::with("[limits]\nping_interval = \"300ms\"\nping_timeout = \"300ms\"\n")
         .mode(mode)
         .start();
-    // It answers pings while somebody reads it.
+    // A client that is read answers pings.
     let mut awake = Wire::register(&server, "awake").await;
     let asleep = Wire::register(&server, "asleep").await;
     let left = awake.next_of("user_left").await;
@@ -323,7 +323,7 @@ async fn a_silent_session_is_pinged_and_then_closed(mode: Mode) {
     drop(asleep);
 }
 
-/// The answers to pings before any `register` are as many as a session's would be.
+/// Before `register` the server answers no more pings than in a session.
 async fn pings_before_register_are_rate_limited(mode: Mode) {
     let server =
         Server::with("[limits]\nrate_messages = 1\nrate_per = \"1s\"\nregister_timeout = \"2s\"\n")
@@ -348,6 +348,6 @@ async fn pings_before_register_are_rate_limited(mode: Mode) {
             }
         }
     }
-    // Ten at once and ten a second, for the two seconds a stranger has.
+    // Ten at once and ten per second, for the two seconds before the register timeout.
     assert!(sent > 100 && answers <= 10 + 10 * 3, "{answers} of {sent}");
 }

@@ -1,4 +1,4 @@
-//! The log: every event is listed, every line is one harmless object, and nothing secret is in it.
+//! The server log: every event is listed, every line is one harmless object, and no secret is in it.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
-//! The sidecar, with a stand-in for the command `ngrok` that speaks its local interface and ends real TLS: nobody needs an account
-//! to run this.
+//! scripts/ngrok-sidecar with a stand-in for `ngrok` that has the same local interface and serves real TLS, so that
+//! no account is needed.
 
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -15,21 +15,21 @@ use crate::support::eventually;
 use crate::support::python::{interpreter, script};
 use crate::support::server::Server;
 
-/// What must be in no log line and in no argument.
+/// Must be in no log line and in no argument.
 const TOKEN: &str = "2canary_ngrok_token";
-/// What the sidecar calls, besides ngrok.
+/// The programs that the sidecar calls besides ngrok.
 const CALLS: [&str; 13] = [
     "bash", "env", "jq", "curl", "awk", "tr", "stat", "date", "mktemp", "rm", "mv", "sleep", "head",
 ];
 
-/// A running sidecar; ended when dropped.
+/// A running sidecar, stopped on drop.
 struct Sidecar {
     child: Child,
     lines: Arc<Mutex<Vec<String>>>,
     folder: tempfile::TempDir,
 }
 
-/// A folder with certificates and a command `ngrok` in its bin/.
+/// Makes a folder with certificates and a stand-in for `ngrok` in bin/.
 fn stand_in() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     certificates(folder.path());
@@ -82,7 +82,7 @@ impl Sidecar {
         Sidecar { child, lines, folder }
     }
 
-    /// With a token, before such a server.
+    /// Starts a sidecar with a token for this server.
     fn in_front_of(server: &Server, words: &[&str]) -> Sidecar {
         let folder = stand_in();
         std::fs::write(folder.path().join("ngrok-authtoken"), TOKEN).unwrap();
@@ -124,7 +124,7 @@ impl Sidecar {
         status.unwrap().code()
     }
 
-    /// The process of the stand-in.
+    /// The process id of the stand-in.
     fn ngrok(&self) -> String {
         eventually("ngrok runs", || self.path("pid").exists());
         std::fs::read_to_string(self.path("pid")).unwrap()
@@ -162,7 +162,7 @@ fn say(url: &str, ca: &Path, environment: &[(&str, &str)], text: &str) {
 
 #[test]
 fn both_kinds_of_client_connect_through_the_tunnel() {
-    // 1, 2: the server and the tunnel. 3: the address. 4: clients.
+    // The server and the tunnel, then the published address, then clients.
     let server = Server::start();
     let mut sidecar = Sidecar::in_front_of(&server, &["--allow-open"]);
     let url = sidecar.wait_for_address();
@@ -176,17 +176,17 @@ fn both_kinds_of_client_connect_through_the_tunnel() {
         .unwrap();
     assert!(python.status.success(), "{}", String::from_utf8_lossy(&python.stderr));
     assert_eq!(String::from_utf8(python.stdout).unwrap().trim(), "Vieja: ¿Qué tal?");
-    // The server knows who came: the address the tunnel tells, not the tunnel's own.
+    // The server logs the client's address as the tunnel reports it.
     let peers: Vec<Value> = server.log().iter().map(|line| line["peer"].clone()).collect();
     assert!(peers.iter().any(|peer| peer.to_string().contains("203.0.113.7")), "{peers:?}");
 
-    // The token went by the environment only.
+    // The token is passed in the environment only.
     let ngrok = sidecar.ngrok();
     let arguments = std::fs::read_to_string(format!("/proc/{ngrok}/cmdline")).unwrap();
     assert!(arguments.contains("--inspect=false") && !arguments.contains(TOKEN), "{arguments}");
     assert!(!sidecar.lines.lock().unwrap().concat().contains(TOKEN));
 
-    // Told to end, it leaves neither tunnel nor address.
+    // After SIGTERM, neither the tunnel nor the address remains.
     kill("TERM", &sidecar.child.id().to_string());
     assert_eq!(sidecar.code(), Some(0));
     assert!(sidecar.address().is_none() && !runs(&ngrok));
@@ -301,7 +301,7 @@ fn every_failure_is_one_line_with_the_next_step() {
         assert!(said.contains(hint), "{said}");
         assert!(sidecar.address().is_none());
         std::fs::remove_file(sidecar.path(trouble)).unwrap();
-        // It was tried again after a pause, and now it stands.
+        // The sidecar tries again after a pause and succeeds.
         sidecar.wait_for_address();
     }
 }

@@ -1,4 +1,4 @@
-//! What an operator asks and tells a running server.
+//! `chat-server ctl` and the metrics: what an operator can ask of a running server.
 
 use std::os::unix::fs::PermissionsExt as _;
 
@@ -10,7 +10,7 @@ use crate::support::server::Server;
 use crate::support::wire::Wire;
 use crate::support::{eventually, programs};
 
-/// Every verb of `ctl`, what a person is shown, and what a program finds.
+/// Every command of `ctl`, a word in its text output, and a field in its JSON output.
 const VERBS: [(&[&str], &str, &str); 9] = [
     (&["status"], "durable", "durable"),
     (&["rooms"], "lobby", "rooms"),
@@ -20,11 +20,11 @@ const VERBS: [(&[&str], &str, &str); 9] = [
     (&["kick", "bob"], "ended", "ended"),
     (&["ban", "eve"], "ended", "ended"),
     (&["unban", "eve"], "done", "ok"),
-    // The last, because nobody is there afterwards.
+    // The last one, because the server exits.
     (&["drain"], "done", "ok"),
 ];
 
-/// How a verb ended: its exit code, and what it said on standard output and on standard error.
+/// Runs a `ctl` command; gives the exit code, standard output and standard error.
 fn said(server: &Server, verb: &[&str], json: bool) -> (i32, String, String) {
     let json: &[&str] = if json { &["--json"] } else { &[] };
     let words = [&["ctl"], verb, json].concat();
@@ -62,7 +62,7 @@ async fn every_ctl_command_prints_text_and_json_without_secrets() {
         assert!(server.wait().success());
         server.start_again();
     }
-    // What it refuses, and what nobody can ask for.
+    // Refused commands, and commands that do not exist.
     for json in [false, true] {
         let (code, out, err) = said(&server, &["unban", "eve"], json);
         assert_eq!((code, &out[..]), (1, ""), "{err}");
@@ -79,7 +79,7 @@ async fn every_ctl_command_prints_text_and_json_without_secrets() {
 fn without_a_running_server_every_ctl_command_names_the_socket() {
     let mut server = Server::start();
     let socket = server.state().parent().unwrap().join("run/admin.sock");
-    // One that ended takes its socket along; one that was killed leaves it behind.
+    // A server that stops removes its socket; a killed one leaves it behind.
     for ending in ["ended", "killed"] {
         match ending {
             "ended" => drop(server.stop()),
@@ -101,7 +101,7 @@ fn without_a_running_server_every_ctl_command_names_the_socket() {
     }
     server.start_again();
     assert_eq!(said(&server, &["status"], true).0, 0, "the socket left behind is taken over");
-    // With a broken file beside it too nobody is asked.
+    // Without a server and with a broken file, the error is about the file.
     std::fs::write(server.config_file(), "[lisen]\n").unwrap();
     server.kill();
     let (code, out, err) = said(&server, &["status"], false);
@@ -109,7 +109,7 @@ fn without_a_running_server_every_ctl_command_names_the_socket() {
     assert!(err.contains("chat-server.toml"), "it names the file: {err}");
 }
 
-/// Whoever has to put somebody out does not have to mend a file first.
+/// An operator can evict a session without repairing the file first.
 #[test]
 fn ctl_commands_work_with_a_broken_configuration_file() {
     let mut server = Server::start();
@@ -144,7 +144,7 @@ async fn a_command_that_is_not_carried_out_is_not_reported_as_done() {
     let register = json!({"type": "register", "protocol": 1, "access_token": token});
     ana.send(register).await;
     ana.next_of("encryption_key").await;
-    // After this answer the hub stands still, and is behind everybody's wishes.
+    // After this answer the hub stalls and can't carry out commands.
     std::fs::write(&stall, "").unwrap();
     ana.send(json!({"type": "who", "room": "lobby"})).await;
     ana.next_of("user_list").await;
@@ -170,7 +170,7 @@ async fn a_command_that_is_not_carried_out_is_not_reported_as_done() {
         assert_eq!(out.starts_with("sct_"), verb[1] == "add", "{verb:?}: {out}");
     }
     server.wait_for_event("access_not_upheld");
-    // What it was told is done as soon as it can.
+    // The hub carries out the commands as soon as it runs again.
     std::fs::remove_file(&stall).unwrap();
     assert_eq!(ana.until_closed().await.0, 4001);
 }
@@ -198,7 +198,7 @@ async fn ctl_lists_sessions_and_rooms() {
     assert!(!socket.exists());
 }
 
-/// Where there is always a next batch, whoever has to be put out is put out all the same.
+/// A session can be evicted even while another batch of messages is always waiting.
 #[test]
 fn a_busy_server_still_carries_out_ctl_commands() {
     let limits = "[limits]\nrate_messages = 1000000\nconnections_per_address = 1000\n";
@@ -217,7 +217,7 @@ fn a_busy_server_still_carries_out_ctl_commands() {
             std::process::Command::new("timeout").args(["60", "sh", "-c", &flood]).spawn().unwrap()
         })
         .collect();
-    // Or more: who was too slow for the flood comes back.
+    // There may be more sessions, because readers that were too slow reconnect.
     eventually("all talk", || server.event_count("session_opened") >= 154);
     for _ in 0..5 {
         server.run_ok(&["ctl", "status"]);

@@ -1,5 +1,4 @@
-//! Behind a real nginx that ends TLS: both clients through it, and limits that fall on whom it
-//! speaks for.
+//! Behind a real nginx that serves TLS: both kinds of client, and limits by forwarded address.
 
 use serde_json::json;
 
@@ -13,7 +12,7 @@ use crate::support::wire::Wire;
 use crate::support::{TIMEOUT, eventually};
 use crate::tls::Tunnel;
 
-/// A server with access tokens, nginx before it, and the authority to trust.
+/// A server in token mode, nginx in front of it, and the authority to trust.
 struct Site {
     server: Server,
     nginx: Nginx,
@@ -37,14 +36,14 @@ impl Site {
         self.folder.path().join("ca.pem").display().to_string()
     }
 
-    /// Through nginx, from a loopback address.
+    /// Connects through nginx from a loopback address.
     fn endpoint(&self, from: &str) -> Endpoint {
         let address = self.nginx.address(0).replace("localhost", "127.0.0.1");
         Endpoint::from(&address).with_tls(&self.folder.path().join("ca.pem")).from_address(from)
     }
 }
 
-/// How a `register` with that access token was answered: `welcome`, or the code of the refusal.
+/// Registers with this access token; gives `welcome` or the code of the error.
 async fn knock(endpoint: &Endpoint, token: &str) -> String {
     let mut wire = Wire::connect(endpoint).await;
     wire.send(json!({"type": "register", "protocol": 1, "access_token": token})).await;
@@ -73,7 +72,7 @@ fn through_nginx_both_clients_work_and_reconnect_after_a_restart() {
         let heard = ours.wait_for_text(text);
         assert_eq!(heard["verified"], true);
         if text == "uno" {
-            // nginx answers 502 meanwhile.
+            // nginx answers 502 while the server is down.
             site.server.kill();
             ours.write("said to nobody\n");
             eventually("it is missed", || ours.errors().contains("trying again"));
@@ -97,7 +96,7 @@ async fn connections_through_a_proxy_are_counted_by_forwarded_address() {
         let other = site.endpoint(&format!("127.0.0.{number}"));
         held.push(Wire::try_connect(other).await.expect("the proxy itself has no limit"));
     }
-    // The same address without the proxy is the same one.
+    // A direct connection from the same address counts too.
     let direct = Endpoint::from(site.server.address()).from_address("127.0.0.9");
     assert!(Wire::try_connect(direct).await.is_err());
 }
@@ -108,11 +107,11 @@ async fn guessing_through_a_proxy_throttles_only_the_guesser() {
     let token = site.server.token("ana", &[]);
     let guesser = site.endpoint("127.0.0.9");
     let mut guesses = 0;
-    // Each round's wait is twice as long, so that a slow machine is inside it sooner or later.
+    // Each delay is twice as long as the one before, so that even a slow machine guesses within one sooner or later.
     let shut_out = async {
         loop {
             guesses += 1;
-            // It says that it is somebody else each time; the last word is nginx's.
+            // The client forges another address each time; the last entry is nginx's.
             let number = guesses % 250;
             let forged = guesser.clone().header("x-forwarded-for", &format!("203.0.113.{number}"));
             if knock(&forged, "sct_wrong").await == "rate_limited"
@@ -125,7 +124,7 @@ async fn guessing_through_a_proxy_throttles_only_the_guesser() {
     tokio::time::timeout(TIMEOUT, shut_out).await.expect("nothing from there is looked at");
     assert!((6..20).contains(&guesses), "{guesses}");
     assert_eq!(knock(&site.endpoint("127.0.0.10"), &token).await, "welcome", "others are let in");
-    // Whose address it bore is not shut out for it.
+    // The forged address is not throttled.
     let victim = Endpoint::from(site.server.address()).header("x-forwarded-for", "203.0.113.1");
     let victim = victim.header("x-forwarded-proto", "https");
     assert_eq!(knock(&victim, &token).await, "welcome");
@@ -160,7 +159,7 @@ async fn a_proxy_without_forwarded_headers_is_never_throttled() {
     let tunnel = Tunnel::in_front_of(&server, folder.path());
     let endpoint = Endpoint::from(&format!("127.0.0.1:{}", tunnel.port()));
     let endpoint = endpoint.with_tls(&folder.path().join("ca.pem"));
-    // One behind it guesses, and one holds as many connections as an address may have and more.
+    // One client behind the proxy guesses; another holds more connections than an address may have.
     for _ in 0..12 {
         assert_eq!(knock(&endpoint, "sct_wrong").await, "unauthorized");
     }

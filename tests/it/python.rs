@@ -1,5 +1,4 @@
-//! The programs people have already: a real Python client with our server, our client with a real
-//! Python server.
+//! Existing programs: a real Python client with our server, and our client with a real Python server.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Stdio};
@@ -10,7 +9,7 @@ use crate::support::client::Client;
 use crate::support::python::script;
 use crate::support::server::Server;
 
-/// A Python server of the basic protocol; killed when dropped.
+/// A Python server of the basic protocol, killed on drop.
 struct PythonServer(Child, String);
 
 impl PythonServer {

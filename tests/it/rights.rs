@@ -1,4 +1,4 @@
-//! Verbs × roles × states, wholly (P23): what the table of rights says is what the server does.
+//! P23: every request in every role and every state. The server does what the table of rights says.
 
 use secure_chat::policy::rights::{Action, Decision, Role, RoomRelation, decide};
 use serde_json::{Value, json};
@@ -20,7 +20,7 @@ const OK: &str = "";
 const NO: &str = "forbidden";
 const OUT: &str = "not_in_room";
 
-/// What a client can say in a room, the right it needs, and the answer when all is well.
+/// Requests in a room, the right that each needs, and the answer to an allowed one.
 const VERBS: [(&str, Action, &str); 5] = [
     ("join", Action::Join, "joined"),
     ("leave", Action::Leave, "left"),
@@ -29,7 +29,7 @@ const VERBS: [(&str, Action, &str); 5] = [
     ("chat_message", Action::Send, "ack"),
 ];
 
-/// For each verb and role: in a room the token is not for, in one it never was in, in one it left, in its own.
+/// For each request and role: in a room not granted, in one never joined, in one left, and in a joined one.
 #[rustfmt::skip]
 const EXPECTED: [[[&str; 4]; 4]; 5] = [
     //           reader               writer               member               admin
@@ -66,7 +66,7 @@ fn said(wire: &Wire, verb: &str, room: &str) -> Value {
     json!({"type": verb, "room": room, "id": "1", "content": wire.key("ops").encrypt(b"x")})
 }
 
-/// The answer: a type, or an error's code.
+/// The answer: a type, or the code of an error.
 async fn answer(wire: &mut Wire) -> String {
     loop {
         let frame = wire.next().await;
@@ -100,7 +100,7 @@ async fn p23_every_verb_of_every_role_in_every_room(mode: Mode) {
                 assert_eq!(answer(&mut wire).await, expected, "{role:?} {verb} in {room}");
             }
         }
-        // A second register is nobody's, and a basic client has one verb.
+        // A second register is refused, and a basic client has only `chat_message`.
         let mut wire = entered(&server, &token).await;
         wire.send(json!({"type": "register", "access_token": token})).await;
         assert_eq!(answer(&mut wire).await, "already_registered");
@@ -113,7 +113,7 @@ async fn p23_every_verb_of_every_role_in_every_room(mode: Mode) {
             let heard = heard["code"].as_str().unwrap_or("said");
             let expected = match (verb, role) {
                 ("chat_message", Role::Reader) => NO,
-                // It is delivered, but not to a writer.
+                // The message is delivered, but not to a writer.
                 ("chat_message", Role::Writer) => break,
                 ("chat_message", _) => "said",
                 _ => "unknown_type",
@@ -141,7 +141,7 @@ async fn p23_delivery_follows_the_role(mode: Mode) {
         .await;
         let alone = wire.next_of("user_list").await["users"].as_array().unwrap().len() == 1;
         assert_eq!(alone, !hears, "{role:?}: who is there");
-        // Who comes and goes, what was missed, and what is said: all before it enters anew.
+        // Joins, leaves, replayed and live messages: all of them before the second join.
         drop(entered(&server, &token).await);
         speaker.send_chat_and_wait("ops", role.word(), "listen").await;
         wire.send(json!({"type": "join", "room": "ops"})).await;
@@ -201,10 +201,10 @@ async fn p23_no_request_works_before_register_or_after_eviction(mode: Mode) {
         for (user, verb, mut wire) in sessions {
             let frame = said(&wire, verb, "ops").to_string();
             let message = tokio_tungstenite::tungstenite::Message::text(frame);
-            // Where the connection is gone already there is nobody to say it to.
+            // The connection may be closed already.
             let _ = futures_util::SinkExt::send(wire.stream(), message).await;
             let (close, before) = wire.until_closed().await;
-            // Who went before it left a new key behind; its own going none that it hears of.
+            // Each earlier eviction replaced the key; its own eviction sends it none.
             let earlier = users.iter().position(|(name, _)| *name == user).unwrap();
             let told = before.iter().all(|frame| frame["type"] == "encryption_key");
             assert!(told && before.len() <= earlier, "{user} {verb}: {before:?}");
@@ -230,7 +230,7 @@ async fn p23_client_exit_codes_follow_the_role(mode: Mode) {
     let server = Server::with(TOKENS).mode(mode).start();
     let (url, (trust, _)) = (server.url(), server.client_credentials("nobody"));
     let mut kept: Vec<&str> = Vec::new();
-    // Says something in its room and in a foreign one, and reads what is kept.
+    // Exit codes of sending in its room, sending in another room, and reading the history.
     for (role, says, elsewhere, reads) in [
         (Role::Member, 0, 77, 0),
         (Role::Reader, 65, 77, 0),

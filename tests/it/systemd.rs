@@ -1,5 +1,4 @@
-//! At home under systemd: units that verify and are confined, a server that says how it is, and
-//! sockets that were handed over.
+//! systemd: units that verify and are sandboxed, notifications, and socket activation.
 
 use std::collections::HashSet;
 use std::os::unix::net::UnixDatagram;
@@ -10,7 +9,7 @@ use std::time::Instant;
 use crate::support::server::Server;
 use crate::support::{TIMEOUT, eventually, programs};
 
-/// Points of `systemd-analyze security`, in tenths.
+/// Limit for `systemd-analyze security`, in tenths of a point.
 const EXPOSURE: &str = "--threshold=12";
 
 fn units() -> Vec<PathBuf> {
@@ -22,7 +21,7 @@ fn units() -> Vec<PathBuf> {
     units
 }
 
-/// The units as they would be installed, with the programs that were built.
+/// Writes the units as installed, with the programs under test.
 fn installed(folder: &Path) -> Vec<PathBuf> {
     let programs = programs::server();
     let there = format!("{}/", programs.parent().unwrap().display());
@@ -66,7 +65,7 @@ fn the_services_are_confined() {
     }
 }
 
-/// What the service manager would hear, one set of lines a datagram, until `wanted` came.
+/// Receives notifications until one has the line `wanted`, and gives its lines.
 fn hear(manager: &UnixDatagram, wanted: &str) -> HashSet<String> {
     let deadline = Instant::now() + TIMEOUT;
     loop {
@@ -101,7 +100,7 @@ fn the_service_manager_is_notified_of_every_state() {
     assert!(when, "{reloading:?}");
     hear(&manager, "READY=1");
 
-    // A file that can't be read must not leave systemd waiting for the end of the reload.
+    // A file that can't be parsed must not leave systemd waiting for the end of the reload.
     std::fs::write(server.config_file(), "[listen").unwrap();
     server.signal("HUP");
     hear(&manager, "RELOADING=1");
@@ -111,7 +110,7 @@ fn the_service_manager_is_notified_of_every_state() {
     hear(&manager, "STOPPING=1");
 }
 
-/// Who does nothing must not feed the watchdog.
+/// A server that doesn't run must not send watchdog notifications.
 #[test]
 fn a_stopped_server_sends_no_watchdog_pings() {
     let folder = tempfile::tempdir().unwrap();
@@ -126,7 +125,7 @@ fn a_stopped_server_sends_no_watchdog_pings() {
     let pause = std::time::Duration::from_millis(600);
     manager.set_read_timeout(Some(pause)).unwrap();
     let mut bytes = [0; 4096];
-    // What was sent before it stopped may still be there; afterwards there is silence.
+    // Notifications sent before the stop may still be queued; then none may come.
     let mut waiting = 0;
     while manager.recv(&mut bytes).is_ok() {
         waiting += 1;
@@ -160,7 +159,7 @@ fn activated(listen: &str, config: &str) -> (std::process::Child, tempfile::Temp
     (child, folder)
 }
 
-/// A free port; systemd-socket-activate can't say which one it took for 0.
+/// A free port. systemd-socket-activate can't report which port it took for 0.
 fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
@@ -170,7 +169,7 @@ fn the_server_serves_on_an_activated_socket() {
     let port = free_port();
     let address = format!("127.0.0.1:{port}");
     let (mut child, _folder) = activated(&address, "");
-    // The socket is there before the server is: this very connect starts it.
+    // The socket exists before the server does: the first connection starts the server.
     let mut said = None;
     eventually("a message through the activated server", || {
         let output = Command::new(programs::client())
@@ -187,7 +186,7 @@ fn the_server_serves_on_an_activated_socket() {
 #[test]
 fn an_open_server_refuses_a_socket_beyond_loopback() {
     let port = free_port();
-    // Every address of this machine, of which the test itself only uses loopback.
+    // All addresses of this machine; the test itself connects over loopback only.
     let (mut child, _folder) = activated(&format!("0.0.0.0:{port}"), "");
     eventually("somebody knocks", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
     let mut code = None;

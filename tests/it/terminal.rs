@@ -1,4 +1,4 @@
-//! A conversation on a terminal, in English and in Spanish, as a person sees it.
+//! A conversation on a terminal, in English and in Spanish.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use crate::support::client::Client;
 use crate::support::server::Server;
 use crate::support::terminal::{Builder, Screen, Terminal};
 
-/// A person's language, and the sentences they expect to read.
+/// A language and the texts that the client shows in it.
 struct Person {
     lang: &'static str,
     questions: [&'static str; 5],
@@ -61,7 +61,7 @@ const SPANISH: Person = Person {
     bye: "adiós",
 };
 
-/// No limit that a quick test would meet.
+/// Limits that no quick test reaches.
 const QUICK: &str = "[limits]\nrate_messages = 100000\nrate_bytes = 100000000\n";
 
 fn alice(server: &Server, person: &Person) -> Builder {
@@ -105,7 +105,7 @@ fn the_client_asks_for_missing_options() {
         }
         terminal.wait_for(person.connected);
         terminal.wait_for_typed("");
-        // Answers are nothing to say again.
+        // Answers to questions are not in the editor's history.
         terminal.type_text("\u{1b}[A");
         terminal.enter("Hola Bob!");
         terminal.wait_for("] Alice: Hola Bob!");
@@ -208,7 +208,7 @@ fn typed_text_stays_whole_while_messages_arrive() {
         let (_, expected) = numbered(50);
         let mut lines = expected.iter().map(|line| line.strip_prefix("Bob: ").unwrap());
         for (at, key) in typed.char_indices() {
-            // What arrives and what is typed meet in every order.
+            // Messages and keys arrive in every order.
             lines.next().into_iter().for_each(|line| bob.write(&format!("{line}\n")));
             terminal.type_text(&key.to_string());
             terminal.wait_for_typed(&typed[..at + key.len_utf8()]);
@@ -239,7 +239,7 @@ fn lines_entered_in_a_burst_are_sent_and_shown_in_order() {
     });
     assert_eq!(messages_of(&screen, "Bob"), expected);
     assert_eq!(messages_of(&screen, "Alice"), own);
-    // Nothing but whole lines, and no echo of what was typed.
+    // Only whole lines, and no echo of the typed text.
     let screen = terminal.wait_for_typed("");
     for row in &screen.rows[..screen.rows.len() - 1] {
         assert!(row.starts_with("-- ") || row.starts_with('['), "{row:?} in\n{}", screen.text());
@@ -312,7 +312,7 @@ fn a_line_longer_than_the_window_is_shown_and_erased_whole() {
     let server = Server::with(QUICK).start();
     let mut terminal = alice(&server, &ENGLISH).sized(30, 20).start();
     terminal.wait_for_typed("");
-    // Wide characters that do not fit into the last column, and one row that is just full.
+    // Wide characters that do not fit in the last column, and a row that is exactly full.
     let lines = [
         "日本語の文字は二つの欄を使います。日本語の文字は二つ",
         "aaaaaaaaaabbbbbbbbbbcccccccc",
@@ -375,7 +375,7 @@ fn a_window_that_is_closed_ends_the_conversation() {
     let server = Server::start();
     let mut terminal = connected(&server, &ENGLISH);
     let mut bob = Client::start(&[&server.url(), "-u", "Bob"]);
-    // Who is not there yet hears nothing.
+    // Bob must have joined to receive the message.
     terminal.wait_for(ENGLISH.joined);
     terminal.enter("goodbye");
     bob.wait_for_text("goodbye");

@@ -1,4 +1,4 @@
-//! TLS: a real proxy in front, as a tunnel is; and TLS in the server itself.
+//! TLS through a real proxy in front of the server, and TLS in the server itself.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -12,11 +12,11 @@ use crate::support::eventually;
 use crate::support::server::Server;
 use crate::support::wire::Wire;
 
-/// stunnel in front of a server; killed when dropped.
+/// stunnel in front of a server, killed on drop.
 pub struct Tunnel(Child, u16);
 
 impl Tunnel {
-    /// With a certificate of its own; the authority to trust is in `ca.pem`.
+    /// Starts stunnel with a new certificate; the authority to trust is in `ca.pem`.
     pub fn in_front_of(server: &Server, folder: &Path) -> Self {
         certificates(folder);
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -38,7 +38,7 @@ impl Tunnel {
         Tunnel(child, port)
     }
 
-    /// Where it listens.
+    /// The port it listens on.
     pub fn port(&self) -> u16 {
         self.1
     }
@@ -107,7 +107,7 @@ fn the_server_serves_tls_and_reloads_its_certificate() {
     assert_eq!(new.code, Some(0), "{}", new.errors);
     std::fs::write(folder.path().join("ca.pem"), old).unwrap();
     assert_eq!(say("tres\n").code, Some(69), "the old certificate is gone");
-    // By its fingerprint it is trusted whoever signed it, and no other is.
+    // A pinned certificate is trusted whatever its authority, and no other one is.
     let print = Command::new("openssl")
         .args(["x509", "-noout", "-fingerprint", "-sha256", "-in"])
         .arg(folder.path().join("cert.pem"))
@@ -132,7 +132,7 @@ fn only_tls_1_2_and_1_3_are_accepted() {
     {
         let output = Command::new("openssl")
             .args(["s_client", "-connect", server.address(), version, "-verify_return_error"])
-            // Level 0, or this side would not try the old ones.
+            // Security level 0, so that the openssl client offers the old versions.
             .args(["-cipher", "DEFAULT:@SECLEVEL=0", "-CAfile"])
             .arg(folder.path().join("ca.pem"))
             .stdin(Stdio::null())
@@ -141,7 +141,7 @@ fn only_tls_1_2_and_1_3_are_accepted() {
         let said = String::from_utf8_lossy(&output.stdout).into_owned()
             + &String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.success(), spoken, "{version}: {said}");
-        // Refused by the server and not by this side.
+        // The server refuses, not the openssl client.
         assert!(spoken || said.contains("SSL alert number"), "{version}: {said}");
     }
 }
@@ -159,7 +159,7 @@ async fn a_new_certificate_closes_no_session_and_a_wrong_key_changes_nothing() {
     let mut second = Wire::register(&new, "second").await;
     first.next_of("user_joined").await;
     assert!(Wire::try_connect(&old).await.is_err(), "the old certificate is gone");
-    // A key of another certificate: nothing changes, and who is there stays.
+    // A key of another certificate: nothing changes, and sessions stay.
     let other = tempfile::tempdir().unwrap();
     certificates(other.path());
     std::fs::copy(other.path().join("key.pem"), folder.path().join("key.pem")).unwrap();
@@ -173,7 +173,7 @@ async fn a_new_certificate_closes_no_session_and_a_wrong_key_changes_nothing() {
     assert_eq!(second.read(&heard), "still here");
 }
 
-/// What testssl.sh finds, but for what is the test certificate's own.
+/// Checks the findings of testssl.sh, except those about the test certificate.
 #[test]
 fn testssl_finds_nothing() {
     let folder = tempfile::tempdir().unwrap();
@@ -201,7 +201,7 @@ fn testssl_finds_nothing() {
     for new in ["TLS1_2", "TLS1_3"] {
         assert!(found(new).starts_with("offered"), "{new}: {}", found(new));
     }
-    // It went to the end.
+    // The last check was made.
     found("RC4");
     let bad: Vec<&Value> = findings
         .iter()

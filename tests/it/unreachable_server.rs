@@ -1,4 +1,4 @@
-//! A conversation that never begins.
+//! A client on a terminal that can't connect.
 
 use crate::support::terminal::Terminal;
 

@@ -1,4 +1,4 @@
-//! Who is put out, or goes, is out: no later key and no later word.
+//! Sessions that are evicted or leave a room get no later key and no later message.
 
 use serde_json::{Value, json};
 
@@ -30,7 +30,7 @@ async fn p23_an_evicted_session_gets_nothing_more(mode: Mode) {
             "kick" => server.run_ok(&["ctl", "kick", "BOB-kick"]),
             _ => server.run_ok(&["ctl", "ban", "bob-ban"]),
         };
-        // From here on it is acknowledged: a later key, and what is said under it, go to others only.
+        // From here on the eviction is in force: only others get later keys and messages.
         let key = stays.next_of("encryption_key").await;
         stays.send_chat_in("ops", &format!("after-{way}"), "after").await;
         let frame = loop {
@@ -70,7 +70,7 @@ async fn p23_the_send_queue_of_an_evicted_session_is_discarded(mode: Mode) {
         let token = server.token(&user, &[]);
         let deaf = entered(&server, &token, "lobby").await;
         let before = said;
-        // It reads nothing; what the system does not take for it waits in the server.
+        // The session reads nothing, so messages wait in its send queue.
         let waiting = || {
             let answer = server.run_ok(&["ctl", "sessions", "--json"]);
             let answer: Value = serde_json::from_str(&answer).unwrap();
@@ -92,7 +92,7 @@ async fn p23_the_send_queue_of_an_evicted_session_is_discarded(mode: Mode) {
         };
         let (close, heard) = deaf.until_closed().await;
         let heard = heard.iter().filter(|frame| frame["type"] == "chat_message").count();
-        // None takes 6,000 bytes, and half a MiB was waiting.
+        // A message takes less than 6,000 bytes, and half a MiB was waiting.
         let waited = 512 * 1024 / 6_000;
         assert!(heard + waited <= said - before, "{user} heard {heard} of {}", said - before);
         assert_eq!(close, if round % 2 == 0 { 4003 } else { 4001 }, "{user}");
@@ -125,7 +125,7 @@ async fn revoking_an_absent_user_replaces_the_room_key(mode: Mode) {
     let mut stays = entered(&server, &ana, "lobby").await;
     drop(entered(&server, &bob, "lobby").await);
     eventually("bob is away", || server.event_count("session_closed") == 1);
-    // Another's token changes nothing here.
+    // Revoking or adding another user's token changes nothing here.
     server.token("eve", &[]);
     server.run_ok(&["token", "revoke", &server.token_id("bob")]);
     stays.send_chat_in("lobby", "1", "among us").await;

@@ -1,4 +1,4 @@
-//! The access file, and users that the configuration declares.
+//! The access file, and users declared in the configuration.
 
 use std::os::unix::fs::PermissionsExt as _;
 
@@ -32,7 +32,7 @@ async fn an_unusable_access_file_admits_no_user(mode: Mode) {
         assert_eq!(refusal(register(&server, &token, &["lobby"]).await).await, stranger);
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
     }
-    // Who is inside is not put out by a slip of an editor, but is by a file that is gone.
+    // An unusable file evicts no session; a missing file does.
     inside.send(json!({"type": "who", "room": "lobby"})).await;
     inside.next_of("user_list").await;
     std::fs::write(&path, &good).unwrap();
@@ -42,7 +42,7 @@ async fn an_unusable_access_file_admits_no_user(mode: Mode) {
     std::fs::remove_file(&path).unwrap();
     assert_eq!(inside.until_closed().await.0, 4001);
     assert_eq!(refusal(register(&server, &token, &["lobby"]).await).await, stranger);
-    // Nor is who stands in no list let in, whether it is empty or was never made.
+    // An empty or missing list admits no user.
     std::fs::write(&path, "{}").unwrap();
     server.run_ok(&["ctl", "reload"]);
     assert_eq!(refusal(register(&server, &token, &["lobby"]).await).await, stranger);
@@ -68,7 +68,7 @@ async fn an_unusable_access_file_keeps_bans_and_blocks_declared_users(mode: Mode
     server.stop();
     server.start_again();
     assert_eq!(refusal(register(&server, token, &["ops"]).await).await, stranger);
-    // Neither can it be read where a folder stands in its place.
+    // A folder in place of the file can't be read either.
     std::fs::remove_file(&path).unwrap();
     std::fs::create_dir(&path).unwrap();
     server.run_ok(&["ctl", "reload"]);

@@ -1,4 +1,4 @@
-//! Only who belongs: access tokens, and leaving that means leaving (P23). Who may do what is in `rights`.
+//! P23: access tokens and evictions. The rights of each role are in `rights`.
 
 mod eviction;
 mod file;
@@ -9,10 +9,10 @@ use serde_json::json;
 use crate::support::endpoint::Endpoint;
 use crate::support::wire::Wire;
 
-/// A server that wants access tokens, and is in nobody's way otherwise.
+/// Token mode with a high rate limit.
 pub const TOKENS: &str = "[auth]\nmode = \"token\"\n[limits]\nrate_messages = 100000\n";
 
-/// Registers with the full protocol; gives the connection whatever came of it.
+/// Registers with the full protocol, whatever the answer is.
 async fn register(endpoint: impl Into<Endpoint>, token: &str, rooms: &[&str]) -> Wire {
     let mut wire = Wire::connect(endpoint).await;
     wire.send(json!({"type": "register", "protocol": 1, "username": "whoever",
@@ -21,7 +21,7 @@ async fn register(endpoint: impl Into<Endpoint>, token: &str, rooms: &[&str]) ->
     wire
 }
 
-/// The same, where it must be let in.
+/// Registers, and must be admitted.
 async fn entered(endpoint: impl Into<Endpoint>, token: &str, room: &str) -> Wire {
     let mut wire = register(endpoint, token, &[room]).await;
     wire.next_of("welcome").await;
@@ -29,7 +29,7 @@ async fn entered(endpoint: impl Into<Endpoint>, token: &str, room: &str) -> Wire
     wire
 }
 
-/// How a `register` that must fail was answered: code and closing code, and that no key came.
+/// The code and close code of a refused `register`. Checks that no key came.
 async fn refusal(wire: Wire) -> (String, u16) {
     let (close, before) = wire.until_closed().await;
     assert!(before.iter().all(|frame| frame["type"] != "encryption_key"), "a key left: {before:?}");

@@ -1,4 +1,4 @@
-//! Access tokens: only a valid one opens, its name is its user's alone, and guessing is no use.
+//! Access tokens: only a valid one admits, a name belongs to one user, and guessing is throttled.
 
 use serde_json::{Value, json};
 
@@ -31,7 +31,7 @@ async fn without_a_valid_access_token_no_key_is_sent(mode: Mode) {
     );
     assert_eq!(refusal(register(&server, &ended, &["lobby"]).await).await, stranger);
     assert_eq!(refusal(register(&server, &ana, &["dev"]).await).await, refused("forbidden", 4003));
-    // In the same words, whoever it says it is and however near the guess comes.
+    // Every refusal reads the same, whatever the name and however close the guess.
     let mut answers = Vec::new();
     for (user, guess) in [("ana", &ended[..]), ("ana", &ana[1..]), ("old", "sct_x"), ("eve", "x")] {
         let mut wire = Wire::connect(server.endpoint().from_address("127.0.0.7")).await;
@@ -39,7 +39,7 @@ async fn without_a_valid_access_token_no_key_is_sent(mode: Mode) {
         answers.push(wire.until_closed().await);
     }
     assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:?}");
-    // A basic client can bring one too; it gets the room it has, and the name that is proven.
+    // A basic client can send an access token; it gets a room of the token, and the proven name.
     let mut basic = Wire::connect(&server).await;
     basic.send(json!({"type": "register", "username": "Bob", "access_token": ana})).await;
     let list = basic.next_of("user_list").await;
@@ -86,7 +86,7 @@ async fn guessing_throttles_only_the_guesser(mode: Mode) {
         endpoint.header("x-forwarded-for", client)
     };
     let directly = server.endpoint().from_address("127.0.0.9");
-    // Whoever guesses, and everybody who comes the same way.
+    // A guesser, and other clients that come the same way.
     let ways = [
         (10_000, directly, vec![server.endpoint()]),
         (5_000, by_proxy("203.0.113.9"), vec![by_proxy("203.0.113.10"), proxy.clone()]),
@@ -112,7 +112,7 @@ async fn guessing_throttles_only_the_guesser(mode: Mode) {
         assert!(grown < 4 * 1024 * 1024, "{grown} bytes more");
         assert!((5..30).contains(&compared), "{compared} guesses were even looked at");
     }
-    // A proxy that does not say for whom it speaks is not shut out for one of them.
+    // A proxy that doesn't name its client is not throttled for it.
     for number in 0..20 {
         let outcome = refusal(register(&proxy, &format!("sct_{number}"), &[]).await).await;
         assert_eq!(outcome, refused("unauthorized", 4001));
@@ -156,7 +156,7 @@ fn token_list_shows_rooms_and_ids() {
         ("ana", &[][..], json!(["lobby"])),
         ("bob", &["--room", "ops", "--room", "dev"], json!(["ops", "dev"])),
         ("eve", &["--room", "*", "--role", "reader"], json!(["*"])),
-        // An admin's opens every room, whatever it was made with.
+        // An admin's token is for every room, whatever it was made with.
         ("root", &["--room", "ops", "--role", "admin"], json!(["*"])),
     ] {
         let token = server.token(user, words);

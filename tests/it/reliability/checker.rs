@@ -1,11 +1,11 @@
-//! The verdict: what was sent, what became of it, and what is there in the end.
+//! Compares what was sent and acked with the history.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 
 use super::full_client::Outcome;
 
-/// The four sins. The bar is nought of each.
+/// Violations of the promises about delivery, by kind. None may occur.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Verdict {
     /// Acked, but not in the history.
@@ -14,12 +14,12 @@ pub struct Verdict {
     pub double: Vec<String>,
     /// In the history, but never sent, or refused for good.
     pub phantom: Vec<String>,
-    /// Not in the order their sender sent them, or not in the order of their numbers.
+    /// Not in the order of their sender, or not in the order of `seq`.
     pub disordered: Vec<String>,
 }
 
 impl Verdict {
-    /// Whether there is nothing to hold against it.
+    /// Whether no violation was found.
     pub fn is_clean(&self) -> bool {
         *self == Verdict::default()
     }
@@ -38,8 +38,8 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// Holds a history of (seq, sender, text) against what the senders know. Texts are unique; each
-/// sender's are given in the order they were sent.
+/// Checks a history of (seq, sender, text) against what the senders recorded. Texts are unique, and each sender's are
+/// in the order it sent them.
 pub fn check(
     sent: &BTreeMap<String, (Vec<String>, BTreeMap<String, Outcome>)>,
     history: &[(u64, String, String)],

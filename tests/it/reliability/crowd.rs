@@ -1,4 +1,4 @@
-//! A hundred in one room, and some of them behave badly: what the others notice of it.
+//! A hundred sessions in one room, some of which stall or flood: what the others notice of it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,11 +14,11 @@ use crate::support::{is_long_run, load_lock, programs};
 
 const MIB: u64 = 1024 * 1024;
 const READERS: usize = 100;
-/// A scheduler with two cores for a hundred readers and a server takes its time; what one of us
-/// does to the others is far above it.
+/// With two cores, a hundred readers and a server, the scheduler alone takes this long. A session that delayed the
+/// others would cost far more.
 const ALWAYS_FINE: Duration = Duration::from_millis(50);
 
-/// Readers that note how long each message took to them, in one room with `sender`.
+/// A sender and readers in one room. Each reader records how long every message took.
 struct Crowd {
     sender: Wire,
     readers: Vec<tokio::task::JoinHandle<Vec<Duration>>>,
@@ -39,7 +39,7 @@ impl Crowd {
                 while !stop.load(Ordering::Relaxed) {
                     let frame = reader.next_of("chat_message").await;
                     let text = reader.read(&frame);
-                    // Others may say something too; what is measured says when it was sent.
+                    // Others may send messages too; those of `sender` begin with their time.
                     let Some(sent) = text.split(' ').next().and_then(|word| word.parse().ok())
                     else {
                         continue;
@@ -52,7 +52,7 @@ impl Crowd {
         Crowd { sender, readers, begun, stop }
     }
 
-    /// Says `count` messages of `size` on a schedule.
+    /// Sends `count` messages of `size` characters on a schedule.
     async fn send_chat(&mut self, count: usize, every: Duration, size: usize) {
         let first = Instant::now();
         for number in 0..count {
@@ -63,10 +63,10 @@ impl Crowd {
         }
     }
 
-    /// The 99th percentile of everybody's times, and how many there were.
+    /// The 99th percentile of the delays of all readers, and the number of deliveries.
     async fn p99(mut self) -> (Duration, usize) {
         self.stop.store(true, Ordering::Relaxed);
-        // One more, so that everybody looks up.
+        // One more message, so that every reader checks `stop`.
         self.sender.send_chat("0 end").await;
         let mut all = Vec::new();
         for reader in self.readers {
@@ -79,13 +79,13 @@ impl Crowd {
     }
 }
 
-/// What a hundred readers have to wait while `stalled` more do not read; how much memory that took.
+/// The 99th percentile of the delays while `stalled` sessions read nothing, and how much memory grew.
 async fn with_stalled(stalled: usize) -> (Duration, u64) {
-    // In memory, so that what is measured are queues and not the store's caches.
+    // In memory, so that the measurement shows queues and not the store's caches.
     let history = "[history]\nstore = \"memory\"\nkeep_messages = 100\n";
     let server = Server::with(&format!("{FAST}{history}")).start();
     let mut crowd = Crowd::gather(&server, READERS - stalled).await;
-    // Buffers and caches first reach the size they have with those who read.
+    // Buffers and caches first grow to their usual size.
     crowd.send_chat(300, Duration::from_millis(5), 3_000).await;
     let mut asleep = Vec::new();
     for number in 0..stalled {
@@ -94,7 +94,7 @@ async fn with_stalled(stalled: usize) -> (Duration, u64) {
     let before = server.resident_bytes();
     let mut most = before;
     let begun = Instant::now();
-    // Enough to fill every socket and every queue: those who do not read are put out meanwhile.
+    // Enough to fill every socket and every queue, so that the stalled sessions are evicted.
     for _ in 0..30 {
         crowd.send_chat(60, Duration::from_millis(5), 3_000).await;
         most = most.max(server.resident_bytes());
@@ -152,7 +152,7 @@ async fn p12_ten_flooding_clients_do_not_delay_ninety() {
                 let wrote = tokio::time::timeout(Duration::from_millis(20), write).await;
                 match wrote {
                     Ok(Ok(())) => sent += 1,
-                    // Held back; a frame that was cut can't be gone on with, so it waits here.
+                    // The server slows this connection. A half-written frame can't be abandoned, so wait.
                     Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
                     Ok(Err(_)) => break,
                 }
@@ -171,9 +171,9 @@ async fn p12_ten_flooding_clients_do_not_delay_ninety() {
     let (p99, count) = crowd.p99().await;
     println!("{flood} frames of flood, {count} deliveries, p99 {p99:?}");
     assert!(flood > 500, "the flood came: {flood}");
-    // Nothing was lost on the way: those who did not look up yet may lack the last.
+    // Nothing is lost; readers that have not read the last message yet may lack it.
     assert!(count >= 90 * (messages - 1), "{count} of {}", 90 * messages);
-    // What is promised is of optimised programs.
+    // The promise is about optimised programs.
     let promised = Duration::from_millis(if programs::are_optimised() { 100 } else { 400 });
     assert!(p99 < promised, "{p99:?}");
 }

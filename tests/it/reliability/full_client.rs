@@ -1,5 +1,5 @@
-//! A full client for the reliability tests, written from the protocol page alone: it comes back,
-//! sends again under the same ids, resumes where it was, and writes everything down.
+//! A full client for the reliability tests, written from docs/protocol.md alone: it reconnects, sends unacked
+//! messages again under the same ids, resumes, and records everything.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -12,23 +12,23 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 
-/// How long one step of a conversation may take.
+/// How long one step of the protocol may take.
 const STEP_TIMEOUT: Duration = Duration::from_secs(10);
-/// Pause before coming back, while a server is away.
+/// Pause before reconnecting.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(50);
 
-/// What became of a message somebody sent.
+/// What became of a sent message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Acked, with its place.
+    /// Acked with this seq.
     Stored(u64),
     /// Refused for good.
     Refused,
-    /// Nobody knows.
+    /// Neither acked nor refused yet.
     Unknown,
 }
 
-/// One connection of a full client.
+/// A full client with at most one connection at a time.
 pub struct FullClient {
     address: String,
     name: String,
@@ -37,26 +37,26 @@ pub struct FullClient {
     keys: HashMap<String, Fernet>,
     current: Option<Fernet>,
     earlier: Option<Fernet>,
-    /// Goes on encrypting under the key before the current one, as who hears of a new one late.
+    /// Encrypts under the key before the current one, like a client that processes a rotation late.
     pub uses_earlier_key: bool,
-    /// The last message seen, by epoch.
+    /// The epoch and seq of the last message received.
     pub place: Option<(String, u64)>,
-    /// Everything that was received, in order: (seq, text).
+    /// Every received message in order: (seq, text).
     pub received: Vec<(u64, String)>,
-    /// Gaps that were announced: (after, next, reason).
+    /// Every reported gap: (after, next, reason).
     pub gaps: Vec<(u64, u64, String)>,
     /// Sent and not acked, in order: (id, text).
     unacked: VecDeque<(String, String)>,
     /// What became of every message, by text.
     pub statuses: BTreeMap<String, Outcome>,
     texts: HashMap<String, String>,
-    /// How often it connected.
+    /// How often the client has connected.
     pub connects: u64,
     reads: bool,
 }
 
 impl FullClient {
-    /// Not connected yet. A reader wants to hear; a sender only its acks.
+    /// Makes a client that is not connected yet. With `reads` it receives messages; without, only acks.
     pub fn new(address: impl Into<String>, name: &str, room: &str, reads: bool) -> Self {
         FullClient {
             address: address.into(),
@@ -78,22 +78,22 @@ impl FullClient {
         }
     }
 
-    /// What it is called.
+    /// The user name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Messages that wait for their ack.
+    /// The number of unacked messages.
     pub fn outstanding(&self) -> usize {
         self.unacked.len()
     }
 
-    /// Lets go of the connection without a goodbye.
+    /// Drops the connection without a close frame.
     pub fn drop_connection(&mut self) {
         self.socket = None;
     }
 
-    /// Says something; what can't be sent now is sent after coming back.
+    /// Sends a message, now or after reconnecting.
     pub async fn send_chat(&mut self, text: &str) {
         let id = format!("{}-{}", self.name, self.statuses.len());
         self.statuses.insert(text.into(), Outcome::Unknown);
@@ -104,7 +104,7 @@ impl FullClient {
         }
     }
 
-    /// Listens until `done`, coming back whenever the connection ends; false at the deadline.
+    /// Receives until `done` holds, and reconnects when the connection ends; false at the deadline.
     pub async fn until(&mut self, deadline: Instant, mut done: impl FnMut(&Self) -> bool) -> bool {
         while !done(self) {
             if Instant::now() >= deadline {
@@ -120,7 +120,7 @@ impl FullClient {
         true
     }
 
-    /// Reads what comes within `wait`.
+    /// Receives one frame, waiting no longer than `wait`.
     pub async fn listen(&mut self, wait: Duration) {
         let Some(socket) = &mut self.socket else { return };
         match tokio::time::timeout(wait, socket.next()).await {
@@ -214,7 +214,7 @@ impl FullClient {
                 self.put(&id, &text).await;
             }
             "error" if frame["temporary"] == true => {
-                // Storage is away for a moment; coming back sends it again.
+                // The store fails for a moment; the client sends the message again after reconnecting.
                 tokio::time::sleep(RECONNECT_PAUSE).await;
                 self.socket = None;
             }
@@ -232,7 +232,7 @@ impl FullClient {
     }
 }
 
-/// Everything a room keeps, read through `history`: (seq, sender, text) in order.
+/// Reads the whole history of a room: (seq, sender, text) in order.
 pub async fn whole_history(address: &str, room: &str) -> Vec<(u64, String, String)> {
     let stream = TcpStream::connect(address).await.unwrap();
     let (mut socket, _) =

@@ -1,6 +1,6 @@
-//! The promises about delivery. One harness: every message is unique and ends as stored, refused
-//! or unknown; faults come from outside and must have fired; then everything heals, the history is
-//! read to its end, and the judge counts lost, double, phantom and disordered. The bar is nought.
+//! The promises about delivery. Every message is unique and ends as stored, refused or unknown. Faults come from
+//! outside, and a test checks that they occurred. Then everything recovers, the test reads the whole history, and the
+//! checker counts lost, double, phantom and disordered messages. None may occur.
 
 mod checker;
 mod crowd;
@@ -20,17 +20,17 @@ use crate::support::server::Server;
 use crate::support::{is_long_run, load_lock};
 
 const ROOM: &str = "ops";
-/// How long everything may take to heal.
+/// How long everything may take to recover.
 const RECOVERY_TIMEOUT: Duration = Duration::from_secs(60);
-/// Messages one sender may have under way.
+/// Unacked messages per sender.
 const WINDOW: usize = 32;
 
-/// No rate limit; many keys.
+/// No rate limit.
 const FAST: &str = "[limits]\nrate_messages = 1000000\nrate_bytes = 1000000000\n";
 
 type Sent = (String, (Vec<String>, BTreeMap<String, Outcome>));
 
-/// Sends `count` messages, one each `every`, through whatever happens.
+/// Sends `count` messages, one per `every`, through all faults.
 async fn send_all(mut sender: FullClient, count: usize, every: Duration) -> Sent {
     let name = sender.name().to_owned();
     let mut texts = Vec::new();
@@ -64,7 +64,7 @@ fn senders(
         .collect()
 }
 
-/// How long a reader may take for all of it.
+/// How long a reader may take to receive everything.
 fn patience() -> Duration {
     RECOVERY_TIMEOUT * if is_long_run() { 12 } else { 2 }
 }
@@ -96,7 +96,7 @@ async fn p1_kill_9_loses_nothing_acked() {
     let _lock = load_lock();
     let kills = if is_long_run() { 100 } else { 10 };
     let mut server = Server::with(FAST).start();
-    // 20 senders, 25 messages a second each, for as long as the kills take and a little more.
+    // 20 senders with 25 messages per second each, for a little longer than the kills take.
     let count = kills * 12 + 20;
     let tasks = senders(server.address(), 20, count, Duration::from_millis(40));
     let mut slowest = Duration::ZERO;
@@ -119,7 +119,7 @@ async fn p7_resume_has_no_holes() {
     let (readers, rounds) = if is_long_run() { (20, 50) } else { (20, 6) };
     let server = Server::with(FAST).start();
     let proxy = FaultProxy::start(server.address().parse().unwrap()).await;
-    // Fast enough that something is said while somebody is between reading and live.
+    // Fast enough that messages arrive while a reader is between replay and live delivery.
     let total = rounds * 240;
     let through = proxy.address().to_string();
     let mut reading = Vec::new();
@@ -130,7 +130,7 @@ async fn p7_resume_has_no_holes() {
             let mut reader = FullClient::new(through, &format!("reader{number}"), ROOM, true);
             reader.until(Instant::now() + RECOVERY_TIMEOUT, |reader| reader.connects > 0).await;
             ready.send(()).await.unwrap();
-            // By the last one's place, so that a hole is seen at once.
+            // Complete by the last seq, so that a hole is seen at once.
             let whole = |reader: &FullClient| {
                 reader.received.last().is_some_and(|(seq, _)| *seq >= total as u64)
             };
@@ -192,7 +192,7 @@ async fn p8_there_is_one_order() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p14_rotation_is_invisible() {
     let _lock = load_lock();
-    // Messages a second, and who reads them.
+    // Messages per second, and the number of readers.
     let (seconds, rate, readers) = if is_long_run() { (300, 500, 40) } else { (12, 100, 10) };
     let server = Server::with(&format!(
         "{FAST}[keys]\nrotate_every = \"1s\"\n[history]\nkeep_messages = 1000000\n"
@@ -205,7 +205,7 @@ async fn p14_rotation_is_invisible() {
         reader.until(Instant::now() + RECOVERY_TIMEOUT, |reader| reader.connects > 0).await;
         reading.push(tokio::spawn(async move {
             if number == 0 {
-                // One is away for three rotations, and comes back.
+                // One reader is away for three rotations and comes back.
                 reader.drop_connection();
                 tokio::time::sleep(Duration::from_secs(4)).await;
             }
@@ -225,7 +225,7 @@ async fn p14_rotation_is_invisible() {
     let sent = gather(tasks).await;
     assert_clean(&server, &sent).await;
     for task in reading {
-        // A message nobody can read panics in the reader.
+        // A reader panics at a message that it can't decrypt.
         task.await.unwrap();
     }
     assert!(
@@ -249,7 +249,7 @@ async fn p16_stopping_is_clean() {
         let name = format!("idle{number}");
         idle.push(crate::support::wire::Wire::register(server.address(), &name).await);
     }
-    // One of them never reads again, and is owed a lot.
+    // One session never reads again and has a full send queue.
     let stalled = idle.pop().unwrap();
     let address = server.address().to_owned();
     let tasks = senders(&address, 8, 50, Duration::from_millis(5));
@@ -268,7 +268,7 @@ async fn p16_stopping_is_clean() {
     assert_clean(&server, &sent).await;
 }
 
-/// Cuts the dialogue of one `send` at a byte; gives how often the message is there in the end.
+/// Cuts the connection of one `chat-client send` at a byte; gives whether the cut happened.
 async fn cut_at(server: &Server, proxy: &FaultProxy, way: Way, byte: u64, times: u64) -> bool {
     let fired = proxy.fired();
     proxy.cut_after(way, byte, times);
@@ -305,14 +305,14 @@ async fn p5_exit_0_exactly_when_it_is_in_the_room_log() {
     let proxy = FaultProxy::start(server.address().parse().unwrap()).await;
     let mut cuts = 0;
     for way in [Way::Up, Way::Down] {
-        // Beyond the end of the dialogue nothing fires any more.
+        // Beyond the end of the conversation no cut happens any more.
         for byte in (1..).step_by(step) {
             if !cut_at(&server, &proxy, way, byte, 1).await {
                 break;
             }
             cuts += 1;
         }
-        // A connection that is cut each time: given up, and perhaps there.
+        // Every connection is cut: the client gives up, and the message may be stored.
         for byte in [100, 400, 700] {
             cut_at(&server, &proxy, way, byte, 1_000).await;
         }

@@ -1,4 +1,4 @@
-//! A TCP proxy that hurts: it cuts a connection at a byte, all connections at once, or stalls.
+//! A TCP proxy with faults: it cuts one connection at a byte, or all connections at once.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-/// Which way bytes go.
+/// A direction of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
     /// From the client to the server.
@@ -27,13 +27,13 @@ pub struct FaultProxy {
 
 struct Shared {
     target: Mutex<SocketAddr>,
-    /// Connections are cut after so many bytes that way, so many of them.
+    /// The planned cut: direction, bytes that pass before it, and the number of connections.
     plan: Mutex<Option<(Way, u64, u64)>>,
     fired: AtomicU64,
 }
 
 impl FaultProxy {
-    /// A proxy before `target`.
+    /// Starts a proxy in front of `target`.
     pub async fn start(target: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -52,18 +52,18 @@ impl FaultProxy {
         self.address
     }
 
-    /// Cuts the next `times` connections after so many bytes that way; then they are left alone.
+    /// Cuts each of the next `times` connections after so many bytes in one direction.
     pub fn cut_after(&self, way: Way, bytes: u64, times: u64) {
         *self.shared.plan.lock().unwrap() = Some((way, bytes, times));
     }
 
-    /// Cuts every connection there is, now.
+    /// Cuts every open connection now.
     pub fn cut_all(&self) {
         self.shared.fired.fetch_add(1, Ordering::Relaxed);
         self.cut_all.send_modify(|round| *round += 1);
     }
 
-    /// How often a fault happened.
+    /// How many cuts have happened.
     pub fn fired(&self) -> u64 {
         self.shared.fired.load(Ordering::Relaxed)
     }
@@ -92,7 +92,7 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>, cut: watch::Receiver<
                 hit = pump(&mut server_in, &mut client_out, budget(Way::Down)) => count(&shared, hit),
                 _ = cut.changed() => {}
             }
-            // Both halves are dropped together: the client sees the end, like the server.
+            // Both halves are dropped together, so both sides see the end.
         });
     }
 }
@@ -110,7 +110,7 @@ fn count(shared: &Shared, hit: bool) {
     }
 }
 
-/// Copies until the end, or until the budget is spent: then says so.
+/// Copies to the end (false), or until the budget is spent (true).
 async fn pump(
     from: &mut tokio::net::tcp::OwnedReadHalf,
     to: &mut tokio::net::tcp::OwnedWriteHalf,
@@ -122,7 +122,7 @@ async fn pump(
         let Ok(count) = from.read(&mut buffer).await else { return false };
         if count == 0 {
             let _ = to.shutdown().await;
-            // The other direction may still have something to say.
+            // The other direction may still carry bytes.
             return std::future::pending().await;
         }
         let allowed = budget.map_or(count as u64, |budget| (budget - passed).min(count as u64));

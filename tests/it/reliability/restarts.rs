@@ -1,4 +1,4 @@
-//! Restarts that nobody notices, and nobody comes back from in step.
+//! Restarts without loss, and clients that reconnect at different times.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -10,7 +10,7 @@ use crate::support::client::Client;
 use crate::support::server::{Server, command};
 use crate::support::{is_long_run, load_lock, programs};
 
-/// A socket that outlives the servers on it.
+/// A listening socket that is handed from one server to the next.
 struct Activator {
     child: Child,
     input: ChildStdin,
@@ -61,7 +61,7 @@ impl Activator {
 
 impl Drop for Activator {
     fn drop(&mut self) {
-        // Its server is its child, and ends with SIGTERM when its input does.
+        // The server is the activator's child, and the activator sends it SIGTERM at the end of its input.
         let _ = Command::new("pkill").arg("-P").arg(self.child.id().to_string()).status();
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -141,7 +141,7 @@ async fn p18_clients_do_not_reconnect_in_step() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     server.kill();
-    // Away for a while, so that the pauses have grown.
+    // Long enough for the reconnect pauses to grow.
     tokio::time::sleep(Duration::from_secs(3)).await;
     server.start_again();
     let begun = Instant::now();
@@ -159,7 +159,7 @@ async fn p18_clients_do_not_reconnect_in_step() {
         })
         .collect()
     };
-    // From the moment they could have come back: who all come at once spread over no time at all.
+    // Counted from the moment they could reconnect: clients in step would all come within the first 250 ms.
     let (ready, mut moments) = (moments("listening")[0], moments("session_opened"));
     moments.sort_unstable();
     let span = (moments[moments.len() - 1] - ready).max(250);
@@ -170,8 +170,8 @@ async fn p18_clients_do_not_reconnect_in_step() {
     println!(
         "{count} came back within {span} ms; the busiest 250 ms had {peak}, the mean {mean:.1}"
     );
-    // With a few dozen the luck of the draw is large; the long form has the promised bound. There
-    // 2,000 unoptimised programs on a few cores are kept back by hearing of each other.
+    // With a few dozen clients chance matters much; the long form has the promised bound. There, 2,000 unoptimised
+    // programs on a few cores also delay each other.
     let bound = match (is_long_run(), programs::are_optimised()) {
         (true, true) => 3.0 * mean,
         (true, false) => 5.0 * mean,

@@ -1,4 +1,4 @@
-//! What the disk does to the promises: acks after the sync, a sync that fails, a torn store, a full disk.
+//! The promises and the disk: acks after the sync, a sync that fails, a damaged store, a full disk.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use crate::support::server::Server;
 use crate::support::wire::Wire;
 use crate::support::{eventually, is_long_run, load_lock};
 
-/// Sends one message and gives the answer that is about it.
+/// Sends one message and gives the answer to it.
 async fn say(wire: &mut Wire, id: &str, text: &str) -> Value {
     wire.send_chat_in(ROOM, id, text).await;
     loop {
@@ -56,7 +56,7 @@ async fn p2_an_ack_means_on_disk() {
         if store && line.contains("pwrite64(") {
             unsynced = true;
         }
-        // A call that was interrupted by another thread's is told in two lines; the second says how it ended.
+        // strace shows a call that another thread's interrupted in two lines; the second has the result.
         let sync = line.contains("fdatasync") || line.contains("fsync");
         if sync && line.trim_end().ends_with("= 0") && (store || line.contains("resumed")) {
             (unsynced, syncs) = (false, syncs + 1);
@@ -75,7 +75,7 @@ async fn p2_the_first_sync_that_fails_is_final() {
     let _lock = load_lock();
     let folder = tempfile::tempdir().unwrap();
     let trace = folder.path().join("trace");
-    // From the 30th sync on for a while the disk says EIO, and then it seems to be well again.
+    // From the 30th sync on, three syncs fail with EIO; later ones succeed.
     let error = "inject=fsync,fdatasync:error=EIO:when=30..32";
     let wrapper = [
         "strace",
@@ -111,7 +111,7 @@ async fn p2_the_first_sync_that_fails_is_final() {
     assert!(injected >= 1, "the fault fired");
     assert!(acked > 0 && acked < 100, "{acked}");
     server.wait_for_event("append_failed");
-    // Reading goes on; and what was acked is there after a restart on a well disk.
+    // Reading still works, and every acked message is there after a restart on a disk without faults.
     assert!(whole_history(server.address(), ROOM).await.len() >= acked);
     server.kill();
     let server = Server::copy_of(&server);
@@ -184,7 +184,7 @@ fn copy(from: &Path, to: &Path) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p4_a_full_disk_is_survivable() {
     let _lock = load_lock();
-    // A disk of its own, in a mount namespace of its own: nothing outside is touched.
+    // A small disk in a mount namespace of its own, so that nothing outside is touched.
     let disk = "mount -t tmpfs -o size=4m none \"$STATE_DIRECTORY\" && exec \"$@\"";
     let mut server =
         Server::with(FAST).wrapped_in(&["unshare", "-rm", "sh", "-c", disk, "sh"]).start();
@@ -207,7 +207,7 @@ async fn p4_a_full_disk_is_survivable() {
         break answer;
     };
     assert_eq!((&refusal["code"], &refusal["temporary"]), (&json!("storage_full"), &json!(true)));
-    // Reading goes on, and a pipe says that it could not.
+    // Reading still works, and the client reports the failure.
     assert_eq!(whole_history(server.address(), ROOM).await.len(), acked);
     let url = server.url();
     let pipe = tokio::task::spawn_blocking(move || {
@@ -215,7 +215,7 @@ async fn p4_a_full_disk_is_survivable() {
     });
     let finished = pipe.await.unwrap();
     assert_eq!(finished.code, Some(75), "{}", finished.errors);
-    // Space again: acks within five seconds, without a restart.
+    // With space again, the server acks within five seconds, without a restart.
     std::fs::remove_file(&ballast).unwrap();
     let begun = Instant::now();
     while say(&mut wire, "after", "after").await["type"] != "ack" {

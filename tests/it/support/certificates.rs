@@ -1,4 +1,4 @@
-//! Certificates of every kind, good and bad, made when a test wants them.
+//! Certificates of every kind, good and bad, made on demand.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,8 +8,7 @@ use rcgen::{
     Issuer, KeyPair, date_time_ymd,
 };
 
-/// A certificate authority, a certificate for localhost and its key, in files: `ca.pem`,
-/// `cert.pem` and `key.pem`.
+/// Writes a certificate authority, a certificate for localhost and its key: `ca.pem`, `cert.pem` and `key.pem`.
 pub fn certificates(folder: &Path) -> Pair {
     let authority = Authority::new("Authority of the tests");
     std::fs::write(folder.join("ca.pem"), authority.pem()).unwrap();
@@ -20,11 +19,11 @@ pub fn certificates(folder: &Path) -> Pair {
     pair
 }
 
-/// A certificate's and a key's file.
+/// The files of a certificate and its key.
 pub struct Pair {
-    /// The certificate, and what is sent along with it.
+    /// The certificate, followed by its chain.
     pub certificate: PathBuf,
-    /// Its private key.
+    /// The private key.
     pub key: PathBuf,
 }
 
@@ -41,7 +40,7 @@ impl Pair {
         Pair { certificate: file("cert"), key: file("key") }
     }
 
-    /// Its SHA-256, as OpenSSL prints it.
+    /// The SHA-256 fingerprint, as OpenSSL prints it.
     pub fn fingerprint(&self) -> String {
         let print = Command::new("openssl")
             .args(["x509", "-noout", "-fingerprint", "-sha256", "-in"])
@@ -53,8 +52,8 @@ impl Pair {
     }
 }
 
-/// One good certificate and every bad kind there is, with what a client must say about it. The
-/// authority to trust is in `ca.pem`.
+/// Two good certificates and every bad kind, each with the words that the client's error must have (none: it must be
+/// trusted). The authority to trust is in `ca.pem`.
 pub fn certificate_kinds(folder: &Path) -> Vec<(&'static str, Pair, &'static str)> {
     let root = Authority::new("Authority of the tests");
     std::fs::write(folder.join("ca.pem"), root.pem()).unwrap();
@@ -126,7 +125,7 @@ pub fn certificate_kinds(folder: &Path) -> Vec<(&'static str, Pair, &'static str
     ]
 }
 
-/// What the library will not make: weak ones.
+/// Makes weak certificates, which rcgen refuses to make.
 fn by_openssl(folder: &Path, name: &str, key: &str, digest: &str) -> Pair {
     let pair = Pair::named(folder, name);
     let request = folder.join(format!("{name}.csr"));
@@ -155,26 +154,26 @@ fn by_openssl(folder: &Path, name: &str, key: &str, digest: &str) -> Pair {
     pair
 }
 
-/// A leaf for this machine.
+/// Parameters of a certificate for this machine.
 fn here() -> CertificateParams {
     CertificateParams::new(vec!["localhost".into(), "127.0.0.1".into()]).unwrap()
 }
 
-/// Whoever signs.
+/// A certificate authority.
 struct Authority {
     issuer: Issuer<'static, KeyPair>,
     certificate: Certificate,
 }
 
 impl Authority {
-    /// One that nobody signed for.
+    /// A self-signed authority.
     fn new(name: &str) -> Authority {
         let (params, key) = (Authority::params(name, true), KeyPair::generate().unwrap());
         let certificate = params.self_signed(&key).unwrap();
         Authority { certificate, issuer: Issuer::new(params, key) }
     }
 
-    /// One that this one signed for; `real`: it may sign in turn.
+    /// An authority signed by this one. With `real` false it is no authority: it may not sign.
     fn below(&self, name: &str, real: bool) -> Authority {
         let (params, key) = (Authority::params(name, real), KeyPair::generate().unwrap());
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
@@ -183,7 +182,7 @@ impl Authority {
 
     fn params(name: &str, real: bool) -> CertificateParams {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
-        // Issuer and owner must have different names, or OpenSSL takes the leaf for self-signed.
+        // Issuer and subject need different names, or OpenSSL takes the certificate for a self-signed one.
         params.distinguished_name.push(DnType::CommonName, name);
         let what = BasicConstraints::Unconstrained;
         params.is_ca = if real { IsCa::Ca(what) } else { IsCa::ExplicitNoCa };

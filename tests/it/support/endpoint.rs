@@ -1,5 +1,4 @@
-//! The way in: where a server is, from which address one comes, by TLS or not, and who proves one's
-//! name there.
+//! Where a server is and how to connect to it: from which address, with TLS, with access tokens.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -18,37 +17,37 @@ use tokio_tungstenite::tungstenite::http::{HeaderName, HeaderValue};
 use super::TIMEOUT;
 use super::server::Server;
 
-/// Any stream.
+/// A byte stream, with or without TLS.
 pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
-/// An open WebSocket of any kind.
+/// An open WebSocket over such a stream.
 pub type Socket = WebSocketStream<Box<dyn Stream>>;
 
-/// A way to a server.
+/// A server's address and how to connect to it.
 #[derive(Clone)]
 pub struct Endpoint {
     address: String,
     from: String,
     tls: Option<TlsConnector>,
     headers: Vec<(&'static str, String)>,
-    /// Access tokens for the names that are asked for, where the server wants them.
+    /// Access tokens for the names in `register`, if the server wants them.
     pub tokens: Option<Arc<AccessTokens>>,
 }
 
-/// Gives everybody an access token of their own.
+/// Makes one access token per user, on demand.
 pub struct AccessTokens {
     make: Box<dyn Fn(&str) -> String + Send + Sync>,
     made: Mutex<HashMap<String, String>>,
 }
 
 impl AccessTokens {
-    /// With what makes a new one.
+    /// `make` makes a new access token for a user.
     pub fn new(make: impl Fn(&str) -> String + Send + Sync + 'static) -> Self {
         AccessTokens { make: Box::new(make), made: Mutex::default() }
     }
 
-    /// That user's.
+    /// The access token of a user.
     pub fn of(&self, user: &str) -> String {
         let mut made = self.made.lock().unwrap();
         made.entry(user.to_owned()).or_insert_with(|| (self.make)(user)).clone()
@@ -81,7 +80,7 @@ impl From<&Endpoint> for Endpoint {
 }
 
 impl Endpoint {
-    /// By TLS, trusting the certificates of a file.
+    /// Connects with TLS and trusts the certificates in a PEM file.
     pub fn with_tls(mut self, ca: &Path) -> Endpoint {
         let mut roots = rustls::RootCertStore::empty();
         roots.add_parsable_certificates(
@@ -97,37 +96,37 @@ impl Endpoint {
         self
     }
 
-    /// With access tokens.
+    /// Sends access tokens in `register`.
     pub fn with_tokens(mut self, tokens: Arc<AccessTokens>) -> Endpoint {
         self.tokens = Some(tokens);
         self
     }
 
-    /// As somebody whose name nobody proves.
+    /// Sends no access tokens.
     pub fn without_tokens(mut self) -> Endpoint {
         self.tokens = None;
         self
     }
 
-    /// From another loopback address.
+    /// Connects from this loopback address.
     pub fn from_address(mut self, address: &str) -> Endpoint {
         self.from = address.into();
         self
     }
 
-    /// Without TLS, whatever is wanted there.
+    /// Connects without TLS, even if the server wants it.
     pub fn without_tls(mut self) -> Endpoint {
         self.tls = None;
         self
     }
 
-    /// With one more header in the request.
+    /// Adds a header to the upgrade request.
     pub fn header(mut self, name: &'static str, value: &str) -> Endpoint {
         self.headers.push((name, value.into()));
         self
     }
 
-    /// The connection, and TLS where there is TLS; nothing said yet.
+    /// Connects, with the TLS handshake if there is TLS, and sends nothing more.
     pub async fn stream(&self) -> Option<Box<dyn Stream>> {
         let target: SocketAddr = self.address.parse().unwrap();
         let socket = TcpSocket::new_v4().unwrap();
@@ -140,7 +139,7 @@ impl Endpoint {
         Some(Box::new(stream))
     }
 
-    /// The WebSocket; or the status that was answered, 0 for none.
+    /// Opens the WebSocket, or gives the HTTP status of the refusal; 0 without an answer.
     pub async fn open(&self) -> Result<Socket, u16> {
         let stream = self.stream().await.ok_or(0u16)?;
         let mut request = format!("ws://{}/", self.address).into_client_request().unwrap();

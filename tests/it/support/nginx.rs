@@ -1,4 +1,4 @@
-//! A real nginx in front of a server, with the very lines that docs/proxy.md tells people to use.
+//! A real nginx in front of a server, with the lines that docs/proxy.md recommends.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::certificates::Pair;
 use super::{POLL_INTERVAL, TIMEOUT};
 
-/// A running nginx; killed when dropped.
+/// A running nginx, killed on drop.
 pub struct Nginx {
     child: Child,
     ports: Vec<u16>,
@@ -15,9 +15,9 @@ pub struct Nginx {
 }
 
 impl Nginx {
-    /// One TLS listener for each certificate, all before the one server.
+    /// Starts nginx with one TLS listener per certificate, all in front of one server.
     pub fn in_front_of(address: &str, pairs: &[&Pair]) -> Nginx {
-        // Another process may take a port between our look and nginx's.
+        // Another process may take a port after this one has released it.
         for _ in 0..5 {
             if let Some(nginx) = Nginx::attempt(address, pairs) {
                 return nginx;
@@ -72,7 +72,7 @@ impl Drop for Nginx {
     }
 }
 
-/// One process, nothing outside its folder.
+/// A configuration for one process that writes only into its folder.
 fn whole(folder: &Path, sites: &str) -> String {
     let folder = folder.display();
     format!(
@@ -96,7 +96,7 @@ http {{
 
 fn site(address: &str, pair: &Pair, port: u16) -> String {
     let (certificate, key) = (pair.certificate.display(), pair.key.display());
-    // Security level 0, so that it serves the weakest certificates too: refusing them is for clients.
+    // Security level 0, so that nginx serves the weakest certificates too. The client must refuse them.
     format!(
         "  server {{
     listen 127.0.0.1:{port} ssl;
@@ -109,7 +109,7 @@ fn site(address: &str, pair: &Pair, port: u16) -> String {
     )
 }
 
-/// The lines of the documentation that begin with that word.
+/// The nginx block in docs/proxy.md that begins with this word.
 fn told(word: &str) -> String {
     let page = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/proxy.md");
     let page = std::fs::read_to_string(page).unwrap();
