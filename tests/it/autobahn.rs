@@ -23,12 +23,12 @@ impl Drop for Running {
     }
 }
 
-fn echo(words: &[&str]) -> Command {
+fn echo(arguments: &[&str]) -> Command {
     let folder = Path::new(env!("CARGO_BIN_EXE_chat-server")).parent().unwrap();
     let program = folder.join("examples/echo");
     assert!(program.exists(), "examples/echo: run cargo test with --features faults");
     let mut command = Command::new(program);
-    command.args(words);
+    command.args(arguments);
     command
 }
 
@@ -87,11 +87,11 @@ fn p22_every_autobahn_case_ends_well_for_the_client() {
     let mut suite = kosoku("fuzzingserver", reports.path());
     suite.arg("127.0.0.1:0").stdout(Stdio::null()).stderr(Stdio::piped());
     let mut suite = Running(suite.spawn().unwrap());
-    let mut told = String::new();
+    let mut line = String::new();
     // Kept open, because the suite goes on printing.
-    let mut talk = BufReader::new(suite.0.stderr.take().unwrap());
-    talk.read_line(&mut told).unwrap();
-    let address = told.trim().rsplit(' ').next().unwrap();
+    let mut stderr = BufReader::new(suite.0.stderr.take().unwrap());
+    stderr.read_line(&mut line).unwrap();
+    let address = line.trim().rsplit(' ').next().unwrap();
     let client = echo(&["dial", address, &CASES.to_string()]).output().unwrap();
     assert!(client.status.success(), "{}", String::from_utf8_lossy(&client.stderr));
     assert_all_well(reports.path());

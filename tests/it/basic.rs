@@ -31,18 +31,18 @@ async fn a_new_session_gets_the_key_then_its_join_then_the_user_list(mode: Mode)
     }
     let mut bob = Wire::connect(&server).await;
     // In token mode the name is proven and not cleaned.
-    let wish = if mode == Mode::Open { " Bob! " } else { "Bob" };
-    bob.send(json!({"type": "register", "username": wish})).await;
+    let given = if mode == Mode::Open { " Bob! " } else { "Bob" };
+    bob.send(json!({"type": "register", "username": given})).await;
     bob.next_of("encryption_key").await;
     assert_eq!(bob.next_of("user_joined").await["message"], "Bob se ha unido al chat");
     assert_eq!(bob.next_of("user_list").await["users"], json!(["Alice", "Bob"]));
     assert_eq!(alice.next_of("user_joined").await["username"], "Bob");
 
     alice.send_chat("Hola Bob! 🎉").await;
-    let heard = bob.next_text().await;
+    let received = bob.next_text().await;
     let own = alice.next_text().await;
-    assert_eq!(heard, own, "the same frame to all, the sender too");
-    let frame: Value = serde_json::from_str(&heard).unwrap();
+    assert_eq!(received, own, "the same frame to all, the sender too");
+    let frame: Value = serde_json::from_str(&received).unwrap();
     assert_eq!(
         (&frame["username"], frame["type"].as_str()),
         (&json!("Alice"), Some("chat_message"))
@@ -70,15 +70,15 @@ async fn every_join_in_a_burst_is_announced_before_its_messages(mode: Mode) {
     for name in ["d0", "d1"] {
         Wire::register(&server, name).await.send_chat("hola").await;
     }
-    let mut heard = Vec::new();
-    while heard.len() < 6 {
+    let mut received = Vec::new();
+    while received.len() < 6 {
         let frame = alice.next().await;
-        heard.push(format!("{} {}", frame["username"].as_str().unwrap(), frame["type"]));
+        received.push(format!("{} {}", frame["username"].as_str().unwrap(), frame["type"]));
     }
     for name in ["d0", "d1"] {
-        let of_this = heard.iter().filter(|what| what.starts_with(name)).map(String::as_str);
+        let of_this = received.iter().filter(|what| what.starts_with(name)).map(String::as_str);
         let kinds: Vec<_> = of_this.map(|what| what.split('"').nth(1).unwrap()).collect();
-        assert_eq!(kinds, ["user_joined", "chat_message", "user_left"], "{heard:?}");
+        assert_eq!(kinds, ["user_joined", "chat_message", "user_left"], "{received:?}");
     }
     drop(crowd);
     for _ in 0..8 {
@@ -205,12 +205,12 @@ async fn a_message_over_the_rate_limit_is_refused_and_not_delivered(mode: Mode) 
         wire.send_chat(&format!("message {number}")).await;
     }
     // The error may arrive before the messages that are still being stored.
-    let (mut heard, mut error) = (Vec::new(), None);
-    while heard.len() < 3 || error.is_none() {
+    let (mut received, mut error) = (Vec::new(), None);
+    while received.len() < 3 || error.is_none() {
         let frame = wire.next().await;
         match frame["type"].as_str().unwrap() {
             "error" => error = Some(frame),
-            "chat_message" => heard.push(wire.read(&frame)),
+            "chat_message" => received.push(wire.read(&frame)),
             _ => {}
         }
     }
@@ -218,7 +218,7 @@ async fn a_message_over_the_rate_limit_is_refused_and_not_delivered(mode: Mode) 
     assert_eq!(error["code"], "rate_limited");
     let wait = error["retry_after_ms"].as_u64().unwrap();
     assert!((1..=2000).contains(&wait), "{wait}");
-    assert!(!heard.contains(&"message 3".to_owned()), "{heard:?}");
+    assert!(!received.contains(&"message 3".to_owned()), "{received:?}");
 }
 
 async fn a_frame_over_the_size_limit_is_closed_with_1009(mode: Mode) {
@@ -231,12 +231,12 @@ async fn a_frame_over_the_size_limit_is_closed_with_1009(mode: Mode) {
 #[tokio::test]
 async fn names_are_cleaned_and_may_be_shared_in_open_mode() {
     let server = Server::start();
-    for (wish, name) in
+    for (given, name) in
         [("  Eva ", "Eva"), ("<b>Eva</b>", "bEvab"), ("\u{1b}[0m", "0m"), ("!!!", "Anónimo")]
     {
         let mut wire = Wire::connect(server.address()).await;
-        wire.send(json!({"type": "register", "username": wish})).await;
-        assert_eq!(wire.next_of("user_joined").await["username"], name, "{wish:?}");
+        wire.send(json!({"type": "register", "username": given})).await;
+        assert_eq!(wire.next_of("user_joined").await["username"], name, "{given:?}");
     }
 }
 
@@ -246,10 +246,10 @@ fn open_mode_on_all_addresses_needs_allow_open() {
     let config = folder.path().join("c.toml");
     std::fs::write(&config, "[listen]\nhost = \"0.0.0.0\"\n").unwrap();
     let output = command(folder.path(), &[]).arg("--config").arg(&config).output().unwrap();
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(78), "{said}");
+    let printed = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(78), "{printed}");
     for word in ["0.0.0.0", "auth.mode", "auth.allow_open"] {
-        assert!(said.contains(word), "{said}");
+        assert!(printed.contains(word), "{printed}");
     }
 }
 

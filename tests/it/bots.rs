@@ -70,16 +70,16 @@ impl BotTest {
 
     /// Sends a message to a room as `ann`.
     fn send_chat(&self, room: &str, text: &str) {
-        let said = self
+        let output = self
             .with_url(programs::client())
             .args(["-u", "ann", "-r", room, "send", text])
             .output()
             .unwrap();
-        assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
     /// The messages of a room, as `user: text`.
-    fn said(&self, room: &str) -> Vec<String> {
+    fn messages(&self, room: &str) -> Vec<String> {
         let history = self
             .with_url(programs::client())
             .args(["-u", "reader", "-r", room, "--output", "json", "history"])
@@ -104,12 +104,12 @@ fn the_disk_alert_sends_only_above_its_limit() {
     let test = BotTest::open();
     let quiet = test.bot("disk-alert", &["/"]).env("LIMIT", "101").status().unwrap();
     assert!(quiet.success());
-    assert_eq!(test.said("ops"), [""; 0]);
+    assert_eq!(test.messages("ops"), [""; 0]);
     let loud = test.bot("disk-alert", &["/"]).env("LIMIT", "0").output().unwrap();
     assert!(loud.status.success(), "{}", String::from_utf8_lossy(&loud.stderr));
-    let said = test.said("ops");
-    assert_eq!(said.len(), 1);
-    assert!(said[0].starts_with("disk: disk / is "), "{said:?}");
+    let messages = test.messages("ops");
+    assert_eq!(messages.len(), 1);
+    assert!(messages[0].starts_with("disk: disk / is "), "{messages:?}");
 }
 
 #[test]
@@ -122,10 +122,10 @@ fn the_log_watch_sends_new_error_lines() {
     eventually("the complaint is in the room", || {
         let mut log = std::fs::OpenOptions::new().append(true).open(&file).unwrap();
         std::io::Write::write_all(&mut log, b"all is well\nERROR disk on fire\n").unwrap();
-        test.said("ops").contains(&"watch: ERROR disk on fire".to_owned())
+        test.messages("ops").contains(&"watch: ERROR disk on fire".to_owned())
     });
-    let said = test.said("ops");
-    assert!(said.iter().all(|line| line == "watch: ERROR disk on fire"), "{said:?}");
+    let messages = test.messages("ops");
+    assert!(messages.iter().all(|line| line == "watch: ERROR disk on fire"), "{messages:?}");
 }
 
 #[test]
@@ -135,13 +135,17 @@ fn the_uptime_bot_answers_only_requests() {
     eventually("an answer", || {
         test.send_chat("ops", "nothing of interest");
         test.send_chat("ops", "!uptime");
-        test.said("ops").iter().any(|line| line.starts_with("uptime: up "))
+        test.messages("ops").iter().any(|line| line.starts_with("uptime: up "))
     });
-    let answers =
-        |said: &[String], who: &str| said.iter().filter(|line| line.starts_with(who)).count();
-    let said = test.said("ops");
-    let asked = said.iter().filter(|line| *line == "ann: !uptime").count();
-    assert!(answers(&said, "uptime: ") <= asked, "it answers only what it was asked: {said:?}");
+    let answers = |messages: &[String], who: &str| {
+        messages.iter().filter(|line| line.starts_with(who)).count()
+    };
+    let messages = test.messages("ops");
+    let asked = messages.iter().filter(|line| *line == "ann: !uptime").count();
+    assert!(
+        answers(&messages, "uptime: ") <= asked,
+        "it answers only what it was asked: {messages:?}"
+    );
 }
 
 #[test]
@@ -151,13 +155,13 @@ fn the_bridge_copies_messages_both_ways_without_a_loop() {
     let _back = test.run(test.bot("bridge", &["dev", "ops"]));
     eventually("it is carried over", || {
         test.send_chat("ops", "hola");
-        test.said("dev").contains(&"bridge: ann: hola".to_owned())
+        test.messages("dev").contains(&"bridge: ann: hola".to_owned())
     });
     eventually("and back", || {
         test.send_chat("dev", "adios");
-        test.said("ops").contains(&"bridge: ann: adios".to_owned())
+        test.messages("ops").contains(&"bridge: ann: adios".to_owned())
     });
-    let everything = [test.said("ops"), test.said("dev")].concat();
+    let everything = [test.messages("ops"), test.messages("dev")].concat();
     assert!(!everything.iter().any(|line| line.contains("bridge: bridge")), "{everything:?}");
 }
 

@@ -12,25 +12,25 @@ use crate::support::{TIMEOUT, eventually};
 /// A web server with one page, and the words that the page reports.
 struct Site {
     origin: String,
-    told: Receiver<String>,
+    reported: Receiver<String>,
 }
 
 impl Site {
     fn serve(listener: TcpListener, page: String) -> Site {
         let origin = format!("http://{}", listener.local_addr().unwrap());
-        let (tell, told) = mpsc::channel();
+        let (report, reported) = mpsc::channel();
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
-                let (page, tell) = (page.clone(), tell.clone());
+                let (page, report) = (page.clone(), report.clone());
                 // A browser opens spare connections and sends nothing on them.
-                std::thread::spawn(move || answer(stream, &page, &tell));
+                std::thread::spawn(move || answer(stream, &page, &report));
             }
         });
-        Site { origin, told }
+        Site { origin, reported }
     }
 }
 
-fn answer(mut stream: TcpStream, page: &str, tell: &mpsc::Sender<String>) {
+fn answer(mut stream: TcpStream, page: &str, report: &mpsc::Sender<String>) {
     let _ = stream.set_read_timeout(Some(TIMEOUT));
     let mut head = Vec::new();
     let mut buffer = [0; 1024];
@@ -43,7 +43,7 @@ fn answer(mut stream: TcpStream, page: &str, tell: &mpsc::Sender<String>) {
     let head = String::from_utf8_lossy(&head).into_owned();
     let path = head.split(' ').nth(1).unwrap_or_default();
     if let Some(word) = path.strip_prefix("/told/") {
-        let _ = tell.send(word.to_owned());
+        let _ = report.send(word.to_owned());
     }
     let page = if path == "/" { page } else { "" };
     let _ = write!(
@@ -121,9 +121,9 @@ fn a_page_can_connect_only_if_its_origin_is_listed() {
     let named = Site::serve(named, page(server.address(), &frame));
     let profile = tempfile::tempdir().unwrap();
     let _browser = Browser::open(profile.path(), &format!("{}/", named.origin));
-    let patience = 3 * TIMEOUT;
-    assert_eq!(named.told.recv_timeout(patience).as_deref(), Ok("encryption_key"));
-    assert_eq!(foreign.told.recv_timeout(patience).as_deref(), Ok("refused"));
+    let timeout = 3 * TIMEOUT;
+    assert_eq!(named.reported.recv_timeout(timeout).as_deref(), Ok("encryption_key"));
+    assert_eq!(foreign.reported.recv_timeout(timeout).as_deref(), Ok("refused"));
     let refused = server.wait_for_event("origin_refused");
     assert_eq!(refused["origin"], foreign.origin);
     eventually("the named page's session", || server.event_count("session_opened") == 1);

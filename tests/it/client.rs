@@ -17,14 +17,14 @@ fn each_line_is_one_message_and_exit_0_means_stored() {
         Client::pipe(&[&server.url(), "-u", "Alice"], "Hola Bob!\núltima sin salto".as_bytes());
     assert_eq!(sent.code, Some(0), "{}", sent.errors);
     assert_eq!(sent.texts(), ["Hola Bob!", "última sin salto"], "one's own come out too");
-    let heard = listener.wait_for_text("última sin salto");
-    assert_eq!((&heard["username"], heard["seq"].as_u64()), (&"Alice".into(), Some(2)));
+    let received = listener.wait_for_text("última sin salto");
+    assert_eq!((&received["username"], received["seq"].as_u64()), (&"Alice".into(), Some(2)));
     assert!(
         listener.lines().iter().all(|line| !line.contains("encryption_key")),
         "no key is printed"
     );
-    let kept = Client::pipe(&["history", "--url", &server.url()], b"");
-    assert_eq!(kept.texts(), ["Hola Bob!", "última sin salto"]);
+    let history = Client::pipe(&["history", "--url", &server.url()], b"");
+    assert_eq!(history.texts(), ["Hola Bob!", "última sin salto"]);
 }
 
 #[test]
@@ -44,9 +44,9 @@ fn p6_ten_thousand_lines_through_a_restart() {
     client.write(last.trim_end());
     let sent = client.finish(Duration::from_secs(60));
     assert_eq!(sent.code, Some(0), "{}", sent.errors);
-    let kept = Client::pipe(&["history", "--url", &server.url(), "-r", "ops"], b"");
+    let history = Client::pipe(&["history", "--url", &server.url(), "-r", "ops"], b"");
     let expected: Vec<String> = (1..=10_000).map(|number| number.to_string()).collect();
-    assert!(kept.texts() == expected, "10,000, in order, once: {} there", kept.texts().len());
+    assert!(history.texts() == expected, "10,000, in order, once: {} there", history.texts().len());
 }
 
 #[test]
@@ -87,8 +87,8 @@ fn send_with_the_same_id_stores_one_message() {
             Client::pipe(&["send", "--url", &server.url(), "--id", "alarm-7", "disk full"], b"");
         assert_eq!(sent.code, Some(0), "{}", sent.errors);
     }
-    let kept = Client::pipe(&["history", "--url", &server.url()], b"");
-    assert_eq!(kept.texts(), ["disk full"]);
+    let history = Client::pipe(&["history", "--url", &server.url()], b"");
+    assert_eq!(history.texts(), ["disk full"]);
 }
 
 #[test]
@@ -212,10 +212,10 @@ async fn an_invalid_websocket_frame_is_closed_with_1002_and_exits_76() {
     let stream = socket.get_mut();
     // A frame with a reserved opcode.
     stream.write_all(&[0x83, 0]).await.unwrap();
-    let mut said = Vec::new();
-    let _ = tokio::time::timeout(crate::support::TIMEOUT, stream.read_to_end(&mut said)).await;
+    let mut received = Vec::new();
+    let _ = tokio::time::timeout(crate::support::TIMEOUT, stream.read_to_end(&mut received)).await;
     // The last frame is a close frame (0x88), masked, with two bytes: 1002.
-    let last = &said[said.len() - 8..];
+    let last = &received[received.len() - 8..];
     let number = u16::from_be_bytes([last[6] ^ last[2], last[7] ^ last[3]]);
     assert_eq!((last[0], last[1], number), (0x88, 0x82, 1002));
     let ended = client.await.unwrap();

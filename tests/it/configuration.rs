@@ -63,9 +63,9 @@ fn a_broken_file_exits_78_with_one_clear_line() {
     for (text, word) in broken(folder.path()) {
         std::fs::write(&file, &text).unwrap();
         let output = check(&file);
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(78), "{said}");
-        assert!(said.lines().next().unwrap().contains(word), "without {word:?}: {said}");
+        let printed = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(78), "{printed}");
+        assert!(printed.lines().next().unwrap().contains(word), "without {word:?}: {printed}");
         assert!(output.stdout.is_empty());
     }
     let directory = check(&folder.path().join("."));
@@ -132,15 +132,15 @@ async fn p15_a_bad_reload_changes_nothing_and_a_good_one_everything() {
 async fn p15_no_client_sees_a_mixture_of_two_configurations() {
     let _lock = load_lock();
     // Two files that change two limits together. The `welcome` shows both limits.
-    let one = "[limits]\nmessage_chars = 10\nrate_messages = 100000\nrate_bytes = 100000000\n";
-    let two =
-        one.replace("message_chars = 10", "message_chars = 20").replace("100000\n", "200000\n");
-    let server = Server::with(one).start();
+    let first = "[limits]\nmessage_chars = 10\nrate_messages = 100000\nrate_bytes = 100000000\n";
+    let second =
+        first.replace("message_chars = 10", "message_chars = 20").replace("100000\n", "200000\n");
+    let server = Server::with(first).start();
     let rounds = if crate::support::is_long_run() { 1000 } else { 100 };
     for round in 0..rounds {
         // Renamed into place, as editors do, because a half-written file is a different file.
         let part = server.config_file().with_extension("part");
-        std::fs::write(&part, if round % 2 == 0 { &two } else { one }).unwrap();
+        std::fs::write(&part, if round % 2 == 0 { &second } else { first }).unwrap();
         std::fs::rename(&part, server.config_file()).unwrap();
         server.signal("HUP");
         let (_, welcome) = Wire::full(server.address(), "ci", "ops").await;

@@ -13,8 +13,8 @@ async fn p20_a_panic_costs_one_session() {
     if !programs::have_faults("p20_a_panic_costs_one_session") {
         return;
     }
-    for place in ["session", "hub", "scribe"] {
-        let server = Server::with("").env("CHAT_TEST_PANIC", place).start();
+    for part in ["session", "hub", "scribe"] {
+        let server = Server::with("").env("CHAT_TEST_PANIC", part).start();
         let mut one = Wire::register(server.address(), "one").await;
         let mut two = Wire::register(server.address(), "two").await;
         one.send(json!({"type": "chat_message", "content": one.encrypt(b"into the trap")})).await;
@@ -28,7 +28,7 @@ async fn p20_a_panic_costs_one_session() {
                 break;
             }
         }
-        assert_eq!(server.event_count("panic"), 1, "{place}");
+        assert_eq!(server.event_count("panic"), 1, "{part}");
     }
 }
 
@@ -66,14 +66,14 @@ async fn p21_an_unread_standard_output_delays_no_session() {
         wire.next_of("chat_message").await;
         if let Some(mut held) = held {
             // When standard output is read again, the server log says how many lines were dropped.
-            let said = tokio::task::spawn_blocking(move || {
+            let dropped = tokio::task::spawn_blocking(move || {
                 use std::io::{BufRead as _, BufReader};
                 BufReader::new(&mut held)
                     .lines()
                     .map_while(Result::ok)
                     .find(|line| line.contains("log_lines_dropped"))
             });
-            let line = tokio::time::timeout(2 * TIMEOUT, said)
+            let line = tokio::time::timeout(2 * TIMEOUT, dropped)
                 .await
                 .unwrap()
                 .unwrap()

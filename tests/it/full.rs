@@ -19,7 +19,7 @@ in_both_modes!(
 
 const FAST: &str = "[limits]\nrate_messages = 100000\nrate_bytes = 100000000\n";
 
-async fn told(server: &Server, room: &str, count: usize) -> (Wire, String) {
+async fn send_numbered(server: &Server, room: &str, count: usize) -> (Wire, String) {
     let (mut wire, welcome) = Wire::full(server, "teller", room).await;
     for number in 1..=count {
         wire.send_chat_and_wait(room, &format!("id{number}"), &format!("text {number}")).await;
@@ -51,32 +51,32 @@ async fn welcome_gives_positions_and_limits(mode: Mode) {
 
 async fn a_repeated_id_is_acked_with_the_first_seq_and_delivered_once(mode: Mode) {
     let mut server = Server::with(FAST).mode(mode).start();
-    let (mut teller, _) = told(&server, "ops", 3).await;
+    let (mut sender, _) = send_numbered(&server, "ops", 3).await;
     let (mut reader, _) = Wire::full(&server, "reader", "ops").await;
-    teller.send_chat_in("ops", "id2", "text 2").await;
-    assert_eq!(teller.next_of("ack").await["seq"], 2);
-    teller.send_chat_in("ops", "id2", "something else").await;
-    assert_eq!(teller.next_error().await, "id_conflict");
-    teller.send_chat_in("ops", "id4", "text 4").await;
+    sender.send_chat_in("ops", "id2", "text 2").await;
+    assert_eq!(sender.next_of("ack").await["seq"], 2);
+    sender.send_chat_in("ops", "id2", "something else").await;
+    assert_eq!(sender.next_error().await, "id_conflict");
+    sender.send_chat_in("ops", "id4", "text 4").await;
     assert_eq!(reader.next_of("chat_message").await["seq"], 4, "nothing came twice");
     // The same after a restart.
     server.kill();
     server.start_again();
-    let (mut teller, _) = Wire::full(&server, "teller", "ops").await;
-    teller.send_chat_in("ops", "id2", "text 2").await;
-    assert_eq!(teller.next_of("ack").await["seq"], 2);
+    let (mut sender, _) = Wire::full(&server, "teller", "ops").await;
+    sender.send_chat_in("ops", "id2", "text 2").await;
+    assert_eq!(sender.next_of("ack").await["seq"], 2);
 }
 
 async fn resume_replays_missed_messages_before_live_ones(mode: Mode) {
     let server = Server::with(FAST).mode(mode).start();
-    let (mut teller, epoch) = told(&server, "ops", 5).await;
+    let (mut sender, epoch) = send_numbered(&server, "ops", 5).await;
     let mut reader = resumed(&server, &epoch, 2).await;
     for seq in 3..=5 {
         let frame = reader.next_of("chat_message").await;
         assert_eq!((frame["seq"].as_u64(), frame["replay"].as_bool()), (Some(seq), Some(true)));
         assert_eq!(reader.read(&frame), format!("text {seq}"));
     }
-    teller.send_chat_in("ops", "live", "live").await;
+    sender.send_chat_in("ops", "live", "live").await;
     let live = reader.next_of("chat_message").await;
     assert_eq!((live["seq"].as_u64(), &live["replay"]), (Some(6), &Value::Null));
 }
@@ -85,7 +85,7 @@ async fn missing_messages_are_reported_as_a_gap(mode: Mode) {
     let server = Server::with(&format!("{FAST}[history]\nstore = \"memory\"\nkeep_messages = 3\n"))
         .mode(mode)
         .start();
-    let (_teller, epoch) = told(&server, "ops", 8).await;
+    let (_teller, epoch) = send_numbered(&server, "ops", 8).await;
     // Messages over the limit are pruned in the background.
     let begun = std::time::Instant::now();
     let (mut reader, gap) = loop {
@@ -111,17 +111,17 @@ async fn missing_messages_are_reported_as_a_gap(mode: Mode) {
 
 async fn history_is_read_in_pages_both_ways(mode: Mode) {
     let server = Server::with(FAST).mode(mode).start();
-    let (mut wire, _) = told(&server, "ops", 12).await;
+    let (mut wire, _) = send_numbered(&server, "ops", 12).await;
     let mut ask = async |query: Value| {
         wire.send(query).await;
         let page = wire.next_of("history").await;
-        let places: Vec<u64> = page["messages"]
+        let seqs: Vec<u64> = page["messages"]
             .as_array()
             .unwrap()
             .iter()
             .map(|m| m["seq"].as_u64().unwrap())
             .collect();
-        (places, page["more"].as_bool().unwrap())
+        (seqs, page["more"].as_bool().unwrap())
     };
     let newest = json!({"type": "history", "room": "ops", "limit": 3});
     assert_eq!(ask(newest).await, (vec![10, 11, 12], true));

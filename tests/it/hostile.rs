@@ -125,7 +125,7 @@ fn seen_as(text: &str) -> String {
 struct HostileServer {
     address: String,
     orders: mpsc::UnboundedSender<Message>,
-    kept: Arc<Mutex<Vec<Value>>>,
+    history: Arc<Mutex<Vec<Value>>>,
     cipher: Fernet,
 }
 
@@ -134,9 +134,9 @@ impl HostileServer {
         let key = Fernet::generate_key();
         let cipher = Fernet::new(&key).unwrap();
         let key = base64::engine::general_purpose::STANDARD.encode(key);
-        let (orders, mut told) = mpsc::unbounded_channel();
-        let kept = Arc::<Mutex<Vec<Value>>>::default();
-        let (past, name) = (kept.clone(), name.to_owned());
+        let (orders, mut ordered) = mpsc::unbounded_channel();
+        let history = Arc::<Mutex<Vec<Value>>>::default();
+        let (past, name) = (history.clone(), name.to_owned());
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         listener.set_nonblocking(true).unwrap();
@@ -155,7 +155,7 @@ impl HostileServer {
             }
             loop {
                 let answer = tokio::select! {
-                    order = told.recv() => match order {
+                    order = ordered.recv() => match order {
                         Some(order) => order,
                         None => return,
                     },
@@ -182,7 +182,7 @@ impl HostileServer {
                 tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(serve);
         });
-        HostileServer { address, orders, kept, cipher }
+        HostileServer { address, orders, history, cipher }
     }
 
     fn send(&self, frame: Value) {
@@ -196,18 +196,18 @@ impl HostileServer {
 }
 
 /// A history page of messages whose seqs are 1, 2, 3 ….
-fn page(kept: &[Value], query: &Value) -> Value {
+fn page(history: &[Value], query: &Value) -> Value {
     let limit = usize::try_from(query["limit"].as_u64().unwrap()).unwrap();
-    let place = |field: &str| query[field].as_u64().map(|seq| usize::try_from(seq).unwrap());
-    let (messages, more) = match place("after") {
+    let seq = |field: &str| query[field].as_u64().map(|seq| usize::try_from(seq).unwrap());
+    let (messages, more) = match seq("after") {
         Some(after) => {
-            let end = kept.len().min(after + limit);
-            (&kept[after.min(end)..end], end < kept.len())
+            let end = history.len().min(after + limit);
+            (&history[after.min(end)..end], end < history.len())
         }
         None => {
-            let end = place("before").map_or(kept.len(), |before| before - 1);
+            let end = seq("before").map_or(history.len(), |before| before - 1);
             let start = end.saturating_sub(limit);
-            (&kept[start..end], start > 0)
+            (&history[start..end], start > 0)
         }
     };
     json!({"type": "history", "room": "lobby", "messages": messages, "more": more})
@@ -289,9 +289,9 @@ fn send_hostile_texts(term: &str, count: usize) {
             server.send(json!({"type": "error", "code": "x", "message": reason}));
             expected.push(format!("-- refused: {}", seen_as(&reason)));
         }
-        let mut kept = server.message("lobby", "Bob", &past);
-        kept["seq"] = number.into();
-        server.kept.lock().unwrap().push(kept);
+        let mut message = server.message("lobby", "Bob", &past);
+        message["seq"] = number.into();
+        server.history.lock().unwrap().push(message);
         if number % AT_ONCE == 0 || number == count {
             let last = expected.last().unwrap();
             terminal.wait(last, |screen| screen.rows.iter().rev().take(3).any(|row| row == last));
@@ -303,9 +303,9 @@ fn send_hostile_texts(term: &str, count: usize) {
         terminal.type_text("\u{15}");
     }
     terminal.enter(&format!("/history {count}"));
-    let pasts = server.kept.lock().unwrap().clone();
-    for kept in &pasts {
-        let text = server.cipher.decrypt(kept["content"].as_str().unwrap()).unwrap();
+    let past = server.history.lock().unwrap().clone();
+    for message in &past {
+        let text = server.cipher.decrypt(message["content"].as_str().unwrap()).unwrap();
         expected.push(format!("{SHOWN} Bob: {}", seen_as(std::str::from_utf8(&text).unwrap())));
     }
     let last = expected.last().unwrap();

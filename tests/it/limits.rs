@@ -97,7 +97,7 @@ async fn p10_half_open_and_slow_connections_are_closed(mode: Mode) {
     let mut open = Vec::new();
     for number in 0..count {
         let from = loopback(number % 2_500);
-        let endpoint = server.endpoint().from_address(&from);
+        let endpoint = server.endpoint().bound_to(&from);
         // With TLS, half of the connections get no further than TCP.
         let endpoint = if number % 4 < 2 { endpoint.without_tls() } else { endpoint };
         let mut stream = endpoint.stream().await.expect("a connection");
@@ -149,7 +149,7 @@ async fn p10_half_open_and_slow_connections_are_closed(mode: Mode) {
 }
 
 /// Checks that the server uses almost no CPU for two seconds.
-async fn rests(server: &Server) {
+async fn assert_idle(server: &Server) {
     let cpu = server.cpu_seconds();
     tokio::time::sleep(Duration::from_secs(2)).await;
     let used = server.cpu_seconds() - cpu;
@@ -168,14 +168,14 @@ async fn p11_running_out_of_descriptors_is_survivable(mode: Mode) {
             open.push(stream);
         }
     }
-    rests(&server).await;
+    assert_idle(&server).await;
     assert!(server.is_alive());
     first.send_chat("served").await;
     first.next_of("chat_message").await;
     // The server stays below its limit by itself, so the limit is lowered while it runs.
     let pid = server.pid().to_string();
-    let limit = |most: &str| {
-        let words = ["--pid", &pid, &format!("--nofile={most}:256")];
+    let limit = |max: &str| {
+        let words = ["--pid", &pid, &format!("--nofile={max}:256")];
         assert!(std::process::Command::new("prlimit").args(words).status().unwrap().success());
     };
     open.truncate(100);
@@ -185,7 +185,7 @@ async fn p11_running_out_of_descriptors_is_survivable(mode: Mode) {
         open.extend(connect_from(&loopback(number), server.address()).await);
     }
     server.wait_for_event("accept_paused");
-    rests(&server).await;
+    assert_idle(&server).await;
     first.send_chat("served still").await;
     first.next_of("chat_message").await;
     limit("256");
@@ -204,7 +204,7 @@ async fn p12_a_flood_is_contained(mode: Mode) {
         let mut flooder = Wire::register(&server, &format!("flooder{number}")).await;
         flooders.push(tokio::spawn(async move {
             let end = Instant::now() + Duration::from_secs(4);
-            let (mut sent, mut heard) = (0u32, 0u32);
+            let (mut sent, mut received) = (0u32, 0u32);
             while Instant::now() < end {
                 let frame = match (number, sent % 2) {
                     (0, _) => Message::Ping(vec![0; 100].into()),
@@ -227,10 +227,10 @@ async fn p12_a_flood_is_contained(mode: Mode) {
                 while let Some(Some(Ok(_))) = futures_util::FutureExt::now_or_never(
                     futures_util::StreamExt::next(flooder.stream()),
                 ) {
-                    heard += 1;
+                    received += 1;
                 }
             }
-            (sent, heard)
+            (sent, received)
         }));
     }
     let mut one = Wire::register(&server, "one").await;

@@ -1,4 +1,4 @@
-//! What the programs promise, told through the real binaries.
+//! End-to-end tests: they run the real programs and check what docs/reliability.md promises.
 
 mod access;
 mod at_rest;

@@ -53,12 +53,12 @@ fn stand_in() -> tempfile::TempDir {
 }
 
 impl Sidecar {
-    fn start(folder: tempfile::TempDir, server: &str, words: &[&str]) -> Sidecar {
+    fn start(folder: tempfile::TempDir, server: &str, arguments: &[&str]) -> Sidecar {
         let home = folder.path();
         let mut child = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/ngrok-sidecar"))
             .args(["--server", server, "--address-file"])
             .arg(home.join("address"))
-            .args(words)
+            .args(arguments)
             .env_clear()
             .env("PATH", home.join("bin"))
             .env("HOME", home)
@@ -83,10 +83,10 @@ impl Sidecar {
     }
 
     /// Starts a sidecar with a token for this server.
-    fn in_front_of(server: &Server, words: &[&str]) -> Sidecar {
+    fn in_front_of(server: &Server, arguments: &[&str]) -> Sidecar {
         let folder = stand_in();
         std::fs::write(folder.path().join("ngrok-authtoken"), TOKEN).unwrap();
-        Sidecar::start(folder, server.address(), words)
+        Sidecar::start(folder, server.address(), arguments)
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -146,18 +146,18 @@ fn kill(signal: &str, process: &str) {
         Command::new("kill").arg(format!("-{signal}")).arg(process).stderr(Stdio::null()).status();
 }
 
-fn runs(process: &str) -> bool {
+fn is_running(process: &str) -> bool {
     let Ok(stat) = std::fs::read_to_string(format!("/proc/{process}/stat")) else { return false };
     !stat.contains(") Z ")
 }
 
-fn say(url: &str, ca: &Path, environment: &[(&str, &str)], text: &str) {
+fn send(url: &str, ca: &Path, environment: &[(&str, &str)], text: &str) {
     let mut client =
         Client::start_with(&[url, "-u", "ana", "--ca-file", ca.to_str().unwrap()], environment);
     client.write(&format!("{text}\n"));
-    let said = client.finish(crate::support::TIMEOUT);
-    assert_eq!(said.code, Some(0), "{}", said.errors);
-    assert_eq!(said.texts(), [text]);
+    let finished = client.finish(crate::support::TIMEOUT);
+    assert_eq!(finished.code, Some(0), "{}", finished.errors);
+    assert_eq!(finished.texts(), [text]);
 }
 
 #[test]
@@ -168,7 +168,7 @@ fn both_kinds_of_client_connect_through_the_tunnel() {
     let url = sidecar.wait_for_address();
     assert!(url.starts_with("wss://localhost:"), "{url}");
     assert_eq!(sidecar.wait_for("tunnel_open")["url"], *url);
-    say(&url, &sidecar.path("ca.pem"), &[], "hola");
+    send(&url, &sidecar.path("ca.pem"), &[], "hola");
     let python = script("basic_client.py")
         .args([&url, "Vieja", "¿Qué tal?"])
         .env("SSL_CERT_FILE", sidecar.path("ca.pem"))
@@ -189,7 +189,7 @@ fn both_kinds_of_client_connect_through_the_tunnel() {
     // After SIGTERM, neither the tunnel nor the address remains.
     kill("TERM", &sidecar.child.id().to_string());
     assert_eq!(sidecar.code(), Some(0));
-    assert!(sidecar.address().is_none() && !runs(&ngrok));
+    assert!(sidecar.address().is_none() && !is_running(&ngrok));
 }
 
 #[test]
@@ -198,10 +198,10 @@ fn in_token_mode_the_tunnel_needs_a_valid_access_token() {
     let token = server.token("ana", &[]);
     let sidecar = Sidecar::in_front_of(&server, &[]);
     let url = sidecar.wait_for_address();
-    say(&url, &sidecar.path("ca.pem"), &[("CHAT_ACCESS_TOKEN", &token)], "hola");
+    send(&url, &sidecar.path("ca.pem"), &[("CHAT_ACCESS_TOKEN", &token)], "hola");
     let ca = sidecar.path("ca.pem");
-    let stranger = Client::pipe(&[&url, "--ca-file", ca.to_str().unwrap()], b"x\n");
-    assert_eq!(stranger.code, Some(77), "{}", stranger.errors);
+    let refused = Client::pipe(&[&url, "--ca-file", ca.to_str().unwrap()], b"x\n");
+    assert_eq!(refused.code, Some(77), "{}", refused.errors);
 }
 
 #[test]
@@ -223,7 +223,7 @@ fn a_new_address_is_published_and_a_lost_tunnel_is_reopened() {
         sidecar.ngrok() != ngrok && sidecar.address().is_some_and(|address| address != second)
     });
     let third = sidecar.wait_for_address();
-    say(&third, &sidecar.path("ca.pem"), &[], "otra vez");
+    send(&third, &sidecar.path("ca.pem"), &[], "otra vez");
 }
 
 #[test]
@@ -234,12 +234,12 @@ fn the_tunnel_survives_a_server_restart_and_closes_with_the_server() {
     let ngrok = sidecar.ngrok();
     assert!(server.stop().success());
     server.start_again();
-    say(&url, &sidecar.path("ca.pem"), &[], "sigo");
-    assert!(runs(&ngrok));
+    send(&url, &sidecar.path("ca.pem"), &[], "sigo");
+    assert!(is_running(&ngrok));
     assert!(server.stop().success());
     assert_eq!(sidecar.code(), Some(69));
     sidecar.wait_for("server_gone");
-    assert!(sidecar.address().is_none() && !runs(&ngrok));
+    assert!(sidecar.address().is_none() && !is_running(&ngrok));
 }
 
 #[test]
@@ -247,8 +247,8 @@ fn an_open_server_gets_no_tunnel() {
     let server = Server::start();
     let mut sidecar = Sidecar::in_front_of(&server, &[]);
     assert_eq!(sidecar.code(), Some(78));
-    let said = sidecar.wait_for("open_server")["message"].to_string();
-    assert!(said.contains("auth.mode") && said.contains("--allow-open"), "{said}");
+    let message = sidecar.wait_for("open_server")["message"].to_string();
+    assert!(message.contains("auth.mode") && message.contains("--allow-open"), "{message}");
     assert!(!sidecar.path("pid").exists(), "ngrok never ran");
 }
 
@@ -261,44 +261,44 @@ fn a_server_that_becomes_open_loses_its_tunnel() {
     std::fs::write(server.config_file(), "").unwrap();
     server.signal("HUP");
     assert_eq!(sidecar.code(), Some(78));
-    assert!(sidecar.address().is_none() && !runs(&ngrok));
+    assert!(sidecar.address().is_none() && !is_running(&ngrok));
 }
 
 #[test]
 fn every_failure_is_one_line_with_the_next_step() {
     let server = Server::start();
-    let words = ["--allow-open"];
+    let arguments = ["--allow-open"];
 
     let folder = stand_in();
     std::fs::remove_file(folder.path().join("bin/ngrok")).unwrap();
-    let mut sidecar = Sidecar::start(folder, server.address(), &words);
+    let mut sidecar = Sidecar::start(folder, server.address(), &arguments);
     assert_eq!(sidecar.code(), Some(78));
-    let said = sidecar.wait_for("ngrok_missing")["message"].to_string();
-    assert!(said.contains("https://ngrok.com/download"), "{said}");
+    let message = sidecar.wait_for("ngrok_missing")["message"].to_string();
+    assert!(message.contains("https://ngrok.com/download"), "{message}");
 
-    let mut sidecar = Sidecar::start(stand_in(), server.address(), &words);
+    let mut sidecar = Sidecar::start(stand_in(), server.address(), &arguments);
     assert_eq!(sidecar.code(), Some(78));
-    let said = sidecar.wait_for("ngrok_unauthorized")["message"].to_string();
-    assert!(said.contains("ERR_NGROK_4018") && said.contains("add-authtoken"), "{said}");
+    let message = sidecar.wait_for("ngrok_unauthorized")["message"].to_string();
+    assert!(message.contains("ERR_NGROK_4018") && message.contains("add-authtoken"), "{message}");
 
     let mut sidecar =
         Sidecar::in_front_of(&server, &["--allow-open", "--", &format!("--authtoken={TOKEN}")]);
     assert_eq!(sidecar.code(), Some(2));
-    let said = sidecar.wait_for("authtoken_argument")["message"].to_string();
-    assert!(said.contains("NGROK_AUTHTOKEN") && !said.contains(TOKEN), "{said}");
+    let message = sidecar.wait_for("authtoken_argument")["message"].to_string();
+    assert!(message.contains("NGROK_AUTHTOKEN") && !message.contains(TOKEN), "{message}");
 
-    let mut sidecar = Sidecar::start(stand_in(), "127.0.0.1:1", &words);
+    let mut sidecar = Sidecar::start(stand_in(), "127.0.0.1:1", &arguments);
     assert_eq!(sidecar.code(), Some(69));
-    let said = sidecar.wait_for("server_missing")["message"].to_string();
-    assert!(said.contains("127.0.0.1:1") && said.contains("--server"), "{said}");
+    let message = sidecar.wait_for("server_missing")["message"].to_string();
+    assert!(message.contains("127.0.0.1:1") && message.contains("--server"), "{message}");
 
     for (trouble, hint) in [("silent", "NGROK_AGENT"), ("foreign", "not this server")] {
         let folder = stand_in();
         std::fs::write(folder.path().join("ngrok-authtoken"), TOKEN).unwrap();
         std::fs::write(folder.path().join(trouble), "").unwrap();
-        let sidecar = Sidecar::start(folder, server.address(), &words);
-        let said = sidecar.wait_for("tunnel_lost")["message"].to_string();
-        assert!(said.contains(hint), "{said}");
+        let sidecar = Sidecar::start(folder, server.address(), &arguments);
+        let message = sidecar.wait_for("tunnel_lost")["message"].to_string();
+        assert!(message.contains(hint), "{message}");
         assert!(sidecar.address().is_none());
         std::fs::remove_file(sidecar.path(trouble)).unwrap();
         // The sidecar tries again after a pause and succeeds.

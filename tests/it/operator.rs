@@ -25,7 +25,7 @@ const VERBS: [(&[&str], &str, &str); 9] = [
 ];
 
 /// Runs a `ctl` command; gives the exit code, standard output and standard error.
-fn said(server: &Server, verb: &[&str], json: bool) -> (i32, String, String) {
+fn ctl(server: &Server, verb: &[&str], json: bool) -> (i32, String, String) {
     let json: &[&str] = if json { &["--json"] } else { &[] };
     let words = [&["ctl"], verb, json].concat();
     let output = server.run(&words);
@@ -45,7 +45,7 @@ async fn every_ctl_command_prints_text_and_json_without_secrets() {
         wire.send(json!({"type": "register", "access_token": token})).await;
         let key = wire.next_of("encryption_key").await["key"].as_str().unwrap().to_owned();
         for (verb, shown, found) in VERBS {
-            let (code, out, err) = said(&server, verb, json);
+            let (code, out, err) = ctl(&server, verb, json);
             assert_eq!((code, &err[..]), (0, ""), "{verb:?}: {out}");
             for secret in [&token[..], hash, &key] {
                 assert!(!out.contains(secret), "{verb:?}: {out}");
@@ -64,11 +64,11 @@ async fn every_ctl_command_prints_text_and_json_without_secrets() {
     }
     // Refused commands, and commands that do not exist.
     for json in [false, true] {
-        let (code, out, err) = said(&server, &["unban", "eve"], json);
+        let (code, out, err) = ctl(&server, &["unban", "eve"], json);
         assert_eq!((code, &out[..]), (1, ""), "{err}");
         assert_eq!(err, "chat-server: nobody of the name eve is banned\n");
         for verb in [&["dance"][..], &["kick"], &["kick", "ana", "bob"], &[]] {
-            let (code, out, err) = said(&server, verb, json);
+            let (code, out, err) = ctl(&server, verb, json);
             assert_eq!((code, &out[..]), (2, ""), "{verb:?}: {err}");
             assert!(err.contains("Usage: chat-server ctl"), "{verb:?}: {err}");
         }
@@ -91,7 +91,7 @@ fn without_a_running_server_every_ctl_command_names_the_socket() {
         assert_eq!(socket.exists(), ending == "killed");
         for (verb, ..) in VERBS {
             for json in [false, true] {
-                let (code, out, err) = said(&server, verb, json);
+                let (code, out, err) = ctl(&server, verb, json);
                 assert_eq!((code, &out[..]), (69, ""), "{verb:?}: {err}");
                 assert_eq!(err.lines().count(), 1, "{verb:?}: {err}");
                 assert!(err.contains(&*socket.to_string_lossy()), "{verb:?}: {err}");
@@ -100,11 +100,11 @@ fn without_a_running_server_every_ctl_command_names_the_socket() {
         }
     }
     server.start_again();
-    assert_eq!(said(&server, &["status"], true).0, 0, "the socket left behind is taken over");
+    assert_eq!(ctl(&server, &["status"], true).0, 0, "the socket left behind is taken over");
     // Without a server and with a broken file, the error is about the file.
     std::fs::write(server.config_file(), "[lisen]\n").unwrap();
     server.kill();
-    let (code, out, err) = said(&server, &["status"], false);
+    let (code, out, err) = ctl(&server, &["status"], false);
     assert_eq!((code, &out[..]), (78, ""), "{err}");
     assert!(err.contains("chat-server.toml"), "it names the file: {err}");
 }
@@ -115,13 +115,13 @@ fn ctl_commands_work_with_a_broken_configuration_file() {
     let mut server = Server::start();
     for broken in ["[lisen]\n", "[listen\n"] {
         std::fs::write(server.config_file(), broken).unwrap();
-        let (code, out, err) = said(&server, &["reload"], false);
+        let (code, out, err) = ctl(&server, &["reload"], false);
         assert_eq!((code, &out[..]), (1, ""), "{err}");
         assert!(err.contains("chat-server.toml"), "it names the file: {err}");
     }
     assert_eq!(server.event_count("reload_failed"), 2, "the log says why, too");
     for (verb, ..) in VERBS.into_iter().filter(|(verb, ..)| verb[0] != "reload") {
-        let (code, _, err) = said(&server, verb, false);
+        let (code, _, err) = ctl(&server, verb, false);
         assert_eq!(code, 0, "{verb:?}: {err}");
         assert!(err.contains("chat-server.toml"), "{verb:?}: {err}");
     }
@@ -135,8 +135,8 @@ async fn a_command_that_is_not_carried_out_is_not_reported_as_done() {
     }
     let folder = tempfile::tempdir().unwrap();
     let stall = folder.path().join("stall");
-    let place = format!("hub={}", stall.display());
-    let server = Server::with(TOKENS).env("CHAT_TEST_STALL", &place).start();
+    let fault_point = format!("hub={}", stall.display());
+    let server = Server::with(TOKENS).env("CHAT_TEST_STALL", &fault_point).start();
     let token = server.token("ana", &[]);
     let id = server.token_id("ana");
     server.run_ok(&["ctl", "ban", "eve"]);
@@ -148,24 +148,25 @@ async fn a_command_that_is_not_carried_out_is_not_reported_as_done() {
     std::fs::write(&stall, "").unwrap();
     ana.send(json!({"type": "who", "room": "lobby"})).await;
     ana.next_of("user_list").await;
-    let told = "sessions that should end have not yet: the server does not answer; see its log";
-    let wishes: [(&[&str], i32, String); 6] = [
-        (&["token", "revoke", &id], 1, format!("chat-server: {id} is revoked, but {told}\n")),
-        (&["token", "add", "--user", "bob"], 0, format!("shown only now; but {told}\n")),
-        (&["ctl", "ban", "mal"], 1, format!("chat-server: mal is banned, but {told}\n")),
+    let unfinished =
+        "sessions that should end have not yet: the server does not answer; see its log";
+    let commands: [(&[&str], i32, String); 6] = [
+        (&["token", "revoke", &id], 1, format!("chat-server: {id} is revoked, but {unfinished}\n")),
+        (&["token", "add", "--user", "bob"], 0, format!("shown only now; but {unfinished}\n")),
+        (&["ctl", "ban", "mal"], 1, format!("chat-server: mal is banned, but {unfinished}\n")),
         (&["ctl", "unban", "eve"], 1, "chat-server: eve is free, but the server".into()),
-        (&["ctl", "reload"], 1, format!("configuration is in force, but {told}\n")),
+        (&["ctl", "reload"], 1, format!("configuration is in force, but {unfinished}\n")),
         (&["ctl", "status"], 1, "chat-server: the server does not answer".into()),
     ];
     let outputs = std::thread::scope(|scope| {
         let server = &server;
-        let asked = wishes.each_ref().map(|(verb, ..)| scope.spawn(move || server.run(verb)));
-        asked.map(|asked| asked.join().unwrap())
+        let runs = commands.each_ref().map(|(verb, ..)| scope.spawn(move || server.run(verb)));
+        runs.map(|runs| runs.join().unwrap())
     });
-    for ((verb, code, said), output) in wishes.into_iter().zip(outputs) {
+    for ((verb, code, expected), output) in commands.into_iter().zip(outputs) {
         let err = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(code), "{verb:?}: {err}");
-        assert!(err.contains(&said), "{verb:?}: {err}");
+        assert!(err.contains(&expected), "{verb:?}: {err}");
         let out = String::from_utf8(output.stdout).unwrap();
         assert_eq!(out.starts_with("sct_"), verb[1] == "add", "{verb:?}: {out}");
     }

@@ -39,12 +39,12 @@ impl Site {
     /// Connects through nginx from a loopback address.
     fn endpoint(&self, from: &str) -> Endpoint {
         let address = self.nginx.address(0).replace("localhost", "127.0.0.1");
-        Endpoint::from(&address).with_tls(&self.folder.path().join("ca.pem")).from_address(from)
+        Endpoint::from(&address).with_tls(&self.folder.path().join("ca.pem")).bound_to(from)
     }
 }
 
 /// Registers with this access token; gives `welcome` or the code of the error.
-async fn knock(endpoint: &Endpoint, token: &str) -> String {
+async fn register(endpoint: &Endpoint, token: &str) -> String {
     let mut wire = Wire::connect(endpoint).await;
     wire.send(json!({"type": "register", "protocol": 1, "access_token": token})).await;
     let answer = wire.next().await;
@@ -69,8 +69,8 @@ fn through_nginx_both_clients_work_and_reconnect_after_a_restart() {
         let errors = String::from_utf8_lossy(&python.stderr);
         assert!(python.status.success(), "{errors}");
         assert_eq!(String::from_utf8(python.stdout).unwrap().trim(), format!("vieja: {text}"));
-        let heard = ours.wait_for_text(text);
-        assert_eq!(heard["verified"], true);
+        let received = ours.wait_for_text(text);
+        assert_eq!(received["verified"], true);
         if text == "uno" {
             // nginx answers 502 while the server is down.
             site.server.kill();
@@ -97,7 +97,7 @@ async fn connections_through_a_proxy_are_counted_by_forwarded_address() {
         held.push(Wire::try_connect(other).await.expect("the proxy itself has no limit"));
     }
     // A direct connection from the same address counts too.
-    let direct = Endpoint::from(site.server.address()).from_address("127.0.0.9");
+    let direct = Endpoint::from(site.server.address()).bound_to("127.0.0.9");
     assert!(Wire::try_connect(direct).await.is_err());
 }
 
@@ -108,46 +108,50 @@ async fn guessing_through_a_proxy_throttles_only_the_guesser() {
     let guesser = site.endpoint("127.0.0.9");
     let mut guesses = 0;
     // Each delay is twice as long as the one before, so that even a slow machine guesses within one sooner or later.
-    let shut_out = async {
+    let throttled = async {
         loop {
             guesses += 1;
             // The client forges another address each time; the last entry is nginx's.
             let number = guesses % 250;
             let forged = guesser.clone().header("x-forwarded-for", &format!("203.0.113.{number}"));
-            if knock(&forged, "sct_wrong").await == "rate_limited"
-                && knock(&guesser, &token).await == "rate_limited"
+            if register(&forged, "sct_wrong").await == "rate_limited"
+                && register(&guesser, &token).await == "rate_limited"
             {
                 break;
             }
         }
     };
-    tokio::time::timeout(TIMEOUT, shut_out).await.expect("nothing from there is looked at");
+    tokio::time::timeout(TIMEOUT, throttled).await.expect("nothing from there is looked at");
     assert!((6..20).contains(&guesses), "{guesses}");
-    assert_eq!(knock(&site.endpoint("127.0.0.10"), &token).await, "welcome", "others are let in");
+    assert_eq!(
+        register(&site.endpoint("127.0.0.10"), &token).await,
+        "welcome",
+        "others are let in"
+    );
     // The forged address is not throttled.
     let victim = Endpoint::from(site.server.address()).header("x-forwarded-for", "203.0.113.1");
     let victim = victim.header("x-forwarded-proto", "https");
-    assert_eq!(knock(&victim, &token).await, "welcome");
+    assert_eq!(register(&victim, &token).await, "welcome");
 }
 
 #[tokio::test]
 async fn forwarded_headers_of_an_untrusted_peer_are_ignored() {
     let server = Server::with("[auth]\nmode = \"token\"\n").start();
     let token = server.token("ana", &[]);
-    let shut_out = async {
+    let throttled = async {
         for number in 0.. {
             let forged = Endpoint::from(server.address())
-                .from_address("127.0.0.9")
+                .bound_to("127.0.0.9")
                 .header("x-forwarded-for", &format!("203.0.113.{}", number % 250));
-            if knock(&forged, "sct_wrong").await == "rate_limited" {
+            if register(&forged, "sct_wrong").await == "rate_limited" {
                 break;
             }
         }
     };
-    tokio::time::timeout(TIMEOUT, shut_out).await.expect("its own address is what counts");
+    tokio::time::timeout(TIMEOUT, throttled).await.expect("its own address is what counts");
     let victim = Endpoint::from(server.address()).header("x-forwarded-for", "203.0.113.1");
     let victim = victim.header("x-forwarded-proto", "https");
-    assert_eq!(knock(&victim, &token).await, "welcome");
+    assert_eq!(register(&victim, &token).await, "welcome");
 }
 
 #[tokio::test]
@@ -161,11 +165,11 @@ async fn a_proxy_without_forwarded_headers_is_never_throttled() {
     let endpoint = endpoint.with_tls(&folder.path().join("ca.pem"));
     // One client behind the proxy guesses; another holds more connections than an address may have.
     for _ in 0..12 {
-        assert_eq!(knock(&endpoint, "sct_wrong").await, "unauthorized");
+        assert_eq!(register(&endpoint, "sct_wrong").await, "unauthorized");
     }
     let mut held = Vec::new();
     for _ in 0..6 {
         held.push(Wire::try_connect(&endpoint).await.expect("a place"));
     }
-    assert_eq!(knock(&endpoint, &token).await, "welcome");
+    assert_eq!(register(&endpoint, &token).await, "welcome");
 }

@@ -36,12 +36,13 @@ impl Drop for PythonServer {
 fn an_old_python_client_and_ours_exchange_messages() {
     for mode in [Mode::Open, Mode::Secured] {
         let server = Server::with("").mode(mode).start();
-        let (words, variables) = server.client_credentials("Nueva");
+        let (arguments, variables) = server.client_credentials("Nueva");
         let url = server.url();
         let usual = [&url[..], "-u", "Nueva", "-f"];
-        let words: Vec<&str> = usual.into_iter().chain(words.iter().map(|w| &w[..])).collect();
+        let arguments: Vec<&str> =
+            usual.into_iter().chain(arguments.iter().map(|w| &w[..])).collect();
         let variables: Vec<_> = variables.iter().map(|(name, value)| (*name, &value[..])).collect();
-        let mut ours = Client::start_with(&words, &variables);
+        let mut ours = Client::start_with(&arguments, &variables);
         ours.wait_for("its own arrival", |frame| frame["type"] == "user_joined");
         let python = script("basic_client.py")
             .args([&url, "Vieja", "¿Qué tal? 🎉"])
@@ -63,8 +64,8 @@ fn our_client_works_with_an_old_python_server() {
     let sent = Client::pipe(&[&server.1, "-u", "Ana"], "hola\nadiós".as_bytes());
     assert_eq!(sent.code, Some(0), "{}", sent.errors);
     assert_eq!(sent.texts(), ["hola", "adiós"]);
-    let kept = Client::pipe(&["history", "--url", &server.1], b"");
-    assert_eq!(kept.code, Some(76), "a basic server keeps no history: {}", kept.errors);
+    let history = Client::pipe(&["history", "--url", &server.1], b"");
+    assert_eq!(history.code, Some(76), "a basic server keeps no history: {}", history.errors);
 }
 
 #[test]

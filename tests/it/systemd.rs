@@ -48,8 +48,8 @@ fn the_units_verify_without_warnings() {
         .args(installed(folder.path()))
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&verified.stderr);
-    assert!(verified.status.success() && said.is_empty(), "{}: {said}", verified.status);
+    let printed = String::from_utf8_lossy(&verified.stderr);
+    assert!(verified.status.success() && printed.is_empty(), "{}: {printed}", verified.status);
 }
 
 #[test]
@@ -60,13 +60,13 @@ fn the_services_are_confined() {
             .arg(unit)
             .output()
             .unwrap();
-        let said = String::from_utf8_lossy(&judged.stdout);
-        assert!(judged.status.success(), "{}: {said}", unit.display());
+        let printed = String::from_utf8_lossy(&judged.stdout);
+        assert!(judged.status.success(), "{}: {printed}", unit.display());
     }
 }
 
 /// Receives notifications until one has the line `wanted`, and gives its lines.
-fn hear(manager: &UnixDatagram, wanted: &str) -> HashSet<String> {
+fn wait_for_notification(manager: &UnixDatagram, wanted: &str) -> HashSet<String> {
     let deadline = Instant::now() + TIMEOUT;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
@@ -90,24 +90,24 @@ fn the_service_manager_is_notified_of_every_state() {
         .env("NOTIFY_SOCKET", path.to_str().unwrap())
         .env("WATCHDOG_USEC", "600000")
         .start();
-    hear(&manager, "READY=1");
-    let fed = hear(&manager, "WATCHDOG=1");
-    assert!(fed.iter().any(|line| line.starts_with("STATUS=")), "{fed:?}");
+    wait_for_notification(&manager, "READY=1");
+    let watchdog = wait_for_notification(&manager, "WATCHDOG=1");
+    assert!(watchdog.iter().any(|line| line.starts_with("STATUS=")), "{watchdog:?}");
 
     server.signal("HUP");
-    let reloading = hear(&manager, "RELOADING=1");
+    let reloading = wait_for_notification(&manager, "RELOADING=1");
     let when = reloading.iter().any(|line| line.starts_with("MONOTONIC_USEC="));
     assert!(when, "{reloading:?}");
-    hear(&manager, "READY=1");
+    wait_for_notification(&manager, "READY=1");
 
     // A file that can't be parsed must not leave systemd waiting for the end of the reload.
     std::fs::write(server.config_file(), "[listen").unwrap();
     server.signal("HUP");
-    hear(&manager, "RELOADING=1");
-    hear(&manager, "READY=1");
+    wait_for_notification(&manager, "RELOADING=1");
+    wait_for_notification(&manager, "READY=1");
 
     assert!(server.stop().success());
-    hear(&manager, "STOPPING=1");
+    wait_for_notification(&manager, "STOPPING=1");
 }
 
 /// A server that doesn't run must not send watchdog notifications.
@@ -120,7 +120,7 @@ fn a_stopped_server_sends_no_watchdog_pings() {
         .env("NOTIFY_SOCKET", path.to_str().unwrap())
         .env("WATCHDOG_USEC", "600000")
         .start();
-    hear(&manager, "WATCHDOG=1");
+    wait_for_notification(&manager, "WATCHDOG=1");
     server.signal("STOP");
     let pause = std::time::Duration::from_millis(600);
     manager.set_read_timeout(Some(pause)).unwrap();
@@ -132,7 +132,7 @@ fn a_stopped_server_sends_no_watchdog_pings() {
         assert!(waiting < 50, "it goes on talking");
     }
     server.signal("CONT");
-    hear(&manager, "WATCHDOG=1");
+    wait_for_notification(&manager, "WATCHDOG=1");
 }
 
 fn activated(listen: &str, config: &str) -> (std::process::Child, tempfile::TempDir) {
@@ -170,14 +170,14 @@ fn the_server_serves_on_an_activated_socket() {
     let address = format!("127.0.0.1:{port}");
     let (mut child, _folder) = activated(&address, "");
     // The socket exists before the server does: the first connection starts the server.
-    let mut said = None;
+    let mut sent = None;
     eventually("a message through the activated server", || {
         let output = Command::new(programs::client())
             .args(["-u", "ann", "--timeout", "10s", &address, "send", "hola"])
             .output()
             .unwrap();
-        said = Some(output);
-        said.as_ref().unwrap().status.success()
+        sent = Some(output);
+        sent.as_ref().unwrap().status.success()
     });
     child.kill().unwrap();
     child.wait().unwrap();
@@ -194,8 +194,8 @@ fn an_open_server_refuses_a_socket_beyond_loopback() {
         code = child.try_wait().unwrap().and_then(|status| status.code());
         code.is_some()
     });
-    let mut said = String::new();
-    std::io::Read::read_to_string(&mut child.stderr.take().unwrap(), &mut said).unwrap();
-    assert_eq!(code, Some(78), "{said}");
-    assert!(said.contains("0.0.0.0") && said.contains("auth.allow_open"), "{said}");
+    let mut printed = String::new();
+    std::io::Read::read_to_string(&mut child.stderr.take().unwrap(), &mut printed).unwrap();
+    assert_eq!(code, Some(78), "{printed}");
+    assert!(printed.contains("0.0.0.0") && printed.contains("auth.allow_open"), "{printed}");
 }

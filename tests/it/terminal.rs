@@ -76,7 +76,7 @@ fn connected(server: &Server, person: &Person) -> Terminal {
     terminal
 }
 
-fn say(server: &Server, name: &str, lines: &str) {
+fn send(server: &Server, name: &str, lines: &str) {
     let sent = Client::pipe(&[&server.url(), "-u", name], lines.as_bytes());
     assert_eq!(sent.code, Some(0), "{}", sent.errors);
 }
@@ -141,12 +141,12 @@ fn joins_messages_and_leaves_are_shown() {
         terminal.enter("/who");
         terminal.wait_for(person.here);
         bob.write("Hola Alice!\n");
-        let said = bob.wait_for_text("Hola Alice!");
+        let message = bob.wait_for_text("Hola Alice!");
         let screen = terminal.wait_for("] Bob: Hola Alice!");
-        let moment: jiff::Timestamp = said["timestamp"].as_str().unwrap().parse().unwrap();
-        let there = moment + Duration::from_secs(5 * 3600 + 30 * 60);
-        let there = there.strftime("[%H:%M:%S] Bob: Hola Alice!").to_string();
-        assert_eq!(screen.rows[screen.find("Hola Alice!").unwrap()], there);
+        let moment: jiff::Timestamp = message["timestamp"].as_str().unwrap().parse().unwrap();
+        let local = moment + Duration::from_secs(5 * 3600 + 30 * 60);
+        let local = local.strftime("[%H:%M:%S] Bob: Hola Alice!").to_string();
+        assert_eq!(screen.rows[screen.find("Hola Alice!").unwrap()], local);
         terminal.enter("Hola Bob!");
         let screen = terminal.wait_for("] Alice: Hola Bob!");
         assert_eq!(screen.rows.iter().filter(|row| row.contains("Hola Bob!")).count(), 1);
@@ -188,13 +188,13 @@ fn a_joined_room_can_be_read_before_sending_to_it() {
 #[test]
 fn commands_and_keys_quit_after_sending_everything() {
     let server = Server::start();
-    for farewell in ["/quit\r", "exit\r", "/exit\r", "\u{4}", "\u{3}"] {
+    for quit in ["/quit\r", "exit\r", "/exit\r", "\u{4}", "\u{3}"] {
         let mut terminal = connected(&server, &ENGLISH);
-        terminal.type_text(&format!("last words\r{farewell}"));
-        assert_eq!(terminal.wait_for_exit(), 0, "{farewell:?}");
+        terminal.type_text(&format!("last words\r{quit}"));
+        assert_eq!(terminal.wait_for_exit(), 0, "{quit:?}");
         terminal.wait_for("bye");
-        let kept = Client::pipe(&["history", "--url", &server.url(), "-n", "1"], b"");
-        assert_eq!(kept.texts(), ["last words"], "said before leaving by {farewell:?}");
+        let history = Client::pipe(&["history", "--url", &server.url(), "-n", "1"], b"");
+        assert_eq!(history.texts(), ["last words"], "said before leaving by {quit:?}");
     }
 }
 
@@ -296,11 +296,11 @@ fn resizing_the_window_keeps_typed_text() {
     terminal.type_text(typed);
     terminal.wait_for_typed(typed);
     terminal.resize(120, 40);
-    say(&server, "Bob", "after it grew\n");
+    send(&server, "Bob", "after it grew\n");
     terminal.wait_for("] Bob: after it grew");
     terminal.wait_for_typed(typed);
     terminal.resize(60, 12);
-    say(&server, "Bob", "after it shrank\n");
+    send(&server, "Bob", "after it shrank\n");
     terminal.wait_for("] Bob: after it shrank");
     terminal.wait_for_typed(typed);
     terminal.type_text("\r");
@@ -320,14 +320,14 @@ fn a_line_longer_than_the_window_is_shown_and_erased_whole() {
     ];
     for (number, line) in lines.iter().enumerate() {
         terminal.type_text(line);
-        say(&server, "Bob", &format!("meanwhile {number}\n"));
+        send(&server, "Bob", &format!("meanwhile {number}\n"));
         terminal.wait_for(&format!("] Bob: meanwhile {number}"));
         terminal.type_text("\r");
         let begin: String = line.chars().take(3).collect();
         terminal.wait("it is shown", |screen| {
             screen.rows.iter().any(|row| row.contains(&format!("] Alice: {begin}")))
         });
-        say(&server, "Bob", &format!("next {number}\n"));
+        send(&server, "Bob", &format!("next {number}\n"));
         terminal.wait_for(&format!("] Bob: next {number}"));
         let screen = terminal.wait_for_typed("");
         let start = screen.rows.iter().rposition(|row| row.contains("] Alice: ")).unwrap();
@@ -363,7 +363,7 @@ fn a_dumb_terminal_gets_no_escape_sequences() {
     terminal.wait_for(ENGLISH.connected);
     terminal.enter("hola");
     terminal.wait_for("] Alice: hola");
-    say(&server, "Bob", "¿qué tal?\n");
+    send(&server, "Bob", "¿qué tal?\n");
     terminal.wait_for("] Bob: ¿qué tal?");
     terminal.enter("/quit");
     assert_eq!(terminal.wait_for_exit(), 0);

@@ -64,21 +64,21 @@ fn through_a_tunnel_certificates_are_verified() {
     assert_eq!(trusted.code, Some(0), "{}", trusted.errors);
     assert_eq!(trusted.texts(), ["hola"]);
 
-    let stranger = Client::pipe(&[&url], b"hola\n");
-    assert_eq!(stranger.code, Some(69));
+    let untrusted = Client::pipe(&[&url], b"hola\n");
+    assert_eq!(untrusted.code, Some(69));
     assert!(
-        stranger.errors.contains("not trusted") && stranger.errors.contains("--ca-file"),
+        untrusted.errors.contains("not trusted") && untrusted.errors.contains("--ca-file"),
         "{}",
-        stranger.errors
+        untrusted.errors
     );
 
-    let careless = Client::pipe(&[&url, "--insecure"], b"hola\n");
-    assert_eq!(careless.code, Some(0), "{}", careless.errors);
-    assert!(careless.errors.contains("warning"), "{}", careless.errors);
+    let insecure = Client::pipe(&[&url, "--insecure"], b"hola\n");
+    assert_eq!(insecure.code, Some(0), "{}", insecure.errors);
+    assert!(insecure.errors.contains("warning"), "{}", insecure.errors);
 }
 
 /// A server with TLS, its certificate in `folder`.
-fn guarded(folder: &Path) -> Server {
+fn tls_server(folder: &Path) -> Server {
     certificates(folder);
     let file = |name: &str| folder.join(name);
     Server::with(&format!(
@@ -92,32 +92,32 @@ fn guarded(folder: &Path) -> Server {
 #[test]
 fn the_server_serves_tls_and_reloads_its_certificate() {
     let folder = tempfile::tempdir().unwrap();
-    let server = guarded(folder.path());
+    let server = tls_server(folder.path());
     let url = format!("wss://{}", server.address());
-    let say = |text: &str| {
+    let send = |text: &str| {
         let ca = folder.path().join("ca.pem");
         Client::pipe(&[&url, "--ca-file", ca.to_str().unwrap()], text.as_bytes())
     };
-    assert_eq!(say("uno\n").code, Some(0));
+    assert_eq!(send("uno\n").code, Some(0));
     let old = std::fs::read(folder.path().join("ca.pem")).unwrap();
     certificates(folder.path());
     server.signal("HUP");
     server.wait_for_event("reloaded");
-    let new = say("dos\n");
+    let new = send("dos\n");
     assert_eq!(new.code, Some(0), "{}", new.errors);
     std::fs::write(folder.path().join("ca.pem"), old).unwrap();
-    assert_eq!(say("tres\n").code, Some(69), "the old certificate is gone");
+    assert_eq!(send("tres\n").code, Some(69), "the old certificate is gone");
     // A pinned certificate is trusted whatever its authority, and no other one is.
-    let print = Command::new("openssl")
+    let fingerprint = Command::new("openssl")
         .args(["x509", "-noout", "-fingerprint", "-sha256", "-in"])
         .arg(folder.path().join("cert.pem"))
         .output()
         .unwrap();
-    let print = String::from_utf8(print.stdout).unwrap();
-    let print = print.trim().rsplit('=').next().unwrap().to_owned();
-    let pinned = Client::pipe(&[&url, "--pin", &print], b"x\n");
+    let fingerprint = String::from_utf8(fingerprint.stdout).unwrap();
+    let fingerprint = fingerprint.trim().rsplit('=').next().unwrap().to_owned();
+    let pinned = Client::pipe(&[&url, "--pin", &fingerprint], b"x\n");
     assert_eq!(pinned.code, Some(0), "{}", pinned.errors);
-    let other = print.replace(&print[..2], "00");
+    let other = fingerprint.replace(&fingerprint[..2], "00");
     assert_eq!(Client::pipe(&[&url, "--pin", &other], b"x\n").code, Some(69));
     let plain = Client::pipe(&[&format!("ws://{}", server.address()), "--timeout", "1s"], b"x\n");
     assert_ne!(plain.code, Some(0), "no plain WebSocket where there is TLS");
@@ -126,8 +126,8 @@ fn the_server_serves_tls_and_reloads_its_certificate() {
 #[test]
 fn only_tls_1_2_and_1_3_are_accepted() {
     let folder = tempfile::tempdir().unwrap();
-    let server = guarded(folder.path());
-    for (version, spoken) in
+    let server = tls_server(folder.path());
+    for (version, accepted) in
         [("-tls1", false), ("-tls1_1", false), ("-tls1_2", true), ("-tls1_3", true)]
     {
         let output = Command::new("openssl")
@@ -138,18 +138,18 @@ fn only_tls_1_2_and_1_3_are_accepted() {
             .stdin(Stdio::null())
             .output()
             .unwrap();
-        let said = String::from_utf8_lossy(&output.stdout).into_owned()
+        let printed = String::from_utf8_lossy(&output.stdout).into_owned()
             + &String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.success(), spoken, "{version}: {said}");
+        assert_eq!(output.status.success(), accepted, "{version}: {printed}");
         // The server refuses, not the openssl client.
-        assert!(spoken || said.contains("SSL alert number"), "{version}: {said}");
+        assert!(accepted || printed.contains("SSL alert number"), "{version}: {printed}");
     }
 }
 
 #[tokio::test]
 async fn a_new_certificate_closes_no_session_and_a_wrong_key_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    let server = guarded(folder.path());
+    let server = tls_server(folder.path());
     let endpoint = || Endpoint::from(server.address()).with_tls(&folder.path().join("ca.pem"));
     let old = endpoint();
     let mut first = Wire::register(&old, "first").await;
@@ -164,20 +164,20 @@ async fn a_new_certificate_closes_no_session_and_a_wrong_key_changes_nothing() {
     certificates(other.path());
     std::fs::copy(other.path().join("key.pem"), folder.path().join("key.pem")).unwrap();
     let refused = server.run(&["ctl", "reload"]);
-    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(!refused.status.success() && said.contains("do not serve together"), "{said}");
-    assert!(said.contains("cert.pem") && said.contains("key.pem"), "{said}");
+    let printed = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && printed.contains("do not serve together"), "{printed}");
+    assert!(printed.contains("cert.pem") && printed.contains("key.pem"), "{printed}");
     let _third = Wire::register(&new, "third").await;
     first.send_chat("still here").await;
-    let heard = second.next_of("chat_message").await;
-    assert_eq!(second.read(&heard), "still here");
+    let received = second.next_of("chat_message").await;
+    assert_eq!(second.read(&received), "still here");
 }
 
 /// Checks the findings of testssl.sh, except those about the test certificate.
 #[test]
 fn testssl_finds_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    let server = guarded(folder.path());
+    let server = tls_server(folder.path());
     let report = folder.path().join("report.json");
     let output = Command::new("timeout")
         .args(["300", "testssl", "--quiet", "--color", "0", "--warnings", "off", "--nodns", "none"])
@@ -188,12 +188,14 @@ fn testssl_finds_nothing() {
         .stdin(Stdio::null())
         .output()
         .expect("testssl: run scripts/test, which installs it");
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     let findings: Vec<Value> =
-        serde_json::from_slice(&std::fs::read(&report).expect(&said)).expect(&said);
+        serde_json::from_slice(&std::fs::read(&report).expect(&printed)).expect(&printed);
     let found = |id: &str| {
         let finding = findings.iter().find(|finding| finding["id"] == id);
-        finding.unwrap_or_else(|| panic!("nothing about {id}: {said}"))["finding"].as_str().unwrap()
+        finding.unwrap_or_else(|| panic!("nothing about {id}: {printed}"))["finding"]
+            .as_str()
+            .unwrap()
     };
     for old in ["SSLv2", "SSLv3", "TLS1", "TLS1_1"] {
         assert!(found(old).starts_with("not offered"), "{old}: {}", found(old));

@@ -16,8 +16,8 @@ fn without_a_server_the_client_names_the_next_step() {
                 .start();
             assert_eq!(terminal.wait_for_exit(), 69);
             let screen = terminal.screen();
-            let told = |row: &&String| row.contains("127.0.0.1:1: ") && row.contains(hint);
-            assert_eq!(screen.rows.iter().filter(told).count(), 1, "{}", screen.text());
+            let has_hint = |row: &&String| row.contains("127.0.0.1:1: ") && row.contains(hint);
+            assert_eq!(screen.rows.iter().filter(has_hint).count(), 1, "{}", screen.text());
         }
     }
 }

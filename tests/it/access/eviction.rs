@@ -18,35 +18,35 @@ in_both_modes!(
 async fn p23_an_evicted_session_gets_nothing_more(mode: Mode) {
     let server = Server::with(TOKENS).mode(mode).start();
     let ana = server.token("ana", &["--room", "ops"]);
-    let mut stays = entered(&server, &ana, "ops").await;
-    for (way, close) in [("revoke", 4001), ("kick", 4003), ("ban", 4003)] {
-        let token = server.token(&format!("bob-{way}"), &["--room", "ops"]);
-        let id = server.token_id(&format!("bob-{way}"));
-        let goes = entered(&server, &token, "ops").await;
-        stays.send_chat_in("ops", &format!("before-{way}"), "before").await;
-        stays.next_of("ack").await;
-        match way {
+    let mut member = entered(&server, &ana, "ops").await;
+    for (how, close) in [("revoke", 4001), ("kick", 4003), ("ban", 4003)] {
+        let token = server.token(&format!("bob-{how}"), &["--room", "ops"]);
+        let id = server.token_id(&format!("bob-{how}"));
+        let evicted = entered(&server, &token, "ops").await;
+        member.send_chat_in("ops", &format!("before-{how}"), "before").await;
+        member.next_of("ack").await;
+        match how {
             "revoke" => server.run_ok(&["token", "revoke", &id]),
             "kick" => server.run_ok(&["ctl", "kick", "BOB-kick"]),
             _ => server.run_ok(&["ctl", "ban", "bob-ban"]),
         };
         // From here on the eviction is in force: only others get later keys and messages.
-        let key = stays.next_of("encryption_key").await;
-        stays.send_chat_in("ops", &format!("after-{way}"), "after").await;
+        let key = member.next_of("encryption_key").await;
+        member.send_chat_in("ops", &format!("after-{how}"), "after").await;
         let frame = loop {
-            let frame = stays.next_of("chat_message").await;
-            if stays.read(&frame) == "after" {
+            let frame = member.next_of("chat_message").await;
+            if member.read(&frame) == "after" {
                 break frame;
             }
         };
         assert_eq!(frame["key_id"], key["key_id"], "the room's key was replaced");
-        let (closed, got) = goes.until_closed().await;
-        assert_eq!(closed, close, "{way}");
-        assert!(got.iter().all(|frame| frame["type"] != "encryption_key"), "{way}: {got:?}");
-        let heard = got.iter().filter(|frame| frame["type"] == "chat_message").count();
-        assert!(heard <= 1, "{way}: {got:?}");
+        let (closed, frames) = evicted.until_closed().await;
+        assert_eq!(closed, close, "{how}");
+        assert!(frames.iter().all(|frame| frame["type"] != "encryption_key"), "{how}: {frames:?}");
+        let received = frames.iter().filter(|frame| frame["type"] == "chat_message").count();
+        assert!(received <= 1, "{how}: {frames:?}");
         let again = register(&server, &token, &["ops"]).await;
-        match way {
+        match how {
             "revoke" => assert_eq!(refusal(again).await, refused("unauthorized", 4001)),
             "kick" => drop(again),
             _ => assert_eq!(refusal(again).await, refused("forbidden", 4003)),
@@ -61,15 +61,15 @@ async fn p23_the_send_queue_of_an_evicted_session_is_discarded(mode: Mode) {
         "rate_bytes = 1000000000\noutbound_bytes = 8388608\n[history]\nstore = \"memory\"\n";
     let server = Server::with(&format!("{TOKENS}{limits}")).mode(mode).start();
     let ana = server.token("ana", &[]);
-    let mut speaks = entered(&server, &ana, "lobby").await;
+    let mut sender = entered(&server, &ana, "lobby").await;
     let text = "x".repeat(4_000);
     let rounds = if is_long_run() { 100 } else { 5 };
-    let mut said = 0;
+    let mut sent = 0;
     for round in 0..rounds {
         let user = format!("deaf-{round}");
         let token = server.token(&user, &[]);
-        let deaf = entered(&server, &token, "lobby").await;
-        let before = said;
+        let stalled = entered(&server, &token, "lobby").await;
+        let before = sent;
         // The session reads nothing, so messages wait in its send queue.
         let waiting = || {
             let answer = server.run_ok(&["ctl", "sessions", "--json"]);
@@ -78,38 +78,38 @@ async fn p23_the_send_queue_of_an_evicted_session_is_discarded(mode: Mode) {
             sessions.find(|row| row["user"] == user).unwrap()["waiting_bytes"].as_u64().unwrap()
         };
         while waiting() < 512 * 1024 {
-            for number in said..said + 50 {
-                speaks.send_chat_in("lobby", &number.to_string(), &text).await;
+            for number in sent..sent + 50 {
+                sender.send_chat_in("lobby", &number.to_string(), &text).await;
             }
             for _ in 0..50 {
-                speaks.next_of("ack").await;
+                sender.next_of("ack").await;
             }
-            said += 50;
+            sent += 50;
         }
         match round % 2 {
             0 => server.run_ok(&["ctl", "kick", &user]),
             _ => server.run_ok(&["token", "revoke", &server.token_id(&user)]),
         };
-        let (close, heard) = deaf.until_closed().await;
-        let heard = heard.iter().filter(|frame| frame["type"] == "chat_message").count();
+        let (close, received) = stalled.until_closed().await;
+        let received = received.iter().filter(|frame| frame["type"] == "chat_message").count();
         // A message takes less than 6,000 bytes, and half a MiB was waiting.
         let waited = 512 * 1024 / 6_000;
-        assert!(heard + waited <= said - before, "{user} heard {heard} of {}", said - before);
+        assert!(received + waited <= sent - before, "{user} heard {received} of {}", sent - before);
         assert_eq!(close, if round % 2 == 0 { 4003 } else { 4001 }, "{user}");
     }
 }
 
 async fn leaving_a_room_replaces_its_key(mode: Mode) {
     let server = Server::with("").mode(mode).start();
-    let (mut stays, _) = Wire::full(&server, "ana", "ops").await;
-    let (mut goes, _) = Wire::full(&server, "bob", "ops").await;
-    goes.send(json!({"type": "leave", "room": "ops"})).await;
-    goes.next_of("left").await;
-    let key = stays.next_of("encryption_key").await;
-    stays.send_chat_in("ops", "1", "among us").await;
-    assert_eq!(stays.next_of("chat_message").await["key_id"], key["key_id"]);
-    goes.send(json!({"type": "dance"})).await;
-    assert_eq!(goes.next().await["code"], "unknown_type", "nothing else came");
+    let (mut member, _) = Wire::full(&server, "ana", "ops").await;
+    let (mut leaver, _) = Wire::full(&server, "bob", "ops").await;
+    leaver.send(json!({"type": "leave", "room": "ops"})).await;
+    leaver.next_of("left").await;
+    let key = member.next_of("encryption_key").await;
+    member.send_chat_in("ops", "1", "among us").await;
+    assert_eq!(member.next_of("chat_message").await["key_id"], key["key_id"]);
+    leaver.send(json!({"type": "dance"})).await;
+    assert_eq!(leaver.next().await["code"], "unknown_type", "nothing else came");
 }
 
 async fn an_expired_access_token_ends_its_session(mode: Mode) {
@@ -122,21 +122,21 @@ async fn an_expired_access_token_ends_its_session(mode: Mode) {
 async fn revoking_an_absent_user_replaces_the_room_key(mode: Mode) {
     let server = Server::with(TOKENS).mode(mode).start();
     let (ana, bob) = (server.token("ana", &[]), server.token("bob", &["--room", "*"]));
-    let mut stays = entered(&server, &ana, "lobby").await;
+    let mut member = entered(&server, &ana, "lobby").await;
     drop(entered(&server, &bob, "lobby").await);
     eventually("bob is away", || server.event_count("session_closed") == 1);
-    // Revoking or adding another user's token changes nothing here.
+    // Another user's token changes nothing here.
     server.token("eve", &[]);
     server.run_ok(&["token", "revoke", &server.token_id("bob")]);
-    stays.send_chat_in("lobby", "1", "among us").await;
-    let mut came = Vec::new();
-    while came.last().is_none_or(|frame: &Value| frame["type"] != "chat_message") {
-        came.push(stays.next().await);
+    member.send_chat_in("lobby", "1", "among us").await;
+    let mut frames = Vec::new();
+    while frames.last().is_none_or(|frame: &Value| frame["type"] != "chat_message") {
+        frames.push(member.next().await);
     }
-    came.retain(|frame| frame["type"] != "ack");
-    let kinds: Vec<_> = came.iter().map(|frame| frame["type"].as_str().unwrap()).collect();
+    frames.retain(|frame| frame["type"] != "ack");
+    let kinds: Vec<_> = frames.iter().map(|frame| frame["type"].as_str().unwrap()).collect();
     assert_eq!(kinds, ["encryption_key", "chat_message"], "one new key, and nothing under the old");
-    assert_eq!(came[0]["key_id"], came[1]["key_id"]);
+    assert_eq!(frames[0]["key_id"], frames[1]["key_id"]);
 }
 
 #[tokio::test]
@@ -145,8 +145,8 @@ async fn switching_to_token_mode_evicts_unverified_sessions() {
     let wire = Wire::register(server.address(), "Ana").await;
     std::fs::write(server.config_file(), TOKENS).unwrap();
     server.run_ok(&["ctl", "reload"]);
-    let (close, got) = wire.until_closed().await;
-    assert_eq!((close, got.len()), (4001, 0), "{got:?}");
+    let (close, frames) = wire.until_closed().await;
+    assert_eq!((close, frames.len()), (4001, 0), "{frames:?}");
 }
 
 #[tokio::test]

@@ -17,10 +17,10 @@ in_both_modes!(
 async fn an_unusable_access_file_admits_no_user(mode: Mode) {
     let server = Server::with(TOKENS).mode(mode).start();
     let token = server.token("ana", &[]);
-    let mut inside = entered(&server, &token, "lobby").await;
+    let mut session = entered(&server, &token, "lobby").await;
     let path = server.state().join("access.json");
     let good = std::fs::read(&path).unwrap();
-    let stranger = refused("unauthorized", 4001);
+    let unauthorized = refused("unauthorized", 4001);
     for (number, (content, mode)) in
         [(&good[..], 0o640), (b"", 0o600), (b"{\"tokens\":[", 0o600), (b"[]", 0o600)]
             .into_iter()
@@ -29,25 +29,25 @@ async fn an_unusable_access_file_admits_no_user(mode: Mode) {
         std::fs::write(&path, content).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
         eventually("it is seen", || server.event_count("access_unreadable") > number);
-        assert_eq!(refusal(register(&server, &token, &["lobby"]).await).await, stranger);
+        assert_eq!(refusal(register(&server, &token, &["lobby"]).await).await, unauthorized);
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
     }
     // An unusable file evicts no session; a missing file does.
-    inside.send(json!({"type": "who", "room": "lobby"})).await;
-    inside.next_of("user_list").await;
+    session.send(json!({"type": "who", "room": "lobby"})).await;
+    session.next_of("user_list").await;
     std::fs::write(&path, &good).unwrap();
     eventually("it is read", || server.event_count("access_reread") > 4);
     drop(entered(&server, &token, "lobby").await);
     let token = server.token("bob", &[]);
     std::fs::remove_file(&path).unwrap();
-    assert_eq!(inside.until_closed().await.0, 4001);
-    assert_eq!(refusal(register(&server, &token, &["lobby"]).await).await, stranger);
+    assert_eq!(session.until_closed().await.0, 4001);
+    assert_eq!(refusal(register(&server, &token, &["lobby"]).await).await, unauthorized);
     // An empty or missing list admits no user.
     std::fs::write(&path, "{}").unwrap();
     server.run_ok(&["ctl", "reload"]);
-    assert_eq!(refusal(register(&server, &token, &["lobby"]).await).await, stranger);
-    let bare = Server::with(TOKENS).mode(mode).start();
-    assert_eq!(refusal(register(&bare, &token, &["lobby"]).await).await, stranger);
+    assert_eq!(refusal(register(&server, &token, &["lobby"]).await).await, unauthorized);
+    let without_file = Server::with(TOKENS).mode(mode).start();
+    assert_eq!(refusal(register(&without_file, &token, &["lobby"]).await).await, unauthorized);
 }
 
 async fn an_unusable_access_file_keeps_bans_and_blocks_declared_users(mode: Mode) {
@@ -63,16 +63,16 @@ async fn an_unusable_access_file_keeps_bans_and_blocks_declared_users(mode: Mode
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
     server.run_ok(&["ctl", "reload"]);
     server.wait_for_event("access_unreadable");
-    let stranger = refused("unauthorized", 4001);
-    assert_eq!(refusal(register(&server, token, &["ops"]).await).await, stranger);
+    let unauthorized = refused("unauthorized", 4001);
+    assert_eq!(refusal(register(&server, token, &["ops"]).await).await, unauthorized);
     server.stop();
     server.start_again();
-    assert_eq!(refusal(register(&server, token, &["ops"]).await).await, stranger);
+    assert_eq!(refusal(register(&server, token, &["ops"]).await).await, unauthorized);
     // A folder in place of the file can't be read either.
     std::fs::remove_file(&path).unwrap();
     std::fs::create_dir(&path).unwrap();
     server.run_ok(&["ctl", "reload"]);
-    assert_eq!(refusal(register(&server, token, &["ops"]).await).await, stranger);
+    assert_eq!(refusal(register(&server, token, &["ops"]).await).await, unauthorized);
 }
 
 async fn users_can_be_declared_in_the_configuration_and_reloaded(mode: Mode) {

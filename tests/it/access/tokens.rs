@@ -17,24 +17,30 @@ async fn without_a_valid_access_token_no_key_is_sent(mode: Mode) {
     let server = Server::with(TOKENS).mode(mode).start();
     let ended = server.token("old", &["--expires", "1ms"]);
     let ana = server.token("ana", &["--room", "ops"]);
-    let bare = async |frame: Value| {
+    let refused_without_token = async |frame: Value| {
         let mut wire = Wire::connect(server.endpoint().without_tokens()).await;
         wire.send(frame).await;
         refusal(wire).await
     };
-    let stranger = refused("unauthorized", 4001);
-    assert_eq!(bare(json!({"type": "register", "username": "Ana"})).await, stranger);
-    assert_eq!(bare(json!({"type": "register", "access_token": ""})).await, stranger);
+    let unauthorized = refused("unauthorized", 4001);
     assert_eq!(
-        bare(json!({"type": "register", "access_token": format!("{ana}x")})).await,
-        stranger
+        refused_without_token(json!({"type": "register", "username": "Ana"})).await,
+        unauthorized
     );
-    assert_eq!(refusal(register(&server, &ended, &["lobby"]).await).await, stranger);
+    assert_eq!(
+        refused_without_token(json!({"type": "register", "access_token": ""})).await,
+        unauthorized
+    );
+    assert_eq!(
+        refused_without_token(json!({"type": "register", "access_token": format!("{ana}x")})).await,
+        unauthorized
+    );
+    assert_eq!(refusal(register(&server, &ended, &["lobby"]).await).await, unauthorized);
     assert_eq!(refusal(register(&server, &ana, &["dev"]).await).await, refused("forbidden", 4003));
     // Every refusal reads the same, whatever the name and however close the guess.
     let mut answers = Vec::new();
     for (user, guess) in [("ana", &ended[..]), ("ana", &ana[1..]), ("old", "sct_x"), ("eve", "x")] {
-        let mut wire = Wire::connect(server.endpoint().from_address("127.0.0.7")).await;
+        let mut wire = Wire::connect(server.endpoint().bound_to("127.0.0.7")).await;
         wire.send(json!({"type": "register", "username": user, "access_token": guess})).await;
         answers.push(wire.until_closed().await);
     }
@@ -45,8 +51,8 @@ async fn without_a_valid_access_token_no_key_is_sent(mode: Mode) {
     let list = basic.next_of("user_list").await;
     assert_eq!((&list["users"], &list["room"]), (&json!(["ana"]), &json!("ops")));
     basic.send_chat("hola").await;
-    let said = basic.next_of("chat_message").await;
-    assert_eq!((&said["username"], &said["verified"]), (&json!("ana"), &json!(true)));
+    let frame = basic.next_of("chat_message").await;
+    assert_eq!((&frame["username"], &frame["verified"]), (&json!("ana"), &json!(true)));
     let log = server.log_lines().join("\n");
     assert!(!log.contains(&ana) && !log.contains("sct_"), "an access token is in the log");
 }
@@ -57,9 +63,9 @@ async fn a_verified_name_can_be_neither_taken_nor_imitated(mode: Mode) {
     let bob = server.token("bob", &[]);
     for imitation in ["ANA", "аnа", "a na", "ａｎａ"] {
         let output = server.run(&["token", "add", "--user", imitation]);
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(2), "{imitation}: {said}");
-        assert!(said.contains("told apart"), "{said}");
+        let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{imitation}: {printed}");
+        assert!(printed.contains("told apart"), "{printed}");
     }
     let _first = entered(&server, &ana, "lobby").await;
     let rounds = if mode == Mode::Open { 100 } else { 10 };
@@ -80,18 +86,18 @@ async fn guessing_throttles_only_the_guesser(mode: Mode) {
     let proxies = "[listen]\ntrusted_proxies = [\"127.0.0.8/32\"]\n";
     let server = Server::with(&format!("{TOKENS}{proxies}")).mode(mode).start();
     let token = server.token("ana", &[]);
-    let proxy = server.endpoint().from_address("127.0.0.8");
+    let proxy = server.endpoint().bound_to("127.0.0.8");
     let by_proxy = |client: &str| {
         let endpoint = proxy.clone().header("x-forwarded-proto", "https");
         endpoint.header("x-forwarded-for", client)
     };
-    let directly = server.endpoint().from_address("127.0.0.9");
+    let directly = server.endpoint().bound_to("127.0.0.9");
     // A guesser, and other clients that come the same way.
-    let ways = [
+    let cases = [
         (10_000, directly, vec![server.endpoint()]),
         (5_000, by_proxy("203.0.113.9"), vec![by_proxy("203.0.113.10"), proxy.clone()]),
     ];
-    for (guesses, guesser, others) in ways {
+    for (guesses, guesser, others) in cases {
         let guesses = if mode == Mode::Open { guesses } else { guesses / 5 };
         let (mut compared, mut memory) = (0, 0);
         for number in 1..=guesses {

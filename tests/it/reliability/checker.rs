@@ -31,7 +31,7 @@ impl fmt::Display for Verdict {
         let (phantom, disordered) = (self.phantom.len(), self.disordered.len());
         write!(f, "lost {lost}, double {double}, phantom {phantom}, disordered {disordered}")?;
         let all = [&self.lost, &self.double, &self.phantom, &self.disordered];
-        for example in all.iter().filter_map(|sins| sins.first()) {
+        for example in all.iter().filter_map(|violations| violations.first()) {
             write!(f, "; for example {example:?}")?;
         }
         Ok(())
@@ -58,7 +58,7 @@ pub fn check(
     }
     let mut known: HashSet<&str> = HashSet::new();
     for (texts, statuses) in sent.values() {
-        let mut place = 0;
+        let mut position = 0;
         for text in texts {
             known.insert(text);
             match (statuses.get(text), seen.get(text.as_str())) {
@@ -70,10 +70,10 @@ pub fn check(
                 _ => {}
             }
             if let Some(seq) = seen.get(text.as_str()) {
-                if *seq < place {
+                if *seq < position {
                     verdict.disordered.push(text.clone());
                 }
-                place = *seq;
+                position = *seq;
             }
         }
     }

@@ -35,7 +35,7 @@ impl Crowd {
             let mut reader = Wire::register(server.address(), &format!("reader{number}")).await;
             let stop = stop.clone();
             readers.push(tokio::spawn(async move {
-                let mut took = Vec::new();
+                let mut delays = Vec::new();
                 while !stop.load(Ordering::Relaxed) {
                     let frame = reader.next_of("chat_message").await;
                     let text = reader.read(&frame);
@@ -44,9 +44,9 @@ impl Crowd {
                     else {
                         continue;
                     };
-                    took.push(begun.elapsed().saturating_sub(Duration::from_micros(sent)));
+                    delays.push(begun.elapsed().saturating_sub(Duration::from_micros(sent)));
                 }
-                took
+                delays
             }));
         }
         Crowd { sender, readers, begun, stop }
@@ -70,9 +70,9 @@ impl Crowd {
         self.sender.send_chat("0 end").await;
         let mut all = Vec::new();
         for reader in self.readers {
-            let mut took = reader.await.unwrap();
-            took.pop();
-            all.extend(took);
+            let mut delays = reader.await.unwrap();
+            delays.pop();
+            all.extend(delays);
         }
         all.sort_unstable();
         (all[all.len() * 99 / 100], all.len())
@@ -92,12 +92,12 @@ async fn with_stalled(stalled: usize) -> (Duration, u64) {
         asleep.push(Wire::register(server.address(), &format!("asleep{number}")).await);
     }
     let before = server.resident_bytes();
-    let mut most = before;
+    let mut max = before;
     let begun = Instant::now();
     // Enough to fill every socket and every queue, so that the stalled sessions are evicted.
     for _ in 0..30 {
         crowd.send_chat(60, Duration::from_millis(5), 3_000).await;
-        most = most.max(server.resident_bytes());
+        max = max.max(server.resident_bytes());
         if server.event_count("session_closed") >= stalled && stalled > 0 {
             break;
         }
@@ -106,7 +106,7 @@ async fn with_stalled(stalled: usize) -> (Duration, u64) {
     assert!(stalled == 0 || begun.elapsed() < Duration::from_secs(24), "{:?}", begun.elapsed());
     let (p99, _) = crowd.p99().await;
     drop(asleep);
-    (p99, most - before)
+    (p99, max - before)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

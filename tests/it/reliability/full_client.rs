@@ -40,7 +40,7 @@ pub struct FullClient {
     /// Encrypts under the key before the current one, like a client that processes a rotation late.
     pub uses_earlier_key: bool,
     /// The epoch and seq of the last message received.
-    pub place: Option<(String, u64)>,
+    pub position: Option<(String, u64)>,
     /// Every received message in order: (seq, text).
     pub received: Vec<(u64, String)>,
     /// Every reported gap: (after, next, reason).
@@ -67,7 +67,7 @@ impl FullClient {
             current: None,
             earlier: None,
             uses_earlier_key: false,
-            place: None,
+            position: None,
             received: Vec::new(),
             gaps: Vec::new(),
             unacked: VecDeque::new(),
@@ -100,7 +100,7 @@ impl FullClient {
         self.texts.insert(id.clone(), text.into());
         self.unacked.push_back((id.clone(), text.into()));
         if self.socket.is_some() {
-            self.put(&id, text).await;
+            self.send(&id, text).await;
         }
     }
 
@@ -125,7 +125,7 @@ impl FullClient {
         let Some(socket) = &mut self.socket else { return };
         match tokio::time::timeout(wait, socket.next()).await {
             Err(_) => {}
-            Ok(Some(Ok(Message::Text(text)))) => self.take(&text).await,
+            Ok(Some(Ok(Message::Text(text)))) => self.process(&text).await,
             Ok(Some(Ok(Message::Close(_)))) | Ok(Some(Err(_))) | Ok(None) => self.socket = None,
             Ok(Some(Ok(_))) => {}
         }
@@ -146,29 +146,29 @@ impl FullClient {
         let (mut socket, _) = tokio::time::timeout(STEP_TIMEOUT, upgrade).await.ok()?.ok()?;
         let mut register = json!({"type": "register", "protocol": 1, "username": self.name,
             "rooms": [self.room], "echo": self.reads, "presence": false});
-        if let Some((epoch, seq)) = self.place.as_ref().filter(|_| self.reads) {
+        if let Some((epoch, seq)) = self.position.as_ref().filter(|_| self.reads) {
             register["resume"] = json!({ &self.room: {"epoch": epoch, "seq": seq} });
         }
         socket.send(Message::text(register.to_string())).await.ok()?;
         let welcome = tokio::time::timeout(STEP_TIMEOUT, next(&mut socket)).await.ok()??;
         assert_eq!(welcome["type"], "welcome", "{welcome}");
         let at = &welcome["rooms"][&self.room];
-        if self.place.is_none() {
+        if self.position.is_none() {
             let epoch = at["epoch"].as_str().unwrap().to_owned();
-            self.place = Some((epoch, at["seq"].as_u64().unwrap()));
+            self.position = Some((epoch, at["seq"].as_u64().unwrap()));
         }
         let key = tokio::time::timeout(STEP_TIMEOUT, next(&mut socket)).await.ok()??;
         self.connects += 1;
         self.socket = Some(socket);
-        self.learn(&key);
+        self.store_key(&key);
         let again: Vec<_> = self.unacked.iter().cloned().collect();
         for (id, text) in again {
-            self.put(&id, &text).await;
+            self.send(&id, &text).await;
         }
         Some(())
     }
 
-    async fn put(&mut self, id: &str, text: &str) {
+    async fn send(&mut self, id: &str, text: &str) {
         let key = self.earlier.as_ref().filter(|_| self.uses_earlier_key).or(self.current.as_ref());
         let (Some(socket), Some(key)) = (&mut self.socket, key) else { return };
         let frame = json!({"type": "chat_message", "room": self.room, "id": id,
@@ -180,7 +180,7 @@ impl FullClient {
         }
     }
 
-    fn learn(&mut self, frame: &Value) {
+    fn store_key(&mut self, frame: &Value) {
         assert_eq!(frame["type"], "encryption_key", "{frame}");
         let standard = base64::engine::general_purpose::STANDARD;
         let key = standard.decode(frame["key"].as_str().unwrap()).unwrap();
@@ -189,41 +189,41 @@ impl FullClient {
         self.earlier = self.current.replace(key);
     }
 
-    async fn take(&mut self, text: &str) {
+    async fn process(&mut self, text: &str) {
         let frame: Value = serde_json::from_str(text).unwrap();
         match frame["type"].as_str().unwrap() {
-            "encryption_key" => self.learn(&frame),
-            "ack" => self.settle(&frame, Outcome::Stored(frame["seq"].as_u64().unwrap())),
+            "encryption_key" => self.store_key(&frame),
+            "ack" => self.finish(&frame, Outcome::Stored(frame["seq"].as_u64().unwrap())),
             "chat_message" => {
                 let key = &self.keys[frame["key_id"].as_str().unwrap()];
                 let plain = key.decrypt(frame["content"].as_str().unwrap()).expect("readable");
                 let seq = frame["seq"].as_u64().unwrap();
                 self.received.push((seq, String::from_utf8(plain).unwrap()));
-                self.place.as_mut().unwrap().1 = seq;
+                self.position.as_mut().unwrap().1 = seq;
             }
             "gap" => {
                 let number = |field: &str| frame[field].as_u64().unwrap();
                 let reason = frame["reason"].as_str().unwrap().to_owned();
-                let place = (frame["epoch"].as_str().unwrap().to_owned(), number("next") - 1);
+                let position = (frame["epoch"].as_str().unwrap().to_owned(), number("next") - 1);
                 self.gaps.push((number("after"), number("next"), reason));
-                self.place = Some(place);
+                self.position = Some(position);
             }
             "error" if frame["code"] == "stale_key" => {
                 let id = frame["id"].as_str().unwrap().to_owned();
                 let text = self.texts[&id].clone();
-                self.put(&id, &text).await;
+                self.send(&id, &text).await;
             }
             "error" if frame["temporary"] == true => {
                 // The store fails for a moment; the client sends the message again after reconnecting.
                 tokio::time::sleep(RECONNECT_PAUSE).await;
                 self.socket = None;
             }
-            "error" => self.settle(&frame, Outcome::Refused),
+            "error" => self.finish(&frame, Outcome::Refused),
             _ => {}
         }
     }
 
-    fn settle(&mut self, frame: &Value, status: Outcome) {
+    fn finish(&mut self, frame: &Value, status: Outcome) {
         let id = frame["id"].as_str().unwrap_or_default();
         self.unacked.retain(|(waiting, _)| waiting != id);
         if let Some(text) = self.texts.get(id) {
@@ -241,7 +241,7 @@ pub async fn whole_history(address: &str, room: &str) -> Vec<(u64, String, Strin
         "rooms": [room], "presence": false});
     socket.send(Message::text(register.to_string())).await.unwrap();
     let mut auditor = FullClient::new(address, "auditor", room, true);
-    let mut kept = Vec::new();
+    let mut history = Vec::new();
     let mut after = 0;
     loop {
         let ask = json!({"type": "history", "room": room, "after": after, "limit": 500});
@@ -250,7 +250,7 @@ pub async fn whole_history(address: &str, room: &str) -> Vec<(u64, String, Strin
             let frame =
                 tokio::time::timeout(STEP_TIMEOUT, next(&mut socket)).await.unwrap().unwrap();
             match frame["type"].as_str().unwrap() {
-                "encryption_key" => auditor.learn(&frame),
+                "encryption_key" => auditor.store_key(&frame),
                 "history" => break frame,
                 _ => {}
             }
@@ -260,10 +260,10 @@ pub async fn whole_history(address: &str, room: &str) -> Vec<(u64, String, Strin
             let plain = key.decrypt(message["content"].as_str().unwrap()).unwrap();
             after = message["seq"].as_u64().unwrap();
             let user = message["username"].as_str().unwrap().to_owned();
-            kept.push((after, user, String::from_utf8(plain).unwrap()));
+            history.push((after, user, String::from_utf8(plain).unwrap()));
         }
         if page["more"] == false {
-            return kept;
+            return history;
         }
     }
 }

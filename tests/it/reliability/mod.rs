@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use full_client::{FullClient, Outcome, whole_history};
-use proxy::{FaultProxy, Way};
+use proxy::{Direction, FaultProxy};
 
 use crate::support::client::Client;
 use crate::support::server::Server;
@@ -65,7 +65,7 @@ fn senders(
 }
 
 /// How long a reader may take to receive everything.
-fn patience() -> Duration {
+fn read_timeout() -> Duration {
     RECOVERY_TIMEOUT * if is_long_run() { 12 } else { 2 }
 }
 
@@ -152,9 +152,9 @@ async fn p7_resume_has_no_holes() {
     assert_eq!(proxy.fired(), rounds as u64, "every cut fired");
     for task in reading {
         let reader = task.await.unwrap();
-        let places: Vec<u64> = reader.received.iter().map(|(seq, _)| *seq).collect();
+        let seqs: Vec<u64> = reader.received.iter().map(|(seq, _)| *seq).collect();
         let expected: Vec<u64> = (1..=total as u64).collect();
-        assert_eq!(places, expected, "whole, growing, once");
+        assert_eq!(seqs, expected, "whole, growing, once");
         assert!(reader.gaps.is_empty() && reader.connects > 1);
     }
 }
@@ -172,7 +172,7 @@ async fn p8_there_is_one_order() {
         reading.push(tokio::spawn(async move {
             let whole = |reader: &FullClient| reader.received.len() >= total;
             assert!(
-                reader.until(Instant::now() + patience(), whole).await,
+                reader.until(Instant::now() + read_timeout(), whole).await,
                 "{}",
                 reader.received.len()
             );
@@ -211,7 +211,7 @@ async fn p14_rotation_is_invisible() {
             }
             let whole = |reader: &FullClient| reader.received.len() >= total;
             assert!(
-                reader.until(Instant::now() + patience(), whole).await,
+                reader.until(Instant::now() + read_timeout(), whole).await,
                 "{}",
                 reader.received.len()
             );
@@ -269,19 +269,25 @@ async fn p16_stopping_is_clean() {
 }
 
 /// Cuts the connection of one `chat-client send` at a byte; gives whether the cut happened.
-async fn cut_at(server: &Server, proxy: &FaultProxy, way: Way, byte: u64, times: u64) -> bool {
+async fn cut_at(
+    server: &Server,
+    proxy: &FaultProxy,
+    direction: Direction,
+    byte: u64,
+    times: u64,
+) -> bool {
     let fired = proxy.fired();
-    proxy.cut_after(way, byte, times);
+    proxy.cut_after(direction, byte, times);
     let through = format!("ws://{}", proxy.address());
-    let id = format!("{way:?}-{byte}-{times}");
-    let patience = if times > 1 { "1s" } else { "20s" };
-    let send = |url: String, patience: &'static str| {
+    let id = format!("{direction:?}-{byte}-{times}");
+    let timeout = if times > 1 { "1s" } else { "20s" };
+    let send = |url: String, timeout: &'static str| {
         let id = id.clone();
         tokio::task::spawn_blocking(move || {
-            Client::pipe(&["send", "--url", &url, "--timeout", patience, "--id", &id, &id], b"")
+            Client::pipe(&["send", "--url", &url, "--timeout", timeout, "--id", &id, &id], b"")
         })
     };
-    let sent = send(through, patience).await.unwrap();
+    let sent = send(through, timeout).await.unwrap();
     let there = async || {
         let history = whole_history(server.address(), "lobby").await;
         history.iter().filter(|(_, _, text)| *text == id).count()
@@ -291,7 +297,7 @@ async fn cut_at(server: &Server, proxy: &FaultProxy, way: Way, byte: u64, times:
         Some(0) => assert_eq!(count, 1, "{id}: exit 0 means once"),
         code => assert!(count <= 1, "{id}: exit {code:?}, {count} there; {}", sent.errors),
     }
-    proxy.cut_after(way, 0, 0);
+    proxy.cut_after(direction, 0, 0);
     let again = send(format!("ws://{}", server.address()), "20s").await.unwrap();
     assert_eq!((again.code, there().await), (Some(0), 1), "{id}: sent again, it is there once");
     proxy.fired() > fired
@@ -304,17 +310,17 @@ async fn p5_exit_0_exactly_when_it_is_in_the_room_log() {
     let mut server = Server::with(FAST).start();
     let proxy = FaultProxy::start(server.address().parse().unwrap()).await;
     let mut cuts = 0;
-    for way in [Way::Up, Way::Down] {
+    for direction in [Direction::Up, Direction::Down] {
         // Beyond the end of the conversation no cut happens any more.
         for byte in (1..).step_by(step) {
-            if !cut_at(&server, &proxy, way, byte, 1).await {
+            if !cut_at(&server, &proxy, direction, byte, 1).await {
                 break;
             }
             cuts += 1;
         }
         // Every connection is cut: the client gives up, and the message may be stored.
         for byte in [100, 400, 700] {
-            cut_at(&server, &proxy, way, byte, 1_000).await;
+            cut_at(&server, &proxy, direction, byte, 1_000).await;
         }
     }
     println!("{cuts} cuts");

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 /// A direction of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
+pub enum Direction {
     /// From the client to the server.
     Up,
     /// From the server to the client.
@@ -28,7 +28,7 @@ pub struct FaultProxy {
 struct Shared {
     target: Mutex<SocketAddr>,
     /// The planned cut: direction, bytes that pass before it, and the number of connections.
-    plan: Mutex<Option<(Way, u64, u64)>>,
+    plan: Mutex<Option<(Direction, u64, u64)>>,
     fired: AtomicU64,
 }
 
@@ -53,8 +53,8 @@ impl FaultProxy {
     }
 
     /// Cuts each of the next `times` connections after so many bytes in one direction.
-    pub fn cut_after(&self, way: Way, bytes: u64, times: u64) {
-        *self.shared.plan.lock().unwrap() = Some((way, bytes, times));
+    pub fn cut_after(&self, direction: Direction, bytes: u64, times: u64) {
+        *self.shared.plan.lock().unwrap() = Some((direction, bytes, times));
     }
 
     /// Cuts every open connection now.
@@ -78,7 +78,7 @@ impl Drop for FaultProxy {
 async fn serve(listener: TcpListener, shared: Arc<Shared>, cut: watch::Receiver<u64>) {
     while let Ok((client, _)) = listener.accept().await {
         let target = *shared.target.lock().unwrap();
-        let plan = take_turn(&shared);
+        let plan = take_cut(&shared);
         let (shared, mut cut) = (shared.clone(), cut.clone());
         cut.mark_unchanged();
         tokio::spawn(async move {
@@ -86,10 +86,12 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>, cut: watch::Receiver<
             let _ = (client.set_nodelay(true), server.set_nodelay(true));
             let (mut client_in, mut client_out) = client.into_split();
             let (mut server_in, mut server_out) = server.into_split();
-            let budget = |way| plan.filter(|(planned, _)| *planned == way).map(|(_, bytes)| bytes);
+            let budget = |direction| {
+                plan.filter(|(planned, _)| *planned == direction).map(|(_, bytes)| bytes)
+            };
             tokio::select! {
-                hit = pump(&mut client_in, &mut server_out, budget(Way::Up)) => count(&shared, hit),
-                hit = pump(&mut server_in, &mut client_out, budget(Way::Down)) => count(&shared, hit),
+                was_cut = pump(&mut client_in, &mut server_out, budget(Direction::Up)) => count(&shared, was_cut),
+                was_cut = pump(&mut server_in, &mut client_out, budget(Direction::Down)) => count(&shared, was_cut),
                 _ = cut.changed() => {}
             }
             // Both halves are dropped together, so both sides see the end.
@@ -97,15 +99,15 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>, cut: watch::Receiver<
     }
 }
 
-fn take_turn(shared: &Shared) -> Option<(Way, u64)> {
+fn take_cut(shared: &Shared) -> Option<(Direction, u64)> {
     let mut plan = shared.plan.lock().unwrap();
-    let (way, bytes, times) = plan.take()?;
-    *plan = (times > 1).then(|| (way, bytes, times - 1));
-    Some((way, bytes))
+    let (direction, bytes, times) = plan.take()?;
+    *plan = (times > 1).then(|| (direction, bytes, times - 1));
+    Some((direction, bytes))
 }
 
-fn count(shared: &Shared, hit: bool) {
-    if hit {
+fn count(shared: &Shared, was_cut: bool) {
+    if was_cut {
         shared.fired.fetch_add(1, Ordering::Relaxed);
     }
 }

@@ -116,9 +116,9 @@ async fn p17_a_restart_loses_and_delays_nothing() {
     assert!(probe.await.unwrap() > restarts * 20, "the probe was at work");
     let verdict = checker::check(&sent, &whole_history(&address, ROOM).await);
     assert!(verdict.is_clean(), "{verdict}");
-    let places: Vec<u64> = reader.received.iter().map(|(seq, _)| *seq).collect();
-    let whole: Vec<u64> = (places[0]..=places[places.len() - 1]).collect();
-    assert_eq!(places, whole, "the reader has every message once and in order");
+    let seqs: Vec<u64> = reader.received.iter().map(|(seq, _)| *seq).collect();
+    let whole: Vec<u64> = (seqs[0]..=seqs[seqs.len() - 1]).collect();
+    assert_eq!(seqs, whole, "the reader has every message once and in order");
     assert_eq!((reader.received.len(), reader.gaps.len()), (total, 0));
     assert!(reader.connects as usize > restarts as usize, "it was there at every restart");
     println!("{restarts} restarts, the longest stall {stall:?}");

@@ -128,8 +128,8 @@ async fn p3_a_torn_or_rotten_store_never_lies() {
     let _lock = load_lock();
     let mut server = Server::with(FAST).start();
     let (mut wire, _) = Wire::full(server.address(), "ci", ROOM).await;
-    let said: Vec<String> = (0..60).map(|number| format!("text {number}")).collect();
-    for (number, text) in said.iter().enumerate() {
+    let texts: Vec<String> = (0..60).map(|number| format!("text {number}")).collect();
+    for (number, text) in texts.iter().enumerate() {
         assert_eq!(say(&mut wire, &format!("id{number}"), text).await["type"], "ack");
     }
     server.kill();
@@ -161,12 +161,12 @@ async fn p3_a_torn_or_rotten_store_never_lies() {
         }
         std::fs::write(&path, bytes).unwrap();
         server.start_again();
-        let kept = whole_history(server.address(), ROOM).await;
-        for (_, _, text) in &kept {
-            assert!(said.contains(text), "round {round}: a record that was never written: {text}");
+        let stored = whole_history(server.address(), ROOM).await;
+        for (_, _, text) in &stored {
+            assert!(texts.contains(text), "round {round}: a record that was never written: {text}");
         }
-        let places: Vec<u64> = kept.iter().map(|(seq, ..)| *seq).collect();
-        assert!(places.is_sorted_by(|a, b| a < b), "round {round}: {places:?}");
+        let seqs: Vec<u64> = stored.iter().map(|(seq, ..)| *seq).collect();
+        assert!(seqs.is_sorted_by(|a, b| a < b), "round {round}: {seqs:?}");
         let (mut wire, _) = Wire::full(server.address(), "ci", ROOM).await;
         let answer = say(&mut wire, &format!("new{round}"), "new").await;
         assert_eq!(answer["type"], "ack", "round {round}: it goes on");

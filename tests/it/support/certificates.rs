@@ -12,7 +12,7 @@ use rcgen::{
 pub fn certificates(folder: &Path) -> Pair {
     let authority = Authority::new("Authority of the tests");
     std::fs::write(folder.join("ca.pem"), authority.pem()).unwrap();
-    let (chain, key) = authority.sign(&here());
+    let (chain, key) = authority.sign(&this_machine());
     let pair = Pair { certificate: folder.join("cert.pem"), key: folder.join("key.pem") };
     std::fs::write(&pair.certificate, chain).unwrap();
     std::fs::write(&pair.key, key.serialize_pem()).unwrap();
@@ -63,19 +63,19 @@ pub fn certificate_kinds(folder: &Path) -> Vec<(&'static str, Pair, &'static str
         Pair::write(folder, name, &chain, &key)
     };
     let with = |change: &dyn Fn(&mut CertificateParams)| {
-        let mut leaf = here();
+        let mut leaf = this_machine();
         change(&mut leaf);
         leaf
     };
     let middle = root.below("Authority in the middle", true);
-    let (below, below_key) = middle.sign(&here());
+    let (below, below_key) = middle.sign(&this_machine());
     let impostor = root.below("No authority at all", false);
-    let (forged, forged_key) = impostor.sign(&here());
+    let (forged, forged_key) = impostor.sign(&this_machine());
     let own_key = KeyPair::generate().unwrap();
-    let own = here().self_signed(&own_key).unwrap();
-    let (foreign, foreign_key) = Authority::new("Authority of somebody else").sign(&here());
+    let own = this_machine().self_signed(&own_key).unwrap();
+    let (foreign, foreign_key) = Authority::new("Authority of somebody else").sign(&this_machine());
     vec![
-        ("good", signed("good", &here()), ""),
+        ("good", signed("good", &this_machine()), ""),
         (
             "good-chain",
             Pair::write(folder, "good-chain", &(below.clone() + &middle.pem()), &below_key),
@@ -131,8 +131,8 @@ fn by_openssl(folder: &Path, name: &str, key: &str, digest: &str) -> Pair {
     let request = folder.join(format!("{name}.csr"));
     let extensions = folder.join(format!("{name}.ext"));
     std::fs::write(&extensions, "subjectAltName=DNS:localhost,IP:127.0.0.1\n").unwrap();
-    let run = |words: &mut Command| {
-        let output = words.output().expect("openssl: run scripts/test, which installs it");
+    let run = |command: &mut Command| {
+        let output = command.output().expect("openssl: run scripts/test, which installs it");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     };
     run(Command::new("openssl")
@@ -155,7 +155,7 @@ fn by_openssl(folder: &Path, name: &str, key: &str, digest: &str) -> Pair {
 }
 
 /// Parameters of a certificate for this machine.
-fn here() -> CertificateParams {
+fn this_machine() -> CertificateParams {
     CertificateParams::new(vec!["localhost".into(), "127.0.0.1".into()]).unwrap()
 }
 
@@ -184,8 +184,8 @@ impl Authority {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         // Issuer and subject need different names, or OpenSSL takes the certificate for a self-signed one.
         params.distinguished_name.push(DnType::CommonName, name);
-        let what = BasicConstraints::Unconstrained;
-        params.is_ca = if real { IsCa::Ca(what) } else { IsCa::ExplicitNoCa };
+        let constraint = BasicConstraints::Unconstrained;
+        params.is_ca = if real { IsCa::Ca(constraint) } else { IsCa::ExplicitNoCa };
         params
     }
 

@@ -97,14 +97,14 @@ impl Client {
     }
 
     /// Closes standard input and waits until the client exits, `timeout` at most.
-    pub fn finish(mut self, patience: Duration) -> Finished {
+    pub fn finish(mut self, timeout: Duration) -> Finished {
         self.input = None;
-        self.wait_for_exit(patience)
+        self.wait_for_exit(timeout)
     }
 
     /// Waits until the client exits while its standard input stays open, `timeout` at most.
-    pub fn wait_for_exit(&mut self, patience: Duration) -> Finished {
-        let deadline = Instant::now() + patience;
+    pub fn wait_for_exit(&mut self, timeout: Duration) -> Finished {
+        let deadline = Instant::now() + timeout;
         let code = loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 break status.code();

@@ -109,7 +109,7 @@ impl Endpoint {
     }
 
     /// Connects from this loopback address.
-    pub fn from_address(mut self, address: &str) -> Endpoint {
+    pub fn bound_to(mut self, address: &str) -> Endpoint {
         self.from = address.into();
         self
     }

@@ -34,7 +34,7 @@ impl Nginx {
         let sites: String =
             pairs.iter().zip(&ports).map(|(pair, port)| site(address, pair, *port)).collect();
         let config = folder.path().join("nginx.conf");
-        std::fs::write(&config, whole(folder.path(), &sites)).unwrap();
+        std::fs::write(&config, configuration(folder.path(), &sites)).unwrap();
         drop(held);
         let mut child = Command::new("/usr/sbin/nginx")
             .arg("-p")
@@ -73,7 +73,7 @@ impl Drop for Nginx {
 }
 
 /// A configuration for one process that writes only into its folder.
-fn whole(folder: &Path, sites: &str) -> String {
+fn configuration(folder: &Path, sites: &str) -> String {
     let folder = folder.display();
     format!(
         "daemon off;
@@ -90,7 +90,7 @@ http {{
   scgi_temp_path {folder}/scgi;
 {}{sites}}}
 ",
-        told("map")
+        documented("map")
     )
 }
 
@@ -105,12 +105,12 @@ fn site(address: &str, pair: &Pair, port: u16) -> String {
     ssl_ciphers DEFAULT:@SECLEVEL=0;
 {}  }}
 ",
-        told("location").replace("127.0.0.1:8765", address)
+        documented("location").replace("127.0.0.1:8765", address)
     )
 }
 
 /// The nginx block in docs/proxy.md that begins with this word.
-fn told(word: &str) -> String {
+fn documented(word: &str) -> String {
     let page = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/proxy.md");
     let page = std::fs::read_to_string(page).unwrap();
     let mut blocks = page.split("```nginx\n").skip(1).filter_map(|rest| rest.split("```").next());

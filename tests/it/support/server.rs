@@ -102,23 +102,27 @@ impl Server {
     }
 
     /// Runs `chat-server` with other arguments and this server's configuration and folders.
-    pub fn run(&self, words: &[&str]) -> std::process::Output {
-        verb(self.folder.path(), &self.environment, words)
+    pub fn run(&self, arguments: &[&str]) -> std::process::Output {
+        run(self.folder.path(), &self.environment, arguments)
     }
 
     /// Runs `chat-server`, which must succeed, and gives its standard output.
-    pub fn run_ok(&self, words: &[&str]) -> String {
-        let output = self.run(words);
-        let said = String::from_utf8(output.stdout).unwrap();
-        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
-        said
+    pub fn run_ok(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        let printed = String::from_utf8(output.stdout).unwrap();
+        assert!(
+            output.status.success(),
+            "{arguments:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        printed
     }
 
     /// Makes an access token for a user.
-    pub fn token(&self, user: &str, words: &[&str]) -> String {
-        let words: Vec<&str> =
-            ["token", "add", "--user", user].iter().chain(words).copied().collect();
-        self.run_ok(&words).trim().to_owned()
+    pub fn token(&self, user: &str, arguments: &[&str]) -> String {
+        let arguments: Vec<&str> =
+            ["token", "add", "--user", user].iter().chain(arguments).copied().collect();
+        self.run_ok(&arguments).trim().to_owned()
     }
 
     /// The id of a user's access token.
@@ -277,8 +281,7 @@ impl Builder {
         }
         let (home, environment) = (folder.to_owned(), self.environment.clone());
         let tokens = AccessTokens::new(move |user| {
-            let output =
-                verb(&home, &environment, &["token", "add", "--room", "*", "--user", user]);
+            let output = run(&home, &environment, &["token", "add", "--room", "*", "--user", user]);
             assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
             String::from_utf8(output.stdout).unwrap().trim().to_owned()
         });
@@ -320,9 +323,13 @@ pub fn command(folder: &Path, wrapper: &[String]) -> Command {
     command
 }
 
-fn verb(folder: &Path, environment: &[(String, String)], words: &[&str]) -> std::process::Output {
+fn run(
+    folder: &Path,
+    environment: &[(String, String)],
+    arguments: &[&str],
+) -> std::process::Output {
     command(folder, &[])
-        .args(words)
+        .args(arguments)
         .arg("--config")
         .arg(folder.join("chat-server.toml"))
         .envs(environment.iter().cloned())

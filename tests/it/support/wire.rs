@@ -35,7 +35,7 @@ impl Wire {
 
     /// Connects from another loopback address.
     pub async fn try_connect_from(from: &str, endpoint: impl Into<Endpoint>) -> Option<Wire> {
-        Wire::try_connect(endpoint.into().from_address(from)).await.ok()
+        Wire::try_connect(endpoint.into().bound_to(from)).await.ok()
     }
 
     /// Registers with the basic protocol and reads up to the user list.
@@ -124,7 +124,7 @@ impl Wire {
         let text = self.next_text().await;
         let frame: Value = serde_json::from_str(&text).unwrap();
         if frame["type"] == "encryption_key" {
-            self.learn(&frame);
+            self.store_key(&frame);
         }
         frame
     }
@@ -184,7 +184,7 @@ impl Wire {
         &mut self.socket
     }
 
-    fn learn(&mut self, frame: &Value) {
+    fn store_key(&mut self, frame: &Value) {
         let standard = base64::engine::general_purpose::STANDARD;
         let once = standard.decode(frame["key"].as_str().unwrap()).expect("standard base64");
         let key = Fernet::new(std::str::from_utf8(&once).unwrap()).expect("a Fernet key");
