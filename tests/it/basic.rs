@@ -167,7 +167,7 @@ async fn every_bad_frame_gets_one_error_and_the_session_goes_on(mode: Mode) {
     wire.send_text(&say(stripped.trim_end_matches('='))).await;
     let frame = wire.next_of("chat_message").await;
     assert_eq!(wire.read(&frame), "hola");
-    assert!(frame["content"].as_str().unwrap().len() % 4 == 0, "what goes out is by the book");
+    assert!(frame["content"].as_str().unwrap().len() % 4 == 0, "the server sends padded tokens");
     wire.send_chat(&"ñ".repeat(4096)).await;
     let frame = wire.next_of("chat_message").await;
     assert_eq!(wire.read(&frame).chars().count(), 4096, "the session goes on");

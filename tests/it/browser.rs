@@ -42,7 +42,7 @@ fn answer(mut stream: TcpStream, page: &str, report: &mpsc::Sender<String>) {
     }
     let head = String::from_utf8_lossy(&head).into_owned();
     let path = head.split(' ').nth(1).unwrap_or_default();
-    if let Some(word) = path.strip_prefix("/told/") {
+    if let Some(word) = path.strip_prefix("/report/") {
         let _ = report.send(word.to_owned());
     }
     let page = if path == "/" { page } else { "" };
@@ -57,14 +57,14 @@ fn answer(mut stream: TcpStream, page: &str, report: &mpsc::Sender<String>) {
 fn page(chat: &str, more: &str) -> String {
     format!(
         "<!doctype html>{more}<script>
-        const tell = word => fetch('/told/' + word);
+        const report = word => fetch('/report/' + word);
         const socket = new WebSocket('ws://{chat}/');
         socket.onopen = () => socket.send(JSON.stringify({{type: 'register', username: 'page'}}));
         socket.onmessage = event => {{
             socket.onmessage = null;
-            tell(JSON.parse(event.data).type);
+            report(JSON.parse(event.data).type);
         }};
-        socket.onerror = () => tell('refused');
+        socket.onerror = () => report('refused');
         </script>"
     )
 }

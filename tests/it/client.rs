@@ -16,7 +16,7 @@ fn each_line_is_one_message_and_exit_0_means_stored() {
     let sent =
         Client::pipe(&[&server.url(), "-u", "Alice"], "Hola Bob!\núltima sin salto".as_bytes());
     assert_eq!(sent.code, Some(0), "{}", sent.errors);
-    assert_eq!(sent.texts(), ["Hola Bob!", "última sin salto"], "one's own come out too");
+    assert_eq!(sent.texts(), ["Hola Bob!", "última sin salto"], "own messages are printed too");
     let received = listener.wait_for_text("última sin salto");
     assert_eq!((&received["username"], received["seq"].as_u64()), (&"Alice".into(), Some(2)));
     assert!(
@@ -46,7 +46,11 @@ fn p6_ten_thousand_lines_through_a_restart() {
     assert_eq!(sent.code, Some(0), "{}", sent.errors);
     let history = Client::pipe(&["history", "--url", &server.url(), "-r", "ops"], b"");
     let expected: Vec<String> = (1..=10_000).map(|number| number.to_string()).collect();
-    assert!(history.texts() == expected, "10,000, in order, once: {} there", history.texts().len());
+    assert!(
+        history.texts() == expected,
+        "10,000, in order, once: {} stored",
+        history.texts().len()
+    );
 }
 
 #[test]
@@ -135,7 +139,7 @@ fn a_closed_output_pipe_ends_the_client_quietly() {
 fn count_and_plain_output() {
     let server = Server::start();
     let mut listener = Client::start(&[&server.url(), "-l", "-n", "2", "--output", "plain"]);
-    eventually("the listener is there", || server.event_count("session_opened") == 1);
+    eventually("the listener is connected", || server.event_count("session_opened") == 1);
     Client::pipe(&[&server.url(), "-u", "Eva"], b"uno\ndos\ntres\n");
     let ended = listener.wait_for_exit(Duration::from_secs(20));
     assert_eq!(ended.code, Some(0));

@@ -113,7 +113,7 @@ async fn p15_a_bad_reload_changes_nothing_and_a_good_one_everything() {
         wire.send_chat("1234567890").await;
         wire.next_of("chat_message").await;
         let (_, welcome) = Wire::full(server.address(), "ci", "ops").await;
-        assert_eq!(welcome["limits"], before["limits"], "and is told to who comes");
+        assert_eq!(welcome["limits"], before["limits"], "new sessions get the old limits");
     }
     let line = server.wait_for_event("reload_failed");
     assert!(line["reason"].as_str().unwrap().contains("together"), "{line}");
@@ -123,9 +123,9 @@ async fn p15_a_bad_reload_changes_nothing_and_a_good_one_everything() {
     server.wait_for_event("reloaded");
     wire.send_chat("12345678901").await;
     wire.next_of("chat_message").await;
-    let dropped =
+    let closed =
         |line: &serde_json::Value| line["event"] == "session_closed" && line["user"] == "Ana";
-    assert!(!server.log().iter().any(dropped), "nobody was dropped");
+    assert!(!server.log().iter().any(closed), "no session was closed");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

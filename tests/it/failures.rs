@@ -77,7 +77,7 @@ async fn p21_an_unread_standard_output_delays_no_session() {
                 .await
                 .unwrap()
                 .unwrap()
-                .expect("it is said");
+                .expect("log_lines_dropped");
             let line: serde_json::Value = serde_json::from_str(&line).unwrap();
             assert!(line["lines"].as_u64().unwrap() > 100, "{line}");
         }

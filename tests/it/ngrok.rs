@@ -136,7 +136,7 @@ impl Drop for Sidecar {
         kill("TERM", &self.child.id().to_string());
         let _ = self.child.wait();
         if std::thread::panicking() {
-            eprintln!("the sidecar said: {:#?}", self.lines.lock().unwrap());
+            eprintln!("log of the sidecar: {:#?}", self.lines.lock().unwrap());
         }
     }
 }
@@ -219,7 +219,7 @@ fn a_new_address_is_published_and_a_lost_tunnel_is_reopened() {
     let ngrok = sidecar.ngrok();
     kill("KILL", &ngrok);
     sidecar.wait_for("tunnel_lost");
-    eventually("it is there again", || {
+    eventually("a new tunnel is published", || {
         sidecar.ngrok() != ngrok && sidecar.address().is_some_and(|address| address != second)
     });
     let third = sidecar.wait_for_address();

@@ -119,7 +119,7 @@ fn ctl_commands_work_with_a_broken_configuration_file() {
         assert_eq!((code, &out[..]), (1, ""), "{err}");
         assert!(err.contains("chat-server.toml"), "it names the file: {err}");
     }
-    assert_eq!(server.event_count("reload_failed"), 2, "the log says why, too");
+    assert_eq!(server.event_count("reload_failed"), 2, "the server log has both reasons");
     for (verb, ..) in VERBS.into_iter().filter(|(verb, ..)| verb[0] != "reload") {
         let (code, _, err) = ctl(&server, verb, false);
         assert_eq!(code, 0, "{verb:?}: {err}");
@@ -208,7 +208,7 @@ fn a_busy_server_still_carries_out_ctl_commands() {
     let readers: Vec<Client> = (0..150)
         .map(|number| Client::start(&[&url, "--listen", "-u", &format!("r{number}")]))
         .collect();
-    eventually("all listen", || server.event_count("session_opened") >= 150);
+    eventually("all readers are connected", || server.event_count("session_opened") >= 150);
     let program = programs::client();
     let program = program.display();
     let mut senders: Vec<_> = (0..4)
@@ -219,11 +219,11 @@ fn a_busy_server_still_carries_out_ctl_commands() {
         })
         .collect();
     // There may be more sessions, because readers that were too slow reconnect.
-    eventually("all talk", || server.event_count("session_opened") >= 154);
+    eventually("all senders are connected", || server.event_count("session_opened") >= 154);
     for _ in 0..5 {
         server.run_ok(&["ctl", "status"]);
     }
-    eventually("s0 is put out", || {
+    eventually("s0 is evicted", || {
         let answer: Value =
             serde_json::from_str(&server.run_ok(&["ctl", "kick", "s0", "--json"])).unwrap();
         answer["ended"] == 1

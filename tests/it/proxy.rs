@@ -75,7 +75,7 @@ fn through_nginx_both_clients_work_and_reconnect_after_a_restart() {
             // nginx answers 502 while the server is down.
             site.server.kill();
             ours.write("said to nobody\n");
-            eventually("it is missed", || ours.errors().contains("trying again"));
+            eventually("the client reconnects", || ours.errors().contains("trying again"));
             site.server.start_again();
             ours.wait_for_text("said to nobody");
         }
@@ -87,11 +87,15 @@ async fn connections_through_a_proxy_are_counted_by_forwarded_address() {
     let site = Site::start("[limits]\nconnections_per_address = 3\n");
     let mut held = Vec::new();
     for _ in 0..3 {
-        held.push(Wire::try_connect(site.endpoint("127.0.0.9")).await.expect("a place"));
+        held.push(Wire::try_connect(site.endpoint("127.0.0.9")).await.expect("a connection"));
     }
     assert_eq!(Wire::try_connect(site.endpoint("127.0.0.9")).await.err(), Some(503), "the fourth");
     let forged = site.endpoint("127.0.0.9").header("x-forwarded-for", "203.0.113.7");
-    assert_eq!(Wire::try_connect(forged).await.err(), Some(503), "whoever it says it is");
+    assert_eq!(
+        Wire::try_connect(forged).await.err(),
+        Some(503),
+        "the forged address does not count"
+    );
     for number in 10..20 {
         let other = site.endpoint(&format!("127.0.0.{number}"));
         held.push(Wire::try_connect(other).await.expect("the proxy itself has no limit"));
@@ -121,12 +125,12 @@ async fn guessing_through_a_proxy_throttles_only_the_guesser() {
             }
         }
     };
-    tokio::time::timeout(TIMEOUT, throttled).await.expect("nothing from there is looked at");
+    tokio::time::timeout(TIMEOUT, throttled).await.expect("the guesser is throttled");
     assert!((6..20).contains(&guesses), "{guesses}");
     assert_eq!(
         register(&site.endpoint("127.0.0.10"), &token).await,
         "welcome",
-        "others are let in"
+        "other clients are admitted"
     );
     // The forged address is not throttled.
     let victim = Endpoint::from(site.server.address()).header("x-forwarded-for", "203.0.113.1");
@@ -148,7 +152,7 @@ async fn forwarded_headers_of_an_untrusted_peer_are_ignored() {
             }
         }
     };
-    tokio::time::timeout(TIMEOUT, throttled).await.expect("its own address is what counts");
+    tokio::time::timeout(TIMEOUT, throttled).await.expect("its own address is throttled");
     let victim = Endpoint::from(server.address()).header("x-forwarded-for", "203.0.113.1");
     let victim = victim.header("x-forwarded-proto", "https");
     assert_eq!(register(&victim, &token).await, "welcome");
@@ -169,7 +173,7 @@ async fn a_proxy_without_forwarded_headers_is_never_throttled() {
     }
     let mut held = Vec::new();
     for _ in 0..6 {
-        held.push(Wire::try_connect(&endpoint).await.expect("a place"));
+        held.push(Wire::try_connect(&endpoint).await.expect("a connection"));
     }
     assert_eq!(register(&endpoint, &token).await, "welcome");
 }

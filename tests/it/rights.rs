@@ -110,12 +110,12 @@ async fn p23_every_verb_of_every_role_in_every_room(mode: Mode) {
         for (verb, ..) in VERBS {
             basic.send(json!({"type": verb, "room": "ops", "content": basic.encrypt(b"x")})).await;
             let reply = basic.next().await;
-            let reply = reply["code"].as_str().unwrap_or("said");
+            let reply = reply["code"].as_str().unwrap_or("delivered");
             let expected = match (verb, role) {
                 ("chat_message", Role::Reader) => NO,
                 // The message is delivered, but not to a writer.
                 ("chat_message", Role::Writer) => break,
-                ("chat_message", _) => "said",
+                ("chat_message", _) => "delivered",
                 _ => "unknown_type",
             };
             assert_eq!(reply, expected, "a basic {role:?}: {verb}");
@@ -140,7 +140,7 @@ async fn p23_delivery_follows_the_role(mode: Mode) {
         )
         .await;
         let alone = wire.next_of("user_list").await["users"].as_array().unwrap().len() == 1;
-        assert_eq!(alone, !receives, "{role:?}: who is there");
+        assert_eq!(alone, !receives, "{role:?}: the user list");
         // Joins, leaves, replayed and live messages: all of them before the second join.
         drop(entered(&server, &token).await);
         speaker.send_chat_and_wait("ops", role.word(), "listen").await;
@@ -221,7 +221,7 @@ async fn p23_no_request_works_before_register_or_after_eviction(mode: Mode) {
                 _ => "unauthorized",
             };
             let reply = first["code"].as_str().or(first["type"].as_str()).unwrap();
-            assert_eq!(reply, expected, "{user} comes again");
+            assert_eq!(reply, expected, "{user} registers again");
         }
     }
 }
@@ -248,7 +248,7 @@ async fn p23_client_exit_codes_follow_the_role(mode: Mode) {
             assert_eq!(ended.errors.contains("(forbidden)"), refused, "{role:?} {words:?}");
             (ended.code.unwrap(), ended.texts())
         };
-        assert_eq!(run(&["send", "-r", "ops", role.word()]).0, sends, "{role:?} says");
+        assert_eq!(run(&["send", "-r", "ops", role.word()]).0, sends, "{role:?} sends");
         assert_eq!(run(&["send", "-r", "dev", "x"]).0, elsewhere, "{role:?} elsewhere");
         if sends == 0 {
             stored.push(role.word());

@@ -72,7 +72,7 @@ fn wait_for_notification(manager: &UnixDatagram, wanted: &str) -> HashSet<String
         let left = deadline.saturating_duration_since(Instant::now());
         manager.set_read_timeout(Some(left.max(std::time::Duration::from_millis(1)))).unwrap();
         let mut bytes = [0; 4096];
-        let size = manager.recv(&mut bytes).unwrap_or_else(|_| panic!("never heard {wanted}"));
+        let size = manager.recv(&mut bytes).unwrap_or_else(|_| panic!("{wanted} was not notified"));
         let lines: HashSet<String> =
             String::from_utf8_lossy(&bytes[..size]).lines().map(str::to_owned).collect();
         if lines.contains(wanted) {
@@ -129,7 +129,7 @@ fn a_stopped_server_sends_no_watchdog_pings() {
     let mut waiting = 0;
     while manager.recv(&mut bytes).is_ok() {
         waiting += 1;
-        assert!(waiting < 50, "it goes on talking");
+        assert!(waiting < 50, "notifications go on");
     }
     server.signal("CONT");
     wait_for_notification(&manager, "WATCHDOG=1");
@@ -188,9 +188,9 @@ fn an_open_server_refuses_a_socket_beyond_loopback() {
     let port = free_port();
     // All addresses of this machine; the test itself connects over loopback only.
     let (mut child, _folder) = activated(&format!("0.0.0.0:{port}"), "");
-    eventually("somebody knocks", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
+    eventually("a connection", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
     let mut code = None;
-    eventually("it refuses", || {
+    eventually("the server exits", || {
         code = child.try_wait().unwrap().and_then(|status| status.code());
         code.is_some()
     });

@@ -94,7 +94,11 @@ async fn p23_the_send_queue_of_an_evicted_session_is_discarded(mode: Mode) {
         let received = received.iter().filter(|frame| frame["type"] == "chat_message").count();
         // A message takes less than 6,000 bytes, and half a MiB was waiting.
         let waited = 512 * 1024 / 6_000;
-        assert!(received + waited <= sent - before, "{user} heard {received} of {}", sent - before);
+        assert!(
+            received + waited <= sent - before,
+            "{user} received {received} of {}",
+            sent - before
+        );
         assert_eq!(close, if round % 2 == 0 { 4003 } else { 4001 }, "{user}");
     }
 }
@@ -124,7 +128,7 @@ async fn revoking_an_absent_user_replaces_the_room_key(mode: Mode) {
     let (ana, bob) = (server.token("ana", &[]), server.token("bob", &["--room", "*"]));
     let mut member = entered(&server, &ana, "lobby").await;
     drop(entered(&server, &bob, "lobby").await);
-    eventually("bob is away", || server.event_count("session_closed") == 1);
+    eventually("bob's session is closed", || server.event_count("session_closed") == 1);
     // Another user's token changes nothing here.
     server.token("eve", &[]);
     server.run_ok(&["token", "revoke", &server.token_id("bob")]);

@@ -28,7 +28,7 @@ async fn an_unusable_access_file_admits_no_user(mode: Mode) {
     {
         std::fs::write(&path, content).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
-        eventually("it is seen", || server.event_count("access_unreadable") > number);
+        eventually("the server reads it", || server.event_count("access_unreadable") > number);
         assert_eq!(refusal(register(&server, &token, &["lobby"]).await).await, unauthorized);
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
     }
@@ -36,7 +36,7 @@ async fn an_unusable_access_file_admits_no_user(mode: Mode) {
     session.send(json!({"type": "who", "room": "lobby"})).await;
     session.next_of("user_list").await;
     std::fs::write(&path, &good).unwrap();
-    eventually("it is read", || server.event_count("access_reread") > 4);
+    eventually("the server reads the good file", || server.event_count("access_reread") > 4);
     drop(entered(&server, &token, "lobby").await);
     let token = server.token("bob", &[]);
     std::fs::remove_file(&path).unwrap();
@@ -86,12 +86,12 @@ async fn users_can_be_declared_in_the_configuration_and_reloaded(mode: Mode) {
     reload(format!("{TOKENS}{table}"));
     let wire = entered(&server, token, "ops").await;
     reload(format!("{TOKENS}{}", table.replace("member", "reader")));
-    assert_eq!(wire.until_closed().await.0, 1012, "other rights: it comes back with them");
+    assert_eq!(wire.until_closed().await.0, 1012, "the client reconnects with its new rights");
     let wire = entered(&server, token, "ops").await;
     let broken = format!("{TOKENS}{}", table.replace("member", "king"));
     std::fs::write(server.config_file(), broken).unwrap();
     let output = server.run(&["ctl", "reload"]);
-    assert_eq!(output.status.code(), Some(1), "the server says no, and why");
+    assert_eq!(output.status.code(), Some(1), "the server refuses and gives the reason");
     assert!(String::from_utf8_lossy(&output.stderr).contains("auth.users"));
     reload(TOKENS.to_owned());
     assert_eq!(wire.until_closed().await.0, 4001);

@@ -146,13 +146,13 @@ async fn a_hundred_operators_at_once_make_one_user() {
     });
     let list = server.run_ok(&["token", "list", "--json"]);
     let users: Vec<Value> = list.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(users.len(), 20, "each spelling was asked for so often: {users:?}");
+    assert_eq!(users.len(), 20, "each spelling was tried 20 times: {users:?}");
     assert!(users.iter().all(|row| row["user"] == users[0]["user"]), "{users:?}");
     assert_eq!(made.iter().filter(|made| **made).count(), users.len(), "nothing is lost");
     server.run_ok(&["ctl", "ban", "ANA"]);
-    assert_eq!(server.run(&["ctl", "unban", "bob"]).status.code(), Some(1), "nobody banned that");
+    assert_eq!(server.run(&["ctl", "unban", "bob"]).status.code(), Some(1), "not banned");
     server.run_ok(&["ctl", "unban", "аnа"]);
-    assert_eq!(server.run(&["ctl", "unban", "ANA"]).status.code(), Some(1), "it is free again");
+    assert_eq!(server.run(&["ctl", "unban", "ANA"]).status.code(), Some(1), "the ban is lifted");
 }
 
 #[test]

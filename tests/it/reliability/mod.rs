@@ -88,7 +88,7 @@ async fn assert_clean(
     let verdict = checker::check(sent, &history);
     assert!(verdict.is_clean(), "{verdict}");
     let stored: usize = sent.values().map(|(texts, _)| texts.len()).sum();
-    assert_eq!(history.len(), stored, "everything that was sent is there");
+    assert_eq!(history.len(), stored, "everything sent is stored");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -149,12 +149,12 @@ async fn p7_resume_has_no_holes() {
     }
     let sent = gather(tasks).await;
     assert_clean(&server, &sent).await;
-    assert_eq!(proxy.fired(), rounds as u64, "every cut fired");
+    assert_eq!(proxy.fired(), rounds as u64, "every cut happened");
     for task in reading {
         let reader = task.await.unwrap();
         let seqs: Vec<u64> = reader.received.iter().map(|(seq, _)| *seq).collect();
         let expected: Vec<u64> = (1..=total as u64).collect();
-        assert_eq!(seqs, expected, "whole, growing, once");
+        assert_eq!(seqs, expected, "every seq once, in order");
         assert!(reader.gaps.is_empty() && reader.connects > 1);
     }
 }
@@ -260,7 +260,7 @@ async fn p16_stopping_is_clean() {
     assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
     for wire in idle {
         let (code, _) = wire.until_closed().await;
-        assert!(code == 1012 || code == 1001, "told {code}");
+        assert!(code == 1012 || code == 1001, "close code {code}");
     }
     drop(stalled);
     tokio::task::block_in_place(|| server.start_again());
@@ -295,11 +295,11 @@ async fn cut_at(
     let count = there().await;
     match sent.code {
         Some(0) => assert_eq!(count, 1, "{id}: exit 0 means once"),
-        code => assert!(count <= 1, "{id}: exit {code:?}, {count} there; {}", sent.errors),
+        code => assert!(count <= 1, "{id}: exit {code:?}, stored {count} times; {}", sent.errors),
     }
     proxy.cut_after(direction, 0, 0);
     let again = send(format!("ws://{}", server.address()), "20s").await.unwrap();
-    assert_eq!((again.code, there().await), (Some(0), 1), "{id}: sent again, it is there once");
+    assert_eq!((again.code, there().await), (Some(0), 1), "{id}: sent again, it is stored once");
     proxy.fired() > fired
 }
 

@@ -96,7 +96,7 @@ async fn p2_the_first_sync_that_fails_is_final() {
         let answer = say(&mut wire, &format!("id{number}"), &format!("text {number}")).await;
         match answer["type"].as_str().unwrap() {
             "ack" => {
-                assert_eq!(acked, number, "nothing is acked after the sync that failed");
+                assert_eq!(acked, number, "no ack after the sync that failed");
                 acked += 1;
             }
             _ => {
@@ -108,7 +108,7 @@ async fn p2_the_first_sync_that_fails_is_final() {
         }
     }
     let injected = std::fs::read_to_string(&trace).unwrap().matches("(INJECTED)").count();
-    assert!(injected >= 1, "the fault fired");
+    assert!(injected >= 1, "the fault occurred");
     assert!(acked > 0 && acked < 100, "{acked}");
     server.wait_for_event("append_failed");
     // Reading still works, and every acked message is there after a restart on a disk without faults.
@@ -169,7 +169,7 @@ async fn p3_a_torn_or_rotten_store_never_lies() {
         assert!(seqs.is_sorted_by(|a, b| a < b), "round {round}: {seqs:?}");
         let (mut wire, _) = Wire::full(server.address(), "ci", ROOM).await;
         let answer = say(&mut wire, &format!("new{round}"), "new").await;
-        assert_eq!(answer["type"], "ack", "round {round}: it goes on");
+        assert_eq!(answer["type"], "ack", "round {round}: the server stores again");
         server.kill();
     }
 }
@@ -226,5 +226,5 @@ async fn p4_a_full_disk_is_survivable() {
     for (number, (_, _, text)) in history.iter().take(acked).enumerate() {
         assert!(text.starts_with(&format!("{number} ")), "{number} is lost");
     }
-    eventually("it lives", || server.is_alive());
+    eventually("the server runs", || server.is_alive());
 }

@@ -73,7 +73,7 @@ pub fn certificate_kinds(folder: &Path) -> Vec<(&'static str, Pair, &'static str
     let (forged, forged_key) = impostor.sign(&this_machine());
     let own_key = KeyPair::generate().unwrap();
     let own = this_machine().self_signed(&own_key).unwrap();
-    let (foreign, foreign_key) = Authority::new("Authority of somebody else").sign(&this_machine());
+    let (foreign, foreign_key) = Authority::new("Another authority").sign(&this_machine());
     vec![
         ("good", signed("good", &this_machine()), ""),
         (

@@ -110,7 +110,7 @@ impl Client {
                 break status.code();
             }
             let errors = self.errors();
-            assert!(Instant::now() < deadline, "the client did not end; it said: {errors}");
+            assert!(Instant::now() < deadline, "the client did not exit; standard error: {errors}");
             std::thread::sleep(super::POLL_INTERVAL);
         };
         // The pipes close with the process, so the reading threads end at once.
