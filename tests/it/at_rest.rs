@@ -1,4 +1,4 @@
-//! The key that protects the history: where it comes from, losing it, and changing it.
+//! The at-rest key: losing it, protecting it, and replacing it.
 
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Output, Stdio};
@@ -8,16 +8,16 @@ use crate::support::server::{Server, command};
 
 const LINES: &[u8] = b"one\ntwo\nthree\n";
 
-fn told(server: &Server) {
-    let said = Client::pipe(&[&server.url(), "-u", "ci"], LINES);
-    assert_eq!(said.code, Some(0), "{}", said.errors);
+fn send_lines(server: &Server) {
+    let sent = Client::pipe(&[&server.url(), "-u", "ci"], LINES);
+    assert_eq!(sent.code, Some(0), "{}", sent.errors);
 }
 
-fn kept(server: &Server) -> Vec<String> {
+fn history(server: &Server) -> Vec<String> {
     Client::pipe(&["history", "--url", &server.url(), "--since", "all"], b"").texts()
 }
 
-/// Tries to start it and gives how that ended.
+/// Tries to start the server and gives its output.
 fn start(server: &Server) -> Output {
     let folder = server.state().parent().unwrap().to_path_buf();
     command(&folder, &[])
@@ -30,63 +30,63 @@ fn start(server: &Server) -> Output {
 }
 
 #[test]
-fn a_new_key_is_put_in_and_the_history_stays() {
+fn rekey_replaces_the_key_and_keeps_the_history() {
     let mut server = Server::start();
-    told(&server);
+    send_lines(&server);
     let key = server.state().join("history/history.key");
     let before = std::fs::read(&key).unwrap();
-    // Not under the feet of a running server.
-    let refused = server.verb(&["rekey"]);
+    // A running server refuses the rekey.
+    let refused = server.run(&["rekey"]);
     assert_eq!(refused.status.code(), Some(74));
-    let why = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(why.contains("history") && why.lines().count() == 1, "{why}");
+    let error = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(error.contains("history") && error.lines().count() == 1, "{error}");
     assert!(server.stop().success());
-    assert_eq!(server.done(&["rekey"]), "3 messages are under the new key\n");
+    assert_eq!(server.run_ok(&["rekey"]), "3 messages are under the new key\n");
     assert_ne!(std::fs::read(&key).unwrap(), before, "the key is another");
-    server.again();
-    assert_eq!(kept(&server), ["one", "two", "three"]);
-    // The old key opens nothing any more, and says so.
+    server.start_again();
+    assert_eq!(history(&server), ["one", "two", "three"]);
+    // The old key opens nothing, and the server says so.
     assert!(server.stop().success());
     let now = std::fs::read(&key).unwrap();
     std::fs::write(&key, before).unwrap();
     let refused = start(&server);
-    let why = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert_eq!(refused.status.code(), Some(74), "{why}");
-    assert!(why.contains("history.key") && why.lines().count() == 1, "{why}");
+    let error = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(74), "{error}");
+    assert!(error.contains("history.key") && error.lines().count() == 1, "{error}");
     std::fs::write(&key, now).unwrap();
-    server.again();
-    assert_eq!(kept(&server).len(), 3);
+    server.start_again();
+    assert_eq!(history(&server).len(), 3);
 }
 
 #[test]
-fn a_key_that_is_lost_or_open_to_others_is_a_clear_line_and_harms_nothing() {
+fn a_lost_or_readable_key_is_one_clear_line_and_changes_nothing() {
     let mut server = Server::start();
-    told(&server);
+    send_lines(&server);
     assert!(server.stop().success());
     let key = server.state().join("history/history.key");
     let aside = server.state().join("aside");
     std::fs::rename(&key, &aside).unwrap();
     let lost = start(&server);
-    let why = String::from_utf8_lossy(&lost.stderr).into_owned();
-    assert_eq!(lost.status.code(), Some(74), "{why}");
-    assert!(why.contains("put the key back") && why.lines().count() == 1, "{why}");
+    let error = String::from_utf8_lossy(&lost.stderr).into_owned();
+    assert_eq!(lost.status.code(), Some(74), "{error}");
+    assert!(error.contains("put the key back") && error.lines().count() == 1, "{error}");
     assert!(!key.exists(), "no other key is made in its place");
     std::fs::rename(&aside, &key).unwrap();
     std::fs::set_permissions(&key, PermissionsExt::from_mode(0o644)).unwrap();
     let open = start(&server);
-    let why = String::from_utf8_lossy(&open.stderr).into_owned();
-    assert_eq!(open.status.code(), Some(74), "{why}");
-    assert!(why.contains("chmod 600") && why.lines().count() == 1, "{why}");
+    let error = String::from_utf8_lossy(&open.stderr).into_owned();
+    assert_eq!(open.status.code(), Some(74), "{error}");
+    assert!(error.contains("chmod 600") && error.lines().count() == 1, "{error}");
     std::fs::set_permissions(&key, PermissionsExt::from_mode(0o600)).unwrap();
-    server.again();
-    assert_eq!(kept(&server), ["one", "two", "three"]);
+    server.start_again();
+    assert_eq!(history(&server), ["one", "two", "three"]);
 }
 
 #[test]
-fn nothing_that_was_said_lies_on_the_disk_in_clear() {
+fn no_message_is_on_the_disk_in_plain_text() {
     let mut server = Server::start();
-    let said = Client::pipe(&[&server.url(), "-u", "Zacarias"], b"the word is Rhododendron\n");
-    assert_eq!(said.code, Some(0), "{}", said.errors);
+    let sent = Client::pipe(&[&server.url(), "-u", "Zacarias"], b"the word is Rhododendron\n");
+    assert_eq!(sent.code, Some(0), "{}", sent.errors);
     assert!(server.stop().success());
     let mut seen = 0;
     for file in std::fs::read_dir(server.state().join("history")).unwrap() {

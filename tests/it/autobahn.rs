@@ -1,5 +1,5 @@
-//! The Autobahn cases (by kosoku) against both ends of the product: the server's front door, limits
-//! and reading loop, and the client's dialling, limits and reading.
+//! The Autobahn cases (by kosoku) against both programs: the server's upgrade, limits and reading, and the client's
+//! dialling, limits and reading.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
@@ -8,12 +8,12 @@ use std::process::{Child, Command, Stdio};
 use serde_json::Value;
 
 use crate::support::python::interpreter;
-use crate::support::{eventually, heavy};
+use crate::support::{eventually, load_lock, programs};
 
-/// Cases without permessage-deflate (12, 13), which neither end offers. They come first.
+/// The number of cases without permessage-deflate (12 and 13), which neither program offers.
 const CASES: usize = 301;
 
-/// Ended when dropped.
+/// A process, killed on drop.
 struct Running(Child);
 
 impl Drop for Running {
@@ -23,12 +23,12 @@ impl Drop for Running {
     }
 }
 
-fn echo(words: &[&str]) -> Command {
-    let programs = Path::new(env!("CARGO_BIN_EXE_chat-server")).parent().unwrap();
-    let program = programs.join("examples/echo");
+fn echo(arguments: &[&str]) -> Command {
+    let folder = Path::new(env!("CARGO_BIN_EXE_chat-server")).parent().unwrap();
+    let program = folder.join("examples/echo");
     assert!(program.exists(), "examples/echo: run cargo test with --features faults");
     let mut command = Command::new(program);
-    command.args(words);
+    command.args(arguments);
     command
 }
 
@@ -38,7 +38,7 @@ fn kosoku(mode: &str, reports: &Path) -> Command {
     command
 }
 
-/// Every case and how it ended, of the one peer in a report.
+/// Checks that every case in the report of the one peer ended well.
 fn assert_all_well(reports: &Path) {
     let mut report = Value::Null;
     eventually("the report is written to its end", || {
@@ -62,7 +62,10 @@ fn assert_all_well(reports: &Path) {
 
 #[test]
 fn p22_every_autobahn_case_ends_well_for_the_server() {
-    let _one = heavy();
+    if !programs::have_faults("p22_every_autobahn_case_ends_well_for_the_server") {
+        return;
+    }
+    let _lock = load_lock();
     let mut server = Running(echo(&["serve", "16777216"]).stdout(Stdio::piped()).spawn().unwrap());
     let mut address = String::new();
     BufReader::new(server.0.stdout.take().unwrap()).read_line(&mut address).unwrap();
@@ -76,16 +79,19 @@ fn p22_every_autobahn_case_ends_well_for_the_server() {
 
 #[test]
 fn p22_every_autobahn_case_ends_well_for_the_client() {
-    let _one = heavy();
+    if !programs::have_faults("p22_every_autobahn_case_ends_well_for_the_client") {
+        return;
+    }
+    let _lock = load_lock();
     let reports = tempfile::tempdir().unwrap();
     let mut suite = kosoku("fuzzingserver", reports.path());
     suite.arg("127.0.0.1:0").stdout(Stdio::null()).stderr(Stdio::piped());
     let mut suite = Running(suite.spawn().unwrap());
-    let mut told = String::new();
-    // Kept open: the suite goes on talking.
-    let mut talk = BufReader::new(suite.0.stderr.take().unwrap());
-    talk.read_line(&mut told).unwrap();
-    let address = told.trim().rsplit(' ').next().unwrap();
+    let mut line = String::new();
+    // Kept open, because the suite goes on printing.
+    let mut stderr = BufReader::new(suite.0.stderr.take().unwrap());
+    stderr.read_line(&mut line).unwrap();
+    let address = line.trim().rsplit(' ').next().unwrap();
     let client = echo(&["dial", address, &CASES.to_string()]).output().unwrap();
     assert!(client.status.success(), "{}", String::from_utf8_lossy(&client.stderr));
     assert_all_well(reports.path());

@@ -1,4 +1,4 @@
-//! The basic protocol, as clients of old speak it, and everything that is wrong with a frame.
+//! The basic protocol, as old clients use it, and every kind of bad frame.
 
 use fernet::Fernet;
 use serde_json::{Value, json};
@@ -6,23 +6,23 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::support::server::{Server, command};
 use crate::support::wire::Wire;
-use crate::support::{Setting, in_both_settings};
+use crate::support::{Mode, in_both_modes};
 
-in_both_settings!(
-    a_newcomer_gets_the_key_then_the_news_then_the_list,
-    a_crowd_is_announced_whole_and_before_it_speaks,
-    a_basic_client_hears_only_the_six,
-    whatever_is_wrong_is_one_error_and_the_session_goes_on,
-    nothing_but_a_register_opens_and_no_key_is_given,
-    who_does_not_register_in_time_is_told_and_let_go,
-    too_fast_is_refused_and_not_delivered,
-    a_frame_above_the_limit_ends_with_1009,
-    a_plain_request_gets_a_plain_answer,
+in_both_modes!(
+    a_new_session_gets_the_key_then_its_join_then_the_user_list,
+    every_join_in_a_burst_is_announced_before_its_messages,
+    a_basic_client_gets_only_the_six_basic_types,
+    every_bad_frame_gets_one_error_and_the_session_goes_on,
+    a_first_frame_other_than_a_valid_register_closes_without_a_key,
+    a_connection_that_does_not_register_in_time_is_closed_with_4008,
+    a_message_over_the_rate_limit_is_refused_and_not_delivered,
+    a_frame_over_the_size_limit_is_closed_with_1009,
+    a_request_without_an_upgrade_gets_an_http_status,
     a_page_from_another_origin_is_refused,
 );
 
-async fn a_newcomer_gets_the_key_then_the_news_then_the_list(setting: Setting) {
-    let server = Server::with("").set(setting).start();
+async fn a_new_session_gets_the_key_then_its_join_then_the_user_list(mode: Mode) {
+    let server = Server::with("").mode(mode).start();
     let mut alice = Wire::connect(&server).await;
     alice.send(json!({"type": "register", "username": "Alice"})).await;
     let kinds = ["encryption_key", "user_joined", "user_list"];
@@ -30,19 +30,19 @@ async fn a_newcomer_gets_the_key_then_the_news_then_the_list(setting: Setting) {
         assert_eq!(alice.next().await["type"], kind);
     }
     let mut bob = Wire::connect(&server).await;
-    // Where access tokens prove names there is nothing to clean.
-    let wish = if setting == Setting::Plain { " Bob! " } else { "Bob" };
-    bob.send(json!({"type": "register", "username": wish})).await;
+    // In token mode the name is proven and not cleaned.
+    let given = if mode == Mode::Open { " Bob! " } else { "Bob" };
+    bob.send(json!({"type": "register", "username": given})).await;
     bob.next_of("encryption_key").await;
     assert_eq!(bob.next_of("user_joined").await["message"], "Bob se ha unido al chat");
     assert_eq!(bob.next_of("user_list").await["users"], json!(["Alice", "Bob"]));
     assert_eq!(alice.next_of("user_joined").await["username"], "Bob");
 
-    alice.say("Hola Bob! 🎉").await;
-    let heard = bob.next_text().await;
+    alice.send_chat("Hola Bob! 🎉").await;
+    let received = bob.next_text().await;
     let own = alice.next_text().await;
-    assert_eq!(heard, own, "the same frame to all, the sender too");
-    let frame: Value = serde_json::from_str(&heard).unwrap();
+    assert_eq!(received, own, "the same frame to all, the sender too");
+    let frame: Value = serde_json::from_str(&received).unwrap();
     assert_eq!(
         (&frame["username"], frame["type"].as_str()),
         (&json!("Alice"), Some("chat_message"))
@@ -56,9 +56,9 @@ async fn a_newcomer_gets_the_key_then_the_news_then_the_list(setting: Setting) {
     assert_eq!(left["message"], "Alice ha salido del chat");
 }
 
-/// Nothing else is sent that would take the announcements along.
-async fn a_crowd_is_announced_whole_and_before_it_speaks(setting: Setting) {
-    let server = Server::with("[limits]\nping_interval = \"1h\"\n").set(setting).start();
+/// A long ping interval, so that no ping flushes the announcements.
+async fn every_join_in_a_burst_is_announced_before_its_messages(mode: Mode) {
+    let server = Server::with("[limits]\nping_interval = \"1h\"\n").mode(mode).start();
     let mut alice = Wire::register(&server, "Alice").await;
     let mut crowd = Vec::new();
     for number in 0..8 {
@@ -68,17 +68,17 @@ async fn a_crowd_is_announced_whole_and_before_it_speaks(setting: Setting) {
         assert_eq!(alice.next_of("user_joined").await["username"], format!("c{number}"));
     }
     for name in ["d0", "d1"] {
-        Wire::register(&server, name).await.say("hola").await;
+        Wire::register(&server, name).await.send_chat("hola").await;
     }
-    let mut heard = Vec::new();
-    while heard.len() < 6 {
+    let mut received = Vec::new();
+    while received.len() < 6 {
         let frame = alice.next().await;
-        heard.push(format!("{} {}", frame["username"].as_str().unwrap(), frame["type"]));
+        received.push(format!("{} {}", frame["username"].as_str().unwrap(), frame["type"]));
     }
     for name in ["d0", "d1"] {
-        let of_this = heard.iter().filter(|what| what.starts_with(name)).map(String::as_str);
+        let of_this = received.iter().filter(|what| what.starts_with(name)).map(String::as_str);
         let kinds: Vec<_> = of_this.map(|what| what.split('"').nth(1).unwrap()).collect();
-        assert_eq!(kinds, ["user_joined", "chat_message", "user_left"], "{heard:?}");
+        assert_eq!(kinds, ["user_joined", "chat_message", "user_left"], "{received:?}");
     }
     drop(crowd);
     for _ in 0..8 {
@@ -86,11 +86,11 @@ async fn a_crowd_is_announced_whole_and_before_it_speaks(setting: Setting) {
     }
 }
 
-async fn a_basic_client_hears_only_the_six(setting: Setting) {
-    let server = Server::with("").set(setting).start();
+async fn a_basic_client_gets_only_the_six_basic_types(mode: Mode) {
+    let server = Server::with("").mode(mode).start();
     let mut basic = Wire::register(&server, "old").await;
     let (mut full, _) = Wire::full(&server, "new", "lobby").await;
-    full.say_in("lobby", "1", "hola").await;
+    full.send_chat_in("lobby", "1", "hola").await;
     full.next_of("ack").await;
     for _ in 0..2 {
         let kind = basic.next().await["type"].as_str().unwrap().to_owned();
@@ -98,8 +98,8 @@ async fn a_basic_client_hears_only_the_six(setting: Setting) {
     }
 }
 
-async fn whatever_is_wrong_is_one_error_and_the_session_goes_on(setting: Setting) {
-    let server = Server::with("[limits]\nrate_messages = 1000\n").set(setting).start();
+async fn every_bad_frame_gets_one_error_and_the_session_goes_on(mode: Mode) {
+    let server = Server::with("[limits]\nrate_messages = 1000\n").mode(mode).start();
     let mut wire = Wire::register(&server, "Ana").await;
     let foreign = Fernet::new(&Fernet::generate_key()).unwrap();
     let mut timestamp = vec![0x80];
@@ -108,7 +108,7 @@ async fn whatever_is_wrong_is_one_error_and_the_session_goes_on(setting: Setting
     let url_safe = base64::engine::general_purpose::URL_SAFE;
     let forged_future = base64::Engine::encode(&url_safe, &timestamp);
     let good = wire.encrypt(b"hola");
-    // The last byte of the HMAC is another.
+    // Changes the last byte of the HMAC.
     let mut raw = base64::Engine::decode(&url_safe, &good).unwrap();
     *raw.last_mut().unwrap() ^= 1;
     let flipped = base64::Engine::encode(&url_safe, raw);
@@ -129,7 +129,7 @@ async fn whatever_is_wrong_is_one_error_and_the_session_goes_on(setting: Setting
         (r#"{"type":"chat_message","content":null}"#, "bad_frame"),
         (r#"{"type":"chat_message","content":"\ud800"}"#, "bad_frame"),
         (&format!("{}1{}", "[".repeat(3000), "]".repeat(3000)), "bad_json"),
-        // A field that is not known is skipped, whatever is in it.
+        // An unknown field is skipped, whatever it holds.
         (
             &format!(
                 r#"{{"type":"chat_message","content":"x","more":{}1{}}}"#,
@@ -161,20 +161,20 @@ async fn whatever_is_wrong_is_one_error_and_the_session_goes_on(setting: Setting
     }
     wire.send_message(Message::binary(vec![1, 2, 3])).await;
     assert_eq!(wire.next_error().await, "binary_frame");
-    // Without its `=` a token is the same token.
+    // Without its `=` padding a token is still valid.
     let stripped = wire.encrypt(b"hola");
     assert!(stripped.ends_with('='), "something to strip");
     wire.send_text(&say(stripped.trim_end_matches('='))).await;
     let frame = wire.next_of("chat_message").await;
     assert_eq!(wire.read(&frame), "hola");
-    assert!(frame["content"].as_str().unwrap().len() % 4 == 0, "what goes out is by the book");
-    wire.say(&"ñ".repeat(4096)).await;
+    assert!(frame["content"].as_str().unwrap().len() % 4 == 0, "the server sends padded tokens");
+    wire.send_chat(&"ñ".repeat(4096)).await;
     let frame = wire.next_of("chat_message").await;
     assert_eq!(wire.read(&frame).chars().count(), 4096, "the session goes on");
 }
 
-async fn nothing_but_a_register_opens_and_no_key_is_given(setting: Setting) {
-    let server = Server::with("").set(setting).start();
+async fn a_first_frame_other_than_a_valid_register_closes_without_a_key(mode: Mode) {
+    let server = Server::with("").mode(mode).start();
     for (first, code) in [
         ("hello", "bad_json"),
         (r#"{"type":"chat_message","content":"x"}"#, "not_registered"),
@@ -189,28 +189,28 @@ async fn nothing_but_a_register_opens_and_no_key_is_given(setting: Setting) {
     }
 }
 
-async fn who_does_not_register_in_time_is_told_and_let_go(setting: Setting) {
-    let server = Server::with("[limits]\nregister_timeout = \"1s\"\n").set(setting).start();
+async fn a_connection_that_does_not_register_in_time_is_closed_with_4008(mode: Mode) {
+    let server = Server::with("[limits]\nregister_timeout = \"1s\"\n").mode(mode).start();
     let wire = Wire::connect(&server).await;
     let (close, before) = wire.until_closed().await;
     assert_eq!(close, 4008);
     assert_eq!(before[0]["code"], "register_timeout");
 }
 
-async fn too_fast_is_refused_and_not_delivered(setting: Setting) {
+async fn a_message_over_the_rate_limit_is_refused_and_not_delivered(mode: Mode) {
     let server =
-        Server::with("[limits]\nrate_messages = 3\nrate_per = \"2s\"\n").set(setting).start();
+        Server::with("[limits]\nrate_messages = 3\nrate_per = \"2s\"\n").mode(mode).start();
     let mut wire = Wire::register(&server, "Ana").await;
     for number in 0..4 {
-        wire.say(&format!("message {number}")).await;
+        wire.send_chat(&format!("message {number}")).await;
     }
-    // The objection may overtake what is still on its way to the log.
-    let (mut heard, mut error) = (Vec::new(), None);
-    while heard.len() < 3 || error.is_none() {
+    // The error may arrive before the messages that are still being stored.
+    let (mut received, mut error) = (Vec::new(), None);
+    while received.len() < 3 || error.is_none() {
         let frame = wire.next().await;
         match frame["type"].as_str().unwrap() {
             "error" => error = Some(frame),
-            "chat_message" => heard.push(wire.read(&frame)),
+            "chat_message" => received.push(wire.read(&frame)),
             _ => {}
         }
     }
@@ -218,11 +218,11 @@ async fn too_fast_is_refused_and_not_delivered(setting: Setting) {
     assert_eq!(error["code"], "rate_limited");
     let wait = error["retry_after_ms"].as_u64().unwrap();
     assert!((1..=2000).contains(&wait), "{wait}");
-    assert!(!heard.contains(&"message 3".to_owned()), "{heard:?}");
+    assert!(!received.contains(&"message 3".to_owned()), "{received:?}");
 }
 
-async fn a_frame_above_the_limit_ends_with_1009(setting: Setting) {
-    let server = Server::with("").set(setting).start();
+async fn a_frame_over_the_size_limit_is_closed_with_1009(mode: Mode) {
+    let server = Server::with("").mode(mode).start();
     let mut wire = Wire::register(&server, "Ana").await;
     wire.send_text(&"x".repeat(70_000)).await;
     assert_eq!(wire.until_closed().await.0, 1009);
@@ -231,51 +231,51 @@ async fn a_frame_above_the_limit_ends_with_1009(setting: Setting) {
 #[tokio::test]
 async fn names_are_cleaned_and_may_be_shared_in_open_mode() {
     let server = Server::start();
-    for (wish, name) in
+    for (given, name) in
         [("  Eva ", "Eva"), ("<b>Eva</b>", "bEvab"), ("\u{1b}[0m", "0m"), ("!!!", "Anónimo")]
     {
         let mut wire = Wire::connect(server.address()).await;
-        wire.send(json!({"type": "register", "username": wish})).await;
-        assert_eq!(wire.next_of("user_joined").await["username"], name, "{wish:?}");
+        wire.send(json!({"type": "register", "username": given})).await;
+        assert_eq!(wire.next_of("user_joined").await["username"], name, "{given:?}");
     }
 }
 
 #[test]
-fn open_mode_on_all_addresses_must_be_asked_for() {
+fn open_mode_on_all_addresses_needs_allow_open() {
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("c.toml");
     std::fs::write(&config, "[listen]\nhost = \"0.0.0.0\"\n").unwrap();
     let output = command(folder.path(), &[]).arg("--config").arg(&config).output().unwrap();
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(78), "{said}");
+    let printed = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(78), "{printed}");
     for word in ["0.0.0.0", "auth.mode", "auth.allow_open"] {
-        assert!(said.contains(word), "{said}");
+        assert!(printed.contains(word), "{printed}");
     }
 }
 
-async fn a_plain_request_gets_a_plain_answer(setting: Setting) {
+async fn a_request_without_an_upgrade_gets_an_http_status(mode: Mode) {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    let server = Server::with("").set(setting).start();
+    let server = Server::with("").mode(mode).start();
     for (request, status) in [
         ("GET / HTTP/1.1\r\nHost: x\r\n\r\n", "426"),
         ("GET /else HTTP/1.1\r\nHost: x\r\n\r\n", "404"),
         ("GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n", "400"),
         ("nonsense\r\n\r\n", "400"),
     ] {
-        let mut stream = server.door().stream().await.unwrap();
+        let mut stream = server.endpoint().stream().await.unwrap();
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
-        // With TLS an end without a farewell is an error: it could have been cut off.
+        // With TLS, an end without close_notify is an error: an attacker could have cut the answer.
         let ended = stream.read_to_string(&mut answer).await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{request:?}: {answer}");
         assert!(ended.is_ok(), "{request:?}: {ended:?}");
     }
 }
 
-async fn a_page_from_another_origin_is_refused(setting: Setting) {
+async fn a_page_from_another_origin_is_refused(mode: Mode) {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let server =
-        Server::with("[listen]\norigins = [\"https://chat.example\"]\n").set(setting).start();
+        Server::with("[listen]\norigins = [\"https://chat.example\"]\n").mode(mode).start();
     for (origin, status) in [
         ("https://evil.example", "403"),
         ("null", "403"),
@@ -283,7 +283,7 @@ async fn a_page_from_another_origin_is_refused(setting: Setting) {
         ("https://chat.example", "101"),
         (&server.url().replacen("ws", "http", 1), "101"),
     ] {
-        let mut stream = server.door().stream().await.unwrap();
+        let mut stream = server.endpoint().stream().await.unwrap();
         let request = format!(
             "GET / HTTP/1.1\r\nHost: {}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nOrigin: {origin}\r\n\
              Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",

@@ -1,14 +1,15 @@
-//! The bots of docs/bots.md, run as they stand there.
+//! The bots of docs/bots.md, run exactly as the page has them.
 
+use std::ffi::OsStr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use crate::support::eventually;
 use crate::support::server::Server;
+use crate::support::{eventually, programs};
 
-/// A bot that runs in a process group of its own, which ends with it.
+/// A bot in its own process group, which is killed on drop.
 struct Bot(Child);
 
 impl Drop for Bot {
@@ -19,21 +20,21 @@ impl Drop for Bot {
     }
 }
 
-struct Workshop {
+struct BotTest {
     server: Server,
     folder: tempfile::TempDir,
 }
 
-impl Workshop {
-    fn open() -> Workshop {
-        Workshop { server: Server::start(), folder: tempfile::tempdir().unwrap() }
+impl BotTest {
+    fn open() -> BotTest {
+        BotTest { server: Server::start(), folder: tempfile::tempdir().unwrap() }
     }
 
     fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    /// The block of the page whose second line names the bot, as a program.
+    /// Makes a program of the block in docs/bots.md whose second line names the bot.
     fn bot(&self, name: &str, arguments: &[&str]) -> Command {
         let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/bots.md");
         let page = std::fs::read_to_string(page).unwrap();
@@ -52,12 +53,12 @@ impl Workshop {
         command
     }
 
-    fn with_url(&self, program: &str) -> Command {
-        let ours = Path::new(env!("CARGO_BIN_EXE_chat-client")).parent().unwrap();
+    fn with_url(&self, program: impl AsRef<OsStr>) -> Command {
+        let ours = programs::client();
         let path = std::env::var("PATH").unwrap();
         let mut command = Command::new(program);
         command
-            .env("PATH", format!("{}:{path}", ours.display()))
+            .env("PATH", format!("{}:{path}", ours.parent().unwrap().display()))
             .env("CHAT_URL", self.server.url())
             .stdin(Stdio::null());
         command
@@ -67,20 +68,20 @@ impl Workshop {
         Bot(bot.stdout(Stdio::null()).process_group(0).spawn().unwrap())
     }
 
-    /// Says something in a room, as Ann.
-    fn say(&self, room: &str, text: &str) {
-        let said = self
-            .with_url(env!("CARGO_BIN_EXE_chat-client"))
+    /// Sends a message to a room as `ann`.
+    fn send_chat(&self, room: &str, text: &str) {
+        let output = self
+            .with_url(programs::client())
             .args(["-u", "ann", "-r", room, "send", text])
             .output()
             .unwrap();
-        assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
-    /// What stands in a room, as `who: what`.
-    fn said(&self, room: &str) -> Vec<String> {
+    /// The messages of a room, as `user: text`.
+    fn messages(&self, room: &str) -> Vec<String> {
         let history = self
-            .with_url(env!("CARGO_BIN_EXE_chat-client"))
+            .with_url(programs::client())
             .args(["-u", "reader", "-r", room, "--output", "json", "history"])
             .output()
             .unwrap();
@@ -99,71 +100,75 @@ impl Workshop {
 }
 
 #[test]
-fn an_alert_from_cron() {
-    let workshop = Workshop::open();
-    let quiet = workshop.bot("disk-alert", &["/"]).env("LIMIT", "101").status().unwrap();
+fn the_disk_alert_sends_only_above_its_limit() {
+    let test = BotTest::open();
+    let quiet = test.bot("disk-alert", &["/"]).env("LIMIT", "101").status().unwrap();
     assert!(quiet.success());
-    assert_eq!(workshop.said("ops"), [""; 0]);
-    let loud = workshop.bot("disk-alert", &["/"]).env("LIMIT", "0").output().unwrap();
+    assert_eq!(test.messages("ops"), [""; 0]);
+    let loud = test.bot("disk-alert", &["/"]).env("LIMIT", "0").output().unwrap();
     assert!(loud.status.success(), "{}", String::from_utf8_lossy(&loud.stderr));
-    let said = workshop.said("ops");
-    assert_eq!(said.len(), 1);
-    assert!(said[0].starts_with("disk: disk / is "), "{said:?}");
+    let messages = test.messages("ops");
+    assert_eq!(messages.len(), 1);
+    assert!(messages[0].starts_with("disk: disk / is "), "{messages:?}");
 }
 
 #[test]
-fn what_a_log_complains_of() {
-    let workshop = Workshop::open();
-    let file = workshop.path("app.log");
+fn the_log_watch_sends_new_error_lines() {
+    let test = BotTest::open();
+    let file = test.path("app.log");
     std::fs::write(&file, "ERROR from before\n").unwrap();
-    let _bot = workshop.run(workshop.bot("log-watch", &[file.to_str().unwrap()]));
-    // Only what comes after `tail` opened the file counts, and when that is nobody tells.
+    let _bot = test.run(test.bot("log-watch", &[file.to_str().unwrap()]));
+    // Only lines after `tail` opened the file count, and nothing shows when that is; so write until it works.
     eventually("the complaint is in the room", || {
         let mut log = std::fs::OpenOptions::new().append(true).open(&file).unwrap();
         std::io::Write::write_all(&mut log, b"all is well\nERROR disk on fire\n").unwrap();
-        workshop.said("ops").contains(&"watch: ERROR disk on fire".to_owned())
+        test.messages("ops").contains(&"watch: ERROR disk on fire".to_owned())
     });
-    let said = workshop.said("ops");
-    assert!(said.iter().all(|line| line == "watch: ERROR disk on fire"), "{said:?}");
+    let messages = test.messages("ops");
+    assert!(messages.iter().all(|line| line == "watch: ERROR disk on fire"), "{messages:?}");
 }
 
 #[test]
-fn a_bot_that_answers() {
-    let workshop = Workshop::open();
-    let _bot = workshop.run(workshop.bot("uptime-bot", &[]));
+fn the_uptime_bot_answers_only_requests() {
+    let test = BotTest::open();
+    let _bot = test.run(test.bot("uptime-bot", &[]));
     eventually("an answer", || {
-        workshop.say("ops", "nothing of interest");
-        workshop.say("ops", "!uptime");
-        workshop.said("ops").iter().any(|line| line.starts_with("uptime: up "))
+        test.send_chat("ops", "nothing of interest");
+        test.send_chat("ops", "!uptime");
+        test.messages("ops").iter().any(|line| line.starts_with("uptime: up "))
     });
-    let answers =
-        |said: &[String], who: &str| said.iter().filter(|line| line.starts_with(who)).count();
-    let said = workshop.said("ops");
-    let asked = said.iter().filter(|line| *line == "ann: !uptime").count();
-    assert!(answers(&said, "uptime: ") <= asked, "it answers only what it was asked: {said:?}");
+    let answers = |messages: &[String], who: &str| {
+        messages.iter().filter(|line| line.starts_with(who)).count()
+    };
+    let messages = test.messages("ops");
+    let asked = messages.iter().filter(|line| *line == "ann: !uptime").count();
+    assert!(
+        answers(&messages, "uptime: ") <= asked,
+        "it answers only what it was asked: {messages:?}"
+    );
 }
 
 #[test]
-fn a_bridge_of_two_rooms() {
-    let workshop = Workshop::open();
-    let _there = workshop.run(workshop.bot("bridge", &["ops", "dev"]));
-    let _back = workshop.run(workshop.bot("bridge", &["dev", "ops"]));
+fn the_bridge_copies_messages_both_ways_without_a_loop() {
+    let test = BotTest::open();
+    let _there = test.run(test.bot("bridge", &["ops", "dev"]));
+    let _back = test.run(test.bot("bridge", &["dev", "ops"]));
     eventually("it is carried over", || {
-        workshop.say("ops", "hola");
-        workshop.said("dev").contains(&"bridge: ann: hola".to_owned())
+        test.send_chat("ops", "hola");
+        test.messages("dev").contains(&"bridge: ann: hola".to_owned())
     });
     eventually("and back", || {
-        workshop.say("dev", "adios");
-        workshop.said("ops").contains(&"bridge: ann: adios".to_owned())
+        test.send_chat("dev", "adios");
+        test.messages("ops").contains(&"bridge: ann: adios".to_owned())
     });
-    let everything = [workshop.said("ops"), workshop.said("dev")].concat();
+    let everything = [test.messages("ops"), test.messages("dev")].concat();
     assert!(!everything.iter().any(|line| line.contains("bridge: bridge")), "{everything:?}");
 }
 
 #[test]
-fn a_logger() {
-    let workshop = Workshop::open();
-    let file = workshop.path("ops.jsonl");
+fn the_logger_resumes_after_a_restart() {
+    let test = BotTest::open();
+    let file = test.path("ops.jsonl");
     let lines = || {
         let text = std::fs::read_to_string(&file).unwrap_or_default();
         let content = |line: &str| {
@@ -171,14 +176,14 @@ fn a_logger() {
         };
         text.lines().map(content).collect::<Vec<_>>()
     };
-    workshop.say("ops", "before it");
-    let bot = workshop.run(workshop.bot("logger", &[file.to_str().unwrap()]));
+    test.send_chat("ops", "before it");
+    let bot = test.run(test.bot("logger", &[file.to_str().unwrap()]));
     eventually("the first line and its cursor", || {
-        lines() == ["before it"] && workshop.path("ops.jsonl.cursor").exists()
+        lines() == ["before it"] && test.path("ops.jsonl.cursor").exists()
     });
     drop(bot);
-    workshop.say("ops", "while it was away");
-    let _again = workshop.run(workshop.bot("logger", &[file.to_str().unwrap()]));
+    test.send_chat("ops", "while it was away");
+    let _again = test.run(test.bot("logger", &[file.to_str().unwrap()]));
     eventually("what it missed, and nothing twice", || {
         lines() == ["before it", "while it was away"]
     });

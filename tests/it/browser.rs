@@ -1,4 +1,4 @@
-//! A real browser, whose pages speak for whoever looks at them: only those that are named may.
+//! A real browser: pages may connect only if their origin is listed.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -7,31 +7,31 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 
 use crate::support::server::Server;
-use crate::support::{SOON, eventually};
+use crate::support::{TIMEOUT, eventually};
 
-/// A web server with one page, and what that page tells it.
+/// A web server with one page, and the words that the page reports.
 struct Site {
     origin: String,
-    told: Receiver<String>,
+    reported: Receiver<String>,
 }
 
 impl Site {
     fn serve(listener: TcpListener, page: String) -> Site {
         let origin = format!("http://{}", listener.local_addr().unwrap());
-        let (tell, told) = mpsc::channel();
+        let (report, reported) = mpsc::channel();
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
-                let (page, tell) = (page.clone(), tell.clone());
-                // A browser opens connections ahead and says nothing on them.
-                std::thread::spawn(move || answer(stream, &page, &tell));
+                let (page, report) = (page.clone(), report.clone());
+                // A browser opens spare connections and sends nothing on them.
+                std::thread::spawn(move || answer(stream, &page, &report));
             }
         });
-        Site { origin, told }
+        Site { origin, reported }
     }
 }
 
-fn answer(mut stream: TcpStream, page: &str, tell: &mpsc::Sender<String>) {
-    let _ = stream.set_read_timeout(Some(SOON));
+fn answer(mut stream: TcpStream, page: &str, report: &mpsc::Sender<String>) {
+    let _ = stream.set_read_timeout(Some(TIMEOUT));
     let mut head = Vec::new();
     let mut buffer = [0; 1024];
     while !head.ends_with(b"\r\n\r\n") {
@@ -42,8 +42,8 @@ fn answer(mut stream: TcpStream, page: &str, tell: &mpsc::Sender<String>) {
     }
     let head = String::from_utf8_lossy(&head).into_owned();
     let path = head.split(' ').nth(1).unwrap_or_default();
-    if let Some(word) = path.strip_prefix("/told/") {
-        let _ = tell.send(word.to_owned());
+    if let Some(word) = path.strip_prefix("/report/") {
+        let _ = report.send(word.to_owned());
     }
     let page = if path == "/" { page } else { "" };
     let _ = write!(
@@ -53,23 +53,23 @@ fn answer(mut stream: TcpStream, page: &str, tell: &mpsc::Sender<String>) {
     );
 }
 
-/// Registers from within a page, and tells its own site what came of it.
+/// A page that registers with the server and reports the result to its own site.
 fn page(chat: &str, more: &str) -> String {
     format!(
         "<!doctype html>{more}<script>
-        const tell = word => fetch('/told/' + word);
+        const report = word => fetch('/report/' + word);
         const socket = new WebSocket('ws://{chat}/');
         socket.onopen = () => socket.send(JSON.stringify({{type: 'register', username: 'page'}}));
         socket.onmessage = event => {{
             socket.onmessage = null;
-            tell(JSON.parse(event.data).type);
+            report(JSON.parse(event.data).type);
         }};
-        socket.onerror = () => tell('refused');
+        socket.onerror = () => report('refused');
         </script>"
     )
 }
 
-/// A browser without a window; killed with all its processes when dropped.
+/// A headless browser; all its processes are killed on drop.
 struct Browser(Child);
 
 impl Browser {
@@ -110,27 +110,27 @@ impl Drop for Browser {
 }
 
 #[test]
-fn a_browsers_page_gets_in_only_where_its_origin_is_named() {
+fn a_page_can_connect_only_if_its_origin_is_listed() {
     let named = TcpListener::bind("127.0.0.1:0").unwrap();
     let origin = format!("http://{}", named.local_addr().unwrap());
     let server = Server::with(&format!("[listen]\norigins = [{origin:?}]\n")).start();
     let foreign = TcpListener::bind("127.0.0.1:0").unwrap();
     let foreign = Site::serve(foreign, page(server.address(), ""));
-    // The named page shows the foreign one in a frame, so that both are there in one visit.
+    // The listed page shows the foreign one in a frame, so one visit tests both.
     let frame = format!("<iframe src='{}/'></iframe>", foreign.origin);
     let named = Site::serve(named, page(server.address(), &frame));
     let profile = tempfile::tempdir().unwrap();
     let _browser = Browser::open(profile.path(), &format!("{}/", named.origin));
-    let patience = 3 * SOON;
-    assert_eq!(named.told.recv_timeout(patience).as_deref(), Ok("encryption_key"));
-    assert_eq!(foreign.told.recv_timeout(patience).as_deref(), Ok("refused"));
+    let timeout = 3 * TIMEOUT;
+    assert_eq!(named.reported.recv_timeout(timeout).as_deref(), Ok("encryption_key"));
+    assert_eq!(foreign.reported.recv_timeout(timeout).as_deref(), Ok("refused"));
     let refused = server.wait_for_event("origin_refused");
     assert_eq!(refused["origin"], foreign.origin);
-    eventually("the named page's session", || server.count("session_opened") == 1);
+    eventually("the named page's session", || server.event_count("session_opened") == 1);
 }
 
 #[tokio::test]
-async fn a_page_on_a_name_that_was_made_to_point_here_is_refused() {
+async fn a_page_on_a_rebound_host_name_is_refused() {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let server = Server::start();
     let port = server.address().rsplit(':').next().unwrap();

@@ -1,36 +1,36 @@
-//! The pipe, told through the real client.
+//! `chat-client` in a pipe.
 
 use std::time::Duration;
 
 use crate::support::client::{Client, command};
 use crate::support::server::Server;
-use crate::support::{eventually, heavy};
+use crate::support::{eventually, load_lock};
 
 const FAST: &str = "[limits]\nrate_messages = 1000000\nrate_bytes = 1000000000\n";
 
 #[test]
-fn a_line_in_is_a_message_out_and_zero_means_stored() {
+fn each_line_is_one_message_and_exit_0_means_stored() {
     let server = Server::start();
     let listener = Client::start(&[&server.url(), "--listen", "-u", "ear"]);
     listener.wait_for("its own arrival", |frame| frame["type"] == "user_joined");
     let sent =
         Client::pipe(&[&server.url(), "-u", "Alice"], "Hola Bob!\núltima sin salto".as_bytes());
     assert_eq!(sent.code, Some(0), "{}", sent.errors);
-    assert_eq!(sent.texts(), ["Hola Bob!", "última sin salto"], "one's own come out too");
-    let heard = listener.wait_for_text("última sin salto");
-    assert_eq!((&heard["username"], heard["seq"].as_u64()), (&"Alice".into(), Some(2)));
+    assert_eq!(sent.texts(), ["Hola Bob!", "última sin salto"], "own messages are printed too");
+    let received = listener.wait_for_text("última sin salto");
+    assert_eq!((&received["username"], received["seq"].as_u64()), (&"Alice".into(), Some(2)));
     assert!(
         listener.lines().iter().all(|line| !line.contains("encryption_key")),
         "no key is printed"
     );
-    let kept = Client::pipe(&["history", "--url", &server.url()], b"");
-    assert_eq!(kept.texts(), ["Hola Bob!", "última sin salto"]);
+    let history = Client::pipe(&["history", "--url", &server.url()], b"");
+    assert_eq!(history.texts(), ["Hola Bob!", "última sin salto"]);
 }
 
 #[test]
 fn p6_ten_thousand_lines_through_a_restart() {
-    let _one = heavy();
-    // At a pace that leaves lines on their way at any moment: those are what a restart could lose.
+    let _lock = load_lock();
+    // At this pace some lines are in flight at any moment; a restart could lose those.
     let mut server = Server::with("[limits]\nrate_messages = 4000\nrate_per = \"1s\"\n").start();
     let mut client = Client::start(&[&server.url(), "--room", "ops"]);
     let lines: String = (1..=10_000).map(|number| format!("{number}\n")).collect();
@@ -39,18 +39,22 @@ fn p6_ten_thousand_lines_through_a_restart() {
     client.wait_for_text("1000");
     server.kill();
     assert!(!client.lines().iter().any(|line| line.contains(r#""9999""#)), "in the middle");
-    server.again();
+    server.start_again();
     // A last line without a newline counts.
     client.write(last.trim_end());
     let sent = client.finish(Duration::from_secs(60));
     assert_eq!(sent.code, Some(0), "{}", sent.errors);
-    let kept = Client::pipe(&["history", "--url", &server.url(), "-r", "ops"], b"");
+    let history = Client::pipe(&["history", "--url", &server.url(), "-r", "ops"], b"");
     let expected: Vec<String> = (1..=10_000).map(|number| number.to_string()).collect();
-    assert!(kept.texts() == expected, "10,000, in order, once: {} there", kept.texts().len());
+    assert!(
+        history.texts() == expected,
+        "10,000, in order, once: {} stored",
+        history.texts().len()
+    );
 }
 
 #[test]
-fn what_cannot_be_sent_is_named_and_the_rest_is_sent() {
+fn lines_that_cannot_be_sent_are_named_and_the_rest_is_sent() {
     let server = Server::start();
     let mut input = b"uno\n\xff\xfe\n".to_vec();
     input.extend_from_slice("x".repeat(5000).as_bytes());
@@ -62,7 +66,7 @@ fn what_cannot_be_sent_is_named_and_the_rest_is_sent() {
 }
 
 #[test]
-fn other_forms_of_input() {
+fn nul_separated_json_and_whole_input_is_accepted() {
     let server = Server::start();
     let nul = Client::pipe(&[&server.url(), "-0"], b"a\nb\0c");
     assert_eq!(nul.texts(), ["a\nb", "c"]);
@@ -80,15 +84,15 @@ fn other_forms_of_input() {
 }
 
 #[test]
-fn send_with_the_same_id_says_it_once() {
+fn send_with_the_same_id_stores_one_message() {
     let server = Server::start();
     for _ in 0..3 {
         let sent =
             Client::pipe(&["send", "--url", &server.url(), "--id", "alarm-7", "disk full"], b"");
         assert_eq!(sent.code, Some(0), "{}", sent.errors);
     }
-    let kept = Client::pipe(&["history", "--url", &server.url()], b"");
-    assert_eq!(kept.texts(), ["disk full"]);
+    let history = Client::pipe(&["history", "--url", &server.url()], b"");
+    assert_eq!(history.texts(), ["disk full"]);
 }
 
 #[test]
@@ -103,7 +107,7 @@ fn exit_codes_tell_what_happened() {
 }
 
 #[test]
-fn giving_up_names_the_lines() {
+fn giving_up_names_the_unacked_lines() {
     let mut server = Server::start();
     let mut client = Client::start(&[&server.url(), "--timeout", "2s"]);
     client.write("uno\n");
@@ -111,13 +115,13 @@ fn giving_up_names_the_lines() {
     server.kill();
     client.write("dos\n");
     client.end_input();
-    let ended = client.ended(Duration::from_secs(30));
+    let ended = client.wait_for_exit(Duration::from_secs(30));
     assert_eq!(ended.code, Some(75), "{}", ended.errors);
     assert!(ended.errors.contains("line 2"), "{}", ended.errors);
 }
 
 #[test]
-fn a_closed_pipe_ends_it_quietly() {
+fn a_closed_output_pipe_ends_the_client_quietly() {
     let server = Server::start();
     let script = "printf 'a\\nb\\n' | \"$0\" \"$1\" | head -n 1; echo \"${PIPESTATUS[1]}\"";
     let output = std::process::Command::new("bash")
@@ -135,9 +139,9 @@ fn a_closed_pipe_ends_it_quietly() {
 fn count_and_plain_output() {
     let server = Server::start();
     let mut listener = Client::start(&[&server.url(), "-l", "-n", "2", "--output", "plain"]);
-    eventually("the listener is there", || server.count("session_opened") == 1);
+    eventually("the listener is connected", || server.event_count("session_opened") == 1);
     Client::pipe(&[&server.url(), "-u", "Eva"], b"uno\ndos\ntres\n");
-    let ended = listener.ended(Duration::from_secs(20));
+    let ended = listener.wait_for_exit(Duration::from_secs(20));
     assert_eq!(ended.code, Some(0));
     assert_eq!(ended.lines.len(), 2);
     assert!(ended.lines[0].ends_with("] Eva: uno"), "{:?}", ended.lines);
@@ -160,12 +164,12 @@ fn a_bot_answers_others_and_not_itself() {
     eva.write("hola\n");
     eva.wait_for_text("eco Eva");
     bot.wait_for_text("eco Eva");
-    assert_eq!(server.count("session_opened"), 2);
+    assert_eq!(server.event_count("session_opened"), 2);
     assert_eq!(bot.frames().iter().filter(|frame| frame["type"] == "chat_message").count(), 2);
 }
 
 #[test]
-fn a_cursor_goes_on_where_it_was() {
+fn a_cursor_resumes_after_the_last_message() {
     let server = Server::start();
     let folder = tempfile::tempdir().unwrap();
     let cursor = folder.path().join("cursor");
@@ -182,14 +186,14 @@ fn a_cursor_goes_on_where_it_was() {
 }
 
 #[test]
-fn a_listener_lives_through_a_restart_without_losing_or_doubling() {
+fn a_listener_loses_and_repeats_nothing_across_a_restart() {
     let mut server = Server::with(FAST).start();
     let listener = Client::start(&[&server.url(), "-l", "-u", "ear"]);
     listener.wait_for("its own arrival", |frame| frame["type"] == "user_joined");
     Client::pipe(&[&server.url()], b"before\n");
     listener.wait_for_text("before");
     server.stop();
-    server.again();
+    server.start_again();
     Client::pipe(&[&server.url()], b"while away, perhaps\n");
     Client::pipe(&[&server.url()], b"after\n");
     listener.wait_for_text("after");
@@ -202,7 +206,7 @@ fn a_listener_lives_through_a_restart_without_losing_or_doubling() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_speaks_no_websocket_is_told_so_and_is_76() {
+async fn an_invalid_websocket_frame_is_closed_with_1002_and_exits_76() {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("ws://{}", listener.local_addr().unwrap());
@@ -210,12 +214,12 @@ async fn what_speaks_no_websocket_is_told_so_and_is_76() {
     let (stream, _) = listener.accept().await.unwrap();
     let mut socket = tokio_tungstenite::accept_async(stream).await.unwrap();
     let stream = socket.get_mut();
-    // A frame of a kind there is not.
+    // A frame with a reserved opcode.
     stream.write_all(&[0x83, 0]).await.unwrap();
-    let mut said = Vec::new();
-    let _ = tokio::time::timeout(crate::support::SOON, stream.read_to_end(&mut said)).await;
-    // The last frame closes (0x88), masked, with two bytes: 1002.
-    let last = &said[said.len() - 8..];
+    let mut received = Vec::new();
+    let _ = tokio::time::timeout(crate::support::TIMEOUT, stream.read_to_end(&mut received)).await;
+    // The last frame is a close frame (0x88), masked, with two bytes: 1002.
+    let last = &received[received.len() - 8..];
     let number = u16::from_be_bytes([last[6] ^ last[2], last[7] ^ last[3]]);
     assert_eq!((last[0], last[1], number), (0x88, 0x82, 1002));
     let ended = client.await.unwrap();

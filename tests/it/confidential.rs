@@ -1,24 +1,25 @@
-//! No key leaves over an unencrypted connection from outside, and none to whom a proxy does not vouch for.
+//! No key leaves over an unencrypted connection beyond loopback, nor through a proxy that doesn't vouch for its
+//! client's encryption.
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::support::server::Server;
-use crate::support::{SOON, Setting, eventually, in_both_settings};
+use crate::support::{Mode, TIMEOUT, eventually, in_both_modes};
 
-in_both_settings!(
-    a_key_leaves_only_where_the_way_is_encrypted_or_stays_on_this_machine,
-    an_operator_may_allow_it_in_so_many_words,
+in_both_modes!(
+    a_key_leaves_only_over_encryption_or_loopback,
+    allow_plaintext_sends_keys_unencrypted,
 );
 
-/// Everything a client gets that comes by a proxy which adds `headers`, up to the end.
+/// Registers through a proxy that adds `headers`, and gives the whole answer.
 async fn register_through_proxy(server: &Server, headers: &[u8]) -> String {
-    let door = server.door();
-    let mut stream = door.stream().await.expect("a connection");
+    let endpoint = server.endpoint();
+    let mut stream = endpoint.stream().await.expect("a connection");
     let request = "GET / HTTP/1.1\r\nHost: chat.example\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
-    let token = door.tokens.map(|tokens| tokens.of("Ana")).unwrap_or_default();
+    let token = endpoint.tokens.map(|tokens| tokens.of("Ana")).unwrap_or_default();
     let register = format!(r#"{{"type":"register","username":"Ana","access_token":"{token}"}}"#);
-    // A masked text frame (RFC 6455, section 5.2) whose mask is nought, then a masked close.
+    // A masked text frame (RFC 6455, section 5.2) with a mask of zeros, then a masked close frame.
     assert!(register.len() < 126, "its length fits one byte");
     let head = [0x81, 0x80 | register.len() as u8, 0, 0, 0, 0];
     let close = [0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8];
@@ -26,28 +27,28 @@ async fn register_through_proxy(server: &Server, headers: &[u8]) -> String {
     stream.write_all(&all).await.unwrap();
     stream.flush().await.unwrap();
     let mut answer = Vec::new();
-    tokio::time::timeout(SOON, stream.read_to_end(&mut answer)).await.expect("an end").unwrap();
+    tokio::time::timeout(TIMEOUT, stream.read_to_end(&mut answer)).await.expect("an end").unwrap();
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-/// By TLS too: what the proxy says is about the way to its client, not about its own way here.
-async fn a_key_leaves_only_where_the_way_is_encrypted_or_stays_on_this_machine(setting: Setting) {
-    let server = Server::with("").set(setting).start();
+/// With TLS too: the proxy's headers are about its client's connection, not about its own connection to the server.
+async fn a_key_leaves_only_over_encryption_or_loopback(mode: Mode) {
+    let server = Server::with("").mode(mode).start();
     for (headers, let_in) in [
         (&b""[..], true),
         (b"X-Forwarded-For: 127.0.0.1\r\n", true),
         (b"X-Forwarded-For: 203.0.113.7\r\n", false),
         (b"X-Forwarded-For: 203.0.113.7\r\nX-Forwarded-Proto: http\r\n", false),
         (b"X-Forwarded-For: 203.0.113.7\r\nX-Forwarded-Proto: https\r\n", true),
-        // What a stranger puts in front of the proxy's own word does not count.
+        // Entries before the proxy's own do not count, because the client can forge them.
         (b"X-Forwarded-For: 127.0.0.1, 203.0.113.7\r\nX-Forwarded-Proto: https, http\r\n", false),
         (b"X-Forwarded-For: 2001:db8::1\r\n", false),
         (b"X-Forwarded-For: 203.0.113.7:4711\r\n", false),
-        // Nor does what is no text at all, or no address, hide the proxy's word or stand for this machine.
+        // Neither do entries that are not text or no address: they hide no later entry and don't count as loopback.
         (b"X-Forwarded-For: \xff, 203.0.113.7\r\n", false),
         (b"X-Forwarded-For: 127.0.0.1, \xff\r\n", false),
         (b"X-Forwarded-For: 127.0.0.1, unknown\r\n", false),
-        // The proxy says that it was not encrypted, and not for whom.
+        // The proxy gives the protocol and no client address.
         (b"X-Forwarded-Proto: http\r\n", false),
         (b"X-Forwarded-Proto: https\r\n", true),
         (b"X-Forwarded-For: 127.0.0.1\r\nX-Forwarded-Proto: http\r\n", true),
@@ -58,11 +59,11 @@ async fn a_key_leaves_only_where_the_way_is_encrypted_or_stays_on_this_machine(s
         assert_eq!(answer.contains("encryption_key"), let_in, "{headers}: {answer}");
         assert_eq!(answer.contains("plaintext_refused"), !let_in, "{headers}: {answer}");
     }
-    eventually("each refusal is in the log", || server.count("register_refused") == 9);
+    eventually("each refusal is in the log", || server.event_count("register_refused") == 9);
 }
 
-async fn an_operator_may_allow_it_in_so_many_words(setting: Setting) {
-    let server = Server::with("[listen]\nallow_plaintext = true\n").set(setting).start();
+async fn allow_plaintext_sends_keys_unencrypted(mode: Mode) {
+    let server = Server::with("[listen]\nallow_plaintext = true\n").mode(mode).start();
     let answer = register_through_proxy(&server, b"X-Forwarded-For: 203.0.113.7\r\n").await;
     assert!(answer.contains("encryption_key"), "{answer}");
 }

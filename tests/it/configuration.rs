@@ -1,17 +1,17 @@
-//! `check`, broken files, and reloading: all or nothing.
+//! `check`, broken files, and reloads: all or nothing.
 
 use std::path::Path;
 use std::process::Output;
 
 use crate::support::server::{Server, command};
 use crate::support::wire::Wire;
-use crate::support::{eventually, heavy};
+use crate::support::{eventually, load_lock};
 
 fn check(file: &Path) -> Output {
     command(file.parent().unwrap(), &[]).arg("check").arg("--config").arg(file).output().unwrap()
 }
 
-/// Files that are wrong, and a word that the one line about them must have.
+/// Broken files, each with a word that the one line about it must have.
 fn broken(folder: &Path) -> Vec<(Vec<u8>, &'static str)> {
     let pem = folder.join("no.pem");
     std::fs::write(&pem, "nothing").unwrap();
@@ -57,15 +57,15 @@ fn broken(folder: &Path) -> Vec<(Vec<u8>, &'static str)> {
 }
 
 #[test]
-fn a_broken_file_is_78_and_one_clear_line() {
+fn a_broken_file_exits_78_with_one_clear_line() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("c.toml");
     for (text, word) in broken(folder.path()) {
         std::fs::write(&file, &text).unwrap();
         let output = check(&file);
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(78), "{said}");
-        assert!(said.lines().next().unwrap().contains(word), "without {word:?}: {said}");
+        let printed = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(78), "{printed}");
+        assert!(printed.lines().next().unwrap().contains(word), "without {word:?}: {printed}");
         assert!(output.stdout.is_empty());
     }
     let directory = check(&folder.path().join("."));
@@ -73,7 +73,7 @@ fn a_broken_file_is_78_and_one_clear_line() {
 }
 
 #[test]
-fn check_prints_what_is_in_force_and_changes_nothing() {
+fn check_prints_the_configuration_in_force_and_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("c.toml");
     std::fs::write(&file, "[limits]\nrate_messages = 7\n").unwrap();
@@ -89,31 +89,31 @@ fn check_prints_what_is_in_force_and_changes_nothing() {
     assert!(printed.contains("rate_messages = 7") && printed.contains("port = 9000"), "{printed}");
     let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
     assert_eq!(left.len(), 1, "nothing was made: {left:?}");
-    // What it printed is a configuration again.
+    // The output of `check` is a valid configuration.
     std::fs::write(&file, printed).unwrap();
     assert!(check(&file).status.success());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p15_a_bad_reload_changes_nothing_and_a_good_one_everything() {
-    let _one = heavy();
+    let _lock = load_lock();
     let server = Server::with("[limits]\nmessage_chars = 10\nrate_messages = 10000\n").start();
     let mut wire = Wire::register(server.address(), "Ana").await;
     let (_, before) = Wire::full(server.address(), "ci", "ops").await;
     let folder = tempfile::tempdir().unwrap();
     for (count, (text, _)) in broken(folder.path()).into_iter().enumerate() {
-        // What is right in a file that is wrong must not be taken either.
+        // The server must not apply the valid part of a broken file either.
         let right: &[u8] =
             if text.starts_with(b"[limits]") { b"" } else { b"limits.message_chars = 5\n" };
         std::fs::write(server.config_file(), [right, &text].concat()).unwrap();
         server.signal("HUP");
-        eventually("the reload is refused", || server.count("reload_failed") == count + 1);
-        wire.say("12345678901").await;
+        eventually("the reload is refused", || server.event_count("reload_failed") == count + 1);
+        wire.send_chat("12345678901").await;
         assert_eq!(wire.next_error().await, "message_too_long", "the old limit holds");
-        wire.say("1234567890").await;
+        wire.send_chat("1234567890").await;
         wire.next_of("chat_message").await;
         let (_, welcome) = Wire::full(server.address(), "ci", "ops").await;
-        assert_eq!(welcome["limits"], before["limits"], "and is told to who comes");
+        assert_eq!(welcome["limits"], before["limits"], "new sessions get the old limits");
     }
     let line = server.wait_for_event("reload_failed");
     assert!(line["reason"].as_str().unwrap().contains("together"), "{line}");
@@ -121,26 +121,26 @@ async fn p15_a_bad_reload_changes_nothing_and_a_good_one_everything() {
         .unwrap();
     server.signal("HUP");
     server.wait_for_event("reloaded");
-    wire.say("12345678901").await;
+    wire.send_chat("12345678901").await;
     wire.next_of("chat_message").await;
-    let dropped =
+    let closed =
         |line: &serde_json::Value| line["event"] == "session_closed" && line["user"] == "Ana";
-    assert!(!server.log().iter().any(dropped), "nobody was dropped");
+    assert!(!server.log().iter().any(closed), "no session was closed");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn p15_nobody_sees_a_mixture() {
-    let _one = heavy();
-    // Between two files in which two limits change together, through the one message that shows both.
-    let one = "[limits]\nmessage_chars = 10\nrate_messages = 100000\nrate_bytes = 100000000\n";
-    let two =
-        one.replace("message_chars = 10", "message_chars = 20").replace("100000\n", "200000\n");
-    let server = Server::with(one).start();
-    let rounds = if crate::support::long() { 1000 } else { 100 };
+async fn p15_no_client_sees_a_mixture_of_two_configurations() {
+    let _lock = load_lock();
+    // Two files that change two limits together. The `welcome` shows both limits.
+    let first = "[limits]\nmessage_chars = 10\nrate_messages = 100000\nrate_bytes = 100000000\n";
+    let second =
+        first.replace("message_chars = 10", "message_chars = 20").replace("100000\n", "200000\n");
+    let server = Server::with(first).start();
+    let rounds = if crate::support::is_long_run() { 1000 } else { 100 };
     for round in 0..rounds {
-        // A file half written is another file: an editor renames.
+        // Renamed into place, as editors do, because a half-written file is a different file.
         let part = server.config_file().with_extension("part");
-        std::fs::write(&part, if round % 2 == 0 { &two } else { one }).unwrap();
+        std::fs::write(&part, if round % 2 == 0 { &second } else { first }).unwrap();
         std::fs::rename(&part, server.config_file()).unwrap();
         server.signal("HUP");
         let (_, welcome) = Wire::full(server.address(), "ci", "ops").await;
@@ -149,5 +149,5 @@ async fn p15_nobody_sees_a_mixture() {
             (limits["message_chars"].as_u64().unwrap(), limits["rate_messages"].as_u64().unwrap());
         assert!(seen == (10, 100_000) || seen == (20, 200_000), "{seen:?}");
     }
-    assert_eq!(server.count("reload_failed"), 0);
+    assert_eq!(server.event_count("reload_failed"), 0);
 }

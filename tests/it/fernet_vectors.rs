@@ -1,5 +1,4 @@
-//! Fernet's official vectors (from the Python package `cryptography_vectors`), against what the
-//! server and the client use.
+//! The official Fernet vectors (from the Python package `cryptography_vectors`) against the library's Fernet.
 
 use std::process::Command;
 
@@ -61,7 +60,7 @@ fn invalid_tokens_are_refused() {
         let now = seconds(&vector["now"]);
         let ttl = vector["ttl_sec"].as_u64().unwrap();
         let opened = fernet_token::open(&key(&vector), vector["token"].as_str().unwrap());
-        // Too old is a matter of the reader's patience; this chat sets no age.
+        // A vector that is invalid only by its age: this chat sets no maximum age.
         let refused =
             opened.is_none_or(|(_, made)| fernet_token::is_ahead(made, now) || made + ttl < now);
         assert!(refused, "{}", vector["desc"]);

@@ -4,13 +4,13 @@ use serde_json::{Value, json};
 
 use crate::support::server::Server;
 use crate::support::wire::Wire;
-use crate::support::{Setting, in_both_settings};
+use crate::support::{Mode, in_both_modes};
 
-in_both_settings!(
-    welcome_says_where_one_is_and_what_holds,
-    the_same_id_is_acked_with_the_first_place_and_delivered_once,
-    resume_gives_what_was_missed_before_anything_live,
-    what_is_gone_is_a_gap_and_never_silence,
+in_both_modes!(
+    welcome_gives_positions_and_limits,
+    a_repeated_id_is_acked_with_the_first_seq_and_delivered_once,
+    resume_replays_missed_messages_before_live_ones,
+    missing_messages_are_reported_as_a_gap,
     history_is_read_in_pages_both_ways,
     every_type_in_every_state_has_one_outcome,
     each_room_has_its_own_key,
@@ -19,10 +19,10 @@ in_both_settings!(
 
 const FAST: &str = "[limits]\nrate_messages = 100000\nrate_bytes = 100000000\n";
 
-async fn told(server: &Server, room: &str, count: usize) -> (Wire, String) {
+async fn send_numbered(server: &Server, room: &str, count: usize) -> (Wire, String) {
     let (mut wire, welcome) = Wire::full(server, "teller", room).await;
     for number in 1..=count {
-        wire.told_in(room, &format!("id{number}"), &format!("text {number}")).await;
+        wire.send_chat_and_wait(room, &format!("id{number}"), &format!("text {number}")).await;
     }
     (wire, welcome["rooms"][room]["epoch"].as_str().unwrap().to_owned())
 }
@@ -36,8 +36,8 @@ async fn resumed(server: &Server, epoch: &str, seq: u64) -> Wire {
     wire
 }
 
-async fn welcome_says_where_one_is_and_what_holds(setting: Setting) {
-    let server = Server::with("").set(setting).start();
+async fn welcome_gives_positions_and_limits(mode: Mode) {
+    let server = Server::with("").mode(mode).start();
     let (_, welcome) = Wire::full(&server, "ci", "ops").await;
     assert_eq!(welcome["protocol"], 1);
     assert_eq!(welcome["durable"], true);
@@ -49,47 +49,47 @@ async fn welcome_says_where_one_is_and_what_holds(setting: Setting) {
     );
 }
 
-async fn the_same_id_is_acked_with_the_first_place_and_delivered_once(setting: Setting) {
-    let mut server = Server::with(FAST).set(setting).start();
-    let (mut teller, _) = told(&server, "ops", 3).await;
+async fn a_repeated_id_is_acked_with_the_first_seq_and_delivered_once(mode: Mode) {
+    let mut server = Server::with(FAST).mode(mode).start();
+    let (mut sender, _) = send_numbered(&server, "ops", 3).await;
     let (mut reader, _) = Wire::full(&server, "reader", "ops").await;
-    teller.say_in("ops", "id2", "text 2").await;
-    assert_eq!(teller.next_of("ack").await["seq"], 2);
-    teller.say_in("ops", "id2", "something else").await;
-    assert_eq!(teller.next_error().await, "id_conflict");
-    teller.say_in("ops", "id4", "text 4").await;
+    sender.send_chat_in("ops", "id2", "text 2").await;
+    assert_eq!(sender.next_of("ack").await["seq"], 2);
+    sender.send_chat_in("ops", "id2", "something else").await;
+    assert_eq!(sender.next_error().await, "id_conflict");
+    sender.send_chat_in("ops", "id4", "text 4").await;
     assert_eq!(reader.next_of("chat_message").await["seq"], 4, "nothing came twice");
-    // And after a restart too.
+    // The same after a restart.
     server.kill();
-    server.again();
-    let (mut teller, _) = Wire::full(&server, "teller", "ops").await;
-    teller.say_in("ops", "id2", "text 2").await;
-    assert_eq!(teller.next_of("ack").await["seq"], 2);
+    server.start_again();
+    let (mut sender, _) = Wire::full(&server, "teller", "ops").await;
+    sender.send_chat_in("ops", "id2", "text 2").await;
+    assert_eq!(sender.next_of("ack").await["seq"], 2);
 }
 
-async fn resume_gives_what_was_missed_before_anything_live(setting: Setting) {
-    let server = Server::with(FAST).set(setting).start();
-    let (mut teller, epoch) = told(&server, "ops", 5).await;
+async fn resume_replays_missed_messages_before_live_ones(mode: Mode) {
+    let server = Server::with(FAST).mode(mode).start();
+    let (mut sender, epoch) = send_numbered(&server, "ops", 5).await;
     let mut reader = resumed(&server, &epoch, 2).await;
     for seq in 3..=5 {
         let frame = reader.next_of("chat_message").await;
         assert_eq!((frame["seq"].as_u64(), frame["replay"].as_bool()), (Some(seq), Some(true)));
         assert_eq!(reader.read(&frame), format!("text {seq}"));
     }
-    teller.say_in("ops", "live", "live").await;
+    sender.send_chat_in("ops", "live", "live").await;
     let live = reader.next_of("chat_message").await;
     assert_eq!((live["seq"].as_u64(), &live["replay"]), (Some(6), &Value::Null));
 }
 
-async fn what_is_gone_is_a_gap_and_never_silence(setting: Setting) {
+async fn missing_messages_are_reported_as_a_gap(mode: Mode) {
     let server = Server::with(&format!("{FAST}[history]\nstore = \"memory\"\nkeep_messages = 3\n"))
-        .set(setting)
+        .mode(mode)
         .start();
-    let (_teller, epoch) = told(&server, "ops", 8).await;
-    // What is over the limit is forgotten in the background.
+    let (_teller, epoch) = send_numbered(&server, "ops", 8).await;
+    // Messages over the limit are pruned in the background.
     let begun = std::time::Instant::now();
     let (mut reader, gap) = loop {
-        assert!(begun.elapsed() < crate::support::SOON, "nothing was forgotten");
+        assert!(begun.elapsed() < crate::support::TIMEOUT, "nothing was forgotten");
         let mut reader = resumed(&server, &epoch, 1).await;
         let first = reader.next().await;
         if first["type"] == "gap" {
@@ -109,20 +109,20 @@ async fn what_is_gone_is_a_gap_and_never_silence(setting: Setting) {
     }
 }
 
-async fn history_is_read_in_pages_both_ways(setting: Setting) {
-    let server = Server::with(FAST).set(setting).start();
-    let (mut wire, _) = told(&server, "ops", 12).await;
+async fn history_is_read_in_pages_both_ways(mode: Mode) {
+    let server = Server::with(FAST).mode(mode).start();
+    let (mut wire, _) = send_numbered(&server, "ops", 12).await;
     let mut ask = async |query: Value| {
         wire.send(query).await;
         let page = wire.next_of("history").await;
-        let places: Vec<u64> = page["messages"]
+        let seqs: Vec<u64> = page["messages"]
             .as_array()
             .unwrap()
             .iter()
             .inspect(|m| assert_eq!(m["type"], "chat_message"))
             .map(|m| m["seq"].as_u64().unwrap())
             .collect();
-        (places, page["more"].as_bool().unwrap())
+        (seqs, page["more"].as_bool().unwrap())
     };
     let newest = json!({"type": "history", "room": "ops", "limit": 3});
     assert_eq!(ask(newest).await, (vec![10, 11, 12], true));
@@ -134,8 +134,8 @@ async fn history_is_read_in_pages_both_ways(setting: Setting) {
     assert_eq!(ask(million).await.0.len(), 12);
 }
 
-async fn every_type_in_every_state_has_one_outcome(setting: Setting) {
-    let server = Server::with(FAST).set(setting).start();
+async fn every_type_in_every_state_has_one_outcome(mode: Mode) {
+    let server = Server::with(FAST).mode(mode).start();
     // In the room `ops`, not in `dev`.
     let (mut wire, _) = Wire::full(&server, "ci", "ops").await;
     let good = wire.key("ops").encrypt(b"x");
@@ -191,8 +191,8 @@ async fn every_type_in_every_state_has_one_outcome(setting: Setting) {
     }
 }
 
-async fn each_room_has_its_own_key(setting: Setting) {
-    let server = Server::with(FAST).set(setting).start();
+async fn each_room_has_its_own_key(mode: Mode) {
+    let server = Server::with(FAST).mode(mode).start();
     let (mut wire, _) = Wire::full(&server, "ci", "ops").await;
     wire.send(json!({"type": "join", "room": "dev"})).await;
     wire.next_of("encryption_key").await;
@@ -201,13 +201,13 @@ async fn each_room_has_its_own_key(setting: Setting) {
     assert_eq!(wire.next_error().await, "bad_token");
 }
 
-async fn a_full_client_is_slowed_and_never_refused(setting: Setting) {
+async fn a_full_client_is_slowed_and_never_refused(mode: Mode) {
     let server =
-        Server::with("[limits]\nrate_messages = 20\nrate_per = \"1s\"\n").set(setting).start();
+        Server::with("[limits]\nrate_messages = 20\nrate_per = \"1s\"\n").mode(mode).start();
     let (mut wire, _) = Wire::full(&server, "ci", "ops").await;
     let begun = std::time::Instant::now();
     for number in 0..50 {
-        wire.say_in("ops", &format!("{number}"), "x").await;
+        wire.send_chat_in("ops", &format!("{number}"), "x").await;
     }
     for number in 0..50 {
         assert_eq!(wire.next_of("ack").await["id"], number.to_string());

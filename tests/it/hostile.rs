@@ -1,5 +1,5 @@
-//! P24: hostile text is text. A server that checks nothing tells a conversation on a terminal the worst it can, in every place where
-//! a person reads what others wrote.
+//! P24: hostile text is only text. A hostile server sends the worst it can to a client on a terminal, in every field
+//! that the client shows.
 
 use std::sync::{Arc, Mutex};
 
@@ -11,19 +11,20 @@ use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
-use crate::support::long;
+use crate::support::is_long_run;
 use crate::support::terminal::Terminal;
 
-/// The noon of all messages, and how it is shown.
+/// The time of every message, and how the client shows it.
 const THEN: &str = "2026-11-24T12:34:56.000000Z";
 const SHOWN: &str = "[12:34:56]";
 /// Wider than the longest line.
 const COLUMNS: usize = 700;
-/// What is sent before the next is waited for.
+/// Messages sent before the test waits for the last one.
 const AT_ONCE: usize = 400;
 const TYPED: &str = "what I am typing meanwhile";
 
-/// What terminals obey, what turns letters round, what ends a line, what is wide, and what imitates us.
+/// Escape sequences, control characters, direction overrides, line ends, wide characters, and imitations of the
+/// client's own lines.
 const PIECES: [&str; 52] = [
     "\u{1b}]0;owned\u{7}",
     "\u{1b}]2;owned\u{1b}\\",
@@ -79,11 +80,11 @@ const PIECES: [&str; 52] = [
     "\r-- bye\r",
 ];
 
-/// The same every time.
-struct Dice(u64);
+/// A random generator with a fixed seed.
+struct Random(u64);
 
-impl Dice {
-    fn throw(&mut self, sides: usize) -> usize {
+impl Random {
+    fn below(&mut self, sides: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -92,14 +93,14 @@ impl Dice {
 
     /// A payload that ends with its number.
     fn payload(&mut self, number: usize) -> String {
-        let pieces = 1 + self.throw(4);
+        let pieces = 1 + self.below(4);
         let text: String =
-            (0..pieces).map(|_| format!("{}a", PIECES[self.throw(PIECES.len())])).collect();
+            (0..pieces).map(|_| format!("{}a", PIECES[self.below(PIECES.len())])).collect();
         format!("{text}.{number}")
     }
 }
 
-/// What a person should see of it: said here once more, and not taken from the program.
+/// What the terminal should show. Written independently of the client's code.
 fn seen_as(text: &str) -> String {
     let mut out = String::new();
     for c in text.chars() {
@@ -112,7 +113,7 @@ fn seen_as(text: &str) -> String {
             | '\u{2067}'
             | '\u{feff}'
             | '\u{e0041}' => out.extend(c.escape_unicode()),
-            // The emulator shows no variations.
+            // The emulator shows no variation selectors.
             '\u{fe0f}' => {}
             c => out.push(c),
         }
@@ -120,22 +121,22 @@ fn seen_as(text: &str) -> String {
     out
 }
 
-/// A server of the full protocol that sends whatever it is given.
-struct Liar {
+/// A server of the full protocol that sends whatever the test gives it.
+struct HostileServer {
     address: String,
     orders: mpsc::UnboundedSender<Message>,
-    kept: Arc<Mutex<Vec<Value>>>,
+    history: Arc<Mutex<Vec<Value>>>,
     cipher: Fernet,
 }
 
-impl Liar {
-    fn start(name: &str) -> Liar {
+impl HostileServer {
+    fn start(name: &str) -> HostileServer {
         let key = Fernet::generate_key();
         let cipher = Fernet::new(&key).unwrap();
         let key = base64::engine::general_purpose::STANDARD.encode(key);
-        let (orders, mut told) = mpsc::unbounded_channel();
-        let kept = Arc::<Mutex<Vec<Value>>>::default();
-        let (past, name) = (kept.clone(), name.to_owned());
+        let (orders, mut ordered) = mpsc::unbounded_channel();
+        let history = Arc::<Mutex<Vec<Value>>>::default();
+        let (past, name) = (history.clone(), name.to_owned());
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         listener.set_nonblocking(true).unwrap();
@@ -146,7 +147,7 @@ impl Liar {
             socket.next().await.unwrap().unwrap();
             for frame in [
                 json!({"type": "welcome", "protocol": 1, "session": "s", "username": name, "verified": true,
-                    "server": "liar/1", "durable": true, "rooms": {"lobby": {"epoch": "e", "seq": 0}},
+                    "server": "server/1", "durable": true, "rooms": {"lobby": {"epoch": "e", "seq": 0}},
                     "limits": {"message_chars": 4096, "rate_messages": 10, "rate_per_ms": 2000, "unacked": 64}}),
                 json!({"type": "encryption_key", "room": "lobby", "key_id": "k", "key": key}),
             ] {
@@ -154,7 +155,7 @@ impl Liar {
             }
             loop {
                 let answer = tokio::select! {
-                    order = told.recv() => match order {
+                    order = ordered.recv() => match order {
                         Some(order) => order,
                         None => return,
                     },
@@ -170,7 +171,7 @@ impl Liar {
                         _ => return,
                     },
                 };
-                // The client may be gone already.
+                // The client may have exited.
                 if socket.send(answer).await.is_err() {
                     return;
                 }
@@ -181,7 +182,7 @@ impl Liar {
                 tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(serve);
         });
-        Liar { address, orders, kept, cipher }
+        HostileServer { address, orders, history, cipher }
     }
 
     fn send(&self, frame: Value) {
@@ -194,25 +195,26 @@ impl Liar {
     }
 }
 
-/// A page of the past, whose places are 1, 2, 3 ….
-fn page(kept: &[Value], query: &Value) -> Value {
+/// A history page of messages whose seqs are 1, 2, 3 ….
+fn page(history: &[Value], query: &Value) -> Value {
     let limit = usize::try_from(query["limit"].as_u64().unwrap()).unwrap();
-    let place = |field: &str| query[field].as_u64().map(|seq| usize::try_from(seq).unwrap());
-    let (messages, more) = match place("after") {
+    let seq = |field: &str| query[field].as_u64().map(|seq| usize::try_from(seq).unwrap());
+    let (messages, more) = match seq("after") {
         Some(after) => {
-            let end = kept.len().min(after + limit);
-            (&kept[after.min(end)..end], end < kept.len())
+            let end = history.len().min(after + limit);
+            (&history[after.min(end)..end], end < history.len())
         }
         None => {
-            let end = place("before").map_or(kept.len(), |before| before - 1);
+            let end = seq("before").map_or(history.len(), |before| before - 1);
             let start = end.saturating_sub(limit);
-            (&kept[start..end], start > 0)
+            (&history[start..end], start > 0)
         }
     };
     json!({"type": "history", "room": "lobby", "messages": messages, "more": more})
 }
 
-/// Nothing but the few sequences our editor needs (ECMA-48: colours, and wiping and moving on the lines it owns).
+/// Checks that the client wrote only the few escape sequences that its editor needs (ECMA-48: colours, erasing and
+/// moving within its own lines).
 fn assert_only_our_own_sequences(raw: &[u8]) {
     let text = std::str::from_utf8(raw).unwrap();
     let mut rest = text.chars();
@@ -220,7 +222,7 @@ fn assert_only_our_own_sequences(raw: &[u8]) {
         if c == '\u{1b}' {
             assert_eq!(rest.next(), Some('['), "{:?}", rest.as_str().get(..40));
             let sequence: String = rest.by_ref().take_while_inclusive_letter();
-            // Bracketed paste, one picture at a time (?2026), wiping, moving, colours.
+            // Bracketed paste, synchronised output (?2026), erasing, moving, colours.
             let known = ["?2004h", "?2004l", "?2026h", "?2026l"].contains(&&sequence[..])
                 || sequence.ends_with(['K', 'J', 'A', 'B', 'C', 'D', 'm']);
             assert!(known && !sequence.starts_with("2J"), "ESC [ {sequence}");
@@ -246,12 +248,12 @@ trait UpToALetter: Iterator<Item = char> + Sized {
 
 impl<I: Iterator<Item = char>> UpToALetter for I {}
 
-/// Sends `count` payloads to each of five places, and looks at every line.
-fn tell_lies(term: &str, count: usize) {
-    let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
-    let (name, mut expected) = (dice.payload(0), Vec::new());
-    let liar = Liar::start(&name);
-    let mut terminal = Terminal::with(&[&liar.address, "-u", "Alice"])
+/// Sends `count` payloads in each of five fields, and checks every line.
+fn send_hostile_texts(term: &str, count: usize) {
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let (name, mut expected) = (random.payload(0), Vec::new());
+    let server = HostileServer::start(&name);
+    let mut terminal = Terminal::with(&[&server.address, "-u", "Alice"])
         .env("TERM", term)
         .env("TZ", "UTC")
         .env("NO_COLOR", if term == "dumb" { "" } else { "1" })
@@ -264,76 +266,76 @@ fn tell_lies(term: &str, count: usize) {
         terminal.wait_for_typed(TYPED);
     }
     for number in 1..=count {
-        let [text, name, room, reason, past] = [0; 5].map(|_| dice.payload(number));
-        liar.send(liar.message("lobby", "Bob", &text));
+        let [text, name, room, reason, past] = [0; 5].map(|_| random.payload(number));
+        server.send(server.message("lobby", "Bob", &text));
         expected.push(format!("{SHOWN} Bob: {}", seen_as(&text)));
         if number % 2 == 0 {
-            liar.send(liar.message("lobby", &name, "hola"));
+            server.send(server.message("lobby", &name, "hola"));
             expected.push(format!("{SHOWN} {}: hola", seen_as(&name)));
         } else {
-            liar.send(json!({"type": "user_joined", "username": name, "timestamp": THEN}));
+            server.send(json!({"type": "user_joined", "username": name, "timestamp": THEN}));
             expected.push(format!("-- {} joined", seen_as(&name)));
         }
-        liar.send(liar.message(&room, "Bob", "hola"));
+        server.send(server.message(&room, "Bob", "hola"));
         expected.push(format!("{SHOWN} #{} Bob: (unreadable)", seen_as(&room)));
         if number % 2 == 0 {
-            liar.send(
+            server.send(
                 json!({"type": "gap", "room": "lobby", "after": 0, "next": 0, "reason": reason}),
             );
             let reason = seen_as(&reason);
             expected
                 .push(format!("-- messages are missing here and can't be had any more ({reason})"));
         } else {
-            liar.send(json!({"type": "error", "code": "x", "message": reason}));
+            server.send(json!({"type": "error", "code": "x", "message": reason}));
             expected.push(format!("-- refused: {}", seen_as(&reason)));
         }
-        let mut kept = liar.message("lobby", "Bob", &past);
-        kept["seq"] = number.into();
-        liar.kept.lock().unwrap().push(kept);
+        let mut message = server.message("lobby", "Bob", &past);
+        message["seq"] = number.into();
+        server.history.lock().unwrap().push(message);
         if number % AT_ONCE == 0 || number == count {
             let last = expected.last().unwrap();
-            terminal.wait(last, |seen| seen.rows.iter().rev().take(3).any(|row| row == last));
+            terminal.wait(last, |screen| screen.rows.iter().rev().take(3).any(|row| row == last));
         }
     }
-    let before = terminal.seen().rows.len();
+    let before = terminal.screen().rows.len();
     if !dumb {
         terminal.wait_for_typed(TYPED);
         terminal.type_text("\u{15}");
     }
     terminal.enter(&format!("/history {count}"));
-    let pasts = liar.kept.lock().unwrap().clone();
-    for kept in &pasts {
-        let text = liar.cipher.decrypt(kept["content"].as_str().unwrap()).unwrap();
+    let past = server.history.lock().unwrap().clone();
+    for message in &past {
+        let text = server.cipher.decrypt(message["content"].as_str().unwrap()).unwrap();
         expected.push(format!("{SHOWN} Bob: {}", seen_as(std::str::from_utf8(&text).unwrap())));
     }
     let last = expected.last().unwrap();
-    let seen =
-        terminal.wait("the past", |seen| seen.rows.iter().rev().take(3).any(|row| row == last));
-    assert!(seen.rows.len() > before);
-    // One message is one line, and no line but its own was touched: they stand there as they came.
-    let first = seen
+    let screen =
+        terminal.wait("the past", |screen| screen.rows.iter().rev().take(3).any(|row| row == last));
+    assert!(screen.rows.len() > before);
+    // One message is one line, and no other line was touched.
+    let first = screen
         .rows
         .iter()
         .position(|row| *row == expected[0])
-        .unwrap_or_else(|| panic!("no {:?} in {:#?}", expected[0], seen.rows.get(..12)));
+        .unwrap_or_else(|| panic!("no {:?} in {:#?}", expected[0], screen.rows.get(..12)));
     let rows =
-        seen.rows[first..].iter().filter(|row| !row.is_empty() && !row.starts_with(['>', '/']));
+        screen.rows[first..].iter().filter(|row| !row.is_empty() && !row.starts_with(['>', '/']));
     for (number, (row, wanted)) in rows.zip(&expected).enumerate() {
         assert_eq!(row, wanted, "line {number} of {}", expected.len());
     }
-    assert_eq!(seen.titles, <(String, String)>::default());
+    assert_eq!(screen.titles, <(String, String)>::default());
 
     let reason = "\u{1b}]0;owned\u{7}\u{9b}2J\u{202e}go";
     let close = CloseFrame { code: 1008.into(), reason: reason.into() };
-    liar.orders.send(Message::Close(Some(close))).unwrap();
-    assert_eq!(terminal.ended(), 77);
-    // The last error says more than the reason of the closing.
-    let seen = terminal.seen();
-    assert_eq!(seen.titles, <(String, String)>::default());
+    server.orders.send(Message::Close(Some(close))).unwrap();
+    assert_eq!(terminal.wait_for_exit(), 77);
+    // The last error is more precise than the close reason.
+    let screen = terminal.screen();
+    assert_eq!(screen.titles, <(String, String)>::default());
     assert!(
-        seen.rows.last().unwrap().starts_with("chat-client: the server closed the connection: "),
+        screen.rows.last().unwrap().starts_with("chat-client: the server closed the connection: "),
         "{}",
-        seen.text()
+        screen.text()
     );
     let raw = terminal.raw();
     assert_only_our_own_sequences(&raw);
@@ -342,10 +344,10 @@ fn tell_lies(term: &str, count: usize) {
 
 #[test]
 fn p24_ten_thousand_hostile_texts_touch_nothing_on_a_terminal() {
-    tell_lies("xterm-256color", if long() { 10_000 } else { 2_000 });
+    send_hostile_texts("xterm-256color", if is_long_run() { 10_000 } else { 2_000 });
 }
 
 #[test]
-fn p24_on_a_terminal_that_can_nothing_the_cursor_only_goes_on() {
-    tell_lies("dumb", if long() { 2_000 } else { 200 });
+fn p24_hostile_texts_put_no_escape_sequence_on_a_dumb_terminal() {
+    send_hostile_texts("dumb", if is_long_run() { 2_000 } else { 200 });
 }

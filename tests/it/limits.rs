@@ -1,4 +1,4 @@
-//! What a stranger may take: slow readers, half-open connections, floods, descriptors, clocks.
+//! Limits on clients: slow readers, half-open connections, floods, descriptors, pings.
 
 use std::time::{Duration, Instant};
 
@@ -9,16 +9,16 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::support::server::Server;
 use crate::support::wire::Wire;
-use crate::support::{SOON, Setting, eventually, heavy, in_both_settings, long};
+use crate::support::{Mode, TIMEOUT, eventually, in_both_modes, is_long_run, load_lock};
 
-in_both_settings!(
+in_both_modes!(
     p9_a_slow_reader_hurts_only_itself,
-    p10_half_open_and_dribbling_connections_are_shed,
+    p10_half_open_and_slow_connections_are_closed,
     p11_running_out_of_descriptors_is_survivable,
     p12_a_flood_is_contained,
     p13_connects_leave_nothing_behind,
-    silence_is_asked_and_then_ended,
-    pings_of_strangers_are_metered,
+    a_silent_session_is_pinged_and_then_closed,
+    pings_before_register_are_rate_limited,
 );
 
 const FAST: &str = "rate_messages = 1000000\nrate_bytes = 1000000000\n";
@@ -27,28 +27,28 @@ const MIB: u64 = 1024 * 1024;
 async fn connect_from(from: &str, address: &str) -> Option<TcpStream> {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind(format!("{from}:0").parse().unwrap()).ok()?;
-    tokio::time::timeout(SOON, socket.connect(address.parse().unwrap())).await.ok()?.ok()
+    tokio::time::timeout(TIMEOUT, socket.connect(address.parse().unwrap())).await.ok()?.ok()
 }
 
-/// A stretch of loopback addresses, so that no limit by address is met.
+/// Many loopback addresses, so that no limit per address applies.
 fn loopback(number: usize) -> String {
     format!("127.0.{}.{}", 1 + number / 50, 2 + number % 50)
 }
 
-async fn p9_a_slow_reader_hurts_only_itself(setting: Setting) {
-    let _one = heavy();
+async fn p9_a_slow_reader_hurts_only_itself(mode: Mode) {
+    let _lock = load_lock();
     let server = Server::with(&format!(
         "[limits]\n{FAST}outbound_bytes = 262144\n[history]\nstore = \"memory\"\nkeep_messages = 200\n"
     ))
-    .set(setting)
+    .mode(mode)
     .start();
     let mut sender = Wire::register(&server, "sender").await;
     let mut reader = Wire::register(&server, "reader").await;
     let text = "x".repeat(2_000);
-    // Caches and buffers first reach the size they have with three readers that read.
+    // Caches and buffers first grow to their size with three readers.
     let mut third = Wire::register(&server, "third").await;
     for _ in 0..1_000 {
-        sender.say(&text).await;
+        sender.send_chat(&text).await;
         for wire in [&mut sender, &mut reader, &mut third] {
             wire.next_of("chat_message").await;
         }
@@ -57,11 +57,11 @@ async fn p9_a_slow_reader_hurts_only_itself(setting: Setting) {
     let before = server.resident_bytes();
     let begun = Instant::now();
     let mut number = 0;
-    // One stops reading; what is said goes on until it is put out.
-    while server.count("session_closed") == 0 {
-        assert!(begun.elapsed() < SOON, "the slow one stays after {number} messages");
+    // One session stops reading; the others go on until the server evicts it.
+    while server.event_count("session_closed") == 0 {
+        assert!(begun.elapsed() < TIMEOUT, "the slow one stays after {number} messages");
         for _ in 0..50 {
-            sender.say(&text).await;
+            sender.send_chat(&text).await;
             number += 1;
         }
         for _ in 0..50 {
@@ -76,34 +76,34 @@ async fn p9_a_slow_reader_hurts_only_itself(setting: Setting) {
         (Some("stalled"), Some("slow_reader"))
     );
     assert!(begun.elapsed() < Duration::from_secs(12));
-    // What was held for the slow one is gone, and the allocator gives it back after a second.
+    // The server frees the slow session's queue, and the allocator returns the memory after a second.
     eventually("no more than 2 MiB more", || server.resident_bytes() < before + 2 * MIB);
-    // It reads at last: what was on its way, then the reason.
+    // The slow session reads at last: what was in flight, then the close frame.
     let (code, _) = stalled.until_closed().await;
     assert!(code == 1013 || code == 1006, "{code}");
-    sender.say("still here").await;
+    sender.send_chat("still here").await;
     let frame = reader.next_of("chat_message").await;
     assert_eq!(reader.read(&frame), "still here");
 }
 
-async fn p10_half_open_and_dribbling_connections_are_shed(setting: Setting) {
-    let _one = heavy();
-    let count = if long() { 10_000 } else { 1_500 };
+async fn p10_half_open_and_slow_connections_are_closed(mode: Mode) {
+    let _lock = load_lock();
+    let count = if is_long_run() { 10_000 } else { 1_500 };
     let config = format!("[limits]\nconnections = {count}\nregister_timeout = \"4s\"\n");
-    let server = Server::with(&config).set(setting).start();
+    let server = Server::with(&config).mode(mode).start();
     let mut first = Wire::register(&server, "first").await;
-    server.expects("real");
+    server.prepare_token("real");
     let (memory, descriptors) = (server.resident_bytes(), server.descriptors());
     let mut open = Vec::new();
     for number in 0..count {
         let from = loopback(number % 2_500);
-        let door = server.door().coming_from(&from);
-        // Half of them get no further than TCP, where there is TLS.
-        let door = if number % 4 < 2 { door.bare() } else { door };
-        let mut stream = door.stream().await.expect("a connection");
+        let endpoint = server.endpoint().bound_to(&from);
+        // With TLS, half of the connections get no further than TCP.
+        let endpoint = if number % 4 < 2 { endpoint.without_tls() } else { endpoint };
+        let mut stream = endpoint.stream().await.expect("a connection");
         match number % 4 {
             0 => {}
-            1 if setting == Setting::Guarded => stream.write_all(b"\x16\x03\x01").await.unwrap(),
+            1 if mode == Mode::Secured => stream.write_all(b"\x16\x03\x01").await.unwrap(),
             1 => stream.write_all(b"G").await.unwrap(),
             2 => stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n").await.unwrap(),
             _ => {
@@ -129,7 +129,9 @@ async fn p10_half_open_and_dribbling_connections_are_shed(setting: Setting) {
     for mut stream in open {
         let mut buffer = [0; 1024];
         loop {
-            match tokio::time::timeout(SOON, stream.read(&mut buffer)).await.expect("shed in time")
+            match tokio::time::timeout(TIMEOUT, stream.read(&mut buffer))
+                .await
+                .expect("shed in time")
             {
                 Ok(0) | Err(_) => break,
                 Ok(_) => {}
@@ -140,39 +142,40 @@ async fn p10_half_open_and_dribbling_connections_are_shed(setting: Setting) {
     assert_eq!(closed, count);
     assert!(begun.elapsed() < Duration::from_secs(12), "{:?}", begun.elapsed());
     eventually("the descriptors are back", || server.descriptors() <= descriptors + 2);
-    // The allocator gives back what nobody has used for a second.
+    // The allocator returns memory that was unused for a second.
     eventually("the memory is back", || server.resident_bytes() < memory + 16 * MIB);
-    first.say("still here").await;
+    first.send_chat("still here").await;
     first.next_of("chat_message").await;
 }
 
-/// Does next to nothing for two seconds.
-async fn rests(server: &Server) {
+/// Checks that the server uses almost no CPU for two seconds.
+async fn assert_idle(server: &Server) {
     let cpu = server.cpu_seconds();
     tokio::time::sleep(Duration::from_secs(2)).await;
     let used = server.cpu_seconds() - cpu;
     assert!(used < 0.2, "{used} CPU seconds in two");
 }
 
-async fn p11_running_out_of_descriptors_is_survivable(setting: Setting) {
-    let _one = heavy();
-    let mut server = Server::with("").under(&["prlimit", "--nofile=256:256"]).set(setting).start();
+async fn p11_running_out_of_descriptors_is_survivable(mode: Mode) {
+    let _lock = load_lock();
+    let mut server =
+        Server::with("").wrapped_in(&["prlimit", "--nofile=256:256"]).mode(mode).start();
     let mut first = Wire::register(&server, "first").await;
-    server.expects("real");
+    server.prepare_token("real");
     let mut open = Vec::new();
     for number in 0..1_000 {
         if let Some(stream) = connect_from(&loopback(number), server.address()).await {
             open.push(stream);
         }
     }
-    rests(&server).await;
+    assert_idle(&server).await;
     assert!(server.is_alive());
-    first.say("served").await;
+    first.send_chat("served").await;
     first.next_of("chat_message").await;
-    // The server keeps below its limit by itself. An operator lowers the limit under it.
+    // The server stays below its limit by itself, so the limit is lowered while it runs.
     let pid = server.pid().to_string();
-    let limit = |most: &str| {
-        let words = ["--pid", &pid, &format!("--nofile={most}:256")];
+    let limit = |max: &str| {
+        let words = ["--pid", &pid, &format!("--nofile={max}:256")];
         assert!(std::process::Command::new("prlimit").args(words).status().unwrap().success());
     };
     open.truncate(100);
@@ -182,8 +185,8 @@ async fn p11_running_out_of_descriptors_is_survivable(setting: Setting) {
         open.extend(connect_from(&loopback(number), server.address()).await);
     }
     server.wait_for_event("accept_paused");
-    rests(&server).await;
-    first.say("served still").await;
+    assert_idle(&server).await;
+    first.send_chat("served still").await;
     first.next_of("chat_message").await;
     limit("256");
     drop(open);
@@ -192,16 +195,16 @@ async fn p11_running_out_of_descriptors_is_survivable(setting: Setting) {
     assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
 }
 
-async fn p12_a_flood_is_contained(setting: Setting) {
-    let _one = heavy();
+async fn p12_a_flood_is_contained(mode: Mode) {
+    let _lock = load_lock();
     let server =
-        Server::with("[limits]\nrate_messages = 20\nrate_per = \"1s\"\n").set(setting).start();
+        Server::with("[limits]\nrate_messages = 20\nrate_per = \"1s\"\n").mode(mode).start();
     let mut flooders = Vec::new();
     for number in 0..4 {
         let mut flooder = Wire::register(&server, &format!("flooder{number}")).await;
         flooders.push(tokio::spawn(async move {
             let end = Instant::now() + Duration::from_secs(4);
-            let (mut sent, mut heard) = (0u32, 0u32);
+            let (mut sent, mut received) = (0u32, 0u32);
             while Instant::now() < end {
                 let frame = match (number, sent % 2) {
                     (0, _) => Message::Ping(vec![0; 100].into()),
@@ -224,10 +227,10 @@ async fn p12_a_flood_is_contained(setting: Setting) {
                 while let Some(Some(Ok(_))) = futures_util::FutureExt::now_or_never(
                     futures_util::StreamExt::next(flooder.stream()),
                 ) {
-                    heard += 1;
+                    received += 1;
                 }
             }
-            (sent, heard)
+            (sent, received)
         }));
     }
     let mut one = Wire::register(&server, "one").await;
@@ -236,7 +239,7 @@ async fn p12_a_flood_is_contained(setting: Setting) {
     for number in 0..30 {
         let begun = Instant::now();
         let text = format!("real {number}");
-        one.say(&text).await;
+        one.send_chat(&text).await;
         loop {
             let frame = two.next_of("chat_message").await;
             if two.read(&frame) == text {
@@ -246,25 +249,25 @@ async fn p12_a_flood_is_contained(setting: Setting) {
         slowest = slowest.max(begun.elapsed());
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    // Generous: the flooders are on the same two cores.
+    // Generous, because the flooding clients share the two cores.
     assert!(slowest < Duration::from_secs(1), "{slowest:?}");
     for flooder in flooders {
         flooder.await.unwrap();
     }
     server.signal("USR2");
     let stored = server.wait_for_event("status")["messages"].as_u64().unwrap();
-    // Three flood with messages, 20 and then 20 a second each, for about four seconds.
+    // Three clients flood with messages: 20 and then 20 per second each, for about four seconds.
     assert!(stored <= 30 + 3 * (20 + 20 * 6), "{stored} messages were let through");
 }
 
-async fn p13_connects_leave_nothing_behind(setting: Setting) {
-    let _one = heavy();
-    let rounds = match (long(), setting) {
+async fn p13_connects_leave_nothing_behind(mode: Mode) {
+    let _lock = load_lock();
+    let rounds = match (is_long_run(), mode) {
         (true, _) => 100_000,
-        (false, Setting::Plain) => 4_000,
-        (false, Setting::Guarded) => 2_000,
+        (false, Mode::Open) => 4_000,
+        (false, Mode::Secured) => 2_000,
     };
-    let server = Server::with("").set(setting).start();
+    let server = Server::with("").mode(mode).start();
     let connect = async |number: usize| match number % 3 {
         0 => drop(Wire::register(&server, "whole").await),
         1 => drop(connect_from(&loopback(number % 2_000), server.address()).await),
@@ -287,7 +290,7 @@ async fn p13_connects_leave_nothing_behind(setting: Setting) {
 }
 
 #[tokio::test]
-async fn places_by_address_are_counted() {
+async fn connections_per_address_are_limited() {
     let server =
         Server::with("[limits]\nconnections_per_address = 3\n[listen]\ntrusted_proxies = []\n")
             .start();
@@ -303,15 +306,15 @@ async fn places_by_address_are_counted() {
     held.pop();
     let begun = Instant::now();
     while Wire::try_connect_from("127.0.0.1", server.address()).await.is_none() {
-        assert!(begun.elapsed() < SOON, "the place is free again");
+        assert!(begun.elapsed() < TIMEOUT, "the place is free again");
     }
 }
 
-async fn silence_is_asked_and_then_ended(setting: Setting) {
+async fn a_silent_session_is_pinged_and_then_closed(mode: Mode) {
     let server = Server::with("[limits]\nping_interval = \"300ms\"\nping_timeout = \"300ms\"\n")
-        .set(setting)
+        .mode(mode)
         .start();
-    // It answers pings while somebody reads it.
+    // A client that is read answers pings.
     let mut awake = Wire::register(&server, "awake").await;
     let asleep = Wire::register(&server, "asleep").await;
     let left = awake.next_of("user_left").await;
@@ -320,11 +323,11 @@ async fn silence_is_asked_and_then_ended(setting: Setting) {
     drop(asleep);
 }
 
-/// The answers to pings before any `register` are as many as a session's would be.
-async fn pings_of_strangers_are_metered(setting: Setting) {
+/// Before `register` the server answers no more pings than in a session.
+async fn pings_before_register_are_rate_limited(mode: Mode) {
     let server =
         Server::with("[limits]\nrate_messages = 1\nrate_per = \"1s\"\nregister_timeout = \"2s\"\n")
-            .set(setting)
+            .mode(mode)
             .start();
     let mut wire = Wire::connect(&server).await;
     let (mut answers, mut sent) = (0, 0);
@@ -345,6 +348,6 @@ async fn pings_of_strangers_are_metered(setting: Setting) {
             }
         }
     }
-    // Ten at once and ten a second, for the two seconds a stranger has.
+    // Ten at once and ten per second, for the two seconds before the register timeout.
     assert!(sent > 100 && answers <= 10 + 10 * 3, "{answers} of {sent}");
 }

@@ -1,4 +1,4 @@
-//! The log: every event is listed, every line is one harmless object, and nothing secret is in it.
+//! The server log: every event is listed, every line is one harmless object, and no secret is in it.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -63,7 +63,7 @@ async fn p24_every_line_is_one_object_without_control_characters_or_secrets() {
         let mut wire = Wire::connect(server.address()).await;
         wire.send(json!({"type": "register", "username": payload, "access_token": secret})).await;
         key = wire.next().await["key"].as_str().unwrap().to_owned();
-        wire.say(&format!("{secret} {payload}")).await;
+        wire.send_chat(&format!("{secret} {payload}")).await;
         wire.send(json!({"type": payload, "content": secret})).await;
         wire.send(json!({"type": "chat_message", "content": format!("{secret}{payload}")})).await;
         wire.next_error().await;

@@ -1,4 +1,4 @@
-//! What the programs promise, told through the real binaries.
+//! End-to-end tests: they run the real programs and check what docs/reliability.md promises.
 
 mod access;
 mod at_rest;
@@ -10,13 +10,13 @@ mod certificates;
 mod client;
 mod confidential;
 mod configuration;
+mod failures;
 mod fernet_vectors;
 mod full;
 mod hostile;
 mod layers;
 mod limits;
 mod logging;
-mod mishaps;
 mod ngrok;
 mod operator;
 mod protocol;
@@ -28,4 +28,4 @@ mod support;
 mod systemd;
 mod terminal;
 mod tls;
-mod unreached;
+mod unreachable_server;

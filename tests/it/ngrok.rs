@@ -1,5 +1,5 @@
-//! The sidecar, with a stand-in for the command `ngrok` that speaks its local interface and ends real TLS: nobody needs an account
-//! to run this.
+//! scripts/ngrok-sidecar with a stand-in for `ngrok` that has the same local interface and serves real TLS, so that
+//! no account is needed.
 
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -15,21 +15,21 @@ use crate::support::eventually;
 use crate::support::python::{interpreter, script};
 use crate::support::server::Server;
 
-/// What must be in no log line and in no argument.
+/// Must be in no log line and in no argument.
 const TOKEN: &str = "2canary_ngrok_token";
-/// What the sidecar calls, besides ngrok.
+/// The programs that the sidecar calls besides ngrok.
 const CALLS: [&str; 13] = [
     "bash", "env", "jq", "curl", "awk", "tr", "stat", "date", "mktemp", "rm", "mv", "sleep", "head",
 ];
 
-/// A running sidecar; ended when dropped.
+/// A running sidecar, stopped on drop.
 struct Sidecar {
     child: Child,
     lines: Arc<Mutex<Vec<String>>>,
     folder: tempfile::TempDir,
 }
 
-/// A folder with certificates and a command `ngrok` in its bin/.
+/// Makes a folder with certificates and a stand-in for `ngrok` in bin/.
 fn stand_in() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     certificates(folder.path());
@@ -53,12 +53,12 @@ fn stand_in() -> tempfile::TempDir {
 }
 
 impl Sidecar {
-    fn start(folder: tempfile::TempDir, server: &str, words: &[&str]) -> Sidecar {
+    fn start(folder: tempfile::TempDir, server: &str, arguments: &[&str]) -> Sidecar {
         let home = folder.path();
         let mut child = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/ngrok-sidecar"))
             .args(["--server", server, "--address-file"])
             .arg(home.join("address"))
-            .args(words)
+            .args(arguments)
             .env_clear()
             .env("PATH", home.join("bin"))
             .env("HOME", home)
@@ -82,11 +82,11 @@ impl Sidecar {
         Sidecar { child, lines, folder }
     }
 
-    /// With a token, before such a server.
-    fn before(server: &Server, words: &[&str]) -> Sidecar {
+    /// Starts a sidecar with a token for this server.
+    fn in_front_of(server: &Server, arguments: &[&str]) -> Sidecar {
         let folder = stand_in();
         std::fs::write(folder.path().join("ngrok-authtoken"), TOKEN).unwrap();
-        Sidecar::start(folder, server.address(), words)
+        Sidecar::start(folder, server.address(), arguments)
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -124,7 +124,7 @@ impl Sidecar {
         status.unwrap().code()
     }
 
-    /// The process of the stand-in.
+    /// The process id of the stand-in.
     fn ngrok(&self) -> String {
         eventually("ngrok runs", || self.path("pid").exists());
         std::fs::read_to_string(self.path("pid")).unwrap()
@@ -136,7 +136,7 @@ impl Drop for Sidecar {
         kill("TERM", &self.child.id().to_string());
         let _ = self.child.wait();
         if std::thread::panicking() {
-            eprintln!("the sidecar said: {:#?}", self.lines.lock().unwrap());
+            eprintln!("log of the sidecar: {:#?}", self.lines.lock().unwrap());
         }
     }
 }
@@ -146,29 +146,29 @@ fn kill(signal: &str, process: &str) {
         Command::new("kill").arg(format!("-{signal}")).arg(process).stderr(Stdio::null()).status();
 }
 
-fn runs(process: &str) -> bool {
+fn is_running(process: &str) -> bool {
     let Ok(stat) = std::fs::read_to_string(format!("/proc/{process}/stat")) else { return false };
     !stat.contains(") Z ")
 }
 
-fn say(url: &str, ca: &Path, environment: &[(&str, &str)], text: &str) {
+fn send(url: &str, ca: &Path, environment: &[(&str, &str)], text: &str) {
     let mut client =
         Client::start_with(&[url, "-u", "ana", "--ca-file", ca.to_str().unwrap()], environment);
     client.write(&format!("{text}\n"));
-    let said = client.finish(crate::support::SOON);
-    assert_eq!(said.code, Some(0), "{}", said.errors);
-    assert_eq!(said.texts(), [text]);
+    let finished = client.finish(crate::support::TIMEOUT);
+    assert_eq!(finished.code, Some(0), "{}", finished.errors);
+    assert_eq!(finished.texts(), [text]);
 }
 
 #[test]
-fn four_steps_and_two_kinds_of_client_come_in_through_the_tunnel() {
-    // 1, 2: the server and the tunnel. 3: the address. 4: clients.
+fn both_kinds_of_client_connect_through_the_tunnel() {
+    // The server and the tunnel, then the published address, then clients.
     let server = Server::start();
-    let mut sidecar = Sidecar::before(&server, &["--allow-open"]);
+    let mut sidecar = Sidecar::in_front_of(&server, &["--allow-open"]);
     let url = sidecar.wait_for_address();
     assert!(url.starts_with("wss://localhost:"), "{url}");
     assert_eq!(sidecar.wait_for("tunnel_open")["url"], *url);
-    say(&url, &sidecar.path("ca.pem"), &[], "hola");
+    send(&url, &sidecar.path("ca.pem"), &[], "hola");
     let python = script("basic_client.py")
         .args([&url, "Vieja", "¿Qué tal?"])
         .env("SSL_CERT_FILE", sidecar.path("ca.pem"))
@@ -176,38 +176,38 @@ fn four_steps_and_two_kinds_of_client_come_in_through_the_tunnel() {
         .unwrap();
     assert!(python.status.success(), "{}", String::from_utf8_lossy(&python.stderr));
     assert_eq!(String::from_utf8(python.stdout).unwrap().trim(), "Vieja: ¿Qué tal?");
-    // The server knows who came: the address the tunnel tells, not the tunnel's own.
+    // The server logs the client's address as the tunnel reports it.
     let peers: Vec<Value> = server.log().iter().map(|line| line["peer"].clone()).collect();
     assert!(peers.iter().any(|peer| peer.to_string().contains("203.0.113.7")), "{peers:?}");
 
-    // The token went by the environment only.
+    // The token is passed in the environment only.
     let ngrok = sidecar.ngrok();
     let arguments = std::fs::read_to_string(format!("/proc/{ngrok}/cmdline")).unwrap();
     assert!(arguments.contains("--inspect=false") && !arguments.contains(TOKEN), "{arguments}");
     assert!(!sidecar.lines.lock().unwrap().concat().contains(TOKEN));
 
-    // Told to end, it leaves neither tunnel nor address.
+    // After SIGTERM, neither the tunnel nor the address remains.
     kill("TERM", &sidecar.child.id().to_string());
     assert_eq!(sidecar.code(), Some(0));
-    assert!(sidecar.address().is_none() && !runs(&ngrok));
+    assert!(sidecar.address().is_none() && !is_running(&ngrok));
 }
 
 #[test]
-fn in_token_mode_the_tunnel_lets_in_whom_the_server_lets_in() {
+fn in_token_mode_the_tunnel_needs_a_valid_access_token() {
     let server = Server::with("[auth]\nmode = \"token\"\n").start();
     let token = server.token("ana", &[]);
-    let sidecar = Sidecar::before(&server, &[]);
+    let sidecar = Sidecar::in_front_of(&server, &[]);
     let url = sidecar.wait_for_address();
-    say(&url, &sidecar.path("ca.pem"), &[("CHAT_ACCESS_TOKEN", &token)], "hola");
+    send(&url, &sidecar.path("ca.pem"), &[("CHAT_ACCESS_TOKEN", &token)], "hola");
     let ca = sidecar.path("ca.pem");
-    let stranger = Client::pipe(&[&url, "--ca-file", ca.to_str().unwrap()], b"x\n");
-    assert_eq!(stranger.code, Some(77), "{}", stranger.errors);
+    let refused = Client::pipe(&[&url, "--ca-file", ca.to_str().unwrap()], b"x\n");
+    assert_eq!(refused.code, Some(77), "{}", refused.errors);
 }
 
 #[test]
-fn another_address_is_noticed_and_a_lost_tunnel_comes_back() {
+fn a_new_address_is_published_and_a_lost_tunnel_is_reopened() {
     let server = Server::start();
-    let sidecar = Sidecar::before(&server, &["--allow-open"]);
+    let sidecar = Sidecar::in_front_of(&server, &["--allow-open"]);
     let first = sidecar.wait_for_address();
     std::fs::write(sidecar.path("move"), "").unwrap();
     let changed = sidecar.wait_for("tunnel_changed");
@@ -219,89 +219,89 @@ fn another_address_is_noticed_and_a_lost_tunnel_comes_back() {
     let ngrok = sidecar.ngrok();
     kill("KILL", &ngrok);
     sidecar.wait_for("tunnel_lost");
-    eventually("it is there again", || {
+    eventually("a new tunnel is published", || {
         sidecar.ngrok() != ngrok && sidecar.address().is_some_and(|address| address != second)
     });
     let third = sidecar.wait_for_address();
-    say(&third, &sidecar.path("ca.pem"), &[], "otra vez");
+    send(&third, &sidecar.path("ca.pem"), &[], "otra vez");
 }
 
 #[test]
-fn a_restart_of_the_server_keeps_the_tunnel_and_its_end_closes_it() {
+fn the_tunnel_survives_a_server_restart_and_closes_with_the_server() {
     let mut server = Server::start();
-    let mut sidecar = Sidecar::before(&server, &["--allow-open"]);
+    let mut sidecar = Sidecar::in_front_of(&server, &["--allow-open"]);
     let url = sidecar.wait_for_address();
     let ngrok = sidecar.ngrok();
     assert!(server.stop().success());
-    server.again();
-    say(&url, &sidecar.path("ca.pem"), &[], "sigo");
-    assert!(runs(&ngrok));
+    server.start_again();
+    send(&url, &sidecar.path("ca.pem"), &[], "sigo");
+    assert!(is_running(&ngrok));
     assert!(server.stop().success());
     assert_eq!(sidecar.code(), Some(69));
     sidecar.wait_for("server_gone");
-    assert!(sidecar.address().is_none() && !runs(&ngrok));
+    assert!(sidecar.address().is_none() && !is_running(&ngrok));
 }
 
 #[test]
-fn a_server_in_open_mode_is_not_shown_to_the_world() {
+fn an_open_server_gets_no_tunnel() {
     let server = Server::start();
-    let mut sidecar = Sidecar::before(&server, &[]);
+    let mut sidecar = Sidecar::in_front_of(&server, &[]);
     assert_eq!(sidecar.code(), Some(78));
-    let said = sidecar.wait_for("open_server")["message"].to_string();
-    assert!(said.contains("auth.mode") && said.contains("--allow-open"), "{said}");
+    let message = sidecar.wait_for("open_server")["message"].to_string();
+    assert!(message.contains("auth.mode") && message.contains("--allow-open"), "{message}");
     assert!(!sidecar.path("pid").exists(), "ngrok never ran");
 }
 
 #[test]
 fn a_server_that_becomes_open_loses_its_tunnel() {
     let server = Server::with("[auth]\nmode = \"token\"\n").start();
-    let mut sidecar = Sidecar::before(&server, &[]);
+    let mut sidecar = Sidecar::in_front_of(&server, &[]);
     sidecar.wait_for_address();
     let ngrok = sidecar.ngrok();
     std::fs::write(server.config_file(), "").unwrap();
     server.signal("HUP");
     assert_eq!(sidecar.code(), Some(78));
-    assert!(sidecar.address().is_none() && !runs(&ngrok));
+    assert!(sidecar.address().is_none() && !is_running(&ngrok));
 }
 
 #[test]
-fn what_is_wrong_is_one_line_with_the_next_step() {
+fn every_failure_is_one_line_with_the_next_step() {
     let server = Server::start();
-    let words = ["--allow-open"];
+    let arguments = ["--allow-open"];
 
     let folder = stand_in();
     std::fs::remove_file(folder.path().join("bin/ngrok")).unwrap();
-    let mut sidecar = Sidecar::start(folder, server.address(), &words);
+    let mut sidecar = Sidecar::start(folder, server.address(), &arguments);
     assert_eq!(sidecar.code(), Some(78));
-    let said = sidecar.wait_for("ngrok_missing")["message"].to_string();
-    assert!(said.contains("https://ngrok.com/download"), "{said}");
+    let message = sidecar.wait_for("ngrok_missing")["message"].to_string();
+    assert!(message.contains("https://ngrok.com/download"), "{message}");
 
-    let mut sidecar = Sidecar::start(stand_in(), server.address(), &words);
+    let mut sidecar = Sidecar::start(stand_in(), server.address(), &arguments);
     assert_eq!(sidecar.code(), Some(78));
-    let said = sidecar.wait_for("ngrok_unauthorized")["message"].to_string();
-    assert!(said.contains("ERR_NGROK_4018") && said.contains("add-authtoken"), "{said}");
+    let message = sidecar.wait_for("ngrok_unauthorized")["message"].to_string();
+    assert!(message.contains("ERR_NGROK_4018") && message.contains("add-authtoken"), "{message}");
 
     let mut sidecar =
-        Sidecar::before(&server, &["--allow-open", "--", &format!("--authtoken={TOKEN}")]);
+        Sidecar::in_front_of(&server, &["--allow-open", "--", &format!("--authtoken={TOKEN}")]);
     assert_eq!(sidecar.code(), Some(2));
-    let said = sidecar.wait_for("authtoken_argument")["message"].to_string();
-    assert!(said.contains("NGROK_AUTHTOKEN") && !said.contains(TOKEN), "{said}");
+    let message = sidecar.wait_for("authtoken_argument")["message"].to_string();
+    assert!(message.contains("NGROK_AUTHTOKEN") && !message.contains(TOKEN), "{message}");
 
-    let mut sidecar = Sidecar::start(stand_in(), "127.0.0.1:1", &words);
+    let mut sidecar = Sidecar::start(stand_in(), "127.0.0.1:1", &arguments);
     assert_eq!(sidecar.code(), Some(69));
-    let said = sidecar.wait_for("server_missing")["message"].to_string();
-    assert!(said.contains("127.0.0.1:1") && said.contains("--server"), "{said}");
+    let message = sidecar.wait_for("server_missing")["message"].to_string();
+    assert!(message.contains("127.0.0.1:1") && message.contains("--server"), "{message}");
 
     for (trouble, hint) in [("silent", "NGROK_AGENT"), ("foreign", "not this server")] {
         let folder = stand_in();
         std::fs::write(folder.path().join("ngrok-authtoken"), TOKEN).unwrap();
         std::fs::write(folder.path().join(trouble), "").unwrap();
-        let sidecar = Sidecar::start(folder, server.address(), &words);
-        let said = sidecar.wait_for("tunnel_lost")["message"].to_string();
-        assert!(said.contains(hint), "{said}");
+        let sidecar = Sidecar::start(folder, server.address(), &arguments);
+        let message = sidecar.wait_for("tunnel_lost")["message"].to_string();
+        assert!(message.contains(hint), "{message}");
         assert!(sidecar.address().is_none());
         std::fs::remove_file(sidecar.path(trouble)).unwrap();
-        // It was tried again after a pause, and now it stands.
+        // The sidecar tries again after a pause and succeeds.
         sidecar.wait_for_address();
     }
 }

@@ -1,4 +1,4 @@
-//! The protocol page against the program: its tables are read and walked.
+//! Compares the tables of docs/protocol.md with the program.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,11 +9,11 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::support::server::Server;
 use crate::support::wire::Wire;
-use crate::support::{Setting, in_both_settings};
+use crate::support::{Mode, in_both_modes};
 
-in_both_settings!(p22_every_type_in_every_state_does_what_the_page_says);
+in_both_modes!(p22_every_type_in_every_state_does_what_the_page_says);
 
-/// The rows of the table below a heading: its cells, without the head and the line under it.
+/// The rows of the table below a heading, without its header.
 fn table(heading: &str) -> Vec<Vec<String>> {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/protocol.md");
     let page = std::fs::read_to_string(page).unwrap();
@@ -26,7 +26,7 @@ fn table(heading: &str) -> Vec<Vec<String>> {
         .collect()
 }
 
-/// What stands between backticks.
+/// The texts between backticks.
 fn words(cell: &str) -> Vec<&str> {
     cell.split('`').skip(1).step_by(2).collect()
 }
@@ -43,7 +43,7 @@ fn every_error_code_is_listed_and_whether_it_is_temporary() {
 }
 
 #[test]
-fn every_closing_code_says_whether_to_come_back() {
+fn every_close_code_says_whether_to_reconnect() {
     let rows = table("Closing codes");
     let listed: BTreeMap<u16, bool> =
         rows.iter().map(|row| (row[0].parse().unwrap(), row[2].starts_with("yes"))).collect();
@@ -53,7 +53,7 @@ fn every_closing_code_says_whether_to_come_back() {
     assert_eq!(listed, there.collect(), "docs/protocol.md, and the program");
 }
 
-/// A connection in one of the states that the table has.
+/// A connection in a state of the table.
 async fn in_state(server: &Server, state: &str) -> Wire {
     match state {
         "new" => Wire::connect(server).await,
@@ -64,7 +64,7 @@ async fn in_state(server: &Server, state: &str) -> Wire {
     }
 }
 
-/// Says what a row is about.
+/// Sends the frame that a row is about.
 async fn say(wire: &mut Wire, what: &str, has_key: bool) {
     let content = if has_key { wire.encrypt(b"hola") } else { "a token".into() };
     match what {
@@ -95,8 +95,8 @@ fn fresh_id() -> String {
     secure_chat::protocol::MessageId::fresh().to_string()
 }
 
-async fn p22_every_type_in_every_state_does_what_the_page_says(setting: Setting) {
-    let server = Server::with("").set(setting).start();
+async fn p22_every_type_in_every_state_does_what_the_page_says(mode: Mode) {
+    let server = Server::with("").mode(mode).start();
     let states = ["new", "basic", "full, in the room", "full, not in it"];
     let rows = table("States");
     for row in &rows {
@@ -108,7 +108,7 @@ async fn p22_every_type_in_every_state_does_what_the_page_says(setting: Setting)
             let answer = loop {
                 let answer = wire.next().await;
                 let kind = answer["type"].as_str().unwrap();
-                // Others come and go.
+                // Skip joins and leaves.
                 let news = ["user_joined", "user_left", "encryption_key"].contains(&kind);
                 if !news || kind == expected {
                     break answer;
@@ -123,7 +123,7 @@ async fn p22_every_type_in_every_state_does_what_the_page_says(setting: Setting)
                     assert!(after.is_empty(), "{case}: {after:?}");
                 }
                 None => {
-                    // The session goes on, and that was the only answer.
+                    // The session goes on, and there was no other answer.
                     wire.send(json!({"type": "still there?"})).await;
                     assert_eq!(wire.next_error().await, "unknown_type", "{case}");
                 }

@@ -1,19 +1,18 @@
-//! Behind a real nginx that ends TLS: both clients through it, and limits that fall on whom it
-//! speaks for.
+//! Behind a real nginx that serves TLS: both kinds of client, and limits by forwarded address.
 
 use serde_json::json;
 
 use crate::support::certificates::certificates;
 use crate::support::client::Client;
-use crate::support::door::Door;
+use crate::support::endpoint::Endpoint;
 use crate::support::nginx::Nginx;
 use crate::support::python::script;
 use crate::support::server::Server;
 use crate::support::wire::Wire;
-use crate::support::{SOON, eventually};
+use crate::support::{TIMEOUT, eventually};
 use crate::tls::Tunnel;
 
-/// A server with access tokens, nginx before it, and the authority to trust.
+/// A server in token mode, nginx in front of it, and the authority to trust.
 struct Site {
     server: Server,
     nginx: Nginx,
@@ -25,35 +24,35 @@ impl Site {
         let folder = tempfile::tempdir().unwrap();
         let pair = certificates(folder.path());
         let server = Server::with(&format!("[auth]\nmode = \"token\"\n{config}")).start();
-        let nginx = Nginx::before(server.address(), &[&pair]);
+        let nginx = Nginx::in_front_of(server.address(), &[&pair]);
         Site { server, nginx, folder }
     }
 
     fn url(&self) -> String {
-        format!("wss://{}", self.nginx.place(0))
+        format!("wss://{}", self.nginx.address(0))
     }
 
     fn ca(&self) -> String {
         self.folder.path().join("ca.pem").display().to_string()
     }
 
-    /// Through nginx, from a loopback address.
-    fn door(&self, from: &str) -> Door {
-        let address = self.nginx.place(0).replace("localhost", "127.0.0.1");
-        Door::from(&address).by_tls(&self.folder.path().join("ca.pem")).coming_from(from)
+    /// Connects through nginx from a loopback address.
+    fn endpoint(&self, from: &str) -> Endpoint {
+        let address = self.nginx.address(0).replace("localhost", "127.0.0.1");
+        Endpoint::from(&address).with_tls(&self.folder.path().join("ca.pem")).bound_to(from)
     }
 }
 
-/// How a `register` with that access token was answered: `welcome`, or the code of the refusal.
-async fn knock(door: &Door, token: &str) -> String {
-    let mut wire = Wire::connect(door).await;
+/// Registers with this access token; gives `welcome` or the code of the error.
+async fn register(endpoint: &Endpoint, token: &str) -> String {
+    let mut wire = Wire::connect(endpoint).await;
     wire.send(json!({"type": "register", "protocol": 1, "access_token": token})).await;
     let answer = wire.next().await;
     answer["code"].as_str().or(answer["type"].as_str()).unwrap().to_owned()
 }
 
 #[test]
-fn through_nginx_both_clients_talk_and_come_back_after_a_restart() {
+fn through_nginx_both_clients_work_and_reconnect_after_a_restart() {
     let mut site = Site::start("");
     let (new, old) = (site.server.token("nueva", &[]), site.server.token("vieja", &[]));
     let (url, ca) = (site.url(), site.ca());
@@ -70,103 +69,111 @@ fn through_nginx_both_clients_talk_and_come_back_after_a_restart() {
         let errors = String::from_utf8_lossy(&python.stderr);
         assert!(python.status.success(), "{errors}");
         assert_eq!(String::from_utf8(python.stdout).unwrap().trim(), format!("vieja: {text}"));
-        let heard = ours.wait_for_text(text);
-        assert_eq!(heard["verified"], true);
+        let received = ours.wait_for_text(text);
+        assert_eq!(received["verified"], true);
         if text == "uno" {
-            // nginx answers 502 meanwhile.
+            // nginx answers 502 while the server is down.
             site.server.kill();
             ours.write("said to nobody\n");
-            eventually("it is missed", || ours.errors().contains("trying again"));
-            site.server.again();
+            eventually("the client reconnects", || ours.errors().contains("trying again"));
+            site.server.start_again();
             ours.wait_for_text("said to nobody");
         }
     }
 }
 
 #[tokio::test]
-async fn places_are_counted_by_whom_the_proxy_speaks_for() {
+async fn connections_through_a_proxy_are_counted_by_forwarded_address() {
     let site = Site::start("[limits]\nconnections_per_address = 3\n");
     let mut held = Vec::new();
     for _ in 0..3 {
-        held.push(Wire::try_connect(site.door("127.0.0.9")).await.expect("a place"));
+        held.push(Wire::try_connect(site.endpoint("127.0.0.9")).await.expect("a connection"));
     }
-    assert_eq!(Wire::try_connect(site.door("127.0.0.9")).await.err(), Some(503), "the fourth");
-    let forged = site.door("127.0.0.9").header("x-forwarded-for", "203.0.113.7");
-    assert_eq!(Wire::try_connect(forged).await.err(), Some(503), "whoever it says it is");
+    assert_eq!(Wire::try_connect(site.endpoint("127.0.0.9")).await.err(), Some(503), "the fourth");
+    let forged = site.endpoint("127.0.0.9").header("x-forwarded-for", "203.0.113.7");
+    assert_eq!(
+        Wire::try_connect(forged).await.err(),
+        Some(503),
+        "the forged address does not count"
+    );
     for number in 10..20 {
-        let other = site.door(&format!("127.0.0.{number}"));
+        let other = site.endpoint(&format!("127.0.0.{number}"));
         held.push(Wire::try_connect(other).await.expect("the proxy itself has no limit"));
     }
-    // The same address without the proxy is the same one.
-    let direct = Door::from(site.server.address()).coming_from("127.0.0.9");
+    // A direct connection from the same address counts too.
+    let direct = Endpoint::from(site.server.address()).bound_to("127.0.0.9");
     assert!(Wire::try_connect(direct).await.is_err());
 }
 
 #[tokio::test]
-async fn a_guesser_behind_the_proxy_pays_alone() {
+async fn guessing_through_a_proxy_throttles_only_the_guesser() {
     let site = Site::start("");
     let token = site.server.token("ana", &[]);
-    let guesser = site.door("127.0.0.9");
+    let guesser = site.endpoint("127.0.0.9");
     let mut guesses = 0;
-    // Each round's wait is twice as long, so that a slow machine is inside it sooner or later.
-    let shut_out = async {
+    // Each delay is twice as long as the one before, so that even a slow machine guesses within one sooner or later.
+    let throttled = async {
         loop {
             guesses += 1;
-            // It says that it is somebody else each time; the last word is nginx's.
+            // The client forges another address each time; the last entry is nginx's.
             let number = guesses % 250;
             let forged = guesser.clone().header("x-forwarded-for", &format!("203.0.113.{number}"));
-            if knock(&forged, "sct_wrong").await == "rate_limited"
-                && knock(&guesser, &token).await == "rate_limited"
+            if register(&forged, "sct_wrong").await == "rate_limited"
+                && register(&guesser, &token).await == "rate_limited"
             {
                 break;
             }
         }
     };
-    tokio::time::timeout(SOON, shut_out).await.expect("nothing from there is looked at");
+    tokio::time::timeout(TIMEOUT, throttled).await.expect("the guesser is throttled");
     assert!((6..20).contains(&guesses), "{guesses}");
-    assert_eq!(knock(&site.door("127.0.0.10"), &token).await, "welcome", "others are let in");
-    // Whose address it bore is not shut out for it.
-    let victim = Door::from(site.server.address()).header("x-forwarded-for", "203.0.113.1");
+    assert_eq!(
+        register(&site.endpoint("127.0.0.10"), &token).await,
+        "welcome",
+        "other clients are admitted"
+    );
+    // The forged address is not throttled.
+    let victim = Endpoint::from(site.server.address()).header("x-forwarded-for", "203.0.113.1");
     let victim = victim.header("x-forwarded-proto", "https");
-    assert_eq!(knock(&victim, &token).await, "welcome");
+    assert_eq!(register(&victim, &token).await, "welcome");
 }
 
 #[tokio::test]
-async fn who_is_no_trusted_proxy_speaks_for_nobody() {
+async fn forwarded_headers_of_an_untrusted_peer_are_ignored() {
     let server = Server::with("[auth]\nmode = \"token\"\n").start();
     let token = server.token("ana", &[]);
-    let shut_out = async {
+    let throttled = async {
         for number in 0.. {
-            let forged = Door::from(server.address())
-                .coming_from("127.0.0.9")
+            let forged = Endpoint::from(server.address())
+                .bound_to("127.0.0.9")
                 .header("x-forwarded-for", &format!("203.0.113.{}", number % 250));
-            if knock(&forged, "sct_wrong").await == "rate_limited" {
+            if register(&forged, "sct_wrong").await == "rate_limited" {
                 break;
             }
         }
     };
-    tokio::time::timeout(SOON, shut_out).await.expect("its own address is what counts");
-    let victim = Door::from(server.address()).header("x-forwarded-for", "203.0.113.1");
+    tokio::time::timeout(TIMEOUT, throttled).await.expect("its own address is throttled");
+    let victim = Endpoint::from(server.address()).header("x-forwarded-for", "203.0.113.1");
     let victim = victim.header("x-forwarded-proto", "https");
-    assert_eq!(knock(&victim, &token).await, "welcome");
+    assert_eq!(register(&victim, &token).await, "welcome");
 }
 
 #[tokio::test]
-async fn a_tunnel_that_cannot_say_for_whom_is_never_shut_out() {
+async fn a_proxy_without_forwarded_headers_is_never_throttled() {
     let folder = tempfile::tempdir().unwrap();
     let config = "[auth]\nmode = \"token\"\n[limits]\nconnections_per_address = 3\n";
     let server = Server::with(config).start();
     let token = server.token("ana", &[]);
-    let tunnel = Tunnel::before(&server, folder.path());
-    let door = Door::from(&format!("127.0.0.1:{}", tunnel.port()));
-    let door = door.by_tls(&folder.path().join("ca.pem"));
-    // One behind it guesses, and one holds as many connections as an address may have and more.
+    let tunnel = Tunnel::in_front_of(&server, folder.path());
+    let endpoint = Endpoint::from(&format!("127.0.0.1:{}", tunnel.port()));
+    let endpoint = endpoint.with_tls(&folder.path().join("ca.pem"));
+    // One client behind the proxy guesses; another holds more connections than an address may have.
     for _ in 0..12 {
-        assert_eq!(knock(&door, "sct_wrong").await, "unauthorized");
+        assert_eq!(register(&endpoint, "sct_wrong").await, "unauthorized");
     }
     let mut held = Vec::new();
     for _ in 0..6 {
-        held.push(Wire::try_connect(&door).await.expect("a place"));
+        held.push(Wire::try_connect(&endpoint).await.expect("a connection"));
     }
-    assert_eq!(knock(&door, &token).await, "welcome");
+    assert_eq!(register(&endpoint, &token).await, "welcome");
 }

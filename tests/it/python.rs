@@ -1,16 +1,15 @@
-//! The programs people have already: a real Python client with our server, our client with a real
-//! Python server.
+//! Existing programs: a real Python client with our server, and our client with a real Python server.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
-use crate::support::Setting;
+use crate::support::Mode;
 use crate::support::client::Client;
 use crate::support::python::script;
 use crate::support::server::Server;
 
-/// A Python server of the basic protocol; killed when dropped.
+/// A Python server of the basic protocol, killed on drop.
 struct PythonServer(Child, String);
 
 impl PythonServer {
@@ -34,19 +33,20 @@ impl Drop for PythonServer {
 }
 
 #[test]
-fn an_old_python_client_talks_with_ours_both_ways() {
-    for setting in [Setting::Plain, Setting::Guarded] {
-        let server = Server::with("").set(setting).start();
-        let (words, variables) = server.pass("Nueva");
+fn an_old_python_client_and_ours_exchange_messages() {
+    for mode in [Mode::Open, Mode::Secured] {
+        let server = Server::with("").mode(mode).start();
+        let (arguments, variables) = server.client_credentials("Nueva");
         let url = server.url();
         let usual = [&url[..], "-u", "Nueva", "-f"];
-        let words: Vec<&str> = usual.into_iter().chain(words.iter().map(|w| &w[..])).collect();
+        let arguments: Vec<&str> =
+            usual.into_iter().chain(arguments.iter().map(|w| &w[..])).collect();
         let variables: Vec<_> = variables.iter().map(|(name, value)| (*name, &value[..])).collect();
-        let mut ours = Client::start_with(&words, &variables);
+        let mut ours = Client::start_with(&arguments, &variables);
         ours.wait_for("its own arrival", |frame| frame["type"] == "user_joined");
         let python = script("basic_client.py")
             .args([&url, "Vieja", "¿Qué tal? 🎉"])
-            .envs(server.pass("Vieja").1)
+            .envs(server.client_credentials("Vieja").1)
             .output()
             .unwrap();
         let errors = String::from_utf8_lossy(&python.stderr);
@@ -59,17 +59,17 @@ fn an_old_python_client_talks_with_ours_both_ways() {
 }
 
 #[test]
-fn our_client_talks_to_an_old_python_server() {
+fn our_client_works_with_an_old_python_server() {
     let server = PythonServer::start("1000", "2");
     let sent = Client::pipe(&[&server.1, "-u", "Ana"], "hola\nadiós".as_bytes());
     assert_eq!(sent.code, Some(0), "{}", sent.errors);
     assert_eq!(sent.texts(), ["hola", "adiós"]);
-    let kept = Client::pipe(&["history", "--url", &server.1], b"");
-    assert_eq!(kept.code, Some(76), "a basic server keeps no history: {}", kept.errors);
+    let history = Client::pipe(&["history", "--url", &server.1], b"");
+    assert_eq!(history.code, Some(76), "a basic server keeps no history: {}", history.errors);
 }
 
 #[test]
-fn what_an_old_server_refuses_for_its_rate_is_sent_again_in_order() {
+fn messages_over_an_old_servers_rate_limit_are_sent_again_in_order() {
     let server = PythonServer::start("5", "0.3");
     let lines: String = (1..=40).map(|number| format!("{number}\n")).collect();
     let mut client = Client::start(&[&server.1, "-u", "Ana"]);

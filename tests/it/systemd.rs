@@ -1,5 +1,4 @@
-//! At home under systemd: units that verify and are confined, a server that says how it is, and
-//! sockets that were handed over.
+//! systemd: units that verify and are sandboxed, notifications, and socket activation.
 
 use std::collections::HashSet;
 use std::os::unix::net::UnixDatagram;
@@ -8,9 +7,9 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use crate::support::server::Server;
-use crate::support::{SOON, eventually};
+use crate::support::{TIMEOUT, eventually, programs};
 
-/// Points of `systemd-analyze security`, in tenths.
+/// Limit for `systemd-analyze security`, in tenths of a point.
 const EXPOSURE: &str = "--threshold=12";
 
 fn units() -> Vec<PathBuf> {
@@ -22,10 +21,10 @@ fn units() -> Vec<PathBuf> {
     units
 }
 
-/// The units as they would be installed, with the programs that were built.
+/// Writes the units as installed, with the programs under test.
 fn installed(folder: &Path) -> Vec<PathBuf> {
-    let programs = Path::new(env!("CARGO_BIN_EXE_chat-server")).parent().unwrap();
-    let there = format!("{}/", programs.display());
+    let programs = programs::server();
+    let there = format!("{}/", programs.parent().unwrap().display());
     units()
         .into_iter()
         .map(|unit| {
@@ -42,15 +41,15 @@ fn installed(folder: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn the_units_verify_without_a_word() {
+fn the_units_verify_without_warnings() {
     let folder = tempfile::tempdir().unwrap();
     let verified = Command::new("systemd-analyze")
         .args(["verify", "--man=no", "--recursive-errors=yes"])
         .args(installed(folder.path()))
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&verified.stderr);
-    assert!(verified.status.success() && said.is_empty(), "{}: {said}", verified.status);
+    let printed = String::from_utf8_lossy(&verified.stderr);
+    assert!(verified.status.success() && printed.is_empty(), "{}: {printed}", verified.status);
 }
 
 #[test]
@@ -61,19 +60,19 @@ fn the_services_are_confined() {
             .arg(unit)
             .output()
             .unwrap();
-        let said = String::from_utf8_lossy(&judged.stdout);
-        assert!(judged.status.success(), "{}: {said}", unit.display());
+        let printed = String::from_utf8_lossy(&judged.stdout);
+        assert!(judged.status.success(), "{}: {printed}", unit.display());
     }
 }
 
-/// What the service manager would hear, one set of lines a datagram, until `wanted` came.
-fn hear(manager: &UnixDatagram, wanted: &str) -> HashSet<String> {
-    let deadline = Instant::now() + SOON;
+/// Receives notifications until one has the line `wanted`, and gives its lines.
+fn wait_for_notification(manager: &UnixDatagram, wanted: &str) -> HashSet<String> {
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         manager.set_read_timeout(Some(left.max(std::time::Duration::from_millis(1)))).unwrap();
         let mut bytes = [0; 4096];
-        let size = manager.recv(&mut bytes).unwrap_or_else(|_| panic!("never heard {wanted}"));
+        let size = manager.recv(&mut bytes).unwrap_or_else(|_| panic!("{wanted} was not notified"));
         let lines: HashSet<String> =
             String::from_utf8_lossy(&bytes[..size]).lines().map(str::to_owned).collect();
         if lines.contains(wanted) {
@@ -83,7 +82,7 @@ fn hear(manager: &UnixDatagram, wanted: &str) -> HashSet<String> {
 }
 
 #[test]
-fn the_service_manager_hears_how_it_is() {
+fn the_service_manager_is_notified_of_every_state() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("notify");
     let manager = UnixDatagram::bind(&path).unwrap();
@@ -91,29 +90,29 @@ fn the_service_manager_hears_how_it_is() {
         .env("NOTIFY_SOCKET", path.to_str().unwrap())
         .env("WATCHDOG_USEC", "600000")
         .start();
-    hear(&manager, "READY=1");
-    let fed = hear(&manager, "WATCHDOG=1");
-    assert!(fed.iter().any(|line| line.starts_with("STATUS=")), "{fed:?}");
+    wait_for_notification(&manager, "READY=1");
+    let watchdog = wait_for_notification(&manager, "WATCHDOG=1");
+    assert!(watchdog.iter().any(|line| line.starts_with("STATUS=")), "{watchdog:?}");
 
     server.signal("HUP");
-    let reloading = hear(&manager, "RELOADING=1");
+    let reloading = wait_for_notification(&manager, "RELOADING=1");
     let when = reloading.iter().any(|line| line.starts_with("MONOTONIC_USEC="));
     assert!(when, "{reloading:?}");
-    hear(&manager, "READY=1");
+    wait_for_notification(&manager, "READY=1");
 
-    // A file that can't be read must not leave systemd waiting for the end of the reload.
+    // A file that can't be parsed must not leave systemd waiting for the end of the reload.
     std::fs::write(server.config_file(), "[listen").unwrap();
     server.signal("HUP");
-    hear(&manager, "RELOADING=1");
-    hear(&manager, "READY=1");
+    wait_for_notification(&manager, "RELOADING=1");
+    wait_for_notification(&manager, "READY=1");
 
     assert!(server.stop().success());
-    hear(&manager, "STOPPING=1");
+    wait_for_notification(&manager, "STOPPING=1");
 }
 
-/// Who does nothing must not feed the watchdog.
+/// A server that doesn't run must not send watchdog notifications.
 #[test]
-fn a_server_that_stands_still_does_not_feed_the_watchdog() {
+fn a_stopped_server_sends_no_watchdog_pings() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("notify");
     let manager = UnixDatagram::bind(&path).unwrap();
@@ -121,19 +120,19 @@ fn a_server_that_stands_still_does_not_feed_the_watchdog() {
         .env("NOTIFY_SOCKET", path.to_str().unwrap())
         .env("WATCHDOG_USEC", "600000")
         .start();
-    hear(&manager, "WATCHDOG=1");
+    wait_for_notification(&manager, "WATCHDOG=1");
     server.signal("STOP");
     let pause = std::time::Duration::from_millis(600);
     manager.set_read_timeout(Some(pause)).unwrap();
     let mut bytes = [0; 4096];
-    // What was sent before it stopped may still be there; afterwards there is silence.
+    // Notifications sent before the stop may still be queued; then none may come.
     let mut waiting = 0;
     while manager.recv(&mut bytes).is_ok() {
         waiting += 1;
-        assert!(waiting < 50, "it goes on talking");
+        assert!(waiting < 50, "notifications go on");
     }
     server.signal("CONT");
-    hear(&manager, "WATCHDOG=1");
+    wait_for_notification(&manager, "WATCHDOG=1");
 }
 
 fn activated(listen: &str, config: &str) -> (std::process::Child, tempfile::TempDir) {
@@ -150,7 +149,7 @@ fn activated(listen: &str, config: &str) -> (std::process::Child, tempfile::Temp
     }
     let child = command
         .args(["-l", listen])
-        .arg(env!("CARGO_BIN_EXE_chat-server"))
+        .arg(programs::server())
         .arg("--config")
         .arg(file)
         .stdout(Stdio::piped())
@@ -160,43 +159,43 @@ fn activated(listen: &str, config: &str) -> (std::process::Child, tempfile::Temp
     (child, folder)
 }
 
-/// A free port; systemd-socket-activate can't say which one it took for 0.
+/// A free port. systemd-socket-activate can't report which port it took for 0.
 fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 #[test]
-fn it_serves_on_a_socket_that_was_handed_over() {
+fn the_server_serves_on_an_activated_socket() {
     let port = free_port();
     let address = format!("127.0.0.1:{port}");
     let (mut child, _folder) = activated(&address, "");
-    // The socket is there before the server is: this very connect starts it.
-    let mut said = None;
+    // The socket exists before the server does: the first connection starts the server.
+    let mut sent = None;
     eventually("a message through the activated server", || {
-        let output = Command::new(env!("CARGO_BIN_EXE_chat-client"))
+        let output = Command::new(programs::client())
             .args(["-u", "ann", "--timeout", "10s", &address, "send", "hola"])
             .output()
             .unwrap();
-        said = Some(output);
-        said.as_ref().unwrap().status.success()
+        sent = Some(output);
+        sent.as_ref().unwrap().status.success()
     });
     child.kill().unwrap();
     child.wait().unwrap();
 }
 
 #[test]
-fn in_open_mode_a_socket_to_the_world_is_refused() {
+fn an_open_server_refuses_a_socket_beyond_loopback() {
     let port = free_port();
-    // Every address of this machine, of which the test itself only uses loopback.
+    // All addresses of this machine; the test itself connects over loopback only.
     let (mut child, _folder) = activated(&format!("0.0.0.0:{port}"), "");
-    eventually("somebody knocks", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
+    eventually("a connection", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
     let mut code = None;
-    eventually("it refuses", || {
+    eventually("the server exits", || {
         code = child.try_wait().unwrap().and_then(|status| status.code());
         code.is_some()
     });
-    let mut said = String::new();
-    std::io::Read::read_to_string(&mut child.stderr.take().unwrap(), &mut said).unwrap();
-    assert_eq!(code, Some(78), "{said}");
-    assert!(said.contains("0.0.0.0") && said.contains("auth.allow_open"), "{said}");
+    let mut printed = String::new();
+    std::io::Read::read_to_string(&mut child.stderr.take().unwrap(), &mut printed).unwrap();
+    assert_eq!(code, Some(78), "{printed}");
+    assert!(printed.contains("0.0.0.0") && printed.contains("auth.allow_open"), "{printed}");
 }

@@ -1,12 +1,12 @@
-//! A conversation on a terminal, in English and in Spanish, as a person sees it.
+//! A conversation on a terminal, in English and in Spanish.
 
 use std::time::Duration;
 
 use crate::support::client::Client;
 use crate::support::server::Server;
-use crate::support::terminal::{Builder, Seen, Terminal};
+use crate::support::terminal::{Builder, Screen, Terminal};
 
-/// A person's language, and the sentences they expect to read.
+/// A language and the texts that the client shows in it.
 struct Person {
     lang: &'static str,
     questions: [&'static str; 5],
@@ -61,7 +61,7 @@ const SPANISH: Person = Person {
     bye: "adiós",
 };
 
-/// No limit that a quick test would meet.
+/// Limits that no quick test reaches.
 const QUICK: &str = "[limits]\nrate_messages = 100000\nrate_bytes = 100000000\n";
 
 fn alice(server: &Server, person: &Person) -> Builder {
@@ -76,7 +76,7 @@ fn connected(server: &Server, person: &Person) -> Terminal {
     terminal
 }
 
-fn say(server: &Server, name: &str, lines: &str) {
+fn send(server: &Server, name: &str, lines: &str) {
     let sent = Client::pipe(&[&server.url(), "-u", name], lines.as_bytes());
     assert_eq!(sent.code, Some(0), "{}", sent.errors);
 }
@@ -86,14 +86,14 @@ fn numbered(count: usize) -> (String, Vec<String>) {
     (lines, (1..=count).map(|number| format!("Bob: line {number}")).collect())
 }
 
-fn messages_of(seen: &Seen, name: &str) -> Vec<String> {
+fn messages_of(screen: &Screen, name: &str) -> Vec<String> {
     let prefix = format!("{name}: ");
-    let all = seen.messages().into_iter().filter(|message| message.starts_with(&prefix));
+    let all = screen.messages().into_iter().filter(|message| message.starts_with(&prefix));
     all.map(str::to_owned).collect()
 }
 
 #[test]
-fn it_asks_what_it_was_not_told() {
+fn the_client_asks_for_missing_options() {
     for person in [ENGLISH, SPANISH] {
         let server = Server::start();
         let port = server.address().rsplit(':').next().unwrap();
@@ -105,7 +105,7 @@ fn it_asks_what_it_was_not_told() {
         }
         terminal.wait_for(person.connected);
         terminal.wait_for_typed("");
-        // Answers are nothing to say again.
+        // Answers to questions are not in the editor's history.
         terminal.type_text("\u{1b}[A");
         terminal.enter("Hola Bob!");
         terminal.wait_for("] Alice: Hola Bob!");
@@ -113,7 +113,7 @@ fn it_asks_what_it_was_not_told() {
 }
 
 #[test]
-fn it_asks_for_the_address_of_ngrok_and_proposes_the_login_name() {
+fn the_client_asks_for_the_ngrok_address_and_proposes_the_login_name() {
     for person in [ENGLISH, SPANISH] {
         let server = Server::start();
         let [ngrok, address, _, _, name] = person.questions;
@@ -126,12 +126,12 @@ fn it_asks_for_the_address_of_ngrok_and_proposes_the_login_name() {
         let mut other = Terminal::with(&[]).env("LANG", person.lang).start();
         other.wait_for(ngrok);
         other.type_text("\u{4}");
-        assert_eq!(other.ended(), 0, "who would rather not is not kept");
+        assert_eq!(other.wait_for_exit(), 0, "who would rather not is not kept");
     }
 }
 
 #[test]
-fn people_come_talk_and_go() {
+fn joins_messages_and_leaves_are_shown() {
     for person in [ENGLISH, SPANISH] {
         let server = Server::start();
         let mut terminal = alice(&server, &person).env("TZ", "XYZ-5:30").start();
@@ -141,32 +141,32 @@ fn people_come_talk_and_go() {
         terminal.enter("/who");
         terminal.wait_for(person.here);
         bob.write("Hola Alice!\n");
-        let said = bob.wait_for_text("Hola Alice!");
-        let seen = terminal.wait_for("] Bob: Hola Alice!");
-        let moment: jiff::Timestamp = said["timestamp"].as_str().unwrap().parse().unwrap();
-        let there = moment + Duration::from_secs(5 * 3600 + 30 * 60);
-        let there = there.strftime("[%H:%M:%S] Bob: Hola Alice!").to_string();
-        assert_eq!(seen.rows[seen.find("Hola Alice!").unwrap()], there);
+        let message = bob.wait_for_text("Hola Alice!");
+        let screen = terminal.wait_for("] Bob: Hola Alice!");
+        let moment: jiff::Timestamp = message["timestamp"].as_str().unwrap().parse().unwrap();
+        let local = moment + Duration::from_secs(5 * 3600 + 30 * 60);
+        let local = local.strftime("[%H:%M:%S] Bob: Hola Alice!").to_string();
+        assert_eq!(screen.rows[screen.find("Hola Alice!").unwrap()], local);
         terminal.enter("Hola Bob!");
-        let seen = terminal.wait_for("] Alice: Hola Bob!");
-        assert_eq!(seen.rows.iter().filter(|row| row.contains("Hola Bob!")).count(), 1);
+        let screen = terminal.wait_for("] Alice: Hola Bob!");
+        assert_eq!(screen.rows.iter().filter(|row| row.contains("Hola Bob!")).count(), 1);
         bob.wait_for_text("Hola Bob!");
         drop(bob);
         terminal.wait_for(person.left);
         terminal.enter("/help");
         terminal.wait_for(person.help);
         terminal.enter("/nonsense");
-        terminal.wait("it knows no such command", |seen| {
-            seen.rows.iter().any(|row| row.starts_with("-- /nonsense "))
+        terminal.wait("it knows no such command", |screen| {
+            screen.rows.iter().any(|row| row.starts_with("-- /nonsense "))
         });
         terminal.enter("/quit");
-        assert_eq!(terminal.ended(), 0);
+        assert_eq!(terminal.wait_for_exit(), 0);
         terminal.wait_for(person.bye);
     }
 }
 
 #[test]
-fn one_looks_round_in_another_room_before_one_speaks_there() {
+fn a_joined_room_can_be_read_before_sending_to_it() {
     for person in [ENGLISH, SPANISH] {
         let server = Server::start();
         let mut bob = Client::start(&[&server.url(), "-u", "Bob", "-r", "ops"]);
@@ -179,27 +179,27 @@ fn one_looks_round_in_another_room_before_one_speaks_there() {
         terminal.wait_for("] Bob: said before");
         bob.write("and now\n");
         terminal.wait_for("] Bob: and now");
-        let seen = terminal.seen();
+        let screen = terminal.screen();
         let refused = |row: &String| row.contains("refused") || row.contains("rechazado");
-        assert!(!seen.rows.iter().any(refused), "{}", seen.text());
+        assert!(!screen.rows.iter().any(refused), "{}", screen.text());
     }
 }
 
 #[test]
-fn one_leaves_by_a_word_or_by_a_key() {
+fn commands_and_keys_quit_after_sending_everything() {
     let server = Server::start();
-    for farewell in ["/quit\r", "exit\r", "/exit\r", "\u{4}", "\u{3}"] {
+    for quit in ["/quit\r", "exit\r", "/exit\r", "\u{4}", "\u{3}"] {
         let mut terminal = connected(&server, &ENGLISH);
-        terminal.type_text(&format!("last words\r{farewell}"));
-        assert_eq!(terminal.ended(), 0, "{farewell:?}");
+        terminal.type_text(&format!("last words\r{quit}"));
+        assert_eq!(terminal.wait_for_exit(), 0, "{quit:?}");
         terminal.wait_for("bye");
-        let kept = Client::pipe(&["history", "--url", &server.url(), "-n", "1"], b"");
-        assert_eq!(kept.texts(), ["last words"], "said before leaving by {farewell:?}");
+        let history = Client::pipe(&["history", "--url", &server.url(), "-n", "1"], b"");
+        assert_eq!(history.texts(), ["last words"], "said before leaving by {quit:?}");
     }
 }
 
 #[test]
-fn what_is_typed_stays_whole_while_others_talk() {
+fn typed_text_stays_whole_while_messages_arrive() {
     for person in [ENGLISH, SPANISH] {
         let server = Server::with(QUICK).start();
         let mut terminal = connected(&server, &person);
@@ -208,24 +208,24 @@ fn what_is_typed_stays_whole_while_others_talk() {
         let (_, expected) = numbered(50);
         let mut lines = expected.iter().map(|line| line.strip_prefix("Bob: ").unwrap());
         for (at, key) in typed.char_indices() {
-            // What arrives and what is typed meet in every order.
+            // Messages and keys arrive in every order.
             lines.next().into_iter().for_each(|line| bob.write(&format!("{line}\n")));
             terminal.type_text(&key.to_string());
             terminal.wait_for_typed(&typed[..at + key.len_utf8()]);
         }
         lines.for_each(|line| bob.write(&format!("{line}\n")));
-        let seen = terminal.wait("50 messages", |seen| messages_of(seen, "Bob").len() == 50);
-        assert_eq!(messages_of(&seen, "Bob"), expected);
+        let screen = terminal.wait("50 messages", |screen| messages_of(screen, "Bob").len() == 50);
+        assert_eq!(messages_of(&screen, "Bob"), expected);
         terminal.wait_for_typed(typed);
         terminal.type_text("\r");
         bob.wait_for_text(typed);
-        let seen = terminal.wait_for(&format!("] Alice: {typed}"));
-        assert_eq!(messages_of(&seen, "Bob"), expected, "{}", seen.text());
+        let screen = terminal.wait_for(&format!("] Alice: {typed}"));
+        assert_eq!(messages_of(&screen, "Bob"), expected, "{}", screen.text());
     }
 }
 
 #[test]
-fn lines_entered_at_once_while_others_talk_are_all_said_and_shown_in_order() {
+fn lines_entered_in_a_burst_are_sent_and_shown_in_order() {
     let server = Server::with(QUICK).start();
     let mut terminal = connected(&server, &ENGLISH);
     let (lines, expected) = numbered(50);
@@ -234,20 +234,20 @@ fn lines_entered_at_once_while_others_talk_are_all_said_and_shown_in_order() {
     let own: Vec<String> = (1..=30).map(|number| format!("mine {number}")).collect();
     terminal.type_text(&own.iter().map(|line| format!("{line}\r")).collect::<String>());
     let own: Vec<String> = own.iter().map(|line| format!("Alice: {line}")).collect();
-    let seen = terminal.wait("all messages", |seen| {
-        messages_of(seen, "Bob").len() >= 50 && messages_of(seen, "Alice").len() >= 30
+    let screen = terminal.wait("all messages", |screen| {
+        messages_of(screen, "Bob").len() >= 50 && messages_of(screen, "Alice").len() >= 30
     });
-    assert_eq!(messages_of(&seen, "Bob"), expected);
-    assert_eq!(messages_of(&seen, "Alice"), own);
-    // Nothing but whole lines, and no echo of what was typed.
-    let seen = terminal.wait_for_typed("");
-    for row in &seen.rows[..seen.rows.len() - 1] {
-        assert!(row.starts_with("-- ") || row.starts_with('['), "{row:?} in\n{}", seen.text());
+    assert_eq!(messages_of(&screen, "Bob"), expected);
+    assert_eq!(messages_of(&screen, "Alice"), own);
+    // Only whole lines, and no echo of the typed text.
+    let screen = terminal.wait_for_typed("");
+    for row in &screen.rows[..screen.rows.len() - 1] {
+        assert!(row.starts_with("-- ") || row.starts_with('['), "{row:?} in\n{}", screen.text());
     }
 }
 
 #[test]
-fn earlier_lines_come_back_and_names_and_commands_are_completed() {
+fn earlier_lines_are_recalled_and_names_and_commands_completed() {
     let server = Server::start();
     let mut terminal = connected(&server, &SPANISH);
     let _zoe = Client::start(&[&server.url(), "-u", "Zoë-María"]);
@@ -268,7 +268,7 @@ fn earlier_lines_come_back_and_names_and_commands_are_completed() {
 }
 
 #[test]
-fn a_server_that_goes_and_comes_back_takes_nothing_that_was_typed() {
+fn a_server_restart_loses_no_typed_text() {
     for person in [ENGLISH, SPANISH] {
         let mut server = Server::start();
         let mut terminal = connected(&server, &person);
@@ -280,27 +280,27 @@ fn a_server_that_goes_and_comes_back_takes_nothing_that_was_typed() {
         terminal.type_text("ght\rand another\r");
         terminal.type_text("still typing");
         terminal.wait_for_typed("still typing");
-        server.again();
+        server.start_again();
         terminal.wait_for(person.back);
         terminal.wait_for("] Alice: and another");
-        let seen = terminal.wait_for_typed("still typing");
-        assert_eq!(messages_of(&seen, "Alice"), ["Alice: half a thought", "Alice: and another"]);
+        let screen = terminal.wait_for_typed("still typing");
+        assert_eq!(messages_of(&screen, "Alice"), ["Alice: half a thought", "Alice: and another"]);
     }
 }
 
 #[test]
-fn a_window_of_another_size_keeps_what_is_typed() {
+fn resizing_the_window_keeps_typed_text() {
     let server = Server::with(QUICK).start();
     let mut terminal = connected(&server, &ENGLISH);
     let typed = "one two three four five six seven";
     terminal.type_text(typed);
     terminal.wait_for_typed(typed);
     terminal.resize(120, 40);
-    say(&server, "Bob", "after it grew\n");
+    send(&server, "Bob", "after it grew\n");
     terminal.wait_for("] Bob: after it grew");
     terminal.wait_for_typed(typed);
     terminal.resize(60, 12);
-    say(&server, "Bob", "after it shrank\n");
+    send(&server, "Bob", "after it shrank\n");
     terminal.wait_for("] Bob: after it shrank");
     terminal.wait_for_typed(typed);
     terminal.type_text("\r");
@@ -308,11 +308,11 @@ fn a_window_of_another_size_keeps_what_is_typed() {
 }
 
 #[test]
-fn a_line_longer_than_the_window_is_typed_and_taken_back_whole() {
+fn a_line_longer_than_the_window_is_shown_and_erased_whole() {
     let server = Server::with(QUICK).start();
     let mut terminal = alice(&server, &ENGLISH).sized(30, 20).start();
     terminal.wait_for_typed("");
-    // Wide characters that do not fit into the last column, and one row that is just full.
+    // Wide characters that do not fit in the last column, and a row that is exactly full.
     let lines = [
         "日本語の文字は二つの欄を使います。日本語の文字は二つ",
         "aaaaaaaaaabbbbbbbbbbcccccccc",
@@ -320,27 +320,27 @@ fn a_line_longer_than_the_window_is_typed_and_taken_back_whole() {
     ];
     for (number, line) in lines.iter().enumerate() {
         terminal.type_text(line);
-        say(&server, "Bob", &format!("meanwhile {number}\n"));
+        send(&server, "Bob", &format!("meanwhile {number}\n"));
         terminal.wait_for(&format!("] Bob: meanwhile {number}"));
         terminal.type_text("\r");
         let begin: String = line.chars().take(3).collect();
-        terminal.wait("it is shown", |seen| {
-            seen.rows.iter().any(|row| row.contains(&format!("] Alice: {begin}")))
+        terminal.wait("it is shown", |screen| {
+            screen.rows.iter().any(|row| row.contains(&format!("] Alice: {begin}")))
         });
-        say(&server, "Bob", &format!("next {number}\n"));
+        send(&server, "Bob", &format!("next {number}\n"));
         terminal.wait_for(&format!("] Bob: next {number}"));
-        let seen = terminal.wait_for_typed("");
-        let start = seen.rows.iter().rposition(|row| row.contains("] Alice: ")).unwrap();
-        let own = seen.rows[start..].iter().take_while(|row| !row.starts_with("-- "));
+        let screen = terminal.wait_for_typed("");
+        let start = screen.rows.iter().rposition(|row| row.contains("] Alice: ")).unwrap();
+        let own = screen.rows[start..].iter().take_while(|row| !row.starts_with("-- "));
         let shown = own.map(String::as_str).collect::<String>();
-        assert!(shown.ends_with(&format!("] Alice: {line}")), "{}", seen.text());
-        let above = &seen.rows[start - 1];
-        assert!(above.starts_with("-- Bob "), "the typed line is gone:\n{}", seen.text());
+        assert!(shown.ends_with(&format!("] Alice: {line}")), "{}", screen.text());
+        let above = &screen.rows[start - 1];
+        assert!(above.starts_with("-- Bob "), "the typed line is gone:\n{}", screen.text());
     }
 }
 
 #[test]
-fn colours_are_for_those_who_want_them() {
+fn no_color_turns_colours_off() {
     let server = Server::start();
     let coloured = |raw: &[u8]| raw.windows(3).any(|bytes| bytes == b"\x1b[3");
     for (value, expected) in [(None, true), (Some(""), true), (Some("1"), false)] {
@@ -357,16 +357,16 @@ fn colours_are_for_those_who_want_them() {
 }
 
 #[test]
-fn a_terminal_that_can_nothing_is_asked_for_nothing() {
+fn a_dumb_terminal_gets_no_escape_sequences() {
     let server = Server::start();
     let mut terminal = alice(&server, &ENGLISH).env("TERM", "dumb").start();
     terminal.wait_for(ENGLISH.connected);
     terminal.enter("hola");
     terminal.wait_for("] Alice: hola");
-    say(&server, "Bob", "¿qué tal?\n");
+    send(&server, "Bob", "¿qué tal?\n");
     terminal.wait_for("] Bob: ¿qué tal?");
     terminal.enter("/quit");
-    assert_eq!(terminal.ended(), 0);
+    assert_eq!(terminal.wait_for_exit(), 0);
     assert!(!terminal.raw().contains(&0x1b), "{}", String::from_utf8_lossy(&terminal.raw()));
 }
 
@@ -375,7 +375,7 @@ fn a_window_that_is_closed_ends_the_conversation() {
     let server = Server::start();
     let mut terminal = connected(&server, &ENGLISH);
     let mut bob = Client::start(&[&server.url(), "-u", "Bob"]);
-    // Who is not there yet hears nothing.
+    // Bob must have joined to receive the message.
     terminal.wait_for(ENGLISH.joined);
     terminal.enter("goodbye");
     bob.wait_for_text("goodbye");
@@ -383,6 +383,6 @@ fn a_window_that_is_closed_ends_the_conversation() {
     bob.wait_for("Alice has left", |frame| {
         frame["type"] == "user_left" && frame["username"] == "Alice"
     });
-    assert_eq!(terminal.ended(), 0);
+    assert_eq!(terminal.wait_for_exit(), 0);
     bob.end_input();
 }

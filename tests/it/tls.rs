@@ -1,4 +1,4 @@
-//! TLS: a real proxy in front, as a tunnel is; and TLS in the server itself.
+//! TLS through a real proxy in front of the server, and TLS in the server itself.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -7,17 +7,17 @@ use serde_json::Value;
 
 use crate::support::certificates::certificates;
 use crate::support::client::Client;
-use crate::support::door::Door;
+use crate::support::endpoint::Endpoint;
 use crate::support::eventually;
 use crate::support::server::Server;
 use crate::support::wire::Wire;
 
-/// stunnel in front of a server; killed when dropped.
+/// stunnel in front of a server, killed on drop.
 pub struct Tunnel(Child, u16);
 
 impl Tunnel {
-    /// With a certificate of its own; the authority to trust is in `ca.pem`.
-    pub fn before(server: &Server, folder: &Path) -> Self {
+    /// Starts stunnel with a new certificate; the authority to trust is in `ca.pem`.
+    pub fn in_front_of(server: &Server, folder: &Path) -> Self {
         certificates(folder);
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let config = format!(
@@ -38,7 +38,7 @@ impl Tunnel {
         Tunnel(child, port)
     }
 
-    /// Where it listens.
+    /// The port it listens on.
     pub fn port(&self) -> u16 {
         self.1
     }
@@ -55,7 +55,7 @@ impl Drop for Tunnel {
 fn through_a_tunnel_certificates_are_verified() {
     let folder = tempfile::tempdir().unwrap();
     let server = Server::start();
-    let tunnel = Tunnel::before(&server, folder.path());
+    let tunnel = Tunnel::in_front_of(&server, folder.path());
     let url = format!("wss://localhost:{}", tunnel.1);
     let ca = folder.path().join("ca.pem");
     let ca = ca.to_str().unwrap();
@@ -64,21 +64,21 @@ fn through_a_tunnel_certificates_are_verified() {
     assert_eq!(trusted.code, Some(0), "{}", trusted.errors);
     assert_eq!(trusted.texts(), ["hola"]);
 
-    let stranger = Client::pipe(&[&url], b"hola\n");
-    assert_eq!(stranger.code, Some(69));
+    let untrusted = Client::pipe(&[&url], b"hola\n");
+    assert_eq!(untrusted.code, Some(69));
     assert!(
-        stranger.errors.contains("not trusted") && stranger.errors.contains("--ca-file"),
+        untrusted.errors.contains("not trusted") && untrusted.errors.contains("--ca-file"),
         "{}",
-        stranger.errors
+        untrusted.errors
     );
 
-    let careless = Client::pipe(&[&url, "--insecure"], b"hola\n");
-    assert_eq!(careless.code, Some(0), "{}", careless.errors);
-    assert!(careless.errors.contains("warning"), "{}", careless.errors);
+    let insecure = Client::pipe(&[&url, "--insecure"], b"hola\n");
+    assert_eq!(insecure.code, Some(0), "{}", insecure.errors);
+    assert!(insecure.errors.contains("warning"), "{}", insecure.errors);
 }
 
 /// A server with TLS, its certificate in `folder`.
-fn guarded(folder: &Path) -> Server {
+fn tls_server(folder: &Path) -> Server {
     certificates(folder);
     let file = |name: &str| folder.join(name);
     Server::with(&format!(
@@ -90,94 +90,94 @@ fn guarded(folder: &Path) -> Server {
 }
 
 #[test]
-fn the_server_speaks_tls_itself_and_takes_a_new_certificate_on_reload() {
+fn the_server_serves_tls_and_reloads_its_certificate() {
     let folder = tempfile::tempdir().unwrap();
-    let server = guarded(folder.path());
+    let server = tls_server(folder.path());
     let url = format!("wss://{}", server.address());
-    let say = |text: &str| {
+    let send = |text: &str| {
         let ca = folder.path().join("ca.pem");
         Client::pipe(&[&url, "--ca-file", ca.to_str().unwrap()], text.as_bytes())
     };
-    assert_eq!(say("uno\n").code, Some(0));
+    assert_eq!(send("uno\n").code, Some(0));
     let old = std::fs::read(folder.path().join("ca.pem")).unwrap();
     certificates(folder.path());
     server.signal("HUP");
     server.wait_for_event("reloaded");
-    let new = say("dos\n");
+    let new = send("dos\n");
     assert_eq!(new.code, Some(0), "{}", new.errors);
     std::fs::write(folder.path().join("ca.pem"), old).unwrap();
-    assert_eq!(say("tres\n").code, Some(69), "the old certificate is gone");
-    // By its fingerprint it is trusted whoever signed it, and no other is.
-    let print = Command::new("openssl")
+    assert_eq!(send("tres\n").code, Some(69), "the old certificate is gone");
+    // A pinned certificate is trusted whatever its authority, and no other one is.
+    let fingerprint = Command::new("openssl")
         .args(["x509", "-noout", "-fingerprint", "-sha256", "-in"])
         .arg(folder.path().join("cert.pem"))
         .output()
         .unwrap();
-    let print = String::from_utf8(print.stdout).unwrap();
-    let print = print.trim().rsplit('=').next().unwrap().to_owned();
-    let pinned = Client::pipe(&[&url, "--pin", &print], b"x\n");
+    let fingerprint = String::from_utf8(fingerprint.stdout).unwrap();
+    let fingerprint = fingerprint.trim().rsplit('=').next().unwrap().to_owned();
+    let pinned = Client::pipe(&[&url, "--pin", &fingerprint], b"x\n");
     assert_eq!(pinned.code, Some(0), "{}", pinned.errors);
-    let other = print.replace(&print[..2], "00");
+    let other = fingerprint.replace(&fingerprint[..2], "00");
     assert_eq!(Client::pipe(&[&url, "--pin", &other], b"x\n").code, Some(69));
     let plain = Client::pipe(&[&format!("ws://{}", server.address()), "--timeout", "1s"], b"x\n");
     assert_ne!(plain.code, Some(0), "no plain WebSocket where there is TLS");
 }
 
 #[test]
-fn only_the_two_newest_versions_of_tls_are_spoken() {
+fn only_tls_1_2_and_1_3_are_accepted() {
     let folder = tempfile::tempdir().unwrap();
-    let server = guarded(folder.path());
-    for (version, spoken) in
+    let server = tls_server(folder.path());
+    for (version, accepted) in
         [("-tls1", false), ("-tls1_1", false), ("-tls1_2", true), ("-tls1_3", true)]
     {
         let output = Command::new("openssl")
             .args(["s_client", "-connect", server.address(), version, "-verify_return_error"])
-            // Level 0, or this side would not try the old ones.
+            // Security level 0, so that the openssl client offers the old versions.
             .args(["-cipher", "DEFAULT:@SECLEVEL=0", "-CAfile"])
             .arg(folder.path().join("ca.pem"))
             .stdin(Stdio::null())
             .output()
             .unwrap();
-        let said = String::from_utf8_lossy(&output.stdout).into_owned()
+        let printed = String::from_utf8_lossy(&output.stdout).into_owned()
             + &String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.success(), spoken, "{version}: {said}");
-        // Refused by the server and not by this side.
-        assert!(spoken || said.contains("SSL alert number"), "{version}: {said}");
+        assert_eq!(output.status.success(), accepted, "{version}: {printed}");
+        // The server refuses, not the openssl client.
+        assert!(accepted || printed.contains("SSL alert number"), "{version}: {printed}");
     }
 }
 
 #[tokio::test]
-async fn a_new_certificate_drops_nobody_and_a_wrong_key_changes_nothing() {
+async fn a_new_certificate_closes_no_session_and_a_wrong_key_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    let server = guarded(folder.path());
-    let door = || Door::from(server.address()).by_tls(&folder.path().join("ca.pem"));
-    let old = door();
+    let server = tls_server(folder.path());
+    let endpoint = || Endpoint::from(server.address()).with_tls(&folder.path().join("ca.pem"));
+    let old = endpoint();
     let mut first = Wire::register(&old, "first").await;
     certificates(folder.path());
-    server.done(&["ctl", "reload"]);
-    let new = door();
+    server.run_ok(&["ctl", "reload"]);
+    let new = endpoint();
     let mut second = Wire::register(&new, "second").await;
     first.next_of("user_joined").await;
     assert!(Wire::try_connect(&old).await.is_err(), "the old certificate is gone");
-    // A key of another certificate: nothing changes, and who is there stays.
+    // A key of another certificate: nothing changes, and sessions stay.
     let other = tempfile::tempdir().unwrap();
     certificates(other.path());
     std::fs::copy(other.path().join("key.pem"), folder.path().join("key.pem")).unwrap();
-    let refused = server.verb(&["ctl", "reload"]);
-    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(!refused.status.success() && said.contains("can't be used together"), "{said}");
-    assert!(said.contains("cert.pem") && said.contains("key.pem"), "{said}");
+    let refused = server.run(&["ctl", "reload"]);
+    let printed = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && printed.contains("do not serve together"), "{printed}");
+    assert!(printed.contains("cert.pem") && printed.contains("key.pem"), "{printed}");
     let _third = Wire::register(&new, "third").await;
-    first.say("still here").await;
-    let heard = second.next_of("chat_message").await;
-    assert_eq!(second.read(&heard), "still here");
+    first.send_chat("still here").await;
+    let received = second.next_of("chat_message").await;
+    assert_eq!(second.read(&received), "still here");
 }
 
-/// What testssl.sh finds, but for what is the test certificate's own.
+/// Checks the findings of testssl.sh, except those about the test certificate.
 #[test]
 fn testssl_finds_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    let server = guarded(folder.path());
+    let server = tls_server(folder.path());
     let report = folder.path().join("report.json");
     let output = Command::new("timeout")
         .args(["300", "testssl", "--quiet", "--color", "0", "--warnings", "off", "--nodns", "none"])
@@ -188,12 +188,14 @@ fn testssl_finds_nothing() {
         .stdin(Stdio::null())
         .output()
         .expect("testssl: run scripts/test, which installs it");
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     let findings: Vec<Value> =
-        serde_json::from_slice(&std::fs::read(&report).expect(&said)).expect(&said);
+        serde_json::from_slice(&std::fs::read(&report).expect(&printed)).expect(&printed);
     let found = |id: &str| {
         let finding = findings.iter().find(|finding| finding["id"] == id);
-        finding.unwrap_or_else(|| panic!("nothing about {id}: {said}"))["finding"].as_str().unwrap()
+        finding.unwrap_or_else(|| panic!("nothing about {id}: {printed}"))["finding"]
+            .as_str()
+            .unwrap()
     };
     for old in ["SSLv2", "SSLv3", "TLS1", "TLS1_1"] {
         assert!(found(old).starts_with("not offered"), "{old}: {}", found(old));
@@ -201,7 +203,7 @@ fn testssl_finds_nothing() {
     for new in ["TLS1_2", "TLS1_3"] {
         assert!(found(new).starts_with("offered"), "{new}: {}", found(new));
     }
-    // It went to the end.
+    // The last check was made.
     found("RC4");
     let bad: Vec<&Value> = findings
         .iter()

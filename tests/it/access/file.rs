@@ -1,4 +1,4 @@
-//! The access file, and users that the configuration declares.
+//! The access file, and users declared in the configuration.
 
 use std::os::unix::fs::PermissionsExt as _;
 
@@ -6,21 +6,21 @@ use serde_json::json;
 
 use super::{TOKENS, entered, refusal, refused, register};
 use crate::support::server::Server;
-use crate::support::{Setting, eventually, in_both_settings};
+use crate::support::{Mode, eventually, in_both_modes};
 
-in_both_settings!(
-    a_file_that_does_not_serve_admits_nobody,
-    a_file_that_does_not_serve_forgets_no_ban_and_opens_to_no_declared_user,
+in_both_modes!(
+    an_unusable_access_file_admits_no_user,
+    an_unusable_access_file_keeps_bans_and_blocks_declared_users,
     users_can_be_declared_in_the_configuration_and_reloaded,
 );
 
-async fn a_file_that_does_not_serve_admits_nobody(setting: Setting) {
-    let server = Server::with(TOKENS).set(setting).start();
+async fn an_unusable_access_file_admits_no_user(mode: Mode) {
+    let server = Server::with(TOKENS).mode(mode).start();
     let token = server.token("ana", &[]);
-    let mut inside = entered(&server, &token, "lobby").await;
+    let mut session = entered(&server, &token, "lobby").await;
     let path = server.state().join("access.json");
     let good = std::fs::read(&path).unwrap();
-    let stranger = refused("unauthorized", 4001);
+    let unauthorized = refused("unauthorized", 4001);
     for (number, (content, mode)) in
         [(&good[..], 0o640), (b"", 0o600), (b"{\"tokens\":[", 0o600), (b"[]", 0o600)]
             .into_iter()
@@ -28,70 +28,70 @@ async fn a_file_that_does_not_serve_admits_nobody(setting: Setting) {
     {
         std::fs::write(&path, content).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
-        eventually("it is seen", || server.count("access_unreadable") > number);
-        assert_eq!(refusal(register(&server, &token, &["lobby"]).await).await, stranger);
+        eventually("the server reads it", || server.event_count("access_unreadable") > number);
+        assert_eq!(refusal(register(&server, &token, &["lobby"]).await).await, unauthorized);
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
     }
-    // Who is inside is not put out by a slip of an editor, but is by a file that is gone.
-    inside.send(json!({"type": "who", "room": "lobby"})).await;
-    inside.next_of("user_list").await;
+    // An unusable file evicts no session; a missing file does.
+    session.send(json!({"type": "who", "room": "lobby"})).await;
+    session.next_of("user_list").await;
     std::fs::write(&path, &good).unwrap();
-    eventually("it is read", || server.count("access_reread") > 4);
+    eventually("the server reads the good file", || server.event_count("access_reread") > 4);
     drop(entered(&server, &token, "lobby").await);
     let token = server.token("bob", &[]);
     std::fs::remove_file(&path).unwrap();
-    assert_eq!(inside.until_closed().await.0, 4001);
-    assert_eq!(refusal(register(&server, &token, &["lobby"]).await).await, stranger);
-    // Nor is who stands in no list let in, whether it is empty or was never made.
+    assert_eq!(session.until_closed().await.0, 4001);
+    assert_eq!(refusal(register(&server, &token, &["lobby"]).await).await, unauthorized);
+    // An empty or missing list admits no user.
     std::fs::write(&path, "{}").unwrap();
-    server.done(&["ctl", "reload"]);
-    assert_eq!(refusal(register(&server, &token, &["lobby"]).await).await, stranger);
-    let bare = Server::with(TOKENS).set(setting).start();
-    assert_eq!(refusal(register(&bare, &token, &["lobby"]).await).await, stranger);
+    server.run_ok(&["ctl", "reload"]);
+    assert_eq!(refusal(register(&server, &token, &["lobby"]).await).await, unauthorized);
+    let without_file = Server::with(TOKENS).mode(mode).start();
+    assert_eq!(refusal(register(&without_file, &token, &["lobby"]).await).await, unauthorized);
 }
 
-async fn a_file_that_does_not_serve_forgets_no_ban_and_opens_to_no_declared_user(setting: Setting) {
-    let mut server = Server::with(TOKENS).set(setting).start();
-    let printed = server.done(&["token", "add", "--user", "ana", "--room", "ops", "--declare"]);
+async fn an_unusable_access_file_keeps_bans_and_blocks_declared_users(mode: Mode) {
+    let mut server = Server::with(TOKENS).mode(mode).start();
+    let printed = server.run_ok(&["token", "add", "--user", "ana", "--room", "ops", "--declare"]);
     let (token, table) = printed.split_once('\n').unwrap();
     std::fs::write(server.config_file(), format!("{TOKENS}{table}")).unwrap();
-    server.done(&["ctl", "reload"]);
+    server.run_ok(&["ctl", "reload"]);
     let wire = entered(&server, token, "ops").await;
-    server.done(&["ctl", "ban", "ana"]);
+    server.run_ok(&["ctl", "ban", "ana"]);
     assert_eq!(wire.until_closed().await.0, 4003);
     let path = server.state().join("access.json");
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
-    server.done(&["ctl", "reload"]);
+    server.run_ok(&["ctl", "reload"]);
     server.wait_for_event("access_unreadable");
-    let stranger = refused("unauthorized", 4001);
-    assert_eq!(refusal(register(&server, token, &["ops"]).await).await, stranger);
+    let unauthorized = refused("unauthorized", 4001);
+    assert_eq!(refusal(register(&server, token, &["ops"]).await).await, unauthorized);
     server.stop();
-    server.again();
-    assert_eq!(refusal(register(&server, token, &["ops"]).await).await, stranger);
-    // Neither can it be read where a folder stands in its place.
+    server.start_again();
+    assert_eq!(refusal(register(&server, token, &["ops"]).await).await, unauthorized);
+    // A folder in place of the file can't be read either.
     std::fs::remove_file(&path).unwrap();
     std::fs::create_dir(&path).unwrap();
-    server.done(&["ctl", "reload"]);
-    assert_eq!(refusal(register(&server, token, &["ops"]).await).await, stranger);
+    server.run_ok(&["ctl", "reload"]);
+    assert_eq!(refusal(register(&server, token, &["ops"]).await).await, unauthorized);
 }
 
-async fn users_can_be_declared_in_the_configuration_and_reloaded(setting: Setting) {
-    let server = Server::with(TOKENS).set(setting).start();
-    let printed = server.done(&["token", "add", "--user", "ana", "--room", "ops", "--declare"]);
+async fn users_can_be_declared_in_the_configuration_and_reloaded(mode: Mode) {
+    let server = Server::with(TOKENS).mode(mode).start();
+    let printed = server.run_ok(&["token", "add", "--user", "ana", "--room", "ops", "--declare"]);
     let (token, table) = printed.split_once('\n').unwrap();
     let reload = |text: String| {
         std::fs::write(server.config_file(), text).unwrap();
-        server.done(&["ctl", "reload"])
+        server.run_ok(&["ctl", "reload"])
     };
     reload(format!("{TOKENS}{table}"));
     let wire = entered(&server, token, "ops").await;
     reload(format!("{TOKENS}{}", table.replace("member", "reader")));
-    assert_eq!(wire.until_closed().await.0, 1012, "other rights: it comes back with them");
+    assert_eq!(wire.until_closed().await.0, 1012, "the client reconnects with its new rights");
     let wire = entered(&server, token, "ops").await;
     let broken = format!("{TOKENS}{}", table.replace("member", "king"));
     std::fs::write(server.config_file(), broken).unwrap();
-    let output = server.verb(&["ctl", "reload"]);
-    assert_eq!(output.status.code(), Some(1), "the server says no, and why");
+    let output = server.run(&["ctl", "reload"]);
+    assert_eq!(output.status.code(), Some(1), "the server refuses and gives the reason");
     assert!(String::from_utf8_lossy(&output.stderr).contains("auth.users"));
     reload(TOKENS.to_owned());
     assert_eq!(wire.until_closed().await.0, 4001);

@@ -1,68 +1,74 @@
-//! Access tokens: only a valid one opens, its name is its user's alone, and guessing is no use.
+//! Access tokens: only a valid one admits, a name belongs to one user, and guessing is throttled.
 
 use serde_json::{Value, json};
 
 use super::{TOKENS, entered, refusal, refused, register};
 use crate::support::server::Server;
 use crate::support::wire::Wire;
-use crate::support::{Setting, in_both_settings};
+use crate::support::{Mode, in_both_modes};
 
-in_both_settings!(
-    without_a_valid_token_no_key_leaves,
-    a_name_proven_by_a_token_can_be_neither_taken_nor_imitated,
-    guessing_costs_the_guesser_alone,
+in_both_modes!(
+    without_a_valid_access_token_no_key_is_sent,
+    a_verified_name_can_be_neither_taken_nor_imitated,
+    guessing_throttles_only_the_guesser,
 );
 
-async fn without_a_valid_token_no_key_leaves(setting: Setting) {
-    let server = Server::with(TOKENS).set(setting).start();
+async fn without_a_valid_access_token_no_key_is_sent(mode: Mode) {
+    let server = Server::with(TOKENS).mode(mode).start();
     let ended = server.token("old", &["--expires", "1ms"]);
     let ana = server.token("ana", &["--room", "ops"]);
-    let bare = async |frame: Value| {
-        let mut wire = Wire::connect(server.door().unproven()).await;
+    let refused_without_token = async |frame: Value| {
+        let mut wire = Wire::connect(server.endpoint().without_tokens()).await;
         wire.send(frame).await;
         refusal(wire).await
     };
-    let stranger = refused("unauthorized", 4001);
-    assert_eq!(bare(json!({"type": "register", "username": "Ana"})).await, stranger);
-    assert_eq!(bare(json!({"type": "register", "access_token": ""})).await, stranger);
+    let unauthorized = refused("unauthorized", 4001);
     assert_eq!(
-        bare(json!({"type": "register", "access_token": format!("{ana}x")})).await,
-        stranger
+        refused_without_token(json!({"type": "register", "username": "Ana"})).await,
+        unauthorized
     );
-    assert_eq!(refusal(register(&server, &ended, &["lobby"]).await).await, stranger);
+    assert_eq!(
+        refused_without_token(json!({"type": "register", "access_token": ""})).await,
+        unauthorized
+    );
+    assert_eq!(
+        refused_without_token(json!({"type": "register", "access_token": format!("{ana}x")})).await,
+        unauthorized
+    );
+    assert_eq!(refusal(register(&server, &ended, &["lobby"]).await).await, unauthorized);
     assert_eq!(refusal(register(&server, &ana, &["dev"]).await).await, refused("forbidden", 4003));
-    // In the same words, whoever it says it is and however near the guess comes.
+    // Every refusal reads the same, whatever the name and however close the guess.
     let mut answers = Vec::new();
     for (user, guess) in [("ana", &ended[..]), ("ana", &ana[1..]), ("old", "sct_x"), ("eve", "x")] {
-        let mut wire = Wire::connect(server.door().coming_from("127.0.0.7")).await;
+        let mut wire = Wire::connect(server.endpoint().bound_to("127.0.0.7")).await;
         wire.send(json!({"type": "register", "username": user, "access_token": guess})).await;
         answers.push(wire.until_closed().await);
     }
     assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:?}");
-    // A basic client can bring one too; it gets the room it has, and the name that is proven.
+    // A basic client can send an access token; it gets a room of the token, and the proven name.
     let mut basic = Wire::connect(&server).await;
     basic.send(json!({"type": "register", "username": "Bob", "access_token": ana})).await;
     let list = basic.next_of("user_list").await;
     assert_eq!((&list["users"], &list["room"]), (&json!(["ana"]), &json!("ops")));
-    basic.say("hola").await;
-    let said = basic.next_of("chat_message").await;
-    assert_eq!((&said["username"], &said["verified"]), (&json!("ana"), &json!(true)));
+    basic.send_chat("hola").await;
+    let frame = basic.next_of("chat_message").await;
+    assert_eq!((&frame["username"], &frame["verified"]), (&json!("ana"), &json!(true)));
     let log = server.log_lines().join("\n");
     assert!(!log.contains(&ana) && !log.contains("sct_"), "an access token is in the log");
 }
 
-async fn a_name_proven_by_a_token_can_be_neither_taken_nor_imitated(setting: Setting) {
-    let server = Server::with(TOKENS).set(setting).start();
+async fn a_verified_name_can_be_neither_taken_nor_imitated(mode: Mode) {
+    let server = Server::with(TOKENS).mode(mode).start();
     let ana = server.token("ana", &[]);
     let bob = server.token("bob", &[]);
     for imitation in ["ANA", "аnа", "a na", "ａｎａ"] {
-        let output = server.verb(&["token", "add", "--user", imitation]);
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(2), "{imitation}: {said}");
-        assert!(said.contains("told apart"), "{said}");
+        let output = server.run(&["token", "add", "--user", imitation]);
+        let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{imitation}: {printed}");
+        assert!(printed.contains("told apart"), "{printed}");
     }
     let _first = entered(&server, &ana, "lobby").await;
-    let rounds = if setting == Setting::Plain { 100 } else { 10 };
+    let rounds = if mode == Mode::Open { 100 } else { 10 };
     for _ in 0..rounds {
         let claims = (0..100).map(|_| async {
             let mut wire = Wire::connect(&server).await;
@@ -76,23 +82,23 @@ async fn a_name_proven_by_a_token_can_be_neither_taken_nor_imitated(setting: Set
     }
 }
 
-async fn guessing_costs_the_guesser_alone(setting: Setting) {
+async fn guessing_throttles_only_the_guesser(mode: Mode) {
     let proxies = "[listen]\ntrusted_proxies = [\"127.0.0.8/32\"]\n";
-    let server = Server::with(&format!("{TOKENS}{proxies}")).set(setting).start();
+    let server = Server::with(&format!("{TOKENS}{proxies}")).mode(mode).start();
     let token = server.token("ana", &[]);
-    let proxy = server.door().coming_from("127.0.0.8");
+    let proxy = server.endpoint().bound_to("127.0.0.8");
     let by_proxy = |client: &str| {
-        let door = proxy.clone().header("x-forwarded-proto", "https");
-        door.header("x-forwarded-for", client)
+        let endpoint = proxy.clone().header("x-forwarded-proto", "https");
+        endpoint.header("x-forwarded-for", client)
     };
-    let directly = server.door().coming_from("127.0.0.9");
-    // Whoever guesses, and everybody who comes the same way.
-    let ways = [
-        (10_000, directly, vec![server.door()]),
+    let directly = server.endpoint().bound_to("127.0.0.9");
+    // A guesser, and other clients that come the same way.
+    let cases = [
+        (10_000, directly, vec![server.endpoint()]),
         (5_000, by_proxy("203.0.113.9"), vec![by_proxy("203.0.113.10"), proxy.clone()]),
     ];
-    for (guesses, guesser, others) in ways {
-        let guesses = if setting == Setting::Plain { guesses } else { guesses / 5 };
+    for (guesses, guesser, others) in cases {
+        let guesses = if mode == Mode::Open { guesses } else { guesses / 5 };
         let (mut compared, mut memory) = (0, 0);
         for number in 1..=guesses {
             match refusal(register(&guesser, &format!("sct_{number}"), &[]).await).await {
@@ -112,7 +118,7 @@ async fn guessing_costs_the_guesser_alone(setting: Setting) {
         assert!(grown < 4 * 1024 * 1024, "{grown} bytes more");
         assert!((5..30).contains(&compared), "{compared} guesses were even looked at");
     }
-    // A proxy that does not say for whom it speaks is not shut out for one of them.
+    // A proxy that doesn't name its client is not throttled for it.
     for number in 0..20 {
         let outcome = refusal(register(&proxy, &format!("sct_{number}"), &[]).await).await;
         assert_eq!(outcome, refused("unauthorized", 4001));
@@ -131,40 +137,40 @@ async fn a_hundred_operators_at_once_make_one_user() {
                 scope.spawn(move || {
                     (0..5)
                         .map(|turn| spellings[(number + turn) % spellings.len()])
-                        .map(|name| server.verb(&["token", "add", "--user", name]).status.success())
+                        .map(|name| server.run(&["token", "add", "--user", name]).status.success())
                         .collect::<Vec<bool>>()
                 })
             })
             .collect();
         operators.into_iter().flat_map(|operator| operator.join().unwrap()).collect()
     });
-    let list = server.done(&["token", "list", "--json"]);
+    let list = server.run_ok(&["token", "list", "--json"]);
     let users: Vec<Value> = list.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    assert_eq!(users.len(), 20, "each spelling was asked for so often: {users:?}");
+    assert_eq!(users.len(), 20, "each spelling was tried 20 times: {users:?}");
     assert!(users.iter().all(|row| row["user"] == users[0]["user"]), "{users:?}");
     assert_eq!(made.iter().filter(|made| **made).count(), users.len(), "nothing is lost");
-    server.done(&["ctl", "ban", "ANA"]);
-    assert_eq!(server.verb(&["ctl", "unban", "bob"]).status.code(), Some(1), "nobody banned that");
-    server.done(&["ctl", "unban", "аnа"]);
-    assert_eq!(server.verb(&["ctl", "unban", "ANA"]).status.code(), Some(1), "it is free again");
+    server.run_ok(&["ctl", "ban", "ANA"]);
+    assert_eq!(server.run(&["ctl", "unban", "bob"]).status.code(), Some(1), "not banned");
+    server.run_ok(&["ctl", "unban", "аnа"]);
+    assert_eq!(server.run(&["ctl", "unban", "ANA"]).status.code(), Some(1), "the ban is lifted");
 }
 
 #[test]
-fn the_list_says_where_each_one_opens_and_how_to_name_it() {
+fn token_list_shows_rooms_and_ids() {
     let server = Server::with(TOKENS).start();
     for (user, words, rooms) in [
         ("ana", &[][..], json!(["lobby"])),
         ("bob", &["--room", "ops", "--room", "dev"], json!(["ops", "dev"])),
         ("eve", &["--room", "*", "--role", "reader"], json!(["*"])),
-        // An admin's opens every room, whatever it was made with.
+        // An admin's token is for every room, whatever it was made with.
         ("root", &["--room", "ops", "--role", "admin"], json!(["*"])),
     ] {
         let token = server.token(user, words);
-        let list = server.done(&["token", "list", "--json"]);
+        let list = server.run_ok(&["token", "list", "--json"]);
         let row: Value = serde_json::from_str(list.lines().last().unwrap()).unwrap();
         assert_eq!((&row["user"], &row["rooms"]), (&json!(user), &rooms));
         assert!(!list.contains(&token) && !list.contains("hash"), "{list}");
-        let text = server.done(&["token", "list"]);
+        let text = server.run_ok(&["token", "list"]);
         assert!(text.contains(row["id"].as_str().unwrap()), "{text}");
     }
 }

@@ -1,11 +1,11 @@
-//! The verdict: what was sent, what became of it, and what is there in the end.
+//! Compares what was sent and acked with the history.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 
-use super::steady::AccessStatus;
+use super::full_client::Outcome;
 
-/// The four sins. The bar is nought of each.
+/// Violations of the promises about delivery, by kind. None may occur.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Verdict {
     /// Acked, but not in the history.
@@ -14,12 +14,12 @@ pub struct Verdict {
     pub double: Vec<String>,
     /// In the history, but never sent, or refused for good.
     pub phantom: Vec<String>,
-    /// Not in the order their sender sent them, or not in the order of their numbers.
+    /// Not in the order of their sender, or not in the order of `seq`.
     pub disordered: Vec<String>,
 }
 
 impl Verdict {
-    /// Whether there is nothing to hold against it.
+    /// Whether no violation was found.
     pub fn is_clean(&self) -> bool {
         *self == Verdict::default()
     }
@@ -31,17 +31,17 @@ impl fmt::Display for Verdict {
         let (phantom, disordered) = (self.phantom.len(), self.disordered.len());
         write!(f, "lost {lost}, double {double}, phantom {phantom}, disordered {disordered}")?;
         let all = [&self.lost, &self.double, &self.phantom, &self.disordered];
-        for example in all.iter().filter_map(|sins| sins.first()) {
+        for example in all.iter().filter_map(|violations| violations.first()) {
             write!(f, "; for example {example:?}")?;
         }
         Ok(())
     }
 }
 
-/// Holds a history of (seq, sender, text) against what the senders know. Texts are unique; each
-/// sender's are given in the order they were sent.
-pub fn judge(
-    sent: &BTreeMap<String, (Vec<String>, BTreeMap<String, AccessStatus>)>,
+/// Checks a history of (seq, sender, text) against what the senders recorded. Texts are unique, and each sender's are
+/// in the order it sent them.
+pub fn check(
+    sent: &BTreeMap<String, (Vec<String>, BTreeMap<String, Outcome>)>,
     history: &[(u64, String, String)],
 ) -> Verdict {
     let mut verdict = Verdict::default();
@@ -58,22 +58,22 @@ pub fn judge(
     }
     let mut known: HashSet<&str> = HashSet::new();
     for (texts, statuses) in sent.values() {
-        let mut place = 0;
+        let mut position = 0;
         for text in texts {
             known.insert(text);
             match (statuses.get(text), seen.get(text.as_str())) {
-                (Some(AccessStatus::Stored(_)), None) => verdict.lost.push(text.clone()),
-                (Some(AccessStatus::Stored(acked)), Some(seq)) if acked != seq => {
+                (Some(Outcome::Stored(_)), None) => verdict.lost.push(text.clone()),
+                (Some(Outcome::Stored(acked)), Some(seq)) if acked != seq => {
                     verdict.disordered.push(text.clone());
                 }
-                (Some(AccessStatus::Refused), Some(_)) => verdict.phantom.push(text.clone()),
+                (Some(Outcome::Refused), Some(_)) => verdict.phantom.push(text.clone()),
                 _ => {}
             }
             if let Some(seq) = seen.get(text.as_str()) {
-                if *seq < place {
+                if *seq < position {
                     verdict.disordered.push(text.clone());
                 }
-                place = *seq;
+                position = *seq;
             }
         }
     }
@@ -83,19 +83,19 @@ pub fn judge(
 }
 
 #[test]
-fn the_judge_sees_every_sin() {
+fn the_checker_finds_every_violation() {
     let texts: Vec<String> = ["a", "b", "c", "d"].map(String::from).to_vec();
     let statuses = [
-        ("a", AccessStatus::Stored(1)),
-        ("b", AccessStatus::Stored(9)),
-        ("c", AccessStatus::Refused),
-        ("d", AccessStatus::Stored(5)),
+        ("a", Outcome::Stored(1)),
+        ("b", Outcome::Stored(9)),
+        ("c", Outcome::Refused),
+        ("d", Outcome::Stored(5)),
     ];
     let statuses = statuses.into_iter().map(|(text, status)| (text.to_owned(), status)).collect();
     let sent = BTreeMap::from([("s".to_owned(), (texts, statuses))]);
     let row = |seq, text: &str| (seq, "s".to_owned(), text.to_owned());
     let history = [row(1, "a"), row(2, "a"), row(3, "c"), row(4, "x"), row(5, "d"), row(5, "e")];
-    let verdict = judge(&sent, &history);
+    let verdict = check(&sent, &history);
     assert_eq!(verdict.lost, ["b"]);
     assert_eq!(verdict.double, ["a"]);
     assert_eq!(verdict.phantom, ["c", "x", "e"]);

@@ -1,50 +1,51 @@
-//! The promises about delivery. One harness: every message is unique and ends as stored, refused
-//! or unknown; faults come from outside and must have fired; then everything heals, the history is
-//! read to its end, and the judge counts lost, double, phantom and disordered. The bar is nought.
+//! The promises about delivery. Every message is unique and ends as stored, refused or unknown. Faults come from
+//! outside, and a test checks that they occurred. Then everything recovers, the test reads the whole history, and the
+//! checker counts lost, double, phantom and disordered messages. None may occur.
 
 mod checker;
 mod crowd;
+mod full_client;
 mod proxy;
 mod restarts;
-mod steady;
 mod storage;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use proxy::{FaultProxy, Way};
-use steady::{AccessStatus, Steady, whole_history};
+use full_client::{FullClient, Outcome, whole_history};
+use proxy::{Direction, FaultProxy};
 
 use crate::support::client::Client;
 use crate::support::server::Server;
-use crate::support::{heavy, long};
+use crate::support::{is_long_run, load_lock};
 
 const ROOM: &str = "ops";
-/// How long everything may take to heal.
-const HEALED: Duration = Duration::from_secs(60);
-/// Messages one sender may have under way.
+/// How long everything may take to recover.
+const RECOVERY_TIMEOUT: Duration = Duration::from_secs(60);
+/// Unacked messages per sender.
 const WINDOW: usize = 32;
 
-/// No rate limit; many keys.
+/// No rate limit.
 const FAST: &str = "[limits]\nrate_messages = 1000000\nrate_bytes = 1000000000\n";
 
-type Sent = (String, (Vec<String>, BTreeMap<String, AccessStatus>));
+type Sent = (String, (Vec<String>, BTreeMap<String, Outcome>));
 
-/// Sends `count` messages, one each `every`, through whatever happens.
-async fn send_all(mut sender: Steady, count: usize, every: Duration) -> Sent {
+/// Sends `count` messages, one per `every`, through all faults.
+async fn send_all(mut sender: FullClient, count: usize, every: Duration) -> Sent {
     let name = sender.name().to_owned();
     let mut texts = Vec::new();
     let mut due = Instant::now();
     for number in 0..count {
         due += every;
         let text = format!("{name} says {number}");
-        sender.say(&text).await;
+        sender.send_chat(&text).await;
         texts.push(text);
         sender.until(due, |_| false).await;
-        let deadline = Instant::now() + HEALED;
+        let deadline = Instant::now() + RECOVERY_TIMEOUT;
         sender.until(deadline, |sender| sender.outstanding() < WINDOW).await;
     }
-    let all = sender.until(Instant::now() + HEALED, |sender| sender.outstanding() == 0).await;
+    let all =
+        sender.until(Instant::now() + RECOVERY_TIMEOUT, |sender| sender.outstanding() == 0).await;
     assert!(all, "{name}: {} messages never got an answer", sender.outstanding());
     (name, (texts, sender.statuses))
 }
@@ -57,20 +58,20 @@ fn senders(
 ) -> Vec<tokio::task::JoinHandle<Sent>> {
     (0..how_many)
         .map(|number| {
-            let sender = Steady::new(address, &format!("sender{number}"), ROOM, false);
+            let sender = FullClient::new(address, &format!("sender{number}"), ROOM, false);
             tokio::spawn(send_all(sender, count, every))
         })
         .collect()
 }
 
-/// How long a reader may take for all of it.
-fn patience() -> Duration {
-    HEALED * if long() { 12 } else { 2 }
+/// How long a reader may take to receive everything.
+fn read_timeout() -> Duration {
+    RECOVERY_TIMEOUT * if is_long_run() { 12 } else { 2 }
 }
 
 async fn gather(
     tasks: Vec<tokio::task::JoinHandle<Sent>>,
-) -> BTreeMap<String, (Vec<String>, BTreeMap<String, AccessStatus>)> {
+) -> BTreeMap<String, (Vec<String>, BTreeMap<String, Outcome>)> {
     let mut sent = BTreeMap::new();
     for task in tasks {
         let (name, record) = task.await.unwrap();
@@ -81,21 +82,21 @@ async fn gather(
 
 async fn assert_clean(
     server: &Server,
-    sent: &BTreeMap<String, (Vec<String>, BTreeMap<String, AccessStatus>)>,
+    sent: &BTreeMap<String, (Vec<String>, BTreeMap<String, Outcome>)>,
 ) {
     let history = whole_history(server.address(), ROOM).await;
-    let verdict = checker::judge(sent, &history);
+    let verdict = checker::check(sent, &history);
     assert!(verdict.is_clean(), "{verdict}");
     let stored: usize = sent.values().map(|(texts, _)| texts.len()).sum();
-    assert_eq!(history.len(), stored, "everything that was sent is there");
+    assert_eq!(history.len(), stored, "everything sent is stored");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p1_kill_9_loses_nothing_acked() {
-    let _one = heavy();
-    let kills = if long() { 100 } else { 10 };
+    let _lock = load_lock();
+    let kills = if is_long_run() { 100 } else { 10 };
     let mut server = Server::with(FAST).start();
-    // 20 senders, 25 messages a second each, for as long as the kills take and a little more.
+    // 20 senders with 25 messages per second each, for a little longer than the kills take.
     let count = kills * 12 + 20;
     let tasks = senders(server.address(), 20, count, Duration::from_millis(40));
     let mut slowest = Duration::ZERO;
@@ -103,7 +104,7 @@ async fn p1_kill_9_loses_nothing_acked() {
         tokio::time::sleep(Duration::from_millis(350)).await;
         tokio::task::block_in_place(|| server.kill());
         let down = Instant::now();
-        tokio::task::block_in_place(|| server.again());
+        tokio::task::block_in_place(|| server.start_again());
         slowest = slowest.max(down.elapsed());
     }
     let sent = gather(tasks).await;
@@ -114,11 +115,11 @@ async fn p1_kill_9_loses_nothing_acked() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p7_resume_has_no_holes() {
-    let _one = heavy();
-    let (readers, rounds) = if long() { (20, 50) } else { (20, 6) };
+    let _lock = load_lock();
+    let (readers, rounds) = if is_long_run() { (20, 50) } else { (20, 6) };
     let server = Server::with(FAST).start();
     let proxy = FaultProxy::start(server.address().parse().unwrap()).await;
-    // Fast enough that something is said while somebody is between reading and live.
+    // Fast enough that messages arrive while a reader is between replay and live delivery.
     let total = rounds * 240;
     let through = proxy.address().to_string();
     let mut reading = Vec::new();
@@ -126,14 +127,15 @@ async fn p7_resume_has_no_holes() {
     for number in 0..readers {
         let (through, ready) = (through.clone(), ready.clone());
         reading.push(tokio::spawn(async move {
-            let mut reader = Steady::new(through, &format!("reader{number}"), ROOM, true);
-            reader.until(Instant::now() + HEALED, |reader| reader.connects > 0).await;
+            let mut reader = FullClient::new(through, &format!("reader{number}"), ROOM, true);
+            reader.until(Instant::now() + RECOVERY_TIMEOUT, |reader| reader.connects > 0).await;
             ready.send(()).await.unwrap();
-            // By the last one's place, so that a hole is seen at once.
-            let whole =
-                |reader: &Steady| reader.heard.last().is_some_and(|(seq, _)| *seq >= total as u64);
-            let complete = reader.until(Instant::now() + 4 * HEALED, whole).await;
-            assert!(complete, "reader{number} has {} of {total}", reader.heard.len());
+            // Complete by the last seq, so that a hole is seen at once.
+            let whole = |reader: &FullClient| {
+                reader.received.last().is_some_and(|(seq, _)| *seq >= total as u64)
+            };
+            let complete = reader.until(Instant::now() + 4 * RECOVERY_TIMEOUT, whole).await;
+            assert!(complete, "reader{number} has {} of {total}", reader.received.len());
             reader
         }));
     }
@@ -147,51 +149,51 @@ async fn p7_resume_has_no_holes() {
     }
     let sent = gather(tasks).await;
     assert_clean(&server, &sent).await;
-    assert_eq!(proxy.fired(), rounds as u64, "every cut fired");
+    assert_eq!(proxy.fired(), rounds as u64, "every cut happened");
     for task in reading {
         let reader = task.await.unwrap();
-        let places: Vec<u64> = reader.heard.iter().map(|(seq, _)| *seq).collect();
+        let seqs: Vec<u64> = reader.received.iter().map(|(seq, _)| *seq).collect();
         let expected: Vec<u64> = (1..=total as u64).collect();
-        assert_eq!(places, expected, "whole, growing, once");
+        assert_eq!(seqs, expected, "every seq once, in order");
         assert!(reader.gaps.is_empty() && reader.connects > 1);
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p8_there_is_one_order() {
-    let _one = heavy();
-    let (people, each, listeners) = if long() { (100, 1000, 50) } else { (20, 100, 10) };
+    let _lock = load_lock();
+    let (people, each, listeners) = if is_long_run() { (100, 1000, 50) } else { (20, 100, 10) };
     let server = Server::with(&format!("{FAST}[history]\nkeep_messages = 1000000\n")).start();
     let total = people * each;
     let mut reading = Vec::new();
     for number in 0..listeners {
-        let mut reader = Steady::new(server.address(), &format!("reader{number}"), ROOM, true);
-        reader.until(Instant::now() + HEALED, |reader| reader.connects > 0).await;
+        let mut reader = FullClient::new(server.address(), &format!("reader{number}"), ROOM, true);
+        reader.until(Instant::now() + RECOVERY_TIMEOUT, |reader| reader.connects > 0).await;
         reading.push(tokio::spawn(async move {
-            let whole = |reader: &Steady| reader.heard.len() >= total;
+            let whole = |reader: &FullClient| reader.received.len() >= total;
             assert!(
-                reader.until(Instant::now() + patience(), whole).await,
+                reader.until(Instant::now() + read_timeout(), whole).await,
                 "{}",
-                reader.heard.len()
+                reader.received.len()
             );
-            reader.heard
+            reader.received
         }));
     }
     let sent = gather(senders(server.address(), people, each, Duration::ZERO)).await;
     assert_clean(&server, &sent).await;
     let mut first: Option<Vec<(u64, String)>> = None;
     for task in reading {
-        let heard = task.await.unwrap();
-        let first = first.get_or_insert_with(|| heard.clone());
-        assert!(*first == heard, "all readers heard the same in the same order");
+        let received = task.await.unwrap();
+        let first = first.get_or_insert_with(|| received.clone());
+        assert!(*first == received, "all readers received the same in the same order");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p14_rotation_is_invisible() {
-    let _one = heavy();
-    // Messages a second, and who reads them.
-    let (seconds, rate, readers) = if long() { (300, 500, 40) } else { (12, 100, 10) };
+    let _lock = load_lock();
+    // Messages per second, and the number of readers.
+    let (seconds, rate, readers) = if is_long_run() { (300, 500, 40) } else { (12, 100, 10) };
     let server = Server::with(&format!(
         "{FAST}[keys]\nrotate_every = \"1s\"\n[history]\nkeep_messages = 1000000\n"
     ))
@@ -199,51 +201,55 @@ async fn p14_rotation_is_invisible() {
     let total = seconds * rate;
     let mut reading = Vec::new();
     for number in 0..readers {
-        let mut reader = Steady::new(server.address(), &format!("reader{number}"), ROOM, true);
-        reader.until(Instant::now() + HEALED, |reader| reader.connects > 0).await;
+        let mut reader = FullClient::new(server.address(), &format!("reader{number}"), ROOM, true);
+        reader.until(Instant::now() + RECOVERY_TIMEOUT, |reader| reader.connects > 0).await;
         reading.push(tokio::spawn(async move {
             if number == 0 {
-                // One is away for three rotations, and comes back.
+                // One reader is away for three rotations and comes back.
                 reader.drop_connection();
                 tokio::time::sleep(Duration::from_secs(4)).await;
             }
-            let whole = |reader: &Steady| reader.heard.len() >= total;
+            let whole = |reader: &FullClient| reader.received.len() >= total;
             assert!(
-                reader.until(Instant::now() + patience(), whole).await,
+                reader.until(Instant::now() + read_timeout(), whole).await,
                 "{}",
-                reader.heard.len()
+                reader.received.len()
             );
         }));
     }
     let pause = Duration::from_millis(10_000 / rate as u64);
     let mut tasks = senders(server.address(), 9, total / 10, pause);
-    let mut tardy = Steady::new(server.address(), "tardy", ROOM, false);
-    tardy.tardy = true;
-    tasks.push(tokio::spawn(send_all(tardy, total / 10, pause)));
+    let mut late = FullClient::new(server.address(), "late", ROOM, false);
+    late.uses_earlier_key = true;
+    tasks.push(tokio::spawn(send_all(late, total / 10, pause)));
     let sent = gather(tasks).await;
     assert_clean(&server, &sent).await;
     for task in reading {
-        // A message nobody can read panics in the reader.
+        // A reader panics at a message that it can't decrypt.
         task.await.unwrap();
     }
-    assert!(server.count("keys_rotated") >= seconds / 2, "{}", server.count("keys_rotated"));
+    assert!(
+        server.event_count("keys_rotated") >= seconds / 2,
+        "{}",
+        server.event_count("keys_rotated")
+    );
     let refused = sent.values().flat_map(|(_, statuses)| statuses.values());
     assert!(
-        refused.clone().all(|status| matches!(status, AccessStatus::Stored(_))),
+        refused.clone().all(|status| matches!(status, Outcome::Stored(_))),
         "nothing is refused"
     );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p16_stopping_is_clean() {
-    let _one = heavy();
+    let _lock = load_lock();
     let mut server = Server::with(&format!("{FAST}[shutdown]\ngrace = \"5s\"\n")).start();
     let mut idle = Vec::new();
-    for number in 0..if long() { 1_000 } else { 200 } {
+    for number in 0..if is_long_run() { 1_000 } else { 200 } {
         let name = format!("idle{number}");
         idle.push(crate::support::wire::Wire::register(server.address(), &name).await);
     }
-    // One of them never reads again, and is owed a lot.
+    // One session never reads again and has a full send queue.
     let stalled = idle.pop().unwrap();
     let address = server.address().to_owned();
     let tasks = senders(&address, 8, 50, Duration::from_millis(5));
@@ -254,28 +260,34 @@ async fn p16_stopping_is_clean() {
     assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
     for wire in idle {
         let (code, _) = wire.until_closed().await;
-        assert!(code == 1012 || code == 1001, "told {code}");
+        assert!(code == 1012 || code == 1001, "close code {code}");
     }
     drop(stalled);
-    tokio::task::block_in_place(|| server.again());
+    tokio::task::block_in_place(|| server.start_again());
     let sent = gather(tasks).await;
     assert_clean(&server, &sent).await;
 }
 
-/// Cuts the dialogue of one `send` at a byte; gives how often the message is there in the end.
-async fn cut_at(server: &Server, proxy: &FaultProxy, way: Way, byte: u64, times: u64) -> bool {
+/// Cuts the connection of one `chat-client send` at a byte; gives whether the cut happened.
+async fn cut_at(
+    server: &Server,
+    proxy: &FaultProxy,
+    direction: Direction,
+    byte: u64,
+    times: u64,
+) -> bool {
     let fired = proxy.fired();
-    proxy.cut_after(way, byte, times);
+    proxy.cut_after(direction, byte, times);
     let through = format!("ws://{}", proxy.address());
-    let id = format!("{way:?}-{byte}-{times}");
-    let patience = if times > 1 { "1s" } else { "20s" };
-    let send = |url: String, patience: &'static str| {
+    let id = format!("{direction:?}-{byte}-{times}");
+    let timeout = if times > 1 { "1s" } else { "20s" };
+    let send = |url: String, timeout: &'static str| {
         let id = id.clone();
         tokio::task::spawn_blocking(move || {
-            Client::pipe(&["send", "--url", &url, "--timeout", patience, "--id", &id, &id], b"")
+            Client::pipe(&["send", "--url", &url, "--timeout", timeout, "--id", &id, &id], b"")
         })
     };
-    let sent = send(through, patience).await.unwrap();
+    let sent = send(through, timeout).await.unwrap();
     let there = async || {
         let history = whole_history(server.address(), "lobby").await;
         history.iter().filter(|(_, _, text)| *text == id).count()
@@ -283,32 +295,32 @@ async fn cut_at(server: &Server, proxy: &FaultProxy, way: Way, byte: u64, times:
     let count = there().await;
     match sent.code {
         Some(0) => assert_eq!(count, 1, "{id}: exit 0 means once"),
-        code => assert!(count <= 1, "{id}: exit {code:?}, {count} there; {}", sent.errors),
+        code => assert!(count <= 1, "{id}: exit {code:?}, stored {count} times; {}", sent.errors),
     }
-    proxy.cut_after(way, 0, 0);
+    proxy.cut_after(direction, 0, 0);
     let again = send(format!("ws://{}", server.address()), "20s").await.unwrap();
-    assert_eq!((again.code, there().await), (Some(0), 1), "{id}: sent again, it is there once");
+    assert_eq!((again.code, there().await), (Some(0), 1), "{id}: sent again, it is stored once");
     proxy.fired() > fired
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p5_exit_0_exactly_when_it_is_in_the_room_log() {
-    let _one = heavy();
-    let step = if long() { 1 } else { 23 };
+    let _lock = load_lock();
+    let step = if is_long_run() { 1 } else { 23 };
     let mut server = Server::with(FAST).start();
     let proxy = FaultProxy::start(server.address().parse().unwrap()).await;
     let mut cuts = 0;
-    for way in [Way::Up, Way::Down] {
-        // Beyond the end of the dialogue nothing fires any more.
+    for direction in [Direction::Up, Direction::Down] {
+        // Beyond the end of the conversation no cut happens any more.
         for byte in (1..).step_by(step) {
-            if !cut_at(&server, &proxy, way, byte, 1).await {
+            if !cut_at(&server, &proxy, direction, byte, 1).await {
                 break;
             }
             cuts += 1;
         }
-        // A connection that is cut each time: given up, and perhaps there.
+        // Every connection is cut: the client gives up, and the message may be stored.
         for byte in [100, 400, 700] {
-            cut_at(&server, &proxy, way, byte, 1_000).await;
+            cut_at(&server, &proxy, direction, byte, 1_000).await;
         }
     }
     println!("{cuts} cuts");

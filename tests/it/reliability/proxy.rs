@@ -1,4 +1,4 @@
-//! A TCP proxy that hurts: it cuts a connection at a byte, all connections at once, or stalls.
+//! A TCP proxy with faults: it cuts one connection at a byte, or all connections at once.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,9 +8,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-/// Which way bytes go.
+/// A direction of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
+pub enum Direction {
     /// From the client to the server.
     Up,
     /// From the server to the client.
@@ -27,13 +27,13 @@ pub struct FaultProxy {
 
 struct Shared {
     target: Mutex<SocketAddr>,
-    /// Connections are cut after so many bytes that way, so many of them.
-    plan: Mutex<Option<(Way, u64, u64)>>,
+    /// The planned cut: direction, bytes that pass before it, and the number of connections.
+    plan: Mutex<Option<(Direction, u64, u64)>>,
     fired: AtomicU64,
 }
 
 impl FaultProxy {
-    /// A proxy before `target`.
+    /// Starts a proxy in front of `target`.
     pub async fn start(target: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -52,18 +52,18 @@ impl FaultProxy {
         self.address
     }
 
-    /// Cuts the next `times` connections after so many bytes that way; then they are left alone.
-    pub fn cut_after(&self, way: Way, bytes: u64, times: u64) {
-        *self.shared.plan.lock().unwrap() = Some((way, bytes, times));
+    /// Cuts each of the next `times` connections after so many bytes in one direction.
+    pub fn cut_after(&self, direction: Direction, bytes: u64, times: u64) {
+        *self.shared.plan.lock().unwrap() = Some((direction, bytes, times));
     }
 
-    /// Cuts every connection there is, now.
+    /// Cuts every open connection now.
     pub fn cut_all(&self) {
         self.shared.fired.fetch_add(1, Ordering::Relaxed);
         self.cut_all.send_modify(|round| *round += 1);
     }
 
-    /// How often a fault happened.
+    /// How many cuts have happened.
     pub fn fired(&self) -> u64 {
         self.shared.fired.load(Ordering::Relaxed)
     }
@@ -78,7 +78,7 @@ impl Drop for FaultProxy {
 async fn serve(listener: TcpListener, shared: Arc<Shared>, cut: watch::Receiver<u64>) {
     while let Ok((client, _)) = listener.accept().await {
         let target = *shared.target.lock().unwrap();
-        let plan = take_turn(&shared);
+        let plan = take_cut(&shared);
         let (shared, mut cut) = (shared.clone(), cut.clone());
         cut.mark_unchanged();
         tokio::spawn(async move {
@@ -86,31 +86,33 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>, cut: watch::Receiver<
             let _ = (client.set_nodelay(true), server.set_nodelay(true));
             let (mut client_in, mut client_out) = client.into_split();
             let (mut server_in, mut server_out) = server.into_split();
-            let budget = |way| plan.filter(|(planned, _)| *planned == way).map(|(_, bytes)| bytes);
+            let budget = |direction| {
+                plan.filter(|(planned, _)| *planned == direction).map(|(_, bytes)| bytes)
+            };
             tokio::select! {
-                hit = pump(&mut client_in, &mut server_out, budget(Way::Up)) => count(&shared, hit),
-                hit = pump(&mut server_in, &mut client_out, budget(Way::Down)) => count(&shared, hit),
+                was_cut = pump(&mut client_in, &mut server_out, budget(Direction::Up)) => count(&shared, was_cut),
+                was_cut = pump(&mut server_in, &mut client_out, budget(Direction::Down)) => count(&shared, was_cut),
                 _ = cut.changed() => {}
             }
-            // Both halves are dropped together: the client sees the end, like the server.
+            // Both halves are dropped together, so both sides see the end.
         });
     }
 }
 
-fn take_turn(shared: &Shared) -> Option<(Way, u64)> {
+fn take_cut(shared: &Shared) -> Option<(Direction, u64)> {
     let mut plan = shared.plan.lock().unwrap();
-    let (way, bytes, times) = plan.take()?;
-    *plan = (times > 1).then(|| (way, bytes, times - 1));
-    Some((way, bytes))
+    let (direction, bytes, times) = plan.take()?;
+    *plan = (times > 1).then(|| (direction, bytes, times - 1));
+    Some((direction, bytes))
 }
 
-fn count(shared: &Shared, hit: bool) {
-    if hit {
+fn count(shared: &Shared, was_cut: bool) {
+    if was_cut {
         shared.fired.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-/// Copies until the end, or until the budget is spent: then says so.
+/// Copies to the end (false), or until the budget is spent (true).
 async fn pump(
     from: &mut tokio::net::tcp::OwnedReadHalf,
     to: &mut tokio::net::tcp::OwnedWriteHalf,
@@ -122,7 +124,7 @@ async fn pump(
         let Ok(count) = from.read(&mut buffer).await else { return false };
         if count == 0 {
             let _ = to.shutdown().await;
-            // The other direction may still have something to say.
+            // The other direction may still carry bytes.
             return std::future::pending().await;
         }
         let allowed = budget.map_or(count as u64, |budget| (budget - passed).min(count as u64));

@@ -1,20 +1,20 @@
-//! What the disk does to the promises: acks after the sync, a sync that fails, a torn store, a full disk.
+//! The promises and the disk: acks after the sync, a sync that fails, a damaged store, a full disk.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::steady::whole_history;
+use super::full_client::whole_history;
 use super::{FAST, ROOM};
 use crate::support::client::Client;
 use crate::support::server::Server;
 use crate::support::wire::Wire;
-use crate::support::{eventually, heavy, long};
+use crate::support::{eventually, is_long_run, load_lock};
 
-/// Sends one message and gives the answer that is about it.
+/// Sends one message and gives the answer to it.
 async fn say(wire: &mut Wire, id: &str, text: &str) -> Value {
-    wire.say_in(ROOM, id, text).await;
+    wire.send_chat_in(ROOM, id, text).await;
     loop {
         let frame = wire.next().await;
         if frame["id"] == id && frame["type"] != "chat_message" {
@@ -25,7 +25,7 @@ async fn say(wire: &mut Wire, id: &str, text: &str) -> Value {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p2_an_ack_means_on_disk() {
-    let _one = heavy();
+    let _lock = load_lock();
     let folder = tempfile::tempdir().unwrap();
     let trace = folder.path().join("trace");
     let calls = "trace=fsync,fdatasync,pwrite64,write,writev,sendto,sendmsg";
@@ -42,7 +42,7 @@ async fn p2_an_ack_means_on_disk() {
         "-o",
         trace.to_str().unwrap(),
     ];
-    let mut server = Server::with(FAST).under(&wrapper).start();
+    let mut server = Server::with(FAST).wrapped_in(&wrapper).start();
     let (mut wire, _) = Wire::full(server.address(), "ci", ROOM).await;
     for number in 0..20 {
         assert_eq!(say(&mut wire, &format!("id{number}"), "x").await["type"], "ack");
@@ -56,7 +56,7 @@ async fn p2_an_ack_means_on_disk() {
         if store && line.contains("pwrite64(") {
             unsynced = true;
         }
-        // A call that was interrupted by another thread's is told in two lines; the second says how it ended.
+        // strace shows a call that another thread's interrupted in two lines; the second has the result.
         let sync = line.contains("fdatasync") || line.contains("fsync");
         if sync && line.trim_end().ends_with("= 0") && (store || line.contains("resumed")) {
             (unsynced, syncs) = (false, syncs + 1);
@@ -72,10 +72,10 @@ async fn p2_an_ack_means_on_disk() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p2_the_first_sync_that_fails_is_final() {
-    let _one = heavy();
+    let _lock = load_lock();
     let folder = tempfile::tempdir().unwrap();
     let trace = folder.path().join("trace");
-    // From the 30th sync on for a while the disk says EIO, and then it seems to be well again.
+    // From the 30th sync on, three syncs fail with EIO; later ones succeed.
     let error = "inject=fsync,fdatasync:error=EIO:when=30..32";
     let wrapper = [
         "strace",
@@ -89,14 +89,14 @@ async fn p2_the_first_sync_that_fails_is_final() {
         "-o",
         trace.to_str().unwrap(),
     ];
-    let mut server = Server::with(FAST).under(&wrapper).start();
+    let mut server = Server::with(FAST).wrapped_in(&wrapper).start();
     let (mut wire, _) = Wire::full(server.address(), "ci", ROOM).await;
     let mut acked = 0;
     for number in 0..200 {
         let answer = say(&mut wire, &format!("id{number}"), &format!("text {number}")).await;
         match answer["type"].as_str().unwrap() {
             "ack" => {
-                assert_eq!(acked, number, "nothing is acked after the sync that failed");
+                assert_eq!(acked, number, "no ack after the sync that failed");
                 acked += 1;
             }
             _ => {
@@ -108,13 +108,13 @@ async fn p2_the_first_sync_that_fails_is_final() {
         }
     }
     let injected = std::fs::read_to_string(&trace).unwrap().matches("(INJECTED)").count();
-    assert!(injected >= 1, "the fault fired");
+    assert!(injected >= 1, "the fault occurred");
     assert!(acked > 0 && acked < 100, "{acked}");
     server.wait_for_event("append_failed");
-    // Reading goes on; and what was acked is there after a restart on a well disk.
+    // Reading still works, and every acked message is there after a restart on a disk without faults.
     assert!(whole_history(server.address(), ROOM).await.len() >= acked);
     server.kill();
-    let server = Server::beside(&server);
+    let server = Server::copy_of(&server);
     let history = whole_history(server.address(), ROOM).await;
     for (number, (_, _, text)) in history.iter().take(acked).enumerate() {
         assert_eq!(*text, format!("text {number}"));
@@ -125,11 +125,11 @@ async fn p2_the_first_sync_that_fails_is_final() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p3_a_torn_or_rotten_store_never_lies() {
-    let _one = heavy();
+    let _lock = load_lock();
     let mut server = Server::with(FAST).start();
     let (mut wire, _) = Wire::full(server.address(), "ci", ROOM).await;
-    let said: Vec<String> = (0..60).map(|number| format!("text {number}")).collect();
-    for (number, text) in said.iter().enumerate() {
+    let texts: Vec<String> = (0..60).map(|number| format!("text {number}")).collect();
+    for (number, text) in texts.iter().enumerate() {
         assert_eq!(say(&mut wire, &format!("id{number}"), text).await["type"], "ack");
     }
     server.kill();
@@ -143,7 +143,7 @@ async fn p3_a_torn_or_rotten_store_never_lies() {
         random ^= random << 17;
         random % below
     };
-    for round in 0..if long() { 200 } else { 16 } {
+    for round in 0..if is_long_run() { 200 } else { 16 } {
         for file in std::fs::read_dir(&history).unwrap() {
             std::fs::remove_file(file.unwrap().path()).unwrap();
         }
@@ -160,16 +160,16 @@ async fn p3_a_torn_or_rotten_store_never_lies() {
             _ => bytes.truncate(at),
         }
         std::fs::write(&path, bytes).unwrap();
-        server.again();
-        let kept = whole_history(server.address(), ROOM).await;
-        for (_, _, text) in &kept {
-            assert!(said.contains(text), "round {round}: a record that was never written: {text}");
+        server.start_again();
+        let stored = whole_history(server.address(), ROOM).await;
+        for (_, _, text) in &stored {
+            assert!(texts.contains(text), "round {round}: a record that was never written: {text}");
         }
-        let places: Vec<u64> = kept.iter().map(|(seq, ..)| *seq).collect();
-        assert!(places.is_sorted_by(|a, b| a < b), "round {round}: {places:?}");
+        let seqs: Vec<u64> = stored.iter().map(|(seq, ..)| *seq).collect();
+        assert!(seqs.is_sorted_by(|a, b| a < b), "round {round}: {seqs:?}");
         let (mut wire, _) = Wire::full(server.address(), "ci", ROOM).await;
         let answer = say(&mut wire, &format!("new{round}"), "new").await;
-        assert_eq!(answer["type"], "ack", "round {round}: it goes on");
+        assert_eq!(answer["type"], "ack", "round {round}: the server stores again");
         server.kill();
     }
 }
@@ -183,10 +183,11 @@ fn copy(from: &Path, to: &Path) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p4_a_full_disk_is_survivable() {
-    let _one = heavy();
-    // A disk of its own, in a mount namespace of its own: nothing outside is touched.
+    let _lock = load_lock();
+    // A small disk in a mount namespace of its own, so that nothing outside is touched.
     let disk = "mount -t tmpfs -o size=4m none \"$STATE_DIRECTORY\" && exec \"$@\"";
-    let mut server = Server::with(FAST).under(&["unshare", "-rm", "sh", "-c", disk, "sh"]).start();
+    let mut server =
+        Server::with(FAST).wrapped_in(&["unshare", "-rm", "sh", "-c", disk, "sh"]).start();
     let inside = format!("/proc/{}/root{}", server.pid(), server.state().display());
     let ballast = Path::new(&inside).join("ballast");
     std::fs::write(&ballast, vec![0; 1 << 20]).unwrap();
@@ -206,7 +207,7 @@ async fn p4_a_full_disk_is_survivable() {
         break answer;
     };
     assert_eq!((&refusal["code"], &refusal["temporary"]), (&json!("storage_full"), &json!(true)));
-    // Reading goes on, and a pipe says that it could not.
+    // Reading still works, and the client reports the failure.
     assert_eq!(whole_history(server.address(), ROOM).await.len(), acked);
     let url = server.url();
     let pipe = tokio::task::spawn_blocking(move || {
@@ -214,7 +215,7 @@ async fn p4_a_full_disk_is_survivable() {
     });
     let finished = pipe.await.unwrap();
     assert_eq!(finished.code, Some(75), "{}", finished.errors);
-    // Space again: acks within five seconds, without a restart.
+    // With space again, the server acks within five seconds, without a restart.
     std::fs::remove_file(&ballast).unwrap();
     let begun = Instant::now();
     while say(&mut wire, "after", "after").await["type"] != "ack" {
@@ -225,5 +226,5 @@ async fn p4_a_full_disk_is_survivable() {
     for (number, (_, _, text)) in history.iter().take(acked).enumerate() {
         assert!(text.starts_with(&format!("{number} ")), "{number} is lost");
     }
-    eventually("it lives", || server.is_alive());
+    eventually("the server runs", || server.is_alive());
 }

@@ -1,4 +1,4 @@
-//! Certificates of every kind, good and bad, made when a test wants them.
+//! Certificates of every kind, good and bad, made on demand.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,23 +8,22 @@ use rcgen::{
     Issuer, KeyPair, date_time_ymd,
 };
 
-/// A certificate authority, a certificate for localhost and its key, in files: `ca.pem`,
-/// `cert.pem` and `key.pem`.
+/// Writes a certificate authority, a certificate for localhost and its key: `ca.pem`, `cert.pem` and `key.pem`.
 pub fn certificates(folder: &Path) -> Pair {
     let authority = Authority::new("Authority of the tests");
     std::fs::write(folder.join("ca.pem"), authority.pem()).unwrap();
-    let (chain, key) = authority.sign(&here());
+    let (chain, key) = authority.sign(&this_machine());
     let pair = Pair { certificate: folder.join("cert.pem"), key: folder.join("key.pem") };
     std::fs::write(&pair.certificate, chain).unwrap();
     std::fs::write(&pair.key, key.serialize_pem()).unwrap();
     pair
 }
 
-/// A certificate's and a key's file.
+/// The files of a certificate and its key.
 pub struct Pair {
-    /// The certificate, and what is sent along with it.
+    /// The certificate, followed by its chain.
     pub certificate: PathBuf,
-    /// Its private key.
+    /// The private key.
     pub key: PathBuf,
 }
 
@@ -41,7 +40,7 @@ impl Pair {
         Pair { certificate: file("cert"), key: file("key") }
     }
 
-    /// Its SHA-256, as OpenSSL prints it.
+    /// The SHA-256 fingerprint, as OpenSSL prints it.
     pub fn fingerprint(&self) -> String {
         let print = Command::new("openssl")
             .args(["x509", "-noout", "-fingerprint", "-sha256", "-in"])
@@ -53,9 +52,9 @@ impl Pair {
     }
 }
 
-/// One good certificate and every bad kind there is, with what a client must say about it. The
-/// authority to trust is in `ca.pem`.
-pub fn zoo(folder: &Path) -> Vec<(&'static str, Pair, &'static str)> {
+/// Two good certificates and every bad kind, each with the words that the client's error must have (none: it must be
+/// trusted). The authority to trust is in `ca.pem`.
+pub fn certificate_kinds(folder: &Path) -> Vec<(&'static str, Pair, &'static str)> {
     let root = Authority::new("Authority of the tests");
     std::fs::write(folder.join("ca.pem"), root.pem()).unwrap();
     std::fs::write(folder.join("ca.key.pem"), root.key().serialize_pem()).unwrap();
@@ -64,19 +63,19 @@ pub fn zoo(folder: &Path) -> Vec<(&'static str, Pair, &'static str)> {
         Pair::write(folder, name, &chain, &key)
     };
     let with = |change: &dyn Fn(&mut CertificateParams)| {
-        let mut leaf = here();
+        let mut leaf = this_machine();
         change(&mut leaf);
         leaf
     };
     let middle = root.below("Authority in the middle", true);
-    let (below, below_key) = middle.sign(&here());
+    let (below, below_key) = middle.sign(&this_machine());
     let impostor = root.below("No authority at all", false);
-    let (forged, forged_key) = impostor.sign(&here());
+    let (forged, forged_key) = impostor.sign(&this_machine());
     let own_key = KeyPair::generate().unwrap();
-    let own = here().self_signed(&own_key).unwrap();
-    let (foreign, foreign_key) = Authority::new("Authority of somebody else").sign(&here());
+    let own = this_machine().self_signed(&own_key).unwrap();
+    let (foreign, foreign_key) = Authority::new("Another authority").sign(&this_machine());
     vec![
-        ("good", signed("good", &here()), ""),
+        ("good", signed("good", &this_machine()), ""),
         (
             "good-chain",
             Pair::write(folder, "good-chain", &(below.clone() + &middle.pem()), &below_key),
@@ -126,14 +125,14 @@ pub fn zoo(folder: &Path) -> Vec<(&'static str, Pair, &'static str)> {
     ]
 }
 
-/// What the library will not make: weak ones.
+/// Makes weak certificates, which rcgen refuses to make.
 fn by_openssl(folder: &Path, name: &str, key: &str, digest: &str) -> Pair {
     let pair = Pair::named(folder, name);
     let request = folder.join(format!("{name}.csr"));
     let extensions = folder.join(format!("{name}.ext"));
     std::fs::write(&extensions, "subjectAltName=DNS:localhost,IP:127.0.0.1\n").unwrap();
-    let run = |words: &mut Command| {
-        let output = words.output().expect("openssl: run scripts/test, which installs it");
+    let run = |command: &mut Command| {
+        let output = command.output().expect("openssl: run scripts/test, which installs it");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     };
     run(Command::new("openssl")
@@ -155,26 +154,26 @@ fn by_openssl(folder: &Path, name: &str, key: &str, digest: &str) -> Pair {
     pair
 }
 
-/// A leaf for this machine.
-fn here() -> CertificateParams {
+/// Parameters of a certificate for this machine.
+fn this_machine() -> CertificateParams {
     CertificateParams::new(vec!["localhost".into(), "127.0.0.1".into()]).unwrap()
 }
 
-/// Whoever signs.
+/// A certificate authority.
 struct Authority {
     issuer: Issuer<'static, KeyPair>,
     certificate: Certificate,
 }
 
 impl Authority {
-    /// One that nobody signed for.
+    /// A self-signed authority.
     fn new(name: &str) -> Authority {
         let (params, key) = (Authority::params(name, true), KeyPair::generate().unwrap());
         let certificate = params.self_signed(&key).unwrap();
         Authority { certificate, issuer: Issuer::new(params, key) }
     }
 
-    /// One that this one signed for; `real`: it may sign in turn.
+    /// An authority signed by this one. With `real` false it is no authority: it may not sign.
     fn below(&self, name: &str, real: bool) -> Authority {
         let (params, key) = (Authority::params(name, real), KeyPair::generate().unwrap());
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
@@ -183,10 +182,10 @@ impl Authority {
 
     fn params(name: &str, real: bool) -> CertificateParams {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
-        // Issuer and owner must have different names, or OpenSSL takes the leaf for self-signed.
+        // Issuer and subject need different names, or OpenSSL takes the certificate for a self-signed one.
         params.distinguished_name.push(DnType::CommonName, name);
-        let what = BasicConstraints::Unconstrained;
-        params.is_ca = if real { IsCa::Ca(what) } else { IsCa::ExplicitNoCa };
+        let constraint = BasicConstraints::Unconstrained;
+        params.is_ca = if real { IsCa::Ca(constraint) } else { IsCa::ExplicitNoCa };
         params
     }
 

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::{SOON, eventually};
+use super::{TIMEOUT, eventually, programs};
 
-/// A running client; killed when dropped.
+/// A running client, killed on drop.
 pub struct Client {
     child: Child,
     input: Option<ChildStdin>,
@@ -20,12 +20,12 @@ pub struct Client {
 type Lines = Arc<Mutex<Vec<String>>>;
 
 impl Client {
-    /// Starts it with a clean environment and an open standard input.
+    /// Starts a client with a clean environment and an open standard input.
     pub fn start(arguments: &[&str]) -> Client {
         Client::start_with(arguments, &[])
     }
 
-    /// The same with variables.
+    /// Starts a client with these environment variables.
     pub fn start_with(arguments: &[&str], environment: &[(&str, &str)]) -> Client {
         let mut child = command()
             .args(arguments)
@@ -40,46 +40,46 @@ impl Client {
         Client { input: child.stdin.take(), child, output, errors }
     }
 
-    /// Pipes `input` through it and waits for the end.
+    /// Pipes `input` through a client and waits until it exits.
     pub fn pipe(arguments: &[&str], input: &[u8]) -> Finished {
         let mut client = Client::start(arguments);
         let mut pipe = client.input.take().unwrap();
         let input = input.to_vec();
         let writer = std::thread::spawn(move || {
-            // It may end before it has read everything.
+            // The client may exit before it has read everything.
             let _ = pipe.write_all(&input);
         });
-        let finished = client.finish(SOON);
+        let finished = client.finish(TIMEOUT);
         writer.join().unwrap();
         finished
     }
 
-    /// Writes to its standard input.
+    /// Writes to the client's standard input.
     pub fn write(&mut self, text: &str) {
         self.input.as_mut().unwrap().write_all(text.as_bytes()).unwrap();
     }
 
-    /// Closes its standard input.
+    /// Closes the client's standard input.
     pub fn end_input(&mut self) {
         self.input = None;
     }
 
-    /// What it printed so far.
+    /// The lines on standard output so far.
     pub fn lines(&self) -> Vec<String> {
         self.output.lock().unwrap().clone()
     }
 
-    /// What it printed so far, as objects.
+    /// The lines on standard output so far, as JSON objects.
     pub fn frames(&self) -> Vec<Value> {
         self.lines().iter().map(|line| serde_json::from_str(line).expect(line)).collect()
     }
 
-    /// What it said on standard error so far.
+    /// Standard error so far.
     pub fn errors(&self) -> String {
         self.errors.lock().unwrap().join("\n")
     }
 
-    /// Waits for a printed object.
+    /// Waits for a printed object for which `is_it` holds.
     pub fn wait_for(&self, what: &str, mut is_it: impl FnMut(&Value) -> bool) -> Value {
         let mut found = None;
         eventually(what, || {
@@ -89,31 +89,31 @@ impl Client {
         found.unwrap()
     }
 
-    /// Waits for a message that says so.
+    /// Waits for a printed message with this text.
     pub fn wait_for_text(&self, text: &str) -> Value {
         self.wait_for(&format!("message {text:?}; errors: {}", self.errors()), |frame| {
             frame["type"] == "chat_message" && frame["content"] == text
         })
     }
 
-    /// Waits for its end, within `patience`.
-    pub fn finish(mut self, patience: Duration) -> Finished {
+    /// Closes standard input and waits until the client exits, `timeout` at most.
+    pub fn finish(mut self, timeout: Duration) -> Finished {
         self.input = None;
-        self.ended(patience)
+        self.wait_for_exit(timeout)
     }
 
-    /// Waits for its end while its input stays open.
-    pub fn ended(&mut self, patience: Duration) -> Finished {
-        let deadline = Instant::now() + patience;
+    /// Waits until the client exits while its standard input stays open, `timeout` at most.
+    pub fn wait_for_exit(&mut self, timeout: Duration) -> Finished {
+        let deadline = Instant::now() + timeout;
         let code = loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 break status.code();
             }
             let errors = self.errors();
-            assert!(Instant::now() < deadline, "the client did not end; it said: {errors}");
-            std::thread::sleep(super::LOOK);
+            assert!(Instant::now() < deadline, "the client did not exit; standard error: {errors}");
+            std::thread::sleep(super::POLL_INTERVAL);
         };
-        // The pipes end with the process: the collecting threads are through in a moment.
+        // The pipes close with the process, so the reading threads end at once.
         eventually("the output is read", || Arc::strong_count(&self.output) == 1);
         eventually("the errors are read", || Arc::strong_count(&self.errors) == 1);
         Finished { code, lines: self.lines(), errors: self.errors() }
@@ -127,10 +127,10 @@ impl Drop for Client {
     }
 }
 
-/// A client that has ended.
+/// A client that has exited.
 #[derive(Debug)]
 pub struct Finished {
-    /// Its exit code.
+    /// The exit code.
     pub code: Option<i32>,
     /// Standard output.
     pub lines: Vec<String>,
@@ -139,7 +139,7 @@ pub struct Finished {
 }
 
 impl Finished {
-    /// The texts of the messages it printed.
+    /// The texts of the printed messages.
     pub fn texts(&self) -> Vec<String> {
         self.lines
             .iter()
@@ -150,9 +150,9 @@ impl Finished {
     }
 }
 
-/// The program with a clean environment.
+/// The client with a clean environment.
 pub fn command() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_chat-client"));
+    let mut command = Command::new(programs::client());
     command
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap_or_default())

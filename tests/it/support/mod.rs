@@ -1,9 +1,10 @@
-//! What every test stands on: a real server, a real client, a raw connection, real Python.
+//! What the tests share: a server, a client, a raw connection, proxies, certificates, Python.
 
 pub mod certificates;
 pub mod client;
-pub mod door;
+pub mod endpoint;
 pub mod nginx;
+pub mod programs;
 pub mod python;
 pub mod server;
 pub mod terminal;
@@ -12,65 +13,65 @@ pub mod wire;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long anything may take that should happen at once, on a busy machine.
-pub const SOON: Duration = Duration::from_secs(20);
+/// How long a test waits for anything that should happen at once; a busy machine is slow.
+pub const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How often a condition is looked at.
-const LOOK: Duration = Duration::from_millis(10);
+/// How often a waiting test checks its condition.
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Waits until `done`, or fails with `what`.
+/// Waits until `done` holds; panics with `what` after [`TIMEOUT`].
 pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + SOON;
+    let deadline = Instant::now() + TIMEOUT;
     while !done() {
-        assert!(Instant::now() < deadline, "not within {SOON:?}: {what}");
-        std::thread::sleep(LOOK);
+        assert!(Instant::now() < deadline, "not within {TIMEOUT:?}: {what}");
+        std::thread::sleep(POLL_INTERVAL);
     }
 }
 
-/// Held by tests that load the machine, so that they run one at a time. Each test has a runtime of
-/// its own, so waiting for it blocks nobody else's tasks.
-pub struct Heavy(#[allow(dead_code, reason = "held, not read")] MutexGuard<'static, ()>);
+/// Held by tests that load the machine, so that they run one at a time. Each test has its own runtime, so waiting for
+/// the lock blocks no task of another test.
+pub struct LoadLock(#[allow(dead_code, reason = "held, not read")] MutexGuard<'static, ()>);
 
-/// Waits until no other heavy test runs.
-pub fn heavy() -> Heavy {
+/// Waits until no other test holds the lock.
+pub fn load_lock() -> LoadLock {
     static ONE: Mutex<()> = Mutex::new(());
-    // A test that failed while holding it has left nothing behind that matters here.
-    Heavy(ONE.lock().unwrap_or_else(PoisonError::into_inner))
+    // A test that panicked with the lock held leaves nothing behind that matters to the next one.
+    LoadLock(ONE.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// Whether the long forms were asked for.
-pub fn long() -> bool {
+/// Whether the long forms of the tests are asked for, by `CHAT_TEST_LONG`.
+pub fn is_long_run() -> bool {
     std::env::var_os("CHAT_TEST_LONG").is_some()
 }
 
-/// What a story is told to.
+/// How the server of a test is set up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Setting {
-    /// A server as it comes: open, and without TLS.
-    Plain,
-    /// One with access tokens and TLS.
-    Guarded,
+pub enum Mode {
+    /// The default: open mode, no TLS.
+    Open,
+    /// Token mode and TLS.
+    Secured,
 }
 
-/// Tells each story in both settings.
-macro_rules! in_both_settings {
-    ($($story:ident),* $(,)?) => {
-        mod plain {
+/// Runs each test twice: in the module `open` and in the module `secured`.
+macro_rules! in_both_modes {
+    ($($test:ident),* $(,)?) => {
+        mod open {
             $(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn $story() {
-                    super::$story($crate::support::Setting::Plain).await;
+                async fn $test() {
+                    super::$test($crate::support::Mode::Open).await;
                 }
             )*
         }
-        mod guarded {
+        mod secured {
             $(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn $story() {
-                    super::$story($crate::support::Setting::Guarded).await;
+                async fn $test() {
+                    super::$test($crate::support::Mode::Secured).await;
                 }
             )*
         }
     };
 }
-pub(crate) use in_both_settings;
+pub(crate) use in_both_modes;

@@ -1,13 +1,13 @@
-//! A real nginx in front of a server, with the very lines that docs/proxy.md tells people to use.
+//! A real nginx in front of a server, with the lines that docs/proxy.md recommends.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use super::certificates::Pair;
-use super::{LOOK, SOON};
+use super::{POLL_INTERVAL, TIMEOUT};
 
-/// A running nginx; killed when dropped.
+/// A running nginx, killed on drop.
 pub struct Nginx {
     child: Child,
     ports: Vec<u16>,
@@ -15,9 +15,9 @@ pub struct Nginx {
 }
 
 impl Nginx {
-    /// One TLS listener for each certificate, all before the one server.
-    pub fn before(address: &str, pairs: &[&Pair]) -> Nginx {
-        // Another process may take a port between our look and nginx's.
+    /// Starts nginx with one TLS listener per certificate, all in front of one server.
+    pub fn in_front_of(address: &str, pairs: &[&Pair]) -> Nginx {
+        // Another process may take a port after this one has released it.
         for _ in 0..5 {
             if let Some(nginx) = Nginx::attempt(address, pairs) {
                 return nginx;
@@ -34,7 +34,7 @@ impl Nginx {
         let sites: String =
             pairs.iter().zip(&ports).map(|(pair, port)| site(address, pair, *port)).collect();
         let config = folder.path().join("nginx.conf");
-        std::fs::write(&config, whole(folder.path(), &sites)).unwrap();
+        std::fs::write(&config, configuration(folder.path(), &sites)).unwrap();
         drop(held);
         let mut child = Command::new("/usr/sbin/nginx")
             .arg("-p")
@@ -46,13 +46,13 @@ impl Nginx {
             .stdout(Stdio::null())
             .spawn()
             .expect("nginx: run scripts/test, which installs it");
-        let deadline = Instant::now() + SOON;
+        let deadline = Instant::now() + TIMEOUT;
         let open = |port: &u16| std::net::TcpStream::connect(("127.0.0.1", *port)).is_ok();
         while Instant::now() < deadline && child.try_wait().unwrap().is_none() {
             if ports.iter().all(open) {
                 return Some(Nginx { child, ports, _folder: folder });
             }
-            std::thread::sleep(LOOK);
+            std::thread::sleep(POLL_INTERVAL);
         }
         let _ = child.kill();
         let _ = child.wait();
@@ -60,7 +60,7 @@ impl Nginx {
     }
 
     /// `localhost:4321`, the listener of the nth certificate.
-    pub fn place(&self, number: usize) -> String {
+    pub fn address(&self, number: usize) -> String {
         format!("localhost:{}", self.ports[number])
     }
 }
@@ -72,8 +72,8 @@ impl Drop for Nginx {
     }
 }
 
-/// One process, nothing outside its folder.
-fn whole(folder: &Path, sites: &str) -> String {
+/// A configuration for one process that writes only into its folder.
+fn configuration(folder: &Path, sites: &str) -> String {
     let folder = folder.display();
     format!(
         "daemon off;
@@ -90,13 +90,13 @@ http {{
   scgi_temp_path {folder}/scgi;
 {}{sites}}}
 ",
-        told("map")
+        documented("map")
     )
 }
 
 fn site(address: &str, pair: &Pair, port: u16) -> String {
     let (certificate, key) = (pair.certificate.display(), pair.key.display());
-    // Security level 0, so that it serves the weakest certificates too: refusing them is for clients.
+    // Security level 0, so that nginx serves the weakest certificates too. The client must refuse them.
     format!(
         "  server {{
     listen 127.0.0.1:{port} ssl;
@@ -105,12 +105,12 @@ fn site(address: &str, pair: &Pair, port: u16) -> String {
     ssl_ciphers DEFAULT:@SECLEVEL=0;
 {}  }}
 ",
-        told("location").replace("127.0.0.1:8765", address)
+        documented("location").replace("127.0.0.1:8765", address)
     )
 }
 
-/// The lines of the documentation that begin with that word.
-fn told(word: &str) -> String {
+/// The nginx block in docs/proxy.md that begins with this word.
+fn documented(word: &str) -> String {
     let page = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/proxy.md");
     let page = std::fs::read_to_string(page).unwrap();
     let mut blocks = page.split("```nginx\n").skip(1).filter_map(|rest| rest.split("```").next());

@@ -1,9 +1,9 @@
-//! Real Python clients and servers, in the virtual environment that `scripts/test` makes.
+//! Real Python clients and servers, run in the virtual environment that `scripts/test` makes.
 
 use std::path::PathBuf;
 use std::process::Command;
 
-/// The interpreter with the packages in it.
+/// The Python interpreter of the virtual environment.
 pub fn interpreter() -> PathBuf {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     let venv =

@@ -1,4 +1,4 @@
-//! A real `chat-server`, started with a configuration file of its own on a free port.
+//! A real `chat-server`, started with its own configuration file on a free port.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -9,18 +9,18 @@ use std::time::Instant;
 use serde_json::Value;
 
 use super::certificates::certificates;
-use super::door::{Door, Tokens};
-use super::{SOON, Setting, eventually};
+use super::endpoint::{AccessTokens, Endpoint};
+use super::{Mode, TIMEOUT, eventually, programs};
 
-/// How a server is to be started.
+/// How to start a server.
 pub struct Builder {
     config: String,
     environment: Vec<(String, String)>,
     wrapper: Vec<String>,
-    setting: Setting,
+    mode: Mode,
 }
 
-/// A running server; killed when dropped.
+/// A running server, killed on drop.
 pub struct Server {
     child: Child,
     address: String,
@@ -31,25 +31,25 @@ pub struct Server {
     guard: Option<Guard>,
 }
 
-/// What a guarded server has more.
+/// What clients of a secured server need.
 #[derive(Clone)]
 struct Guard {
-    tokens: Arc<Tokens>,
+    tokens: Arc<AccessTokens>,
     ca: PathBuf,
 }
 
 type Log = Arc<Mutex<Vec<String>>>;
 
 impl Server {
-    /// With the built-in defaults, but for the port.
+    /// Starts a server with the built-in defaults and a free port.
     pub fn start() -> Server {
         Server::with("").start()
     }
 
-    /// With such a configuration; the port is added.
+    /// Prepares a server with this configuration and a free port.
     pub fn with(config: &str) -> Builder {
         let (environment, wrapper) = (Vec::new(), Vec::new());
-        Builder { config: config.into(), environment, wrapper, setting: Setting::Plain }
+        Builder { config: config.into(), environment, wrapper, mode: Mode::Open }
     }
 
     /// `127.0.0.1:4321`
@@ -63,22 +63,22 @@ impl Server {
         format!("{scheme}://{}", self.address)
     }
 
-    /// How one gets in.
-    pub fn door(&self) -> Door {
-        let door = Door::from(&self.address);
+    /// Where the server is and how to connect to it.
+    pub fn endpoint(&self) -> Endpoint {
+        let endpoint = Endpoint::from(&self.address);
         match &self.guard {
-            None => door,
-            Some(guard) => door.by_tls(&guard.ca).with_tokens(guard.tokens.clone()),
+            None => endpoint,
+            Some(guard) => endpoint.with_tls(&guard.ca).with_tokens(guard.tokens.clone()),
         }
     }
 
-    /// Where it wants access tokens, that user gets one now and not in the middle of a measurement.
-    pub fn expects(&self, user: &str) {
+    /// Makes the user's access token now, so that no later measurement includes it.
+    pub fn prepare_token(&self, user: &str) {
         self.guard.iter().for_each(|guard| drop(guard.tokens.of(user)));
     }
 
-    /// What a client needs to get in as that user: words, and variables.
-    pub fn pass(&self, user: &str) -> (Vec<String>, Vec<(&'static str, String)>) {
+    /// The options and environment variables with which `chat-client` connects as this user.
+    pub fn client_credentials(&self, user: &str) -> (Vec<String>, Vec<(&'static str, String)>) {
         let Some(guard) = &self.guard else { return Default::default() };
         let ca = guard.ca.display().to_string();
         let variables =
@@ -86,143 +86,149 @@ impl Server {
         (vec!["--ca-file".into(), ca], variables)
     }
 
-    /// Its process.
+    /// The process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Its configuration file.
+    /// The configuration file.
     pub fn config_file(&self) -> PathBuf {
         self.folder.path().join("chat-server.toml")
     }
 
-    /// Its state folder.
+    /// The state folder.
     pub fn state(&self) -> PathBuf {
         self.folder.path().join("state")
     }
 
-    /// Runs `chat-server` with other words, with this server's configuration and folders.
-    pub fn verb(&self, words: &[&str]) -> std::process::Output {
-        verb(self.folder.path(), &self.environment, words)
+    /// Runs `chat-server` with other arguments and this server's configuration and folders.
+    pub fn run(&self, arguments: &[&str]) -> std::process::Output {
+        run(self.folder.path(), &self.environment, arguments)
     }
 
-    /// The same, where it must end well; gives its standard output.
-    pub fn done(&self, words: &[&str]) -> String {
-        let output = self.verb(words);
-        let said = String::from_utf8(output.stdout).unwrap();
-        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
-        said
+    /// Runs `chat-server`, which must succeed, and gives its standard output.
+    pub fn run_ok(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        let printed = String::from_utf8(output.stdout).unwrap();
+        assert!(
+            output.status.success(),
+            "{arguments:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        printed
     }
 
-    /// A fresh access token for a user.
-    pub fn token(&self, user: &str, words: &[&str]) -> String {
-        let words: Vec<&str> =
-            ["token", "add", "--user", user].iter().chain(words).copied().collect();
-        self.done(&words).trim().to_owned()
+    /// Makes an access token for a user.
+    pub fn token(&self, user: &str, arguments: &[&str]) -> String {
+        let arguments: Vec<&str> =
+            ["token", "add", "--user", user].iter().chain(arguments).copied().collect();
+        self.run_ok(&arguments).trim().to_owned()
     }
 
-    /// What names that user's access token.
+    /// The id of a user's access token.
     pub fn token_id(&self, user: &str) -> String {
-        let list = self.done(&["token", "list", "--json"]);
+        let list = self.run_ok(&["token", "list", "--json"]);
         let mut rows = list.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
         let row = rows.find(|row| row["user"] == user).expect(user);
         row["id"].as_str().unwrap().to_owned()
     }
 
-    /// Sends it a signal.
+    /// Sends the server a signal, such as `HUP`.
     pub fn signal(&self, name: &str) {
         let sent =
             Command::new("kill").arg(format!("-{name}")).arg(self.pid().to_string()).status();
         assert!(sent.unwrap().success(), "kill -{name}");
     }
 
-    /// Every line of its log so far, as objects.
+    /// The server log so far, as objects.
     pub fn log(&self) -> Vec<Value> {
         self.log_lines().iter().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
-    /// The lines as they came.
+    /// The server log so far, as lines.
     pub fn log_lines(&self) -> Vec<String> {
         self.log.lock().unwrap().clone()
     }
 
-    /// How many such events there were.
-    pub fn count(&self, event: &str) -> usize {
+    /// How many events of this kind are in the server log.
+    pub fn event_count(&self, event: &str) -> usize {
         self.log().iter().filter(|line| line["event"] == event).count()
     }
 
-    /// Waits for an event, and gives the last of its kind.
+    /// Waits for an event and gives the last of its kind.
     pub fn wait_for_event(&self, event: &str) -> Value {
-        eventually(&format!("event {event} in {:#?}", self.log_lines()), || self.count(event) > 0);
+        eventually(&format!("event {event} in {:#?}", self.log_lines()), || {
+            self.event_count(event) > 0
+        });
         self.log().into_iter().rfind(|line| line["event"] == event).unwrap()
     }
 
-    /// Resident bytes, as the kernel counts them.
+    /// Resident memory in bytes, by the kernel's count.
     pub fn resident_bytes(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
         line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
     }
 
-    /// Open descriptors.
+    /// The number of open descriptors.
     pub fn descriptors(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
     }
 
-    /// CPU time used so far, in seconds (user and system).
+    /// The CPU time used so far in seconds, user and system.
     pub fn cpu_seconds(&self) -> f64 {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
         let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
         (fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap()) / 100.0
     }
 
-    /// Whether it still runs.
+    /// Whether the server still runs.
     pub fn is_alive(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }
 
-    /// Ends it with SIGTERM.
+    /// Stops the server with SIGTERM.
     pub fn stop(&mut self) -> ExitStatus {
         self.signal("TERM");
         self.wait()
     }
 
-    /// Ends it with SIGKILL.
+    /// Kills the server with SIGKILL.
     pub fn kill(&mut self) {
         self.signal("KILL");
         self.wait();
     }
 
-    /// Waits for its end.
+    /// Waits until the server exits.
     pub fn wait(&mut self) -> ExitStatus {
-        let deadline = Instant::now() + SOON;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status;
             }
             assert!(Instant::now() < deadline, "the server did not end: {:#?}", self.log_lines());
-            std::thread::sleep(super::LOOK);
+            std::thread::sleep(super::POLL_INTERVAL);
         }
     }
 
-    /// Another with the same configuration and state, without the wrapper: a well machine.
-    pub fn beside(dead: &Server) -> Server {
+    /// Starts a server on a copy of another's configuration and state, without its wrapper.
+    pub fn copy_of(original: &Server) -> Server {
         let folder = tempfile::tempdir().unwrap();
         let copied = Command::new("cp")
             .arg("-a")
-            .arg(format!("{}/.", dead.folder.path().display()))
+            .arg(format!("{}/.", original.folder.path().display()))
             .arg(folder.path())
             .status();
         assert!(copied.unwrap().success());
-        let (mut child, log) = spawn(folder.path(), &dead.environment, &[], "0");
+        let (mut child, log) = spawn(folder.path(), &original.environment, &[], "0");
         let address = listening(&mut child, &log);
-        let (environment, wrapper) = (dead.environment.clone(), Vec::new());
-        let guard = dead.guard.clone();
+        let (environment, wrapper) = (original.environment.clone(), Vec::new());
+        let guard = original.guard.clone();
         Server { child, address, log, folder, environment, wrapper, guard }
     }
 
-    /// Starts it again, with the same configuration, state and port.
-    pub fn again(&mut self) {
+    /// Starts the server again with the same configuration, state and port.
+    pub fn start_again(&mut self) {
         let port = self.address.rsplit(':').next().unwrap().to_owned();
         let (child, log) = spawn(self.folder.path(), &self.environment, &self.wrapper, &port);
         (self.child, self.log) = (child, log);
@@ -231,28 +237,28 @@ impl Server {
 }
 
 impl Builder {
-    /// With a variable in its environment.
+    /// Sets an environment variable.
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.into(), value.into()));
         self
     }
 
-    /// Under another command, such as `prlimit`.
-    pub fn under(mut self, wrapper: &[&str]) -> Self {
+    /// Runs the server under another command, such as `prlimit`.
+    pub fn wrapped_in(mut self, wrapper: &[&str]) -> Self {
         self.wrapper = wrapper.iter().map(|word| (*word).to_owned()).collect();
         self
     }
 
-    /// In that setting.
-    pub fn set(mut self, setting: Setting) -> Self {
-        self.setting = setting;
+    /// Starts an open or a secured server.
+    pub fn mode(mut self, mode: Mode) -> Self {
+        self.mode = mode;
         self
     }
 
-    /// Starts it and waits until it listens.
+    /// Starts the server and waits until it listens.
     pub fn start(mut self) -> Server {
         let folder = tempfile::tempdir().unwrap();
-        let guard = (self.setting == Setting::Guarded).then(|| self.guard(folder.path()));
+        let guard = (self.mode == Mode::Secured).then(|| self.guard(folder.path()));
         std::fs::create_dir_all(folder.path().join("state")).unwrap();
         std::fs::create_dir_all(folder.path().join("run")).unwrap();
         std::fs::write(folder.path().join("chat-server.toml"), &self.config).unwrap();
@@ -262,7 +268,7 @@ impl Builder {
         Server { child, address, log, folder, environment, wrapper, guard }
     }
 
-    /// Access tokens and TLS, whatever the configuration says.
+    /// Turns on token mode and TLS, whatever the configuration says.
     fn guard(&mut self, folder: &Path) -> Guard {
         certificates(folder);
         let file = |name: &str| folder.join(name).display().to_string();
@@ -274,9 +280,8 @@ impl Builder {
             self.environment.push((name.into(), value));
         }
         let (home, environment) = (folder.to_owned(), self.environment.clone());
-        let tokens = Tokens::new(move |user| {
-            let output =
-                verb(&home, &environment, &["token", "add", "--room", "*", "--user", user]);
+        let tokens = AccessTokens::new(move |user| {
+            let output = run(&home, &environment, &["token", "add", "--room", "*", "--user", user]);
             assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
             String::from_utf8(output.stdout).unwrap().trim().to_owned()
         });
@@ -298,14 +303,14 @@ impl Drop for Server {
     }
 }
 
-/// The program with a clean environment, its folders inside `folder`.
+/// `chat-server` with a clean environment and its folders inside `folder`.
 pub fn command(folder: &Path, wrapper: &[String]) -> Command {
-    let program = env!("CARGO_BIN_EXE_chat-server");
+    let program = programs::server();
     let mut command = match wrapper.split_first() {
-        None => Command::new(program),
+        None => Command::new(&program),
         Some((first, rest)) => {
             let mut command = Command::new(first);
-            command.args(rest).arg(program);
+            command.args(rest).arg(&program);
             command
         }
     };
@@ -318,9 +323,13 @@ pub fn command(folder: &Path, wrapper: &[String]) -> Command {
     command
 }
 
-fn verb(folder: &Path, environment: &[(String, String)], words: &[&str]) -> std::process::Output {
+fn run(
+    folder: &Path,
+    environment: &[(String, String)],
+    arguments: &[&str],
+) -> std::process::Output {
     command(folder, &[])
-        .args(words)
+        .args(arguments)
         .arg("--config")
         .arg(folder.join("chat-server.toml"))
         .envs(environment.iter().cloned())

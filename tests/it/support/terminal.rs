@@ -1,5 +1,4 @@
-//! A real `chat-client` on an emulated terminal (pyte): what is typed goes in, and what a person
-//! would see comes out.
+//! A real `chat-client` on an emulated terminal (pyte): a test types and reads the screen.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdin, Stdio};
@@ -9,34 +8,34 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use super::python::script;
-use super::{LOOK, SOON};
+use super::{POLL_INTERVAL, TIMEOUT, programs};
 
-/// Columns and rows of a terminal that nobody sized.
+/// Columns and rows unless a test sets others.
 const USUAL: (usize, usize) = (80, 24);
 
-/// A running client and its terminal; both end when dropped.
+/// A running client and its terminal; both end on drop.
 pub struct Terminal {
     emulator: Child,
     keys: ChildStdin,
-    seen: Arc<Mutex<Seen>>,
+    screen: Arc<Mutex<Screen>>,
     raw: tempfile::NamedTempFile,
 }
 
-/// What a person sees.
+/// What the terminal shows.
 #[derive(Clone, Debug, Default)]
-pub struct Seen {
-    /// Every row from the start, those that scrolled away first; the empty ones at the end left out.
+pub struct Screen {
+    /// Every row from the start, including those that scrolled away, without empty rows at the end.
     pub rows: Vec<String>,
-    /// Where the cursor is: column, and row of `rows`.
+    /// The cursor's column, and its row in `rows`.
     pub cursor: (usize, usize),
-    /// The window's title and its icon's.
+    /// The titles of the window and of its icon.
     pub titles: (String, String),
-    /// The exit code, or minus the signal, and whether the terminal was left as it was found.
+    /// The exit code (minus the signal), and whether the terminal's settings were restored.
     pub end: Option<(i64, bool)>,
     gone: usize,
 }
 
-/// How a client is to be started on a terminal.
+/// How to start a client on a terminal.
 pub struct Builder {
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
@@ -44,24 +43,24 @@ pub struct Builder {
 }
 
 impl Terminal {
-    /// With such arguments, and the environment of a person who speaks English.
+    /// Prepares a client with these arguments and an English environment.
     pub fn with(arguments: &[&str]) -> Builder {
         let arguments = arguments.iter().map(|word| (*word).to_owned()).collect();
         let builder = Builder { arguments, environment: Vec::new(), size: USUAL };
         builder.env("TERM", "xterm-256color").env("LANG", "C.UTF-8").env("USER", "tester")
     }
 
-    /// Presses keys.
+    /// Types text.
     pub fn type_text(&mut self, text: &str) {
         self.command(&json!({"type": text}));
     }
 
-    /// Types a line and enters it.
+    /// Types a line and presses Enter.
     pub fn enter(&mut self, line: &str) {
         self.type_text(&format!("{line}\r"));
     }
 
-    /// Makes the window another size.
+    /// Resizes the window.
     pub fn resize(&mut self, columns: usize, rows: usize) {
         self.command(&json!({"resize": [columns, rows]}));
     }
@@ -71,45 +70,45 @@ impl Terminal {
         self.command(&json!({"hangup": true}));
     }
 
-    /// What is to be seen now.
-    pub fn seen(&self) -> Seen {
-        self.seen.lock().unwrap().clone()
+    /// What the terminal shows now.
+    pub fn screen(&self) -> Screen {
+        self.screen.lock().unwrap().clone()
     }
 
-    /// All that the client wrote.
+    /// All bytes that the client wrote.
     pub fn raw(&self) -> Vec<u8> {
         std::fs::read(self.raw.path()).unwrap()
     }
 
-    /// Waits until the picture is such, and gives it.
-    pub fn wait(&self, what: &str, mut is_it: impl FnMut(&Seen) -> bool) -> Seen {
-        let deadline = Instant::now() + SOON;
+    /// Waits until `is_it` holds for the screen, and gives the screen.
+    pub fn wait(&self, what: &str, mut is_it: impl FnMut(&Screen) -> bool) -> Screen {
+        let deadline = Instant::now() + TIMEOUT;
         loop {
-            let seen = self.seen();
-            if is_it(&seen) {
-                return seen;
+            let screen = self.screen();
+            if is_it(&screen) {
+                return screen;
             }
             let late = Instant::now() >= deadline;
-            assert!(!late, "{what}: {:?}, {:?}\n{}", seen.cursor, seen.end, seen.text());
-            std::thread::sleep(LOOK);
+            assert!(!late, "{what}: {:?}, {:?}\n{}", screen.cursor, screen.end, screen.text());
+            std::thread::sleep(POLL_INTERVAL);
         }
     }
 
-    /// Waits for a row that ends so.
-    pub fn wait_for(&self, end: &str) -> Seen {
-        self.wait(&format!("a row that ends with {end:?}"), |seen| seen.find(end).is_some())
+    /// Waits for a row with this end.
+    pub fn wait_for(&self, end: &str) -> Screen {
+        self.wait(&format!("a row that ends with {end:?}"), |screen| screen.find(end).is_some())
     }
 
-    /// Waits until just this is typed and the cursor stands behind it.
-    pub fn wait_for_typed(&self, text: &str) -> Seen {
-        self.wait(&format!("typed so far: {text:?}"), |seen| seen.is_typed(text))
+    /// Waits until exactly this text is typed and the cursor stands behind it.
+    pub fn wait_for_typed(&self, text: &str) -> Screen {
+        self.wait(&format!("typed so far: {text:?}"), |screen| screen.is_typed(text))
     }
 
-    /// Waits for the end of the client, and gives its exit code.
-    pub fn ended(&self) -> i64 {
-        let seen = self.wait("the client ends", |seen| seen.end.is_some());
-        let (code, restored) = seen.end.unwrap();
-        assert!(restored, "the terminal is not as it was before:\n{}", seen.text());
+    /// Waits until the client exits, and gives its exit code.
+    pub fn wait_for_exit(&self) -> i64 {
+        let screen = self.wait("the client ends", |screen| screen.end.is_some());
+        let (code, restored) = screen.end.unwrap();
+        assert!(restored, "the terminal is not as it was before:\n{}", screen.text());
         code
     }
 
@@ -126,26 +125,26 @@ impl Drop for Terminal {
 }
 
 impl Builder {
-    /// With a variable in its environment.
+    /// Sets an environment variable.
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.retain(|(other, _)| other != name);
         self.environment.push((name.into(), value.into()));
         self
     }
 
-    /// In a window of so many columns and rows.
+    /// Sets the window's size.
     pub fn sized(mut self, columns: usize, rows: usize) -> Self {
         self.size = (columns, rows);
         self
     }
 
-    /// Opens the window.
+    /// Opens the window and starts the client in it.
     pub fn start(self) -> Terminal {
         let raw = tempfile::NamedTempFile::new().unwrap();
         let mut emulator = script("terminal.py")
             .args([self.size.0.to_string(), self.size.1.to_string()])
             .arg(raw.path())
-            .arg(env!("CARGO_BIN_EXE_chat-client"))
+            .arg(programs::client())
             .args(self.arguments)
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
@@ -155,32 +154,32 @@ impl Builder {
             .stdout(Stdio::piped())
             .spawn()
             .expect("python");
-        let seen = Arc::<Mutex<Seen>>::default();
-        let (into, pictures) = (seen.clone(), BufReader::new(emulator.stdout.take().unwrap()));
+        let screen = Arc::<Mutex<Screen>>::default();
+        let (into, pictures) = (screen.clone(), BufReader::new(emulator.stdout.take().unwrap()));
         std::thread::spawn(move || {
             for picture in pictures.lines().map_while(Result::ok) {
                 into.lock().unwrap().take(&serde_json::from_str(&picture).unwrap());
             }
         });
-        Terminal { keys: emulator.stdin.take().unwrap(), emulator, seen, raw }
+        Terminal { keys: emulator.stdin.take().unwrap(), emulator, screen, raw }
     }
 }
 
-impl Seen {
-    /// The last row that ends so.
+impl Screen {
+    /// The last row with this end.
     pub fn find(&self, end: &str) -> Option<usize> {
         self.rows.iter().rposition(|row| row.ends_with(end))
     }
 
-    /// Whether just this is typed and not entered, and the cursor stands behind it.
+    /// Whether exactly this text is typed, not entered, and the cursor stands behind it.
     pub fn is_typed(&self, text: &str) -> bool {
-        // Spaces at the end can't be seen, but for the cursor.
+        // Spaces at the end show only by the cursor.
         let row = format!("> {text}");
         self.rows.last().is_some_and(|last| last == row.trim_end())
             && self.cursor == (width(&row), self.rows.len() - 1)
     }
 
-    /// Messages, without their times: what follows `[12:34:56] `.
+    /// The messages without their times: what follows `[12:34:56] `.
     pub fn messages(&self) -> Vec<&str> {
         self.rows
             .iter()
@@ -189,7 +188,7 @@ impl Seen {
             .collect()
     }
 
-    /// For a person who wonders why.
+    /// The last rows as text, for error messages.
     pub fn text(&self) -> String {
         let rows = self.rows.iter().rev().take(60).rev();
         rows.map(|row| format!("  |{row}\n")).collect()
@@ -214,7 +213,7 @@ impl Seen {
     }
 }
 
-/// Columns that a text takes.
+/// The columns that a text takes.
 pub fn width(text: &str) -> usize {
     use unicode_width::UnicodeWidthChar as _;
     text.chars().map(|c| c.width().unwrap_or(0)).sum()

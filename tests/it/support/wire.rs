@@ -1,4 +1,4 @@
-//! A raw connection that speaks whatever a test wants to say, right or wrong.
+//! A raw connection that sends whatever a test wants, right or wrong.
 
 use std::sync::Arc;
 
@@ -8,47 +8,47 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
-use super::SOON;
-use super::door::{Door, Socket, Tokens};
+use super::TIMEOUT;
+use super::endpoint::{AccessTokens, Endpoint, Socket};
 
-/// A connection with what it has learnt.
+/// A connection and the room keys it has received.
 pub struct Wire {
     socket: Socket,
-    /// Who proves its name, where that is wanted.
-    tokens: Option<Arc<Tokens>>,
-    /// The newest key of each room.
+    /// Access tokens for `register`, if the server wants them.
+    tokens: Option<Arc<AccessTokens>>,
+    /// Every key with its room, the newest last.
     keys: Vec<(String, Fernet)>,
 }
 
 impl Wire {
-    /// Connected, nothing said.
-    pub async fn connect(door: impl Into<Door>) -> Wire {
-        Wire::try_connect(door).await.expect("a WebSocket")
+    /// Connects and sends nothing.
+    pub async fn connect(endpoint: impl Into<Endpoint>) -> Wire {
+        Wire::try_connect(endpoint).await.expect("a WebSocket")
     }
 
-    /// The same; or the HTTP status that was answered, 0 for none.
-    pub async fn try_connect(door: impl Into<Door>) -> Result<Wire, u16> {
-        let door = door.into();
-        let socket = door.open().await?;
-        Ok(Wire { socket, tokens: door.tokens, keys: Vec::new() })
+    /// Connects, or gives the HTTP status of the refusal; 0 without an answer.
+    pub async fn try_connect(endpoint: impl Into<Endpoint>) -> Result<Wire, u16> {
+        let endpoint = endpoint.into();
+        let socket = endpoint.open().await?;
+        Ok(Wire { socket, tokens: endpoint.tokens, keys: Vec::new() })
     }
 
-    /// The same from another loopback address.
-    pub async fn try_connect_from(from: &str, door: impl Into<Door>) -> Option<Wire> {
-        Wire::try_connect(door.into().coming_from(from)).await.ok()
+    /// Connects from another loopback address.
+    pub async fn try_connect_from(from: &str, endpoint: impl Into<Endpoint>) -> Option<Wire> {
+        Wire::try_connect(endpoint.into().bound_to(from)).await.ok()
     }
 
-    /// Registered with the basic protocol, all greetings read.
-    pub async fn register(door: impl Into<Door>, name: &str) -> Wire {
-        let mut wire = Wire::connect(door).await;
+    /// Registers with the basic protocol and reads up to the user list.
+    pub async fn register(endpoint: impl Into<Endpoint>, name: &str) -> Wire {
+        let mut wire = Wire::connect(endpoint).await;
         wire.send(json!({"type": "register", "username": name})).await;
         wire.next_of("user_list").await;
         wire
     }
 
-    /// Registered with the full protocol in one room, greetings read; gives the `welcome` too.
-    pub async fn full(door: impl Into<Door>, name: &str, room: &str) -> (Wire, Value) {
-        let mut wire = Wire::connect(door).await;
+    /// Registers with the full protocol in one room and reads up to the key; gives the `welcome` too.
+    pub async fn full(endpoint: impl Into<Endpoint>, name: &str, room: &str) -> (Wire, Value) {
+        let mut wire = Wire::connect(endpoint).await;
         wire.send(json!({"type": "register", "protocol": 1, "username": name, "rooms": [room],
             "presence": false}))
             .await;
@@ -57,7 +57,7 @@ impl Wire {
         (wire, welcome)
     }
 
-    /// Sends an object. Where the server wants an access token, a `register` gets its user's.
+    /// Sends an object. If the server wants access tokens, adds the user's to a `register`.
     pub async fn send(&mut self, mut frame: Value) {
         if let Some(tokens) = &self.tokens
             && frame["type"] == "register"
@@ -69,41 +69,40 @@ impl Wire {
         self.send_text(&frame.to_string()).await;
     }
 
-    /// Sends any text.
+    /// Sends a text frame.
     pub async fn send_text(&mut self, text: &str) {
         self.send_message(Message::text(text)).await;
     }
 
-    /// Sends any message.
+    /// Sends a WebSocket message.
     pub async fn send_message(&mut self, message: Message) {
-        tokio::time::timeout(SOON, self.socket.send(message))
+        tokio::time::timeout(TIMEOUT, self.socket.send(message))
             .await
             .expect("in time")
             .expect("sent");
     }
 
-    /// Says something under the newest key, with the basic protocol.
-    pub async fn say(&mut self, text: &str) {
+    /// Sends a chat message under the newest key, with the basic protocol.
+    pub async fn send_chat(&mut self, text: &str) {
         let content = self.encrypt(text.as_bytes());
         self.send(json!({"type": "chat_message", "content": content})).await;
     }
 
-    /// Says something in a room under an id, with the full protocol.
-    pub async fn say_in(&mut self, room: &str, id: &str, text: &str) {
+    /// Sends a chat message in a room under an id, with the full protocol.
+    pub async fn send_chat_in(&mut self, room: &str, id: &str, text: &str) {
         let content = self.key(room).encrypt(text.as_bytes());
         self.send(json!({"type": "chat_message", "room": room, "id": id, "content": content}))
             .await;
     }
 
-    /// Says something and waits until it has come back: then every member has it. An ack says less,
-    /// for it comes before the members get the message.
-    pub async fn told_in(&mut self, room: &str, id: &str, text: &str) {
-        self.say_in(room, id, text).await;
+    /// Sends a chat message and waits for its delivery. An ack alone comes before the members get the message.
+    pub async fn send_chat_and_wait(&mut self, room: &str, id: &str, text: &str) {
+        self.send_chat_in(room, id, text).await;
         let seq = self.next_of("ack").await["seq"].clone();
         while self.next_of("chat_message").await["seq"] != seq {}
     }
 
-    /// A token under the newest key.
+    /// Encrypts under the newest key.
     pub fn encrypt(&self, plain: &[u8]) -> String {
         self.keys.last().expect("a key").1.encrypt(plain)
     }
@@ -113,19 +112,19 @@ impl Wire {
         &self.keys.iter().rfind(|(name, _)| name == room).expect("a key of that room").1
     }
 
-    /// What a message says, under any key seen so far.
+    /// Decrypts a message under any key received so far.
     pub fn read(&self, frame: &Value) -> String {
         let token = frame["content"].as_str().expect("content");
         let plain = self.keys.iter().rev().find_map(|(_, key)| key.decrypt(token).ok());
         String::from_utf8(plain.expect("readable under a key that came before")).unwrap()
     }
 
-    /// The next object.
+    /// The next frame, as an object.
     pub async fn next(&mut self) -> Value {
         let text = self.next_text().await;
         let frame: Value = serde_json::from_str(&text).unwrap();
         if frame["type"] == "encryption_key" {
-            self.learn(&frame);
+            self.store_key(&frame);
         }
         frame
     }
@@ -134,7 +133,7 @@ impl Wire {
     pub async fn next_text(&mut self) -> String {
         loop {
             let next =
-                tokio::time::timeout(SOON, self.socket.next()).await.expect("a frame in time");
+                tokio::time::timeout(TIMEOUT, self.socket.next()).await.expect("a frame in time");
             match next {
                 Some(Ok(Message::Text(text))) => return text.as_str().to_owned(),
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
@@ -143,7 +142,7 @@ impl Wire {
         }
     }
 
-    /// The next object of a type; others are passed over.
+    /// The next object of a type; skips others, and panics at an error.
     pub async fn next_of(&mut self, kind: &str) -> Value {
         loop {
             let frame = self.next().await;
@@ -154,7 +153,7 @@ impl Wire {
         }
     }
 
-    /// The next error's code.
+    /// The code of the next error; skips other frames.
     pub async fn next_error(&mut self) -> String {
         loop {
             let frame = self.next().await;
@@ -164,12 +163,12 @@ impl Wire {
         }
     }
 
-    /// Reads until the end; gives the closing code (1006 where there was none) and what came before.
+    /// Reads to the end; gives the close code (1006 without a close frame) and the frames before it.
     pub async fn until_closed(mut self) -> (u16, Vec<Value>) {
         let mut before = Vec::new();
         loop {
             let next =
-                tokio::time::timeout(SOON, self.socket.next()).await.expect("an end in time");
+                tokio::time::timeout(TIMEOUT, self.socket.next()).await.expect("an end in time");
             match next {
                 Some(Ok(Message::Text(text))) => before.push(serde_json::from_str(&text).unwrap()),
                 Some(Ok(Message::Close(Some(frame)))) => return (frame.code.into(), before),
@@ -180,12 +179,12 @@ impl Wire {
         }
     }
 
-    /// The connection itself.
+    /// The WebSocket itself.
     pub fn stream(&mut self) -> &mut Socket {
         &mut self.socket
     }
 
-    fn learn(&mut self, frame: &Value) {
+    fn store_key(&mut self, frame: &Value) {
         let standard = base64::engine::general_purpose::STANDARD;
         let once = standard.decode(frame["key"].as_str().unwrap()).expect("standard base64");
         let key = Fernet::new(std::str::from_utf8(&once).unwrap()).expect("a Fernet key");

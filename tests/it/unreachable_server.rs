@@ -1,9 +1,9 @@
-//! A conversation that never begins.
+//! A client on a terminal that can't connect.
 
 use crate::support::terminal::Terminal;
 
 #[test]
-fn where_no_server_is_it_says_so_and_what_to_do() {
+fn without_a_server_the_client_names_the_next_step() {
     for (lang, hint) in [
         ("C.UTF-8", "Name another by: chat-client"),
         ("es_ES.UTF-8", "Para nombrar otro: chat-client"),
@@ -14,10 +14,10 @@ fn where_no_server_is_it_says_so_and_what_to_do() {
                 .env("TERM", term)
                 .sized(200, 10)
                 .start();
-            assert_eq!(terminal.ended(), 69);
-            let seen = terminal.seen();
-            let told = |row: &&String| row.contains("127.0.0.1:1: ") && row.contains(hint);
-            assert_eq!(seen.rows.iter().filter(told).count(), 1, "{}", seen.text());
+            assert_eq!(terminal.wait_for_exit(), 69);
+            let screen = terminal.screen();
+            let has_hint = |row: &&String| row.contains("127.0.0.1:1: ") && row.contains(hint);
+            assert_eq!(screen.rows.iter().filter(has_hint).count(), 1, "{}", screen.text());
         }
     }
 }

@@ -1,5 +1,4 @@
-//! The way in: where a server is, from which address one comes, by TLS or not, and who proves one's
-//! name there.
+//! Where a server is and how to connect to it: from which address, with TLS, with access tokens.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -15,74 +14,74 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::http::{HeaderName, HeaderValue};
 
-use super::SOON;
+use super::TIMEOUT;
 use super::server::Server;
 
-/// Any stream.
+/// A byte stream, with or without TLS.
 pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
-/// An open WebSocket of any kind.
+/// An open WebSocket over such a stream.
 pub type Socket = WebSocketStream<Box<dyn Stream>>;
 
-/// A way to a server.
+/// A server's address and how to connect to it.
 #[derive(Clone)]
-pub struct Door {
+pub struct Endpoint {
     address: String,
     from: String,
     tls: Option<TlsConnector>,
     headers: Vec<(&'static str, String)>,
-    /// Access tokens for the names that are asked for, where the server wants them.
-    pub tokens: Option<Arc<Tokens>>,
+    /// Access tokens for the names in `register`, if the server wants them.
+    pub tokens: Option<Arc<AccessTokens>>,
 }
 
-/// Gives everybody an access token of their own.
-pub struct Tokens {
+/// Makes one access token per user, on demand.
+pub struct AccessTokens {
     make: Box<dyn Fn(&str) -> String + Send + Sync>,
     made: Mutex<HashMap<String, String>>,
 }
 
-impl Tokens {
-    /// With what makes a new one.
+impl AccessTokens {
+    /// `make` makes a new access token for a user.
     pub fn new(make: impl Fn(&str) -> String + Send + Sync + 'static) -> Self {
-        Tokens { make: Box::new(make), made: Mutex::default() }
+        AccessTokens { make: Box::new(make), made: Mutex::default() }
     }
 
-    /// That user's.
+    /// The access token of a user.
     pub fn of(&self, user: &str) -> String {
         let mut made = self.made.lock().unwrap();
         made.entry(user.to_owned()).or_insert_with(|| (self.make)(user)).clone()
     }
 }
 
-impl From<&str> for Door {
-    fn from(address: &str) -> Door {
+impl From<&str> for Endpoint {
+    fn from(address: &str) -> Endpoint {
         let (from, headers) = ("127.0.0.1".into(), Vec::new());
-        Door { address: address.into(), from, tls: None, headers, tokens: None }
+        Endpoint { address: address.into(), from, tls: None, headers, tokens: None }
     }
 }
 
-impl From<&String> for Door {
-    fn from(address: &String) -> Door {
-        Door::from(&address[..])
+impl From<&String> for Endpoint {
+    fn from(address: &String) -> Endpoint {
+        Endpoint::from(&address[..])
     }
 }
 
-impl From<&Server> for Door {
-    fn from(server: &Server) -> Door {
-        server.door()
+impl From<&Server> for Endpoint {
+    fn from(server: &Server) -> Endpoint {
+        server.endpoint()
     }
 }
 
-impl From<&Door> for Door {
-    fn from(door: &Door) -> Door {
-        door.clone()
+impl From<&Endpoint> for Endpoint {
+    fn from(endpoint: &Endpoint) -> Endpoint {
+        endpoint.clone()
     }
 }
 
-impl Door {
-    /// By TLS, trusting the certificates of a file.
-    pub fn by_tls(mut self, ca: &Path) -> Door {
+impl Endpoint {
+    /// Connects with TLS and trusts the certificates in a PEM file.
+    pub fn with_tls(mut self, ca: &Path) -> Endpoint {
         let mut roots = rustls::RootCertStore::empty();
         roots.add_parsable_certificates(
             CertificateDer::pem_file_iter(ca).unwrap().map(Result::unwrap),
@@ -97,50 +96,50 @@ impl Door {
         self
     }
 
-    /// With access tokens.
-    pub fn with_tokens(mut self, tokens: Arc<Tokens>) -> Door {
+    /// Sends access tokens in `register`.
+    pub fn with_tokens(mut self, tokens: Arc<AccessTokens>) -> Endpoint {
         self.tokens = Some(tokens);
         self
     }
 
-    /// As somebody whose name nobody proves.
-    pub fn unproven(mut self) -> Door {
+    /// Sends no access tokens.
+    pub fn without_tokens(mut self) -> Endpoint {
         self.tokens = None;
         self
     }
 
-    /// From another loopback address.
-    pub fn coming_from(mut self, address: &str) -> Door {
+    /// Connects from this loopback address.
+    pub fn bound_to(mut self, address: &str) -> Endpoint {
         self.from = address.into();
         self
     }
 
-    /// Without TLS, whatever is wanted there.
-    pub fn bare(mut self) -> Door {
+    /// Connects without TLS, even if the server wants it.
+    pub fn without_tls(mut self) -> Endpoint {
         self.tls = None;
         self
     }
 
-    /// With one more header in the request.
-    pub fn header(mut self, name: &'static str, value: &str) -> Door {
+    /// Adds a header to the upgrade request.
+    pub fn header(mut self, name: &'static str, value: &str) -> Endpoint {
         self.headers.push((name, value.into()));
         self
     }
 
-    /// The connection, and TLS where there is TLS; nothing said yet.
+    /// Connects, with the TLS handshake if there is TLS, and sends nothing more.
     pub async fn stream(&self) -> Option<Box<dyn Stream>> {
         let target: SocketAddr = self.address.parse().unwrap();
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind(format!("{}:0", self.from).parse().unwrap()).ok()?;
-        let stream = tokio::time::timeout(SOON, socket.connect(target)).await.ok()?.ok()?;
+        let stream = tokio::time::timeout(TIMEOUT, socket.connect(target)).await.ok()?.ok()?;
         stream.set_nodelay(true).unwrap();
         let Some(tls) = &self.tls else { return Some(Box::new(stream)) };
         let name = ServerName::from(target.ip());
-        let stream = tokio::time::timeout(SOON, tls.connect(name, stream)).await.ok()?.ok()?;
+        let stream = tokio::time::timeout(TIMEOUT, tls.connect(name, stream)).await.ok()?.ok()?;
         Some(Box::new(stream))
     }
 
-    /// The WebSocket; or the status that was answered, 0 for none.
+    /// Opens the WebSocket, or gives the HTTP status of the refusal; 0 without an answer.
     pub async fn open(&self) -> Result<Socket, u16> {
         let stream = self.stream().await.ok_or(0u16)?;
         let mut request = format!("ws://{}/", self.address).into_client_request().unwrap();
@@ -149,7 +148,7 @@ impl Door {
             request.headers_mut().append(HeaderName::from_static(name), value);
         }
         let upgrade = tokio_tungstenite::client_async(request, stream);
-        match tokio::time::timeout(SOON, upgrade).await {
+        match tokio::time::timeout(TIMEOUT, upgrade).await {
             Ok(Ok((socket, _))) => Ok(socket),
             Ok(Err(tokio_tungstenite::tungstenite::Error::Http(answer))) => {
                 Err(answer.status().as_u16())

@@ -1,5 +1,5 @@
-//! A full client for the reliability tests, written from the protocol page alone: it comes back,
-//! sends again under the same ids, resumes where it was, and writes everything down.
+//! A full client for the reliability tests, written from docs/protocol.md alone: it reconnects, sends unacked
+//! messages again under the same ids, resumes, and records everything.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -12,24 +12,24 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 
-/// How long one step of a conversation may take.
-const STEP: Duration = Duration::from_secs(10);
-/// Pause before coming back, while a server is away.
-const PAUSE: Duration = Duration::from_millis(50);
+/// How long one step of the protocol may take.
+const STEP_TIMEOUT: Duration = Duration::from_secs(10);
+/// Pause before reconnecting.
+const RECONNECT_PAUSE: Duration = Duration::from_millis(50);
 
-/// What became of a message somebody sent.
+/// What became of a sent message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AccessStatus {
-    /// Acked, with its place.
+pub enum Outcome {
+    /// Acked with this seq.
     Stored(u64),
     /// Refused for good.
     Refused,
-    /// Nobody knows.
+    /// Neither acked nor refused yet.
     Unknown,
 }
 
-/// One connection of a full client.
-pub struct Steady {
+/// A full client with at most one connection at a time.
+pub struct FullClient {
     address: String,
     name: String,
     room: String,
@@ -37,28 +37,28 @@ pub struct Steady {
     keys: HashMap<String, Fernet>,
     current: Option<Fernet>,
     earlier: Option<Fernet>,
-    /// Goes on encrypting under the key before the current one, as who hears of a new one late.
-    pub tardy: bool,
-    /// The last message seen, by epoch.
-    pub place: Option<(String, u64)>,
-    /// Everything that was heard, in order: (seq, text).
-    pub heard: Vec<(u64, String)>,
-    /// Gaps that were announced: (after, next, reason).
+    /// Encrypts under the key before the current one, like a client that processes a rotation late.
+    pub uses_earlier_key: bool,
+    /// The epoch and seq of the last message received.
+    pub position: Option<(String, u64)>,
+    /// Every received message in order: (seq, text).
+    pub received: Vec<(u64, String)>,
+    /// Every reported gap: (after, next, reason).
     pub gaps: Vec<(u64, u64, String)>,
     /// Sent and not acked, in order: (id, text).
     unacked: VecDeque<(String, String)>,
     /// What became of every message, by text.
-    pub statuses: BTreeMap<String, AccessStatus>,
+    pub statuses: BTreeMap<String, Outcome>,
     texts: HashMap<String, String>,
-    /// How often it connected.
+    /// How often the client has connected.
     pub connects: u64,
     reads: bool,
 }
 
-impl Steady {
-    /// Not connected yet. A reader wants to hear; a sender only its acks.
+impl FullClient {
+    /// Makes a client that is not connected yet. With `reads` it receives messages; without, only acks.
     pub fn new(address: impl Into<String>, name: &str, room: &str, reads: bool) -> Self {
-        Steady {
+        FullClient {
             address: address.into(),
             name: name.into(),
             room: room.into(),
@@ -66,9 +66,9 @@ impl Steady {
             keys: HashMap::new(),
             current: None,
             earlier: None,
-            tardy: false,
-            place: None,
-            heard: Vec::new(),
+            uses_earlier_key: false,
+            position: None,
+            received: Vec::new(),
             gaps: Vec::new(),
             unacked: VecDeque::new(),
             statuses: BTreeMap::new(),
@@ -78,40 +78,40 @@ impl Steady {
         }
     }
 
-    /// What it is called.
+    /// The user name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Messages that wait for their ack.
+    /// The number of unacked messages.
     pub fn outstanding(&self) -> usize {
         self.unacked.len()
     }
 
-    /// Lets go of the connection without a goodbye.
+    /// Drops the connection without a close frame.
     pub fn drop_connection(&mut self) {
         self.socket = None;
     }
 
-    /// Says something; what can't be sent now is sent after coming back.
-    pub async fn say(&mut self, text: &str) {
+    /// Sends a message, now or after reconnecting.
+    pub async fn send_chat(&mut self, text: &str) {
         let id = format!("{}-{}", self.name, self.statuses.len());
-        self.statuses.insert(text.into(), AccessStatus::Unknown);
+        self.statuses.insert(text.into(), Outcome::Unknown);
         self.texts.insert(id.clone(), text.into());
         self.unacked.push_back((id.clone(), text.into()));
         if self.socket.is_some() {
-            self.put(&id, text).await;
+            self.send(&id, text).await;
         }
     }
 
-    /// Listens until `done`, coming back whenever the connection ends; false at the deadline.
+    /// Receives until `done` holds, and reconnects when the connection ends; false at the deadline.
     pub async fn until(&mut self, deadline: Instant, mut done: impl FnMut(&Self) -> bool) -> bool {
         while !done(self) {
             if Instant::now() >= deadline {
                 return false;
             }
             if self.socket.is_none() && !self.connect().await {
-                tokio::time::sleep(PAUSE).await;
+                tokio::time::sleep(RECONNECT_PAUSE).await;
                 continue;
             }
             let left = deadline.saturating_duration_since(Instant::now());
@@ -120,12 +120,12 @@ impl Steady {
         true
     }
 
-    /// Reads what comes within `wait`.
+    /// Receives one frame, waiting no longer than `wait`.
     pub async fn listen(&mut self, wait: Duration) {
         let Some(socket) = &mut self.socket else { return };
         match tokio::time::timeout(wait, socket.next()).await {
             Err(_) => {}
-            Ok(Some(Ok(Message::Text(text)))) => self.take(&text).await,
+            Ok(Some(Ok(Message::Text(text)))) => self.process(&text).await,
             Ok(Some(Ok(Message::Close(_)))) | Ok(Some(Err(_))) | Ok(None) => self.socket = None,
             Ok(Some(Ok(_))) => {}
         }
@@ -136,48 +136,51 @@ impl Steady {
     }
 
     async fn try_connect(&mut self) -> Option<()> {
-        let stream =
-            tokio::time::timeout(STEP, TcpStream::connect(&self.address)).await.ok()?.ok()?;
+        let stream = tokio::time::timeout(STEP_TIMEOUT, TcpStream::connect(&self.address))
+            .await
+            .ok()?
+            .ok()?;
         stream.set_nodelay(true).ok()?;
         let url = format!("ws://{}/", self.address);
         let upgrade = tokio_tungstenite::client_async(url, stream);
-        let (mut socket, _) = tokio::time::timeout(STEP, upgrade).await.ok()?.ok()?;
+        let (mut socket, _) = tokio::time::timeout(STEP_TIMEOUT, upgrade).await.ok()?.ok()?;
         let mut register = json!({"type": "register", "protocol": 1, "username": self.name,
             "rooms": [self.room], "echo": self.reads, "presence": false});
-        if let Some((epoch, seq)) = self.place.as_ref().filter(|_| self.reads) {
+        if let Some((epoch, seq)) = self.position.as_ref().filter(|_| self.reads) {
             register["resume"] = json!({ &self.room: {"epoch": epoch, "seq": seq} });
         }
         socket.send(Message::text(register.to_string())).await.ok()?;
-        let welcome = tokio::time::timeout(STEP, next(&mut socket)).await.ok()??;
+        let welcome = tokio::time::timeout(STEP_TIMEOUT, next(&mut socket)).await.ok()??;
         assert_eq!(welcome["type"], "welcome", "{welcome}");
         let at = &welcome["rooms"][&self.room];
-        if self.place.is_none() {
+        if self.position.is_none() {
             let epoch = at["epoch"].as_str().unwrap().to_owned();
-            self.place = Some((epoch, at["seq"].as_u64().unwrap()));
+            self.position = Some((epoch, at["seq"].as_u64().unwrap()));
         }
-        let key = tokio::time::timeout(STEP, next(&mut socket)).await.ok()??;
+        let key = tokio::time::timeout(STEP_TIMEOUT, next(&mut socket)).await.ok()??;
         self.connects += 1;
         self.socket = Some(socket);
-        self.learn(&key);
+        self.store_key(&key);
         let again: Vec<_> = self.unacked.iter().cloned().collect();
         for (id, text) in again {
-            self.put(&id, &text).await;
+            self.send(&id, &text).await;
         }
         Some(())
     }
 
-    async fn put(&mut self, id: &str, text: &str) {
-        let key = self.earlier.as_ref().filter(|_| self.tardy).or(self.current.as_ref());
+    async fn send(&mut self, id: &str, text: &str) {
+        let key = self.earlier.as_ref().filter(|_| self.uses_earlier_key).or(self.current.as_ref());
         let (Some(socket), Some(key)) = (&mut self.socket, key) else { return };
         let frame = json!({"type": "chat_message", "room": self.room, "id": id,
             "content": key.encrypt(text.as_bytes())});
-        let sent = tokio::time::timeout(STEP, socket.send(Message::text(frame.to_string()))).await;
+        let sent =
+            tokio::time::timeout(STEP_TIMEOUT, socket.send(Message::text(frame.to_string()))).await;
         if !matches!(sent, Ok(Ok(()))) {
             self.socket = None;
         }
     }
 
-    fn learn(&mut self, frame: &Value) {
+    fn store_key(&mut self, frame: &Value) {
         assert_eq!(frame["type"], "encryption_key", "{frame}");
         let standard = base64::engine::general_purpose::STANDARD;
         let key = standard.decode(frame["key"].as_str().unwrap()).unwrap();
@@ -186,41 +189,41 @@ impl Steady {
         self.earlier = self.current.replace(key);
     }
 
-    async fn take(&mut self, text: &str) {
+    async fn process(&mut self, text: &str) {
         let frame: Value = serde_json::from_str(text).unwrap();
         match frame["type"].as_str().unwrap() {
-            "encryption_key" => self.learn(&frame),
-            "ack" => self.settle(&frame, AccessStatus::Stored(frame["seq"].as_u64().unwrap())),
+            "encryption_key" => self.store_key(&frame),
+            "ack" => self.finish(&frame, Outcome::Stored(frame["seq"].as_u64().unwrap())),
             "chat_message" => {
                 let key = &self.keys[frame["key_id"].as_str().unwrap()];
                 let plain = key.decrypt(frame["content"].as_str().unwrap()).expect("readable");
                 let seq = frame["seq"].as_u64().unwrap();
-                self.heard.push((seq, String::from_utf8(plain).unwrap()));
-                self.place.as_mut().unwrap().1 = seq;
+                self.received.push((seq, String::from_utf8(plain).unwrap()));
+                self.position.as_mut().unwrap().1 = seq;
             }
             "gap" => {
                 let number = |field: &str| frame[field].as_u64().unwrap();
                 let reason = frame["reason"].as_str().unwrap().to_owned();
-                let place = (frame["epoch"].as_str().unwrap().to_owned(), number("next") - 1);
+                let position = (frame["epoch"].as_str().unwrap().to_owned(), number("next") - 1);
                 self.gaps.push((number("after"), number("next"), reason));
-                self.place = Some(place);
+                self.position = Some(position);
             }
             "error" if frame["code"] == "stale_key" => {
                 let id = frame["id"].as_str().unwrap().to_owned();
                 let text = self.texts[&id].clone();
-                self.put(&id, &text).await;
+                self.send(&id, &text).await;
             }
             "error" if frame["temporary"] == true => {
-                // Storage is away for a moment; coming back sends it again.
-                tokio::time::sleep(PAUSE).await;
+                // The store fails for a moment; the client sends the message again after reconnecting.
+                tokio::time::sleep(RECONNECT_PAUSE).await;
                 self.socket = None;
             }
-            "error" => self.settle(&frame, AccessStatus::Refused),
+            "error" => self.finish(&frame, Outcome::Refused),
             _ => {}
         }
     }
 
-    fn settle(&mut self, frame: &Value, status: AccessStatus) {
+    fn finish(&mut self, frame: &Value, status: Outcome) {
         let id = frame["id"].as_str().unwrap_or_default();
         self.unacked.retain(|(waiting, _)| waiting != id);
         if let Some(text) = self.texts.get(id) {
@@ -229,7 +232,7 @@ impl Steady {
     }
 }
 
-/// Everything a room keeps, read through `history`: (seq, sender, text) in order.
+/// Reads the whole history of a room: (seq, sender, text) in order.
 pub async fn whole_history(address: &str, room: &str) -> Vec<(u64, String, String)> {
     let stream = TcpStream::connect(address).await.unwrap();
     let (mut socket, _) =
@@ -237,16 +240,17 @@ pub async fn whole_history(address: &str, room: &str) -> Vec<(u64, String, Strin
     let register = json!({"type": "register", "protocol": 1, "username": "auditor",
         "rooms": [room], "presence": false});
     socket.send(Message::text(register.to_string())).await.unwrap();
-    let mut auditor = Steady::new(address, "auditor", room, true);
-    let mut kept = Vec::new();
+    let mut auditor = FullClient::new(address, "auditor", room, true);
+    let mut history = Vec::new();
     let mut after = 0;
     loop {
         let ask = json!({"type": "history", "room": room, "after": after, "limit": 500});
         socket.send(Message::text(ask.to_string())).await.unwrap();
         let page = loop {
-            let frame = tokio::time::timeout(STEP, next(&mut socket)).await.unwrap().unwrap();
+            let frame =
+                tokio::time::timeout(STEP_TIMEOUT, next(&mut socket)).await.unwrap().unwrap();
             match frame["type"].as_str().unwrap() {
-                "encryption_key" => auditor.learn(&frame),
+                "encryption_key" => auditor.store_key(&frame),
                 "history" => break frame,
                 _ => {}
             }
@@ -256,10 +260,10 @@ pub async fn whole_history(address: &str, room: &str) -> Vec<(u64, String, Strin
             let plain = key.decrypt(message["content"].as_str().unwrap()).unwrap();
             after = message["seq"].as_u64().unwrap();
             let user = message["username"].as_str().unwrap().to_owned();
-            kept.push((after, user, String::from_utf8(plain).unwrap()));
+            history.push((after, user, String::from_utf8(plain).unwrap()));
         }
         if page["more"] == false {
-            return kept;
+            return history;
         }
     }
 }
