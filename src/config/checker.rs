@@ -8,8 +8,8 @@ use super::sources::Sources;
 /// Longest value that an error quotes, in characters.
 const MAX_SHOWN_CHARS: usize = 80;
 
-/// Gathers problems. Each method gives a value in range even if the raw one is not, so that validation
-/// goes on and finds all problems.
+/// Gathers problems. Each method gives a value in range even if the raw one is not, so that
+/// validation goes on and finds all problems.
 pub(super) struct Checker<'a> {
     /// Where the values come from.
     pub(super) sources: &'a Sources,

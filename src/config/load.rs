@@ -17,8 +17,8 @@ impl Config {
 
     /// The admin socket of the running server, for commands that control it.
     ///
-    /// The configuration may have been broken after that server started. Then the error comes beside the
-    /// socket, or alone if no source names a socket.
+    /// The configuration may have been broken after that server started. Then the error comes
+    /// beside the socket, or alone if no source names a socket.
     pub fn admin_socket(
         sources: &Sources,
     ) -> Result<(Option<PathBuf>, Option<ConfigError>), ConfigError> {

@@ -1,12 +1,13 @@
 //! The configuration, in two stages: raw ([`RawConfig`], the file's tables with every default) and
-//! validated ([`Config`], typed and in range). Every value is refused between the two, before a port
-//! is bound, and all problems are reported at once.
+//! validated ([`Config`], typed and in range). Every value is refused between the two, before a
+//! port is bound, and all problems are reported at once.
 //!
 //! Sources, later ones override earlier ones: built-in defaults, the file, the environment
 //! (`CHAT_SERVER_LISTEN__PORT=9000`), flags.
 //!
-//! Order of calls, all within [`Config::load`]: `merge` reads the [`Sources`] (`file`, `environment`)
-//! and checks keys and types against the `schema`; `validate` checks the values with a `checker`.
+//! Order of calls, all within [`Config::load`]: `merge` reads the [`Sources`] (`file`,
+//! `environment`) and checks keys and types against the `schema`; `validate` checks the values with
+//! a `checker`.
 
 mod checker;
 mod environment;

@@ -1,5 +1,5 @@
-//! The raw configuration: one struct per table of `etc/chat-server.toml`, with the same keys and every
-//! default.
+//! The raw configuration: one struct per table of `etc/chat-server.toml`, with the same keys and
+//! every default.
 
 use serde::{Deserialize, Serialize};
 
@@ -115,7 +115,8 @@ table! {
         mode: String = "open".into(),
         /// Whether the server may listen on more than loopback in open mode.
         allow_open: bool = false,
-        /// The access file (hashes of access tokens, and bans); empty is `access.json` in the state folder.
+        /// The access file (hashes of access tokens, and bans); empty is `access.json` in the state
+        /// folder.
         access_file: String = String::new(),
         /// Users declared in the configuration, with the hash of their access token.
         users: Vec<crate::credentials::access_file::TokenRecord> = Vec::new(),

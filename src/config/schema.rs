@@ -16,8 +16,8 @@ pub(super) fn schema() -> toml::Table {
     toml::Table::try_from(&raw).expect("the defaults are TOML")
 }
 
-/// Reports every unknown key of `given`, and every value of the wrong type. `path` is the key of the
-/// table (`listen`; empty at the top), and `set_in` names the source.
+/// Reports every unknown key of `given`, and every value of the wrong type. `path` is the key of
+/// the table (`listen`; empty at the top), and `set_in` names the source.
 pub(super) fn check_keys(
     schema: &toml::Table,
     given: &toml::Table,

@@ -43,8 +43,8 @@ impl Sources {
         }
     }
 
-    /// The path of the admin socket, if `admin.socket` is `configured`; empty means the default path,
-    /// which needs a runtime folder.
+    /// The path of the admin socket, if `admin.socket` is `configured`; empty means the default
+    /// path, which needs a runtime folder.
     pub(super) fn admin_socket(&self, configured: &str) -> Option<PathBuf> {
         if !configured.is_empty() {
             return Some(configured.into());
@@ -75,8 +75,8 @@ impl Sources {
         base.join("secure-chat")
     }
 
-    /// The folder that a variable names. systemd may list several, separated by colons; the first is
-    /// ours.
+    /// The folder that a variable names. systemd may list several, separated by colons; the first
+    /// is ours.
     fn folder(&self, name: &str) -> Option<PathBuf> {
         self.variable(name).map(|folders| folders.split(':').next().unwrap_or(folders).into())
     }

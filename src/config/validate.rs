@@ -1,5 +1,5 @@
-//! Validation: turns the raw configuration into the validated one. Checks every value against its range
-//! and against the other values, and gathers all problems.
+//! Validation: turns the raw configuration into the validated one. Checks every value against its
+//! range and against the other values, and gathers all problems.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;

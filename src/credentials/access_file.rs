@@ -1,5 +1,5 @@
-//! The access file: the records of all access tokens, and the banned users. JSON of mode 0600 that is
-//! replaced atomically. It contains only hashes of the access tokens.
+//! The access file: the records of all access tokens, and the banned users. JSON of mode 0600 that
+//! is replaced atomically. It contains only hashes of the access tokens.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -150,8 +150,8 @@ impl TokenRecord {
 }
 
 impl AccessFile {
-    /// Reads the file; `None` if there is none. A file that other users can read or write is refused,
-    /// because others may have changed it.
+    /// Reads the file; `None` if there is none. A file that other users can read or write is
+    /// refused, because others may have changed it.
     pub fn read(path: &Path) -> Result<Option<Self>, AccessFileError> {
         let error = |source| AccessFileError::Io { path: path.into(), source };
         let malformed = |reason: String| AccessFileError::Malformed { path: path.into(), reason };
@@ -179,9 +179,9 @@ impl AccessFile {
         Ok(Some(content))
     }
 
-    /// Changes the file atomically and durably, under a lock, so that concurrent changes are not lost.
-    /// Creates the file and its folder if they do not exist. The file gets the owner of its folder, so that
-    /// the server can read what root wrote.
+    /// Changes the file atomically and durably, under a lock, so that concurrent changes are not
+    /// lost. Creates the file and its folder if they do not exist. The file gets the owner of its
+    /// folder, so that the server can read what root wrote.
     pub fn change<T>(
         path: &Path,
         change: impl FnOnce(&mut AccessFile) -> T,

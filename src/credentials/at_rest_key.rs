@@ -1,8 +1,8 @@
-//! The at-rest key, which encrypts the history. It comes from a systemd credential, else from a file of
-//! mode 0600 beside the history, else it is generated into that file at the first start.
+//! The at-rest key, which encrypts the history. It comes from a systemd credential, else from a
+//! file of mode 0600 beside the history, else it is generated into that file at the first start.
 //!
-//! The file contains 32 random bytes as base64 in one line, as `openssl rand -base64 32` prints. Without
-//! the key, the history can't be read.
+//! The file contains 32 random bytes as base64 in one line, as `openssl rand -base64 32` prints.
+//! Without the key, the history can't be read.
 
 use std::fmt;
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -69,8 +69,8 @@ pub enum KeyFileError {
 }
 
 impl AtRestKey {
-    /// Finds the key of the history in `folder`, or generates one if there is neither a key nor a history.
-    /// `credentials` is the folder of systemd's credentials (`$CREDENTIALS_DIRECTORY`).
+    /// Finds the key of the history in `folder`, or generates one if there is neither a key nor a
+    /// history. `credentials` is the folder of systemd's credentials (`$CREDENTIALS_DIRECTORY`).
     pub fn find(folder: &Path, credentials: Option<&Path>) -> Result<Self, KeyFileError> {
         if let Some(path) = credentials.map(|folder| folder.join(KEY_FILE)) {
             match File::open(&path) {
@@ -104,7 +104,8 @@ impl AtRestKey {
         AtRestKey { bytes, file: None }
     }
 
-    /// Reads a key from a file that the server does not manage, so that a rekey leaves the file alone.
+    /// Reads a key from a file that the server does not manage, so that a rekey leaves the file
+    /// alone.
     pub fn open_external(path: &Path) -> Result<Self, KeyFileError> {
         let missing =
             || KeyFileError::Io { path: path.into(), source: io::ErrorKind::NotFound.into() };
@@ -129,8 +130,8 @@ impl AtRestKey {
         Self::read(file, path, Some(path.into())).map(Some)
     }
 
-    /// Writes the key atomically and durably to a file of mode 0600. Without `replace`, an existing file is
-    /// left as it is.
+    /// Writes the key atomically and durably to a file of mode 0600. Without `replace`, an existing
+    /// file is left as it is.
     pub fn save(&self, path: &Path, replace: bool) -> Result<(), KeyFileError> {
         let part = path.with_extension(format!("part-{}", std::process::id()));
         let saved = self.write_part(&part).and_then(|()| {
@@ -145,8 +146,8 @@ impl AtRestKey {
         }
     }
 
-    /// The file that the key was read from; `None` for a systemd credential, an external file, or a generated
-    /// key.
+    /// The file that the key was read from; `None` for a systemd credential, an external file, or a
+    /// generated key.
     pub fn file(&self) -> Option<&Path> {
         self.file.as_deref()
     }

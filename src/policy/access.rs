@@ -1,7 +1,7 @@
 //! Access: what each access token allows, and the list of all access tokens and bans.
 //!
-//! A grant names a user, rooms, a role and perhaps an expiry. It stores only the SHA-256 of its access
-//! token; the token has 256 random bits, so a slow password hash is not needed.
+//! A grant names a user, rooms, a role and perhaps an expiry. It stores only the SHA-256 of its
+//! access token; the token has 256 random bits, so a slow password hash is not needed.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -45,8 +45,8 @@ impl Grant {
         self.decide(action, room, true) == Decision::Allowed
     }
 
-    /// Decides about `action` in `room` by the table of rights; `joined` says whether the session is in
-    /// the room.
+    /// Decides about `action` in `room` by the table of rights; `joined` says whether the session
+    /// is in the room.
     pub fn decide(&self, action: Action, room: &RoomName, joined: bool) -> Decision {
         let relation = match (self.covers(room), joined) {
             (false, _) => RoomRelation::NotGranted,
@@ -56,8 +56,8 @@ impl Grant {
         decide(self.role, action, relation)
     }
 
-    /// The room of a basic client, which can't name one: the lobby if the grant covers it, else the first
-    /// room.
+    /// The room of a basic client, which can't name one: the lobby if the grant covers it, else the
+    /// first room.
     pub fn default_room(&self) -> Option<RoomName> {
         let lobby = RoomName::lobby();
         match &self.rooms {
@@ -142,15 +142,15 @@ impl AccessList {
         self
     }
 
-    /// The same list, for the time when its source can't be read: it lets no new session in, but existing
-    /// sessions keep their access.
+    /// The same list, for the time when its source can't be read: it lets no new session in, but
+    /// existing sessions keep their access.
     pub fn closed(mut self) -> Self {
         self.closed = true;
         self
     }
 
-    /// The grant of an access token. It compares every digest in constant time, so its duration does
-    /// not reveal which access tokens exist.
+    /// The grant of an access token. It compares every digest in constant time, so its duration
+    /// does not reveal which access tokens exist.
     pub fn find(&self, token: &str, now: Timestamp) -> Result<Arc<Grant>, AccessDenied> {
         match self.find_digest(&digest(token), |a, b| a.ct_eq(b).into()) {
             None => Err(AccessDenied::Unknown),
@@ -280,7 +280,8 @@ mod tests {
                 .enumerate()
                 .map(|(number, user)| Grant { expires: ending(number), ..grant(&user, &user) });
             let list = AccessList::new(grants.collect(), &[UserName::clean("user 1")]).unwrap();
-            // The first, the middle and the last token; expired, banned, shorter, longer and unknown ones.
+            // The first, the middle and the last token; expired, banned, shorter, longer and
+            // unknown ones.
             for number in 0..30 {
                 for guess in [format!("user {number}"), format!("user {number}x"), "user".into()] {
                     let compared = std::cell::Cell::new(0);

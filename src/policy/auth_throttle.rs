@@ -1,5 +1,5 @@
-//! Slows down guessing of access tokens: after a few wrong tokens from one client network, each further
-//! wrong token doubles the time until the next attempt.
+//! Slows down guessing of access tokens: after a few wrong tokens from one client network, each
+//! further wrong token doubles the time until the next attempt.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -17,8 +17,8 @@ const RESET_AFTER: Duration = Duration::from_secs(900);
 /// Client networks that are tracked; above this, the one whose wait ends first is dropped.
 const MAX_NETWORKS: usize = 10_000;
 
-/// Counts recent wrong access tokens per client network. Times are durations since any fixed start of a
-/// monotonic clock.
+/// Counts recent wrong access tokens per client network. Times are durations since any fixed start
+/// of a monotonic clock.
 #[derive(Debug, Default)]
 pub struct AuthThrottle {
     records: HashMap<ClientNetwork, Record>,

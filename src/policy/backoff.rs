@@ -1,9 +1,10 @@
-//! Pauses between reconnect attempts, growing and with full jitter, so that thousands of clients do not
-//! reconnect at the same moment after a restart of the server.
+//! Pauses between reconnect attempts, growing and with full jitter, so that thousands of clients do
+//! not reconnect at the same moment after a restart of the server.
 //!
-//! Each pause is random between zero and a ceiling, and the ceiling is the time since the connection was
-//! lost. So all clients of a lost server have the same ceiling and reconnect evenly over about that
-//! time. With a ceiling that doubles per attempt, clients with short random pauses would bunch up.
+//! Each pause is random between zero and a ceiling, and the ceiling is the time since the
+//! connection was lost. So all clients of a lost server have the same ceiling and reconnect evenly
+//! over about that time. With a ceiling that doubles per attempt, clients with short random pauses
+//! would bunch up.
 
 use std::time::Duration;
 

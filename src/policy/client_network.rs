@@ -1,10 +1,10 @@
-//! The client behind a connection: the network that limits count it under, and the address that proxies
-//! report for it.
+//! The client behind a connection: the network that limits count it under, and the address that
+//! proxies report for it.
 
 use std::net::{IpAddr, SocketAddr};
 
-/// The unit of limits per address: an IPv4 address, or an IPv6 /64, because providers assign a /64 to one
-/// household or machine.
+/// The unit of limits per address: an IPv4 address, or an IPv6 /64, because providers assign a /64
+/// to one household or machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ClientNetwork {
     /// An IPv4 address, also if it is mapped into IPv6.
@@ -31,15 +31,16 @@ impl ClientNetwork {
 pub enum ForwardedFor {
     /// The header is missing or empty.
     Absent,
-    /// The right-most address that is not a trusted proxy; if all are trusted proxies, the left-most
-    /// address.
+    /// The right-most address that is not a trusted proxy; if all are trusted proxies, the
+    /// left-most address.
     Client(IpAddr),
-    /// The value at the place of the client is not an address. Values to its left come from the client
-    /// and are not trusted.
+    /// The value at the place of the client is not an address. Values to its left come from the
+    /// client and are not trusted.
     Unreadable,
 }
 
-/// Reads the values of `X-Forwarded-For`, in their order. Each proxy appends the address of its client.
+/// Reads the values of `X-Forwarded-For`, in their order. Each proxy appends the address of its
+/// client.
 pub fn forwarded_client<'a>(
     values: impl Iterator<Item = &'a [u8]>,
     trusted: impl Fn(IpAddr) -> bool,

@@ -20,9 +20,9 @@ pub fn is_confusable(a: &UserName, b: &UserName) -> bool {
     name_skeletons(a).iter().any(|skeleton| skeletons.contains(skeleton))
 }
 
-/// The skeletons (UTS #39) of a name, after NFKC (UAX #15), which removes width, and without case: once of
-/// its lower-case form and once as it is spelled. Two names are confusable if they share a skeleton:
-/// `ANA` is `ana` in lower case, and `biII` looks like `bill` as it is spelled.
+/// The skeletons (UTS #39) of a name, after NFKC (UAX #15), which removes width, and without case:
+/// once of its lower-case form and once as it is spelled. Two names are confusable if they share a
+/// skeleton: `ANA` is `ana` in lower case, and `biII` looks like `bill` as it is spelled.
 pub fn name_skeletons(name: &UserName) -> [String; 2] {
     let spelled: String = name.as_str().nfkc().filter(|c| *c != ' ').collect();
     [spelled.to_lowercase(), spelled].map(|text| {

@@ -1,5 +1,5 @@
-//! Policies: access, rights, rate limits, origins and backoff. Pure functions and values; time is an
-//! argument.
+//! Policies: access, rights, rate limits, origins and backoff. Pure functions and values; time is
+//! an argument.
 
 #[cfg(feature = "server")]
 pub mod access;

@@ -1,7 +1,8 @@
-//! Which browser origins may connect (RFC 6454): the server's own origin, and those in `listen.origins`.
+//! Which browser origins may connect (RFC 6454): the server's own origin, and those in
+//! `listen.origins`.
 
-/// Whether `origin` is the server's own (the same host and port as the `Host` header) or equal to one of
-/// `configured`.
+/// Whether `origin` is the server's own (the same host and port as the `Host` header) or equal to
+/// one of `configured`.
 pub fn is_allowed(origin: &str, host: Option<&str>, configured: &[String]) -> bool {
     if configured.iter().any(|allowed| allowed == origin) {
         return true;

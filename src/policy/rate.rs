@@ -1,7 +1,7 @@
 //! A rate meter in eight bytes: the generic cell rate algorithm (ITU-T I.371, GCRA).
 //!
-//! The quota is not stored in the meter, so a reload changes it without touching the meters. Times are
-//! durations since any fixed start of a monotonic clock.
+//! The quota is not stored in the meter, so a reload changes it without touching the meters. Times
+//! are durations since any fixed start of a monotonic clock.
 
 use std::time::Duration;
 
@@ -45,8 +45,8 @@ impl Meter {
         Ok(())
     }
 
-    /// Takes `units` even if that exceeds the quota, and gives the time to pause until the sender is within
-    /// the quota again.
+    /// Takes `units` even if that exceeds the quota, and gives the time to pause until the sender
+    /// is within the quota again.
     pub fn spend(&mut self, quota: Quota, units: u64, now: Duration) -> Option<Duration> {
         let now = nanos(now);
         self.free_at = self.free_at.max(now).saturating_add(quota.cost(units));

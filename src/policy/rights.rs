@@ -1,8 +1,9 @@
-//! Rights: which role may do what in which room, in one table. The server makes no other decision about
-//! rights.
+//! Rights: which role may do what in which room, in one table. The server makes no other decision
+//! about rights.
 //!
-//! Two states are not in the table, because they are handled earlier: before `register`, every request
-//! is refused as `not_registered`; after a kick, a ban, a revocation or an expiry the session has ended.
+//! Two states are not in the table, because they are handled earlier: before `register`, every
+//! request is refused as `not_registered`; after a kick, a ban, a revocation or an expiry the
+//! session has ended.
 
 /// The role of a user in the rooms that the access token covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -24,8 +24,8 @@ pub const NOT_ENFORCED: &str =
 /// Rereads the access file and ends the sessions that lost their access. Returns after the last of
 /// them was evicted, so none of them receives anything later.
 ///
-/// Gives the number of ended sessions; `None` if the hub does not answer in time. It ends them as soon
-/// as it runs again.
+/// Gives the number of ended sessions; `None` if the hub does not answer in time. It ends them as
+/// soon as it runs again.
 pub async fn reread(context: &Context) -> Option<usize> {
     let active = context.active_config.load_full();
     context.authenticator.read(&active.config.auth);
@@ -74,8 +74,8 @@ pub fn warn_if_nobody_has_access(auth: &Auth, tokens: usize) {
     }
 }
 
-/// Has the hub end every session that the access list in force does not allow. Gives what [`reread`]
-/// gives.
+/// Has the hub end every session that the access list in force does not allow. Gives what
+/// [`reread`] gives.
 async fn enforce(context: &Context) -> Option<usize> {
     let (answer, answered) = oneshot::channel();
     // If the hub has ended, the wait below ends at once.

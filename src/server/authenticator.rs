@@ -1,8 +1,8 @@
-//! Decides which users may register: by the access list in force, which is read from the access file
-//! and the configuration, and by the auth throttle, which slows down guessing.
+//! Decides which users may register: by the access list in force, which is read from the access
+//! file and the configuration, and by the auth throttle, which slows down guessing.
 //!
-//! It decides at registration only. `access_watch` rereads the access file and ends the sessions that
-//! lost their access.
+//! It decides at registration only. `access_watch` rereads the access file and ends the sessions
+//! that lost their access.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -52,8 +52,8 @@ impl Authenticator {
 
     /// Builds the access list from the access file and the users declared in the configuration.
     ///
-    /// If the file can't be used, no user can register, because the file might ban any of them; sessions
-    /// that exist stay until the file can be read again.
+    /// If the file can't be used, no user can register, because the file might ban any of them;
+    /// sessions that exist stay until the file can be read again.
     pub fn read(&self, auth: &Auth) {
         let version = self.file_version();
         let read = AccessFile::read(&self.access_file).map(Option::unwrap_or_default);
@@ -72,8 +72,8 @@ impl Authenticator {
         *self.last_read() != self.file_version()
     }
 
-    /// Decides about a `register`. In token mode, sets its user to the one that the access token proves,
-    /// and drops resume positions in rooms whose history the token does not allow to read.
+    /// Decides about a `register`. In token mode, sets its user to the one that the access token
+    /// proves, and drops resume positions in rooms whose history the token does not allow to read.
     ///
     /// Gives the grant of the access token; `None` in open mode.
     pub fn admit(

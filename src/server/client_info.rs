@@ -1,7 +1,8 @@
 //! What the server knows about the client behind a connection: its address, whether the connection
 //! is confidential, and whether only a proxy is known.
 //!
-//! `X-Forwarded-For` and `X-Forwarded-Proto` count only when the peer is in `listen.trusted_proxies`.
+//! `X-Forwarded-For` and `X-Forwarded-Proto` count only when the peer is in
+//! `listen.trusted_proxies`.
 
 use std::net::IpAddr;
 

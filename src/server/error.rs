@@ -39,10 +39,10 @@ pub enum ServerError {
     #[error(transparent)]
     Key(#[from] KeyFileError),
     /// The admin socket or the metrics address can't be bound.
-    #[error("can't bind {place}: {source}; set another admin.socket or admin.metrics")]
+    #[error("can't bind {address}: {source}; set another admin.socket or admin.metrics")]
     AdminBind {
-        /// The path of the socket, or the address.
-        place: String,
+        /// The path of the Unix socket, or the TCP address.
+        address: String,
         /// The system's error.
         source: io::Error,
     },

@@ -1,7 +1,7 @@
 //! The life of a server: build, serve, drain.
 //!
-//! Everything that can fail happens while it is built, before systemd is notified that the server is
-//! ready.
+//! Everything that can fail happens while it is built, before systemd is notified that the server
+//! is ready.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -155,8 +155,8 @@ impl Server {
         }
     }
 
-    /// Stops accepting, finishes what was received, closes the sessions with `close`, and flushes the
-    /// room log; all within `shutdown.grace` and a little more for the last writes.
+    /// Stops accepting, finishes what was received, closes the sessions with `close`, and flushes
+    /// the room log; all within `shutdown.grace` and a little more for the last writes.
     async fn drain(self, close: CloseCode) {
         let grace = self.context.active_config.load().config.shutdown.grace;
         tracing::info!(

@@ -36,7 +36,7 @@ pub async fn bind(config: &Config) -> Result<Option<TcpListener>, ServerError> {
     let Some(address) = config.admin.metrics else { return Ok(None) };
     let listener = TcpListener::bind(address)
         .await
-        .map_err(|source| ServerError::AdminBind { place: address.to_string(), source })?;
+        .map_err(|source| ServerError::AdminBind { address: address.to_string(), source })?;
     if let Ok(address) = listener.local_addr() {
         tracing::info!(event = "metrics", address = %address, "serving /metrics, /healthz and /readyz");
     }

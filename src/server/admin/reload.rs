@@ -20,8 +20,8 @@ pub struct Reload {
 }
 
 impl Reload {
-    /// Rereads the configuration and the access file. Logs the outcome and returns it, as the text for
-    /// an operator.
+    /// Rereads the configuration and the access file. Logs the outcome and returns it, as the text
+    /// for an operator.
     pub async fn run(&self, context: &Context) -> Result<(), String> {
         systemd::reloading();
         let outcome = self.replace_config(context);

@@ -1,8 +1,8 @@
 //! The admin socket: a Unix socket (unix(7)) for `chat-server ctl` and `chat-server token`.
 //!
-//! A client sends one [`AdminRequest`] as a line of JSON and gets one line of JSON: `{"ok":true,…}`, or
-//! `{"ok":false,"error":"…"}`. The socket has mode 0660, and everyone who can open it is an operator;
-//! there is no other authentication.
+//! A client sends one [`AdminRequest`] as a line of JSON and gets one line of JSON:
+//! `{"ok":true,…}`, or `{"ok":false,"error":"…"}`. The socket has mode 0660, and everyone who can
+//! open it is an operator; there is no other authentication.
 
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
@@ -57,7 +57,7 @@ impl AdminSocket {
                 Ok(None)
             }
             Err(source) => {
-                Err(ServerError::AdminBind { place: path.display().to_string(), source })
+                Err(ServerError::AdminBind { address: path.display().to_string(), source })
             }
         }
     }

@@ -18,7 +18,6 @@ const MAX_EXPIRES: Duration = Duration::from_secs(36_500 * 86_400);
 #[command(
     name = "chat-server",
     version,
-    about,
     after_help = "\
 Configuration: built-in defaults, then the file (--config, $CHAT_SERVER_CONFIG, or
 /etc/chat-server/chat-server.toml if it exists), then environment variables

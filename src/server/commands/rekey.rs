@@ -12,9 +12,9 @@ use crate::server::error::ServerError;
 use crate::server::room_log;
 use crate::store::rekey;
 
-/// Rekeys the history on disk, and prints how many messages were encrypted anew. `key` and `new_key`
-/// name key files; without them, the current key is found as the server finds it, and the new key is
-/// generated and replaces the current key's file.
+/// Rekeys the history on disk, and prints how many messages were encrypted anew. `key` and
+/// `new_key` name key files; without them, the current key is found as the server finds it, and the
+/// new key is generated and replaces the current key's file.
 pub fn run(
     config: &ConfigArgs,
     key: Option<&Path>,

@@ -15,8 +15,8 @@ use crate::server::access_watch;
 use crate::server::admin::request::AdminRequest;
 use crate::server::error::{CtlError, ServerError};
 
-/// Carries out the command. Standard output gets the access token or the list, for programs; notes for
-/// people go to standard error.
+/// Carries out the command. Standard output gets the access token or the list, for programs; notes
+/// for people go to standard error.
 pub fn run(config: &ConfigArgs, command: &TokenCommand) -> Result<(), ServerError> {
     let config = Config::load(&config.sources())?;
     match command {
