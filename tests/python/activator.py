@@ -1,7 +1,7 @@
 """Holds a listening socket and runs the server on it, as systemd does (sd_listen_fds(3)).
 
-Each line on standard input restarts the server: SIGTERM, wait, start. Says the port first, then
-`started` after each start.
+Prints the port, then `started` after each start of the server. Each line on standard input restarts the server: SIGTERM,
+wait, start.
 """
 
 import os

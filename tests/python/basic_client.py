@@ -1,7 +1,7 @@
-"""A client of the basic protocol as people wrote it before there was this server.
+"""A client of the basic protocol, written like the existing ones.
 
-Usage: basic_client.py URL NAME MESSAGE: says MESSAGE, prints what it hears as "name: text", and
-ends after it heard its own. With $CHAT_ACCESS_TOKEN it registers with that too.
+Usage: basic_client.py URL NAME MESSAGE. Sends MESSAGE, prints every received message as "name: text", and exits after
+its own. If $CHAT_ACCESS_TOKEN is set, it sends that access token in the register.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ async def main(url, name, message):
                 token = cipher.encrypt(message.encode()).decode()
                 await socket.send(json.dumps({"type": "chat_message", "content": token}))
             elif kind == "chat_message":
-                # What fromisoformat of Python 3.7 reads: three or six digits, no Z.
+                # fromisoformat of Python 3.7 reads three or six digits and no Z.
                 stamp = data["timestamp"].replace("Z", "+00:00")
                 assert len(stamp.split(".")[1].split("+")[0]) in (3, 6)
                 datetime.fromisoformat(stamp)

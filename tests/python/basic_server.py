@@ -1,7 +1,7 @@
-"""A server of the basic protocol as people wrote it before there was this one: one room, one key,
-messages sent on to all, more than RATE messages in WINDOW seconds refused.
+"""A server of the basic protocol, written like the existing ones: one room, one key. It forwards messages to all clients and
+refuses more than RATE messages in WINDOW seconds.
 
-Usage: basic_server.py [RATE [WINDOW]]: prints its port.
+Usage: basic_server.py [RATE [WINDOW]]. Prints its port.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
-"""A stand-in for the command `ngrok`: the same words, the same local agent interface, real TLS; and all on this machine.
+"""A stand-in for the command `ngrok`, on this machine only: the same arguments, the same local agent interface, real TLS.
 
-STANDIN names a folder with cert.pem and key.pem. Files in it make trouble: `foreign` (what answers is somebody
-else's), `silent` (the agent does not answer), `move` (the tunnel takes another address), `error` (end with that error).
+STANDIN names a folder with cert.pem and key.pem. Files in it cause failures: `foreign` (another server answers at the
+address), `silent` (the agent does not answer), `move` (the tunnel gets another address), `error` (exit with that error).
 """
 
 import json
@@ -58,7 +58,7 @@ def carry(outside):
     if (FOLDER / "foreign").exists():
         outside.sendall(FOREIGN)
         return
-    # What a tunnel adds: who comes, and that it came by TLS.
+    # A tunnel adds the client's address and that the client used TLS.
     head = head.replace(b"\r\n", b"\r\nX-Forwarded-For: 203.0.113.7\r\nX-Forwarded-Proto: https\r\n", 1)
     host, port = UPSTREAM.rsplit(":", 1)
     with socket.create_connection((host, int(port))) as inside:

@@ -1,11 +1,10 @@
 """A terminal with a program on it: terminal.py COLUMNS ROWS RAW PROGRAM [WORD]...
 
-Reads commands from standard input, one JSON object a line: {"type": TEXT}, {"resize": [COLUMNS,
-ROWS]}, {"hangup": true}. Whenever the picture has changed and nothing more is at hand, prints it as
-one JSON object: `gone` are the rows that scrolled away since the last one, `rows` what is on the
-screen, `cursor` its column and row. All the program wrote is in the file RAW. Once the program has
-ended, a last picture bears its exit code (or minus its signal) and whether the terminal is back as
-it was.
+Reads commands from standard input, one JSON object per line: {"type": TEXT}, {"resize": [COLUMNS, ROWS]},
+{"hangup": true}. Whenever the screen has changed and no more input is waiting, prints it as one JSON object: `gone` has
+the rows that scrolled away since the last one, `rows` the screen, `cursor` its column and row. The file RAW has all bytes
+that the program wrote. After the program has exited, the last object has its exit code (or minus its signal) and whether
+the terminal's settings were restored.
 """
 
 import fcntl
@@ -23,7 +22,7 @@ from wcwidth import wcwidth
 
 
 class Screen(pyte.Screen):
-    """Tells what scrolled away, answers as terminals do, and shows all it is given."""
+    """Records rows that scroll away, answers queries as terminals do, and draws every character."""
 
     def __init__(self, columns, rows, answer):
         super().__init__(columns, rows)
@@ -37,7 +36,7 @@ class Screen(pyte.Screen):
         super().index()
 
     def draw(self, data):
-        # pyte gives up on the rest at a character without width that does not combine.
+        # pyte drops the rest after a character of no width that does not combine.
         for char in data:
             if wcwidth(char) > 0 or unicodedata.combining(char):
                 super().draw(char)
@@ -47,7 +46,7 @@ class Screen(pyte.Screen):
 
 
 def row(cells, columns):
-    # What stands behind a wide character is empty.
+    # The cell behind a wide character is empty.
     return "".join(cells[x].data for x in range(columns)).rstrip()
 
 
@@ -102,7 +101,7 @@ def main():
     _, status = os.waitpid(child, 0)
     try:
         restored = termios.tcgetattr(slave) == before
-        # With nobody left to write, reading gives the rest, and then an error (pty(7)).
+        # After the last writer has closed, reading gives the rest and then an error (pty(7)).
         os.close(slave)
         while True:
             written = os.read(master, 65536)
