@@ -1,11 +1,11 @@
 //! The moment, as the conversation wants it.
 
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use crate::conversation::client::conversation::Now;
-use crate::protocol::Timestamp;
+use crate::sys::clock::wall_clock;
 
 /// The monotonic and the wall clock.
 pub fn now() -> Now {
-    Now { tick: Instant::now(), wall: Timestamp::from_system(SystemTime::now()) }
+    Now { tick: Instant::now(), wall: wall_clock() }
 }

@@ -1,10 +1,10 @@
 //! Randomness for pauses.
 
+use crate::protocol::random::fill_random;
+
 /// A number from 0 to 1.
 pub fn random() -> f64 {
     let mut bytes = [0; 4];
-    match getrandom::fill(&mut bytes) {
-        Ok(()) => f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX),
-        Err(_) => 1.0,
-    }
+    fill_random(&mut bytes);
+    f64::from(u32::from_le_bytes(bytes)) / f64::from(u32::MAX)
 }

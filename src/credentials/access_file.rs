@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 use super::durable_file::sync_parent_folder;
 use crate::policy::access::{self, Grant, GrantedRooms};
 use crate::policy::rights::Role;
+use crate::protocol::random::fill_random;
 use crate::protocol::{RoomName, Timestamp, UserName};
 
 /// The name of the file in the state folder.
@@ -106,8 +107,7 @@ impl GeneratedToken {
     /// Generates an access token of 256 random bits.
     pub fn generate() -> Self {
         let mut bytes = Zeroizing::new([0u8; 32]);
-        // getrandom(2) waits until the kernel's generator is seeded, and then does not fail.
-        getrandom::fill(bytes.as_mut()).expect("the kernel's random numbers");
+        fill_random(bytes.as_mut());
         let token = format!("{TOKEN_PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes.as_ref()));
         let hash = hex(&access::digest(&token));
         GeneratedToken { token: Zeroizing::new(token), hash }

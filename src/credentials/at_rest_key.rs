@@ -16,6 +16,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::durable_file::sync_parent_folder;
+use crate::protocol::random::fill_random;
 
 /// The name of the systemd credential, and of the key file in the history folder.
 pub const KEY_FILE: &str = "history.key";
@@ -99,8 +100,7 @@ impl AtRestKey {
     /// Generates a key, in memory only.
     pub fn fresh() -> Self {
         let mut bytes = Zeroizing::new([0u8; 32]);
-        // getrandom(2) waits until the kernel's generator is seeded, and then does not fail.
-        getrandom::fill(bytes.as_mut()).expect("the kernel's random numbers");
+        fill_random(bytes.as_mut());
         AtRestKey { bytes, file: None }
     }
 

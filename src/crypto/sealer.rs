@@ -6,6 +6,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::protocol::random::fill_random;
 use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, Nonce, UnboundKey};
 use hmac::{Hmac, Mac as _};
 use sha2::Sha256;
@@ -94,7 +95,7 @@ impl Nonces {
     fn new() -> Self {
         let mut start = [0; NONCE_BYTES];
         // From the kernel: the generator of aws-lc takes 30 ms to be seeded.
-        getrandom::fill(&mut start).expect("the kernel provides random bytes");
+        fill_random(&mut start);
         Nonces { start, issued: AtomicU64::new(0) }
     }
 
@@ -122,7 +123,7 @@ mod tests {
 
     fn fresh() -> Sealer {
         let mut key = [0; 32];
-        getrandom::fill(&mut key).unwrap();
+        fill_random(&mut key);
         Sealer::new(&key, "test")
     }
 

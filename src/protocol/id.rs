@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::random::random_hex;
+
 /// The number of a message in its room log: 1, 2, 3 … within an [`Epoch`]. Zero is before the first.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
@@ -133,13 +135,6 @@ impl SessionId {
     pub fn fresh() -> Self {
         SessionId(random_hex::<8>().into())
     }
-}
-
-fn random_hex<const BYTES: usize>() -> String {
-    let mut bytes = [0u8; BYTES];
-    // getrandom(2) blocks until the kernel's generator is seeded, and does not fail afterwards.
-    getrandom::fill(&mut bytes).expect("the kernel's random numbers");
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

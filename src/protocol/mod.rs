@@ -5,6 +5,7 @@ pub mod code;
 pub mod frame;
 pub mod id;
 pub mod name;
+pub mod random;
 pub mod timestamp;
 
 pub use code::{CloseCode, ErrorCode};

@@ -2,7 +2,7 @@
 //! the sessions whose access was revoked or has expired.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::context::Context;
 use super::rooms::command::Command;
 use crate::config::{Auth, AuthMode};
-use crate::protocol::Timestamp;
+use crate::sys::clock::wall_clock;
 
 /// How often the access file is checked for changes. `chat-server token` also notifies the server.
 pub const POLL_INTERVAL: Duration = Duration::from_secs(1);
@@ -34,7 +34,7 @@ pub async fn reread(context: &Context) -> Option<usize> {
 
 /// Rereads the access file when it changes and enforces expiry times, until `stop`.
 pub async fn watch(context: Arc<Context>, stop: CancellationToken) {
-    let now = || Timestamp::from_system(SystemTime::now());
+    let now = wall_clock;
     let mut last_check = now();
     loop {
         // Expiry is exact; the wall clock may jump, so it is checked at least every POLL_INTERVAL.

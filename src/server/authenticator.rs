@@ -5,10 +5,11 @@
 //! that lost their access.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use arc_swap::ArcSwap;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::client_info::ClientInfo;
 use crate::config::{Auth, AuthMode};
@@ -18,7 +19,8 @@ use crate::policy::access::{AccessDenied, AccessList, Grant};
 use crate::policy::auth_throttle::AuthThrottle;
 use crate::policy::client_network::ClientNetwork;
 use crate::policy::rights::Action;
-use crate::protocol::{CloseCode, ErrorCode, Timestamp, UserName};
+use crate::protocol::{CloseCode, ErrorCode, UserName};
+use crate::sys::clock::wall_clock;
 
 /// Inode, ctime and mtime of the access file; `None` if there is no file.
 type FileVersion = Option<(u64, u64, SystemTime)>;
@@ -116,7 +118,7 @@ impl Authenticator {
                  chat-server token add",
             ));
         };
-        let now_utc = Timestamp::from_system(SystemTime::now());
+        let now_utc = wall_clock();
         self.list.load().find(token, now_utc).map_err(|denied| match denied {
             AccessDenied::Banned => banned(),
             // The same text for both, so that it does not reveal which access tokens exist.
@@ -150,11 +152,11 @@ impl Authenticator {
     }
 
     fn last_read(&self) -> MutexGuard<'_, FileVersion> {
-        self.last_read.lock().unwrap_or_else(PoisonError::into_inner)
+        self.last_read.lock()
     }
 
     fn throttle(&self) -> MutexGuard<'_, AuthThrottle> {
-        self.throttle.lock().unwrap_or_else(PoisonError::into_inner)
+        self.throttle.lock()
     }
 }
 

@@ -1,13 +1,12 @@
 //! Opens the store of the room logs that the configuration names.
 
 use std::path::PathBuf;
-use std::time::SystemTime;
 
 use super::error::ServerError;
 use crate::config::{Config, Store};
 use crate::credentials::at_rest_key::AtRestKey;
-use crate::protocol::Timestamp;
 use crate::store::{OpenedStore, Retention, open_disk, open_memory};
+use crate::sys::clock::wall_clock;
 
 /// Opens the store, and logs what a person should know about it (that it is new, was recovered or
 /// restored).
@@ -17,7 +16,7 @@ pub fn open(config: &Config, retention: Retention) -> Result<OpenedStore, Server
         Store::Disk => {
             let folder = &config.history.path;
             let key = AtRestKey::find(folder, credentials_folder().as_deref())?;
-            open_disk(folder, &key, retention, Timestamp::from_system(SystemTime::now()))?
+            open_disk(folder, &key, retention, wall_clock())?
         }
     };
     for finding in &opened.findings {

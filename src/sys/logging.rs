@@ -8,7 +8,6 @@
 
 use std::fmt::{self, Write as _};
 use std::os::unix::fs::MetadataExt as _;
-use std::time::SystemTime;
 
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
@@ -21,8 +20,8 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Registry, reload};
 
+use super::clock::wall_clock;
 use crate::config::{Log, LogFormat, LogLevel};
-use crate::protocol::Timestamp;
 
 /// The most lines that wait for a slow standard output.
 const MAX_QUEUED_LINES: usize = 8_192;
@@ -127,7 +126,7 @@ where
         let mut fields = Fields::default();
         event.record(&mut fields);
         let level = *event.metadata().level();
-        let now = Timestamp::from_system(SystemTime::now());
+        let now = wall_clock();
         if self.journal {
             write!(writer, "<{}>", priority(level))?;
         }

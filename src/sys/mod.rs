@@ -1,5 +1,6 @@
 //! The process and its operating system: signals, systemd, the server log, threads and test faults.
 
+pub mod clock;
 #[cfg(feature = "server")]
 pub mod fault_points;
 #[cfg(feature = "server")]

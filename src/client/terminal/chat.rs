@@ -2,7 +2,6 @@
 //! being typed.
 
 use std::collections::VecDeque;
-use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
@@ -275,7 +274,7 @@ impl Chat {
     }
 
     fn remember(&self, name: &str) {
-        self.names.lock().unwrap_or_else(PoisonError::into_inner).insert(escape_for_terminal(name));
+        self.names.lock().insert(escape_for_terminal(name));
     }
 
     /// Whether the user quits and nothing is left to wait for.

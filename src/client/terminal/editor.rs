@@ -4,8 +4,9 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::io::Write as _;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use rustyline::completion::Completer;
 use rustyline::error::ReadlineError;
 use rustyline::highlight::Highlighter;
@@ -142,7 +143,7 @@ impl Completer for Assistant {
         let typed = &line[..position];
         let start = typed.rfind(' ').map_or(0, |at| at + 1);
         let word = &typed[start..];
-        let names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        let names = self.names.lock();
         let commands = COMMANDS.iter().map(|command| (*command).to_owned()).filter(|_| start == 0);
         let found = commands.chain(names.iter().cloned());
         Ok((start, found.filter(|one| !word.is_empty() && one.starts_with(word)).collect()))

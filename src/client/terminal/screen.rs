@@ -6,9 +6,10 @@
 //! [`Screen::line_entered`] before it returns the line.
 
 use std::io::Write as _;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use rustyline::ExternalPrinter;
 
 /// How long an entered line waits for text that is being printed. Text that takes longer is queued
@@ -89,9 +90,8 @@ impl Screen {
         let mut state = self.state();
         if state.phase == Phase::Editing {
             state.phase = Phase::Between;
-            let waited =
-                self.0.changed.wait_timeout_while(state, PRINT_TIMEOUT, |state| state.printing);
-            drop(waited);
+            let printing = |state: &mut State| state.printing;
+            self.0.changed.wait_while_for(&mut state, printing, PRINT_TIMEOUT);
         }
     }
 
@@ -111,7 +111,7 @@ impl Screen {
         loop {
             let idle =
                 |state: &mut State| state.waiting.is_empty() || state.phase != Phase::Editing;
-            state = self.0.changed.wait_while(state, idle).unwrap_or_else(PoisonError::into_inner);
+            self.0.changed.wait_while(&mut state, idle);
             let text = std::mem::take(&mut state.waiting);
             state.printing = true;
             drop(state);
@@ -124,7 +124,7 @@ impl Screen {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.state.lock()
     }
 }
 

@@ -1,12 +1,12 @@
 //! The queue itself: adding frames, writing them, and closing it.
 
 use std::io::{self, IoSlice};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
@@ -275,6 +275,6 @@ impl SendQueue {
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Pending> {
         // No code panics while it holds the lock, so the state is whole even after a panic elsewhere.
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+        self.pending.lock()
     }
 }

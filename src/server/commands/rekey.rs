@@ -1,16 +1,15 @@
 //! `chat-server rekey`: encrypts the history under another at-rest key.
 
 use std::path::Path;
-use std::time::SystemTime;
 
 use super::args::ConfigArgs;
 use super::output::print;
 use crate::config::{Config, Store};
 use crate::credentials::at_rest_key::AtRestKey;
-use crate::protocol::Timestamp;
 use crate::server::error::ServerError;
 use crate::server::room_log;
 use crate::store::rekey;
+use crate::sys::clock::wall_clock;
 
 /// Rekeys the history on disk, and prints how many messages were encrypted anew. `key` and
 /// `new_key` name key files; without them, the current key is found as the server finds it, and the
@@ -43,7 +42,7 @@ pub fn run(
         }
         None => AtRestKey::fresh(),
     };
-    let done = rekey(folder, &key, &new_key, Timestamp::from_system(SystemTime::now()))?;
+    let done = rekey(folder, &key, &new_key, wall_clock())?;
     let damaged = match done.damaged {
         0 => String::new(),
         count => format!("; {count} could not be read and were left out"),

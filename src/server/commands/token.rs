@@ -14,6 +14,7 @@ use crate::protocol::Timestamp;
 use crate::server::access_watch;
 use crate::server::admin::request::AdminRequest;
 use crate::server::error::{CtlError, ServerError};
+use crate::sys::clock::wall_clock;
 
 /// Carries out the command. Standard output gets the access token or the list, for programs; notes
 /// for people go to standard error.
@@ -70,7 +71,7 @@ fn grants_of(path: &Path, file: &AccessFile) -> Result<Vec<Grant>, AccessFileErr
 
 fn list(config: &Config, json: bool) -> Result<(), ServerError> {
     let file = AccessFile::read(&config.auth.access_file)?.unwrap_or_default();
-    let now = Timestamp::from_system(SystemTime::now());
+    let now = wall_clock();
     let declared = config.raw.auth.users.iter();
     let rows: Vec<serde_json::Value> = declared
         .chain(&file.tokens)

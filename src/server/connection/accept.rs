@@ -2,9 +2,10 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
@@ -120,12 +121,7 @@ async fn open(
     let permit = Arc::new(Mutex::new(permit));
     let max_per_address = active.config.limits.connections_per_address;
     let counted = permit.clone();
-    let admit = move |address| {
-        counted
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .count_for_network(address, max_per_address)
-    };
+    let admit = move |address| counted.lock().count_for_network(address, max_per_address);
     let mode = active.config.auth.mode;
     let bound = active.config.limits.outbound_bytes;
     let (stream, outbound, early, client_info) = match &active.tls {
@@ -141,7 +137,7 @@ async fn open(
             (ServerStream::Tls(Box::new(stream)), SendQueue::new(None, bound), early, client_info)
         }
     };
-    let permit = Arc::try_unwrap(permit).ok()?.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let permit = Arc::try_unwrap(permit).ok()?.into_inner();
     let outbound = Arc::new(outbound);
     let transport = Transport::new(stream, outbound.clone());
     let frame_bytes = active.config.limits.frame_bytes;

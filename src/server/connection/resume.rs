@@ -1,7 +1,5 @@
 //! Reading the room log for a client: `history` pages, and the replay that resumes a room.
 
-use std::sync::PoisonError;
-
 use tokio::sync::oneshot;
 
 use super::session::{HUB_TIMEOUT, Session};
@@ -100,7 +98,7 @@ impl Session {
             self.push_gap(room, after, first.seq, "expired", &page.head.epoch);
         }
         {
-            let ring = membership.ring.read().unwrap_or_else(PoisonError::into_inner);
+            let ring = membership.ring.read();
             let messages = page.entries.iter().map(|entry| history_entry(entry, &ring)).collect();
             // The frame is queued while the lock is held, so no newer key can precede it.
             self.peer().send(&ServerFrame::History(History {
@@ -119,7 +117,7 @@ impl Session {
         let Some(membership) = self.rooms.iter().find(|membership| membership.room == *room) else {
             return after;
         };
-        let ring = membership.ring.read().unwrap_or_else(PoisonError::into_inner);
+        let ring = membership.ring.read();
         let epoch = &page.head.epoch;
         let push_hole = |after: Seq, next: Seq| {
             let damaged = page.damaged.iter().any(|hole| hole.first < next && hole.last > after);

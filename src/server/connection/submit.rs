@@ -1,15 +1,15 @@
 //! From a `chat_message` frame to a draft for the log writer.
 
-use std::sync::PoisonError;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use super::session::{Session, in_no_room};
 use crate::conversation::server::registration::Dialect;
 use crate::conversation::server::request;
 use crate::protocol::frame::ErrorFrame;
-use crate::protocol::{ErrorCode, MessageId, RoomName, Timestamp};
+use crate::protocol::{ErrorCode, MessageId, RoomName};
 use crate::server::context::ActiveConfig;
 use crate::store::Draft;
+use crate::sys::clock::wall_clock;
 
 impl Session {
     /// Checks and decrypts a message. A message that fails is answered with an `error` that names
@@ -49,13 +49,12 @@ impl Session {
             Some(room) => self.rooms.iter().find(|membership| membership.room == *room),
         };
         let Some(membership) = membership else { return Err(Box::new(in_no_room())) };
-        let wall_clock = Timestamp::from_system(SystemTime::now());
+        let now_utc = wall_clock();
         let plain = membership
             .ring
             .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .decrypt(token, Instant::now(), wall_clock)
-            .map_err(|error| request::decrypt_error(error, wall_clock))?;
+            .decrypt(token, Instant::now(), now_utc)
+            .map_err(|error| request::decrypt_error(error, now_utc))?;
         let text = request::validate_text(plain, active.config.limits.message_chars)?;
         Ok(Draft {
             room: membership.room.clone(),

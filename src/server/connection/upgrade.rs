@@ -5,7 +5,7 @@
 
 use std::convert::Infallible;
 use std::net::IpAddr;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -14,11 +14,13 @@ use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
 
 use crate::config::{AuthMode, Listen};
 use crate::policy::origin;
+use crate::protocol::random::random_hex;
 use crate::server::client_info::ClientInfo;
 
 /// The largest request head, in bytes.
@@ -27,12 +29,8 @@ const MAX_HEAD_BYTES: usize = 16 * 1024;
 /// A random id of this run of the server, sent in the `chat-instance` header. A program that asks
 /// both here and through a tunnel can tell by it whether the tunnel leads to this server. It is not
 /// a secret.
-static INSTANCE: LazyLock<HeaderValue> = LazyLock::new(|| {
-    let mut bytes = [0; 16];
-    // The kernel's generator fails only before it is seeded, which waits instead (getrandom(2)).
-    getrandom::fill(&mut bytes).expect("the kernel's random numbers");
-    HeaderValue::from_str(&format!("{:032x}", u128::from_ne_bytes(bytes))).expect("hexadecimal")
-});
+static INSTANCE: LazyLock<HeaderValue> =
+    LazyLock::new(|| HeaderValue::from_str(&random_hex::<16>()).expect("hexadecimal"));
 
 /// A connection after the upgrade.
 pub struct Upgraded<S> {
@@ -67,8 +65,7 @@ where
         if request.headers().contains_key(header::UPGRADE) {
             let on_upgrade = hyper::upgrade::on(&mut request);
             let accepted = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
-            *upgrade_slot.lock().unwrap_or_else(PoisonError::into_inner) =
-                Some((on_upgrade, accepted.then_some(client_info)));
+            *upgrade_slot.lock() = Some((on_upgrade, accepted.then_some(client_info)));
         }
         async move { Ok::<_, Infallible>(answer) }
     });
@@ -76,8 +73,7 @@ where
     http.timer(TokioTimer::new()).max_buf_size(MAX_HEAD_BYTES);
     // After an error here the client has its HTTP answer or has disconnected.
     let _ = http.serve_connection(TokioIo::new(stream), service).with_upgrades().await;
-    let (on_upgrade, client_info) =
-        upgrade.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+    let (on_upgrade, client_info) = upgrade.lock().take()?;
     let parts = on_upgrade.await.ok()?.downcast::<TokioIo<S>>().ok()?;
     let Some(client_info) = client_info else {
         // hyper returns the stream here too and leaves closing it to us. Without a close_notify

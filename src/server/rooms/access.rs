@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use super::hub::{Hub, SessionRooms, wall_clock};
+use super::hub::{Hub, SessionRooms};
 use super::peer::Peer;
 use crate::policy::access::{AccessList, AccessStatus};
 use crate::policy::confusable_names::is_confusable;
 use crate::policy::rights::Action;
 use crate::protocol::{CloseCode, UserName};
+use crate::sys::clock::wall_clock;
 
 impl Hub {
     /// Evicts every session that `list` no longer allows, and returns their number. From here on

@@ -9,12 +9,12 @@
 //! send queue has its own bound), and a copy or an encoding per member.
 
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
 use super::committed::Committed;
-use super::hub::{Hub, wall_clock};
+use super::hub::Hub;
 use super::peer::Peer;
 use super::room::{Member, Room};
 use crate::crypto::key_ring::KeyRing;
@@ -24,6 +24,7 @@ use crate::net::uring::UringSender;
 use crate::protocol::frame::{ChatMessage, HistoryEntry, ServerFrame};
 use crate::protocol::{CloseCode, MessageId, RoomName, Seq};
 use crate::store::{AppendOutcome, Entry};
+use crate::sys::clock::wall_clock;
 
 /// The largest chunk that is fanned out at once. It is large enough that the system call costs
 /// little per byte.
@@ -92,7 +93,7 @@ impl Hub {
             return;
         }
         let ring = room.ring.clone();
-        let ring = ring.read().unwrap_or_else(PoisonError::into_inner);
+        let ring = ring.read();
         put_message(&mut room.outgoing, entry, &ring, false);
         let message =
             EncodedMessage { end: room.outgoing.len(), seq: entry.seq, sender: sender.clone() };

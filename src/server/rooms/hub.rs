@@ -21,7 +21,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use tokio::time::timeout_at;
@@ -37,6 +37,7 @@ use crate::net::uring::UringSender;
 use crate::policy::access::AccessList;
 use crate::protocol::{CloseCode, RoomName, SessionId, Timestamp};
 use crate::store::RoomLogReader;
+use crate::sys::clock::wall_clock;
 use crate::sys::fault_points;
 
 /// A delivery is not extended by a further batch once it has this many messages.
@@ -244,8 +245,4 @@ async fn sleep_until(deadline: Option<Instant>) {
         Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
         None => std::future::pending().await,
     }
-}
-
-pub(super) fn wall_clock() -> Timestamp {
-    Timestamp::from_system(SystemTime::now())
 }

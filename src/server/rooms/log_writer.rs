@@ -20,15 +20,16 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::acks::answer_all;
 use super::committed::Committed;
 use super::peer::Peer;
-use crate::protocol::{MessageId, RoomName, Timestamp};
+use crate::protocol::{MessageId, RoomName};
 use crate::store::{AppendOutcome, Draft, Retention, RoomLog, StoreError};
+use crate::sys::clock::wall_clock;
 use crate::sys::fault_points;
 use crate::sys::thread::{self, Ended};
 
@@ -238,8 +239,4 @@ fn permits_for(draft: &Draft) -> u32 {
 
 fn size_of(draft: &Draft) -> usize {
     draft.text.len() + DRAFT_OVERHEAD_BYTES
-}
-
-fn wall_clock() -> Timestamp {
-    Timestamp::from_system(SystemTime::now())
 }

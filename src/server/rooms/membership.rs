@@ -1,6 +1,6 @@
 //! Membership: entering, joining, resuming, leaving, and the end of a session.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::oneshot;
@@ -110,7 +110,7 @@ impl Hub {
         if !is_complete {
             return GoLiveOutcome::Behind;
         }
-        let ring = room.ring.read().unwrap_or_else(PoisonError::into_inner);
+        let ring = room.ring.read();
         for entry in room.recent.iter().skip(room.recent.len() - missing) {
             peer.outbound.push(replay_frame(entry, &ring));
         }

@@ -8,13 +8,14 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::hub::{Hub, wall_clock};
+use super::hub::Hub;
 use super::membership::not_in_room;
 use super::peer::{Peer, encode};
 use super::room::Room;
 use crate::policy::rights::Action;
 use crate::protocol::RoomName;
 use crate::protocol::frame::{Presence, ServerFrame, UserList};
+use crate::sys::clock::wall_clock;
 
 /// How long announcements of one room are batched.
 const BATCH_INTERVAL: Duration = Duration::from_millis(100);

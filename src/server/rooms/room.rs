@@ -1,10 +1,11 @@
 //! One room: its members, the position of its log, and its keys.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+use parking_lot::RwLock;
 
 use super::peer::{Peer, encode};
 use crate::conversation::server::registration::Dialect;
@@ -101,17 +102,17 @@ impl Room {
 
     /// When the current key was made.
     pub fn key_created_at(&self) -> Instant {
-        self.ring.read().unwrap_or_else(PoisonError::into_inner).created_at()
+        self.ring.read().created_at()
     }
 
     /// The current key as an `encryption_key` frame.
     pub fn key_frame(&self, name: &RoomName) -> Bytes {
-        key_frame(name, &self.ring.read().unwrap_or_else(PoisonError::into_inner))
+        key_frame(name, &self.ring.read())
     }
 
     /// Replaces the key. Every member has the new key in its send queue before a session can use it.
     pub fn rotate(&mut self, name: &RoomName, now: Instant, grace: Duration) {
-        let mut ring = self.ring.write().unwrap_or_else(PoisonError::into_inner);
+        let mut ring = self.ring.write();
         ring.rotate(now, grace);
         let frame = key_frame(name, &ring);
         for member in &self.members {

@@ -1,7 +1,7 @@
 //! The two ends of a store in memory.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::Arc;
 
 use super::state::{Room, State, StoredEntry};
 use crate::protocol::{Epoch, RoomName, Seq, Timestamp};
@@ -11,6 +11,7 @@ use crate::store::retention::Retention;
 use crate::store::room_log::{
     AppendOutcome, Head, Page, PageRange, PruneResult, RoomLog, RoomLogReader, StoreError,
 };
+use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// Opens an empty store whose contents end with this process.
 pub fn open_memory(retention: Retention) -> OpenedStore {
@@ -124,10 +125,10 @@ impl Shared {
     // The lock may be poisoned: a panic during a write can lose a message, but never stores half
     // of one.
     fn read(&self) -> RwLockReadGuard<'_, State> {
-        self.state.read().unwrap_or_else(PoisonError::into_inner)
+        self.state.read()
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, State> {
-        self.state.write().unwrap_or_else(PoisonError::into_inner)
+        self.state.write()
     }
 }

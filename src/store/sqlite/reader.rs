@@ -1,7 +1,8 @@
 //! The reading end of a store on disk: a few read-only connections, shared by all readers.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use rusqlite::{Connection, ErrorCode, Result};
 
 use super::error::is_damage;
@@ -94,7 +95,7 @@ impl RoomLogReader for DiskReader {
 impl DiskReader {
     /// Runs `read` on an idle or new connection, inside one snapshot.
     fn in_snapshot<T>(&self, read: impl FnOnce(&Connection) -> Result<T>) -> Result<T, StoreError> {
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let idle = self.idle.lock().pop();
         let db = idle.map_or_else(|| schema::open_reader(&self.folder.store_file()), Ok);
         let result = db.and_then(|db| {
             let snapshot = db.unchecked_transaction()?;
@@ -104,7 +105,7 @@ impl DiskReader {
         });
         match result {
             Ok((db, value)) => {
-                let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut idle = self.idle.lock();
                 if idle.len() < MAX_IDLE_CONNECTIONS {
                     idle.push(db);
                 }
