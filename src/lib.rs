@@ -12,7 +12,7 @@
 #[cfg(feature = "client")]
 pub mod client;
 #[cfg(feature = "server")]
-pub mod config;
+pub(crate) mod config;
 pub mod conversation;
 #[cfg(feature = "server")]
 pub mod credentials;
@@ -24,4 +24,4 @@ pub mod protocol;
 pub mod server;
 #[cfg(feature = "server")]
 pub mod store;
-pub mod sys;
+pub(crate) mod sys;

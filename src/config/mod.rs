@@ -25,11 +25,6 @@ mod validated;
 #[cfg(test)]
 mod tests;
 
-pub use error::{ConfigError, Problem};
-pub use ip_network::IpNetwork;
-pub use raw::RawConfig;
+pub use error::ConfigError;
 pub use sources::Sources;
-pub use validated::{
-    Admin, Auth, AuthMode, Config, History, Keys, Limits, Listen, Log, LogFormat, LogLevel,
-    Shutdown, Store, TlsFiles,
-};
+pub use validated::{Auth, AuthMode, Config, Listen, Log, LogFormat, LogLevel, Store, TlsFiles};

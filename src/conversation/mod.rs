@@ -4,4 +4,4 @@
 #[cfg(feature = "client")]
 pub mod client;
 #[cfg(feature = "server")]
-pub mod server;
+pub(crate) mod server;

@@ -3,8 +3,9 @@
 //! Pure code: the current time and the keys are arguments, and nothing here does I/O.
 
 #[cfg(feature = "client")]
-pub mod client_keys;
+pub(crate) mod client_keys;
 pub mod fernet_token;
 #[cfg(feature = "server")]
-pub mod key_ring;
-pub mod sealer;
+pub(crate) mod key_ring;
+#[cfg(feature = "server")]
+pub(crate) mod sealer;

@@ -7,6 +7,7 @@ use crate::protocol::CloseCode;
 
 const FINAL: u8 = 0x80;
 const TEXT: u8 = FINAL | 0x1;
+#[cfg(feature = "faults")]
 const BINARY: u8 = FINAL | 0x2;
 const CLOSE: u8 = FINAL | 0x8;
 const PING: u8 = FINAL | 0x9;
@@ -19,6 +20,7 @@ pub fn put_text(out: &mut BytesMut, text: &[u8]) {
 }
 
 /// Appends a binary frame.
+#[cfg(feature = "faults")]
 pub fn put_binary(out: &mut BytesMut, bytes: &[u8]) {
     out.reserve(10 + bytes.len());
     put_head(out, BINARY, bytes.len());

@@ -1,28 +1,28 @@
 //! Sockets, TLS, WebSocket framing and queues. Nothing here knows about rooms or messages.
 
 #[cfg(feature = "server")]
-pub mod admission;
+pub(crate) mod admission;
 #[cfg(feature = "client")]
-pub mod client_connection;
+pub(crate) mod client_connection;
 #[cfg(feature = "client")]
 mod client_stream;
 #[cfg(feature = "client")]
-pub mod dial;
+pub(crate) mod dial;
 #[cfg(feature = "server")]
-pub mod framing;
+pub(crate) mod framing;
 #[cfg(feature = "server")]
-pub mod listen;
+pub(crate) mod listen;
 #[cfg(feature = "server")]
-pub mod send_queue;
+pub(crate) mod send_queue;
 #[cfg(feature = "server")]
-pub mod server_connection;
+pub(crate) mod server_connection;
 #[cfg(feature = "server")]
 pub mod shared_pages;
 #[cfg(feature = "client")]
-pub mod tls_client;
+pub(crate) mod tls_client;
 #[cfg(feature = "server")]
-pub mod tls_server;
+pub(crate) mod tls_server;
 #[cfg(feature = "server")]
-pub mod transport;
+pub(crate) mod transport;
 #[cfg(feature = "server")]
-pub mod uring;
+pub(crate) mod uring;

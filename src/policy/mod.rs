@@ -2,18 +2,18 @@
 //! an argument.
 
 #[cfg(feature = "server")]
-pub mod access;
+pub(crate) mod access;
 #[cfg(feature = "server")]
-pub mod auth_throttle;
+pub(crate) mod auth_throttle;
 #[cfg(feature = "client")]
-pub mod backoff;
+pub(crate) mod backoff;
 #[cfg(feature = "server")]
-pub mod client_network;
+pub(crate) mod client_network;
 #[cfg(feature = "server")]
-pub mod confusable_names;
+pub(crate) mod confusable_names;
 #[cfg(feature = "server")]
-pub mod origin;
+pub(crate) mod origin;
 #[cfg(feature = "server")]
-pub mod rate;
+pub(crate) mod rate;
 #[cfg(feature = "server")]
 pub mod rights;

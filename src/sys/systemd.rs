@@ -28,11 +28,6 @@ pub fn stopping() {
     notify(&[NotifyState::Stopping]);
 }
 
-/// Sets the line that `systemctl status` shows.
-pub fn status(text: &str) {
-    notify(&[NotifyState::Status(text)]);
-}
-
 /// The timer of the systemd watchdog and of the status line.
 pub struct Watchdog {
     interval: Interval,

@@ -76,6 +76,9 @@ async fn resume_replays_missed_messages_before_live_ones(mode: Mode) {
         assert_eq!((frame["seq"].as_u64(), frame["replay"].as_bool()), (Some(seq), Some(true)));
         assert_eq!(reader.read(&frame), format!("text {seq}"));
     }
+    // Answered after the resume has ended, so from here on messages are live.
+    reader.send(json!({"type": "who", "room": "ops"})).await;
+    reader.next_of("user_list").await;
     sender.send_chat_in("ops", "live", "live").await;
     let live = reader.next_of("chat_message").await;
     assert_eq!((live["seq"].as_u64(), &live["replay"]), (Some(6), &Value::Null));

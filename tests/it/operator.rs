@@ -119,7 +119,7 @@ fn ctl_commands_work_with_a_broken_configuration_file() {
         assert_eq!((code, &out[..]), (1, ""), "{err}");
         assert!(err.contains("chat-server.toml"), "it names the file: {err}");
     }
-    assert_eq!(server.event_count("reload_failed"), 2, "the server log has both reasons");
+    eventually("the server log has both reasons", || server.event_count("reload_failed") == 2);
     for (verb, ..) in VERBS.into_iter().filter(|(verb, ..)| verb[0] != "reload") {
         let (code, _, err) = ctl(&server, verb, false);
         assert_eq!(code, 0, "{verb:?}: {err}");

@@ -165,7 +165,7 @@ async fn a_new_certificate_closes_no_session_and_a_wrong_key_changes_nothing() {
     std::fs::copy(other.path().join("key.pem"), folder.path().join("key.pem")).unwrap();
     let refused = server.run(&["ctl", "reload"]);
     let printed = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(!refused.status.success() && printed.contains("do not serve together"), "{printed}");
+    assert!(!refused.status.success() && printed.contains("can't be used together"), "{printed}");
     assert!(printed.contains("cert.pem") && printed.contains("key.pem"), "{printed}");
     let _third = Wire::register(&new, "third").await;
     first.send_chat("still here").await;
