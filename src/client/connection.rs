@@ -38,7 +38,7 @@ pub struct Connection {
     timer: Pin<Box<Sleep>>,
 }
 
-/// What a connection did.
+/// An event of a connection.
 pub enum Step {
     /// A text frame came.
     Frame(Utf8Bytes),
@@ -103,7 +103,7 @@ impl Connection {
                 continue;
             }
             if !reading {
-                // The server is not silent: the client does not listen.
+                // Silence is expected while the client does not read, so it does not count.
                 self.note_activity();
             }
             if self.is_overdue(conversation, Instant::now()) {
@@ -172,8 +172,8 @@ impl Connection {
         self.pinged && now >= self.last_read + PING_INTERVAL + PING_TIMEOUT
     }
 
-    /// `written` is when the conversation was last asked for frames: what was due by then waits for
-    /// something else than time.
+    /// When to poll again. `written` is when the conversation was last asked for frames. A frame
+    /// that was due by then waits for an event, not for a time, so it sets no deadline.
     fn next_deadline(&self, conversation: &Conversation, written: Instant) -> Instant {
         let register = self.opened + REGISTER_TIMEOUT;
         let registering = conversation.phase() == Phase::Registering;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::exit::{Exit, Refusal};
+use super::exit_code::{Exit, Refusal};
 use crate::conversation::client::read_positions::ReadPositions;
 use crate::protocol::frame::Position;
 

@@ -1,9 +1,9 @@
 //! Dials, registers, reconnects, and hands every frame from the server to a front end.
 //!
-//! In order: [`Driver::next`] until it returns [`Update::Failed`] or the front end is done; each
-//! [`Update::Frame`] goes to [`Driver::receive`]; [`Driver::close`] at the end. Between two calls of
-//! `next` the front end changes the [`Conversation`]: what it wants to send leaves with the next
-//! call. `next` may be dropped and called again (in `select!`) without losing anything.
+//! Order of calls: [`Driver::next`] until it returns [`Update::Failed`] or the front end is done,
+//! with each [`Update::Frame`] passed to [`Driver::receive`]; then [`Driver::close`]. Between two
+//! calls of `next` the front end may change the [`Conversation`]; the next call sends the new
+//! messages. `next` may be dropped and called again (in `select!`) without losing anything.
 //!
 //! Deliberately absent: when to give up and when everything is done, which each front end decides.
 
@@ -53,7 +53,7 @@ enum State {
     Pausing(Pin<Box<Sleep>>),
 }
 
-/// What happened.
+/// An event of the driver.
 #[derive(Debug)]
 pub enum Update {
     /// A text frame came; it goes to [`Driver::receive`].

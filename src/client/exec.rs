@@ -8,7 +8,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::Command;
 use tokio::sync::mpsc;
 
-use super::exit::print_error;
+use super::exit_code::print_error;
 use crate::conversation::client::event::Message;
 
 /// Messages that may wait for the command.
@@ -48,7 +48,7 @@ impl Exec {
         Exec { waiting: VecDeque::new(), runs, replies }
     }
 
-    /// Whether as many messages wait as may.
+    /// Whether the queue of messages for the command is full.
     pub fn is_full(&self) -> bool {
         self.waiting.len() >= MAX_WAITING
     }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::exit::Exit;
+use super::exit_code::Exit;
 use crate::net::dial::DialError;
 
 /// Line numbers named at most in one error.
@@ -30,11 +30,11 @@ pub enum Failure {
         reason: String,
     },
     /// The server sends bytes that are no WebSocket by RFC 6455.
-    #[error("{server} speaks no WebSocket: {reason}")]
+    #[error("{server} does not speak WebSocket: {reason}")]
     NotWebSocket {
         /// The server's URL.
         server: String,
-        /// What is wrong.
+        /// The error.
         reason: String,
     },
     /// The server's first frames are not those of the chat.
@@ -69,7 +69,7 @@ pub enum Failure {
         lines: Vec<u64>,
     },
     /// The timeout passed before everything asked for was printed.
-    #[error("gave up after {}: {printed} messages came", humantime::format_duration(*timeout))]
+    #[error("gave up after {}; only {printed} messages arrived", humantime::format_duration(*timeout))]
     Incomplete {
         /// `--timeout`.
         timeout: Duration,

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::cursor_file;
 use super::driver::{Driver, Update, sleep_until};
-use super::exit::{Exit, Refusal, print_error};
+use super::exit_code::{Exit, Refusal, print_error};
 use super::failure::Failure;
 use super::options::RunOptions;
 use super::output::Printer;
@@ -17,7 +17,7 @@ struct History {
     driver: Driver,
     sink: Sink,
     timeout: Duration,
-    /// When the server last got the run further.
+    /// When the run last made progress.
     progress: Instant,
     /// When the whole run ends, where `--timeout` came with `--count`.
     deadline: Option<Instant>,
@@ -110,7 +110,7 @@ impl History {
             }
             Event::Gap(_) => self.sink.frame(text),
             Event::Error(error) if self.driver.was_registered() && error.code != "rate_limited" => {
-                print_error(&format!("the server says: {} ({})", error.message, error.code));
+                print_error(&format!("server error: {} ({})", error.message, error.code));
                 self.refused |= !error.temporary;
             }
             Event::Unreadable => print_error("a frame from the server was not understood"),

@@ -21,7 +21,7 @@ const MAX_LINE_BYTES: usize = 1024 * 1024;
 pub struct InputLine {
     /// Its number, from 1.
     pub line: u64,
-    /// What to send, or why the line can't be sent.
+    /// The message, or why the line can't be sent.
     pub content: Result<Addressed, String>,
 }
 

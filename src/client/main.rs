@@ -1,4 +1,4 @@
-//! What `chat-client` does for each subcommand.
+//! Runs the subcommands of `chat-client`.
 
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
@@ -6,11 +6,11 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser as _};
 
 use super::args::{Arguments, Command};
-use super::exit::{Exit, Refusal, print_error};
+use super::exit_code::{Exit, Refusal, print_error};
 use super::options::{InputSource, RunOptions};
 use super::{history, pipe, runtime, terminal};
 
-/// Reads the command line and does what it says.
+/// Parses the command line and runs its subcommand.
 pub fn main() -> ExitCode {
     let ended = match run(Arguments::parse()) {
         Ok(exit) => exit,

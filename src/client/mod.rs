@@ -8,7 +8,7 @@ mod driver;
 #[cfg(feature = "faults")]
 pub mod echo;
 mod exec;
-mod exit;
+mod exit_code;
 mod failure;
 mod history;
 mod input;

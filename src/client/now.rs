@@ -1,4 +1,4 @@
-//! The moment, as the conversation wants it.
+//! The current time by both clocks, in the form that the conversation takes.
 
 use std::time::Instant;
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use super::args::{Arguments, Command, Common, Input, Output};
-use super::exit::{Exit, Refusal, print_error};
+use super::exit_code::{Exit, Refusal, print_error};
 use super::input;
 use crate::conversation::client::backfill::BackfillStart;
 use crate::conversation::client::conversation::ConnectOptions;
@@ -28,7 +28,7 @@ pub struct RunOptions {
     pub server: ServerUrl,
     /// Which certificates TLS trusts.
     pub trust: TrustOptions,
-    /// What the client registers with.
+    /// The options of the registration.
     pub connect: ConnectOptions,
     /// Where messages come from.
     pub source: InputSource,
@@ -95,7 +95,7 @@ impl RunOptions {
         }
         if common.insecure {
             print_error(
-                "warning: --insecure trusts any certificate; whoever is in between can read and write everything",
+                "warning: --insecure trusts any certificate; anyone on the network path can read and change everything",
             );
         }
         let connect = ConnectOptions {

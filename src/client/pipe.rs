@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use super::cursor_file;
 use super::driver::{Driver, Update, sleep_until};
 use super::exec::{Exec, Reply};
-use super::exit::{Exit, Refusal, print_error};
+use super::exit_code::{Exit, Refusal, print_error};
 use super::failure::Failure;
 use super::input::{self, Addressed, InputLine};
 use super::options::{InputSource, RunOptions};
@@ -25,7 +25,7 @@ use crate::conversation::client::outbox::OutgoingMessage;
 use crate::net::dial::Dialer;
 use crate::protocol::MessageId;
 
-/// Longest text in bytes for a server that does not tell its limit.
+/// Longest text in bytes for a server that does not announce its limit.
 const MAX_TEXT_BYTES_UNTOLD: usize = 40_000;
 /// Frames taken together before the output is flushed.
 const MAX_FRAMES_PER_FLUSH: usize = 4096;
@@ -51,7 +51,7 @@ struct Pipe {
     /// Whether the run goes on after the end of standard input.
     follow: bool,
     timeout: Duration,
-    /// When the server last got the run further.
+    /// When the run last made progress.
     progress: Instant,
     /// When the whole run ends, where `--timeout` came with `--count`.
     deadline: Option<Instant>,
@@ -219,7 +219,7 @@ impl Pipe {
                 // Errors about messages of this run are the outbox's.
                 let about_message = error.id.is_some() || error.code == "rate_limited";
                 if self.driver.was_registered() && !about_message {
-                    print_error(&format!("the server says: {} ({})", error.message, error.code));
+                    print_error(&format!("server error: {} ({})", error.message, error.code));
                 }
             }
             Event::Unreadable => print_error("a frame from the server was not understood"),
@@ -240,7 +240,7 @@ impl Pipe {
     }
 
     fn queue(&mut self, lines: Vec<InputLine>) {
-        // From now on the run owes something, and the timeout counts.
+        // From now on there is something to send, so the timeout starts.
         if self.driver.conversation().outbox().is_empty() && !self.is_connected() {
             self.progress = Instant::now();
         }
@@ -347,7 +347,7 @@ impl Pipe {
         echoed || since.elapsed() >= ECHO_TIMEOUT
     }
 
-    /// When the run ends if the server does not get it further.
+    /// When the run ends if it makes no progress.
     fn give_up_at(&self) -> Option<Instant> {
         let owes = !self.driver.conversation().outbox().is_empty() || !self.unread.is_empty();
         let waits = owes || !self.driver.was_registered();

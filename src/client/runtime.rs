@@ -1,6 +1,6 @@
 //! The client's tokio runtime: one thread.
 
-use super::exit::{Exit, Refusal};
+use super::exit_code::{Exit, Refusal};
 
 /// Runs a future to its end. Threads that still wait for input do not keep the process.
 pub fn block_on(run: impl Future<Output = Result<Exit, Refusal>>) -> Result<Exit, Refusal> {

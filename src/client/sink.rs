@@ -1,4 +1,4 @@
-//! Where a run's messages go: standard output, and the cursor file that says how far it got.
+//! The output of a run: messages to standard output, and read positions to the cursor file.
 
 use super::cursor_file::CursorFile;
 use super::failure::Failure;
@@ -66,7 +66,7 @@ impl Sink {
         }
     }
 
-    /// Writes the lines out, then the cursor file that says so.
+    /// Flushes the lines, then writes the read positions to the cursor file.
     pub fn flush(&mut self, positions: &ReadPositions) -> Result<(), Failure> {
         let Some(printer) = &mut self.printer else { return Ok(()) };
         printer.flush();

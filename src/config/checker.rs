@@ -13,7 +13,7 @@ const MAX_SHOWN_CHARS: usize = 80;
 pub(super) struct Checker<'a> {
     /// Where the values come from.
     pub(super) sources: &'a Sources,
-    /// What was wrong so far.
+    /// The problems so far.
     pub(super) problems: Vec<Problem>,
 }
 
@@ -61,7 +61,7 @@ impl Checker<'_> {
         value.clamp(min, max)
     }
 
-    /// Reports the value of `key` as a problem; `allowed` says what is allowed instead.
+    /// Reports the value of `key` as a problem; `allowed` names what is allowed instead.
     pub(super) fn refuse(&mut self, key: &str, value: &str, allowed: &str) {
         let shown = value.chars().filter(|c| !c.is_control()).take(MAX_SHOWN_CHARS);
         self.push(key, format!("\"{}\"", shown.collect::<String>()), allowed.to_owned());

@@ -1,4 +1,4 @@
-//! What can be wrong with a configuration. Each problem is one line that names the source, the key,
+//! The problems of a configuration. Each is one line that names the source, the key,
 //! the value, and what is allowed.
 
 use std::fmt;
@@ -72,7 +72,7 @@ pub enum Problem {
         key: String,
         /// As the source has it.
         value: String,
-        /// What is allowed instead.
+        /// The allowed values.
         allowed: String,
     },
 }

@@ -109,7 +109,7 @@ table! {
 }
 
 table! {
-    /// Who may register.
+    /// The users who may register.
     AuthTable {
         /// "open" or "token".
         mode: String = "open".into(),
@@ -126,7 +126,7 @@ table! {
 table! {
     /// Storage and retention of the history.
     HistoryTable {
-        /// "disk", "memory" or "jetstream".
+        /// "disk" or "memory". ("jetstream" is reserved, and refused.)
         store: String = "disk".into(),
         /// Folder of the store; empty is `history/` in the state folder.
         path: String = String::new(),

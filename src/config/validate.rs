@@ -217,11 +217,7 @@ impl Checker<'_> {
                 Store::Disk
             }
             other => {
-                self.refuse(
-                    "history.store",
-                    other,
-                    "must be \"disk\", \"memory\" or \"jetstream\"",
-                );
+                self.refuse("history.store", other, "must be \"disk\" or \"memory\"");
                 Store::Disk
             }
         };

@@ -98,7 +98,7 @@ pub struct Auth {
     pub users: Vec<Grant>,
 }
 
-/// Who may register.
+/// The users who may register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AuthMode {
     /// Everyone who connects.
@@ -117,7 +117,7 @@ pub struct History {
     pub keep_for: Duration,
 }
 
-/// Where the room logs are stored.
+/// Where the room log is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Store {
     /// On disk, synced before each ack.

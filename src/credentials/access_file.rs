@@ -82,7 +82,7 @@ pub enum AccessFileError {
     Malformed {
         /// The file.
         path: PathBuf,
-        /// What is not valid.
+        /// The part that is not valid.
         reason: String,
     },
     /// A file operation failed.

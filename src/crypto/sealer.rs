@@ -1,5 +1,5 @@
 //! Encryption at rest: authenticated encryption with AES-256-GCM-SIV (RFC 8452), and keyed hashes
-//! (HMAC-SHA-256, cut to 16 bytes) that stand for values which must be found without being readable.
+//! (HMAC-SHA-256, cut to 16 bytes) of values that must be searchable but not readable.
 //!
 //! GCM-SIV, because a nonce may repeat when a virtual machine is restored from a snapshot. With this
 //! cipher a repeated nonce reveals only whether two plaintexts are equal.
@@ -14,10 +14,10 @@ use sha2::Sha256;
 const NONCE_BYTES: usize = 12;
 const CIPHER_TAG_BYTES: usize = 16;
 
-/// How many bytes a sealed value is longer than its plaintext: cipher tag and nonce.
+/// The bytes that sealing adds to a plaintext: cipher tag and nonce.
 pub const SEAL_OVERHEAD_BYTES: usize = CIPHER_TAG_BYTES + NONCE_BYTES;
 
-/// A keyed hash that stands for a value which must not be readable.
+/// A keyed hash, stored instead of a value that must not be readable.
 pub type Tag = [u8; 16];
 
 /// Encrypts, decrypts and hashes under keys derived from one 32-byte key.

@@ -21,7 +21,7 @@ use crate::protocol::CloseCode;
 /// Time limit of the closing handshake.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// The code of a close frame that bears none (RFC 6455 §7.4.1).
+/// The code that stands for a close frame without a code (RFC 6455 §7.4.1).
 pub const NO_CLOSE_CODE: u16 = 1005;
 
 /// The connection can't be written to any more.
@@ -34,7 +34,7 @@ pub struct ClientConnection {
     closing: Closing,
 }
 
-/// What the server sent, or how the connection ended.
+/// A frame from the server, or the end of the connection.
 #[derive(Debug)]
 pub enum Incoming {
     /// A text frame.
@@ -54,7 +54,7 @@ pub enum Incoming {
     Lost,
 }
 
-/// What remains to be sent when the connection is closed.
+/// The close frame that remains to be sent.
 enum Closing {
     /// A close frame of ours, perhaps with a code.
     Initiate(Option<CloseCode>),

@@ -33,7 +33,7 @@ pub struct Timeouts {
     pub ping_timeout: Duration,
 }
 
-/// What a session receives.
+/// A received frame, or the end of the connection.
 pub enum Received {
     /// A whole WebSocket message or control frame.
     Frame(Message),
@@ -89,7 +89,7 @@ impl ServerConnection {
         self.socket.get_ref().received_bytes()
     }
 
-    /// Stops reading for a while, at least.
+    /// Stops reading for at least this long.
     pub fn pause(&mut self, pause: Duration) {
         let until = Instant::now() + pause;
         if self.paused_until.is_none_or(|paused| paused < until) {

@@ -18,7 +18,7 @@ pub struct TrustOptions {
     pub ca_file: Option<PathBuf>,
     /// Trust every certificate.
     pub insecure: bool,
-    /// Trust only the certificate with this SHA-256 digest (of its DER), whoever signed it.
+    /// Trust only the certificate with this SHA-256 digest (of its DER), regardless of its issuer.
     pub pin: Option<[u8; 32]>,
 }
 
@@ -36,7 +36,7 @@ pub enum TrustError {
     System(String),
 }
 
-/// Describes for a person what is wrong with a certificate, and the next step.
+/// Describes what is wrong with a certificate, and the next step, for the user.
 pub fn describe_certificate_error(error: &CertificateError) -> String {
     let time = |moment: &UnixTime| {
         i64::try_from(moment.as_secs())

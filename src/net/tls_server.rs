@@ -17,9 +17,9 @@ pub enum TlsConfigError {
     File {
         /// The file.
         file: PathBuf,
-        /// What is wrong with the file.
+        /// The error.
         reason: String,
-        /// What the file should contain.
+        /// The content that the file should have.
         wanted: &'static str,
     },
     /// The key does not belong to the certificate, or TLS can't use them.

@@ -22,7 +22,7 @@ pub enum GrantedRooms {
     Named(Vec<RoomName>),
 }
 
-/// What an access token allows.
+/// The rights of an access token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
     /// Identifies the grant for operators: eight hexadecimal digits.
@@ -45,8 +45,8 @@ impl Grant {
         self.decide(action, room, true) == Decision::Allowed
     }
 
-    /// Decides about `action` in `room` by the table of rights; `joined` says whether the session
-    /// is in the room.
+    /// Decides about `action` in `room` by the table of rights; `joined`: whether the session is in
+    /// the room.
     pub fn decide(&self, action: Action, room: &RoomName, joined: bool) -> Decision {
         let relation = match (self.covers(room), joined) {
             (false, _) => RoomRelation::NotGranted,
@@ -92,7 +92,7 @@ pub enum AccessDenied {
     Banned,
 }
 
-/// What has become of the access of a session.
+/// The status of a session's access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AccessStatus {
     /// Unchanged.
@@ -176,7 +176,7 @@ impl AccessList {
         found
     }
 
-    /// What has become of a grant that a session was given earlier.
+    /// The status of a grant that a session got earlier.
     pub fn status(&self, grant: &Grant, now: Timestamp) -> AccessStatus {
         match self.by_digest.get(&grant.digest) {
             None => AccessStatus::Revoked,
@@ -190,7 +190,7 @@ impl AccessList {
         }
     }
 
-    /// What has become of the access of a session without a grant.
+    /// The access status of a session without a grant.
     pub fn guest_status(&self, user: &UserName) -> AccessStatus {
         match self.is_banned(user) {
             true => AccessStatus::Banned,

@@ -18,7 +18,7 @@ pub enum Role {
     Admin,
 }
 
-/// What a session can do in a room.
+/// An action of a session in a room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
     /// Enter the room and get its key: `register` and `join`.

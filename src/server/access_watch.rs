@@ -17,7 +17,7 @@ pub const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// How long the hub may take to end the sessions that lost their access.
 const HUB_ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What an operator is told when access was changed but the hub does not answer.
+/// The error text for an operator when access was changed but the hub does not answer.
 pub const NOT_ENFORCED: &str =
     "sessions that lost their access are still open: the server does not answer; see its log";
 

@@ -1,5 +1,5 @@
-//! What the server knows about the client behind a connection: its address, whether the connection
-//! is confidential, and whether only a proxy is known.
+//! The client behind a connection: its address, whether the connection is confidential, and whether
+//! the address is only that of a proxy.
 //!
 //! `X-Forwarded-For` and `X-Forwarded-Proto` count only when the peer is in
 //! `listen.trusted_proxies`.
@@ -24,7 +24,7 @@ pub struct ClientInfo {
 
 impl ClientInfo {
     /// Reads it from the request's headers and the connection: `peer` is the other end of the TCP
-    /// connection, and `encrypted` says whether this server terminated TLS on it.
+    /// connection; `encrypted`: whether this server terminated TLS on it.
     pub fn from_headers(
         headers: &HeaderMap,
         peer: IpAddr,
@@ -40,7 +40,7 @@ impl ClientInfo {
                 client_network::forwarded_client(values(headers, "x-forwarded-for"), trusted);
             // Proxies append, so only the last value was written by the trusted proxy.
             let scheme = values(headers, "x-forwarded-proto").last();
-            // The client is on this machine: the proxy says so, or there is no proxy.
+            // The client is on this machine if the proxy reports so, or if there is no proxy.
             let local = match forwarded_for {
                 ForwardedFor::Client(client) => client.is_loopback(),
                 ForwardedFor::Absent => peer.is_loopback() && scheme.is_none(),

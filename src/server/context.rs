@@ -1,5 +1,5 @@
-//! What all connections share: the configuration in force, and the handles to the hub, the log
-//! writer and the history.
+//! The state that all connections share: the configuration in force, and handles to the hub, the
+//! log writer and the history.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,9 +19,9 @@ use crate::policy::rate::Quota;
 use crate::protocol::frame::Limits;
 use crate::store::{Retention, RoomLogReader};
 
-/// Unacked messages a full client may have, as its `welcome` says.
+/// The most unacked messages of a full client; sent in its `welcome`.
 const MAX_UNACKED_MESSAGES: u64 = 64;
-/// Frames of any kind that a session may send per message it may send, before it is slowed.
+/// Frames of any kind that are allowed for each allowed message; above that, reading is slowed.
 const FRAMES_PER_MESSAGE: u64 = 10;
 /// File descriptors kept for the server log, the store, the admin socket and signals.
 const RESERVED_DESCRIPTORS: u64 = 64;
@@ -34,7 +34,7 @@ pub struct Context {
     pub hub: CommandSender,
     /// Sends messages to the log writer.
     pub log_writer: LogWriter,
-    /// Reads the room logs.
+    /// Reads the room log.
     pub reader: Arc<dyn RoomLogReader>,
     /// Decides which users may register.
     pub authenticator: Authenticator,
@@ -107,7 +107,7 @@ impl ActiveConfig {
         }
     }
 
-    /// How much of the room logs is retained.
+    /// How much of the room log is retained.
     pub fn retention(&self) -> Retention {
         Retention { messages: self.config.history.keep_messages, age: self.config.history.keep_for }
     }

@@ -52,7 +52,7 @@ pub enum ServerError {
     /// A file was changed, but the running server could not be notified.
     #[error("{done}, but {error}")]
     NotNotified {
-        /// What was changed.
+        /// The change that was made.
         done: String,
         /// Why the server could not be notified.
         error: CtlError,

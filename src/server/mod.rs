@@ -1,8 +1,8 @@
 //! The server.
 //!
-//! From the bottom up: `rooms` (hub, members, log writer) < `context`, `authenticator` <
-//! `connection` (one client connection) and `admin` (operators) < `run` (build, serve, drain) <
-//! `commands` (the command line). Nothing imports upwards.
+//! From the bottom up: `rooms` (hub, members, log writer); `context` and `authenticator`;
+//! `access_watch`, `connection` (one client connection) and `admin` (operators); `run` (build,
+//! serve, drain); `commands` (the command line). Nothing imports upwards.
 
 mod access_watch;
 mod admin;
@@ -14,7 +14,7 @@ mod context;
 mod error;
 mod exit_code;
 mod listeners;
-mod room_log;
+mod open_store;
 mod rooms;
 mod run;
 

@@ -21,7 +21,7 @@ use super::connection::accept;
 use super::context::{ActiveConfig, Context};
 use super::error::ServerError;
 use super::listeners;
-use super::room_log;
+use super::open_store;
 use super::rooms::command::Command;
 use super::rooms::hub::Hub;
 use super::rooms::log_writer::LogWriter;
@@ -66,7 +66,7 @@ impl Server {
     /// Opens the room log, binds all sockets, starts the threads, and begins to accept.
     async fn build(config: Config) -> Result<Self, ServerError> {
         let active = ActiveConfig::new(config)?;
-        let store = room_log::open(&active.config, active.retention())?;
+        let store = open_store::open(&active.config, active.retention())?;
         let listeners = listeners::bind(&active.config)?;
         let admin = AdminSocket::bind(&active.config)?;
         let metrics = metrics::bind(&active.config).await?;
@@ -125,8 +125,8 @@ impl Server {
         })
     }
 
-    /// Obeys signals and operators until one of them stops the server. Gives the close code for the
-    /// sessions.
+    /// Handles signals and admin requests until one of them stops the server. Gives the close code
+    /// for the sessions.
     async fn serve(&mut self, signals: &mut Signals, reload: &mut Reload) -> CloseCode {
         let context = &self.context;
         let mut watchdog = Watchdog::from_environment();
@@ -144,8 +144,8 @@ impl Server {
                     MainRequest::Reload(answer) => drop(answer.send(reload.run(context).await)),
                 },
                 () = watchdog.tick() => {
-                    // The watchdog is fed only while the hub answers; a stuck hub gets the server
-                    // restarted.
+                    // If the hub does not answer, systemd gets no notification and restarts the
+                    // server.
                     if let Some(status) = status::query(context).await {
                         watchdog.report_healthy(&status::summary(&status));
                     }

@@ -1,9 +1,9 @@
-//! The store: the room logs of all rooms, on disk or in memory.
+//! The store of the room log, on disk or in memory.
 //!
-//! A room log is the ordered, durable record of the messages of a room. The store has two ends:
-//! [`RoomLog`] appends and prunes, and belongs to one thread, the log writer. [`RoomLogReader`]
-//! reads, and is shared by every session. Live delivery, history and resume all read the same log,
-//! so there is one order.
+//! The room log is the ordered, durable record of the messages of every room. The store has two
+//! ends: [`RoomLog`] appends and prunes, and belongs to one thread, the log writer.
+//! [`RoomLogReader`] reads, and is shared by every session. Live delivery, history and resume all
+//! read the same log, so there is one order.
 //!
 //! Order of calls: [`open_disk`] or [`open_memory`] once; then, on the log writer's thread,
 //! [`RoomLog::append`] for each batch, [`RoomLog::after_commit`] once the senders have their answers,
@@ -11,8 +11,8 @@
 //! returns it.
 //!
 //! The current time is an argument; nothing here logs, spawns or retries. Deliberately absent:
-//! editing, deleting a single message, searching. A room log only grows at its end and is pruned
-//! from its beginning.
+//! editing, deleting a single message, searching. The log of a room only grows at its end and is
+//! pruned from its beginning.
 
 mod entry;
 mod lookup_tag;

@@ -1,4 +1,4 @@
-//! What opening a store gives.
+//! The result of opening a store.
 
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ pub enum Finding {
     Recovered {
         /// The store's file.
         file: String,
-        /// What was damaged.
+        /// The damage.
         reason: String,
         /// Messages that were recovered.
         messages: u64,

@@ -68,7 +68,7 @@ pub(super) fn seal_record(sealer: &Sealer, entry: &Entry, latest: Timestamp) -> 
     sealer.seal(plain)
 }
 
-/// What is stored about a room besides its records.
+/// The stored data of a room besides its records.
 pub(super) struct RoomCard {
     pub number: i64,
     pub name: RoomName,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::protocol::{Seq, Timestamp};
 
-/// How long a store remembers the id of a message at least. A client that sends a message again
+/// The shortest time for which a store keeps message ids. A client that sends a message again
 /// within this time gets the first sequence number, and the message is not stored twice.
 pub const ID_RETENTION: Duration = Duration::from_secs(24 * 60 * 60);
 

@@ -41,15 +41,16 @@ pub trait RoomLogReader: Send + Sync {
         bytes: usize,
     ) -> Result<Page, StoreError>;
 
-    /// The position just before the time `at`: [`PageRange::After`] it holds every stored message
-    /// from `at` on. If the clock was turned back, it may also hold some older messages.
+    /// The seq before the first message from the time `at` on: [`PageRange::After`] this seq is
+    /// every stored message from `at` on, and, if the clock was turned back, perhaps some older
+    /// ones.
     fn since(&self, room: &RoomName, at: Timestamp) -> Result<Seq, StoreError>;
 
     /// Every room that ever had a message, sorted by name.
     fn rooms(&self) -> Result<Vec<(RoomName, Head)>, StoreError>;
 }
 
-/// What happened to a draft.
+/// The outcome for a draft.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AppendOutcome {
     /// It is in the log now.
@@ -95,9 +96,9 @@ pub struct Head {
 /// Which part of a room's log to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PageRange {
-    /// The first entries after this position.
+    /// The first entries after this sequence number.
     After(Seq),
-    /// The last entries before this position.
+    /// The last entries before this sequence number.
     Before(Seq),
     /// The newest entries.
     Newest,
@@ -128,7 +129,7 @@ pub struct SeqRange {
     pub last: Seq,
 }
 
-/// What a step of pruning did.
+/// The result of a step of pruning.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PruneResult {
     /// Messages dropped.

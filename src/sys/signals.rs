@@ -13,9 +13,9 @@ use crate::protocol::CloseCode;
 /// The command that a signal stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
-    /// Drain and exit, and close every session with this code: restarting for SIGTERM, because a
-    /// service manager usually starts the server again, and leaving for SIGINT, which comes from a
-    /// person at a terminal.
+    /// Drain and exit, and close every session with this code. For SIGTERM it is 1012 (restarting),
+    /// because a service manager usually starts the server again; for SIGINT, which Ctrl-C at a
+    /// terminal sends, it is 1001 (the server stops).
     Stop(CloseCode),
     /// SIGHUP: reload the configuration.
     Reload,

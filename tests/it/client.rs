@@ -224,5 +224,5 @@ async fn an_invalid_websocket_frame_is_closed_with_1002_and_exits_76() {
     assert_eq!((last[0], last[1], number), (0x88, 0x82, 1002));
     let ended = client.await.unwrap();
     assert_eq!(ended.code, Some(76), "{}", ended.errors);
-    assert!(ended.errors.contains("speaks no WebSocket"), "{}", ended.errors);
+    assert!(ended.errors.contains("does not speak WebSocket"), "{}", ended.errors);
 }

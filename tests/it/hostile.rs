@@ -284,7 +284,7 @@ fn send_hostile_texts(term: &str, count: usize) {
             );
             let reason = seen_as(&reason);
             expected
-                .push(format!("-- messages are missing here and can't be had any more ({reason})"));
+                .push(format!("-- messages are missing here and no longer available ({reason})"));
         } else {
             server.send(json!({"type": "error", "code": "x", "message": reason}));
             expected.push(format!("-- refused: {}", seen_as(&reason)));

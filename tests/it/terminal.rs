@@ -36,7 +36,7 @@ const ENGLISH: Person = Person {
     left: "-- Bob left",
     here: "-- here: Alice, Bob",
     help: "-- /quit or exit  leave",
-    lost: "-- connection lost; coming back by itself …",
+    lost: "-- connection lost; reconnecting …",
     back: "-- connected again",
     bye: "bye",
 };

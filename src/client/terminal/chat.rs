@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use super::editor::{Names, is_quit};
 use super::screen::Screen;
 use crate::client::driver::{Driver, Update, sleep_until};
-use crate::client::exit::{Exit, print_error};
+use crate::client::exit_code::{Exit, print_error};
 use crate::client::failure::Failure;
 use crate::client::local_time;
 use crate::client::messages::{Messages, fill};
@@ -25,7 +25,7 @@ use crate::sys::termination_signal::TerminationSignal;
 const QUIT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Lines that may wait for a connection; the editor's own channel holds some more.
 const MAX_WAITING_LINES: usize = 64;
-/// How often the editor's channel is looked at while it is not read.
+/// How often the editor's channel is checked for its end while no lines are taken from it.
 const CLOSED_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 /// Messages shown by `/history` without a number.
 const DEFAULT_HISTORY: u64 = 20;
@@ -46,12 +46,12 @@ pub struct Chat {
     timeout: Duration,
     /// Messages typed so far.
     typed: u64,
-    /// Since when the user quits.
+    /// When the user asked to quit.
     quitting: Option<Instant>,
     termination: TerminationSignal,
 }
 
-/// What a conversation needs from the terminal.
+/// The parts of the terminal that a conversation uses.
 pub struct TerminalParts {
     /// Lines that are typed.
     pub lines: mpsc::Receiver<String>,
@@ -317,8 +317,8 @@ fn coloured(name: &str) -> String {
     format!("\x1b[{}m{name}\x1b[0m", 31 + sum % 6)
 }
 
-/// The next line, while there is room for one; `None` when the editor has closed the channel. A
-/// closed channel wakes only a receiver that receives, so without room it is looked at regularly.
+/// The next line, while there is room for one; `None` when the editor has closed the channel.
+/// Without room nothing is received, and then a closed channel wakes nobody, so it is polled.
 async fn next_line(lines: &mut mpsc::Receiver<String>, has_room: bool) -> Option<String> {
     if has_room {
         return lines.recv().await;

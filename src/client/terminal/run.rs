@@ -1,4 +1,5 @@
-//! Takes over the terminal, asks for what the command line does not tell, and runs the conversation.
+//! Takes over the terminal, asks for what the command line does not give, and runs the
+//! conversation.
 
 use std::io::Write as _;
 
@@ -10,7 +11,7 @@ use super::chat::{Chat, TerminalParts};
 use super::editor::{LineEditor, Names};
 use crate::client::args::Arguments;
 use crate::client::driver::Driver;
-use crate::client::exit::{Exit, Refusal, print_error};
+use crate::client::exit_code::{Exit, Refusal, print_error};
 use crate::client::messages::{self, Messages, fill};
 use crate::client::options::{self, RunOptions};
 use crate::client::runtime;
@@ -18,7 +19,7 @@ use crate::conversation::client::conversation::Conversation;
 use crate::conversation::client::read_positions::ReadPositions;
 use crate::net::dial::Dialer;
 
-/// Asks for what the command line does not tell, connects, and runs until the user quits.
+/// Asks for what the command line does not give, connects, and runs until the user quits.
 pub fn run(arguments: Arguments) -> Exit {
     let texts = messages::of_locale(|name| std::env::var(name).ok());
     // The run may end while the editor reads a line, so the terminal's mode is restored here.

@@ -40,7 +40,7 @@ enum Step {
     Read { after: Seq },
 }
 
-/// What the client does with a page.
+/// The use of a page.
 #[derive(Debug, PartialEq, Eq)]
 pub enum PageAction {
     /// Show nothing: the page was part of the search for the start.

@@ -30,7 +30,7 @@ use crate::protocol::{RoomName, Timestamp};
 /// The largest number of unacked messages, whatever the server allows.
 const MAX_UNACKED: usize = 4096;
 
-/// What the client asks for when it registers.
+/// The options of a registration.
 #[derive(Clone, Default)]
 pub struct ConnectOptions {
     /// The user's name.
@@ -88,7 +88,7 @@ pub struct Conversation {
     /// `join` and `who` frames that wait to be sent.
     pub(super) control_frames: VecDeque<String>,
     pub(super) rejected: Vec<RejectedMessage>,
-    /// How far the server's clock is ahead, in microseconds, as `clock_skew` errors tell.
+    /// How far the server's clock is ahead, in microseconds, from the last `clock_skew` error.
     pub(super) server_ahead_micros: i64,
     /// Whether a `user_joined` came on this connection.
     pub(super) presence_seen: bool,

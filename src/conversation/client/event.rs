@@ -56,7 +56,7 @@ pub struct Message<'a> {
     pub verified: bool,
     /// When the server received the message, as it was written.
     pub timestamp: Cow<'a, str>,
-    /// Whether the message is older than its delivery: part of a history or a resume.
+    /// Whether the message is part of a history or a resume, not live.
     pub replay: bool,
     /// Whether the client itself sent the message, judging by the name.
     pub own: bool,

@@ -4,7 +4,7 @@
 //! by its own echo. A basic server refuses messages that come too fast, and the next message must
 //! not overtake a refused one, so only one message is in flight there.
 //!
-//! A message that was refused for now is sent again before everything behind it.
+//! A message that was refused temporarily is sent again before every later message.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ const MAX_BYTES: usize = 256 * 1024;
 /// Messages in the outbox above which no more input is read.
 const MAX_MESSAGES: usize = 4096;
 
-/// The first pause after a refusal that does not say when to send again. It doubles per refusal.
+/// The first pause after a refusal without `retry_after_ms`. It doubles per refusal.
 const MIN_RETRY_PAUSE: Duration = Duration::from_millis(100);
 const MAX_RETRY_PAUSE: Duration = Duration::from_secs(5);
 /// The longest pause that a server can ask for.
@@ -25,7 +25,7 @@ const MAX_SERVER_PAUSE: Duration = Duration::from_secs(60);
 const STALE_KEY_PAUSE: Duration = Duration::from_millis(20);
 
 /// How often a message is encrypted and sent again after an error that a new key or a corrected
-/// clock should cure.
+/// clock should resolve.
 const MAX_REENCRYPTIONS: u32 = 5;
 
 /// A message to send.

@@ -40,7 +40,7 @@ pub struct ChatMessage<'a, C = Cow<'a, str>> {
     /// When the server received the message: RFC 3339, kept as written.
     #[serde(borrow, default)]
     pub timestamp: Cow<'a, str>,
-    /// Whether the message is older than its delivery: part of a history or a resume.
+    /// Whether the message is part of a history or a resume, not live.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub replay: bool,
 }

@@ -7,7 +7,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::parse::{FrameError, body, type_of};
-use super::parts::Position;
+use super::server_parts::Position;
 use crate::protocol::id::Seq;
 
 /// The protocol number in the `register` of a full client. A basic client sends none.

@@ -11,16 +11,16 @@
 mod chat_message;
 mod client;
 mod parse;
-mod parts;
 mod server;
+mod server_parts;
 
 pub use chat_message::{ChatMessage, History, HistoryEntry};
 pub use client::{
     BasicNewMessage, ClientFrame, HistoryRequest, Join, NewMessage, PROTOCOL, Register, RoomRequest,
 };
 pub use parse::{FrameError, frame_type};
-pub use parts::{
+pub use server::{ReceivedFrame, ServerFrame};
+pub use server_parts::{
     Ack, EncryptionKey, ErrorFrame, Gap, Joined, Left, Limits, Position, Presence, UserList,
     Welcome,
 };
-pub use server::{ReceivedFrame, ServerFrame};

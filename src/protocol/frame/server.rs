@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use super::chat_message::{ChatMessage, History, HistoryEntry};
 use super::parse::{FrameError, body, is_object, type_of};
-use super::parts::{
+use super::server_parts::{
     Ack, EncryptionKey, ErrorFrame, Gap, Joined, Left, Presence, UserList, Welcome,
 };
 

@@ -1,4 +1,4 @@
-//! What operators use: the admin socket, metrics and health, the status line, and reload.
+//! The tools of operators: the admin socket, metrics and health, the status line, and reload.
 
 pub mod execute;
 pub mod metrics;

@@ -11,7 +11,7 @@ use crate::server::rooms::command::Command;
 use crate::sys::logging::ServerLog;
 use crate::sys::systemd;
 
-/// What a reload needs.
+/// The inputs of a reload.
 pub struct Reload {
     /// The sources of the configuration, the same as at the start.
     pub sources: Sources,

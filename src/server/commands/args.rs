@@ -112,7 +112,7 @@ pub enum TokenCommand {
     },
 }
 
-/// What a new access token allows.
+/// The rights of a new access token.
 #[derive(Debug, Args)]
 pub struct NewToken {
     /// The user that the access token proves

@@ -1,4 +1,4 @@
-//! What the commands print: results on standard output, errors and notes on standard error.
+//! The output of the commands: results on standard output, errors and notes on standard error.
 
 use std::io::{ErrorKind, Write as _};
 

@@ -7,7 +7,7 @@ use super::output::print;
 use crate::config::{Config, Store};
 use crate::credentials::at_rest_key::AtRestKey;
 use crate::server::error::ServerError;
-use crate::server::room_log;
+use crate::server::open_store;
 use crate::store::rekey;
 use crate::sys::clock::wall_clock;
 
@@ -28,7 +28,7 @@ pub fn run(
     let folder = &config.history.path;
     let key = match key {
         Some(file) => AtRestKey::open_external(file)?,
-        None => AtRestKey::find(folder, room_log::credentials_folder().as_deref())?,
+        None => AtRestKey::find(folder, open_store::credentials_folder().as_deref())?,
     };
     let new_key = match new_key {
         Some(file) => AtRestKey::open_external(file)?,

@@ -28,8 +28,7 @@ impl Hub {
         disallowed.len()
     }
 
-    /// Evicts every session of `user`, or of a name that a person can't tell apart from it, and
-    /// returns their number.
+    /// Evicts every session of `user` or of a confusable name, and returns their number.
     pub(super) fn kick(&mut self, user: &UserName) -> usize {
         let kicked: Vec<Arc<Peer>> = self
             .sessions

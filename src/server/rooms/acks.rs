@@ -15,7 +15,7 @@ use crate::protocol::ErrorCode;
 use crate::protocol::frame::{Ack, ErrorFrame, ServerFrame};
 use crate::store::{AppendOutcome, StoreError};
 
-/// When a client may send a message again that could not be stored, in milliseconds.
+/// `retry_after_ms` for a message that could not be stored.
 const STORAGE_RETRY_AFTER_MS: u64 = 1000;
 
 /// From this batch size on, the log writer leaves the socket writes to the connections' tasks: the

@@ -12,8 +12,9 @@ use crate::policy::access::AccessList;
 use crate::protocol::frame::Position;
 use crate::protocol::{CloseCode, RoomName, Seq, UserName};
 
-/// The sending end of the hub's command queue. The queue needs no bound of its own: a session has at
-/// most one command pending, because it waits for the answer, and then one [`Command::Quit`].
+/// The sending end of the hub's command queue. The queue has no bound of its own: a session waits
+/// for the answer to [`Command::Enter`], [`Command::Join`] and [`Command::GoLive`], and the rate
+/// limit bounds its [`Command::Leave`] and [`Command::Who`].
 pub type CommandSender = mpsc::UnboundedSender<Command>;
 
 /// A command for the hub.

@@ -4,9 +4,9 @@
 //! from the log writer, one after the other. So a key rotation, a join or a leave always falls between
 //! two messages, and rooms need no locks.
 //!
-//! Order in each turn of [`Hub::run`]: rotate keys that are due; flush presence frames that are due;
-//! else deliver a committed batch, then run the commands that wait; else run commands. After the
-//! commands, the rooms that a member left get new keys.
+//! Each turn of [`Hub::run`] does the first of these that is due: rotate keys; flush presence
+//! frames; deliver a committed batch, and then the waiting commands; run the waiting commands.
+//! After the commands, the rooms that a member left get new keys.
 //!
 //! This file holds the state, the loop and the dispatch of commands. The work is done in siblings:
 //! `membership` (enter, join, resume, leave, quit), `presence` (joins and leaves, user lists),
@@ -40,7 +40,7 @@ use crate::store::RoomLogReader;
 use crate::sys::clock::wall_clock;
 use crate::sys::fault_points;
 
-/// A delivery is not extended by a further batch once it has this many messages.
+/// The number of messages from which on no further batch is added to a delivery.
 const MAX_DELIVERY_MESSAGES: usize = 1024;
 
 /// Commands that run in one turn; then batches are served again.

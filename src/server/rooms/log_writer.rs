@@ -35,7 +35,7 @@ use crate::sys::thread::{self, Ended};
 
 /// The bound of the queue, in bytes of drafts. While it is full, sessions wait in `submit`.
 const QUEUE_BYTES: usize = 16 * 1024 * 1024;
-/// What a draft counts in the queue besides its text, in bytes.
+/// The bytes that a draft counts in the queue besides its text.
 const DRAFT_OVERHEAD_BYTES: usize = 256;
 /// The largest commit, in messages and in bytes.
 const MAX_COMMIT_MESSAGES: usize = 1024;
@@ -232,7 +232,7 @@ fn append(log: &mut dyn RoomLog, drafts: Vec<Draft>) -> Vec<AppendOutcome> {
     outcomes
 }
 
-/// What a draft occupies in the queue: one permit per byte, at most the whole queue.
+/// The permits for a draft in the queue: one per byte, at most the whole queue.
 fn permits_for(draft: &Draft) -> u32 {
     u32::try_from(size_of(draft)).unwrap_or(u32::MAX).min(QUEUE_BYTES as u32)
 }

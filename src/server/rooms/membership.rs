@@ -91,8 +91,9 @@ impl Hub {
         let _ = answer.send(Some(membership));
     }
 
-    /// Makes a resuming member live that has every message up to `after`: the room's recent messages
-    /// fill the rest. If they begin too late, the member has to replay more from the room log.
+    /// Makes a resuming member live. It has every message up to `after`, and gets the later ones
+    /// from the room's recent messages. If those begin too late, it has to replay more from the
+    /// room log.
     pub(super) fn go_live(
         &mut self,
         peer: &Arc<Peer>,
@@ -158,8 +159,8 @@ impl Hub {
         }
     }
 
-    /// Adds a member, and the room itself if it has none yet; a member that joins again is replaced.
-    /// `None` if the room log can't be read.
+    /// Adds a member, and creates the room for its first one. A member that joins again is
+    /// replaced. `None` if the room log can't be read.
     fn add_member(&mut self, peer: &Arc<Peer>, entry: &RoomEntry) -> Option<Membership> {
         let is_new_room = !self.rooms.contains_key(&entry.room);
         if is_new_room {

@@ -25,7 +25,7 @@ pub struct Peer {
     pub session: SessionId,
     /// The user's name.
     pub user: UserName,
-    /// What the access token allows; `None` in open mode, where everything is allowed.
+    /// The grant of the access token; `None` in open mode, where everything is allowed.
     pub grant: Option<Arc<Grant>>,
     /// The protocol the client uses.
     pub dialect: Dialect,
@@ -153,7 +153,7 @@ impl Peer {
     }
 }
 
-/// What a client wants to receive besides the messages of others.
+/// The frames that a client asks for besides the messages of others.
 #[derive(Clone, Copy, Debug)]
 pub struct DeliveryOptions {
     /// Its own messages.

@@ -45,7 +45,8 @@ impl Member {
     pub fn should_receive(&self, seq: Seq, sender: &Arc<Peer>) -> bool {
         let is_new = self.live_since.is_some_and(|live_since| live_since < seq);
         let is_wanted = match self.peer.is(sender) {
-            // A basic client has no acks: its echo is the only receipt, even if it may not receive.
+            // A basic client gets no ack. Its echo confirms the message, even if it may not
+            // receive.
             true => self.echo && (self.can_receive || self.peer.dialect == Dialect::Basic),
             false => self.can_receive,
         };

@@ -1,4 +1,4 @@
-//! What the hub reports to operators.
+//! The reports of the hub for operators.
 
 use serde::Serialize;
 

@@ -11,7 +11,7 @@ use crate::store::room_log::{AppendOutcome, PruneResult};
 
 /// Bytes of all rooms together. Above this, the oldest messages are dropped.
 const MAX_BYTES: usize = 256 * 1024 * 1024;
-/// What an entry costs besides its text.
+/// The bytes that an entry counts besides its text.
 const ENTRY_BYTES: usize = 256;
 /// How far a room may exceed its retention before an append prunes it. A store on disk is pruned
 /// only when the log writer asks for it; here the surplus costs memory.
@@ -182,7 +182,7 @@ impl State {
     }
 }
 
-/// What an entry counts towards [`MAX_BYTES`].
+/// The bytes that an entry counts towards [`MAX_BYTES`].
 fn size(entry: &Entry) -> usize {
     entry.text.len() + ENTRY_BYTES
 }

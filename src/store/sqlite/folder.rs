@@ -20,7 +20,7 @@ pub(super) struct StoreFolder {
     _lock: File,
 }
 
-/// What is in the folder.
+/// The state of the store in the folder.
 pub(super) enum StoreState {
     Absent,
     Present,

@@ -8,8 +8,8 @@ use crate::store::entry::Entry;
 use crate::store::lookup_tag::id_proof;
 use crate::store::retention::MAX_PRUNED_PER_STEP;
 
-/// Ids that a sweep visits per id that was added. A sweep therefore takes at most a quarter of
-/// the time for which ids are kept, and the table is at most a third larger than it must be.
+/// For each added id, a sweep visits this many. So a sweep takes at most a quarter of the retention
+/// time of ids, and expired ids make the table at most a third larger.
 const VISITS_PER_ADDED_ID: u64 = 4;
 
 /// Adds the id of a stored message, unless it is there already.
@@ -33,7 +33,7 @@ pub(super) fn find_seq(db: &Connection, tag: &Tag) -> Result<Option<Seq>> {
 pub(super) struct IdSweep {
     /// The sweep continues after this tag; empty at the start of a sweep.
     after: Vec<u8>,
-    /// Ids that may still be visited until the next call with nothing left.
+    /// Ids that this pruning may still visit.
     budget: u64,
     /// Ids added since the budget was last set.
     added: u64,

@@ -19,9 +19,9 @@ pub(super) enum Direction {
 /// A page that is being built.
 pub(super) struct PageBuilder {
     direction: Direction,
-    /// The query starts after or before this position.
+    /// The query starts after or before this sequence number.
     start: Seq,
-    /// The last position that was read, or found to be missing.
+    /// The last sequence number that was read, or found to be missing.
     position: Seq,
     limit: usize,
     bytes_left: usize,

@@ -15,11 +15,11 @@ use super::schema::PAGE_BYTES;
 
 const WAL_HEADER_BYTES: u64 = 32;
 const FRAME_HEADER_BYTES: usize = 24;
-/// The most and the least bytes of a cell that stay on its page when the rest overflows, for pages of
-/// [`PAGE_BYTES`].
+/// If a cell overflows, between [`MIN_LOCAL_BYTES`] and [`MAX_LOCAL_BYTES`] of it stay on its page
+/// (for pages of [`PAGE_BYTES`]).
 const MAX_LOCAL_BYTES: usize = (PAGE_BYTES - 12) * 64 / 255 - 23;
 const MIN_LOCAL_BYTES: usize = (PAGE_BYTES - 12) * 32 / 255 - 23;
-/// No value of a store is longer.
+/// The longest value in a store.
 const MAX_PAYLOAD_BYTES: usize = 1 << 20;
 
 /// Calls `visit` with every blob found in the main file and in the write-ahead log, newest pages

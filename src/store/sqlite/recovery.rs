@@ -17,7 +17,7 @@ use crate::store::opened::Finding;
 
 /// Suffix of a recovered store that is complete and is about to replace the damaged one.
 const RECOVERED: &str = ".saved";
-/// Shorter values are not sealed ones: the shortest plaintext of a store has 12 bytes.
+/// The shortest sealed value: the shortest plaintext in a store has 12 bytes.
 const MIN_SEALED_BYTES: usize = SEAL_OVERHEAD_BYTES + 12;
 
 /// Creates an empty store.
@@ -38,7 +38,7 @@ pub(super) fn renew_epoch(
     schema::open_writer(&store)
         .and_then(|db| schema::set_epoch(&db, sealer, &Epoch::fresh()))
         .map_err(|error| OpenError::sqlite(&store, error))?;
-    // Only now may the watermark start over: the new epoch tells clients of the loss.
+    // Only now may the watermark start over, because clients detect the loss by the new epoch.
     folder.remove(&folder.watermark_file())?;
     Watermark::open(folder, sealer)?;
     Ok(Finding::Restored { file: store.display().to_string(), reason })

@@ -21,7 +21,7 @@ use crate::protocol::Timestamp;
 use crate::store::opened::Finding;
 use crate::store::record::{seal_record, sealer};
 
-/// What a rekey did.
+/// The result of a rekey.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RekeyResult {
     /// Messages that are under the new key now.

@@ -1,6 +1,6 @@
 //! The write-ahead log (WAL): it is checkpointed into the main file when it is large, and then
 //! overwritten from its beginning. A sync costs more when the file grows, so the WAL file is extended
-//! to its full size within the first few commits, and is never cut.
+//! to [`WAL_BYTES`] within the first few commits, and is never made smaller than that.
 
 use std::fs::{self, OpenOptions};
 use std::io;
@@ -15,15 +15,15 @@ use rusqlite::{Connection, ErrorCode, Result, Transaction, TransactionBehavior, 
 const CHECKPOINT_PAGES: u32 = 4096;
 /// If a reader blocked the checkpoint, it is tried again after this many more pages.
 const CHECKPOINT_RETRY_PAGES: u32 = 256;
-/// Size the WAL file is extended to: room for [`CHECKPOINT_PAGES`] with 24 bytes per page, and for
-/// what the last commit may exceed them by. A larger file is cut to this when it is overwritten.
+/// The size of the WAL file: [`CHECKPOINT_PAGES`] with a header of 24 bytes each, and the pages of
+/// one more commit. A file that became larger is truncated to this size when it is overwritten.
 pub(super) const WAL_BYTES: u64 = 18 << 20;
 /// Bytes added by one call of [`Wal::extend`].
 const EXTEND_STEP_BYTES: u64 = 1 << 20;
 
 pub(super) struct Wal {
     path: PathBuf,
-    /// Committed pages in it. The size of the file does not tell.
+    /// Committed pages in the WAL. They can't be derived from the size of the file.
     pages: Arc<AtomicU32>,
     checkpoint_at: u32,
     /// Whether the file has its full size, or extending it failed.

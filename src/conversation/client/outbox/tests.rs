@@ -101,8 +101,8 @@ fn rejecting_a_room_rejects_only_the_messages_of_that_room() {
 }
 
 proptest! {
-    /// Whatever the server refuses and whenever the connection breaks, every message is stored in
-    /// the end, and on the basic protocol in order and once.
+    /// Every message is stored in the end, on the basic protocol in order and once, for all
+    /// refusals and lost connections.
     #[test]
     fn every_message_is_stored_in_the_end(
         basic in any::<bool>(),

@@ -1,4 +1,4 @@
-//! What the frames of a server hold, apart from messages (see [`super::ChatMessage`]).
+//! The bodies of a server's frames, apart from messages (see [`super::ChatMessage`]).
 //!
 //! A field with a default on reading may be missing from the frames of a basic server. An empty or
 //! absent value with `skip_serializing_if` is not written.
@@ -155,7 +155,7 @@ pub struct Left<'a> {
     pub room: Cow<'a, str>,
 }
 
-/// `gap`: the room log holds nothing between two positions.
+/// `gap`: the room log has no messages between two numbers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gap<'a> {
     /// The room.
@@ -168,7 +168,7 @@ pub struct Gap<'a> {
     #[serde(default)]
     pub next: Seq,
     /// `expired` (no longer kept), `damaged` (lost by damage to the room log), `epoch` (the room
-    /// log was lost or restored) or `future` (the room log never held that position).
+    /// log was lost or restored) or `future` (the room log never had that number).
     #[serde(borrow, default)]
     pub reason: Cow<'a, str>,
     /// The epoch that `next` belongs to.

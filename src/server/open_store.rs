@@ -1,4 +1,4 @@
-//! Opens the store of the room logs that the configuration names.
+//! Opens the store of the room log that the configuration names.
 
 use std::path::PathBuf;
 
@@ -8,8 +8,7 @@ use crate::credentials::at_rest_key::AtRestKey;
 use crate::store::{OpenedStore, Retention, open_disk, open_memory};
 use crate::sys::clock::wall_clock;
 
-/// Opens the store, and logs what a person should know about it (that it is new, was recovered or
-/// restored).
+/// Opens the store, and warns the operator if it is new, was recovered, or may have been restored.
 pub fn open(config: &Config, retention: Retention) -> Result<OpenedStore, ServerError> {
     let opened = match config.history.store {
         Store::Memory => open_memory(retention),
