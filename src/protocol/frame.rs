@@ -315,6 +315,10 @@ pub struct History {
     pub messages: Vec<ChatMessage>,
     /// Whether there is more in that direction.
     pub more: bool,
+    /// Where the next page continues: up to here, every message was sent or named in a `gap`. A server
+    /// before 0.2 does not send it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reached: Option<Seq>,
 }
 
 /// `gap`: nothing is kept between two places.

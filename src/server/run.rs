@@ -26,7 +26,7 @@ use crate::credentials::at_rest_key::AtRestKey;
 use crate::net::admission::Admission;
 use crate::net::listen;
 use crate::protocol::{CloseCode, Timestamp};
-use crate::store::{OpenedStore, Retention, open_disk, open_memory};
+use crate::store::{OpenedStore, Retention, Severity, open_disk, open_memory};
 use crate::sys::signals::{Signal, Signals};
 use crate::sys::systemd::{self, Watchdog};
 use crate::sys::thread;
@@ -124,7 +124,10 @@ fn open_log(config: &Config, keep: Retention) -> Result<OpenedStore, ServerError
         }
     };
     for finding in &opened.findings {
-        tracing::warn!(event = "history_found", "{finding}");
+        match finding.severity() {
+            Severity::Warning => tracing::warn!(event = "history_found", "{finding}"),
+            Severity::Error => tracing::error!(event = "history_found", "{finding}"),
+        }
     }
     Ok(opened)
 }

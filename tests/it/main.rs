@@ -13,6 +13,7 @@ mod configuration;
 mod fernet_vectors;
 mod full;
 mod hostile;
+mod identity;
 mod layers;
 mod limits;
 mod logging;

@@ -89,19 +89,23 @@ impl Backfill {
         self.missed = self.missed.max(seq);
     }
 
-    /// A page came, as (place, moment) in order. The second value says whether the present is
-    /// reached.
+    /// A page came, as (place, moment) in order; `reached` is how far it reached, where the server says
+    /// it. The second value says whether the present is reached.
     pub fn page(
         &mut self,
         page: &[(Seq, Option<Timestamp>)],
         more: bool,
+        reached: Option<Seq>,
         now: Instant,
     ) -> (PageAction, bool) {
         let first = page.first().map(|(seq, _)| *seq);
+        // A page may begin with unreadable messages, or have no others.
+        let oldest = reached.or(first);
         match &mut self.step {
             Step::Forward { after } => {
                 let shown = *after;
-                *after = page.iter().map(|(seq, _)| *seq).fold(shown, Seq::max);
+                *after = reached
+                    .unwrap_or_else(|| page.iter().map(|(seq, _)| *seq).fold(shown, Seq::max));
                 let arrived = !more && self.missed <= *after;
                 self.ask_at = (!arrived).then_some(now);
                 (PageAction::Show(shown), arrived)
@@ -124,9 +128,9 @@ impl Backfill {
                         })
                     }
                 };
-                match (begin, first) {
+                match (begin, oldest) {
                     (Some(after), _) => self.step = Step::Forward { after },
-                    (None, Some(first)) if more => *before = Some(first),
+                    (None, Some(oldest)) if more => *before = Some(oldest),
                     (None, first) => {
                         let after = first.map_or(Seq(0), |seq| Seq(seq.0.saturating_sub(1)));
                         self.step = Step::Forward { after };
@@ -166,7 +170,7 @@ mod tests {
             };
             let moment = |seq: &u64| Some(Timestamp::from_micros(*seq as i64 * 1_000_000));
             let page: Vec<_> = page.iter().map(|seq| (Seq(*seq), moment(seq))).collect();
-            let (turn, arrived) = way.page(&page, more, now);
+            let (turn, arrived) = way.page(&page, more, None, now);
             if let PageAction::Show(after) = turn {
                 shown.extend(page.iter().map(|(seq, _)| seq.0).filter(|seq| *seq > after.0));
             }
@@ -201,9 +205,15 @@ mod tests {
         let mut way = Backfill::new(BackfillStart::After(Seq(0)), now);
         way.ask("r", now).unwrap();
         way.leave_to_pages(Seq(2));
-        assert_eq!(way.page(&[(Seq(1), None)], false, now), (PageAction::Show(Seq(0)), false));
+        assert_eq!(
+            way.page(&[(Seq(1), None)], false, None, now),
+            (PageAction::Show(Seq(0)), false)
+        );
         assert_eq!(way.ask("r", now).unwrap().after, Some(Seq(1)));
-        assert_eq!(way.page(&[(Seq(2), None)], false, now), (PageAction::Show(Seq(1)), true));
+        assert_eq!(
+            way.page(&[(Seq(2), None)], false, Some(Seq(2)), now),
+            (PageAction::Show(Seq(1)), true)
+        );
         assert!(way.ask("r", now).is_none());
     }
 }

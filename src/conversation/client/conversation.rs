@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::backfill::{Backfill, BackfillStart};
+use super::event::HeldGap;
 use super::outbox::{Confirmation, Outbox, OutgoingMessage, RejectedMessage};
 use super::read_positions::ReadPositions;
 use crate::crypto::client_keys::ClientKeys;
@@ -70,6 +71,8 @@ pub struct Conversation {
     inside: BTreeSet<String>,
     keyed: BTreeSet<String>,
     catching: BTreeMap<String, Backfill>,
+    /// Gaps of the rooms in `catching`, until the page that they belong to.
+    held_gaps: BTreeMap<String, Vec<HeldGap>>,
     errands: VecDeque<String>,
     refusals: Vec<RejectedMessage>,
     server_ahead_micros: i64,
@@ -90,6 +93,7 @@ impl Conversation {
             inside: BTreeSet::new(),
             keyed: BTreeSet::new(),
             catching: BTreeMap::new(),
+            held_gaps: BTreeMap::new(),
             errands: VecDeque::new(),
             refusals: Vec::new(),
             server_ahead_micros: 0,
@@ -162,6 +166,7 @@ impl Conversation {
         self.keyed.clear();
         self.errands.clear();
         self.met_presence = false;
+        self.held_gaps.clear();
         for (room, way) in std::mem::take(&mut self.catching) {
             // Half-way through, `resume` goes on from the last message shown; before that, the
             // search begins anew.

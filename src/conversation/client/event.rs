@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use super::wire::{ErrorSeen, GapSeen, PresenceSeen, UsersSeen};
+use crate::protocol::Seq;
 use crate::protocol::frame::Welcome;
 
 /// The meaning of one frame.
@@ -15,8 +16,8 @@ pub enum Event<'a> {
     Registered(Option<Box<Welcome>>),
     /// Something was said.
     Message(Message<'a>),
-    /// A page of what was said before, oldest first.
-    Page(Vec<Message<'a>>),
+    /// A page of what was said before, oldest first, with its holes.
+    Page(Vec<PageItem<'a>>),
     /// Somebody came.
     UserJoined(PresenceSeen<'a>),
     /// Somebody went.
@@ -33,6 +34,24 @@ pub enum Event<'a> {
     Error(ErrorSeen<'a>),
     /// Not a frame of this protocol: no JSON object, or one that lacks what its type needs.
     Unreadable,
+}
+
+/// A part of a page of the history.
+pub enum PageItem<'a> {
+    /// Something that was said.
+    Message(Message<'a>),
+    /// Something is missing here.
+    Gap(HeldGap),
+}
+
+/// A `gap` that was held back until the page that it belongs to.
+pub struct HeldGap {
+    /// The frame.
+    pub frame: String,
+    /// The last message before the hole.
+    pub after: Seq,
+    /// Why.
+    pub reason: String,
 }
 
 /// Something that was said.

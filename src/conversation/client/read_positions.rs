@@ -5,16 +5,29 @@ use std::collections::BTreeMap;
 use crate::protocol::frame::Position;
 use crate::protocol::{Epoch, Seq};
 
-/// The last message seen of each room.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// The last message seen of each room, and the epoch under which it was seen.
+///
+/// A new epoch is taken over only with the first message or gap of that room. Until then the position
+/// keeps the epoch under which it was read, so the server can tell whether messages are missing.
+#[derive(Clone, Debug, Default)]
 pub struct ReadPositions {
     rooms: BTreeMap<String, Position>,
+    /// The epoch that the server announced last for each room.
+    announced: BTreeMap<String, Epoch>,
 }
+
+impl PartialEq for ReadPositions {
+    fn eq(&self, other: &Self) -> bool {
+        self.rooms == other.rooms
+    }
+}
+
+impl Eq for ReadPositions {}
 
 impl ReadPositions {
     /// From what was kept.
     pub fn new(rooms: BTreeMap<String, Position>) -> Self {
-        ReadPositions { rooms }
+        ReadPositions { rooms, announced: BTreeMap::new() }
     }
 
     /// All of them, as `resume` wants them.
@@ -27,29 +40,33 @@ impl ReadPositions {
         self.rooms.get(room)
     }
 
-    /// The server said where a room stands. What we know already stays, because we may be
-    /// behind; but in another record the old numbers mean nothing.
+    /// The server announced the epoch and the newest message of a room. A known position stays: the
+    /// client may be behind, and if the record is another one, the server sends a `gap`.
     pub fn standing(&mut self, room: &str, at: &Position) {
-        match self.rooms.get_mut(room) {
-            None => {
-                self.rooms.insert(room.to_owned(), at.clone());
-            }
-            Some(known) if known.epoch != at.epoch => {
-                *known = Position { epoch: at.epoch.clone(), seq: Seq(0) };
-            }
-            Some(_) => {}
-        }
+        self.announced.insert(room.to_owned(), at.epoch.clone());
+        self.rooms.entry(room.to_owned()).or_insert_with(|| at.clone());
     }
 
     /// A message came. Returns whether it is new: one that was seen already is not printed twice.
     pub fn saw(&mut self, room: &str, seq: Seq) -> bool {
-        match self.rooms.get_mut(room) {
+        match self.rooms.get(room) {
             Some(known) if known.seq >= seq => false,
-            Some(known) => {
-                known.seq = seq;
+            Some(_) => {
+                self.move_to(room, seq);
                 true
             }
             None => true,
+        }
+    }
+
+    /// Moves a known position to `seq`, under the epoch that the server announced.
+    pub fn move_to(&mut self, room: &str, seq: Seq) {
+        let Some(known) = self.rooms.get_mut(room) else { return };
+        known.seq = seq;
+        if let Some(epoch) = self.announced.get(room)
+            && known.epoch != *epoch
+        {
+            known.epoch = epoch.clone();
         }
     }
 
@@ -95,13 +112,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_known_outlives_a_welcome_but_not_another_record() {
+    fn a_new_epoch_is_taken_over_with_the_first_message() {
         let mut places = ReadPositions::default();
         places.standing("r", &at("e", 7));
         places.standing("r", &at("e", 99));
         assert_eq!(places.of("r"), Some(&at("e", 7)));
-        places.standing("r", &at("f", 3));
-        assert!(places.saw("r", Seq(1)));
+        places.standing("r", &at("f", 9));
+        assert_eq!(places.of("r"), Some(&at("e", 7)));
+        assert!(places.saw("r", Seq(8)));
+        assert_eq!(places.of("r"), Some(&at("f", 8)));
+        assert!(!places.saw("r", Seq(8)));
     }
 
     #[test]

@@ -125,6 +125,9 @@ pub struct HistorySeen<'a> {
     /// Whether there is more in that direction.
     #[serde(default)]
     pub more: bool,
+    /// Where the next page continues.
+    #[serde(default)]
+    pub reached: Option<Seq>,
 }
 
 /// `error`.

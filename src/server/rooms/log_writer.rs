@@ -10,7 +10,8 @@
 //!    lets the store finish its work on the batch.
 //! 4. Every [`PRUNE_INTERVAL`] it prunes old messages in short steps.
 //!
-//! [`LogWriter::finish`] ends the thread after everything queued is committed. It is a thread and not
+//! [`LogWriter::finish`] ends the thread after everything queued is committed; the thread closes the
+//! room log at its end. It is a thread and not
 //! a task because a commit waits for the disk.
 //!
 //! Deliberately absent: retries (a draft that can't be stored is refused, and the client sends it
@@ -27,6 +28,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use super::acks::answer_all;
 use super::committed::Committed;
 use super::peer::Peer;
+use super::prune_log::PruneLog;
 use crate::protocol::{MessageId, RoomName, Timestamp};
 use crate::store::{AppendOutcome, Draft, Retention, RoomLog, StoreError};
 use crate::sys::fault_points;
@@ -165,13 +167,28 @@ impl Batch {
     }
 }
 
-/// The thread's loop. Each turn: wait for work, collect a batch, commit it, prune if that is due.
+/// The thread: serves until it is finished, then closes the room log. Each turn of the loop: wait for work, collect a batch, commit it, prune if that is due.
 fn run(
     mut log: Box<dyn RoomLog>,
     queue: &Receiver<Work>,
     hub: &mpsc::Sender<Vec<Committed>>,
     stats: &LogWriterStats,
 ) {
+    serve(log.as_mut(), queue, hub, stats);
+    if let Ok(Err(error)) = catch_unwind(AssertUnwindSafe(|| log.close())) {
+        tracing::error!(event = "close_failed", reason = %error,
+            "the room log could not be closed; the next start recovers it from its write-ahead log");
+    }
+}
+
+fn serve(
+    log: &mut dyn RoomLog,
+    queue: &Receiver<Work>,
+    hub: &mpsc::Sender<Vec<Committed>>,
+    stats: &LogWriterStats,
+) {
+    let started = Instant::now();
+    let mut pruning = PruneLog::default();
     let mut prune_at = Instant::now() + PRUNE_INTERVAL;
     let mut finishing = false;
     while !finishing {
@@ -191,7 +208,7 @@ fn run(
             next = if batch.is_full() { None } else { queue.try_recv().ok() };
         }
         if !batch.drafts.is_empty() {
-            let committed = batch.commit(log.as_mut());
+            let committed = batch.commit(log);
             stats.commits.fetch_add(1, Ordering::Relaxed);
             let _ = catch_unwind(AssertUnwindSafe(|| answer_all(&committed)));
             stats.in_flight.fetch_sub(committed.len() as u64, Ordering::Relaxed);
@@ -202,8 +219,11 @@ fn run(
             }
         }
         if Instant::now() >= prune_at {
-            let pruned = catch_unwind(AssertUnwindSafe(|| log.prune(wall_clock())));
-            let more = pruned.is_ok_and(|pruned| pruned.more);
+            let uptime = started.elapsed();
+            let pruned = catch_unwind(AssertUnwindSafe(|| log.prune(wall_clock(), uptime)));
+            let pruned = pruned.unwrap_or_default();
+            let more = pruned.more;
+            pruning.note(pruned, Instant::now());
             prune_at = Instant::now() + if more { PRUNE_STEP_PAUSE } else { PRUNE_INTERVAL };
         }
     }

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use super::{Conversation, Now, Phase};
 use crate::conversation::client::backfill::PageAction;
-use crate::conversation::client::event::{Event, Message};
+use crate::conversation::client::event::{Event, HeldGap, Message, PageItem};
 use crate::conversation::client::wire::{
     AckSeen, ErrorSeen, GapSeen, HistorySeen, MessageSeen, PresenceSeen, RoomSeen, UsersSeen, token,
 };
@@ -66,9 +66,16 @@ impl Conversation {
             }
             "gap" => {
                 let gap = read::<GapSeen<'a>>(frame)?;
-                if !self.catching.contains_key(gap.room.as_ref()) {
-                    self.places.skip_to(&gap.room, gap.epoch.as_ref(), gap.next);
+                if gap.reason != "epoch" && self.catching.contains_key(gap.room.as_ref()) {
+                    let held = HeldGap {
+                        frame: frame.to_owned(),
+                        after: gap.after,
+                        reason: gap.reason.into_owned(),
+                    };
+                    self.held_gaps.entry(gap.room.into_owned()).or_default().push(held);
+                    return Some(Event::Nothing);
                 }
+                self.places.skip_to(&gap.room, gap.epoch.as_ref(), gap.next);
                 Event::Gap(gap)
             }
             "history" => self.hear_history(read(frame)?, now),
@@ -143,25 +150,28 @@ impl Conversation {
             .iter()
             .map(|(_, m)| (m.seq.unwrap_or(Seq(0)), Timestamp::parse(&m.timestamp)))
             .collect();
-        let (turn, arrived) = way.page(&outline, seen.more, now.tick);
+        let (turn, arrived) = way.page(&outline, seen.more, seen.reached, now.tick);
         let reached = way.shown();
         if arrived {
             self.catching.remove(seen.room.as_ref());
         }
-        if let (Some(seq), Some(at)) = (reached, self.places.of(&seen.room)) {
-            let epoch = at.epoch.clone();
-            self.places.set(&seen.room, Position { epoch, seq });
+        if let Some(seq) = reached {
+            self.places.move_to(&seen.room, seq);
         }
+        let gaps = self.held_gaps.remove(seen.room.as_ref()).unwrap_or_default();
         let PageAction::Show(after) = turn else { return Event::Nothing };
-        let shown = page.into_iter().filter(|(_, m)| m.seq.is_none_or(|seq| seq > after));
-        Event::Page(
-            shown
-                .map(|(object, m)| {
-                    let typed = !m.kind.is_empty();
-                    Message { replay: true, ..self.open(object, m, typed) }
-                })
-                .collect(),
-        )
+        let mut gaps = gaps.into_iter().peekable();
+        let mut items = Vec::new();
+        for (object, m) in page.into_iter().filter(|(_, m)| m.seq.is_none_or(|seq| seq > after)) {
+            let is_before = |gap: &HeldGap| m.seq.is_some_and(|seq| gap.after < seq);
+            while let Some(gap) = gaps.next_if(is_before) {
+                items.push(PageItem::Gap(gap));
+            }
+            let typed = !m.kind.is_empty();
+            items.push(PageItem::Message(Message { replay: true, ..self.open(object, m, typed) }));
+        }
+        items.extend(gaps.map(PageItem::Gap));
+        Event::Page(items)
     }
 
     fn hear_error<'a>(&mut self, error: ErrorSeen<'a>, now: Now) -> Event<'a> {
@@ -180,6 +190,7 @@ impl Conversation {
                 }
                 false => {
                     self.catching.remove(room.as_str());
+                    self.held_gaps.remove(room.as_str());
                     if !self.keyed.contains(room.as_str()) {
                         let lost = self.outbox.room_refused(room, &error.code, &error.message);
                         self.refusals.extend(lost);
