@@ -104,9 +104,7 @@ impl History {
             }
             Event::Page(messages) => {
                 self.progress = Instant::now();
-                for message in &messages {
-                    self.sink.message(message);
-                }
+                self.sink.page(&messages);
             }
             Event::Gap(_) => self.sink.frame(text),
             Event::Error(error) if self.driver.was_registered() && error.code != "rate_limited" => {

@@ -20,7 +20,7 @@ use super::options::{InputSource, RunOptions};
 use super::output::Printer;
 use super::sink::Sink;
 use crate::conversation::client::conversation::{Conversation, Phase};
-use crate::conversation::client::event::{Event, Message};
+use crate::conversation::client::event::{Event, Message, PageItem};
 use crate::conversation::client::outbox::OutgoingMessage;
 use crate::net::dial::Dialer;
 use crate::protocol::MessageId;
@@ -210,7 +210,12 @@ impl Pipe {
             Event::Message(message) => self.message(&message),
             Event::Page(messages) => {
                 self.progress = Instant::now();
-                messages.iter().for_each(|message| self.message(message));
+                for item in &messages {
+                    match item {
+                        PageItem::Message(message) => self.message(message),
+                        PageItem::Gap(gap) => self.sink.frame(&gap.frame),
+                    }
+                }
             }
             Event::UserJoined(_) | Event::UserLeft(_) | Event::UserList(_) | Event::Gap(_) => {
                 self.sink.frame(text);

@@ -3,7 +3,7 @@
 use super::cursor_file::CursorFile;
 use super::failure::Failure;
 use super::output::Printer;
-use crate::conversation::client::event::Message;
+use crate::conversation::client::event::{Message, PageItem};
 use crate::conversation::client::read_positions::ReadPositions;
 
 /// Prints messages, at most `count` of them.
@@ -55,6 +55,16 @@ impl Sink {
             printer.message(message);
         }
         true
+    }
+
+    /// Prints a page of the history, with its gaps between the messages.
+    pub fn page(&mut self, page: &[PageItem<'_>]) {
+        for item in page {
+            match item {
+                PageItem::Message(message) => drop(self.message(message)),
+                PageItem::Gap(gap) => self.frame(&gap.frame),
+            }
+        }
     }
 
     /// Prints any other frame, unless as many messages as asked for are printed.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::error::ServerError;
 use crate::config::{Config, Store};
 use crate::credentials::at_rest_key::AtRestKey;
-use crate::store::{OpenedStore, Retention, open_disk, open_memory};
+use crate::store::{OpenedStore, Retention, Severity, open_disk, open_memory};
 use crate::sys::clock::wall_clock;
 
 /// Opens the store, and warns the operator if it is new, was recovered, or may have been restored.
@@ -19,7 +19,10 @@ pub fn open(config: &Config, retention: Retention) -> Result<OpenedStore, Server
         }
     };
     for finding in &opened.findings {
-        tracing::warn!(event = "history_found", "{finding}");
+        match finding.severity() {
+            Severity::Warning => tracing::warn!(event = "history_found", "{finding}"),
+            Severity::Error => tracing::error!(event = "history_found", "{finding}"),
+        }
     }
     Ok(opened)
 }

@@ -7,7 +7,7 @@
 //!
 //! Order of calls: [`open_disk`] or [`open_memory`] once; then, on the log writer's thread,
 //! [`RoomLog::append`] for each batch, [`RoomLog::after_commit`] once the senders have their answers,
-//! and [`RoomLog::prune`] from time to time. An entry may be delivered and acked as soon as `append`
+//! [`RoomLog::prune`] from time to time, and [`RoomLog::close`] at the end. An entry may be delivered and acked as soon as `append`
 //! returns it.
 //!
 //! The current time is an argument; nothing here logs, spawns or retries. Deliberately absent:
@@ -18,6 +18,7 @@ mod entry;
 mod lookup_tag;
 mod memory;
 mod opened;
+mod page_builder;
 mod record;
 mod retention;
 mod room_log;
@@ -25,9 +26,10 @@ mod sqlite;
 
 pub use entry::{Draft, Entry};
 pub use memory::open_memory;
-pub use opened::{Finding, OpenedStore};
+pub use opened::{Finding, OpenedStore, Severity};
 pub use retention::{ID_RETENTION, Retention};
 pub use room_log::{
-    AppendOutcome, Head, Page, PageRange, PruneResult, RoomLog, RoomLogReader, SeqRange, StoreError,
+    AppendOutcome, Gap, GapReason, Head, Page, PageRange, PruneResult, PrunedRoom, Resumption,
+    RoomLog, RoomLogReader, StoreError,
 };
 pub use sqlite::{OpenError, RekeyResult, open_disk, rekey};

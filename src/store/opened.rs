@@ -36,18 +36,62 @@ pub enum Finding {
         /// Where the damaged file is now.
         moved_to: String,
     },
-    /// The store is intact but may be an older copy, so it got a new epoch.
+    /// The store may lack its newest messages, so all earlier epochs were forgotten.
     #[error(
-        "{file}: {reason}, so newer messages may be missing; all messages in the file were kept, and \
-         clients will be notified of a possible gap"
+        "{file}: {reason}, so newer messages may be missing; clients will be notified of a possible gap"
     )]
     Restored {
         /// The store's file.
         file: String,
-        /// Why it may be an older copy.
+        /// Why messages may be missing.
         reason: String,
+    },
+    /// A write-ahead log that belongs to another copy of the store was moved away.
+    #[error(
+        "{file}: {store} was closed cleanly, so this write-ahead log is of another copy of it, or has no \
+         message; it was not used, and was moved to {moved_to}"
+    )]
+    ForeignWal {
+        /// The write-ahead log.
+        file: String,
+        /// The store's file.
+        store: String,
+        /// Where the log is now.
+        moved_to: String,
+    },
+    /// Damaged files that earlier starts moved away are still there.
+    #[error(
+        "{folder}: {files} files named history.sqlite3.damaged-N take {bytes} bytes; inspect them, then \
+         remove them"
+    )]
+    DamagedFiles {
+        /// The store's folder.
+        folder: String,
+        /// How many there are.
+        files: u64,
+        /// Their size in all.
+        bytes: u64,
     },
     /// An interrupted rekey was finished or undone.
     #[error("{0}")]
     Resumed(String),
+}
+
+/// How bad a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Severity {
+    /// Operators should know of it.
+    Warning,
+    /// Messages were lost, or may have been.
+    Error,
+}
+
+impl Finding {
+    /// How bad it is.
+    pub fn severity(&self) -> Severity {
+        match self {
+            Finding::Recovered { .. } => Severity::Error,
+            _ => Severity::Warning,
+        }
+    }
 }

@@ -31,7 +31,7 @@ pub(super) fn prune_to(
     now: Timestamp,
 ) -> Option<Seq> {
     let surplus = last.0.saturating_sub(retention.messages);
-    let expired_before = before(now, retention.age);
+    let expired_before = expires_before(now, retention.age);
     let mut cut = None;
     for (seq, at) in oldest.take(MAX_PRUNED_PER_STEP) {
         if seq.0 <= surplus || at < expired_before {
@@ -45,10 +45,11 @@ pub(super) fn prune_to(
 
 /// The time before which message ids may be dropped.
 pub(super) fn ids_expire_before(now: Timestamp) -> Timestamp {
-    before(now, ID_RETENTION)
+    expires_before(now, ID_RETENTION)
 }
 
-fn before(now: Timestamp, age: Duration) -> Timestamp {
+/// The time before which something of this age may be dropped.
+pub(super) fn expires_before(now: Timestamp, age: Duration) -> Timestamp {
     let age = i64::try_from(age.as_micros()).unwrap_or(i64::MAX);
     Timestamp::from_micros(now.micros().saturating_sub(age))
 }

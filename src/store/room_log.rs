@@ -1,7 +1,10 @@
 //! The two ends of a store as traits, and the values that go in and out.
 
+use std::time::Duration;
+
 use super::entry::{Draft, Entry};
 use super::retention::Retention;
+use crate::protocol::frame::Position;
 use crate::protocol::{Epoch, RoomName, Seq, Timestamp};
 
 /// The writing end of a store. It belongs to one thread, the log writer.
@@ -15,14 +18,21 @@ pub trait RoomLog: Send {
     fn after_commit(&mut self);
 
     /// Does one bounded step of pruning: drops messages beyond the [`Retention`], and message ids
-    /// older than [`ID_RETENTION`](super::retention::ID_RETENTION).
-    fn prune(&mut self, now: Timestamp) -> PruneResult;
+    /// older than [`ID_RETENTION`](super::retention::ID_RETENTION). `uptime` is the monotonic time
+    /// since the store was opened: the wall clock `now` may be wrong, so a store on disk drops only
+    /// what `uptime` and its own newest message justify.
+    fn prune(&mut self, now: Timestamp, uptime: Duration) -> PruneResult;
 
     /// Whether an appended message survives `kill -9` and power loss.
     fn durable(&self) -> bool;
 
     /// Changes how much is kept. Surplus messages are dropped later, not by this call.
     fn set_retention(&mut self, retention: Retention);
+
+    /// Ends the use of the store: afterwards its main file alone is complete, and the next start
+    /// knows that. Every later append is refused. A store that is dropped without this call looks
+    /// like the store of a server that was killed.
+    fn close(&mut self) -> Result<(), StoreError>;
 }
 
 /// The reading end of a store, shared by all readers.
@@ -30,9 +40,13 @@ pub trait RoomLogReader: Send + Sync {
     /// Where the log of a room begins and ends. A room without messages has `last` 0.
     fn head(&self, room: &RoomName) -> Result<Head, StoreError>;
 
+    /// Decides how a reader with this position continues. The position may name the epoch of any
+    /// start.
+    fn resume(&self, room: &RoomName, position: &Position) -> Result<Resumption, StoreError>;
+
     /// Reads a page of a room's log: at most `limit` entries, whose texts together have at most
-    /// `bytes` bytes. If there is an entry in the range and `limit` is not 0, the page has at least
-    /// one, however long its text is.
+    /// `bytes` bytes. If `limit` is not 0, a page with `more` has an entry, however long its text
+    /// is, or a gap, and `reached` is beyond the start of the range.
     fn page(
         &self,
         room: &RoomName,
@@ -41,16 +55,15 @@ pub trait RoomLogReader: Send + Sync {
         bytes: usize,
     ) -> Result<Page, StoreError>;
 
-    /// The seq before the first message from the time `at` on: [`PageRange::After`] this seq is
-    /// every stored message from `at` on, and, if the clock was turned back, perhaps some older
-    /// ones.
+    /// The position just before the time `at`: [`PageRange::After`] it holds every stored message
+    /// from `at` on. If the clock was turned back, it may also hold some older messages.
     fn since(&self, room: &RoomName, at: Timestamp) -> Result<Seq, StoreError>;
 
     /// Every room that ever had a message, sorted by name.
     fn rooms(&self) -> Result<Vec<(RoomName, Head)>, StoreError>;
 }
 
-/// The outcome for a draft.
+/// What happened to a draft.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AppendOutcome {
     /// It is in the log now.
@@ -85,20 +98,81 @@ pub enum StoreError {
 /// Where the log of a room begins and ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Head {
-    /// The epoch of the store; all rooms share it.
+    /// The epoch of the running start; all rooms share it.
     pub epoch: Epoch,
     /// The newest message; 0 before the first.
     pub last: Seq,
-    /// The oldest stored message; `last.next()` if none is stored.
+    /// The first message that was not pruned; `last.next()` if all were.
     pub first: Seq,
+}
+
+/// How a reader continues in a room.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resumption {
+    /// The reader is served every entry after this one.
+    pub from: Seq,
+    /// What the reader must be told first, because its position is not in this record.
+    pub gap: Option<Gap>,
+}
+
+impl Resumption {
+    /// How a reader at `seq` continues. `known` says whether its epoch is that of a start which is
+    /// in the store, and whether no later start appended a message at or below `seq`; `current`
+    /// whether it is the epoch of the running start.
+    pub(super) fn of(seq: Seq, head: &Head, known: bool, current: bool) -> Self {
+        let (from, next, reason) = if current && seq > head.last {
+            (head.last, head.last.next(), GapReason::Future)
+        } else if !known || seq > head.last {
+            (Seq(head.first.0.saturating_sub(1)), head.first, GapReason::Epoch)
+        } else {
+            return Resumption { from: seq, gap: None };
+        };
+        Resumption { from, gap: Some(Gap { after: seq, next, reason }) }
+    }
+}
+
+/// A hole in what a reader gets: every message above `after` and below `next` is missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// The last message before the hole.
+    pub after: Seq,
+    /// The first message after it. It may not exist yet.
+    pub next: Seq,
+    /// Why the messages are missing.
+    pub reason: GapReason,
+}
+
+/// Why a reader does not get messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GapReason {
+    /// They were pruned.
+    Expired,
+    /// They can't be read, or they are missing although they were not pruned.
+    Damaged,
+    /// The reader's position is in another record: this one was restored, or lost its end.
+    Epoch,
+    /// The reader's position is above the newest message.
+    Future,
+}
+
+impl GapReason {
+    /// The word in a `gap` frame.
+    pub fn word(self) -> &'static str {
+        match self {
+            GapReason::Expired => "expired",
+            GapReason::Damaged => "damaged",
+            GapReason::Epoch => "epoch",
+            GapReason::Future => "future",
+        }
+    }
 }
 
 /// Which part of a room's log to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PageRange {
-    /// The first entries after this sequence number.
+    /// The first entries after this position.
     After(Seq),
-    /// The last entries before this sequence number.
+    /// The last entries before this position.
     Before(Seq),
     /// The newest entries.
     Newest,
@@ -111,33 +185,37 @@ pub struct Page {
     pub entries: Vec<Entry>,
     /// Whether the range has more entries.
     pub more: bool,
-    /// Where the next page continues: `After(reached)` or `Before(reached)`. It can lie beyond the
-    /// outermost entry, because damaged entries are skipped.
+    /// Where the next page continues: `After(reached)` or `Before(reached)`. Up to here, every
+    /// message is in `entries` or in `gaps`.
     pub reached: Seq,
-    /// Entries inside this page that were written but can't be read, in ascending order.
-    pub damaged: Vec<SeqRange>,
+    /// The holes in this page, in ascending order.
+    pub gaps: Vec<Gap>,
     /// The head of the room at the time of reading.
     pub head: Head,
 }
 
-/// A range of sequence numbers, both ends included.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SeqRange {
-    /// The first number.
-    pub first: Seq,
-    /// The last number.
-    pub last: Seq,
-}
-
-/// The result of a step of pruning.
+/// What a step of pruning did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PruneResult {
     /// Messages dropped.
     pub messages: u64,
+    /// The rooms that they were in.
+    pub rooms: Vec<PrunedRoom>,
     /// Message ids dropped.
     pub ids: u64,
     /// Whether there is more to prune right away.
     pub more: bool,
     /// Why the step failed, if it did.
     pub error: Option<StoreError>,
+}
+
+/// What pruning dropped from a room.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PrunedRoom {
+    /// The room.
+    pub room: RoomName,
+    /// Messages dropped.
+    pub messages: u64,
+    /// The first message that is left.
+    pub first: Seq,
 }

@@ -14,6 +14,7 @@ mod failures;
 mod fernet_vectors;
 mod full;
 mod hostile;
+mod identity;
 mod layers;
 mod limits;
 mod logging;

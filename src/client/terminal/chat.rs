@@ -16,7 +16,7 @@ use crate::client::messages::{Messages, fill};
 use crate::client::now::now;
 use crate::client::output::escape_for_terminal;
 use crate::conversation::client::conversation::Phase;
-use crate::conversation::client::event::{Event, Message};
+use crate::conversation::client::event::{Event, Message, PageItem};
 use crate::conversation::client::outbox::OutgoingMessage;
 use crate::protocol::{MessageId, RoomName};
 use crate::sys::termination_signal::TerminationSignal;
@@ -156,7 +156,14 @@ impl Chat {
             }
             Event::Registered(_) => self.note(self.texts.back),
             Event::Message(message) => self.show(&message),
-            Event::Page(messages) => messages.iter().for_each(|message| self.show(message)),
+            Event::Page(items) => {
+                for item in &items {
+                    match item {
+                        PageItem::Message(message) => self.show(message),
+                        PageItem::Gap(gap) => self.show_gap(&gap.reason),
+                    }
+                }
+            }
             Event::UserJoined(user) => {
                 self.remember(&user.username);
                 self.note(&fill(self.texts.joined, &[&escape_for_terminal(&user.username)]));
@@ -174,9 +181,7 @@ impl Chat {
                     Some(total) => fill(self.texts.here_in_all, &[&names, &total.to_string()]),
                 });
             }
-            Event::Gap(gap) => {
-                self.note(&fill(self.texts.gap, &[&escape_for_terminal(&gap.reason)]));
-            }
+            Event::Gap(gap) => self.show_gap(&gap.reason),
             Event::Error(error) => {
                 if error.code != "rate_limited" {
                     let text = escape_for_terminal(&error.message);
@@ -246,6 +251,10 @@ impl Chat {
             let text = escape_for_terminal(&rejected.message);
             self.note(&fill(self.texts.not_sent, &[&text]));
         }
+    }
+
+    fn show_gap(&mut self, reason: &str) {
+        self.note(&fill(self.texts.gap, &[&escape_for_terminal(reason)]));
     }
 
     fn show(&mut self, message: &Message<'_>) {

@@ -92,19 +92,23 @@ impl Backfill {
         self.newest_live = self.newest_live.max(seq);
     }
 
-    /// Takes the `seq` and the timestamp of each message of a page, oldest first. Also returns
-    /// whether the present is reached.
+    /// Takes the `seq` and the timestamp of each message of a page, oldest first, and how far the page
+    /// reached, if the server sent that. Also returns whether the present is reached.
     pub fn receive_page(
         &mut self,
         page: &[(Seq, Option<Timestamp>)],
         more: bool,
+        reached: Option<Seq>,
         now: Instant,
     ) -> (PageAction, bool) {
         let first = page.first().map(|(seq, _)| *seq);
+        // A page may begin with unreadable messages, or have no others.
+        let oldest = reached.or(first);
         match &mut self.step {
             Step::Read { after } => {
                 let shown = *after;
-                *after = page.iter().map(|(seq, _)| *seq).fold(shown, Seq::max);
+                *after = reached
+                    .unwrap_or_else(|| page.iter().map(|(seq, _)| *seq).fold(shown, Seq::max));
                 let done = !more && self.newest_live <= *after;
                 self.request_at = (!done).then_some(now);
                 (PageAction::Show(shown), done)
@@ -127,9 +131,9 @@ impl Backfill {
                         })
                     }
                 };
-                match (found, first) {
+                match (found, oldest) {
                     (Some(after), _) => self.step = Step::Read { after },
-                    (None, Some(first)) if more => *before = Some(first),
+                    (None, Some(oldest)) if more => *before = Some(oldest),
                     (None, first) => {
                         let after = first.map_or(Seq(0), before_seq);
                         self.step = Step::Read { after };
@@ -175,7 +179,7 @@ mod tests {
             };
             let time = |seq: &u64| Some(Timestamp::from_micros(*seq as i64 * 1_000_000));
             let page: Vec<_> = page.iter().map(|seq| (Seq(*seq), time(seq))).collect();
-            let (action, done) = backfill.receive_page(&page, more, now);
+            let (action, done) = backfill.receive_page(&page, more, None, now);
             if let PageAction::Show(after) = action {
                 shown.extend(page.iter().map(|(seq, _)| seq.0).filter(|seq| *seq > after.0));
             }
@@ -211,12 +215,12 @@ mod tests {
         backfill.next_request("r", now).unwrap();
         backfill.note_live(Seq(2));
         assert_eq!(
-            backfill.receive_page(&[(Seq(1), None)], false, now),
+            backfill.receive_page(&[(Seq(1), None)], false, None, now),
             (PageAction::Show(Seq(0)), false)
         );
         assert_eq!(backfill.next_request("r", now).unwrap().after, Some(Seq(1)));
         assert_eq!(
-            backfill.receive_page(&[(Seq(2), None)], false, now),
+            backfill.receive_page(&[(Seq(2), None)], false, Some(Seq(2)), now),
             (PageAction::Show(Seq(1)), true)
         );
         assert!(backfill.next_request("r", now).is_none());

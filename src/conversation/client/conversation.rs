@@ -19,6 +19,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::backfill::{Backfill, BackfillStart};
+use super::event::HeldGap;
 use super::outbox::{Confirmation, Outbox, OutgoingMessage, RejectedMessage};
 use super::read_positions::ReadPositions;
 use crate::crypto::client_keys::ClientKeys;
@@ -85,6 +86,8 @@ pub struct Conversation {
     /// Rooms whose key came on this connection.
     pub(super) rooms_with_key: BTreeSet<String>,
     pub(super) backfills: BTreeMap<String, Backfill>,
+    /// Gaps of the rooms in `backfills`, until the page that they belong to.
+    pub(super) held_gaps: BTreeMap<String, Vec<HeldGap>>,
     /// `join` and `who` frames that wait to be sent.
     pub(super) control_frames: VecDeque<String>,
     pub(super) rejected: Vec<RejectedMessage>,
@@ -108,6 +111,7 @@ impl Conversation {
             joined: BTreeSet::new(),
             rooms_with_key: BTreeSet::new(),
             backfills: BTreeMap::new(),
+            held_gaps: BTreeMap::new(),
             control_frames: VecDeque::new(),
             rejected: Vec::new(),
             server_ahead_micros: 0,
@@ -176,6 +180,7 @@ impl Conversation {
         self.rooms_with_key.clear();
         self.control_frames.clear();
         self.presence_seen = false;
+        self.held_gaps.clear();
         for (room, backfill) in std::mem::take(&mut self.backfills) {
             // A backfill that showed messages goes on by `resume`. One that still searches its start
             // begins again on the next connection.

@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use crate::protocol::Seq;
 use crate::protocol::frame::{ErrorFrame, Gap, Presence, UserList, Welcome};
 
 /// The result of one frame.
@@ -14,8 +15,8 @@ pub enum Event<'a> {
     Registered(Option<Box<Welcome>>),
     /// A live or replayed message.
     Message(Message<'a>),
-    /// Messages of a backfill, oldest first.
-    Page(Vec<Message<'a>>),
+    /// Messages of a backfill and the gaps between them, oldest first.
+    Page(Vec<PageItem<'a>>),
     /// A session joined a room.
     UserJoined(Presence<'a>),
     /// A session left a room.
@@ -32,6 +33,24 @@ pub enum Event<'a> {
     Error(ErrorFrame),
     /// Not a frame of this protocol: not a JSON object, or a field that its type requires is missing.
     Unreadable,
+}
+
+/// A part of a page of a backfill.
+pub enum PageItem<'a> {
+    /// A message.
+    Message(Message<'a>),
+    /// Messages are missing here.
+    Gap(HeldGap),
+}
+
+/// A `gap` that was held back until the page that it belongs to.
+pub struct HeldGap {
+    /// The frame.
+    pub frame: String,
+    /// The last message before the gap.
+    pub after: Seq,
+    /// The reason in the frame.
+    pub reason: String,
 }
 
 /// A message from the server.

@@ -5,16 +5,29 @@ use std::collections::BTreeMap;
 use crate::protocol::frame::Position;
 use crate::protocol::{Epoch, Seq};
 
-/// The last message seen per room.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// The last message seen per room, and the epoch under which it was seen.
+///
+/// A new epoch replaces the known one only with the first message or gap of that room. Until then the
+/// position keeps the epoch under which it was read, so the server can tell whether messages are missing.
+#[derive(Clone, Debug, Default)]
 pub struct ReadPositions {
     rooms: BTreeMap<String, Position>,
+    /// The epoch that the server announced last, per room.
+    announced: BTreeMap<String, Epoch>,
 }
+
+impl PartialEq for ReadPositions {
+    fn eq(&self, other: &Self) -> bool {
+        self.rooms == other.rooms
+    }
+}
+
+impl Eq for ReadPositions {}
 
 impl ReadPositions {
     /// Positions from an earlier run.
     pub fn new(rooms: BTreeMap<String, Position>) -> Self {
-        ReadPositions { rooms }
+        ReadPositions { rooms, announced: BTreeMap::new() }
     }
 
     /// All positions, by room.
@@ -27,29 +40,33 @@ impl ReadPositions {
         self.rooms.get(room)
     }
 
-    /// The server named the newest position of a room. A known position stays, because the client
-    /// may be behind; in another epoch it restarts at 0, because the old number means nothing there.
+    /// The server announced the epoch and the newest message of a room. A known position stays: the
+    /// client may be behind, and if the room log is another one, the server sends a `gap`.
     pub fn observe_head(&mut self, room: &str, head: &Position) {
-        match self.rooms.get_mut(room) {
-            None => {
-                self.rooms.insert(room.to_owned(), head.clone());
-            }
-            Some(known) if known.epoch != head.epoch => {
-                *known = Position { epoch: head.epoch.clone(), seq: Seq(0) };
-            }
-            Some(_) => {}
-        }
+        self.announced.insert(room.to_owned(), head.epoch.clone());
+        self.rooms.entry(room.to_owned()).or_insert_with(|| head.clone());
     }
 
     /// A message came. Returns whether it is new; the client shows only new messages.
     pub fn advance(&mut self, room: &str, seq: Seq) -> bool {
-        match self.rooms.get_mut(room) {
+        match self.rooms.get(room) {
             Some(known) if known.seq >= seq => false,
-            Some(known) => {
-                known.seq = seq;
+            Some(_) => {
+                self.move_to(room, seq);
                 true
             }
             None => true,
+        }
+    }
+
+    /// Moves a known position to `seq`, in the epoch that the server announced.
+    pub fn move_to(&mut self, room: &str, seq: Seq) {
+        let Some(known) = self.rooms.get_mut(room) else { return };
+        known.seq = seq;
+        if let Some(epoch) = self.announced.get(room)
+            && known.epoch != *epoch
+        {
+            known.epoch = epoch.clone();
         }
     }
 
@@ -95,13 +112,16 @@ mod tests {
     }
 
     #[test]
-    fn a_known_position_survives_a_welcome_but_not_another_epoch() {
+    fn a_new_epoch_is_taken_over_with_the_first_message() {
         let mut positions = ReadPositions::default();
         positions.observe_head("r", &position("e", 7));
         positions.observe_head("r", &position("e", 99));
         assert_eq!(positions.position("r"), Some(&position("e", 7)));
-        positions.observe_head("r", &position("f", 3));
-        assert!(positions.advance("r", Seq(1)));
+        positions.observe_head("r", &position("f", 9));
+        assert_eq!(positions.position("r"), Some(&position("e", 7)));
+        assert!(positions.advance("r", Seq(8)));
+        assert_eq!(positions.position("r"), Some(&position("f", 8)));
+        assert!(!positions.advance("r", Seq(8)));
     }
 
     #[test]

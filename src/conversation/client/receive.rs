@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use super::backfill::PageAction;
 use super::conversation::{Conversation, Now, Phase};
-use super::event::{Event, Message};
+use super::event::{Event, HeldGap, Message, PageItem};
 use crate::protocol::code::ErrorCode;
 use crate::protocol::frame::{
     ChatMessage, EncryptionKey, ErrorFrame, Gap, History, Joined, Left, Position, Presence,
@@ -37,7 +37,7 @@ impl Conversation {
             Ok(ServerFrame::UserList(list)) => Event::UserList(list),
             Ok(ServerFrame::Joined(joined)) => self.receive_joined(joined, now),
             Ok(ServerFrame::Left(left)) => self.receive_left(left),
-            Ok(ServerFrame::Gap(gap)) => self.receive_gap(gap),
+            Ok(ServerFrame::Gap(gap)) => self.receive_gap(frame, gap),
             Ok(ServerFrame::History(history)) => self.receive_history(history, now),
             Ok(ServerFrame::Error(error)) => self.receive_error(error, now),
             // A newer server may send types that this client does not know.
@@ -89,10 +89,18 @@ impl Conversation {
         Event::Left(left.room)
     }
 
-    fn receive_gap<'a>(&mut self, gap: Gap<'a>) -> Event<'a> {
-        if !self.backfills.contains_key(gap.room.as_ref()) {
-            self.read_positions.skip_to(&gap.room, gap.epoch.as_ref(), gap.next);
+    /// A gap of a backfill belongs to the page that follows it.
+    fn receive_gap<'a>(&mut self, frame: &str, gap: Gap<'a>) -> Event<'a> {
+        if gap.reason != "epoch" && self.backfills.contains_key(gap.room.as_ref()) {
+            let held = HeldGap {
+                frame: frame.to_owned(),
+                after: gap.after,
+                reason: gap.reason.into_owned(),
+            };
+            self.held_gaps.entry(gap.room.into_owned()).or_default().push(held);
+            return Event::Nothing;
         }
+        self.read_positions.skip_to(&gap.room, gap.epoch.as_ref(), gap.next);
         Event::Gap(gap)
     }
 
@@ -153,23 +161,30 @@ impl Conversation {
                 (message.seq.unwrap_or(Seq(0)), Timestamp::parse(&message.timestamp))
             })
             .collect();
-        let (action, done) = backfill.receive_page(&outline, history.more, now.tick);
+        let (action, done) =
+            backfill.receive_page(&outline, history.more, history.reached, now.tick);
         let shown_up_to = backfill.shown_up_to();
         if done {
             self.backfills.remove(history.room.as_ref());
         }
-        if let (Some(seq), Some(position)) =
-            (shown_up_to, self.read_positions.position(&history.room))
-        {
-            let epoch = position.epoch.clone();
-            self.read_positions.set(&history.room, Position { epoch, seq });
+        if let Some(seq) = shown_up_to {
+            self.read_positions.move_to(&history.room, seq);
         }
+        let gaps = self.held_gaps.remove(history.room.as_ref()).unwrap_or_default();
         let PageAction::Show(after) = action else { return Event::Nothing };
         let new = page.into_iter().filter(|(_, message)| message.seq.is_none_or(|seq| seq > after));
-        Event::Page(
-            new.map(|(object, message)| Message { replay: true, ..self.decrypt(object, message) })
-                .collect(),
-        )
+        let mut gaps = gaps.into_iter().peekable();
+        let mut items = Vec::new();
+        for (object, message) in new {
+            let is_before = |gap: &HeldGap| message.seq.is_some_and(|seq| gap.after < seq);
+            while let Some(gap) = gaps.next_if(is_before) {
+                items.push(PageItem::Gap(gap));
+            }
+            let message = Message { replay: true, ..self.decrypt(object, message) };
+            items.push(PageItem::Message(message));
+        }
+        items.extend(gaps.map(PageItem::Gap));
+        Event::Page(items)
     }
 
     fn receive_error<'a>(&mut self, error: ErrorFrame, now: Now) -> Event<'a> {
@@ -188,6 +203,7 @@ impl Conversation {
                 }
                 false => {
                     self.backfills.remove(room.as_str());
+                    self.held_gaps.remove(room.as_str());
                     if !self.rooms_with_key.contains(room.as_str()) {
                         let rejected = self.outbox.reject_room(room, &error.code, &error.message);
                         self.rejected.extend(rejected);
@@ -250,7 +266,8 @@ mod tests {
         let Event::Page(page) = conversation.receive(&history, now) else { panic!("not a page") };
         let lines: Vec<String> = page
             .iter()
-            .map(|message| {
+            .map(|item| {
+                let PageItem::Message(message) = item else { panic!("a gap") };
                 let mut line = Vec::new();
                 message.write_json_line(&mut line);
                 String::from_utf8(line).unwrap()

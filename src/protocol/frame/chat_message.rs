@@ -68,6 +68,10 @@ pub struct History<'a, M = HistoryEntry<'a>> {
     /// Whether there is more in the requested direction.
     #[serde(default)]
     pub more: bool,
+    /// Where the next page continues: up to here, every message was sent or named in a `gap`. Older
+    /// servers do not send it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reached: Option<Seq>,
 }
 
 /// One element of `history.messages`.

@@ -121,6 +121,7 @@ mod tests {
             epoch: None,
             messages: vec![HistoryEntry::ChatMessage(message())],
             more: false,
+            reached: None,
         });
         let text = history.to_json();
         assert!(text.contains(r#""messages":[{"type":"chat_message","room":"ops","#), "{text}");

@@ -6,11 +6,11 @@ use super::session::{HUB_TIMEOUT, Session};
 use crate::conversation::server::request::HistoryRange;
 use crate::net::send_queue::CloseReason;
 use crate::net::server_connection::ServerConnection;
-use crate::protocol::frame::{ErrorFrame, Gap, History, Position, ServerFrame};
+use crate::protocol::frame::{self, ErrorFrame, History, Position, ServerFrame};
 use crate::protocol::{CloseCode, Epoch, ErrorCode, RoomName, Seq};
 use crate::server::rooms::command::{Command, GoLiveOutcome};
 use crate::server::rooms::delivery::{history_entry, replay_frame};
-use crate::store::{Page, PageRange, StoreError};
+use crate::store::{Gap, Page, PageRange, StoreError};
 
 /// Messages per page of a replay.
 const REPLAY_PAGE_MESSAGES: usize = 256;
@@ -52,24 +52,24 @@ impl Session {
         }
     }
 
-    /// The seq after which the replay starts: the client's own, unless the epoch has changed or the
-    /// seq is above the newest. In these two cases the client is sent a `gap`.
+    /// The seq after which the replay starts. If the client's position is not in the record, the client
+    /// is sent a `gap` first.
     async fn replay_start(
         &self,
         connection: &mut ServerConnection,
         room: &RoomName,
-        from: Position,
+        position: Position,
     ) -> Result<Seq, StoreError> {
-        let head = self.read_page(connection, room, PageRange::After(from.seq), 1).await?.head;
-        if head.epoch != from.epoch {
-            self.push_gap(room, from.seq, head.first, "epoch", &head.epoch);
-            return Ok(Seq(head.first.0.saturating_sub(1)));
+        let (reader, read_room) = (self.context().reader.clone(), room.clone());
+        let read = move || {
+            let resumption = reader.resume(&read_room, &position)?;
+            Ok((resumption, reader.head(&read_room)?.epoch))
+        };
+        let (resumption, epoch) = self.read(connection, read).await?;
+        if let Some(gap) = resumption.gap {
+            self.push_gap(room, gap, &epoch);
         }
-        if from.seq > head.last {
-            self.push_gap(room, from.seq, head.last.next(), "future", &head.epoch);
-            return Ok(head.last);
-        }
-        Ok(from.seq)
+        Ok(resumption.from)
     }
 
     /// Answers a `history` request.
@@ -92,10 +92,8 @@ impl Session {
             return self.close_unreadable(room);
         };
         let Some(membership) = self.membership(room) else { return };
-        if let (PageRange::After(after), Some(first)) = (range, page.entries.first())
-            && first.seq > after.next()
-        {
-            self.push_gap(room, after, first.seq, "expired", &page.head.epoch);
+        for gap in &page.gaps {
+            self.push_gap(room, *gap, &page.head.epoch);
         }
         {
             let ring = membership.ring.read();
@@ -106,39 +104,33 @@ impl Session {
                 epoch: Some(page.head.epoch.clone()),
                 messages,
                 more: page.more,
+                reached: Some(page.reached),
             }));
         }
         self.wait_for_queue(connection).await;
     }
 
-    /// Sends a page with a `gap` for every hole in it. Returns the seq up to which the client has
+    /// Sends the entries and gaps of a page in order. Returns the seq up to which the client has
     /// everything.
-    fn send_page(&self, room: &RoomName, mut after: Seq, page: &Page) -> Seq {
+    fn send_page(&self, room: &RoomName, after: Seq, page: &Page) -> Seq {
         let Some(membership) = self.rooms.iter().find(|membership| membership.room == *room) else {
             return after;
         };
         let ring = membership.ring.read();
-        let epoch = &page.head.epoch;
-        let push_hole = |after: Seq, next: Seq| {
-            let damaged = page.damaged.iter().any(|hole| hole.first < next && hole.last > after);
-            self.push_gap(room, after, next, if damaged { "damaged" } else { "expired" }, epoch);
-        };
+        let mut gaps = page.gaps.iter().peekable();
         for entry in &page.entries {
-            if entry.seq > after.next() {
-                push_hole(after, entry.seq);
+            while let Some(gap) = gaps.next_if(|gap| gap.after < entry.seq) {
+                self.push_gap(room, *gap, &page.head.epoch);
             }
             self.peer().outbound.push(replay_frame(entry, &ring));
-            after = entry.seq;
         }
         // The frames are queued while the lock is held, so no newer key can precede them.
         drop(ring);
-        let reached = if page.more { page.reached } else { page.reached.max(page.head.last) };
-        if reached > after {
-            push_hole(after, reached.next());
-            after = reached;
+        for gap in gaps {
+            self.push_gap(room, *gap, &page.head.epoch);
         }
         self.peer().outbound.flush();
-        after
+        page.reached
     }
 
     /// Asks the hub to make the session live after `after`; `None` if the hub does not answer.
@@ -163,10 +155,16 @@ impl Session {
     ) -> Result<Page, StoreError> {
         let reader = self.context().reader.clone();
         let room = room.clone();
-        let read =
-            tokio::task::spawn_blocking(move || reader.page(&room, range, limit, MAX_PAGE_BYTES));
+        self.read(connection, move || reader.page(&room, range, limit, MAX_PAGE_BYTES)).await
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        connection: &mut ServerConnection,
+        read: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
         connection
-            .flush_during(read)
+            .flush_during(tokio::task::spawn_blocking(read))
             .await
             .unwrap_or_else(|_| Err(StoreError::Failed("an internal error interrupted it".into())))
     }
@@ -177,10 +175,11 @@ impl Session {
         connection.flush_to(half_full).await;
     }
 
-    fn push_gap(&self, room: &RoomName, after: Seq, next: Seq, reason: &str, epoch: &Epoch) {
+    fn push_gap(&self, room: &RoomName, gap: Gap, epoch: &Epoch) {
+        let (Gap { after, next, .. }, reason) = (gap, gap.reason.word());
         tracing::info!(event = "gap", session = %self.peer().session, room = %room, after = after.0,
             next = next.0, reason, "messages are missing; the client was sent a gap");
-        self.peer().push(&ServerFrame::Gap(Gap {
+        self.peer().push(&ServerFrame::Gap(frame::Gap {
             room: room.as_str().into(),
             after,
             next,

@@ -10,7 +10,8 @@
 //!    lets the store finish its work on the batch.
 //! 4. Every [`PRUNE_INTERVAL`] it prunes old messages in short steps.
 //!
-//! [`LogWriter::finish`] ends the thread after everything queued is committed. It is a thread and not
+//! [`LogWriter::finish`] ends the thread after everything queued is committed; the thread closes the
+//! room log at its end. It is a thread and not
 //! a task because a commit waits for the disk.
 //!
 //! Deliberately absent: retries (a draft that can't be stored is refused, and the client sends it
@@ -27,6 +28,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use super::acks::answer_all;
 use super::committed::Committed;
 use super::peer::Peer;
+use super::prune_log::PruneLog;
 use crate::protocol::{MessageId, RoomName};
 use crate::store::{AppendOutcome, Draft, Retention, RoomLog, StoreError};
 use crate::sys::clock::wall_clock;
@@ -35,7 +37,7 @@ use crate::sys::thread::{self, Ended};
 
 /// The bound of the queue, in bytes of drafts. While it is full, sessions wait in `submit`.
 const QUEUE_BYTES: usize = 16 * 1024 * 1024;
-/// The bytes that a draft counts in the queue besides its text.
+/// What a draft counts in the queue besides its text, in bytes.
 const DRAFT_OVERHEAD_BYTES: usize = 256;
 /// The largest commit, in messages and in bytes.
 const MAX_COMMIT_MESSAGES: usize = 1024;
@@ -166,13 +168,28 @@ impl Batch {
     }
 }
 
-/// The thread's loop. Each turn: wait for work, collect a batch, commit it, prune if that is due.
+/// The thread: serves until it is finished, then closes the room log. Each turn of the loop: wait for work, collect a batch, commit it, prune if that is due.
 fn run(
     mut log: Box<dyn RoomLog>,
     queue: &Receiver<Work>,
     hub: &mpsc::Sender<Vec<Committed>>,
     stats: &LogWriterStats,
 ) {
+    serve(log.as_mut(), queue, hub, stats);
+    if let Ok(Err(error)) = catch_unwind(AssertUnwindSafe(|| log.close())) {
+        tracing::error!(event = "close_failed", reason = %error,
+            "the room log could not be closed; the next start recovers it from its write-ahead log");
+    }
+}
+
+fn serve(
+    log: &mut dyn RoomLog,
+    queue: &Receiver<Work>,
+    hub: &mpsc::Sender<Vec<Committed>>,
+    stats: &LogWriterStats,
+) {
+    let started = Instant::now();
+    let mut pruning = PruneLog::default();
     let mut prune_at = Instant::now() + PRUNE_INTERVAL;
     let mut finishing = false;
     while !finishing {
@@ -192,7 +209,7 @@ fn run(
             next = if batch.is_full() { None } else { queue.try_recv().ok() };
         }
         if !batch.drafts.is_empty() {
-            let committed = batch.commit(log.as_mut());
+            let committed = batch.commit(log);
             stats.commits.fetch_add(1, Ordering::Relaxed);
             let _ = catch_unwind(AssertUnwindSafe(|| answer_all(&committed)));
             stats.in_flight.fetch_sub(committed.len() as u64, Ordering::Relaxed);
@@ -203,8 +220,11 @@ fn run(
             }
         }
         if Instant::now() >= prune_at {
-            let pruned = catch_unwind(AssertUnwindSafe(|| log.prune(wall_clock())));
-            let more = pruned.is_ok_and(|pruned| pruned.more);
+            let uptime = started.elapsed();
+            let pruned = catch_unwind(AssertUnwindSafe(|| log.prune(wall_clock(), uptime)));
+            let pruned = pruned.unwrap_or_default();
+            let more = pruned.more;
+            pruning.note(pruned, Instant::now());
             prune_at = Instant::now() + if more { PRUNE_STEP_PAUSE } else { PRUNE_INTERVAL };
         }
     }
@@ -232,7 +252,7 @@ fn append(log: &mut dyn RoomLog, drafts: Vec<Draft>) -> Vec<AppendOutcome> {
     outcomes
 }
 
-/// The permits for a draft in the queue: one per byte, at most the whole queue.
+/// What a draft occupies in the queue: one permit per byte, at most the whole queue.
 fn permits_for(draft: &Draft) -> u32 {
     u32::try_from(size_of(draft)).unwrap_or(u32::MAX).min(QUEUE_BYTES as u32)
 }

@@ -1,7 +1,7 @@
 //! Rooms: the hub that owns them, the log writer that appends and commits, and the acks.
 //!
 //! From the bottom up: `peer` (a session as others see it), `room`, the values that sessions and the
-//! hub exchange (`command`, `config`, `status`, `committed`), `acks`, `log_writer`, `hub`, and the
+//! hub exchange (`command`, `config`, `status`, `committed`), `acks`, `prune_log`, `log_writer`, `hub`, and the
 //! parts of the hub: `membership`, `presence`, `delivery`, `rotation`, `access`, `operator`.
 
 mod access;
@@ -15,6 +15,7 @@ pub mod log_writer;
 pub mod membership;
 pub mod peer;
 mod presence;
+mod prune_log;
 mod room;
 mod rotation;
 pub mod status;

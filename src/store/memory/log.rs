@@ -2,14 +2,18 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::state::{Room, State, StoredEntry};
+use crate::protocol::frame::Position;
 use crate::protocol::{Epoch, RoomName, Seq, Timestamp};
-use crate::store::entry::{Draft, Entry};
+use crate::store::entry::Draft;
 use crate::store::opened::OpenedStore;
+use crate::store::page_builder::PageBuilder;
 use crate::store::retention::Retention;
 use crate::store::room_log::{
-    AppendOutcome, Head, Page, PageRange, PruneResult, RoomLog, RoomLogReader, StoreError,
+    AppendOutcome, Head, Page, PageRange, PruneResult, Resumption, RoomLog, RoomLogReader,
+    StoreError,
 };
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -37,7 +41,7 @@ impl RoomLog for MemoryLog {
 
     fn after_commit(&mut self) {}
 
-    fn prune(&mut self, now: Timestamp) -> PruneResult {
+    fn prune(&mut self, now: Timestamp, _uptime: Duration) -> PruneResult {
         self.0.write().prune(now)
     }
 
@@ -48,11 +52,21 @@ impl RoomLog for MemoryLog {
     fn set_retention(&mut self, retention: Retention) {
         self.0.write().set_retention(retention);
     }
+
+    fn close(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
 }
 
 impl RoomLogReader for Shared {
     fn head(&self, room: &RoomName) -> Result<Head, StoreError> {
         Ok(self.head_of(self.read().room(room)))
+    }
+
+    fn resume(&self, room: &RoomName, position: &Position) -> Result<Resumption, StoreError> {
+        let head = self.head_of(self.read().room(room));
+        let known = position.epoch == self.epoch;
+        Ok(Resumption::of(position.seq, &head, known, known))
     }
 
     fn page(
@@ -64,41 +78,20 @@ impl RoomLogReader for Shared {
     ) -> Result<Page, StoreError> {
         let state = self.read();
         let room = state.room(room);
-        let head = self.head_of(room);
+        let mut page = PageBuilder::new(range, self.head_of(room), limit, bytes);
         let none = VecDeque::new();
         let stored = room.map_or(&none, |room| &room.entries);
-        let (from, to, ascending) = match range {
-            PageRange::After(seq) => {
-                (stored.partition_point(|stored| stored.entry.seq <= seq), stored.len(), true)
-            }
-            PageRange::Before(seq) => {
-                (0, stored.partition_point(|stored| stored.entry.seq < seq), false)
-            }
-            PageRange::Newest => (0, stored.len(), false),
-        };
-        let (mut bytes_left, mut first) = (bytes, true);
-        let fits = |stored: &&StoredEntry| {
-            let length = stored.entry.text.len();
-            let fits = std::mem::take(&mut first) || length <= bytes_left;
-            bytes_left = bytes_left.saturating_sub(length);
-            fits
-        };
-        let in_range = stored.range(from..to);
-        let mut entries: Vec<Entry> = if ascending {
-            in_range.take(limit).take_while(fits).map(|stored| stored.entry.clone()).collect()
+        let start = page.start();
+        let mut offer =
+            |stored: &StoredEntry| page.offer(stored.entry.seq, Some(stored.entry.clone()));
+        if matches!(range, PageRange::After(_)) {
+            let from = stored.partition_point(|stored| stored.entry.seq <= start);
+            let _ = stored.range(from..).all(&mut offer);
         } else {
-            in_range.rev().take(limit).take_while(fits).map(|stored| stored.entry.clone()).collect()
-        };
-        let more = entries.len() < to - from;
-        let reached = match (entries.last(), range) {
-            (Some(outermost), _) => outermost.seq,
-            (None, PageRange::After(seq) | PageRange::Before(seq)) => seq,
-            (None, PageRange::Newest) => head.first,
-        };
-        if !ascending {
-            entries.reverse();
+            let to = stored.partition_point(|stored| stored.entry.seq < start);
+            let _ = stored.range(..to).rev().all(&mut offer);
         }
-        Ok(Page { entries, more, reached, damaged: Vec::new(), head })
+        Ok(page.finish())
     }
 
     fn since(&self, room: &RoomName, at: Timestamp) -> Result<Seq, StoreError> {

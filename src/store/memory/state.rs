@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use crate::protocol::{MessageId, RoomName, Seq, Timestamp, UserName};
 use crate::store::entry::{Draft, Entry};
 use crate::store::retention::{MAX_PRUNED_PER_STEP, Retention, ids_expire_before, prune_to};
-use crate::store::room_log::{AppendOutcome, PruneResult};
+use crate::store::room_log::{AppendOutcome, PruneResult, PrunedRoom};
 
 /// Bytes of all rooms together. Above this, the oldest messages are dropped.
 const MAX_BYTES: usize = 256 * 1024 * 1024;
@@ -135,6 +135,10 @@ impl State {
         for name in names {
             let count = self.prune_room(&name, now);
             result.messages += count as u64;
+            if count > 0 {
+                let first = self.first_of(&name);
+                result.rooms.push(PrunedRoom { room: name, messages: count as u64, first });
+            }
             if count >= MAX_PRUNED_PER_STEP {
                 result.more = true;
                 break;
@@ -160,6 +164,11 @@ impl State {
         let count = room.entries.partition_point(|stored| stored.entry.seq <= cut);
         self.drop_oldest_entries(name, count);
         count
+    }
+
+    fn first_of(&self, name: &RoomName) -> Seq {
+        let room = &self.rooms[name];
+        room.entries.front().map_or(room.last.next(), |oldest| oldest.entry.seq)
     }
 
     fn drop_oldest_entries(&mut self, name: &RoomName, count: usize) {

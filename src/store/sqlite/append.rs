@@ -1,10 +1,11 @@
 //! Appending a batch of drafts in one transaction.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use rusqlite::{CachedStatement, Connection, Result, Transaction, TransactionBehavior, params};
 
 use super::rooms::{self, RoomEnd};
+use super::starts::{self, Start};
 use crate::crypto::sealer::{Sealer, Tag};
 use crate::protocol::{RoomName, Seq, Timestamp};
 use crate::store::entry::{Draft, Entry};
@@ -25,43 +26,54 @@ pub(super) struct CommittedBatch {
     pub outcomes: Vec<AppendOutcome>,
     /// Room number and sequence number of the last appended message; `None` if there is none.
     pub newest: Option<(i64, Seq)>,
+    /// The numbers of the rooms that messages were appended to.
+    pub rooms: BTreeSet<i64>,
 }
 
 /// Appends drafts and commits. On return they are durable.
 pub(super) fn append_batch(
     db: &Connection,
     sealer: &Sealer,
+    start: &Start,
     rooms: &mut RoomCache,
     batch: Vec<Draft>,
     now: Timestamp,
 ) -> Result<CommittedBatch> {
     let transaction = Transaction::new_unchecked(db, TransactionBehavior::Immediate)?;
-    let mut append = Append::new(db, sealer, rooms)?;
+    let mut append = Append::new(db, sealer, start, rooms)?;
     let outcomes: Result<Vec<AppendOutcome>> =
         batch.into_iter().map(|draft| append.draft(draft, now)).collect();
-    let newest = append.newest.take();
+    let (newest, rooms) = (append.newest.take(), std::mem::take(&mut append.appended_rooms));
     drop(append);
     let outcomes = outcomes?;
     transaction.commit()?;
-    Ok(CommittedBatch { outcomes, newest })
+    Ok(CommittedBatch { outcomes, newest, rooms })
 }
 
 /// The statements and the state of one transaction.
 struct Append<'a> {
     db: &'a Connection,
     sealer: &'a Sealer,
+    start: &'a Start,
     rooms: &'a mut RoomCache,
     find_id: CachedStatement<'a>,
     add_id: CachedStatement<'a>,
     add_record: CachedStatement<'a>,
     newest: Option<(i64, Seq)>,
+    appended_rooms: BTreeSet<i64>,
 }
 
 impl<'a> Append<'a> {
-    fn new(db: &'a Connection, sealer: &'a Sealer, rooms: &'a mut RoomCache) -> Result<Self> {
+    fn new(
+        db: &'a Connection,
+        sealer: &'a Sealer,
+        start: &'a Start,
+        rooms: &'a mut RoomCache,
+    ) -> Result<Self> {
         Ok(Append {
             db,
             sealer,
+            start,
             rooms,
             find_id: db.prepare_cached("SELECT seq, at, proof FROM ids WHERE tag = ?")?,
             add_id: db.prepare_cached(
@@ -70,6 +82,7 @@ impl<'a> Append<'a> {
             add_record: db
                 .prepare_cached("INSERT INTO records (room, seq, sealed) VALUES (?, ?, ?)")?,
             newest: None,
+            appended_rooms: BTreeSet::new(),
         })
     }
 
@@ -90,7 +103,16 @@ impl<'a> Append<'a> {
         let entry = Entry::new(draft, seq, now);
         let sealed = seal_record(sealer, &entry, latest);
         self.add_record.execute(params![room.number, seq.0 as i64, sealed])?;
-        let room = RoomEnd { last: seq, latest: Some(latest), ..room };
+        if !room.start_noted {
+            starts::note_first_message(self.db, self.start, room.number, seq)?;
+        }
+        let mut oldest = room.oldest;
+        if oldest.is_none_or(|oldest| now < oldest) {
+            oldest = Some(now);
+            rooms::set_oldest(self.db, room.number, oldest, now)?;
+        }
+        let room = RoomEnd { last: seq, latest: Some(latest), oldest, start_noted: true, ..room };
+        self.appended_rooms.insert(room.number);
         self.rooms.insert(entry.room.clone(), room);
         self.newest = Some((room.number, seq));
         Ok(AppendOutcome::Appended(entry))
@@ -123,7 +145,7 @@ impl<'a> Append<'a> {
             Some(end) => Ok(end),
             None => {
                 let number = rooms::add(self.db, self.sealer, name)?;
-                Ok(RoomEnd { number, last: Seq(0), latest: None })
+                Ok(RoomEnd { number, last: Seq(0), latest: None, oldest: None, start_noted: false })
             }
         }
     }

@@ -22,6 +22,19 @@ pub enum OpenError {
         /// Where the given key came from.
         key: String,
     },
+    /// A newer program wrote it.
+    #[error(
+        "{file}: written by a newer chat-server (form {version}; this one knows {known}); nothing was \
+         touched; start the newer program, or restore a backup that is older than the upgrade"
+    )]
+    Newer {
+        /// The store's file.
+        file: PathBuf,
+        /// The version of its tables.
+        version: i32,
+        /// The newest version that this program knows.
+        known: i32,
+    },
     /// The key file could not be read or written.
     #[error(transparent)]
     Key(#[from] KeyFileError),

@@ -14,6 +14,9 @@ const LOCK_FILE: &str = "history.lock";
 /// start then recovers the store.
 const DAMAGE_NOTED: &str = ".suspect";
 
+/// Suffix of what is kept for manual inspection, followed by a number.
+const DAMAGED: &str = ".damaged-";
+
 /// A store's folder. It stays locked until this is dropped.
 pub(super) struct StoreFolder {
     path: PathBuf,
@@ -67,7 +70,7 @@ impl StoreFolder {
 
     pub fn state(&self) -> Result<StoreState, OpenError> {
         let store = self.store_file();
-        let wal = fs::metadata(self.with_suffix("-wal")).is_ok_and(|wal| wal.len() > 0);
+        let wal = self.has_wal();
         match fs::metadata(&store) {
             Ok(found) if found.len() == 0 => Ok(StoreState::Unusable("the file is empty")),
             Ok(found) if !found.is_file() => Ok(StoreState::Unusable("this is not a regular file")),
@@ -80,6 +83,35 @@ impl StoreFolder {
             }
             Err(_) => Ok(StoreState::Absent),
         }
+    }
+
+    /// Whether there is a write-ahead log that is not empty.
+    pub fn has_wal(&self) -> bool {
+        fs::metadata(self.with_suffix("-wal")).is_ok_and(|wal| wal.len() > 0)
+    }
+
+    /// The first suffix under which nothing is kept yet: `.damaged-1`, `.damaged-2` …
+    pub fn free_damaged_suffix(&self) -> String {
+        let is_free = |suffix: &String| {
+            ["", "-wal"].iter().all(|part| !self.with_suffix(&format!("{suffix}{part}")).exists())
+        };
+        let mut suffixes = (1..).map(|number: u64| format!("{DAMAGED}{number}"));
+        suffixes.find(is_free).expect("endless")
+    }
+
+    /// How many files under such suffixes there are, and their bytes.
+    pub fn damaged_files(&self) -> (u64, u64) {
+        let prefix = format!("{STORE_FILE}{DAMAGED}");
+        let files = fs::read_dir(&self.path).into_iter().flatten().flatten();
+        files
+            .filter(|file| file.file_name().to_string_lossy().starts_with(&prefix))
+            .filter_map(|file| file.metadata().ok())
+            .fold((0, 0), |(count, bytes), file| (count + 1, bytes + file.len()))
+    }
+
+    /// The path of the folder.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Notes that damage was found while the store is in use, so that the next start recovers it.

@@ -1,12 +1,15 @@
 //! Whether a store can be used as it is.
 
 use std::collections::HashMap;
+use std::fs::File;
+use std::io::Read as _;
 
 use rusqlite::{Connection, Result};
 
 use super::error::{OpenError, is_damage};
 use super::folder::StoreFolder;
-use super::{rooms, schema, watermark};
+use super::watermark::WatermarkWriter;
+use super::{rooms, schema, starts, watermark};
 use crate::crypto::sealer::Sealer;
 use crate::protocol::{RoomName, Seq};
 use crate::store::lookup_tag::room_tag;
@@ -16,30 +19,66 @@ use crate::store::record::{Record, RoomCard};
 /// damaged part is read.
 const MAX_FULL_CHECK_BYTES: u64 = 32 << 20;
 
+/// A higher version is taken for damage of the header.
+const MAX_PLAUSIBLE_VERSION: i32 = 1000;
+
 pub(super) enum Integrity {
     Intact,
-    /// Intact, but it may be an older copy, and why.
-    MaybeOlder(String),
+    /// Messages may be missing at its end, and why. What is there is intact.
+    MayLack(String),
     /// Damaged, and how.
     Damaged(String),
     WrongKey,
 }
 
+/// Refuses a store that a newer program wrote. Nothing is touched.
+pub(super) fn refuse_newer(folder: &StoreFolder) -> Result<(), OpenError> {
+    let store = folder.store_file();
+    let mut header = [0; 72];
+    let read = File::open(&store).and_then(|mut file| file.read_exact(&mut header));
+    // What can't be read here is an error or damage to the rest of the check.
+    if read.is_err() || !header.starts_with(b"SQLite format 3\0") {
+        return Ok(());
+    }
+    // The header of the SQLite file format: big-endian numbers at fixed offsets.
+    let number = |at: usize| {
+        i32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
+    };
+    match (number(68), number(60)) {
+        (schema::APPLICATION_ID, version) => refuse_version(folder, version),
+        _ => Ok(()),
+    }
+}
+
+fn refuse_version(folder: &StoreFolder, version: i32) -> Result<(), OpenError> {
+    if (schema::SCHEMA_VERSION + 1..=MAX_PLAUSIBLE_VERSION).contains(&version) {
+        let known = schema::SCHEMA_VERSION;
+        return Err(OpenError::Newer { file: folder.store_file(), version, known });
+    }
+    Ok(())
+}
+
+/// Checks a store. `closed` says whether its main file alone has the mark of a clean stop.
 pub(super) fn check_integrity(
     folder: &StoreFolder,
     sealer: &Sealer,
+    closed: bool,
 ) -> Result<Integrity, OpenError> {
     let store = folder.store_file();
     let bytes = std::fs::metadata(&store).map_or(0, |found| found.len());
     if folder.is_damage_noted() {
         return Ok(Integrity::Damaged("damage was found while the store was in use".into()));
     }
+    let mut version = 0;
     let checked = schema::open_writer(&store).and_then(|db| {
+        version = schema::schema_version(&db)?;
         match check_content(&db, sealer, bytes <= MAX_FULL_CHECK_BYTES)? {
-            Integrity::Intact => compare_with_watermark(&db, folder, sealer),
+            Integrity::Intact => find_loss(&db, folder, sealer, closed),
             other => Ok(other),
         }
     });
+    // The write-ahead log may hold an upgrade that the main file does not have yet.
+    refuse_version(folder, version)?;
     match checked {
         Ok(integrity) => Ok(integrity),
         Err(error) if is_damage(&error) => Ok(Integrity::Damaged(error.to_string())),
@@ -79,7 +118,7 @@ fn check_content(db: &Connection, sealer: &Sealer, full: bool) -> Result<Integri
         return Ok(Integrity::WrongKey);
     }
     if schema::meta(db, "check")?.is_none_or(|check| check != sealer.key_check())
-        || schema::epoch(db, sealer)?.is_none()
+        || version < 3 && schema::single_epoch(db, sealer)?.is_none()
     {
         return Ok(Integrity::Damaged("the metadata of the store is damaged".into()));
     }
@@ -119,26 +158,51 @@ fn read_everything(db: &Connection, sealer: &Sealer) -> Result<Integrity> {
     }
 }
 
-fn compare_with_watermark(
+/// Whether the store shows that messages are missing at its end.
+pub(super) fn find_loss(
     db: &Connection,
     folder: &StoreFolder,
     sealer: &Sealer,
+    closed: bool,
 ) -> Result<Integrity> {
-    let inode = folder.store_inode().ok();
-    let Some(newest) = watermark::read(folder, sealer) else {
-        return Ok(Integrity::MaybeOlder(
-            "the file history.mark, which names the newest message, is missing or unreadable"
-                .into(),
+    let version = schema::schema_version(db)?;
+    if version >= 3 && !closed && !folder.has_wal() {
+        return Ok(Integrity::MayLack(
+            "the server was not stopped cleanly, and the write-ahead log is missing".into(),
         ));
+    }
+    let newest = watermark::read(folder, sealer);
+    let may_lack = match newest.as_ref().map(|newest| &newest.writer) {
+        // Nothing shows a loss. Before version 3 a clean stop left no mark either.
+        None => (version < 3).then_some(
+            "the file history.mark, which names the newest message, is missing or unreadable",
+        ),
+        Some(WatermarkWriter::Inode(inode)) => (version < 3
+            && Some(*inode) != folder.store_inode().ok())
+        .then_some("the file is a copy of the one that was last in use"),
+        Some(WatermarkWriter::Start(epoch)) => (version < 3
+            || starts::number_of(db, epoch)?.is_none())
+        .then_some("the file is older than history.mark, which names the newest message"),
     };
-    if Some(newest.inode) != inode {
-        return Ok(Integrity::MaybeOlder(
-            "the file is a copy of the one that was last in use".into(),
-        ));
+    if let Some(reason) = may_lack {
+        return Ok(Integrity::MayLack(reason.into()));
     }
-    let end = rooms::end(db, sealer, newest.room)?;
-    if newest.room != 0 && end.is_none_or(|end| end.last < newest.seq) {
-        return Ok(Integrity::Damaged("the newest messages are missing".into()));
+    match newest {
+        Some(newest) if newest.room != 0 && newest_in(db, sealer, newest.room)? < newest.seq => {
+            Ok(Integrity::Damaged("the newest messages are missing".into()))
+        }
+        _ => Ok(Integrity::Intact),
     }
-    Ok(Integrity::Intact)
+}
+
+/// The newest message of a room that the store knows of; 0 if it does not have the room.
+fn newest_in(db: &Connection, sealer: &Sealer, room: i64) -> Result<Seq> {
+    let Some(card) = rooms::card(db, sealer, room)? else { return Ok(Seq(0)) };
+    let stored: Option<i64> =
+        db.query_row("SELECT max(seq) FROM records WHERE room = ?", [room], |row| row.get(0))?;
+    let closed_at = match schema::schema_version(db)? {
+        ..3 => Seq(0),
+        _ => rooms::bounds(db, room)?.1,
+    };
+    Ok(Seq(stored.unwrap_or(0) as u64).max(card.pruned_to).max(closed_at))
 }

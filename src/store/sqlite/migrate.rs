@@ -1,26 +1,27 @@
-//! Upgrades the tables of an earlier version of the program, in one transaction.
+//! Upgrades the tables of an earlier version of the program, in one transaction per version.
 
-use rusqlite::{Connection, ErrorCode, Result, Transaction, TransactionBehavior};
+use rusqlite::{Connection, Result, Transaction, TransactionBehavior};
 
-use super::{ids, schema};
+use super::{ids, rooms, schema};
 use crate::crypto::sealer::Sealer;
 use crate::protocol::Timestamp;
 use crate::store::lookup_tag::id_tag;
 use crate::store::record::Record;
 use crate::store::retention::ids_expire_before;
 
-/// Computes the tags of ids again from the records, so that a message that is sent again after the
-/// upgrade is recognised. If the disk is full, the old version stays until the next start.
+/// Upgrades the store to the current version, one version after the other.
 pub(super) fn upgrade(db: &Connection, sealer: &Sealer, now: Timestamp) -> Result<()> {
-    if schema::schema_version(db)? == schema::SCHEMA_VERSION {
-        return Ok(());
+    if schema::schema_version(db)? == 1 {
+        to_version_2(db, sealer, now)?;
     }
-    match to_version_2(db, sealer, now) {
-        Err(error) if error.sqlite_error_code() == Some(ErrorCode::DiskFull) => Ok(()),
-        outcome => outcome,
+    if schema::schema_version(db)? == 2 {
+        to_version_3(db, sealer, now)?;
     }
+    Ok(())
 }
 
+/// Computes the tags of ids again from the records, so that a message that is sent again after the
+/// upgrade is recognised.
 fn to_version_2(db: &Connection, sealer: &Sealer, now: Timestamp) -> Result<()> {
     let transaction = Transaction::new_unchecked(db, TransactionBehavior::Immediate)?;
     db.execute_batch("DROP INDEX IF EXISTS ids_by_age; DELETE FROM ids")?;
@@ -39,6 +40,25 @@ fn to_version_2(db: &Connection, sealer: &Sealer, now: Timestamp) -> Result<()> 
     }
     drop(rows);
     drop(records);
-    db.pragma_update(None, "user_version", schema::SCHEMA_VERSION)?;
+    db.pragma_update(None, "user_version", 2)?;
+    transaction.commit()
+}
+
+/// Adds what the identity of the record and pruning need. The only epoch becomes that of the first
+/// start.
+fn to_version_3(db: &Connection, sealer: &Sealer, now: Timestamp) -> Result<()> {
+    let transaction = Transaction::new_unchecked(db, TransactionBehavior::Immediate)?;
+    for column in ["oldest", "emptied", "last"] {
+        db.execute_batch(&format!("ALTER TABLE rooms ADD COLUMN {column} INTEGER"))?;
+    }
+    db.execute_batch(schema::VERSION_3)?;
+    if let Some(epoch) = schema::single_epoch(db, sealer)? {
+        db.execute("INSERT INTO starts VALUES (1, ?)", [epoch.as_str()])?;
+    }
+    db.execute("DELETE FROM meta WHERE name = 'epoch'", [])?;
+    for number in rooms::numbers(db)? {
+        rooms::find_oldest(db, sealer, number, now)?;
+    }
+    db.pragma_update(None, "user_version", 3)?;
     transaction.commit()
 }

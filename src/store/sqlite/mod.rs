@@ -9,7 +9,8 @@
 //! | `history.sqlite3.damaged-N` | a damaged store that was replaced, kept for manual inspection |
 //!
 //! Opening: lock the folder, finish an interrupted rekey or recovery, check the integrity, and then
-//! either go on with the file or recover what can be read into a new file with a new epoch. One
+//! either go on with the file or recover what can be read into a new file. Then the start is noted under
+//! a new epoch (decision 0012). One
 //! connection writes, a few read. A reader works in one SQLite snapshot, so a page and its head
 //! show the same state.
 
@@ -20,15 +21,16 @@ mod ids;
 mod integrity;
 mod migrate;
 mod open;
-mod page_builder;
 mod page_scan;
 mod prune;
+mod prune_clock;
 mod reader;
 mod rebuild;
 mod recovery;
 mod rekey;
 mod rooms;
 mod schema;
+mod starts;
 #[cfg(test)]
 mod tests;
 mod wal;

@@ -7,12 +7,13 @@ use rusqlite::{Connection, ErrorCode, Result};
 
 use super::error::is_damage;
 use super::folder::StoreFolder;
-use super::page_builder::{Direction, PageBuilder};
-use super::{rooms, schema};
+use super::{rooms, schema, starts};
 use crate::crypto::sealer::Sealer;
+use crate::protocol::frame::Position;
 use crate::protocol::{Epoch, RoomName, Seq, Timestamp};
+use crate::store::page_builder::{Direction, PageBuilder};
 use crate::store::record::Record;
-use crate::store::room_log::{Head, Page, PageRange, RoomLogReader, StoreError};
+use crate::store::room_log::{Head, Page, PageRange, Resumption, RoomLogReader, StoreError};
 
 /// Connections that stay open while no reader uses them.
 const MAX_IDLE_CONNECTIONS: usize = 4;
@@ -35,6 +36,16 @@ impl RoomLogReader for DiskReader {
         self.in_snapshot(|db| self.head_of(db, rooms::find_number(db, &self.sealer, room)?))
     }
 
+    fn resume(&self, room: &RoomName, position: &Position) -> Result<Resumption, StoreError> {
+        self.in_snapshot(|db| {
+            let number = rooms::find_number(db, &self.sealer, room)?;
+            let head = self.head_of(db, number)?;
+            let current = position.epoch == self.epoch;
+            let known = starts::is_valid(db, number, position)?;
+            Ok(Resumption::of(position.seq, &head, known, current))
+        })
+    }
+
     fn page(
         &self,
         room: &RoomName,
@@ -44,8 +55,8 @@ impl RoomLogReader for DiskReader {
     ) -> Result<Page, StoreError> {
         self.in_snapshot(|db| {
             let number = rooms::find_number(db, &self.sealer, room)?;
-            let builder = PageBuilder::new(range, self.head_of(db, number)?, limit, bytes);
-            let mut records = db.prepare_cached(match builder.direction() {
+            let mut page = PageBuilder::new(range, self.head_of(db, number)?, limit, bytes);
+            let mut records = db.prepare_cached(match page.direction() {
                 Direction::Ascending => {
                     "SELECT seq, sealed FROM records WHERE room = ? AND seq > ? ORDER BY seq"
                 }
@@ -53,9 +64,17 @@ impl RoomLogReader for DiskReader {
                     "SELECT seq, sealed FROM records WHERE room = ? AND seq < ? ORDER BY seq DESC"
                 }
             })?;
-            let start = i64::try_from(builder.start().0).unwrap_or(i64::MAX);
-            let rows = records.query((number.unwrap_or(0), start))?;
-            builder.fill(rows, &self.sealer, room)
+            let start = i64::try_from(page.start().0).unwrap_or(i64::MAX);
+            let mut rows = records.query((number.unwrap_or(0), start))?;
+            while let Some(row) = rows.next()? {
+                let seq = Seq(row.get::<_, i64>(0)? as u64);
+                let sealed = row.get_ref(1)?.as_blob().unwrap_or_default();
+                let record = Record::open_at(&self.sealer, sealed, room, seq);
+                if !page.offer(seq, record.map(|record| record.entry)) {
+                    break;
+                }
+            }
+            Ok(page.finish())
         })
     }
 
@@ -127,16 +146,15 @@ impl DiskReader {
     fn head_of(&self, db: &Connection, number: Option<i64>) -> Result<Head> {
         let mut head = Head { epoch: self.epoch.clone(), last: Seq(0), first: Seq(1) };
         let Some(number) = number else { return Ok(head) };
-        let card = rooms::card(db, &self.sealer, number)?;
-        // Two statements, because SQLite seeks for one end but scans for both.
-        let end = |sql| -> Result<Option<i64>> {
-            db.prepare_cached(sql)?.query_row([number], |row| row.get(0))
-        };
-        let last = end("SELECT max(seq) FROM records WHERE room = ?")?;
-        let first = end("SELECT min(seq) FROM records WHERE room = ?")?;
-        let pruned_to = card.map_or(Seq(0), |card| card.pruned_to);
-        head.last = last.map_or(pruned_to, |last| Seq(last as u64).max(pruned_to));
-        head.first = first.map_or(head.last.next(), |first| Seq(first as u64));
+        let pruned_to =
+            rooms::card(db, &self.sealer, number)?.map_or(Seq(0), |card| card.pruned_to);
+        let newest: Option<i64> = db
+            .prepare_cached("SELECT max(seq) FROM records WHERE room = ?")?
+            .query_row([number], |row| row.get(0))?;
+        // If the newest records are missing, only the last clean stop knows that they existed.
+        let (_, closed_at) = rooms::bounds(db, number)?;
+        head.last = Seq(newest.unwrap_or(0) as u64).max(pruned_to).max(closed_at);
+        head.first = pruned_to.next();
         Ok(head)
     }
 

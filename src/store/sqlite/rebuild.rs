@@ -13,7 +13,7 @@ use super::error::OpenError;
 use super::folder::StoreFolder;
 use super::{ids, rooms, schema, wal};
 use crate::crypto::sealer::Sealer;
-use crate::protocol::{Epoch, RoomName, Seq, Timestamp};
+use crate::protocol::{RoomName, Seq, Timestamp};
 use crate::store::lookup_tag::id_tag;
 use crate::store::record::{Record, RoomCard};
 use crate::store::retention::ids_expire_before;
@@ -43,10 +43,10 @@ pub(super) struct Rebuild<'a> {
 }
 
 impl<'a> Rebuild<'a> {
-    pub fn new(folder: &StoreFolder, sealer: &'a Sealer, epoch: &Epoch) -> Result<Self, OpenError> {
+    pub fn new(folder: &StoreFolder, sealer: &'a Sealer) -> Result<Self, OpenError> {
         folder.remove_database(BUILDING)?;
         let path = folder.with_suffix(BUILDING);
-        let created = schema::create(&path, sealer, epoch).and_then(|db| {
+        let created = schema::create(&path, sealer).and_then(|db| {
             db.execute_batch("BEGIN IMMEDIATE")?;
             Ok(Rebuild { db, sealer, messages: 0 })
         });
@@ -67,16 +67,45 @@ impl<'a> Rebuild<'a> {
         }
     }
 
+    /// Copies the epochs of a store, so that positions in it stay valid. `old_sealer` opens its rooms.
+    pub fn copy_starts(&mut self, old: &Connection, old_sealer: &Sealer) -> Result<()> {
+        let mut starts = old.prepare("SELECT number, word FROM starts")?;
+        let mut rows = starts.query([])?;
+        while let Some(row) = rows.next()? {
+            let (number, word): (i64, String) = (row.get(0)?, row.get(1)?);
+            self.db.execute("INSERT INTO starts VALUES (?, ?)", params![number, word])?;
+        }
+        let mut room_starts = old.prepare("SELECT start, first FROM room_starts WHERE room = ?")?;
+        for number in rooms::numbers(old)? {
+            let Some(end) = rooms::end(old, old_sealer, number)? else { continue };
+            let Some(card) = rooms::card(old, old_sealer, number)? else { continue };
+            let new_number = self.room_number(&card.name)?;
+            rooms::set_last(&self.db, new_number, end.last)?;
+            let mut rows = room_starts.query([number])?;
+            while let Some(row) = rows.next()? {
+                let (start, first): (i64, i64) = (row.get(0)?, row.get(1)?);
+                self.db.execute(
+                    "INSERT INTO room_starts VALUES (?, ?, ?)",
+                    params![new_number, start, first],
+                )?;
+            }
+        }
+        Ok(())
+    }
+
     /// Drops the messages that their rooms had already pruned, makes the file durable, and returns
     /// its path.
-    pub fn finish(self, folder: &StoreFolder) -> Result<PathBuf, OpenError> {
+    pub fn finish(self, folder: &StoreFolder, now: Timestamp) -> Result<PathBuf, OpenError> {
         let path = folder.with_suffix(BUILDING);
-        let committed = self.drop_pruned().and_then(|()| {
+        let committed = self.finish_rooms(now).and_then(|()| {
             self.db.execute_batch("COMMIT")?;
             wal::checkpoint_and_truncate(&self.db)
         });
         committed.map_err(|error| OpenError::sqlite(&path, error))?;
         self.db.close().map_err(|(_, error)| OpenError::sqlite(&path, error))?;
+        for part in ["-wal", "-shm"] {
+            folder.remove(&folder.with_suffix(&format!("{BUILDING}{part}")))?;
+        }
         make_private_and_sync(&path).map_err(|error| OpenError::io(&path, error))?;
         Ok(path)
     }
@@ -124,11 +153,12 @@ impl<'a> Rebuild<'a> {
         }
     }
 
-    fn drop_pruned(&self) -> Result<()> {
+    fn finish_rooms(&self, now: Timestamp) -> Result<()> {
         for number in rooms::numbers(&self.db)? {
             let card = rooms::card(&self.db, self.sealer, number)?;
             let pruned_to = card.map_or(Seq(0), |card| card.pruned_to);
             rooms::drop_records(&self.db, number, pruned_to)?;
+            rooms::find_oldest(&self.db, self.sealer, number, now)?;
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
-//! Gets a store into a usable state: creates an empty one, gives an older copy a new epoch, or
-//! recovers what can be read of a damaged one into a new file. The damaged file is kept.
+//! Gets a store into a usable state: creates an empty one, or recovers what can be read of a damaged one
+//! into a new file. The damaged file is kept. Neither knows an epoch, so every earlier position is
+//! answered with a gap.
 
 use std::path::PathBuf;
 
@@ -8,43 +9,43 @@ use rusqlite::{Connection, Result};
 use super::error::OpenError;
 use super::folder::StoreFolder;
 use super::rebuild::{BUILDING, Rebuild, StoredItem};
-use super::watermark::{self, Watermark};
-use super::{page_scan, schema};
+use super::{page_scan, schema, watermark};
 use crate::credentials::at_rest_key::AtRestKey;
 use crate::crypto::sealer::{SEAL_OVERHEAD_BYTES, Sealer};
-use crate::protocol::{Epoch, Timestamp};
+use crate::protocol::Timestamp;
 use crate::store::opened::Finding;
 
 /// Suffix of a recovered store that is complete and is about to replace the damaged one.
 const RECOVERED: &str = ".saved";
-/// The shortest sealed value: the shortest plaintext in a store has 12 bytes.
+/// Shorter values are not sealed ones: the shortest plaintext of a store has 12 bytes.
 const MIN_SEALED_BYTES: usize = SEAL_OVERHEAD_BYTES + 12;
 
 /// Creates an empty store.
-pub(super) fn create_store(folder: &StoreFolder, sealer: &Sealer) -> Result<(), OpenError> {
-    let built = Rebuild::new(folder, sealer, &Epoch::fresh())?.finish(folder)?;
-    folder.rename(&built, &folder.store_file())?;
-    folder.remove(&folder.watermark_file())?;
-    Watermark::open(folder, sealer).map(drop)
-}
-
-/// Gives an intact store a new epoch, because it may be an older copy.
-pub(super) fn renew_epoch(
+pub(super) fn create_store(
     folder: &StoreFolder,
     sealer: &Sealer,
-    reason: String,
-) -> Result<Finding, OpenError> {
-    let store = folder.store_file();
-    schema::open_writer(&store)
-        .and_then(|db| schema::set_epoch(&db, sealer, &Epoch::fresh()))
-        .map_err(|error| OpenError::sqlite(&store, error))?;
-    // Only now may the watermark start over, because clients detect the loss by the new epoch.
+    now: Timestamp,
+) -> Result<(), OpenError> {
+    let built = Rebuild::new(folder, sealer)?.finish(folder, now)?;
     folder.remove(&folder.watermark_file())?;
-    Watermark::open(folder, sealer)?;
-    Ok(Finding::Restored { file: store.display().to_string(), reason })
+    folder.rename(&built, &folder.store_file())
 }
 
-/// Copies what can be read into a new store with a new epoch, and moves the damaged file aside.
+/// Moves a write-ahead log away that lies beside a store which was closed: it would be applied to a
+/// file that it does not belong to.
+pub(super) fn set_foreign_wal_aside(folder: &StoreFolder) -> Result<Finding, OpenError> {
+    let wal = folder.with_suffix("-wal");
+    let moved_to = folder.with_suffix(&format!("{}-wal", folder.free_damaged_suffix()));
+    folder.remove(&folder.with_suffix("-shm"))?;
+    folder.rename(&wal, &moved_to)?;
+    Ok(Finding::ForeignWal {
+        file: wal.display().to_string(),
+        store: folder.store_file().display().to_string(),
+        moved_to: moved_to.display().to_string(),
+    })
+}
+
+/// Copies what can be read into a new store, and moves the damaged file aside.
 pub(super) fn recover(
     folder: &StoreFolder,
     sealer: &Sealer,
@@ -53,7 +54,7 @@ pub(super) fn recover(
     now: Timestamp,
 ) -> Result<Finding, OpenError> {
     let store = folder.store_file();
-    let mut rebuild = Rebuild::new(folder, sealer, &Epoch::fresh())?;
+    let mut rebuild = Rebuild::new(folder, sealer)?;
     // The watermark and the values in `meta` are sealed under the same key, so they show too that the
     // key is right.
     let mut key_fits = watermark::read(folder, sealer).is_some();
@@ -87,10 +88,9 @@ pub(super) fn recover(
         return Err(folder.wrong_key(key));
     }
     let messages = rebuild.messages();
-    let built = rebuild.finish(folder)?;
+    let built = rebuild.finish(folder, now)?;
     folder.rename(&built, &folder.with_suffix(RECOVERED))?;
     let moved_to = finish_recovery(folder)?;
-    Watermark::open(folder, sealer)?;
     Ok(Finding::Recovered {
         file: store.display().to_string(),
         reason: reason.into(),
@@ -107,11 +107,7 @@ pub(super) fn finish_recovery(folder: &StoreFolder) -> Result<PathBuf, OpenError
     if !recovered.exists() {
         return Ok(PathBuf::new());
     }
-    let number = (1..).find(|number| {
-        let aside = folder.with_suffix(&format!(".damaged-{number}"));
-        !aside.exists() && !folder.with_suffix(&format!(".damaged-{number}-wal")).exists()
-    });
-    let suffix = format!(".damaged-{}", number.unwrap_or(1));
+    let suffix = folder.free_damaged_suffix();
     // The WAL first: SQLite would apply it to the file that takes the old one's place.
     for part in ["-wal", ""] {
         let from = folder.with_suffix(part);

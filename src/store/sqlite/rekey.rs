@@ -9,11 +9,10 @@ use rusqlite::Result;
 
 use super::error::OpenError;
 use super::folder::{StoreFolder, StoreState};
-use super::integrity::key_fits;
+use super::integrity::{Integrity, find_loss, key_fits, refuse_newer};
 use super::rebuild::{Rebuild, StoredItem};
-use super::recovery::finish_recovery;
-use super::watermark::Watermark;
-use super::{schema, wal};
+use super::recovery::{finish_recovery, set_foreign_wal_aside};
+use super::{migrate, schema, wal};
 use crate::credentials::at_rest_key::AtRestKey;
 use crate::credentials::durable_file::sync_parent_folder;
 use crate::crypto::sealer::Sealer;
@@ -21,7 +20,7 @@ use crate::protocol::Timestamp;
 use crate::store::opened::Finding;
 use crate::store::record::{seal_record, sealer};
 
-/// The result of a rekey.
+/// What a rekey did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RekeyResult {
     /// Messages that are under the new key now.
@@ -40,6 +39,7 @@ pub fn rekey(
     now: Timestamp,
 ) -> Result<RekeyResult, OpenError> {
     let folder = StoreFolder::lock(folder)?;
+    refuse_newer(&folder)?;
     if finish_rekey(&folder, key, &mut Vec::new())?.is_some() {
         // An interrupted rekey was finished only now, so `key` no longer opens the store.
         return Err(folder.wrong_key(key));
@@ -59,7 +59,6 @@ pub fn rekey(
         install_new_key(file)?;
     }
     folder.remove(&folder.watermark_file())?;
-    Watermark::open(&folder, &new)?;
     Ok(result)
 }
 
@@ -107,12 +106,18 @@ fn rebuild(
     let store = folder.store_file();
     let sqlite_error = |error| OpenError::sqlite(&store, error);
     let old = sealer(key);
+    let closed = schema::is_main_file_closed(&store);
+    if closed && folder.has_wal() {
+        set_foreign_wal_aside(folder)?;
+    }
     let db = schema::open_writer(&store).map_err(sqlite_error)?;
     if !key_fits(&db, &old).map_err(sqlite_error)? {
         return Err(folder.wrong_key(key));
     }
-    let epoch = schema::require_epoch(&db, &old).map_err(sqlite_error)?;
-    let mut rebuild = Rebuild::new(folder, new, &epoch)?;
+    // A loss that is seen now could not be seen any more at the next start.
+    let loss = find_loss(&db, folder, &old, closed).map_err(sqlite_error)?;
+    migrate::upgrade(&db, &old, now).map_err(sqlite_error)?;
+    let mut rebuild = Rebuild::new(folder, new)?;
     let mut damaged = 0;
     let copied = ["rooms", "records"].iter().try_for_each(|table| {
         let mut values = db.prepare(&format!("SELECT sealed FROM {table}"))?;
@@ -130,12 +135,15 @@ fn rebuild(
         Ok(())
     });
     copied.map_err(sqlite_error)?;
+    if matches!(loss, Integrity::Intact) {
+        rebuild.copy_starts(&db, &old).map_err(sqlite_error)?;
+    }
     // The WAL must be empty and gone before another file takes the store's name.
     wal::checkpoint_and_truncate(&db).map_err(sqlite_error)?;
     db.close().map_err(|(_, error)| sqlite_error(error))?;
     folder.remove(&folder.with_suffix("-wal"))?;
     let messages = rebuild.messages();
-    let built = rebuild.finish(folder)?;
+    let built = rebuild.finish(folder, now)?;
     Ok((built, RekeyResult { messages, damaged }))
 }
 

@@ -1,6 +1,6 @@
 //! The table of rooms: their numbers, their cards, and where their logs end.
 
-use rusqlite::{Connection, OptionalExtension, Result, params};
+use rusqlite::{Connection, OptionalExtension, Result, Transaction, TransactionBehavior, params};
 
 use crate::crypto::sealer::Sealer;
 use crate::protocol::{RoomName, Seq, Timestamp};
@@ -14,6 +14,10 @@ pub(super) struct RoomEnd {
     pub last: Seq,
     /// The latest timestamp in the room; `None` if it is unknown.
     pub latest: Option<Timestamp>,
+    /// No stored message is older than this; `None` if none is stored.
+    pub oldest: Option<Timestamp>,
+    /// Whether the running start has noted its first message of the room.
+    pub start_noted: bool,
 }
 
 /// The number of a room. Returns `None` if the room never had a message.
@@ -37,7 +41,7 @@ pub(super) fn add(db: &Connection, sealer: &Sealer, name: &RoomName) -> Result<i
     let number: i64 =
         db.query_row("SELECT coalesce(max(number), 0) + 1 FROM rooms", [], |row| row.get(0))?;
     let card = RoomCard { number, name: name.clone(), pruned_to: Seq(0) };
-    db.prepare_cached("INSERT INTO rooms (number, tag, sealed) VALUES (?, ?, ?)")?
+    db.prepare_cached("INSERT INTO rooms (number, tag, sealed, last) VALUES (?, ?, ?, 0)")?
         .execute(params![number, room_tag(sealer, name), card.seal(sealer)])?;
     Ok(number)
 }
@@ -74,7 +78,9 @@ pub(super) fn end(db: &Connection, sealer: &Sealer, number: i64) -> Result<Optio
         "SELECT seq, sealed FROM records WHERE room = ? ORDER BY seq DESC LIMIT 100",
     )?;
     let mut rows = newest.query([number])?;
-    let mut end = RoomEnd { number, last: card.pruned_to, latest: None };
+    let (oldest, closed_at) = bounds(db, number)?;
+    let last = card.pruned_to.max(closed_at);
+    let mut end = RoomEnd { number, last, latest: None, oldest, start_noted: false };
     while let Some(row) = rows.next()? {
         let seq: i64 = row.get(0)?;
         end.last = end.last.max(Seq(seq as u64));
@@ -86,4 +92,81 @@ pub(super) fn end(db: &Connection, sealer: &Sealer, number: i64) -> Result<Optio
         }
     }
     Ok(Some(end))
+}
+
+/// No stored message of the room is older than the first value; the second is its newest message at
+/// the last clean stop.
+pub(super) fn bounds(db: &Connection, number: i64) -> Result<(Option<Timestamp>, Seq)> {
+    let mut find = db.prepare_cached("SELECT oldest, last FROM rooms WHERE number = ?")?;
+    find.query_row([number], |row| {
+        let oldest: Option<i64> = row.get(0)?;
+        let last: Option<i64> = row.get(1)?;
+        Ok((oldest.map(Timestamp::from_micros), Seq(last.unwrap_or(0) as u64)))
+    })
+}
+
+/// Sets the lower bound on the time of the stored messages. `None` means that no message is stored any
+/// more since `now`.
+pub(super) fn set_oldest(
+    db: &Connection,
+    number: i64,
+    oldest: Option<Timestamp>,
+    now: Timestamp,
+) -> Result<()> {
+    let emptied = if oldest.is_some() { None } else { Some(now.micros()) };
+    db.prepare_cached("UPDATE rooms SET oldest = ?, emptied = ? WHERE number = ?")?
+        .execute(params![oldest.map(Timestamp::micros), emptied, number])?;
+    Ok(())
+}
+
+/// Sets the lower bound from the first stored message.
+pub(super) fn find_oldest(
+    db: &Connection,
+    sealer: &Sealer,
+    number: i64,
+    now: Timestamp,
+) -> Result<()> {
+    let first: Option<Vec<u8>> = db
+        .prepare_cached("SELECT sealed FROM records WHERE room = ? ORDER BY seq LIMIT 1")?
+        .query_row([number], |row| row.get(0))
+        .optional()?;
+    let bound = first.map(|sealed| match Record::open(sealer, &sealed) {
+        Some(record) => record.entry.at.min(now),
+        None => now,
+    });
+    set_oldest(db, number, bound, now)
+}
+
+/// When the newest message of all rooms was appended, as far as it can be read.
+pub(super) fn newest_time(db: &Connection, sealer: &Sealer) -> Result<Option<Timestamp>> {
+    let mut newest =
+        db.prepare_cached("SELECT sealed FROM records WHERE room = ? ORDER BY seq DESC LIMIT 1")?;
+    let mut latest = None;
+    for number in numbers(db)? {
+        let sealed: Option<Vec<u8>> = newest.query_row([number], |row| row.get(0)).optional()?;
+        let record = sealed.and_then(|sealed| Record::open(sealer, &sealed));
+        latest = latest.max(record.map(|record| record.entry.at));
+    }
+    Ok(latest)
+}
+
+/// Stores the newest message of a room, so that the next start notices a missing end.
+pub(super) fn set_last(db: &Connection, number: i64, last: Seq) -> Result<()> {
+    db.prepare_cached("UPDATE rooms SET last = ? WHERE number = ?")?
+        .execute(params![last.0 as i64, number])?;
+    Ok(())
+}
+
+/// Forgets the rooms without messages that were emptied before this time. It may run only before the
+/// epoch of a start is used: if such a room gets a message again, its numbers start anew, and the row
+/// in `room_starts` makes every earlier position in it invalid.
+pub(super) fn forget_empty(db: &Connection, emptied_before: Timestamp) -> Result<usize> {
+    let transaction = Transaction::new_unchecked(db, TransactionBehavior::Immediate)?;
+    db.execute(
+        "DELETE FROM room_starts WHERE room IN (SELECT number FROM rooms WHERE emptied < ?)",
+        [emptied_before.micros()],
+    )?;
+    let forgotten = db.execute("DELETE FROM rooms WHERE emptied < ?", [emptied_before.micros()])?;
+    transaction.commit()?;
+    Ok(forgotten)
 }

@@ -4,9 +4,11 @@
 //! have the same layout. Only numbers are stored in clear: rooms have numbers, and names are
 //! encrypted or hashed.
 
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Result, params};
 
 use super::wal::WAL_BYTES;
@@ -17,22 +19,30 @@ use crate::protocol::Epoch;
 pub(super) const PAGE_BYTES: usize = 4096;
 /// "chat" in the file's header, by which file(1) and the integrity check recognise a store.
 pub(super) const APPLICATION_ID: i32 = 0x6368_6174;
-/// The version of the tables. Version 1 had other tags for ids; `migrate` upgrades it.
-pub(super) const SCHEMA_VERSION: i32 = 2;
+/// The version of the tables. Version 1 had other tags for ids, and version 2 one epoch for all starts;
+/// `migrate` upgrades both.
+pub(super) const SCHEMA_VERSION: i32 = 3;
 /// How long to wait for a lock that another process holds, such as an operator's sqlite3.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 const TABLES: &str = "
     CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
-    CREATE TABLE rooms (number INTEGER PRIMARY KEY, tag BLOB NOT NULL UNIQUE, sealed BLOB NOT NULL)
-        WITHOUT ROWID;
+    CREATE TABLE rooms (number INTEGER PRIMARY KEY, tag BLOB NOT NULL UNIQUE, sealed BLOB NOT NULL,
+        oldest INTEGER, emptied INTEGER, last INTEGER) WITHOUT ROWID;
     CREATE TABLE records (room INTEGER NOT NULL, seq INTEGER NOT NULL, sealed BLOB NOT NULL,
         PRIMARY KEY (room, seq)) WITHOUT ROWID;
     CREATE TABLE ids (tag BLOB PRIMARY KEY, seq INTEGER NOT NULL, at INTEGER NOT NULL,
         proof BLOB NOT NULL) WITHOUT ROWID;";
 
+/// What version 3 added besides columns of `rooms`.
+pub(super) const VERSION_3: &str = "
+    CREATE INDEX rooms_by_oldest ON rooms (oldest) WHERE oldest IS NOT NULL;
+    CREATE TABLE starts (number INTEGER PRIMARY KEY, word TEXT NOT NULL UNIQUE) WITHOUT ROWID;
+    CREATE TABLE room_starts (room INTEGER NOT NULL, start INTEGER NOT NULL, first INTEGER NOT NULL,
+        PRIMARY KEY (room, start)) WITHOUT ROWID;";
+
 /// Creates an empty store in a file that must not exist.
-pub(super) fn create(path: &Path, sealer: &Sealer, epoch: &Epoch) -> Result<Connection> {
+pub(super) fn create(path: &Path, sealer: &Sealer) -> Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_CREATE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -41,10 +51,11 @@ pub(super) fn create(path: &Path, sealer: &Sealer, epoch: &Epoch) -> Result<Conn
     set_up(&db)?;
     db.execute_batch("BEGIN IMMEDIATE")?;
     db.execute_batch(TABLES)?;
+    db.execute_batch(VERSION_3)?;
     db.pragma_update(None, "application_id", APPLICATION_ID)?;
     db.pragma_update(None, "user_version", SCHEMA_VERSION)?;
     db.execute("INSERT INTO meta VALUES ('check', ?)", params![sealer.key_check()])?;
-    db.execute("INSERT INTO meta VALUES ('epoch', ?)", params![seal_epoch(sealer, epoch)])?;
+    db.execute_batch(SET_CLOSED)?;
     db.execute_batch("COMMIT")?;
     Ok(db)
 }
@@ -62,12 +73,16 @@ pub(super) fn open_reader(path: &Path) -> Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let db = Connection::open_with_flags(path, flags)?;
     db.busy_timeout(BUSY_TIMEOUT)?;
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     db.pragma_update(None, "cell_size_check", true)?;
     Ok(db)
 }
 
 fn set_up(db: &Connection) -> Result<()> {
     db.busy_timeout(BUSY_TIMEOUT)?;
+    // SQLite would remove the WAL when the last connection closes, and the next start could not tell
+    // that from a lost one. Only `starts::close` removes it.
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     db.set_prepared_statement_cache_capacity(32);
     db.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
     // FULL syncs the WAL before each commit returns. Acks depend on this.
@@ -82,13 +97,8 @@ fn set_up(db: &Connection) -> Result<()> {
     db.pragma_update(None, "trusted_schema", false)
 }
 
-/// The epoch of the store; an error if it can't be read.
-pub(super) fn require_epoch(db: &Connection, sealer: &Sealer) -> Result<Epoch> {
-    epoch(db, sealer)?.ok_or(rusqlite::Error::QueryReturnedNoRows)
-}
-
-/// The epoch of the store, unless it is damaged.
-pub(super) fn epoch(db: &Connection, sealer: &Sealer) -> Result<Option<Epoch>> {
+/// The epoch of a store of version 1 or 2, unless it is damaged.
+pub(super) fn single_epoch(db: &Connection, sealer: &Sealer) -> Result<Option<Epoch>> {
     let sealed: Option<Vec<u8>> = meta(db, "epoch")?;
     let plain = sealed.and_then(|sealed| sealer.open(&sealed));
     let text = plain.and_then(|plain| String::from_utf8(plain).ok());
@@ -104,14 +114,18 @@ pub(super) fn meta(db: &Connection, name: &str) -> Result<Option<Vec<u8>>> {
     db.query_row("SELECT value FROM meta WHERE name = ?", [name], |row| row.get(0)).optional()
 }
 
-pub(super) fn set_epoch(db: &Connection, sealer: &Sealer, epoch: &Epoch) -> Result<()> {
-    db.execute(
-        "INSERT OR REPLACE INTO meta VALUES ('epoch', ?)",
-        params![seal_epoch(sealer, epoch)],
-    )?;
-    Ok(())
-}
+/// Sets the mark that says: the main file alone is complete.
+pub(super) const SET_CLOSED: &str = "INSERT OR REPLACE INTO meta VALUES ('closed', x'01')";
 
-fn seal_epoch(sealer: &Sealer, epoch: &Epoch) -> Vec<u8> {
-    sealer.seal(format!("epoch {epoch}").into_bytes())
+/// Whether the main file alone, without its write-ahead log, has the mark `closed`. Neither of them is
+/// touched. A file that can't be read has no mark.
+pub(super) fn is_main_file_closed(path: &Path) -> bool {
+    // A URI's path may hold any byte, percent-encoded (sqlite.org/uri.html).
+    let encoded: String = path.as_os_str().as_bytes().iter().map(|b| format!("%{b:02x}")).collect();
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX
+        | OpenFlags::SQLITE_OPEN_URI;
+    Connection::open_with_flags(format!("file:{encoded}?immutable=1"), flags)
+        .and_then(|db| meta(&db, "closed"))
+        .is_ok_and(|mark| mark.is_some_and(|mark| mark == [1]))
 }

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use rusqlite::{Connection, ErrorCode, Result, Transaction, TransactionBehavior, hooks};
+use rusqlite::{Connection, ErrorCode, Result, Transaction, TransactionBehavior, ffi, hooks};
 
 /// Pages in the WAL that trigger a checkpoint (16 MiB).
 const CHECKPOINT_PAGES: u32 = 4096;
@@ -91,7 +91,17 @@ impl Wal {
     }
 }
 
-/// Moves the whole WAL into the main file and empties it.
-pub(super) fn checkpoint_and_truncate(db: &Connection) -> Result<()> {
-    db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+/// Moves the whole WAL into the main file and empties it. Returns `false` if a reader prevents it.
+pub(super) fn checkpoint_and_truncate(db: &Connection) -> Result<bool> {
+    let busy: i64 = db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+    Ok(busy == 0)
+}
+
+/// Moves the whole WAL into the main file. The WAL file keeps its length.
+pub(super) fn checkpoint(db: &Connection) -> Result<()> {
+    let busy: i64 = db.query_row("PRAGMA wal_checkpoint(FULL)", [], |row| row.get(0))?;
+    match busy {
+        0 => Ok(()),
+        _ => Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_BUSY), None)),
+    }
 }

@@ -1,33 +1,47 @@
 //! The writing end of a store on disk. After an error that makes the state of the disk uncertain, it
 //! refuses everything until the server is restarted.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, Result, ffi};
 
 use super::append::{RoomCache, append_batch};
 use super::error::is_damage;
 use super::folder::StoreFolder;
-use super::prune::Pruner;
+use super::prune::{PruneTimes, Pruner};
+use super::prune_clock::PruneClock;
+use super::rooms;
+use super::starts::{self, Earlier, Start};
 use super::wal::Wal;
 use super::watermark::Watermark;
 use crate::crypto::sealer::Sealer;
 use crate::protocol::{Seq, Timestamp};
 use crate::store::entry::Draft;
-use crate::store::retention::Retention;
+use crate::store::retention::{ID_RETENTION, Retention};
 use crate::store::room_log::{AppendOutcome, PruneResult, RoomLog, StoreError};
 
 pub(super) struct DiskLog {
     folder: Arc<StoreFolder>,
     db: Connection,
     sealer: Arc<Sealer>,
+    start: Start,
     watermark: Watermark,
-    /// Room number and sequence number of the newest message, if the watermark does not have it yet.
-    watermark_due: Option<(i64, Seq)>,
+    /// Room number, sequence number and time of the newest message, if the watermark does not have it
+    /// yet.
+    watermark_due: Option<(i64, Seq, Timestamp)>,
     retention: Retention,
     rooms: RoomCache,
     wal: Wal,
     pruner: Pruner,
+    clock: PruneClock,
+    /// When this start last appended a message.
+    newest_at: Option<Timestamp>,
+    /// The time by which messages were last pruned.
+    pruned_by: Option<Timestamp>,
+    /// Rooms that this start appended to.
+    appended_rooms: BTreeSet<i64>,
     /// Why everything is refused; never reset.
     failed: Option<String>,
 }
@@ -37,20 +51,27 @@ impl DiskLog {
         folder: Arc<StoreFolder>,
         mut db: Connection,
         sealer: Arc<Sealer>,
+        start: Start,
         watermark: Watermark,
         retention: Retention,
+        clock: PruneClock,
     ) -> Result<Self> {
         let wal = Wal::watch(&mut db, folder.with_suffix("-wal"))?;
         Ok(DiskLog {
             folder,
             db,
             sealer,
+            start,
             watermark,
             watermark_due: None,
             retention,
             rooms: RoomCache::new(),
             wal,
             pruner: Pruner::default(),
+            clock,
+            newest_at: None,
+            pruned_by: None,
+            appended_rooms: BTreeSet::new(),
             failed: None,
         })
     }
@@ -59,10 +80,28 @@ impl DiskLog {
         if batch.is_empty() {
             return Ok(Vec::new());
         }
-        let committed = append_batch(&self.db, &self.sealer, &mut self.rooms, batch, now)?;
-        self.watermark_due = committed.newest.or(self.watermark_due);
+        if !self.start.begun {
+            starts::begin(&self.db, &mut self.start, Earlier::Complete)?;
+        }
+        let committed =
+            append_batch(&self.db, &self.sealer, &self.start, &mut self.rooms, batch, now)?;
+        if let Some((room, seq)) = committed.newest {
+            self.watermark_due = Some((room, seq, now));
+            self.newest_at = Some(now);
+        }
+        self.pruner.note_appended(&committed.rooms);
+        self.appended_rooms.extend(committed.rooms);
         self.pruner.ids.note_added(committed.outcomes.len(), now);
         Ok(committed.outcomes)
+    }
+
+    /// The rooms that this start appended to, and their newest messages.
+    fn ends(&self) -> Result<Vec<(i64, Seq)>> {
+        let ends = self.appended_rooms.iter().map(|number| {
+            let end = rooms::end(&self.db, &self.sealer, *number)?;
+            Ok(end.map(|end| (*number, end.last)))
+        });
+        ends.filter_map(Result::transpose).collect()
     }
 
     fn checkpoint_if_large(&mut self) {
@@ -114,8 +153,8 @@ impl RoomLog for DiskLog {
     }
 
     fn after_commit(&mut self) {
-        if let Some((room, seq)) = self.watermark_due.take() {
-            self.watermark.update(&self.sealer, room, seq);
+        if let Some((room, seq, at)) = self.watermark_due.take() {
+            self.watermark.update(&self.sealer, room, seq, at);
         }
         if self.failed.is_none() {
             self.wal.extend(&self.db);
@@ -123,11 +162,27 @@ impl RoomLog for DiskLog {
         }
     }
 
-    fn prune(&mut self, now: Timestamp) -> PruneResult {
+    fn prune(&mut self, now: Timestamp, uptime: Duration) -> PruneResult {
+        if !self.start.begun {
+            return PruneResult::default();
+        }
+        let retention = self.retention;
+        let times = PruneTimes {
+            messages: self.clock.justified(now, uptime, retention.age),
+            ids: self.clock.justified(now, uptime, ID_RETENTION),
+        };
+        let step = |pruner: &mut Pruner| {
+            pruner.step(&self.db, &self.sealer, &self.start, retention, times)
+        };
         let error = match &self.failed {
             Some(reason) => StoreError::Failed(reason.clone()),
-            None => match self.pruner.step(&self.db, &self.sealer, self.retention, now) {
+            None => match step(&mut self.pruner) {
                 Ok(result) => {
+                    // Their lower bounds changed.
+                    for pruned in &result.rooms {
+                        self.rooms.remove(&pruned.room);
+                    }
+                    self.pruned_by = Some(times.messages);
                     self.checkpoint_if_large();
                     return result;
                 }
@@ -143,5 +198,25 @@ impl RoomLog for DiskLog {
 
     fn set_retention(&mut self, retention: Retention) {
         self.retention = retention;
+        self.pruner.visit_all_rooms();
+    }
+
+    fn close(&mut self) -> Result<(), StoreError> {
+        if let Some(reason) = &self.failed {
+            return Err(StoreError::Failed(reason.clone()));
+        }
+        if !self.start.begun {
+            return Ok(());
+        }
+        let closed = self.ends().and_then(|ends| {
+            let clock = self.newest_at.max(self.pruned_by).unwrap_or(self.clock.newest());
+            starts::close(&self.db, &ends, clock)
+        });
+        self.failed = Some("the history was closed".into());
+        match closed {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(StoreError::Failed("another program reads the history".into())),
+            Err(error) => Err(StoreError::Failed(error.to_string())),
+        }
     }
 }

@@ -211,7 +211,9 @@ async fn p4_a_full_disk_is_survivable() {
     assert_eq!(whole_history(server.address(), ROOM).await.len(), acked);
     let url = server.url();
     let pipe = tokio::task::spawn_blocking(move || {
-        Client::pipe(&[&url, "-r", ROOM, "--timeout", "1s"], b"a line\n")
+        // A shorter line may still fit in what the refused commit had allocated.
+        let line = "y".repeat(4_090) + "\n";
+        Client::pipe(&[&url, "-r", ROOM, "--timeout", "1s"], line.as_bytes())
     });
     let finished = pipe.await.unwrap();
     assert_eq!(finished.code, Some(75), "{}", finished.errors);

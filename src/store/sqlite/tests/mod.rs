@@ -1,23 +1,29 @@
 //! Tests of the store on disk: against a model, with damage, with other keys, on a full disk.
 
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::{OpenError, RekeyResult, folder::WATERMARK_FILE, open_disk, rekey, schema};
 use crate::credentials::at_rest_key::{AtRestKey, STORE_FILE};
-use crate::protocol::{MessageId, RoomName, Seq, Timestamp, UserName};
+use crate::protocol::frame::Position;
+use crate::protocol::{Epoch, MessageId, RoomName, Seq, Timestamp, UserName};
 use crate::store::record::sealer;
 use crate::store::{
-    AppendOutcome, Draft, Finding, ID_RETENTION, OpenedStore, Page, PageRange, Retention,
+    AppendOutcome, Draft, Finding, Gap, GapReason, ID_RETENTION, OpenedStore, Page, PageRange,
+    Resumption, Retention,
 };
 
 mod damage;
+mod identity;
 mod keys;
 mod model;
+mod restores;
 mod space;
 
 pub(super) const RETENTION: Retention =
     Retention { messages: 1_000_000, age: std::time::Duration::from_secs(30 * 86_400) };
+
+/// An uptime after which the wall clock is believed.
+pub(super) const LONG: std::time::Duration = std::time::Duration::from_secs(10_000 * 86_400);
 
 /// A folder with a store and its key.
 pub(super) struct Home {
@@ -56,6 +62,17 @@ pub(super) fn draft(room: &str, id: &str, text: &str) -> Draft {
         id: MessageId::parse(id),
         text: text.into(),
     }
+}
+
+/// How a reader of the lobby continues.
+pub(super) fn resume(opened: &OpenedStore, position: &Position) -> Resumption {
+    opened.reader.resume(&RoomName::lobby(), position).unwrap()
+}
+
+/// A page to compare across starts.
+pub(super) fn without_epoch(mut page: Page) -> Page {
+    page.head.epoch = Epoch::parse("any").unwrap();
+    page
 }
 
 /// Appends messages, one per commit. The text of message n begins with n, and its id is n.
@@ -120,7 +137,7 @@ fn reopening_keeps_everything() {
     drop(opened);
     let mut opened = home.open();
     assert_eq!(opened.findings, []);
-    assert_eq!(everything(&opened), before);
+    assert_eq!(without_epoch(everything(&opened)), without_epoch(before));
     let again = opened.log.append(vec![draft("lobby", "1", "something else")], at(30));
     assert_eq!(again, [AppendOutcome::Conflict { seq: Seq(1) }]);
     fill(&mut opened, 21..=22);
@@ -134,7 +151,7 @@ fn an_id_is_known_for_a_day_after_its_message_was_pruned_and_the_store_reopened(
     fill(&mut opened, 1..=40);
     // Only the newest two are kept.
     opened.log.set_retention(Retention { messages: 2, ..RETENTION });
-    assert_eq!(opened.log.prune(at(41)).messages, 38);
+    assert_eq!(opened.log.prune(at(41), LONG).messages, 38);
     drop(opened);
     let mut opened = home.open();
     let again = |opened: &mut OpenedStore, seconds: i64, text: &str| {
@@ -144,9 +161,9 @@ fn an_id_is_known_for_a_day_after_its_message_was_pruned_and_the_store_reopened(
     let duplicate = AppendOutcome::Duplicate { seq: Seq(1), at: at(1) };
     assert_eq!(again(&mut opened, 50, "text"), duplicate);
     assert_eq!(again(&mut opened, 50, "other"), AppendOutcome::Conflict { seq: Seq(1) });
-    assert_eq!(opened.log.prune(at(day)).ids, 0, "not a day old");
+    assert_eq!(opened.log.prune(at(day), LONG).ids, 0, "not a day old");
     assert_eq!(again(&mut opened, day, "text"), duplicate);
-    assert_eq!(opened.log.prune(at(day + 2)).ids, 1, "a day old");
+    assert_eq!(opened.log.prune(at(day + 2), LONG).ids, 1, "a day old");
     assert!(
         matches!(again(&mut opened, day + 2, "text"), AppendOutcome::Appended(entry) if entry.seq == Seq(41))
     );
@@ -162,7 +179,7 @@ fn pruning_takes_bounded_steps() {
     }
     opened.log.set_retention(Retention { messages: 100, ..RETENTION });
     let steps: Vec<(u64, bool)> = (0..4)
-        .map(|_| opened.log.prune(at(2)))
+        .map(|_| opened.log.prune(at(2), LONG))
         .map(|result| (result.messages, result.more))
         .collect();
     assert_eq!(steps, [(1000, true), (1000, true), (400, false), (0, false)]);
@@ -186,7 +203,7 @@ fn expired_ids_are_pruned_in_bounded_steps_and_no_sweep_runs_in_vain() {
     let mut prune = |seconds: i64| {
         let mut steps = Vec::new();
         loop {
-            let result = opened.log.prune(at(seconds));
+            let result = opened.log.prune(at(seconds), LONG);
             assert!(result.ids <= 1000 && result.error.is_none(), "{result:?}");
             steps.push(result.ids);
             if !result.more {
@@ -219,9 +236,18 @@ fn a_store_of_schema_version_1_is_upgraded_and_keeps_its_ids() {
     let db = rusqlite::Connection::open(home.file(STORE_FILE)).unwrap();
     db.execute_batch(
         "UPDATE ids SET tag = randomblob(16); CREATE INDEX ids_by_age ON ids (at);
+         DROP INDEX rooms_by_oldest; DROP TABLE starts; DROP TABLE room_starts;
+         ALTER TABLE rooms DROP COLUMN oldest; ALTER TABLE rooms DROP COLUMN emptied;
+         ALTER TABLE rooms DROP COLUMN last; DELETE FROM meta WHERE name != 'check';
          PRAGMA user_version = 1",
     )
     .unwrap();
+    db.execute(
+        "INSERT INTO meta VALUES ('epoch', ?)",
+        [sealer(&home.key).seal(b"epoch old".into())],
+    )
+    .unwrap();
+    write_old_watermark(&home);
     let mut opened = open_disk(home.folder.path(), &home.key, RETENTION, at(day + 2)).unwrap();
     assert_eq!(opened.findings, []);
     assert_eq!(everything(&opened).entries.len(), 2);
@@ -242,6 +268,16 @@ fn a_store_of_schema_version_1_is_upgraded_and_keeps_its_ids() {
     drop(opened);
     assert_eq!(count("PRAGMA user_version"), i64::from(schema::SCHEMA_VERSION));
     assert_eq!(everything(&home.open()).entries.len(), 3);
+}
+
+/// The watermark of a program before version 3: it names the inode of the store.
+pub(super) fn write_old_watermark(home: &Home) {
+    use std::os::unix::fs::MetadataExt as _;
+    let inode = std::fs::metadata(home.file(STORE_FILE)).unwrap().ino();
+    let mut plain = b"mark".to_vec();
+    plain.extend(inode.to_be_bytes());
+    plain.extend([0; 16]);
+    std::fs::write(home.file(WATERMARK_FILE), sealer(&home.key).seal(plain)).unwrap();
 }
 
 /// A checkpoint costs three syncs, so after the WAL was large once, not every commit may run one. And a

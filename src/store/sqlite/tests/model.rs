@@ -17,7 +17,7 @@ enum Step {
     Wait(i64),
     Prune,
     Retention(u64),
-    Reopen,
+    Reopen(bool),
     ReadPage(usize, u8, u64, usize, usize),
     Since(usize, i64),
 }
@@ -29,7 +29,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (-3600..80_000i64).prop_map(Step::Wait),
         3 => Just(Step::Prune),
         1 => (1..20u64).prop_map(Step::Retention),
-        1 => Just(Step::Reopen),
+        1 => any::<bool>().prop_map(Step::Reopen),
         6 => (0..3usize, 0..3u8, 0..60u64, 0..10usize, 0..40usize)
             .prop_map(|(room, kind, seq, limit, bytes)| Step::ReadPage(room, kind, seq, limit, bytes)),
         3 => (0..3usize, -200_000..1000i64).prop_map(|(room, ago)| Step::Since(room, ago)),
@@ -51,7 +51,7 @@ fn drafts(specs: &[(usize, bool, Option<u8>, u8)]) -> Vec<Draft> {
 fn prune(opened: &mut OpenedStore, now: Timestamp) -> (u64, u64) {
     let mut total = (0, 0);
     loop {
-        let result = opened.log.prune(now);
+        let result = opened.log.prune(now, LONG);
         assert_eq!(result.error, None);
         total = (total.0 + result.messages, total.1 + result.ids);
         if !result.more {
@@ -74,7 +74,7 @@ proptest! {
         let home = Home::new();
         let open = || open_disk(home.folder.path(), &home.key, RETENTION, at(0)).unwrap();
         let (mut disk, mut memory) = (open(), open_memory(RETENTION));
-        let epoch = disk.reader.head(&RoomName::lobby()).unwrap().epoch;
+        let mut epoch = disk.reader.head(&RoomName::lobby()).unwrap().epoch;
         let mut now = at(0);
         let mut retention = RETENTION;
         for step in steps {
@@ -92,10 +92,14 @@ proptest! {
                     disk.log.set_retention(retention);
                     memory.log.set_retention(retention);
                 }
-                Step::Reopen => {
+                Step::Reopen(cleanly) => {
+                    if cleanly {
+                        prop_assert_eq!(disk.log.close(), Ok(()));
+                    }
                     drop(disk);
                     disk = open();
                     disk.log.set_retention(retention);
+                    epoch = disk.reader.head(&RoomName::lobby()).unwrap().epoch;
                     prop_assert_eq!(&disk.findings, &vec![]);
                 }
                 Step::ReadPage(room, kind, seq, limit, bytes) => {

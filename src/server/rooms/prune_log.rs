@@ -1,0 +1,93 @@
+//! The lines of the server log about pruning. Many small steps are summed up: a room has at most one
+//! line per minute.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use crate::protocol::{RoomName, Seq};
+use crate::store::PruneResult;
+
+/// The shortest time between two lines about the same room, or about failures.
+const LINE_INTERVAL: Duration = Duration::from_secs(60);
+
+/// What was pruned and is not in the server log yet.
+#[derive(Default)]
+pub(super) struct PruneLog {
+    rooms: HashMap<RoomName, Pending>,
+    failed_at: Option<Instant>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Pending {
+    messages: u64,
+    first: Seq,
+    /// The earliest time of the next line.
+    due: Instant,
+}
+
+impl PruneLog {
+    /// Takes the result of a step, also of one that pruned nothing, and writes the lines that are due.
+    pub fn note(&mut self, result: PruneResult, now: Instant) {
+        if let Some(error) = &result.error
+            && self.failed_at.is_none_or(|at| now >= at + LINE_INTERVAL)
+        {
+            self.failed_at = Some(now);
+            tracing::error!(event = "prune_failed", reason = %error,
+                "old messages could not be removed from the room log; the server tries it again");
+        }
+        for (room, messages, first) in self.take_due(result, now) {
+            tracing::info!(event = "history_pruned", room = %room, messages, first = first.0,
+                "messages beyond history.keep_messages or history.keep_for were removed");
+        }
+    }
+
+    fn take_due(&mut self, result: PruneResult, now: Instant) -> Vec<(RoomName, u64, Seq)> {
+        for pruned in result.rooms {
+            let pending = self.rooms.entry(pruned.room).or_insert(Pending {
+                messages: 0,
+                first: pruned.first,
+                due: now,
+            });
+            pending.messages += pruned.messages;
+            pending.first = pruned.first;
+        }
+        let mut due = Vec::new();
+        self.rooms.retain(|room, pending| {
+            if now < pending.due {
+                return true;
+            }
+            if pending.messages == 0 {
+                return false;
+            }
+            due.push((room.clone(), std::mem::take(&mut pending.messages), pending.first));
+            pending.due = now + LINE_INTERVAL;
+            true
+        });
+        due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::PrunedRoom;
+
+    #[test]
+    fn a_room_has_one_line_per_minute_with_the_sum() {
+        let room = RoomName::lobby();
+        let result = |messages, first| PruneResult {
+            messages,
+            rooms: vec![PrunedRoom { room: RoomName::lobby(), messages, first: Seq(first) }],
+            ..PruneResult::default()
+        };
+        let mut log = PruneLog::default();
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        assert_eq!(log.take_due(result(5, 6), after(0)), [(room.clone(), 5, Seq(6))]);
+        assert_eq!(log.take_due(result(1, 7), after(5)), []);
+        assert_eq!(log.take_due(result(1, 8), after(10)), []);
+        assert_eq!(log.take_due(PruneResult::default(), after(60)), [(room, 2, Seq(8))]);
+        assert_eq!(log.take_due(PruneResult::default(), after(120)), []);
+        assert!(log.rooms.is_empty());
+    }
+}
