@@ -10,6 +10,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 
@@ -17,6 +18,7 @@ use super::committed::Committed;
 use super::hub::Hub;
 use super::peer::Peer;
 use super::room::{Member, Room};
+use super::rotation::replace_key;
 use crate::crypto::key_ring::KeyRing;
 use crate::net::framing;
 use crate::net::send_queue::{SendQueue, send_to_all};
@@ -85,6 +87,10 @@ impl Hub {
             return;
         }
         room.last = entry.seq;
+        if room.rotate_before_next_message {
+            replace_key(room, &entry.room, Instant::now(), self.config.grace);
+            self.status.rotations += 1;
+        }
         if room.resuming > 0 {
             room.keep_recent(entry);
         }

@@ -6,7 +6,8 @@
 //!
 //! Order in each turn of [`Hub::run`]: rotate keys that are due; flush presence frames that are due;
 //! else deliver a committed batch, then run the commands that wait; else run commands. After the
-//! commands, the rooms that a member left get new keys.
+//! commands, the rooms that a member lost access to get new keys. A room that a member left gets a new
+//! key in front of its next message.
 //!
 //! This file holds the state, the loop and the dispatch of commands. The work is done in siblings:
 //! `membership` (enter, join, resume, leave, quit), `presence` (joins and leaves, user lists),
@@ -63,7 +64,7 @@ pub struct Hub {
     /// The counters; `hub_status` fills in the current sizes.
     pub(super) status: HubStatus,
     pub(super) next_rotation: Option<Instant>,
-    /// Rooms that a member left; their keys are rotated after the current commands.
+    /// Rooms that a member lost access to; their keys are rotated after the current commands.
     pub(super) rotation_pending: BTreeSet<RoomName>,
     /// The access list that was last enforced, and when.
     pub(super) access: Arc<AccessList>,

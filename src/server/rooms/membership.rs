@@ -121,10 +121,13 @@ impl Hub {
         GoLiveOutcome::Live
     }
 
-    /// Removes a session from one room at the client's request; the room gets a new key.
+    /// Removes a session from one room at the client's request. The room's next message is encrypted
+    /// under a new key.
     pub(super) fn leave(&mut self, peer: &Arc<Peer>, name: &RoomName) {
         if self.remove_member(peer, name) {
-            self.rotation_pending.insert(name.clone());
+            if let Some(room) = self.rooms.get_mut(name) {
+                room.rotate_before_next_message = true;
+            }
             peer.send(&ServerFrame::Left(Left { room: name.as_str().into() }));
         } else {
             peer.send(&ServerFrame::Error(not_in_room(name)));
@@ -193,8 +196,12 @@ impl Hub {
             live_since,
             can_receive,
         });
-        let membership =
-            Membership { room: entry.room.clone(), ring: room.ring.clone(), at: room.position() };
+        let membership = Membership {
+            room: entry.room.clone(),
+            ring: room.ring.clone(),
+            last_key: room.ring.read().last_key(),
+            at: room.position(),
+        };
         if is_new_room && self.next_rotation.is_none() {
             // If a rotation is scheduled, an older key is due before this new one.
             self.schedule_rotation();

@@ -68,6 +68,9 @@ pub struct Room {
     pub epoch: Epoch,
     /// The room's key ring.
     pub ring: SharedKeyRing,
+    /// Whether a member has left since the key was created. The next message is encrypted under a new
+    /// key.
+    pub rotate_before_next_message: bool,
     /// The number of members that resume.
     pub resuming: usize,
     /// The newest messages, kept only while a member resumes.
@@ -87,6 +90,7 @@ impl Room {
             last: head.last,
             epoch: head.epoch.clone(),
             ring: Arc::new(RwLock::new(KeyRing::new(now))),
+            rotate_before_next_message: false,
             resuming: 0,
             recent: VecDeque::new(),
             recent_bytes: 0,
@@ -112,6 +116,7 @@ impl Room {
 
     /// Replaces the key. Every member has the new key in its send queue before a session can use it.
     pub fn rotate(&mut self, name: &RoomName, now: Instant, grace: Duration) {
+        self.rotate_before_next_message = false;
         let mut ring = self.ring.write();
         ring.rotate(now, grace);
         let frame = key_frame(name, &ring);
