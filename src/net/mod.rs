@@ -9,6 +9,8 @@ mod client_stream;
 #[cfg(feature = "client")]
 pub mod dial;
 #[cfg(feature = "server")]
+mod frame_meter;
+#[cfg(feature = "server")]
 pub mod framing;
 #[cfg(feature = "server")]
 pub mod listen;
