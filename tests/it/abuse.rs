@@ -16,6 +16,7 @@ use crate::support::wire::Wire;
 use crate::support::{Mode, TIMEOUT, in_both_modes, load_lock};
 
 in_both_modes!(
+    a_burst_closes_no_session_whose_client_reads,
     a_message_of_endless_empty_fragments_ends_the_connection,
     a_message_that_is_not_completed_ends_the_connection_despite_pongs,
 );
@@ -103,4 +104,35 @@ async fn a_message_that_is_not_completed_ends_the_connection_despite_pongs(mode:
     assert_eq!(close, 1011);
     assert!(begun.elapsed() < TIMEOUT / 2, "{:?}", begun.elapsed());
     assert_eq!(server.wait_for_event("session_closed")["reason"], "unfinished_message");
+}
+
+async fn a_burst_closes_no_session_whose_client_reads(mode: Mode) {
+    let _lock = load_lock();
+    const SESSIONS: usize = 16;
+    const MESSAGES: usize = 10;
+    let server = Server::with("[limits]\noutbound_bytes = 262144\n").mode(mode).start();
+    let mut wires = Vec::new();
+    for number in 0..SESSIONS {
+        wires.push(Wire::register(&server, &format!("user{number}")).await);
+    }
+    let text = "x".repeat(4_096);
+    let tasks: Vec<_> = wires
+        .into_iter()
+        .map(|mut wire| {
+            let text = text.clone();
+            tokio::spawn(async move {
+                for _ in 0..MESSAGES {
+                    wire.send_chat(&text).await;
+                }
+                for _ in 0..MESSAGES * SESSIONS {
+                    wire.next_of("chat_message").await;
+                }
+                wire
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.expect("every message arrives");
+    }
+    assert!(!server.log().iter().any(|line| line["reason"] == "slow_reader"));
 }

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use super::access::{access_status, evict_without_access};
 use super::command::{GoLiveOutcome, Membership, RoomEntry};
-use super::delivery::replay_frame;
+use super::delivery::{frame_bytes, replay_frame};
 use super::hub::{Hub, SessionRooms};
 use super::peer::Peer;
 use super::room::{Member, Room};
@@ -105,6 +105,12 @@ impl Hub {
             return GoLiveOutcome::Live;
         }
         let missing = room.recent.iter().filter(|entry| entry.seq > after).count();
+        let missing_bytes: usize =
+            room.recent.iter().rev().take(missing).map(|entry| frame_bytes(&entry.text)).sum();
+        if missing_bytes > self.config.outbound_bytes {
+            // The session reads them from the room log, as fast as its client takes them.
+            return GoLiveOutcome::Behind;
+        }
         let is_complete = after >= room.last
             || room.recent.front().is_some_and(|oldest| oldest.seq <= after.next());
         if !is_complete {
