@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use parking_lot::RwLock;
 
 use super::peer::{Peer, encode};
@@ -78,8 +78,6 @@ pub struct Room {
     recent_bytes: usize,
     /// When presence frames were last written to the sockets.
     pub(super) presence_written_at: Option<Instant>,
-    /// The encoded frames of the batch that is being delivered.
-    pub outgoing: BytesMut,
 }
 
 impl Room {
@@ -95,7 +93,6 @@ impl Room {
             recent: VecDeque::new(),
             recent_bytes: 0,
             presence_written_at: None,
-            outgoing: BytesMut::new(),
         }
     }
 
