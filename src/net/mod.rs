@@ -9,6 +9,8 @@ mod client_stream;
 #[cfg(feature = "client")]
 pub(crate) mod dial;
 #[cfg(feature = "server")]
+mod frame_meter;
+#[cfg(feature = "server")]
 pub(crate) mod framing;
 #[cfg(feature = "server")]
 pub(crate) mod listen;

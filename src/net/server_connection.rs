@@ -29,7 +29,8 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 pub struct Timeouts {
     /// After receiving nothing for this long, the server sends a ping.
     pub ping_interval: Duration,
-    /// How long after a ping the server waits for a frame, and how long the socket may stay full.
+    /// How long after a ping the server waits for a frame, how long a message may stay unfinished, and
+    /// how long the socket may stay full.
     pub ping_timeout: Duration,
 }
 
@@ -51,15 +52,22 @@ pub struct ServerConnection {
     pinged_at: Option<Instant>,
     /// Nothing is read until then.
     paused_until: Option<Instant>,
+    unfinished: Option<UnfinishedMessage>,
+}
+
+/// A message of which only a part has arrived.
+struct UnfinishedMessage {
+    /// How many messages came before it on the connection.
+    number: u64,
+    /// Since when it is unfinished; set anew while the server does not read.
+    since: Instant,
 }
 
 impl ServerConnection {
-    /// Takes over a connection after its HTTP upgrade. `early` are the bytes that followed the
-    /// request; `max_frame_bytes` limits frames and messages.
+    /// Takes over a connection after its HTTP upgrade. `max_frame_bytes` limits frames and messages.
     pub async fn new(
         transport: Transport,
         send_queue: Arc<SendQueue>,
-        early: Vec<u8>,
         max_frame_bytes: usize,
         timeouts: Timeouts,
     ) -> Box<Self> {
@@ -69,9 +77,7 @@ impl ServerConnection {
             .max_write_buffer_size(max_frame_bytes.max(4096) * 4)
             .max_message_size(Some(max_frame_bytes))
             .max_frame_size(Some(max_frame_bytes));
-        let socket =
-            WebSocketStream::from_partially_read(transport, early, Role::Server, Some(config))
-                .await;
+        let socket = WebSocketStream::from_raw_socket(transport, Role::Server, Some(config)).await;
         let now = Instant::now();
         Box::new(ServerConnection {
             socket,
@@ -81,6 +87,7 @@ impl ServerConnection {
             last_received: now,
             pinged_at: None,
             paused_until: None,
+            unfinished: None,
         })
     }
 
@@ -151,7 +158,9 @@ impl ServerConnection {
                 return;
             }
             std::future::poll_fn(|cx| self.socket.get_mut().poll_shutdown_write(cx)).await;
-            std::future::poll_fn(|cx| self.socket.get_mut().poll_discard_input(cx)).await;
+            let mut discarded = 0;
+            std::future::poll_fn(|cx| self.socket.get_mut().poll_discard_input(cx, &mut discarded))
+                .await;
         };
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, handshake).await;
         send_queue.disconnect();
@@ -166,6 +175,7 @@ impl ServerConnection {
         if let Some(CloseReason { cause, .. }) = self.send_queue.close_reason() {
             return Poll::Ready(Received::Ended(cause));
         }
+        self.socket.get_mut().begin_turn();
         loop {
             if self.paused_until.is_none() && may_read() {
                 match self.socket.poll_next_unpin(cx) {
@@ -182,16 +192,37 @@ impl ServerConnection {
                     Poll::Ready(Some(Err(error))) => {
                         return Poll::Ready(Received::Ended(self.close_on_error(&error)));
                     }
-                    Poll::Pending => {}
+                    Poll::Pending => self.follow_unfinished_message(),
+                }
+                if self.socket.get_ref().turn_is_over() {
+                    cx.waker().wake_by_ref();
                 }
             } else {
-                // The server is not reading, so it can't expect an answer to a ping.
-                self.last_received = Instant::now();
+                // The server is not reading, so it can't expect an answer to a ping, or the rest of a
+                // message.
+                let now = Instant::now();
+                self.last_received = now;
                 self.pinged_at = None;
+                self.unfinished.iter_mut().for_each(|message| message.since = now);
             }
             std::task::ready!(self.timer.as_mut().poll(cx));
             if let Some(cause) = self.check_timeouts(Instant::now()) {
                 return Poll::Ready(Received::Ended(cause));
+            }
+        }
+    }
+
+    /// Notes since when a message is unfinished, and sets the timer to the end of its time.
+    fn follow_unfinished_message(&mut self) {
+        let (number, is_unfinished) = self.socket.get_ref().progress();
+        if !is_unfinished {
+            self.unfinished = None;
+        } else if self.unfinished.as_ref().is_none_or(|message| message.number != number) {
+            let since = Instant::now();
+            self.unfinished = Some(UnfinishedMessage { number, since });
+            let deadline = since + self.timeouts.ping_timeout;
+            if self.timer.deadline() > deadline.into() {
+                self.timer.as_mut().reset(deadline.into());
             }
         }
     }
@@ -206,6 +237,13 @@ impl ServerConnection {
         if self.send_queue.blocked_since().is_some_and(|since| now - since >= ping_timeout) {
             let reason = CloseReason { close: CloseCode::TryLater, cause: "stalled_reader" };
             self.send_queue.close(reason, TOO_SLOW);
+            return Some(reason.cause);
+        }
+        let unfinished_deadline =
+            self.unfinished.as_ref().map(|message| message.since + ping_timeout);
+        if unfinished_deadline.is_some_and(|deadline| deadline <= now) {
+            let reason = CloseReason { close: CloseCode::Internal, cause: "unfinished_message" };
+            self.send_queue.close(reason, "a message was not completed in time");
             return Some(reason.cause);
         }
         match self.pinged_at {
@@ -227,7 +265,8 @@ impl ServerConnection {
         let write_deadline =
             self.send_queue.blocked_since().map_or(ping_deadline, |since| since + ping_timeout);
         let pause_deadline = self.paused_until.unwrap_or(ping_deadline);
-        let next = ping_deadline.min(write_deadline).min(pause_deadline);
+        let unfinished_deadline = unfinished_deadline.unwrap_or(ping_deadline);
+        let next = ping_deadline.min(write_deadline).min(pause_deadline).min(unfinished_deadline);
         self.timer.as_mut().reset(next.max(now + Duration::from_millis(1)).into());
         None
     }
@@ -235,6 +274,11 @@ impl ServerConnection {
     /// Closes the connection with the code for a read error (RFC 6455 §7.1.7); returns the cause.
     fn close_on_error(&self, error: &Error) -> &'static str {
         let (close, cause, text) = match error {
+            _ if self.socket.get_ref().has_too_many_fragments() => (
+                CloseCode::Policy,
+                "too_many_fragments",
+                "a message has too many fragments for its size",
+            ),
             Error::Capacity(_) => {
                 (CloseCode::TooBig, "frame_too_big", "the frame is above the size limit")
             }

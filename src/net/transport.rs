@@ -9,15 +9,22 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
+use super::frame_meter::FrameMeter;
 use super::send_queue::SendQueue;
 
 /// The most bytes that one read takes from a socket.
 const READ_BYTES: usize = 64 * 1024;
+/// The most bytes that one turn of a connection passes on; then the other tasks of the thread run.
+const TURN_BYTES: usize = 64 * 1024;
+
+/// The most bytes that are read from a client after the session has ended. A client that sends more
+/// without closing the connection is reset.
+const MAX_DISCARDED_BYTES: usize = 4 * 1024 * 1024;
 
 thread_local! {
     static READ_BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES].into_boxed_slice());
@@ -38,12 +45,55 @@ pub struct Transport {
     /// Bytes that were read from the socket and not yet requested.
     unread: Bytes,
     received_bytes: u64,
+    frames: FrameMeter,
+    has_too_many_fragments: bool,
+    /// Bytes that were passed on in this turn.
+    turn_bytes: usize,
 }
 
 impl Transport {
-    /// Joins a stream and its send queue.
-    pub fn new(stream: ServerStream, send_queue: Arc<SendQueue>) -> Self {
-        Transport { stream, send_queue, unread: Bytes::new(), received_bytes: 0 }
+    /// Joins a stream and its send queue. `early` are bytes that were read from the stream already.
+    pub fn new(stream: ServerStream, send_queue: Arc<SendQueue>, early: Bytes) -> Self {
+        let received_bytes = early.len() as u64;
+        Transport {
+            stream,
+            send_queue,
+            unread: early,
+            received_bytes,
+            frames: FrameMeter::default(),
+            has_too_many_fragments: false,
+            turn_bytes: 0,
+        }
+    }
+
+    /// Allows another [`TURN_BYTES`] to be read.
+    pub(super) fn begin_turn(&mut self) {
+        self.turn_bytes = 0;
+    }
+
+    /// Whether reading has paused because other connections of the thread must have their turn.
+    pub(super) fn turn_is_over(&self) -> bool {
+        self.turn_bytes >= TURN_BYTES
+    }
+
+    /// Whether a message had so many fragments for its size that reading has failed.
+    pub(super) fn has_too_many_fragments(&self) -> bool {
+        self.has_too_many_fragments
+    }
+
+    /// The number of whole messages that were passed on, and whether one is unfinished.
+    pub(super) fn progress(&self) -> (u64, bool) {
+        self.frames.progress()
+    }
+
+    /// Counts bytes before they are passed on.
+    fn meter(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.turn_bytes += bytes.len();
+        if self.frames.feed(bytes) {
+            return Ok(());
+        }
+        self.has_too_many_fragments = true;
+        Err(io::Error::new(io::ErrorKind::InvalidData, "a message has too many fragments"))
     }
 
     /// Bytes received so far, after TLS decryption.
@@ -82,17 +132,19 @@ impl Transport {
         }
     }
 
-    /// Reads and discards until the end of the stream. Closing a socket with unread bytes would reset
-    /// the connection, and the peer could lose the last frames.
-    pub fn poll_discard_input(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Reads and discards until the end of the stream, or [`MAX_DISCARDED_BYTES`]. Closing a socket
+    /// with unread bytes would reset the connection, and the peer could lose the last frames.
+    pub fn poll_discard_input(&mut self, cx: &mut Context<'_>, discarded: &mut usize) -> Poll<()> {
         self.unread = Bytes::new();
         READ_BUFFER.with_borrow_mut(|buffer| {
-            loop {
-                match poll_read_stream(&mut self.stream, &self.send_queue, cx, buffer) {
-                    Poll::Ready(Ok(count)) if count > 0 => {}
-                    Poll::Ready(_) => return Poll::Ready(()),
-                    Poll::Pending => return Poll::Pending,
+            match poll_read_stream(&mut self.stream, &self.send_queue, cx, buffer) {
+                Poll::Ready(Ok(count)) if count > 0 && *discarded < MAX_DISCARDED_BYTES => {
+                    *discarded += count;
+                    cx.waker().wake_by_ref();
+                    Poll::Pending
                 }
+                Poll::Ready(_) => Poll::Ready(()),
+                Poll::Pending => Poll::Pending,
             }
         })
     }
@@ -105,12 +157,17 @@ impl AsyncRead for Transport {
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        if this.turn_is_over() {
+            // `ServerConnection` polls again.
+            return Poll::Pending;
+        }
         if this.unread.is_empty() {
             return READ_BUFFER.with_borrow_mut(|buffer| {
                 let read = poll_read_stream(&mut this.stream, &this.send_queue, cx, buffer);
                 let count = std::task::ready!(read)?;
                 this.received_bytes += count as u64;
                 let requested = count.min(into.remaining());
+                this.meter(&buffer[..requested])?;
                 into.put_slice(&buffer[..requested]);
                 if requested < count {
                     this.unread = Bytes::copy_from_slice(&buffer[requested..count]);
@@ -118,9 +175,9 @@ impl AsyncRead for Transport {
                 Poll::Ready(Ok(()))
             });
         }
-        let requested = this.unread.len().min(into.remaining());
-        into.put_slice(&this.unread[..requested]);
-        this.unread.advance(requested);
+        let requested = this.unread.split_to(this.unread.len().min(into.remaining()));
+        this.meter(&requested)?;
+        into.put_slice(&requested);
         if this.unread.is_empty() {
             // Frees the memory.
             this.unread = Bytes::new();

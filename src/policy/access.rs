@@ -90,6 +90,8 @@ pub enum AccessDenied {
     Expired,
     /// The user is banned.
     Banned,
+    /// The source of the list can't be read at the moment, so it is not known.
+    Unavailable,
 }
 
 /// The status of a session's access.
@@ -153,8 +155,8 @@ impl AccessList {
     /// does not reveal which access tokens exist.
     pub fn find(&self, token: &str, now: Timestamp) -> Result<Arc<Grant>, AccessDenied> {
         match self.find_digest(&digest(token), |a, b| a.ct_eq(b).into()) {
+            _ if self.closed => Err(AccessDenied::Unavailable),
             None => Err(AccessDenied::Unknown),
-            Some(_) if self.closed => Err(AccessDenied::Unknown),
             Some(grant) if grant.is_expired(now) => Err(AccessDenied::Expired),
             Some(grant) if self.is_banned(&grant.user) => Err(AccessDenied::Banned),
             Some(grant) => Ok(grant.clone()),
@@ -331,7 +333,9 @@ mod tests {
         let given = Grant { expires: Some(at(9)), ..grant("ana", "x") };
         let banned = [UserName::clean("bob")];
         let list = AccessList::new(vec![given.clone()], &banned).unwrap().closed();
-        assert_eq!(list.find("x", at(0)), Err(AccessDenied::Unknown));
+        for token in ["x", "unknown"] {
+            assert_eq!(list.find(token, at(0)), Err(AccessDenied::Unavailable));
+        }
         assert_eq!((list.len(), list.status(&given, at(0))), (0, AccessStatus::Valid));
         assert_eq!(list.status(&given, at(9)), AccessStatus::Revoked, "expiry still applies");
         assert_eq!(

@@ -54,8 +54,8 @@ impl Authenticator {
 
     /// Builds the access list from the access file and the users declared in the configuration.
     ///
-    /// If the file can't be used, no user can register, because the file might ban any of them;
-    /// sessions that exist stay until the file can be read again.
+    /// If the file can't be used, no user can register, because the file might ban any of them: clients
+    /// are asked to try again later. Sessions that exist stay until the file can be read again.
     pub fn read(&self, auth: &Auth) {
         let version = self.file_version();
         let read = AccessFile::read(&self.access_file).map(Option::unwrap_or_default);
@@ -121,6 +121,14 @@ impl Authenticator {
         let now_utc = wall_clock();
         self.list.load().find(token, now_utc).map_err(|denied| match denied {
             AccessDenied::Banned => banned(),
+            AccessDenied::Unavailable => Rejection {
+                code: ErrorCode::StorageFailed,
+                close: CloseCode::TryLater,
+                message:
+                    "the server can't check access tokens at the moment, because it can't use \
+                          its access file; try again later"
+                        .into(),
+            },
             // The same text for both, so that it does not reveal which access tokens exist.
             AccessDenied::Unknown | AccessDenied::Expired => {
                 if throttled {

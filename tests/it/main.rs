@@ -1,5 +1,6 @@
 //! End-to-end tests: they run the real programs and check what docs/reliability.md promises.
 
+mod abuse;
 mod access;
 mod at_rest;
 mod autobahn;

@@ -1,7 +1,7 @@
 //! The bytes that wait in a send queue, and the state of the sending side.
 
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -10,6 +10,13 @@ use crate::protocol::CloseCode;
 
 /// A queue that was emptied keeps room for this many pieces; more is freed.
 const KEPT_CAPACITY: usize = 8;
+
+/// How many times `max_bytes` a queue may hold: a burst for a client that reads is no reason to close
+/// its session.
+const HARD_BOUND_FACTOR: usize = 4;
+
+/// How long a queue may hold more than `max_bytes` while the client takes nothing.
+const OVER_BOUND_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The text of the close frame for a session whose client does not read fast enough.
 pub(crate) const TOO_SLOW: &str = "the client reads too slowly; reconnect and resume";
@@ -29,8 +36,10 @@ pub(super) struct Pending {
     pub pieces: VecDeque<Bytes>,
     /// Bytes that are not written yet.
     pub bytes: usize,
-    /// Bound of `bytes`.
+    /// Bound of `bytes` for a client that takes nothing; `HARD_BOUND_FACTOR` times that for others.
     pub max_bytes: usize,
+    /// While `bytes` is above `max_bytes`: when that began or bytes were last written.
+    pub over_since: Option<Instant>,
     /// How many bytes of the first piece are written. The frame they end in must be completed.
     pub written: usize,
     /// Since when writing is left to the session's task, usually because the socket was full.
@@ -42,8 +51,14 @@ pub(super) struct Pending {
 }
 
 impl Pending {
+    /// Whether these bytes fit the hard bound.
     pub fn has_room_for(&self, bytes: &Bytes) -> bool {
-        self.bytes + bytes.len() <= self.max_bytes
+        self.bytes + bytes.len() <= self.max_bytes.saturating_mul(HARD_BOUND_FACTOR)
+    }
+
+    /// Whether the queue has been above `max_bytes` for too long without a write.
+    pub fn is_overdue(&self) -> bool {
+        self.over_since.is_some_and(|since| since.elapsed() >= OVER_BOUND_TIMEOUT)
     }
 
     /// Whether nothing is pending and a new frame may be written directly to the socket.
@@ -57,12 +72,18 @@ impl Pending {
     pub fn push(&mut self, bytes: Bytes) {
         self.bytes += bytes.len();
         self.pieces.push_back(bytes);
+        if self.bytes > self.max_bytes {
+            self.over_since.get_or_insert_with(Instant::now);
+        }
     }
 
     /// Removes bytes that were written.
     pub fn advance(&mut self, count: usize) {
         self.bytes -= count;
         self.written += count;
+        if self.over_since.is_some() {
+            self.over_since = (self.bytes > self.max_bytes).then(Instant::now);
+        }
         while let Some(first) = self.pieces.front().filter(|first| first.len() <= self.written) {
             self.written -= first.len();
             self.pieces.pop_front();

@@ -26,7 +26,7 @@ pub struct SendQueue {
 }
 
 impl SendQueue {
-    /// Makes an empty queue of at most `max_bytes` bytes. Without a socket, only
+    /// Makes an empty queue that is bounded by `max_bytes` bytes (see the module). Without a socket, only
     /// [`Self::poll_flush_with`] writes.
     pub fn new(socket: Option<TcpStream>, max_bytes: usize) -> Self {
         SendQueue {
@@ -210,10 +210,10 @@ impl SendQueue {
         if pending.close_reason.is_some() || pending.disconnected {
             return;
         }
-        if !pending.has_room_for(&frames) {
+        if pending.is_overdue() || !pending.has_room_for(&frames) {
             // The socket may have become writable in the meantime.
             self.write_pending(pending);
-            if !pending.has_room_for(&frames) {
+            if pending.is_overdue() || !pending.has_room_for(&frames) {
                 pending.close_slow_reader();
                 self.task.wake();
                 return;

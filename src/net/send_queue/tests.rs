@@ -1,5 +1,6 @@
 use std::io::Read as _;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::net::TcpStream;
@@ -38,11 +39,45 @@ fn frames_are_written_in_order() {
 #[test]
 fn a_frame_over_the_bound_leaves_only_a_close_frame() {
     let queue = without_socket(3);
-    queue.push(Bytes::from_static(b"ab"));
-    queue.push(Bytes::from_static(b"cd"));
+    for _ in 0..6 {
+        queue.push(Bytes::from_static(b"ab"));
+        assert_eq!(queue.close_reason(), None, "up to four times the bound");
+    }
+    queue.push(Bytes::from_static(b"c"));
     assert_eq!(queue.close_reason().map(|ending| ending.close), Some(CloseCode::TryLater));
     queue.push(Bytes::from_static(b"e"));
     assert_eq!(drain(&queue)[0], 0x88);
+}
+
+#[test]
+fn above_the_bound_only_a_client_that_takes_nothing_is_closed() {
+    let set_back = |queue: &SendQueue| {
+        let mut pending = queue.lock();
+        pending.over_since = pending.over_since.map(|since| since - Duration::from_secs(3));
+    };
+    let take_one = |queue: &SendQueue| {
+        let mut left = 1;
+        let _ = queue.poll_flush_with(&mut Context::from_waker(Waker::noop()), |_, _| {
+            left -= 1;
+            if left < 0 { Poll::Pending } else { Poll::Ready(Ok(1)) }
+        });
+    };
+    let queue = without_socket(10);
+    queue.push(Bytes::from_static(&[b'a'; 20]));
+    for _ in 0..5 {
+        set_back(&queue);
+        take_one(&queue);
+        queue.push(Bytes::from_static(b"b"));
+        assert_eq!(queue.close_reason(), None, "the client reads");
+    }
+    while queue.pending_bytes() > 10 {
+        take_one(&queue);
+    }
+    assert_eq!(queue.lock().over_since, None);
+    queue.push(Bytes::from_static(b"c"));
+    set_back(&queue);
+    queue.push(Bytes::from_static(b"d"));
+    assert_eq!(queue.close_reason().map(|ending| ending.close), Some(CloseCode::TryLater));
 }
 
 #[test]

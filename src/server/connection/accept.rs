@@ -139,15 +139,9 @@ async fn open(
     };
     let permit = Arc::try_unwrap(permit).ok()?.into_inner();
     let outbound = Arc::new(outbound);
-    let transport = Transport::new(stream, outbound.clone());
+    let transport = Transport::new(stream, outbound.clone(), early);
     let frame_bytes = active.config.limits.frame_bytes;
-    let connection = ServerConnection::new(
-        transport,
-        outbound.clone(),
-        early.to_vec(),
-        frame_bytes,
-        active.timeouts,
-    )
-    .await;
+    let connection =
+        ServerConnection::new(transport, outbound.clone(), frame_bytes, active.timeouts).await;
     Some((connection, outbound, NewConnection { permit, client_info }))
 }

@@ -37,10 +37,9 @@ async fn echo(stream: TcpStream, listen: Arc<Listen>, frame_bytes: usize) {
     let Some(Upgraded { stream, early, .. }) = upgraded else { return };
     let bound = MIN_OUTBOUND_BYTES.max(4 * frame_bytes);
     let outbound = Arc::new(SendQueue::new(Some(stream), bound));
-    let transport = Transport::new(ServerStream::Plain, outbound.clone());
+    let transport = Transport::new(ServerStream::Plain, outbound.clone(), early);
     let mut connection =
-        ServerConnection::new(transport, outbound.clone(), early.to_vec(), frame_bytes, TIMEOUTS)
-            .await;
+        ServerConnection::new(transport, outbound.clone(), frame_bytes, TIMEOUTS).await;
     loop {
         match connection.next(|| true).await {
             Received::Ended(_) => break,

@@ -45,15 +45,15 @@ impl Session {
             self.message_meter.take(active.messages, 1, now).map_err(rate_limited)?;
         }
         let membership = match &room {
-            None => self.rooms.first(),
-            Some(room) => self.rooms.iter().find(|membership| membership.room == *room),
+            None => self.rooms.first_mut(),
+            Some(room) => self.rooms.iter_mut().find(|membership| membership.room == *room),
         };
         let Some(membership) = membership else { return Err(Box::new(in_no_room())) };
         let now_utc = wall_clock();
         let plain = membership
             .ring
             .read()
-            .decrypt(token, Instant::now(), now_utc)
+            .decrypt(token, &mut membership.last_key, Instant::now(), now_utc)
             .map_err(|error| request::decrypt_error(error, now_utc))?;
         let text = request::validate_text(plain, active.config.limits.message_chars)?;
         Ok(Draft {

@@ -8,6 +8,7 @@ use super::config::HubConfig;
 use super::peer::Peer;
 use super::room::SharedKeyRing;
 use super::status::{HubStatus, RoomStatus, SessionStatus};
+use crate::crypto::key_ring::LastKey;
 use crate::policy::access::AccessList;
 use crate::protocol::frame::Position;
 use crate::protocol::{CloseCode, RoomName, Seq, UserName};
@@ -65,6 +66,8 @@ pub struct Membership {
     pub room: RoomName,
     /// The room's key ring.
     pub ring: SharedKeyRing,
+    /// The key that opened the session's last message in the room.
+    pub last_key: LastKey,
     /// The room's position when the session entered.
     pub at: Position,
 }

@@ -1,7 +1,7 @@
 //! Delivery: from a committed batch to the members' send queues.
 //!
 //! Order of calls: [`Hub::deliver`] encodes each stored message once, under its room's current key,
-//! into the room's `outgoing` buffer. Then it fans out room by room and chunk by chunk: members that
+//! into one buffer per room. Then it fans out room by room and chunk by chunk: members that
 //! receive a whole chunk share its bytes in one call, the others get the parts meant for them. Last,
 //! it closes or removes the sessions that only waited for their last message.
 //!
@@ -10,6 +10,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 
@@ -17,6 +18,7 @@ use super::committed::Committed;
 use super::hub::Hub;
 use super::peer::Peer;
 use super::room::{Member, Room};
+use super::rotation::replace_key;
 use crate::crypto::key_ring::KeyRing;
 use crate::net::framing;
 use crate::net::send_queue::{SendQueue, send_to_all};
@@ -37,33 +39,53 @@ const MIN_CHUNKS_PER_QUEUE: usize = 8;
 /// about twice the size of the text.
 const FRAME_OVERHEAD_BYTES: usize = 384;
 
-/// One encoded message in a room's `outgoing` buffer.
+/// The messages of a batch for one room. It is dropped after the fan-out, so that a room keeps no
+/// buffer, and no part of an interrupted delivery.
+#[derive(Default)]
+struct EncodedBatch {
+    frames: BytesMut,
+    messages: Vec<EncodedMessage>,
+}
+
+/// One encoded message of an [`EncodedBatch`].
 struct EncodedMessage {
-    /// Where its frame ends in the buffer.
+    /// Where its frame ends in the batch's frames.
     end: usize,
     seq: Seq,
     sender: Arc<Peer>,
 }
 
+/// Counts one message in flight fewer when it is dropped.
+struct InFlight<'a>(&'a Peer);
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.decrement_in_flight();
+    }
+}
+
 impl Hub {
     /// Delivers a committed batch, with one write per socket and chunk.
     pub(super) fn deliver(&mut self, batch: Vec<Committed>) {
-        let mut encoded: HashMap<RoomName, Vec<EncodedMessage>> = HashMap::new();
+        let mut encoded: HashMap<RoomName, EncodedBatch> = HashMap::new();
         let mut to_close: Vec<(Arc<Peer>, CloseCode)> = Vec::new();
-        for committed in batch {
+        // The counts go down whatever happens: after a panic too, for the rest of the batch.
+        let batch: Vec<_> =
+            batch.iter().map(|committed| (InFlight(&committed.sender), committed)).collect();
+        for (in_flight, committed) in batch {
             if let AppendOutcome::Appended(entry) = &committed.outcome {
                 self.status.messages += 1;
                 self.encode(entry, &committed.sender, &mut encoded);
             }
-            committed.sender.decrement_in_flight();
+            drop(in_flight);
             if let Some(close) = self.draining.filter(|_| committed.sender.in_flight() == 0) {
                 to_close.push((committed.sender.clone(), close));
             }
         }
         let chunk_bytes = MAX_CHUNK_BYTES.min(self.config.outbound_bytes / MIN_CHUNKS_PER_QUEUE);
-        for (name, messages) in encoded {
+        for (name, encoded) in encoded {
             if let Some(room) = self.rooms.get_mut(&name) {
-                self.status.deliveries += room.fan_out(&messages, chunk_bytes, &mut self.uring);
+                self.status.deliveries += room.fan_out(&encoded, chunk_bytes, &mut self.uring);
             }
         }
         for (peer, close) in to_close {
@@ -78,13 +100,17 @@ impl Hub {
         &mut self,
         entry: &Entry,
         sender: &Arc<Peer>,
-        encoded: &mut HashMap<RoomName, Vec<EncodedMessage>>,
+        encoded: &mut HashMap<RoomName, EncodedBatch>,
     ) {
         let Some(room) = self.rooms.get_mut(&entry.room) else { return };
         if entry.seq <= room.last {
             return;
         }
         room.last = entry.seq;
+        if room.rotate_before_next_message {
+            replace_key(room, &entry.room, Instant::now(), self.config.grace);
+            self.status.rotations += 1;
+        }
         if room.resuming > 0 {
             room.keep_recent(entry);
         }
@@ -94,24 +120,22 @@ impl Hub {
         }
         let ring = room.ring.clone();
         let ring = ring.read();
-        put_message(&mut room.outgoing, entry, &ring, false);
-        let message =
-            EncodedMessage { end: room.outgoing.len(), seq: entry.seq, sender: sender.clone() };
-        match encoded.get_mut(&entry.room) {
-            Some(messages) => messages.push(message),
-            None => {
-                encoded.insert(entry.room.clone(), vec![message]);
-            }
-        }
+        let batch = match encoded.get_mut(&entry.room) {
+            Some(batch) => batch,
+            None => encoded.entry(entry.room.clone()).or_default(),
+        };
+        put_message(&mut batch.frames, entry, &ring, false);
+        let end = batch.frames.len();
+        batch.messages.push(EncodedMessage { end, seq: entry.seq, sender: sender.clone() });
     }
 }
 
 impl Room {
-    /// Sends the encoded messages to the live members and clears the buffer. Returns the number of
-    /// frames put into send queues.
+    /// Sends the encoded messages to the live members. Returns the number of frames put into send
+    /// queues.
     fn fan_out(
-        &mut self,
-        messages: &[EncodedMessage],
+        &self,
+        EncodedBatch { frames, messages }: &EncodedBatch,
         chunk_bytes: usize,
         uring: &mut Option<UringSender>,
     ) -> u64 {
@@ -123,7 +147,7 @@ impl Room {
                 .iter()
                 .position(|message| message.end - start > chunk_bytes)
                 .map_or(messages.len(), |fitting| first + fitting.max(1));
-            let chunk = Chunk::new(&self.outgoing, start, &messages[first..end]);
+            let chunk = Chunk::new(frames, start, &messages[first..end]);
             let mut whole: Vec<&SendQueue> = Vec::with_capacity(self.members.len());
             for member in &self.members {
                 if chunk.is_whole_for(member) {
@@ -136,10 +160,6 @@ impl Room {
             deliveries += (whole.len() * chunk.messages.len()) as u64;
             (start, first) = (messages[end - 1].end, end);
         }
-        self.outgoing.clear();
-        if self.outgoing.capacity() > 2 * MAX_CHUNK_BYTES {
-            self.outgoing = BytesMut::new();
-        }
         deliveries
     }
 }
@@ -149,7 +169,7 @@ struct Chunk<'a> {
     /// The frames, in an allocation of their own: a slow reader's queue must not keep the memory of
     /// a whole batch.
     bytes: Bytes,
-    /// Where the chunk starts in the `outgoing` buffer.
+    /// Where the chunk starts in the batch's frames.
     start: usize,
     messages: &'a [EncodedMessage],
     /// The senders of the messages, sorted for binary search.
@@ -157,8 +177,8 @@ struct Chunk<'a> {
 }
 
 impl<'a> Chunk<'a> {
-    fn new(outgoing: &[u8], start: usize, messages: &'a [EncodedMessage]) -> Self {
-        let bytes = Bytes::copy_from_slice(&outgoing[start..messages[messages.len() - 1].end]);
+    fn new(frames: &[u8], start: usize, messages: &'a [EncodedMessage]) -> Self {
+        let bytes = Bytes::copy_from_slice(&frames[start..messages[messages.len() - 1].end]);
         let mut senders: Vec<_> =
             messages.iter().map(|message| Arc::as_ptr(&message.sender)).collect();
         senders.sort_unstable();
@@ -203,10 +223,15 @@ impl<'a> Chunk<'a> {
 
 /// Appends a stored message to `out` as a WebSocket frame, encrypted under the current key of `ring`.
 fn put_message(out: &mut BytesMut, entry: &Entry, ring: &KeyRing, replay: bool) {
-    let mut json = Vec::with_capacity(FRAME_OVERHEAD_BYTES + entry.text.len() * 2);
+    let mut json = Vec::with_capacity(frame_bytes(&entry.text));
     let frame: ServerFrame<'_> = ServerFrame::ChatMessage(chat_message(entry, ring, replay));
     serde_json::to_writer(&mut json, &frame).expect("frames have string keys only");
     framing::put_text(out, &json);
+}
+
+/// The usual size of a message frame, in bytes.
+pub(super) fn frame_bytes(text: &str) -> usize {
+    FRAME_OVERHEAD_BYTES + text.len() * 2
 }
 
 /// A stored message as a frame with `"replay":true`, encrypted under the current key of `ring`.

@@ -6,7 +6,8 @@
 //!
 //! Each turn of [`Hub::run`] does the first of these that is due: rotate keys; flush presence
 //! frames; deliver a committed batch, and then the waiting commands; run the waiting commands.
-//! After the commands, the rooms that a member left get new keys.
+//! After the commands, the rooms that a member lost access to get new keys. A room that a member left
+//! gets a new key before its next message.
 //!
 //! This file holds the state, the loop and the dispatch of commands. The work is done in siblings:
 //! `membership` (enter, join, resume, leave, quit), `presence` (joins and leaves, user lists),
@@ -63,7 +64,7 @@ pub struct Hub {
     /// The counters; `hub_status` fills in the current sizes.
     pub(super) status: HubStatus,
     pub(super) next_rotation: Option<Instant>,
-    /// Rooms that a member left; their keys are rotated after the current commands.
+    /// Rooms that a member lost access to; their keys are rotated after the current commands.
     pub(super) rotation_pending: BTreeSet<RoomName>,
     /// The access list that was last enforced, and when.
     pub(super) access: Arc<AccessList>,

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use super::access::{access_status, evict_without_access};
 use super::command::{GoLiveOutcome, Membership, RoomEntry};
-use super::delivery::replay_frame;
+use super::delivery::{frame_bytes, replay_frame};
 use super::hub::{Hub, SessionRooms};
 use super::peer::Peer;
 use super::room::{Member, Room};
@@ -106,6 +106,12 @@ impl Hub {
             return GoLiveOutcome::Live;
         }
         let missing = room.recent.iter().filter(|entry| entry.seq > after).count();
+        let missing_bytes: usize =
+            room.recent.iter().rev().take(missing).map(|entry| frame_bytes(&entry.text)).sum();
+        if missing_bytes > self.config.outbound_bytes {
+            // The session reads them from the room log, as fast as its client takes them.
+            return GoLiveOutcome::Behind;
+        }
         let is_complete = after >= room.last
             || room.recent.front().is_some_and(|oldest| oldest.seq <= after.next());
         if !is_complete {
@@ -122,10 +128,13 @@ impl Hub {
         GoLiveOutcome::Live
     }
 
-    /// Removes a session from one room at the client's request; the room gets a new key.
+    /// Removes a session from one room at the client's request. The room's next message is encrypted
+    /// under a new key.
     pub(super) fn leave(&mut self, peer: &Arc<Peer>, name: &RoomName) {
         if self.remove_member(peer, name) {
-            self.rotation_pending.insert(name.clone());
+            if let Some(room) = self.rooms.get_mut(name) {
+                room.rotate_before_next_message = true;
+            }
             peer.send(&ServerFrame::Left(Left { room: name.as_str().into() }));
         } else {
             peer.send(&ServerFrame::Error(not_in_room(name)));
@@ -194,8 +203,12 @@ impl Hub {
             live_since,
             can_receive,
         });
-        let membership =
-            Membership { room: entry.room.clone(), ring: room.ring.clone(), at: room.position() };
+        let membership = Membership {
+            room: entry.room.clone(),
+            ring: room.ring.clone(),
+            last_key: room.ring.read().last_key(),
+            at: room.position(),
+        };
         if is_new_room && self.next_rotation.is_none() {
             // If a rotation is scheduled, an older key is due before this new one.
             self.schedule_rotation();

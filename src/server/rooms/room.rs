@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use parking_lot::RwLock;
 
 use super::peer::{Peer, encode};
@@ -69,6 +69,9 @@ pub struct Room {
     pub epoch: Epoch,
     /// The room's key ring.
     pub ring: SharedKeyRing,
+    /// Whether a member has left since the key was created. The next message is encrypted under a new
+    /// key.
+    pub rotate_before_next_message: bool,
     /// The number of members that resume.
     pub resuming: usize,
     /// The newest messages, kept only while a member resumes.
@@ -76,8 +79,6 @@ pub struct Room {
     recent_bytes: usize,
     /// When presence frames were last written to the sockets.
     pub(super) presence_written_at: Option<Instant>,
-    /// The encoded frames of the batch that is being delivered.
-    pub outgoing: BytesMut,
 }
 
 impl Room {
@@ -88,11 +89,11 @@ impl Room {
             last: head.last,
             epoch: head.epoch.clone(),
             ring: Arc::new(RwLock::new(KeyRing::new(now))),
+            rotate_before_next_message: false,
             resuming: 0,
             recent: VecDeque::new(),
             recent_bytes: 0,
             presence_written_at: None,
-            outgoing: BytesMut::new(),
         }
     }
 
@@ -113,6 +114,7 @@ impl Room {
 
     /// Replaces the key. Every member has the new key in its send queue before a session can use it.
     pub fn rotate(&mut self, name: &RoomName, now: Instant, grace: Duration) {
+        self.rotate_before_next_message = false;
         let mut ring = self.ring.write();
         ring.rotate(now, grace);
         let frame = key_frame(name, &ring);

@@ -1,9 +1,13 @@
-//! Key rotation: by age, on command, and after a member has left.
+//! Key rotation: by age, on command, and after a member has lost access.
+//!
+//! After a member has left at its own request, the key is rotated with the next message to the room
+//! (`delivery`), so that leaving and joining again never rotates more often than messages come.
 
 use std::time::{Duration, Instant};
 
 use super::hub::Hub;
 use super::room::Room;
+use crate::protocol::RoomName;
 
 /// The shortest time between two rotations by age, so that rooms whose keys are nearly of the same
 /// age rotate together.
@@ -49,15 +53,14 @@ impl Hub {
         self.schedule_rotation();
     }
 
-    /// Rotates the keys of rooms that a member left: the member can't read what is sent afterwards.
+    /// Rotates the keys of rooms that a member was removed from: the member can't read what is sent
+    /// afterwards.
     pub(super) fn rotate_pending_rooms(&mut self) {
         let now = Instant::now();
         for name in std::mem::take(&mut self.rotation_pending) {
             if let Some(room) = self.rooms.get_mut(&name) {
-                room.rotate(&name, now, self.config.grace);
+                replace_key(room, &name, now, self.config.grace);
                 self.status.rotations += 1;
-                tracing::debug!(event = "room_key_replaced", room = %name,
-                    "a member left the room or lost access to it");
             }
         }
     }
@@ -69,4 +72,11 @@ impl Hub {
             Some((oldest + every).max(Instant::now() + MIN_ROTATION_DELAY))
         });
     }
+}
+
+/// Rotates the key of one room that a member left or lost access to.
+pub(super) fn replace_key(room: &mut Room, name: &RoomName, now: Instant, grace: Duration) {
+    room.rotate(name, now, grace);
+    tracing::debug!(event = "room_key_replaced", room = %name,
+        "a member left the room or lost access to it");
 }

@@ -5,8 +5,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use serde_json::json;
 
 use super::{TOKENS, entered, refusal, refused, register};
+use crate::support::client::Client;
 use crate::support::server::Server;
-use crate::support::{Mode, eventually, in_both_modes};
+use crate::support::{Mode, TIMEOUT, eventually, in_both_modes};
 
 in_both_modes!(
     an_unusable_access_file_admits_no_user,
@@ -20,7 +21,8 @@ async fn an_unusable_access_file_admits_no_user(mode: Mode) {
     let mut session = entered(&server, &token, "lobby").await;
     let path = server.state().join("access.json");
     let good = std::fs::read(&path).unwrap();
-    let unauthorized = refused("unauthorized", 4001);
+    let (unauthorized, unavailable) =
+        (refused("unauthorized", 4001), refused("storage_failed", 1013));
     for (number, (content, mode)) in
         [(&good[..], 0o640), (b"", 0o600), (b"{\"tokens\":[", 0o600), (b"[]", 0o600)]
             .into_iter()
@@ -29,7 +31,10 @@ async fn an_unusable_access_file_admits_no_user(mode: Mode) {
         std::fs::write(&path, content).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
         eventually("the server reads it", || server.event_count("access_unreadable") > number);
-        assert_eq!(refusal(register(&server, &token, &["lobby"]).await).await, unauthorized);
+        // Nothing is known about any access token, so none counts as a guess: five are free.
+        for guess in ["a", "b", "c", "d", "e", "f", &token] {
+            assert_eq!(refusal(register(&server, guess, &["lobby"]).await).await, unavailable);
+        }
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
     }
     // An unusable file evicts no session; a missing file does.
@@ -44,6 +49,7 @@ async fn an_unusable_access_file_admits_no_user(mode: Mode) {
     assert_eq!(refusal(register(&server, &token, &["lobby"]).await).await, unauthorized);
     // An empty or missing list admits no user.
     std::fs::write(&path, "{}").unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
     server.run_ok(&["ctl", "reload"]);
     assert_eq!(refusal(register(&server, &token, &["lobby"]).await).await, unauthorized);
     let without_file = Server::with(TOKENS).mode(mode).start();
@@ -63,16 +69,34 @@ async fn an_unusable_access_file_keeps_bans_and_blocks_declared_users(mode: Mode
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
     server.run_ok(&["ctl", "reload"]);
     server.wait_for_event("access_unreadable");
-    let unauthorized = refused("unauthorized", 4001);
-    assert_eq!(refusal(register(&server, token, &["ops"]).await).await, unauthorized);
+    let unavailable = refused("storage_failed", 1013);
+    assert_eq!(refusal(register(&server, token, &["ops"]).await).await, unavailable);
     server.stop();
     server.start_again();
-    assert_eq!(refusal(register(&server, token, &["ops"]).await).await, unauthorized);
+    assert_eq!(refusal(register(&server, token, &["ops"]).await).await, unavailable);
     // A folder in place of the file can't be read either.
     std::fs::remove_file(&path).unwrap();
     std::fs::create_dir(&path).unwrap();
     server.run_ok(&["ctl", "reload"]);
-    assert_eq!(refusal(register(&server, token, &["ops"]).await).await, unauthorized);
+    assert_eq!(refusal(register(&server, token, &["ops"]).await).await, unavailable);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_wait_for_an_access_file_that_cannot_be_read() {
+    let server = Server::with(TOKENS).start();
+    let token = server.token("ana", &[]);
+    let path = server.state().join("access.json");
+    let set_mode = |mode| {
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    set_mode(0o644);
+    eventually("the server reads it", || server.event_count("access_unreadable") > 0);
+    let arguments = ["send", "hola", "--url", &server.url()];
+    let client = Client::start_with(&arguments, &[("CHAT_ACCESS_TOKEN", &token)]);
+    eventually("the client is refused", || server.event_count("register_refused") > 0);
+    set_mode(0o600);
+    let finished = client.finish(TIMEOUT);
+    assert_eq!(finished.code, Some(0), "{}", finished.errors);
 }
 
 async fn users_can_be_declared_in_the_configuration_and_reloaded(mode: Mode) {

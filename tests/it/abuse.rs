@@ -1,0 +1,138 @@
+//! What clients do with permitted means, all within their rate limits, must not harm the others.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tokio::io::AsyncWriteExt as _;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::frame::Frame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
+
+use crate::support::client::Client;
+use crate::support::server::Server;
+use crate::support::wire::Wire;
+use crate::support::{Mode, TIMEOUT, in_both_modes, load_lock};
+
+in_both_modes!(
+    a_burst_closes_no_session_whose_client_reads,
+    a_message_of_endless_empty_fragments_ends_the_connection,
+    a_message_that_is_not_completed_ends_the_connection_despite_pongs,
+);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leaving_and_joining_costs_other_clients_no_message() {
+    let _lock = load_lock();
+    let server = Server::with("[limits]\nrate_messages = 50\n").start();
+    let (stop, rounds) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let mut leavers = Vec::new();
+    for number in 0..18 {
+        let (mut wire, _) = Wire::full(&server, &format!("leaver{number}"), "lobby").await;
+        let (stop, rounds) = (stop.clone(), rounds.clone());
+        leavers.push(tokio::spawn(async move {
+            while !stop.load(Ordering::Relaxed) {
+                wire.send(json!({"type": "leave", "room": "lobby"})).await;
+                wire.next_of("left").await;
+                wire.send(json!({"type": "join", "room": "lobby"})).await;
+                wire.next_of("joined").await;
+                rounds.fetch_add(1, Ordering::Relaxed);
+            }
+        }));
+    }
+    let address = server.address().to_owned();
+    let lines: String = (1..=150).map(|number| format!("{number}\n")).collect();
+    let client = move || Client::pipe(&[&address, "-u", "Ana"], lines.as_bytes());
+    let finished = tokio::task::spawn_blocking(client).await.unwrap();
+    stop.store(true, Ordering::Relaxed);
+    for leaver in leavers {
+        leaver.await.unwrap();
+    }
+    assert_eq!(finished.code, Some(0), "{}", finished.errors);
+    let rounds = rounds.load(Ordering::Relaxed);
+    assert!(rounds > 300, "only {rounds} times a session left and joined");
+    server.signal("USR2");
+    let status = server.wait_for_event("status");
+    let rotations = status["rotations"].as_u64().unwrap();
+    let messages = status["messages"].as_u64().unwrap();
+    assert_eq!(messages, 150);
+    assert!(rotations <= messages, "{rotations} rotations, {messages} messages");
+}
+
+/// Before `register` and in a session.
+async fn a_message_of_endless_empty_fragments_ends_the_connection(mode: Mode) {
+    let _lock = load_lock();
+    let server = Server::with("").mode(mode).start();
+    for registered in [false, true] {
+        let mut wire = match registered {
+            false => Wire::connect(&server).await,
+            true => Wire::register(&server, "Ana").await,
+        };
+        let cpu = server.cpu_seconds();
+        let begun = Instant::now();
+        let begin = Frame::message(Vec::new(), OpCode::Data(Data::Text), false);
+        wire.send_message(Message::Frame(begin)).await;
+        // Masked continuation frames without payload (RFC 6455, section 5.2).
+        let fragments = [0x00, 0x80, 0, 0, 0, 0].repeat(10_000);
+        let stream = wire.stream().get_mut();
+        let mut sent = 0;
+        while begun.elapsed() < Duration::from_secs(3) {
+            let write = tokio::time::timeout(Duration::from_secs(1), stream.write_all(&fragments));
+            match write.await {
+                Ok(Ok(())) => sent += fragments.len(),
+                _ => break,
+            }
+        }
+        assert!(sent < 32 << 20, "the server read {sent} bytes");
+        let used = server.cpu_seconds() - cpu;
+        assert!(used < 1.0, "{used} CPU seconds");
+        if registered {
+            assert_eq!(server.wait_for_event("session_closed")["reason"], "too_many_fragments");
+        }
+    }
+}
+
+async fn a_message_that_is_not_completed_ends_the_connection_despite_pongs(mode: Mode) {
+    let limits = "[limits]\nping_interval = \"300ms\"\nping_timeout = \"1s\"\n";
+    let server = Server::with(limits).mode(mode).start();
+    let mut wire = Wire::register(&server, "Ana").await;
+    let begin = Frame::message("half", OpCode::Data(Data::Text), false);
+    wire.send_message(Message::Frame(begin)).await;
+    let begun = Instant::now();
+    // Reading answers the server's pings.
+    let (close, _) = wire.until_closed().await;
+    assert_eq!(close, 1011);
+    assert!(begun.elapsed() < TIMEOUT / 2, "{:?}", begun.elapsed());
+    assert_eq!(server.wait_for_event("session_closed")["reason"], "unfinished_message");
+}
+
+async fn a_burst_closes_no_session_whose_client_reads(mode: Mode) {
+    let _lock = load_lock();
+    const SESSIONS: usize = 16;
+    const MESSAGES: usize = 10;
+    let server = Server::with("[limits]\noutbound_bytes = 262144\n").mode(mode).start();
+    let mut wires = Vec::new();
+    for number in 0..SESSIONS {
+        wires.push(Wire::register(&server, &format!("user{number}")).await);
+    }
+    let text = "x".repeat(4_096);
+    let tasks: Vec<_> = wires
+        .into_iter()
+        .map(|mut wire| {
+            let text = text.clone();
+            tokio::spawn(async move {
+                for _ in 0..MESSAGES {
+                    wire.send_chat(&text).await;
+                }
+                for _ in 0..MESSAGES * SESSIONS {
+                    wire.next_of("chat_message").await;
+                }
+                wire
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.expect("every message arrives");
+    }
+    assert!(!server.log().iter().any(|line| line["reason"] == "slow_reader"));
+}
