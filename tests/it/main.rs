@@ -19,6 +19,7 @@ mod limits;
 mod logging;
 mod ngrok;
 mod operator;
+mod ownership;
 mod protocol;
 mod proxy;
 mod python;

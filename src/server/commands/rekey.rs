@@ -5,7 +5,7 @@ use std::path::Path;
 use super::args::ConfigArgs;
 use super::output::print;
 use crate::config::{Config, Store};
-use crate::credentials::at_rest_key::AtRestKey;
+use crate::credentials::at_rest_key::{AtRestKey, give_history_to_owner};
 use crate::server::error::ServerError;
 use crate::server::room_log;
 use crate::store::rekey;
@@ -42,7 +42,10 @@ pub fn run(
         }
         None => AtRestKey::fresh(),
     };
-    let done = rekey(folder, &key, &new_key, wall_clock())?;
+    let done = rekey(folder, &key, &new_key, wall_clock());
+    // Also after a failure: the store that is still there must be usable by the server.
+    give_history_to_owner(folder)?;
+    let done = done?;
     let damaged = match done.damaged {
         0 => String::new(),
         count => format!("; {count} could not be read and were left out"),
