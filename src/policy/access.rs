@@ -152,7 +152,16 @@ impl AccessList {
     /// The grant of an access token. It compares every digest in constant time, so its duration
     /// does not reveal which access tokens exist.
     pub fn find(&self, token: &str, now: Timestamp) -> Result<Arc<Grant>, AccessDenied> {
-        match self.find_digest(&digest(token), |a, b| a.ct_eq(b).into()) {
+        self.find_by_digest(&digest(token), now)
+    }
+
+    /// The same as [`find`](Self::find), for the SHA-256 of an access token.
+    pub fn find_by_digest(
+        &self,
+        digest: &[u8; 32],
+        now: Timestamp,
+    ) -> Result<Arc<Grant>, AccessDenied> {
+        match self.find_digest(digest, |a, b| a.ct_eq(b).into()) {
             None => Err(AccessDenied::Unknown),
             Some(_) if self.closed => Err(AccessDenied::Unknown),
             Some(grant) if grant.is_expired(now) => Err(AccessDenied::Expired),

@@ -12,6 +12,8 @@ pub mod client_network;
 #[cfg(feature = "server")]
 pub mod confusable_names;
 #[cfg(feature = "server")]
+pub mod log_limit;
+#[cfg(feature = "server")]
 pub mod origin;
 #[cfg(feature = "server")]
 pub mod rate;

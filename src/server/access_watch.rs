@@ -47,6 +47,7 @@ pub async fn watch(context: Arc<Context>, stop: CancellationToken) {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(until_expiry.min(POLL_INTERVAL)) => {}
         }
+        context.refusals.report_left_out();
         if context.authenticator.file_has_changed()
             && let Some(ended) = reread(&context).await
         {

@@ -14,6 +14,7 @@ mod context;
 mod error;
 mod exit_code;
 mod listeners;
+mod refusal_log;
 mod room_log;
 mod rooms;
 mod run;

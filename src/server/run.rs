@@ -21,6 +21,7 @@ use super::connection::accept;
 use super::context::{ActiveConfig, Context};
 use super::error::ServerError;
 use super::listeners;
+use super::refusal_log::RefusalLog;
 use super::room_log;
 use super::rooms::command::Command;
 use super::rooms::hub::Hub;
@@ -72,9 +73,10 @@ impl Server {
         let metrics = metrics::bind(&active.config).await?;
 
         let durable = store.log.durable();
+        let refusals = Arc::new(RefusalLog::default());
         let (hub, commands) = mpsc::unbounded_channel();
         let (to_hub, committed) = mpsc::channel(MAX_WAITING_BATCHES);
-        let (log_writer, log_writer_ended) = LogWriter::start(store.log, to_hub)?;
+        let (log_writer, log_writer_ended) = LogWriter::start(store.log, to_hub, refusals.clone())?;
         let authenticator = Authenticator::new(&active.config.auth);
         authenticator.read(&active.config.auth);
         let rooms =
@@ -88,6 +90,7 @@ impl Server {
         let tls = active.tls.is_some();
         let context = Arc::new(Context {
             authenticator,
+            refusals,
             active_config: ArcSwap::from_pointee(active),
             hub,
             log_writer,

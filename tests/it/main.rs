@@ -23,6 +23,7 @@ mod ownership;
 mod protocol;
 mod proxy;
 mod python;
+mod refusals;
 mod reliability;
 mod rights;
 mod support;

@@ -105,6 +105,12 @@ fn metrics(status: &HubStatus, context: &Context) -> String {
         "Seconds since the server started.",
         context.started.elapsed().as_secs(),
     );
+    let name = "chat_refused_total";
+    let _ = writeln!(out, "# HELP {name} Refused registrations, messages and other frames.");
+    let _ = writeln!(out, "# TYPE {name} counter");
+    for (code, count) in context.refusals.counts() {
+        let _ = writeln!(out, "{name}{{code=\"{code}\"}} {count}");
+    }
     out
 }
 

@@ -32,8 +32,9 @@ pub async fn serve(listener: TcpListener, frame_bytes: usize) {
 async fn echo(stream: TcpStream, listen: Arc<Listen>, frame_bytes: usize) {
     let Ok(peer) = stream.peer_addr() else { return };
     let _ = stream.set_nodelay(true);
+    let refusals = Arc::default();
     let upgraded =
-        upgrade::accept(stream, peer.ip(), false, listen, AuthMode::Open, |_| true).await;
+        upgrade::accept(stream, peer.ip(), false, listen, AuthMode::Open, |_| true, refusals).await;
     let Some(Upgraded { stream, early, .. }) = upgraded else { return };
     let bound = MIN_OUTBOUND_BYTES.max(4 * frame_bytes);
     let outbound = Arc::new(SendQueue::new(Some(stream), bound));

@@ -28,6 +28,7 @@ use super::acks::answer_all;
 use super::committed::Committed;
 use super::peer::Peer;
 use crate::protocol::{MessageId, RoomName};
+use crate::server::refusal_log::RefusalLog;
 use crate::store::{AppendOutcome, Draft, Retention, RoomLog, StoreError};
 use crate::sys::clock::wall_clock;
 use crate::sys::fault_points;
@@ -73,11 +74,14 @@ impl LogWriter {
     pub fn start(
         log: Box<dyn RoomLog>,
         hub: mpsc::Sender<Vec<Committed>>,
+        refusals: Arc<RefusalLog>,
     ) -> std::io::Result<(LogWriter, Ended)> {
         let (work, queue) = channel();
         let stats = Arc::new(LogWriterStats::default());
         let thread_stats = stats.clone();
-        let ended = thread::spawn("log_writer", move || run(log, &queue, &hub, &thread_stats))?;
+        let ended = thread::spawn("log_writer", move || {
+            run(log, &queue, &hub, &thread_stats, &refusals);
+        })?;
         let log_writer = LogWriter { work, capacity: Arc::new(Semaphore::new(QUEUE_BYTES)), stats };
         Ok((log_writer, ended))
     }
@@ -172,6 +176,7 @@ fn run(
     queue: &Receiver<Work>,
     hub: &mpsc::Sender<Vec<Committed>>,
     stats: &LogWriterStats,
+    refusals: &RefusalLog,
 ) {
     let mut prune_at = Instant::now() + PRUNE_INTERVAL;
     let mut finishing = false;
@@ -194,7 +199,7 @@ fn run(
         if !batch.drafts.is_empty() {
             let committed = batch.commit(log.as_mut());
             stats.commits.fetch_add(1, Ordering::Relaxed);
-            let _ = catch_unwind(AssertUnwindSafe(|| answer_all(&committed)));
+            let _ = catch_unwind(AssertUnwindSafe(|| answer_all(&committed, refusals)));
             stats.in_flight.fetch_sub(committed.len() as u64, Ordering::Relaxed);
             let hub_runs = hub.blocking_send(committed).is_ok();
             let _ = catch_unwind(AssertUnwindSafe(|| log.after_commit()));
