@@ -124,10 +124,7 @@ impl TokenRecord {
     pub fn grant(&self) -> Result<Grant, String> {
         let digest = from_hex(&self.hash)
             .ok_or("hash must be 64 hexadecimal digits (the SHA-256 of an access token)")?;
-        let user = UserName::clean(&self.user);
-        if user.as_str() != self.user {
-            return Err(format!("user must be a clean name, as in \"{user}\""));
-        }
+        let user = UserName::parse(&self.user).map_err(|error| format!("user: {error}"))?;
         let role = Role::parse(&self.role)
             .ok_or("role must be \"reader\", \"writer\", \"member\" or \"admin\"")?;
         let rooms = match self.rooms.as_slice() {
