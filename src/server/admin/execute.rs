@@ -41,12 +41,12 @@ pub async fn execute(
             Ok(json!({"ended": ended}))
         }
         AdminRequest::Kick { user } => {
-            let user = UserName::clean(&user);
+            let user = user_name(&user)?;
             let ended = ask_hub(context, |answer| Command::Kick(user, answer)).await?;
             Ok(json!({"ended": ended}))
         }
-        AdminRequest::Ban { user } => ban(context, UserName::clean(&user)).await,
-        AdminRequest::Unban { user } => unban(context, UserName::clean(&user)).await,
+        AdminRequest::Ban { user } => ban(context, user_name(&user)?).await,
+        AdminRequest::Unban { user } => unban(context, user_name(&user)?).await,
         AdminRequest::Drain => {
             main.send(MainRequest::Drain).await.map_err(|_| NO_ANSWER)?;
             Ok(json!({}))
@@ -96,6 +96,12 @@ async fn unban(context: &Context, user: UserName) -> Result<Value, String> {
         Some(_) => Ok(json!({})),
         None => Err(format!("the ban of {user} is lifted, but {NO_ANSWER}")),
     }
+}
+
+/// The name as an operator typed it. A name that cleaning would change is refused, because the
+/// request would be carried out for another user.
+fn user_name(text: &str) -> Result<UserName, String> {
+    UserName::parse(text).map_err(|error| error.to_string())
 }
 
 async fn ask_hub<T>(

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::Sources;
+use crate::protocol::UserName;
 use crate::server::admin::request::AdminRequest;
 
 /// The configuration file that is read if no file is named and this one exists.
@@ -116,8 +117,8 @@ pub enum TokenCommand {
 #[derive(Debug, Args)]
 pub struct NewToken {
     /// The user that the access token proves
-    #[arg(long, value_name = "NAME")]
-    pub user: String,
+    #[arg(long, value_name = "NAME", value_parser = UserName::parse)]
+    pub user: UserName,
     /// A room it allows, or * for every room; repeat for more [default: lobby]
     #[arg(long, value_name = "R")]
     pub room: Vec<String>,
@@ -148,17 +149,20 @@ pub enum CtlCommand {
     /// End a user's sessions
     Kick {
         /// The user's name
-        user: String,
+        #[arg(value_parser = UserName::parse)]
+        user: UserName,
     },
     /// End a user's sessions and ban the name
     Ban {
         /// The user's name
-        user: String,
+        #[arg(value_parser = UserName::parse)]
+        user: UserName,
     },
     /// Lift a user's ban
     Unban {
         /// The user's name
-        user: String,
+        #[arg(value_parser = UserName::parse)]
+        user: UserName,
     },
     /// Finish what was received and exit, as SIGTERM does
     Drain,
@@ -173,9 +177,9 @@ impl CtlCommand {
             CtlCommand::Sessions => AdminRequest::Sessions,
             CtlCommand::Rotate => AdminRequest::Rotate,
             CtlCommand::Reload => AdminRequest::Reload,
-            CtlCommand::Kick { user } => AdminRequest::Kick { user: user.clone() },
-            CtlCommand::Ban { user } => AdminRequest::Ban { user: user.clone() },
-            CtlCommand::Unban { user } => AdminRequest::Unban { user: user.clone() },
+            CtlCommand::Kick { user } => AdminRequest::Kick { user: user.to_string() },
+            CtlCommand::Ban { user } => AdminRequest::Ban { user: user.to_string() },
+            CtlCommand::Unban { user } => AdminRequest::Unban { user: user.to_string() },
             CtlCommand::Drain => AdminRequest::Drain,
         }
     }

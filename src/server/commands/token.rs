@@ -31,7 +31,7 @@ fn add(config: &Config, wanted: &NewToken) -> Result<(), ServerError> {
     let generated = GeneratedToken::generate();
     let now = SystemTime::now();
     let record = TokenRecord {
-        user: wanted.user.clone(),
+        user: wanted.user.to_string(),
         rooms: if wanted.room.is_empty() { vec!["lobby".into()] } else { wanted.room.clone() },
         role: wanted.role.clone(),
         hash: generated.hash.clone(),
