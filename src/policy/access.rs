@@ -227,6 +227,11 @@ impl AccessList {
             && name_skeletons(user).iter().any(|skeleton| self.banned.contains(skeleton))
     }
 
+    /// All grants, expired ones included.
+    pub fn grants(&self) -> &[Arc<Grant>] {
+        &self.grants
+    }
+
     /// The earliest expiry after `now`.
     pub fn next_expiry(&self, now: Timestamp) -> Option<Timestamp> {
         self.grants.iter().filter_map(|grant| grant.expires).filter(|expiry| *expiry > now).min()

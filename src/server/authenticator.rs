@@ -56,7 +56,11 @@ impl Authenticator {
     ///
     /// If the file can't be used, no user can register, because the file might ban any of them;
     /// sessions that exist stay until the file can be read again.
-    pub fn read(&self, auth: &Auth) {
+    ///
+    /// Gives the access list that was in force before.
+    pub fn read(&self, auth: &Auth) -> Arc<AccessList> {
+        // Held until the end, so that of two simultaneous calls only one sees the change.
+        let mut last_read = self.last_read();
         let version = self.file_version();
         let read = AccessFile::read(&self.access_file).map(Option::unwrap_or_default);
         let list = read.and_then(|file| self.build_list(&file, auth));
@@ -65,8 +69,8 @@ impl Authenticator {
                 "the access file can't be used; no user can register");
             AccessList::clone(&self.list.load()).closed()
         });
-        self.list.store(Arc::new(list.strict(auth.mode == AuthMode::Token)));
-        *self.last_read() = version;
+        *last_read = version;
+        self.list.swap(Arc::new(list.strict(auth.mode == AuthMode::Token)))
     }
 
     /// Whether the access file has changed since it was read last.

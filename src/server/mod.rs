@@ -6,6 +6,7 @@
 
 mod access_watch;
 mod admin;
+mod audit;
 mod authenticator;
 mod client_info;
 mod commands;

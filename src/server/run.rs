@@ -16,6 +16,7 @@ use super::admin::reload::Reload;
 use super::admin::request::MainRequest;
 use super::admin::socket::AdminSocket;
 use super::admin::{metrics, status};
+use super::audit::Operator;
 use super::authenticator::Authenticator;
 use super::connection::accept;
 use super::context::{ActiveConfig, Context};
@@ -137,14 +138,16 @@ impl Server {
             tokio::select! {
                 signal = signals.next() => match signal {
                     Signal::Stop(close) => return close,
-                    Signal::Reload => drop(reload.run(context).await),
+                    Signal::Reload => drop(reload.run(context, Operator::Signal).await),
                     Signal::Rotate => drop(context.hub.send(Command::Rotate("signal"))),
                     Signal::Status => status::log(context).await,
                 },
                 // Never `None`: `self` keeps a sender.
                 Some(request) = self.main_requests.recv() => match request {
                     MainRequest::Drain => return CloseCode::Restarting,
-                    MainRequest::Reload(answer) => drop(answer.send(reload.run(context).await)),
+                    MainRequest::Reload(by, answer) => {
+                        drop(answer.send(reload.run(context, by).await));
+                    }
                 },
                 () = watchdog.tick() => {
                     // The watchdog is fed only while the hub answers; a stuck hub gets the server

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::config::{Config, Sources};
 use crate::server::access_watch;
+use crate::server::audit::Operator;
 use crate::server::context::{ActiveConfig, Context};
 use crate::server::error::ServerError;
 use crate::server::rooms::command::Command;
@@ -22,10 +23,10 @@ pub struct Reload {
 impl Reload {
     /// Rereads the configuration and the access file. Logs the outcome and returns it, as the text
     /// for an operator.
-    pub async fn run(&self, context: &Context) -> Result<(), String> {
+    pub async fn run(&self, context: &Context, by: Operator) -> Result<(), String> {
         systemd::reloading();
         let outcome = self.replace_config(context);
-        let enforced = outcome.is_err() || access_watch::reread(context).await.is_some();
+        let enforced = outcome.is_err() || access_watch::reread(context, by).await.is_some();
         match &outcome {
             Ok(()) => tracing::info!(event = "reloaded", "the new configuration is in force"),
             Err(error) => {

@@ -158,6 +158,8 @@ pub enum CtlCommand {
         #[arg(value_parser = UserName::parse)]
         user: UserName,
     },
+    /// List the banned users
+    Bans,
     /// Lift a user's ban
     Unban {
         /// The user's name
@@ -180,6 +182,7 @@ impl CtlCommand {
             CtlCommand::Kick { user } => AdminRequest::Kick { user: user.to_string() },
             CtlCommand::Ban { user } => AdminRequest::Ban { user: user.to_string() },
             CtlCommand::Unban { user } => AdminRequest::Unban { user: user.to_string() },
+            CtlCommand::Bans => AdminRequest::Bans,
             CtlCommand::Drain => AdminRequest::Drain,
         }
     }
