@@ -64,15 +64,13 @@ impl Sources {
     }
 
     /// The folder for what outlives the process: `$STATE_DIRECTORY`, else `secure-chat/` in
-    /// `$XDG_STATE_HOME`, else in `~/.local/state`.
-    pub(super) fn state_folder(&self) -> PathBuf {
-        if let Some(folder) = self.folder("STATE_DIRECTORY") {
-            return folder;
-        }
-        let base = self.variable("XDG_STATE_HOME").map(PathBuf::from).unwrap_or_else(|| {
-            PathBuf::from(self.variable("HOME").unwrap_or(".")).join(".local/state")
-        });
-        base.join("secure-chat")
+    /// `$XDG_STATE_HOME`, else in `~/.local/state`. `None` if none of the variables is set.
+    pub(super) fn state_folder(&self) -> Option<PathBuf> {
+        self.folder("STATE_DIRECTORY").or_else(|| {
+            let state_home = self.variable("XDG_STATE_HOME").map(PathBuf::from);
+            let in_home = || Some(PathBuf::from(self.variable("HOME")?).join(".local/state"));
+            Some(state_home.or_else(in_home)?.join("secure-chat"))
+        })
     }
 
     /// The folder that a variable names. systemd may list several, separated by colons; the first

@@ -51,8 +51,10 @@ impl ClientInfo {
             }
             confidential = local
                 || match scheme {
-                    Some(b"https" | b"wss") => true,
-                    Some(_) => false,
+                    // The scheme has no case (RFC 3986, section 3.1).
+                    Some(scheme) => {
+                        scheme.eq_ignore_ascii_case(b"https") || scheme.eq_ignore_ascii_case(b"wss")
+                    }
                     // A proxy that names its client but not the scheme may have received plaintext.
                     None => encrypted && forwarded_for == ForwardedFor::Absent,
                 };

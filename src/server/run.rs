@@ -40,8 +40,11 @@ const MAX_WAITING_BATCHES: usize = 2;
 const FINAL_WRITES_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Runs a server until a signal or an operator stops it.
-pub async fn run(config: Config, mut reload: Reload) -> Result<(), ServerError> {
-    let mut signals = Signals::new()?;
+pub async fn run(
+    config: Config,
+    mut signals: Signals,
+    mut reload: Reload,
+) -> Result<(), ServerError> {
     let mut server = Server::build(config).await?;
     systemd::ready();
     let close = server.serve(&mut signals, &mut reload).await;

@@ -2,11 +2,11 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use futures_util::StreamExt as _;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
-use signal_hook::flag;
+use signal_hook::{flag, low_level};
 
 use crate::protocol::CloseCode;
 
@@ -23,6 +23,36 @@ pub enum Signal {
     Rotate,
     /// SIGUSR2: log the status.
     Status,
+}
+
+/// Keeps SIGHUP, SIGUSR1 and SIGUSR2 from ending a server that is still starting: their default
+/// action ends the process (signal(7)). [`Signals`] receives them later.
+pub struct EarlySignals {
+    default_action: Arc<AtomicBool>,
+    /// The last signal that came; 0 is none.
+    received: Arc<AtomicUsize>,
+}
+
+impl EarlySignals {
+    /// Installs the handlers. To be called before anything else.
+    pub fn hold_back() -> io::Result<Self> {
+        let early = EarlySignals { default_action: Arc::default(), received: Arc::default() };
+        for signal in [SIGHUP, SIGUSR1, SIGUSR2] {
+            flag::register_usize(signal, early.received.clone(), signal.cast_unsigned() as usize)?;
+            flag::register_conditional_default(signal, early.default_action.clone())?;
+        }
+        Ok(early)
+    }
+
+    /// For a process that is not a server: from here on, the signals have their default action,
+    /// also one that has already come.
+    pub fn release(self) {
+        self.default_action.store(true, Ordering::SeqCst);
+        let received = self.received.load(Ordering::SeqCst);
+        if let Ok(signal @ 1..) = i32::try_from(received) {
+            let _ = low_level::emulate_default_handler(signal);
+        }
+    }
 }
 
 /// Receives the signals of this process.

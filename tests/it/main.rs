@@ -26,6 +26,7 @@ mod python;
 mod refusals;
 mod reliability;
 mod rights;
+mod start;
 mod support;
 mod systemd;
 mod terminal;
