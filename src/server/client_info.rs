@@ -76,3 +76,27 @@ fn values<'a>(headers: &'a HeaderMap, name: &'static str) -> impl Iterator<Item 
         .map(<[u8]>::trim_ascii)
         .filter(|value| !value.is_empty())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Sources};
+
+    #[test]
+    fn the_forwarded_scheme_has_no_case() {
+        let environment = [("HOME".to_owned(), "/home/test".to_owned())].into();
+        let listen = Config::load(&Sources { environment, ..Sources::default() }).unwrap().listen;
+        let confidential = |scheme: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("x-forwarded-for", "192.0.2.1".parse().unwrap());
+            headers.insert("x-forwarded-proto", scheme.parse().unwrap());
+            let proxy = "127.0.0.1".parse().unwrap();
+            ClientInfo::from_headers(&headers, proxy, false, &listen).confidential
+        };
+        for (scheme, expected) in
+            [("https", true), ("HTTPS", true), ("Wss", true), ("http", false), ("httpss", false)]
+        {
+            assert_eq!(confidential(scheme), expected, "{scheme}");
+        }
+    }
+}
