@@ -153,10 +153,17 @@ impl Server {
                     }
                 },
                 () = watchdog.tick() => {
-                    // The watchdog is fed only while the hub answers; a stuck hub gets the server
-                    // restarted.
-                    if let Some(status) = status::query(context).await {
-                        watchdog.report_healthy(&status::summary(&status));
+                    // The watchdog is fed only while the hub answers and the log writer makes
+                    // progress; otherwise systemd restarts the server.
+                    match (status::query(context).await, context.log_writer.health().problem()) {
+                        (None, _) => {}
+                        (Some(_), Some(problem)) => {
+                            tracing::error!(event = "not_ready", reason = %problem, "{problem}");
+                            systemd::status(&problem.to_string());
+                        }
+                        (Some(status), None) => {
+                            watchdog.report_healthy(&status::summary(&status));
+                        }
                     }
                     reload.server_log.report_dropped();
                 }

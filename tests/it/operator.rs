@@ -315,3 +315,46 @@ async fn every_act_of_an_operator_leaves_an_audit_line() {
     });
     assert!(!server.log_lines().join("\n").contains(&token));
 }
+
+#[tokio::test]
+async fn a_log_writer_that_makes_no_progress_is_reported() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    if !programs::have_faults("a_log_writer_that_makes_no_progress_is_reported") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let stall = folder.path().join("stall");
+    let fault_point = format!("log_writer={}", stall.display());
+    let server = Server::with("[admin]\nmetrics = \"127.0.0.1:0\"\n")
+        .env("CHAT_TEST_STALL", &fault_point)
+        .start();
+    let address = server.wait_for_event("metrics")["address"].as_str().unwrap().to_owned();
+    let ready = async || {
+        let mut stream = tokio::net::TcpStream::connect(&address).await.unwrap();
+        stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.unwrap();
+        text
+    };
+    let (mut ana, _) = Wire::full(server.address(), "ana", "ops").await;
+    std::fs::write(&stall, "").unwrap();
+    ana.send_chat_in("ops", "1", "hola").await;
+    assert!(ready().await.starts_with("HTTP/1.1 200"));
+    let not_ready = async {
+        loop {
+            let answer = ready().await;
+            if answer.starts_with("HTTP/1.1 503") {
+                return answer;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+    };
+    let answer = tokio::time::timeout(crate::support::TIMEOUT, not_ready).await.expect("503");
+    assert!(answer.contains("messages wait"), "{answer}");
+    let status = server.run_ok(&["ctl", "status"]);
+    assert!(status.contains("messages wait"), "{status}");
+    server.wait_for_event("not_ready");
+    std::fs::remove_file(&stall).unwrap();
+    ana.next_of("ack").await;
+    assert!(ready().await.starts_with("HTTP/1.1 200"));
+}

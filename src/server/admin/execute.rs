@@ -65,6 +65,8 @@ pub async fn execute(
 async fn report_status(context: &Context) -> Result<Value, String> {
     let status = status::query(context).await.ok_or(NO_ANSWER)?;
     let active = context.active_config.load();
+    let health = context.log_writer.health();
+    let log_writer = health.problem().map_or("ok".to_owned(), |problem| problem.to_string());
     Ok(json!({
         "server": SERVER, "pid": std::process::id(),
         "mode": active.config.raw.auth.mode, "store": active.config.raw.history.store,
@@ -72,6 +74,7 @@ async fn report_status(context: &Context) -> Result<Value, String> {
         "connections": context.admission.count(), "connections_limit": active.max_connections,
         "messages": status.messages, "deliveries": status.deliveries,
         "rotations": status.rotations, "seconds": context.started.elapsed().as_secs(),
+        "append_failures": health.failures(), "log_writer": log_writer,
         "tokens": context.authenticator.list().len(),
     }))
 }

@@ -84,9 +84,12 @@ pub async fn serve(listener: TcpListener, context: Arc<Context>, stop: Cancellat
 async fn respond(path: &str, context: &Context) -> Response<Full<Bytes>> {
     match path {
         "/healthz" => text(StatusCode::OK, "alive\n".into()),
-        "/readyz" => match status::query(context).await {
-            Some(_) => text(StatusCode::OK, "ready\n".into()),
-            None => hub_does_not_answer(),
+        "/readyz" => match (status::query(context).await, context.log_writer.health().problem()) {
+            (None, _) => hub_does_not_answer(),
+            (Some(_), Some(problem)) => {
+                text(StatusCode::SERVICE_UNAVAILABLE, format!("{problem}\n"))
+            }
+            (Some(_), None) => text(StatusCode::OK, "ready\n".into()),
         },
         "/metrics" => match status::query(context).await {
             Some(status) => text(StatusCode::OK, metrics(&status, context)),
@@ -106,6 +109,19 @@ fn metrics(status: &HubStatus, context: &Context) -> String {
     put("chat_connections", "gauge", "Client connections.", context.admission.count() as u64);
     put("chat_messages_total", "counter", "Messages stored.", status.messages);
     put("chat_commits_total", "counter", "Commits of the room log.", context.log_writer.commits());
+    let health = context.log_writer.health();
+    put(
+        "chat_append_failures_total",
+        "counter",
+        "Commits of the room log in which messages could not be stored.",
+        health.failures(),
+    );
+    put(
+        "chat_append_waiting_seconds",
+        "gauge",
+        "How long messages have waited without any commit.",
+        health.waiting_for().as_secs(),
+    );
     put("chat_deliveries_total", "counter", "Frames queued for sessions.", status.deliveries);
     put("chat_key_rotations_total", "counter", "Key rotations.", status.rotations);
     put("chat_access_tokens", "gauge", "Access tokens.", context.authenticator.list().len() as u64);

@@ -26,6 +26,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::acks::answer_all;
 use super::committed::Committed;
+use super::log_writer_health::LogWriterHealth;
 use super::peer::Peer;
 use crate::protocol::{MessageId, RoomName};
 use crate::server::refusal_log::RefusalLog;
@@ -52,6 +53,7 @@ pub struct LogWriter {
     work: Sender<Work>,
     capacity: Arc<Semaphore>,
     stats: Arc<LogWriterStats>,
+    health: Arc<LogWriterHealth>,
 }
 
 /// Counters that the log writer shares with the hub and with metrics.
@@ -79,10 +81,13 @@ impl LogWriter {
         let (work, queue) = channel();
         let stats = Arc::new(LogWriterStats::default());
         let thread_stats = stats.clone();
+        let health = Arc::new(LogWriterHealth::default());
+        let thread_health = health.clone();
         let ended = thread::spawn("log_writer", move || {
-            run(log, &queue, &hub, &thread_stats, &refusals);
+            run(log, &queue, &hub, &thread_stats, &thread_health, &refusals);
         })?;
-        let log_writer = LogWriter { work, capacity: Arc::new(Semaphore::new(QUEUE_BYTES)), stats };
+        let log_writer =
+            LogWriter { work, capacity: Arc::new(Semaphore::new(QUEUE_BYTES)), stats, health };
         Ok((log_writer, ended))
     }
 
@@ -108,6 +113,7 @@ impl LogWriter {
     fn enqueue(&self, draft: Draft, sender: Arc<Peer>, permit: OwnedSemaphorePermit) {
         sender.increment_in_flight();
         self.stats.in_flight.fetch_add(1, Ordering::Relaxed);
+        self.health.submitted();
         // This fails only after the thread has ended, when no session is left to be answered.
         let _ = self.work.send(Work::Append(draft, sender, permit));
     }
@@ -115,6 +121,11 @@ impl LogWriter {
     /// Commits since the start.
     pub fn commits(&self) -> u64 {
         self.stats.commits.load(Ordering::Relaxed)
+    }
+
+    /// Whether the log writer makes progress.
+    pub fn health(&self) -> &LogWriterHealth {
+        &self.health
     }
 
     /// The counters, for the hub.
@@ -176,6 +187,7 @@ fn run(
     queue: &Receiver<Work>,
     hub: &mpsc::Sender<Vec<Committed>>,
     stats: &LogWriterStats,
+    health: &LogWriterHealth,
     refusals: &RefusalLog,
 ) {
     let mut prune_at = Instant::now() + PRUNE_INTERVAL;
@@ -199,6 +211,8 @@ fn run(
         if !batch.drafts.is_empty() {
             let committed = batch.commit(log.as_mut());
             stats.commits.fetch_add(1, Ordering::Relaxed);
+            let failed = |batched: &Committed| matches!(batched.outcome, AppendOutcome::Refused(_));
+            health.finished(committed.len() as u64, committed.iter().any(failed));
             let _ = catch_unwind(AssertUnwindSafe(|| answer_all(&committed, refusals)));
             stats.in_flight.fetch_sub(committed.len() as u64, Ordering::Relaxed);
             let hub_runs = hub.blocking_send(committed).is_ok();
