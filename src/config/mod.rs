@@ -28,7 +28,7 @@ mod tests;
 pub use error::{ConfigError, Problem};
 pub use ip_network::IpNetwork;
 pub use raw::RawConfig;
-pub use sources::Sources;
+pub use sources::{Sources, UnitFolders};
 pub use validated::{
     Admin, Auth, AuthMode, Config, History, Keys, Limits, Listen, Log, LogFormat, LogLevel,
     Shutdown, Store, TlsFiles,

@@ -133,3 +133,28 @@ fn without_a_state_folder_the_keys_that_need_one_are_named() {
     std::fs::write(&file, "[auth]\naccess_file = \"/a\"\n[history]\nstore = \"memory\"").unwrap();
     Config::load(&Sources { file: Some(file), ..Sources::default() }).unwrap();
 }
+
+#[test]
+fn the_folders_of_the_unit_are_used_if_the_environment_names_none() {
+    let unit_folders = super::UnitFolders {
+        state: Some("/var/lib/chat-server".into()),
+        runtime: Some("/run/chat-server".into()),
+    };
+    let with = |environment: &[(&str, &str)]| {
+        let environment =
+            environment.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+        let unit_folders = unit_folders.clone();
+        let config = Config::load(&Sources { environment, unit_folders, ..Sources::default() });
+        let config = config.unwrap();
+        [config.auth.access_file, config.history.path, config.admin.socket.unwrap()]
+            .map(|path| path.display().to_string())
+    };
+    let of_unit = [
+        "/var/lib/chat-server/access.json",
+        "/var/lib/chat-server/history",
+        "/run/chat-server/admin.sock",
+    ];
+    assert_eq!(with(&[("HOME", "/root"), ("XDG_RUNTIME_DIR", "/run/user/0")]), of_unit);
+    let named = with(&[("STATE_DIRECTORY", "/s"), ("RUNTIME_DIRECTORY", "/r")]);
+    assert_eq!(named, ["/s/access.json", "/s/history", "/r/admin.sock"]);
+}

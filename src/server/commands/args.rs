@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::Sources;
+use crate::config::{Sources, UnitFolders};
 use crate::protocol::UserName;
 use crate::server::admin::request::AdminRequest;
 
 /// The configuration file that is read if no file is named and this one exists.
 const DEFAULT_FILE: &str = "/etc/chat-server/chat-server.toml";
+/// The name of the installed unit and of its folders.
+const UNIT: &str = "chat-server";
 /// The longest time until an access token expires.
 const MAX_EXPIRES: Duration = Duration::from_secs(36_500 * 86_400);
 
@@ -192,6 +194,7 @@ impl ConfigArgs {
     /// The sources of the configuration: these options, and the environment of this process.
     pub fn sources(&self) -> Sources {
         Sources {
+            unit_folders: UnitFolders::default(),
             file: self.config.clone(),
             default_file: Some(DEFAULT_FILE.into()),
             environment: std::env::vars_os()
@@ -202,6 +205,17 @@ impl ConfigArgs {
             port: self.port,
             log_level: self.log_level.clone(),
         }
+    }
+}
+
+impl ConfigArgs {
+    /// The sources for every command but `run`: root beside the installed unit uses the unit's
+    /// folders.
+    pub fn command_sources(&self) -> Sources {
+        use std::os::unix::fs::MetadataExt as _;
+        let is_root = std::fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0);
+        let unit_folders = if is_root { UnitFolders::find(UNIT) } else { UnitFolders::default() };
+        Sources { unit_folders, ..self.sources() }
     }
 }
 
