@@ -2,6 +2,8 @@
 
 #[cfg(feature = "server")]
 pub mod admission;
+#[cfg(feature = "server")]
+pub mod certificate_expiry;
 #[cfg(feature = "client")]
 pub mod client_connection;
 #[cfg(feature = "client")]

@@ -19,5 +19,6 @@ mod refusal_log;
 mod room_log;
 mod rooms;
 mod run;
+mod tls_warnings;
 
 pub use commands::main;

@@ -27,9 +27,11 @@ use super::room_log;
 use super::rooms::command::Command;
 use super::rooms::hub::Hub;
 use super::rooms::log_writer::LogWriter;
+use super::tls_warnings;
 use crate::config::Config;
 use crate::net::admission::Admission;
 use crate::protocol::CloseCode;
+use crate::sys::clock::wall_clock;
 use crate::sys::signals::{Signal, Signals};
 use crate::sys::systemd::{self, Watchdog};
 use crate::sys::thread::{self, Ended};
@@ -71,6 +73,7 @@ impl Server {
     /// Opens the room log, binds all sockets, starts the threads, and begins to accept.
     async fn build(config: Config) -> Result<Self, ServerError> {
         let active = ActiveConfig::new(config)?;
+        tls_warnings::log(&active.config, wall_clock());
         let store = room_log::open(&active.config, active.retention())?;
         let listeners = listeners::bind(&active.config)?;
         let admin = AdminSocket::bind(&active.config)?;

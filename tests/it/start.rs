@@ -1,10 +1,12 @@
 //! Starting: signals that come early, folders that are missing, and what systemd does afterwards.
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::os::unix::fs::FileTypeExt as _;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::process::{Command, Stdio};
 
+use crate::support::certificates::certificate_kinds;
 use crate::support::server::{Server, command};
+use crate::support::{eventually, programs};
 
 /// The configuration is a pipe, so the test knows that the server is still reading it.
 #[test]
@@ -82,4 +84,50 @@ async fn idle_connections_do_not_block_the_metrics() {
     stream.read_to_string(&mut text).await.unwrap();
     assert!(text.ends_with("alive\n"), "{text}");
     assert!(began.elapsed().as_secs() < 5, "{:?}", began.elapsed());
+}
+
+#[test]
+fn an_expired_certificate_and_a_key_open_to_others_are_reported() {
+    let folder = tempfile::tempdir().unwrap();
+    let kinds = certificate_kinds(folder.path());
+    let (_, pair, _) = kinds.iter().find(|(name, ..)| *name == "expired").unwrap();
+    let mode = |mode| std::fs::set_permissions(&pair.key, std::fs::Permissions::from_mode(mode));
+    mode(0o644).unwrap();
+    let config = format!(
+        "[listen]\ntls = {{ certificate = {:?}, key = {:?} }}\n",
+        pair.certificate, pair.key
+    );
+    let server = Server::with(&config).start();
+    let texts = || -> Vec<String> {
+        let log = server.log();
+        let warnings = log.iter().filter(|line| line["event"] == "tls_warning");
+        warnings.map(|line| line["message"].as_str().unwrap().to_owned()).collect()
+    };
+    assert!(texts()[0].contains("expired at 2020-02-03"), "{:?}", texts());
+    assert!(texts()[1].contains("chmod o="), "{:?}", texts());
+    mode(0o640).unwrap();
+    server.run_ok(&["ctl", "reload"]);
+    eventually("the reload reports it", || texts().len() == 3);
+    let checked = server.run(&["check"]);
+    let printed = String::from_utf8_lossy(&checked.stderr).into_owned();
+    assert!(checked.status.success() && printed.contains("expired at 2020-02-03"), "{printed}");
+    assert!(!printed.contains("chmod"), "{printed}");
+}
+
+#[test]
+fn the_client_warns_of_a_token_file_that_others_can_read() {
+    let server = Server::start();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    std::fs::write(&file, "sct_x\n").unwrap();
+    for (mode, warned) in [(0o644, true), (0o600, false)] {
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+        let output = Command::new(programs::client())
+            .args(["--access-token-file", file.to_str().unwrap(), &server.url(), "send", "hola"])
+            .output()
+            .unwrap();
+        let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{printed}");
+        assert_eq!(printed.contains("chmod 600"), warned, "{printed}");
+    }
 }

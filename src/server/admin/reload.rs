@@ -9,6 +9,8 @@ use crate::server::audit::Operator;
 use crate::server::context::{ActiveConfig, Context};
 use crate::server::error::ServerError;
 use crate::server::rooms::command::Command;
+use crate::server::tls_warnings;
+use crate::sys::clock::wall_clock;
 use crate::sys::logging::ServerLog;
 use crate::sys::systemd;
 
@@ -59,6 +61,7 @@ impl Reload {
                 "these keys take effect at the next start"
             );
         }
+        tls_warnings::log(&new.config, wall_clock());
         self.server_log.set_level(new.config.log.level);
         let _ = context.hub.send(Command::Reconfigure(new.hub_config(context.durable)));
         context.log_writer.set_retention(new.retention());
