@@ -1,6 +1,7 @@
 //! From the command line to the options of a run. Every refusal of a flag happens here, before
 //! anything is connected.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
@@ -180,7 +181,15 @@ fn access_token(common: &Common) -> Result<Option<String>, String> {
         None => std::env::var("CHAT_ACCESS_TOKEN").ok(),
         Some(file) => {
             let wrong = |why: String| format!("--access-token-file {}: {why}", file.display());
-            let size = std::fs::metadata(file).map_err(|error| wrong(error.to_string()))?.len();
+            let found = std::fs::metadata(file).map_err(|error| wrong(error.to_string()))?;
+            let mode = found.permissions().mode() & 0o7777;
+            if found.is_file() && mode & 0o077 != 0 {
+                let file = file.display();
+                print_error(&format!(
+                    "{file}: other users can read the access token (mode {mode:04o}); run: chmod 600 {file}"
+                ));
+            }
+            let size = found.len();
             if size > MAX_TOKEN_FILE_BYTES {
                 return Err(wrong("too large for an access token".into()));
             }

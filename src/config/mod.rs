@@ -26,5 +26,5 @@ mod validated;
 mod tests;
 
 pub use error::ConfigError;
-pub use sources::Sources;
+pub use sources::{Sources, UnitFolders};
 pub use validated::{Auth, AuthMode, Config, Listen, Log, LogFormat, LogLevel, Store, TlsFiles};

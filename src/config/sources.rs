@@ -1,7 +1,7 @@
 //! Where a configuration comes from, and the folders that the environment names.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::environment::variable_of;
 use super::file;
@@ -15,10 +15,35 @@ pub struct Sources {
     pub default_file: Option<PathBuf>,
     /// All environment variables; those without our prefix set no key.
     pub environment: BTreeMap<String, String>,
+    /// The folders of the installed unit, for commands that root runs beside it.
+    pub unit_folders: UnitFolders,
     /// `--port`.
     pub port: Option<u16>,
     /// `--log-level`.
     pub log_level: Option<String>,
+}
+
+/// The folders that systemd makes for the installed unit (`StateDirectory=`, `RuntimeDirectory=`).
+/// They are used if the environment names no folder of that kind.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UnitFolders {
+    /// The state folder; `None` if there is none.
+    pub state: Option<PathBuf>,
+    /// The runtime folder; `None` if there is none.
+    pub runtime: Option<PathBuf>,
+}
+
+impl UnitFolders {
+    /// The folders of the unit `name` that exist on this machine.
+    pub fn find(name: &str) -> Self {
+        let existing = |folder: PathBuf| folder.is_dir().then_some(folder);
+        UnitFolders {
+            // With DynamicUser=yes the first is a symbolic link to the second.
+            state: existing(Path::new("/var/lib").join(name))
+                .or_else(|| existing(Path::new("/var/lib/private").join(name))),
+            runtime: existing(Path::new("/run").join(name)),
+        }
+    }
 }
 
 impl Sources {
@@ -49,7 +74,10 @@ impl Sources {
         if !configured.is_empty() {
             return Some(configured.into());
         }
-        let folder = self.folder("RUNTIME_DIRECTORY").or_else(|| self.folder("XDG_RUNTIME_DIR"))?;
+        let folder = self
+            .folder("RUNTIME_DIRECTORY")
+            .or_else(|| self.unit_folders.runtime.clone())
+            .or_else(|| self.folder("XDG_RUNTIME_DIR"))?;
         Some(folder.join("admin.sock"))
     }
 
@@ -63,16 +91,16 @@ impl Sources {
         self.admin_socket(&variable.or_else(in_file).unwrap_or_default())
     }
 
-    /// The folder for what outlives the process: `$STATE_DIRECTORY`, else `secure-chat/` in
-    /// `$XDG_STATE_HOME`, else in `~/.local/state`.
-    pub(super) fn state_folder(&self) -> PathBuf {
-        if let Some(folder) = self.folder("STATE_DIRECTORY") {
-            return folder;
-        }
-        let base = self.variable("XDG_STATE_HOME").map(PathBuf::from).unwrap_or_else(|| {
-            PathBuf::from(self.variable("HOME").unwrap_or(".")).join(".local/state")
-        });
-        base.join("secure-chat")
+    /// The folder for what outlives the process: `$STATE_DIRECTORY`, else that of the installed
+    /// unit for a command of root, else `secure-chat/` in
+    /// `$XDG_STATE_HOME`, else in `~/.local/state`. `None` if none of the variables is set.
+    pub(super) fn state_folder(&self) -> Option<PathBuf> {
+        let named = self.folder("STATE_DIRECTORY").or_else(|| self.unit_folders.state.clone());
+        named.or_else(|| {
+            let state_home = self.variable("XDG_STATE_HOME").map(PathBuf::from);
+            let in_home = || Some(PathBuf::from(self.variable("HOME")?).join(".local/state"));
+            Some(state_home.or_else(in_home)?.join("secure-chat"))
+        })
     }
 
     /// The folder that a variable names. systemd may list several, separated by colons; the first

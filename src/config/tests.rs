@@ -12,8 +12,11 @@ fn load_with(file: &str, environment: &[(&str, &str)]) -> Result<Config, ConfigE
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("c.toml");
     std::fs::write(&path, file).unwrap();
-    let environment =
-        environment.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+    let environment = [("HOME", "/home/test")]
+        .iter()
+        .chain(environment)
+        .map(|(name, value)| (name.to_string(), value.to_string()))
+        .collect();
     Config::load(&Sources { file: Some(path), environment, ..Sources::default() })
 }
 
@@ -105,7 +108,9 @@ fn unusable_files_are_named_in_the_error() {
 fn the_default_file_is_optional_and_looked_for_at_each_load() {
     let folder = tempfile::tempdir().unwrap();
     let default_file = folder.path().join("chat-server.toml");
-    let sources = Sources { default_file: Some(default_file.clone()), ..Sources::default() };
+    let environment = [("HOME".to_owned(), "/home/test".to_owned())].into();
+    let sources =
+        Sources { default_file: Some(default_file.clone()), environment, ..Sources::default() };
     let port = || Config::load(&sources).map(|config| config.raw.listen.port);
     assert_eq!(port().unwrap(), 8765);
     std::fs::write(&default_file, "[listen]\nport = 9000\n").unwrap();
@@ -113,4 +118,43 @@ fn the_default_file_is_optional_and_looked_for_at_each_load() {
     std::fs::write(&default_file, "[listen").unwrap();
     let named = port().unwrap_err().to_string();
     assert!(named.contains("chat-server.toml"), "{named}");
+}
+
+#[test]
+fn without_a_state_folder_the_keys_that_need_one_are_named() {
+    let error = Config::load(&Sources::default()).unwrap_err();
+    let text = error.to_string();
+    assert_eq!(error.problems.len(), 2, "{text}");
+    for word in ["auth.access_file", "history.path", "STATE_DIRECTORY", "HOME"] {
+        assert!(text.contains(word), "{text}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("c.toml");
+    std::fs::write(&file, "[auth]\naccess_file = \"/a\"\n[history]\nstore = \"memory\"").unwrap();
+    Config::load(&Sources { file: Some(file), ..Sources::default() }).unwrap();
+}
+
+#[test]
+fn the_folders_of_the_unit_are_used_if_the_environment_names_none() {
+    let unit_folders = super::UnitFolders {
+        state: Some("/var/lib/chat-server".into()),
+        runtime: Some("/run/chat-server".into()),
+    };
+    let with = |environment: &[(&str, &str)]| {
+        let environment =
+            environment.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+        let unit_folders = unit_folders.clone();
+        let config = Config::load(&Sources { environment, unit_folders, ..Sources::default() });
+        let config = config.unwrap();
+        [config.auth.access_file, config.history.path, config.admin.socket.unwrap()]
+            .map(|path| path.display().to_string())
+    };
+    let of_unit = [
+        "/var/lib/chat-server/access.json",
+        "/var/lib/chat-server/history",
+        "/run/chat-server/admin.sock",
+    ];
+    assert_eq!(with(&[("HOME", "/root"), ("XDG_RUNTIME_DIR", "/run/user/0")]), of_unit);
+    let named = with(&[("STATE_DIRECTORY", "/s"), ("RUNTIME_DIRECTORY", "/r")]);
+    assert_eq!(named, ["/s/access.json", "/s/history", "/r/admin.sock"]);
 }

@@ -2,6 +2,7 @@
 //! range and against the other values, and gathers all problems.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::checker::Checker;
@@ -188,7 +189,7 @@ impl Checker<'_> {
             }
         };
         let access_file = match raw.auth.access_file.as_str() {
-            "" => self.sources.state_folder().join(ACCESS_FILE),
+            "" => self.in_state_folder("auth.access_file", ACCESS_FILE),
             path => path.into(),
         };
         let mut users = Vec::new();
@@ -222,7 +223,8 @@ impl Checker<'_> {
             }
         };
         let path = match table.path.as_str() {
-            "" => self.sources.state_folder().join("history"),
+            "" if store == Store::Memory => PathBuf::new(),
+            "" => self.in_state_folder("history.path", "history"),
             path => path.into(),
         };
         let keep_messages =
@@ -233,6 +235,20 @@ impl Checker<'_> {
             keep_messages: u64::try_from(keep_messages).unwrap_or(1),
             keep_for: self.seconds("history.keep_for", &table.keep_for, 1, 36_500 * DAY_SECONDS),
         }
+    }
+
+    /// The default path of a key: `name` in the state folder.
+    fn in_state_folder(&mut self, key: &str, name: &str) -> PathBuf {
+        let folder = self.sources.state_folder();
+        if folder.is_none() {
+            self.refuse(
+                key,
+                "",
+                "the default is in the state folder, and neither STATE_DIRECTORY nor \
+                 XDG_STATE_HOME nor HOME is set; set one of them, or set this key",
+            );
+        }
+        folder.unwrap_or_default().join(name)
     }
 
     fn log(&mut self, raw: &RawConfig) -> Log {

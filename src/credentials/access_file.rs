@@ -1,9 +1,9 @@
 //! The access file: the records of all access tokens, and the banned users. JSON of mode 0600 that
 //! is replaced atomically. It contains only hashes of the access tokens.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
@@ -11,7 +11,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::durable_file::sync_parent_folder;
+use super::durable_file::{create_folder, create_new, open_or_create, sync_parent_folder};
 use crate::policy::access::{self, Grant, GrantedRooms};
 use crate::policy::rights::Role;
 use crate::protocol::random::fill_random;
@@ -124,10 +124,7 @@ impl TokenRecord {
     pub fn grant(&self) -> Result<Grant, String> {
         let digest = from_hex(&self.hash)
             .ok_or("hash must be 64 hexadecimal digits (the SHA-256 of an access token)")?;
-        let user = UserName::clean(&self.user);
-        if user.as_str() != self.user {
-            return Err(format!("user must be a clean name, as in \"{user}\""));
-        }
+        let user = UserName::parse(&self.user).map_err(|error| format!("user: {error}"))?;
         let role = Role::parse(&self.role)
             .ok_or("role must be \"reader\", \"writer\", \"member\" or \"admin\"")?;
         let rooms = match self.rooms.as_slice() {
@@ -180,42 +177,36 @@ impl AccessFile {
     }
 
     /// Changes the file atomically and durably, under a lock, so that concurrent changes are not
-    /// lost. Creates the file and its folder if they do not exist. The file gets the owner of its
-    /// folder, so that the server can read what root wrote.
+    /// lost. Creates the file, its lock and its folder if they do not exist; they get the owner of
+    /// the folder they are in, so that the server can use what root wrote.
     pub fn change<T>(
         path: &Path,
         change: impl FnOnce(&mut AccessFile) -> T,
     ) -> Result<T, AccessFileError> {
-        let error = |source| AccessFileError::Io { path: path.into(), source };
+        // Every error names the file or folder that it is about.
+        let error_of = |path: &Path| {
+            let path = path.to_owned();
+            move |source| AccessFileError::Io { path, source }
+        };
         let folder = path.parent().unwrap_or(Path::new("."));
-        DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(error)?;
-        let lock = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            .open(path.with_extension("lock"))
-            .map_err(error)?;
-        lock.lock().map_err(error)?;
+        create_folder(folder).map_err(error_of(folder))?;
+        let lock_file = path.with_extension("lock");
+        let lock = open_or_create(&lock_file).map_err(error_of(&lock_file))?;
+        lock.lock().map_err(error_of(&lock_file))?;
         let mut content = AccessFile::read(path)?.unwrap_or_default();
         let outcome = change(&mut content);
         let part = path.with_extension("part");
         let _ = std::fs::remove_file(&part);
         let written = (|| {
-            let mut file =
-                OpenOptions::new().write(true).create_new(true).mode(0o600).open(&part)?;
+            let mut file = create_new(&part)?;
             let mut text = serde_json::to_string_pretty(&content)?;
             text.push('\n');
             file.write_all(text.as_bytes())?;
-            let owner = std::fs::metadata(folder)?;
-            if owner.uid() != file.metadata()?.uid() {
-                std::os::unix::fs::fchown(&file, Some(owner.uid()), Some(owner.gid()))?;
-            }
-            file.sync_all()?;
-            std::fs::rename(&part, path)?;
-            sync_parent_folder(path)
+            file.sync_all()
         })();
-        written.map_err(error)?;
+        written.map_err(error_of(&part))?;
+        let renamed = std::fs::rename(&part, path).and_then(|()| sync_parent_folder(path));
+        renamed.map_err(error_of(path))?;
         Ok(outcome)
     }
 }

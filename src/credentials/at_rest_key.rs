@@ -5,9 +5,9 @@
 //! Without the key, the history can't be read.
 
 use std::fmt;
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
@@ -15,7 +15,7 @@ use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use zeroize::{Zeroize, Zeroizing};
 
-use super::durable_file::sync_parent_folder;
+use super::durable_file::{create_folder, create_new, give_files_to_owner, sync_parent_folder};
 use crate::protocol::random::fill_random;
 
 /// The name of the systemd credential, and of the key file in the history folder.
@@ -88,11 +88,7 @@ impl AtRestKey {
         if history.metadata().is_ok_and(|found| found.len() > 0) {
             return Err(KeyFileError::Lost { key: path, history });
         }
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(folder)
-            .map_err(|source| KeyFileError::Io { path: folder.into(), source })?;
+        create_folder(folder).map_err(|source| KeyFileError::Io { path: folder.into(), source })?;
         Self::fresh().save(&path, false)?;
         Self::open(&path)?.ok_or(KeyFileError::Malformed(path))
     }
@@ -130,13 +126,17 @@ impl AtRestKey {
         Self::read(file, path, Some(path.into())).map(Some)
     }
 
-    /// Writes the key atomically and durably to a file of mode 0600. Without `replace`, an existing
-    /// file is left as it is.
+    /// Writes the key atomically and durably to a file of mode 0600, which gets the owner of its
+    /// folder. Without `replace`, an existing file is left as it is.
     pub fn save(&self, path: &Path, replace: bool) -> Result<(), KeyFileError> {
         let part = path.with_extension(format!("part-{}", std::process::id()));
-        let saved = self.write_part(&part).and_then(|()| {
-            if replace { std::fs::rename(&part, path) } else { std::fs::hard_link(&part, path) }
-        });
+        let written = self.write_part(&part);
+        if let Err(source) = written {
+            let _ = std::fs::remove_file(&part);
+            return Err(KeyFileError::Io { path: part, source });
+        }
+        let saved =
+            if replace { std::fs::rename(&part, path) } else { std::fs::hard_link(&part, path) };
         let _ = std::fs::remove_file(&part);
         match saved {
             Err(error) if !replace && error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
@@ -170,12 +170,18 @@ impl AtRestKey {
 
     fn write_part(&self, part: &Path) -> io::Result<()> {
         let _ = std::fs::remove_file(part);
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(part)?;
+        let mut file = create_new(part)?;
         let mut line = Zeroizing::new(STANDARD.encode(self.bytes.as_ref()));
         line.push('\n');
         file.write_all(line.as_bytes())?;
         file.sync_all()
     }
+}
+
+/// Gives every file in the folder of a history to the owner of the folder, after a command of root
+/// has written there: the server could not use a file of root.
+pub fn give_history_to_owner(folder: &Path) -> Result<(), KeyFileError> {
+    give_files_to_owner(folder).map_err(|(path, source)| KeyFileError::Io { path, source })
 }
 
 impl fmt::Debug for AtRestKey {

@@ -2,6 +2,8 @@
 
 #[cfg(feature = "server")]
 pub(crate) mod admission;
+#[cfg(feature = "server")]
+pub(crate) mod certificate_expiry;
 #[cfg(feature = "client")]
 pub(crate) mod client_connection;
 #[cfg(feature = "client")]

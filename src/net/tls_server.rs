@@ -7,7 +7,9 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
 
+use super::certificate_expiry::not_after;
 use crate::config::TlsFiles;
+use crate::protocol::Timestamp;
 
 /// Why the certificate and key can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +35,12 @@ pub enum TlsConfigError {
         /// The error of rustls.
         reason: String,
     },
+}
+
+/// When the server's own certificate expires; `None` if that can't be read.
+pub fn certificate_expiry(files: &TlsFiles) -> Option<Timestamp> {
+    let certificate = CertificateDer::pem_file_iter(&files.certificate).ok()?.next()?.ok()?;
+    not_after(&certificate)
 }
 
 /// Reads the certificate chain and the key, and checks that they belong together.

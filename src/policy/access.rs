@@ -154,7 +154,16 @@ impl AccessList {
     /// The grant of an access token. It compares every digest in constant time, so its duration
     /// does not reveal which access tokens exist.
     pub fn find(&self, token: &str, now: Timestamp) -> Result<Arc<Grant>, AccessDenied> {
-        match self.find_digest(&digest(token), |a, b| a.ct_eq(b).into()) {
+        self.find_by_digest(&digest(token), now)
+    }
+
+    /// The same as [`find`](Self::find), for the SHA-256 of an access token.
+    pub fn find_by_digest(
+        &self,
+        digest: &[u8; 32],
+        now: Timestamp,
+    ) -> Result<Arc<Grant>, AccessDenied> {
+        match self.find_digest(digest, |a, b| a.ct_eq(b).into()) {
             _ if self.closed => Err(AccessDenied::Unavailable),
             None => Err(AccessDenied::Unknown),
             Some(grant) if grant.is_expired(now) => Err(AccessDenied::Expired),
@@ -218,6 +227,11 @@ impl AccessList {
     pub fn is_banned(&self, user: &UserName) -> bool {
         !self.banned.is_empty()
             && name_skeletons(user).iter().any(|skeleton| self.banned.contains(skeleton))
+    }
+
+    /// All grants, expired ones included.
+    pub fn grants(&self) -> &[Arc<Grant>] {
+        &self.grants
     }
 
     /// The earliest expiry after `now`.

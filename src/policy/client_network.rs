@@ -1,7 +1,8 @@
 //! The client behind a connection: the network that limits count it under, and the address that
 //! proxies report for it.
 
-use std::net::{IpAddr, SocketAddr};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// The unit of limits per address: an IPv4 address, or an IPv6 /64, because providers assign a /64
 /// to one household or machine.
@@ -21,6 +22,19 @@ impl ClientNetwork {
             IpAddr::V6(address) => {
                 let [a, b, c, d, e, f, g, h, ..] = address.octets();
                 ClientNetwork::V6([a, b, c, d, e, f, g, h])
+            }
+        }
+    }
+}
+
+impl fmt::Display for ClientNetwork {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            ClientNetwork::V4(octets) => Ipv4Addr::from(octets).fmt(f),
+            ClientNetwork::V6(prefix) => {
+                let mut octets = [0; 16];
+                octets[..8].copy_from_slice(&prefix);
+                write!(f, "{}/64", Ipv6Addr::from(octets))
             }
         }
     }
@@ -104,5 +118,7 @@ mod tests {
         assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
         assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));
         assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
+        assert_eq!(of("2001:db8::1").to_string(), "2001:db8::/64");
+        assert_eq!(of("192.0.2.1").to_string(), "192.0.2.1");
     }
 }

@@ -12,6 +12,8 @@ pub(crate) mod client_network;
 #[cfg(feature = "server")]
 pub(crate) mod confusable_names;
 #[cfg(feature = "server")]
+pub(crate) mod log_limit;
+#[cfg(feature = "server")]
 pub(crate) mod origin;
 #[cfg(feature = "server")]
 pub(crate) mod rate;

@@ -18,20 +18,53 @@ impl UserName {
     /// Characters per name, at most.
     pub const MAX_CHARS: usize = 32;
 
-    /// Cleans a name: cuts surrounding space, drops characters other than letters, digits, space
-    /// and `_ - . '`, keeps at most [`Self::MAX_CHARS`] characters, and replaces an empty result by
-    /// [`ANONYMOUS`]. Cleaning a clean name changes nothing.
+    /// Combining marks per letter, at most; the scripts of the world need three or four.
+    #[cfg(feature = "server")]
+    const MAX_MARKS: usize = 4;
+
+    /// Cleans a name: composes letters and their marks (NFC, UAX #15), cuts surrounding space,
+    /// drops characters other than letters with their marks, digits, space and `_ - . '`, keeps at
+    /// most [`Self::MAX_CHARS`] characters, and replaces an empty result by [`ANONYMOUS`]. Cleaning
+    /// a clean name changes nothing.
+    #[cfg(feature = "server")]
     pub fn clean(input: &str) -> Self {
+        use unicode_normalization::UnicodeNormalization as _;
+        use unicode_normalization::char::is_combining_mark;
+
+        // The marks that the character before may still bear; none if it was dropped.
+        let mut marks_left = 0;
         let kept: String = input
             .trim()
-            .chars()
-            .filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '_' | '-' | '.' | '\''))
+            .nfc()
+            .filter(|c| {
+                if is_combining_mark(*c) {
+                    let keep = marks_left > 0;
+                    marks_left -= usize::from(keep);
+                    return keep;
+                }
+                marks_left = if c.is_alphanumeric() { Self::MAX_MARKS } else { 0 };
+                c.is_alphanumeric() || matches!(c, ' ' | '_' | '-' | '.' | '\'')
+            })
             .skip_while(|c| *c == ' ')
-            .take(Self::MAX_CHARS)
             .collect();
+        // What was dropped may have stood between two characters that compose.
+        let kept: String = kept.nfc().take(Self::MAX_CHARS).collect();
         match kept.trim() {
             "" => UserName(ANONYMOUS.into()),
             name => UserName(name.into()),
+        }
+    }
+
+    /// A name that an operator types: cleaning must not change it, except that letters and their
+    /// marks are composed. Otherwise the error says so and suggests the cleaned name.
+    #[cfg(feature = "server")]
+    pub fn parse(input: &str) -> Result<Self, NotClean> {
+        use unicode_normalization::UnicodeNormalization as _;
+
+        let name = Self::clean(input);
+        match input.nfc().eq(name.as_str().chars()) {
+            true => Ok(name),
+            false => Err(NotClean { input: input.into(), cleaned: name }),
         }
     }
 
@@ -40,6 +73,33 @@ impl UserName {
         &self.0
     }
 }
+
+/// A name that is not one of a user, because cleaning would change it.
+#[cfg(feature = "server")]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotClean {
+    input: String,
+    cleaned: UserName,
+}
+
+#[cfg(feature = "server")]
+impl fmt::Display for NotClean {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let NotClean { input, cleaned } = self;
+        write!(
+            f,
+            "{input:?} is not a user name: a name has at most {} letters, digits, spaces and _ - . '",
+            UserName::MAX_CHARS
+        )?;
+        match cleaned.as_str() {
+            ANONYMOUS => Ok(()),
+            name => write!(f, "; did you mean {name:?}?"),
+        }
+    }
+}
+
+#[cfg(feature = "server")]
+impl std::error::Error for NotClean {}
 
 impl fmt::Display for UserName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -93,8 +153,42 @@ impl<'de> Deserialize<'de> for RoomName {
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(feature = "server")]
     use proptest::prelude::*;
 
+    #[cfg(feature = "server")]
+    #[test]
+    fn letters_keep_their_marks() {
+        for (input, name) in [
+            ("Jose\u{301}", "José"),
+            ("हिन्दी", "हिन्दी"),
+            ("ภาษาไทย", "ภาษาไทย"),
+            ("\u{1112}\u{1161}\u{11ab}", "한"),
+            // A mark without its letter is dropped, and so are marks piled on one letter.
+            ("\u{301}ana", "ana"),
+            ("e!\u{301}", "e"),
+            ("-\u{301}a", "-a"),
+        ] {
+            assert_eq!(UserName::clean(input).as_str(), name, "{input:?}");
+        }
+        let piled = UserName::clean(&format!("x{}y", "\u{334}".repeat(50)));
+        assert_eq!(piled.as_str().chars().count(), 2 + UserName::MAX_MARKS);
+    }
+
+    #[cfg(feature = "server")]
+    #[test]
+    fn a_typed_name_that_cleaning_would_change_is_refused() {
+        for good in ["ana", "José", "Jose\u{301}", "d'Arc-2_x."] {
+            assert!(UserName::parse(good).is_ok(), "{good}");
+        }
+        for bad in ["@@@", "", " ana", "ana!", &"x".repeat(33)] {
+            assert!(UserName::parse(bad).is_err(), "{bad}");
+        }
+        let error = UserName::parse("@ana!").unwrap_err().to_string();
+        assert!(error.ends_with("did you mean \"ana\"?"), "{error}");
+    }
+
+    #[cfg(feature = "server")]
     #[test]
     fn names_are_cleaned() {
         for (input, name) in [
@@ -120,7 +214,18 @@ mod tests {
         }
     }
 
+    #[cfg(feature = "server")]
     proptest! {
+        #[test]
+        fn cleaning_is_idempotent_for_letters_marks_and_jamo(
+            input in "[ae !\u{300}-\u{304}\u{334}\u{915}\u{93c}\u{94d}\u{9be}\u{9c7}\u{1100}-\u{1112}\u{1161}-\u{1175}\u{11a8}-\u{11c2}]{0,60}"
+        ) {
+            let once = UserName::clean(&input);
+            prop_assert!(once.as_str().chars().count() <= UserName::MAX_CHARS);
+            prop_assert!(UserName::parse(once.as_str()).is_ok());
+            prop_assert_eq!(UserName::clean(once.as_str()), once);
+        }
+
         #[test]
         fn cleaning_is_idempotent_and_bounded(input in "\\PC*|.{0,80}") {
             let once = UserName::clean(&input);

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use super::audit::{self, Operator};
 use super::context::Context;
 use super::rooms::command::Command;
 use crate::config::{Auth, AuthMode};
@@ -26,9 +27,11 @@ pub const NOT_ENFORCED: &str =
 ///
 /// Gives the number of ended sessions; `None` if the hub does not answer in time. It ends them as
 /// soon as it runs again.
-pub async fn reread(context: &Context) -> Option<usize> {
+/// The server log gets an audit line per access token that is new or gone; `by` caused the change.
+pub async fn reread(context: &Context, by: Operator) -> Option<usize> {
     let active = context.active_config.load_full();
-    context.authenticator.read(&active.config.auth);
+    let before = context.authenticator.read(&active.config.auth);
+    audit::log_token_changes(&before, &context.authenticator.list(), by);
     enforce(context).await
 }
 
@@ -47,8 +50,9 @@ pub async fn watch(context: Arc<Context>, stop: CancellationToken) {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(until_expiry.min(POLL_INTERVAL)) => {}
         }
+        context.refusals.report_left_out();
         if context.authenticator.file_has_changed()
-            && let Some(ended) = reread(&context).await
+            && let Some(ended) = reread(&context, Operator::AccessFile).await
         {
             tracing::info!(
                 event = "access_reread",

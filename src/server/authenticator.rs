@@ -15,7 +15,7 @@ use super::client_info::ClientInfo;
 use crate::config::{Auth, AuthMode};
 use crate::conversation::server::registration::{Dialect, Registration, Rejection};
 use crate::credentials::access_file::{AccessFile, AccessFileError};
-use crate::policy::access::{AccessDenied, AccessList, Grant};
+use crate::policy::access::{self, AccessDenied, AccessList, Grant};
 use crate::policy::auth_throttle::AuthThrottle;
 use crate::policy::client_network::ClientNetwork;
 use crate::policy::rights::Action;
@@ -56,7 +56,11 @@ impl Authenticator {
     ///
     /// If the file can't be used, no user can register, because the file might ban any of them: clients
     /// are asked to try again later. Sessions that exist stay until the file can be read again.
-    pub fn read(&self, auth: &Auth) {
+    ///
+    /// Gives the access list that was in force before.
+    pub fn read(&self, auth: &Auth) -> Arc<AccessList> {
+        // Held until the end, so that of two simultaneous calls only one sees the change.
+        let mut last_read = self.last_read();
         let version = self.file_version();
         let read = AccessFile::read(&self.access_file).map(Option::unwrap_or_default);
         let list = read.and_then(|file| self.build_list(&file, auth));
@@ -65,8 +69,8 @@ impl Authenticator {
                 "the access file can't be used; no user can register");
             AccessList::clone(&self.list.load()).closed()
         });
-        self.list.store(Arc::new(list.strict(auth.mode == AuthMode::Token)));
-        *self.last_read() = version;
+        *last_read = version;
+        self.list.swap(Arc::new(list.strict(auth.mode == AuthMode::Token)))
     }
 
     /// Whether the access file has changed since it was read last.
@@ -100,26 +104,15 @@ impl Authenticator {
         client_info: ClientInfo,
         registration: &Registration,
     ) -> Result<Arc<Grant>, Rejection> {
-        let network = ClientNetwork::of(client_info.address);
-        // A proxy that does not name its clients must not be throttled for all of them.
-        let throttled = !client_info.is_proxy;
-        let now = self.started.elapsed();
-        if let Some(wait) = self.throttle().wait_time(network, now).filter(|_| throttled) {
-            let seconds = wait.as_secs() + 1;
-            return Err(Rejection {
-                code: ErrorCode::RateLimited,
-                close: CloseCode::TryLater,
-                message: format!("too many wrong access tokens; try again in {seconds} s"),
-            });
-        }
         let Some(token) = &registration.access_token else {
             return Err(unauthorized(
                 "this server requires an access token; its operator makes one with \
                  chat-server token add",
             ));
         };
-        let now_utc = wall_clock();
-        self.list.load().find(token, now_utc).map_err(|denied| match denied {
+        let digest = access::digest(token);
+        // A right access token is let in whatever its network's throttle says.
+        self.list.load().find_by_digest(&digest, wall_clock()).map_err(|denied| match denied {
             AccessDenied::Banned => banned(),
             AccessDenied::Unavailable => Rejection {
                 code: ErrorCode::StorageFailed,
@@ -130,12 +123,38 @@ impl Authenticator {
                         .into(),
             },
             // The same text for both, so that it does not reveal which access tokens exist.
-            AccessDenied::Unknown | AccessDenied::Expired => {
-                if throttled {
-                    self.throttle().record_failure(network, now);
-                }
-                unauthorized("this access token is not valid or has expired")
-            }
+            AccessDenied::Unknown | AccessDenied::Expired => self
+                .throttle_wrong_token(client_info, &digest)
+                .unwrap_or_else(|| unauthorized("this access token is not valid or has expired")),
+        })
+    }
+
+    /// Counts a wrong access token. Gives the answer instead of `unauthorized`, if its network has
+    /// to wait before another one is looked at.
+    fn throttle_wrong_token(
+        &self,
+        client_info: ClientInfo,
+        digest: &[u8; 32],
+    ) -> Option<Rejection> {
+        // A proxy that does not name its clients must not be throttled for all of them.
+        if client_info.is_proxy {
+            return None;
+        }
+        let network = ClientNetwork::of(client_info.address);
+        let now = self.started.elapsed();
+        let mut throttle = self.throttle();
+        if throttle.has_counted(network, digest, now) {
+            return None;
+        }
+        let Some(wait) = throttle.wait_time(network, now) else {
+            throttle.record_failure(network, digest, now);
+            return None;
+        };
+        let seconds = wait.as_secs() + 1;
+        Some(Rejection {
+            code: ErrorCode::RateLimited,
+            close: CloseCode::TryLater,
+            message: format!("too many wrong access tokens; try again in {seconds} s"),
         })
     }
 

@@ -51,8 +51,10 @@ impl ClientInfo {
             }
             confidential = local
                 || match scheme {
-                    Some(b"https" | b"wss") => true,
-                    Some(_) => false,
+                    // The scheme has no case (RFC 3986, section 3.1).
+                    Some(scheme) => {
+                        scheme.eq_ignore_ascii_case(b"https") || scheme.eq_ignore_ascii_case(b"wss")
+                    }
                     // A proxy that names its client but not the scheme may have received plaintext.
                     None => encrypted && forwarded_for == ForwardedFor::Absent,
                 };
@@ -73,4 +75,28 @@ fn values<'a>(headers: &'a HeaderMap, name: &'static str) -> impl Iterator<Item 
         .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
         .map(<[u8]>::trim_ascii)
         .filter(|value| !value.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Sources};
+
+    #[test]
+    fn the_forwarded_scheme_has_no_case() {
+        let environment = [("HOME".to_owned(), "/home/test".to_owned())].into();
+        let listen = Config::load(&Sources { environment, ..Sources::default() }).unwrap().listen;
+        let confidential = |scheme: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("x-forwarded-for", "192.0.2.1".parse().unwrap());
+            headers.insert("x-forwarded-proto", scheme.parse().unwrap());
+            let proxy = "127.0.0.1".parse().unwrap();
+            ClientInfo::from_headers(&headers, proxy, false, &listen).confidential
+        };
+        for (scheme, expected) in
+            [("https", true), ("HTTPS", true), ("Wss", true), ("http", false), ("httpss", false)]
+        {
+            assert_eq!(confidential(scheme), expected, "{scheme}");
+        }
+    }
 }

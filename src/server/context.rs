@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use tokio_util::task::TaskTracker;
 
 use super::authenticator::Authenticator;
+use super::refusal_log::RefusalLog;
 use super::rooms::command::CommandSender;
 use super::rooms::config::HubConfig;
 use super::rooms::log_writer::LogWriter;
@@ -38,6 +39,8 @@ pub struct Context {
     pub reader: Arc<dyn RoomLogReader>,
     /// Decides which users may register.
     pub authenticator: Authenticator,
+    /// Logs and counts what is refused.
+    pub refusals: Arc<RefusalLog>,
     /// Counts the connections, in all and per client network.
     pub admission: Arc<Admission>,
     /// The tasks of the connections; shutdown waits for them.

@@ -6,6 +6,7 @@
 
 mod access_watch;
 mod admin;
+mod audit;
 mod authenticator;
 mod client_info;
 mod commands;
@@ -15,7 +16,9 @@ mod error;
 mod exit_code;
 mod listeners;
 mod open_store;
+mod refusal_log;
 mod rooms;
 mod run;
+mod tls_warnings;
 
 pub use commands::main;

@@ -16,18 +16,22 @@ use super::admin::reload::Reload;
 use super::admin::request::MainRequest;
 use super::admin::socket::AdminSocket;
 use super::admin::{metrics, status};
+use super::audit::Operator;
 use super::authenticator::Authenticator;
 use super::connection::accept;
 use super::context::{ActiveConfig, Context};
 use super::error::ServerError;
 use super::listeners;
 use super::open_store;
+use super::refusal_log::RefusalLog;
 use super::rooms::command::Command;
 use super::rooms::hub::Hub;
 use super::rooms::log_writer::LogWriter;
+use super::tls_warnings;
 use crate::config::Config;
 use crate::net::admission::Admission;
 use crate::protocol::CloseCode;
+use crate::sys::clock::wall_clock;
 use crate::sys::signals::{Signal, Signals};
 use crate::sys::systemd::{self, Watchdog};
 use crate::sys::thread::{self, Ended};
@@ -38,8 +42,11 @@ const MAX_WAITING_BATCHES: usize = 2;
 const FINAL_WRITES_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Runs a server until a signal or an operator stops it.
-pub async fn run(config: Config, mut reload: Reload) -> Result<(), ServerError> {
-    let mut signals = Signals::new()?;
+pub async fn run(
+    config: Config,
+    mut signals: Signals,
+    mut reload: Reload,
+) -> Result<(), ServerError> {
     let mut server = Server::build(config).await?;
     systemd::ready();
     let close = server.serve(&mut signals, &mut reload).await;
@@ -66,15 +73,17 @@ impl Server {
     /// Opens the room log, binds all sockets, starts the threads, and begins to accept.
     async fn build(config: Config) -> Result<Self, ServerError> {
         let active = ActiveConfig::new(config)?;
+        tls_warnings::log(&active.config, wall_clock());
         let store = open_store::open(&active.config, active.retention())?;
         let listeners = listeners::bind(&active.config)?;
         let admin = AdminSocket::bind(&active.config)?;
         let metrics = metrics::bind(&active.config).await?;
 
         let durable = store.log.durable();
+        let refusals = Arc::new(RefusalLog::default());
         let (hub, commands) = mpsc::unbounded_channel();
         let (to_hub, committed) = mpsc::channel(MAX_WAITING_BATCHES);
-        let (log_writer, log_writer_ended) = LogWriter::start(store.log, to_hub)?;
+        let (log_writer, log_writer_ended) = LogWriter::start(store.log, to_hub, refusals.clone())?;
         let authenticator = Authenticator::new(&active.config.auth);
         authenticator.read(&active.config.auth);
         let rooms =
@@ -88,6 +97,7 @@ impl Server {
         let tls = active.tls.is_some();
         let context = Arc::new(Context {
             authenticator,
+            refusals,
             active_config: ArcSwap::from_pointee(active),
             hub,
             log_writer,
@@ -134,20 +144,29 @@ impl Server {
             tokio::select! {
                 signal = signals.next() => match signal {
                     Signal::Stop(close) => return close,
-                    Signal::Reload => drop(reload.run(context).await),
+                    Signal::Reload => drop(reload.run(context, Operator::Signal).await),
                     Signal::Rotate => drop(context.hub.send(Command::Rotate("signal"))),
                     Signal::Status => status::log(context).await,
                 },
                 // Never `None`: `self` keeps a sender.
                 Some(request) = self.main_requests.recv() => match request {
                     MainRequest::Drain => return CloseCode::Restarting,
-                    MainRequest::Reload(answer) => drop(answer.send(reload.run(context).await)),
+                    MainRequest::Reload(by, answer) => {
+                        drop(answer.send(reload.run(context, by).await));
+                    }
                 },
                 () = watchdog.tick() => {
-                    // If the hub does not answer, systemd gets no notification and restarts the
-                    // server.
-                    if let Some(status) = status::query(context).await {
-                        watchdog.report_healthy(&status::summary(&status));
+                    // The watchdog is fed only while the hub answers and the log writer makes
+                    // progress; otherwise systemd restarts the server.
+                    match (status::query(context).await, context.log_writer.health().problem()) {
+                        (None, _) => {}
+                        (Some(_), Some(problem)) => {
+                            tracing::error!(event = "not_ready", reason = %problem, "{problem}");
+                            systemd::status(&problem.to_string());
+                        }
+                        (Some(status), None) => {
+                            watchdog.report_healthy(&status::summary(&status));
+                        }
                     }
                     reload.server_log.report_dropped();
                 }

@@ -2,11 +2,11 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use futures_util::StreamExt as _;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
-use signal_hook::flag;
+use signal_hook::{flag, low_level};
 
 use crate::protocol::CloseCode;
 
@@ -23,6 +23,46 @@ pub enum Signal {
     Rotate,
     /// SIGUSR2: log the status.
     Status,
+}
+
+/// Keeps SIGHUP, SIGUSR1 and SIGUSR2 from ending a server that is still starting: their default
+/// action ends the process (signal(7)). [`Signals`] receives them later.
+pub struct EarlySignals {
+    default_action: Arc<AtomicBool>,
+    /// The last signal that came; 0 is none.
+    received: Arc<AtomicUsize>,
+}
+
+impl EarlySignals {
+    /// Installs the handlers. To be called before anything else. A signal that the process was
+    /// started to ignore (nohup(1)) stays ignored.
+    pub fn hold_back() -> io::Result<Self> {
+        let early = EarlySignals { default_action: Arc::default(), received: Arc::default() };
+        let ignored = ignored_signals();
+        let held_back = [SIGHUP, SIGUSR1, SIGUSR2];
+        for signal in held_back.into_iter().filter(|signal| ignored >> (signal - 1) & 1 == 0) {
+            flag::register_usize(signal, early.received.clone(), signal.cast_unsigned() as usize)?;
+            flag::register_conditional_default(signal, early.default_action.clone())?;
+        }
+        Ok(early)
+    }
+
+    /// For a process that is not a server: from here on, the signals have their default action,
+    /// also one that has already come.
+    pub fn release(self) {
+        self.default_action.store(true, Ordering::SeqCst);
+        let received = self.received.load(Ordering::SeqCst);
+        if let Ok(signal @ 1..) = i32::try_from(received) {
+            let _ = low_level::emulate_default_handler(signal);
+        }
+    }
+}
+
+/// The signals that this process ignores, as a mask: bit 0 is signal 1 (proc_pid_status(5)).
+fn ignored_signals() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
 }
 
 /// Receives the signals of this process.

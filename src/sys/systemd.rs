@@ -28,6 +28,11 @@ pub fn stopping() {
     notify(&[NotifyState::Stopping]);
 }
 
+/// Sets the status line.
+pub fn status(text: &str) {
+    notify(&[NotifyState::Status(text)]);
+}
+
 /// The timer of the systemd watchdog and of the status line.
 pub struct Watchdog {
     interval: Interval,

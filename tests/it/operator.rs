@@ -11,7 +11,7 @@ use crate::support::wire::Wire;
 use crate::support::{eventually, programs};
 
 /// Every command of `ctl`, a word in its text output, and a field in its JSON output.
-const VERBS: [(&[&str], &str, &str); 9] = [
+const VERBS: [(&[&str], &str, &str); 10] = [
     (&["status"], "durable", "durable"),
     (&["rooms"], "lobby", "rooms"),
     (&["sessions"], "ana", "sessions"),
@@ -19,6 +19,7 @@ const VERBS: [(&[&str], &str, &str); 9] = [
     (&["reload"], "done", "ok"),
     (&["kick", "bob"], "ended", "ended"),
     (&["ban", "eve"], "ended", "ended"),
+    (&["bans"], "eve", "bans"),
     (&["unban", "eve"], "done", "ok"),
     // The last one, because the server exits.
     (&["drain"], "done", "ok"),
@@ -257,4 +258,103 @@ async fn metrics_are_served_if_configured() {
     assert!(get("/readyz").await.starts_with("HTTP/1.1 200"));
     assert!(get("/").await.starts_with("HTTP/1.1 404"));
     assert!(get("/metrics").await.contains("\nchat_sessions 1\n"));
+}
+
+#[tokio::test]
+async fn every_act_of_an_operator_leaves_an_audit_line() {
+    let server = Server::with(TOKENS).start();
+    server.token("ana", &[]);
+    let id = server.token_id("ana");
+    for command in [
+        &["ctl", "kick", "ana"][..],
+        &["ctl", "ban", "eve"],
+        &["ctl", "unban", "eve"],
+        &["token", "revoke", &id],
+        &["ctl", "rotate"],
+        &["ctl", "reload"],
+    ] {
+        server.run_ok(command);
+    }
+    eventually("the last act is logged", || server.event_count("audit") >= 7);
+    let acts: Vec<Value> =
+        server.log().into_iter().filter(|line| line["event"] == "audit").collect();
+    let found: Vec<_> = acts
+        .iter()
+        .map(|act| (act["action"].as_str().unwrap(), act["user"].as_str().unwrap_or("")))
+        .collect();
+    let expected = [
+        ("token_add", "ana"),
+        ("kick", "ana"),
+        ("ban", "eve"),
+        ("unban", "eve"),
+        ("token_revoke", "ana"),
+        ("rotate", ""),
+        ("reload", ""),
+    ];
+    assert_eq!(found, expected);
+    let uid = std::os::unix::fs::MetadataExt::uid(&server.state().metadata().unwrap());
+    for act in &acts {
+        let by = act["by"].as_str().unwrap();
+        // The server may notice the change of the file before the command tells it.
+        let noticed = by == "access file" && act["token"].is_string();
+        assert!(noticed || by.starts_with(&format!("uid {uid}, pid ")), "{by}");
+    }
+    assert_eq!((&acts[0]["token"], &acts[4]["token"]), (&json!(id), &json!(id)));
+    // A file that somebody edits is noticed, too.
+    let file = server.state().join("access.json");
+    let token = server.token("bob", &[]);
+    let text = std::fs::read_to_string(&file).unwrap();
+    let mut content: Value = serde_json::from_str(&text).unwrap();
+    content["tokens"] = json!([]);
+    std::fs::write(&file, content.to_string()).unwrap();
+    eventually("the change is noticed", || {
+        server
+            .log()
+            .iter()
+            .any(|line| line["action"] == "token_revoke" && line["by"] == "access file")
+    });
+    assert!(!server.log_lines().join("\n").contains(&token));
+}
+
+#[tokio::test]
+async fn a_log_writer_that_makes_no_progress_is_reported() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    if !programs::have_faults("a_log_writer_that_makes_no_progress_is_reported") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let stall = folder.path().join("stall");
+    let fault_point = format!("log_writer={}", stall.display());
+    let server = Server::with("[admin]\nmetrics = \"127.0.0.1:0\"\n")
+        .env("CHAT_TEST_STALL", &fault_point)
+        .start();
+    let address = server.wait_for_event("metrics")["address"].as_str().unwrap().to_owned();
+    let ready = async || {
+        let mut stream = tokio::net::TcpStream::connect(&address).await.unwrap();
+        stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.unwrap();
+        text
+    };
+    let (mut ana, _) = Wire::full(server.address(), "ana", "ops").await;
+    std::fs::write(&stall, "").unwrap();
+    ana.send_chat_in("ops", "1", "hola").await;
+    assert!(ready().await.starts_with("HTTP/1.1 200"));
+    let not_ready = async {
+        loop {
+            let answer = ready().await;
+            if answer.starts_with("HTTP/1.1 503") {
+                return answer;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+    };
+    let answer = tokio::time::timeout(crate::support::TIMEOUT, not_ready).await.expect("503");
+    assert!(answer.contains("messages wait"), "{answer}");
+    let status = server.run_ok(&["ctl", "status"]);
+    assert!(status.contains("messages wait"), "{status}");
+    server.wait_for_event("not_ready");
+    std::fs::remove_file(&stall).unwrap();
+    ana.next_of("ack").await;
+    assert!(ready().await.starts_with("HTTP/1.1 200"));
 }

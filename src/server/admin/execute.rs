@@ -9,15 +9,17 @@ use crate::credentials::access_file::AccessFile;
 use crate::policy::confusable_names::is_confusable;
 use crate::protocol::UserName;
 use crate::server::access_watch;
+use crate::server::audit::{self, Operator};
 use crate::server::context::Context;
 use crate::server::rooms::command::Command;
 use crate::server::rooms::membership::SERVER;
 
 const NO_ANSWER: &str = "the server does not answer; see its log";
 
-/// Carries out `request`. Gives the fields of the answer, or the error text for the operator.
+/// Carries out `request`, and logs an audit line if it changes something. Gives the fields of the answer, or the error text for the operator.
 pub async fn execute(
     request: AdminRequest,
+    by: Operator,
     context: &Context,
     main: &mpsc::Sender<MainRequest>,
 ) -> Result<Value, String> {
@@ -29,25 +31,31 @@ pub async fn execute(
         }
         AdminRequest::Rotate => {
             context.hub.send(Command::Rotate("operator")).map_err(|_| NO_ANSWER)?;
+            audit::log_act("rotate", by);
             Ok(json!({}))
         }
         AdminRequest::Reload => {
             let (answer, answered) = oneshot::channel();
-            main.send(MainRequest::Reload(answer)).await.map_err(|_| NO_ANSWER)?;
+            audit::log_act("reload", by);
+            main.send(MainRequest::Reload(by, answer)).await.map_err(|_| NO_ANSWER)?;
             answered.await.map_err(|_| NO_ANSWER)?.map(|()| json!({}))
         }
         AdminRequest::Access => {
-            let ended = access_watch::reread(context).await.ok_or(access_watch::NOT_ENFORCED)?;
+            let ended =
+                access_watch::reread(context, by).await.ok_or(access_watch::NOT_ENFORCED)?;
             Ok(json!({"ended": ended}))
         }
         AdminRequest::Kick { user } => {
-            let user = UserName::clean(&user);
+            let user = user_name(&user)?;
+            audit::log_user_act("kick", &user, by);
             let ended = ask_hub(context, |answer| Command::Kick(user, answer)).await?;
             Ok(json!({"ended": ended}))
         }
-        AdminRequest::Ban { user } => ban(context, UserName::clean(&user)).await,
-        AdminRequest::Unban { user } => unban(context, UserName::clean(&user)).await,
+        AdminRequest::Ban { user } => ban(context, by, user_name(&user)?).await,
+        AdminRequest::Unban { user } => unban(context, by, user_name(&user)?).await,
+        AdminRequest::Bans => list_bans(context).await,
         AdminRequest::Drain => {
+            audit::log_act("drain", by);
             main.send(MainRequest::Drain).await.map_err(|_| NO_ANSWER)?;
             Ok(json!({}))
         }
@@ -57,6 +65,8 @@ pub async fn execute(
 async fn report_status(context: &Context) -> Result<Value, String> {
     let status = status::query(context).await.ok_or(NO_ANSWER)?;
     let active = context.active_config.load();
+    let health = context.log_writer.health();
+    let log_writer = health.problem().map_or("ok".to_owned(), |problem| problem.to_string());
     Ok(json!({
         "server": SERVER, "pid": std::process::id(),
         "mode": active.config.raw.auth.mode, "store": active.config.raw.history.store,
@@ -64,24 +74,26 @@ async fn report_status(context: &Context) -> Result<Value, String> {
         "connections": context.admission.count(), "connections_limit": active.max_connections,
         "messages": status.messages, "deliveries": status.deliveries,
         "rotations": status.rotations, "seconds": context.started.elapsed().as_secs(),
+        "append_failures": health.failures(), "log_writer": log_writer,
         "tokens": context.authenticator.list().len(),
     }))
 }
 
-async fn ban(context: &Context, user: UserName) -> Result<Value, String> {
+async fn ban(context: &Context, by: Operator, user: UserName) -> Result<Value, String> {
     let banned_user = user.clone();
     change_bans(context, move |banned| {
         banned.retain(|known| !is_confusable(&UserName::clean(known), &banned_user));
         banned.push(banned_user.as_str().to_owned());
     })
     .await?;
-    match access_watch::reread(context).await {
+    audit::log_user_act("ban", &user, by);
+    match access_watch::reread(context, by).await {
         Some(ended) => Ok(json!({"ended": ended})),
         None => Err(format!("{user} is banned, but {}", access_watch::NOT_ENFORCED)),
     }
 }
 
-async fn unban(context: &Context, user: UserName) -> Result<Value, String> {
+async fn unban(context: &Context, by: Operator, user: UserName) -> Result<Value, String> {
     let unbanned_user = user.clone();
     let removed = change_bans(context, move |banned| {
         let before = banned.len();
@@ -92,10 +104,17 @@ async fn unban(context: &Context, user: UserName) -> Result<Value, String> {
     if removed == 0 {
         return Err(format!("no user named {user} is banned"));
     }
-    match access_watch::reread(context).await {
+    audit::log_user_act("unban", &user, by);
+    match access_watch::reread(context, by).await {
         Some(_) => Ok(json!({})),
         None => Err(format!("the ban of {user} is lifted, but {NO_ANSWER}")),
     }
+}
+
+/// The name as an operator typed it. A name that cleaning would change is refused, because the
+/// request would be carried out for another user.
+fn user_name(text: &str) -> Result<UserName, String> {
+    UserName::parse(text).map_err(|error| error.to_string())
 }
 
 async fn ask_hub<T>(
@@ -105,6 +124,21 @@ async fn ask_hub<T>(
     let (answer, answered) = oneshot::channel();
     context.hub.send(command(answer)).map_err(|_| NO_ANSWER)?;
     answered.await.map_err(|_| NO_ANSWER.to_owned())
+}
+
+/// The banned users by the access file, so that also a ban that is not in force yet is listed.
+async fn list_bans(context: &Context) -> Result<Value, String> {
+    let file = context.active_config.load().config.auth.access_file.clone();
+    let read = tokio::task::spawn_blocking(move || AccessFile::read(&file));
+    match read.await {
+        Ok(Ok(file)) => {
+            let banned = file.unwrap_or_default().banned;
+            let rows: Vec<Value> = banned.iter().map(|user| json!({"user": user})).collect();
+            Ok(json!({"bans": rows}))
+        }
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err("reading the access file was interrupted; see the server log".into()),
+    }
 }
 
 async fn change_bans<T: Send + 'static>(

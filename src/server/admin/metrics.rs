@@ -1,5 +1,6 @@
 //! `/metrics` (Prometheus text format 0.0.4), `/healthz` and `/readyz`, on a listener of their own.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::status;
@@ -24,7 +25,9 @@ use crate::server::rooms::status::HubStatus;
 
 /// How long one connection may last.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
-/// Connections at the same time; later ones wait.
+/// How long a client may take to send its request.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
+/// Connections at the same time; a further one replaces the oldest.
 const MAX_CONNECTIONS: usize = 16;
 /// Pause after a failed `accept`.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -45,7 +48,7 @@ pub async fn bind(config: &Config) -> Result<Option<TcpListener>, ServerError> {
 
 /// Serves requests until `stop`.
 pub async fn serve(listener: TcpListener, context: Arc<Context>, stop: CancellationToken) {
-    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut connections: VecDeque<AbortHandle> = VecDeque::new();
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => return,
@@ -55,28 +58,38 @@ pub async fn serve(listener: TcpListener, context: Arc<Context>, stop: Cancellat
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
-        let Ok(permit) = permits.clone().acquire_owned().await else { return };
+        connections.retain(|connection| !connection.is_finished());
+        // So clients that connect and send nothing can't keep others out.
+        if connections.len() >= MAX_CONNECTIONS
+            && let Some(oldest) = connections.pop_front()
+        {
+            oldest.abort();
+        }
         let context = context.clone();
-        tokio::spawn(async move {
+        let connection = tokio::spawn(async move {
             let service = service_fn(|request: Request<Incoming>| {
                 let context = context.clone();
                 async move { Ok::<_, Infallible>(respond(request.uri().path(), &context).await) }
             });
             let mut http = hyper::server::conn::http1::Builder::new();
             http.timer(TokioTimer::new()).keep_alive(false).max_buf_size(MAX_HEAD_BYTES);
+            http.header_read_timeout(REQUEST_TIMEOUT);
             let served = http.serve_connection(TokioIo::new(stream), service);
             let _ = tokio::time::timeout(CONNECTION_TIMEOUT, served).await;
-            drop(permit);
         });
+        connections.push_back(connection.abort_handle());
     }
 }
 
 async fn respond(path: &str, context: &Context) -> Response<Full<Bytes>> {
     match path {
         "/healthz" => text(StatusCode::OK, "alive\n".into()),
-        "/readyz" => match status::query(context).await {
-            Some(_) => text(StatusCode::OK, "ready\n".into()),
-            None => hub_does_not_answer(),
+        "/readyz" => match (status::query(context).await, context.log_writer.health().problem()) {
+            (None, _) => hub_does_not_answer(),
+            (Some(_), Some(problem)) => {
+                text(StatusCode::SERVICE_UNAVAILABLE, format!("{problem}\n"))
+            }
+            (Some(_), None) => text(StatusCode::OK, "ready\n".into()),
         },
         "/metrics" => match status::query(context).await {
             Some(status) => text(StatusCode::OK, metrics(&status, context)),
@@ -96,6 +109,19 @@ fn metrics(status: &HubStatus, context: &Context) -> String {
     put("chat_connections", "gauge", "Client connections.", context.admission.count() as u64);
     put("chat_messages_total", "counter", "Messages stored.", status.messages);
     put("chat_commits_total", "counter", "Commits of the room log.", context.log_writer.commits());
+    let health = context.log_writer.health();
+    put(
+        "chat_append_failures_total",
+        "counter",
+        "Commits of the room log in which messages could not be stored.",
+        health.failures(),
+    );
+    put(
+        "chat_append_waiting_seconds",
+        "gauge",
+        "How long messages have waited without any commit.",
+        health.waiting_for().as_secs(),
+    );
     put("chat_deliveries_total", "counter", "Frames queued for sessions.", status.deliveries);
     put("chat_key_rotations_total", "counter", "Key rotations.", status.rotations);
     put("chat_access_tokens", "gauge", "Access tokens.", context.authenticator.list().len() as u64);
@@ -105,6 +131,12 @@ fn metrics(status: &HubStatus, context: &Context) -> String {
         "Seconds since the server started.",
         context.started.elapsed().as_secs(),
     );
+    let name = "chat_refused_total";
+    let _ = writeln!(out, "# HELP {name} Refused registrations, messages and other frames.");
+    let _ = writeln!(out, "# TYPE {name} counter");
+    for (code, count) in context.refusals.counts() {
+        let _ = writeln!(out, "{name}{{code=\"{code}\"}} {count}");
+    }
     out
 }
 

@@ -5,9 +5,12 @@ use std::sync::Arc;
 
 use crate::config::{Config, Sources};
 use crate::server::access_watch;
+use crate::server::audit::Operator;
 use crate::server::context::{ActiveConfig, Context};
 use crate::server::error::ServerError;
 use crate::server::rooms::command::Command;
+use crate::server::tls_warnings;
+use crate::sys::clock::wall_clock;
 use crate::sys::logging::ServerLog;
 use crate::sys::systemd;
 
@@ -22,10 +25,10 @@ pub struct Reload {
 impl Reload {
     /// Rereads the configuration and the access file. Logs the outcome and returns it, as the text
     /// for an operator.
-    pub async fn run(&self, context: &Context) -> Result<(), String> {
+    pub async fn run(&self, context: &Context, by: Operator) -> Result<(), String> {
         systemd::reloading();
         let outcome = self.replace_config(context);
-        let enforced = outcome.is_err() || access_watch::reread(context).await.is_some();
+        let enforced = outcome.is_err() || access_watch::reread(context, by).await.is_some();
         match &outcome {
             Ok(()) => tracing::info!(event = "reloaded", "the new configuration is in force"),
             Err(error) => {
@@ -58,6 +61,7 @@ impl Reload {
                 "these keys take effect at the next start"
             );
         }
+        tls_warnings::log(&new.config, wall_clock());
         self.server_log.set_level(new.config.log.level);
         let _ = context.hub.send(Command::Reconfigure(new.hub_config(context.durable)));
         context.log_writer.set_retention(new.retention());

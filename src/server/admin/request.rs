@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
+use crate::server::audit::Operator;
+
 /// A request on the admin socket: `{"verb":"kick","user":"ana"}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "verb", rename_all = "snake_case")]
@@ -34,14 +36,16 @@ pub enum AdminRequest {
         /// The user's name, or one that looks the same.
         user: String,
     },
+    /// List the banned users.
+    Bans,
     /// Finish what was received and exit, as SIGTERM does.
     Drain,
 }
 
 /// A request that the admin socket passes on to the main task.
 pub enum MainRequest {
-    /// Reload, and answer with the outcome.
-    Reload(oneshot::Sender<Result<(), String>>),
+    /// Reload for this operator, and answer with the outcome.
+    Reload(Operator, oneshot::Sender<Result<(), String>>),
     /// Drain and exit.
     Drain,
 }

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::execute::execute;
 use super::request::{AdminRequest, MainRequest};
 use crate::config::Config;
+use crate::server::audit::Operator;
 use crate::server::context::Context;
 use crate::server::error::ServerError;
 
@@ -110,6 +111,8 @@ impl AdminSocket {
 }
 
 async fn answer(mut stream: UnixStream, context: &Context, main: &mpsc::Sender<MainRequest>) {
+    let Ok(peer) = stream.peer_cred() else { return };
+    let by = Operator::Socket { uid: peer.uid(), pid: peer.pid() };
     let (reader, mut writer) = stream.split();
     let mut line = String::new();
     let read = BufReader::new(reader.take(MAX_REQUEST_BYTES)).read_line(&mut line).await;
@@ -117,7 +120,7 @@ async fn answer(mut stream: UnixStream, context: &Context, main: &mpsc::Sender<M
         return;
     }
     let outcome = match serde_json::from_str::<AdminRequest>(&line) {
-        Ok(request) => execute(request, context, main).await,
+        Ok(request) => execute(request, by, context, main).await,
         Err(error) => Err(format!("not a valid admin request: {error}")),
     };
     let mut text = match outcome {

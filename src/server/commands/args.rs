@@ -5,11 +5,14 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::Sources;
+use crate::config::{Sources, UnitFolders};
+use crate::protocol::UserName;
 use crate::server::admin::request::AdminRequest;
 
 /// The configuration file that is read if no file is named and this one exists.
 const DEFAULT_FILE: &str = "/etc/chat-server/chat-server.toml";
+/// The name of the installed unit and of its folders.
+const UNIT: &str = "chat-server";
 /// The longest time until an access token expires.
 const MAX_EXPIRES: Duration = Duration::from_secs(36_500 * 86_400);
 
@@ -116,8 +119,8 @@ pub enum TokenCommand {
 #[derive(Debug, Args)]
 pub struct NewToken {
     /// The user that the access token proves
-    #[arg(long, value_name = "NAME")]
-    pub user: String,
+    #[arg(long, value_name = "NAME", value_parser = UserName::parse)]
+    pub user: UserName,
     /// A room it allows, or * for every room; repeat for more [default: lobby]
     #[arg(long, value_name = "R")]
     pub room: Vec<String>,
@@ -148,17 +151,22 @@ pub enum CtlCommand {
     /// End a user's sessions
     Kick {
         /// The user's name
-        user: String,
+        #[arg(value_parser = UserName::parse)]
+        user: UserName,
     },
     /// End a user's sessions and ban the name
     Ban {
         /// The user's name
-        user: String,
+        #[arg(value_parser = UserName::parse)]
+        user: UserName,
     },
+    /// List the banned users
+    Bans,
     /// Lift a user's ban
     Unban {
         /// The user's name
-        user: String,
+        #[arg(value_parser = UserName::parse)]
+        user: UserName,
     },
     /// Finish what was received and exit, as SIGTERM does
     Drain,
@@ -173,9 +181,10 @@ impl CtlCommand {
             CtlCommand::Sessions => AdminRequest::Sessions,
             CtlCommand::Rotate => AdminRequest::Rotate,
             CtlCommand::Reload => AdminRequest::Reload,
-            CtlCommand::Kick { user } => AdminRequest::Kick { user: user.clone() },
-            CtlCommand::Ban { user } => AdminRequest::Ban { user: user.clone() },
-            CtlCommand::Unban { user } => AdminRequest::Unban { user: user.clone() },
+            CtlCommand::Kick { user } => AdminRequest::Kick { user: user.to_string() },
+            CtlCommand::Ban { user } => AdminRequest::Ban { user: user.to_string() },
+            CtlCommand::Unban { user } => AdminRequest::Unban { user: user.to_string() },
+            CtlCommand::Bans => AdminRequest::Bans,
             CtlCommand::Drain => AdminRequest::Drain,
         }
     }
@@ -185,6 +194,7 @@ impl ConfigArgs {
     /// The sources of the configuration: these options, and the environment of this process.
     pub fn sources(&self) -> Sources {
         Sources {
+            unit_folders: UnitFolders::default(),
             file: self.config.clone(),
             default_file: Some(DEFAULT_FILE.into()),
             environment: std::env::vars_os()
@@ -195,6 +205,17 @@ impl ConfigArgs {
             port: self.port,
             log_level: self.log_level.clone(),
         }
+    }
+}
+
+impl ConfigArgs {
+    /// The sources for every command but `run`: root beside the installed unit uses the unit's
+    /// folders.
+    pub fn command_sources(&self) -> Sources {
+        use std::os::unix::fs::MetadataExt as _;
+        let is_root = std::fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0);
+        let unit_folders = if is_root { UnitFolders::find(UNIT) } else { UnitFolders::default() };
+        Sources { unit_folders, ..self.sources() }
     }
 }
 

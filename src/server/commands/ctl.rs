@@ -21,7 +21,7 @@ const MAX_ANSWER_BYTES: u64 = 256 * 1024 * 1024;
 /// Sends the request and prints the answer. Works beside a broken configuration too, so that an
 /// operator does not have to repair a file before kicking a user.
 pub fn run(config: &ConfigArgs, json: bool, command: &CtlCommand) -> Result<(), ServerError> {
-    let (socket, config_error) = Config::admin_socket(&config.sources())?;
+    let (socket, config_error) = Config::admin_socket(&config.command_sources())?;
     let answer = match (ask(socket.as_deref(), &command.request()), config_error) {
         // The path of the socket may be wrong because the configuration is.
         (Err(CtlError::NoServer { .. }), Some(error)) => return Err(error.into()),

@@ -13,14 +13,22 @@ use crate::server::error::ServerError;
 use crate::server::exit_code::ExitCode;
 use crate::server::run;
 use crate::sys::logging;
+use crate::sys::signals::{EarlySignals, Signals};
 
 /// How long blocked file operations may delay the exit, once the server has stopped.
 const RUNTIME_SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Runs `chat-server` with the arguments of this process.
 pub fn main() -> std::process::ExitCode {
+    let early_signals = EarlySignals::hold_back();
     let Arguments { command, config } = Arguments::parse();
-    let outcome = match command.unwrap_or(Command::Run) {
+    let command = command.unwrap_or(Command::Run);
+    if !matches!(command, Command::Run)
+        && let Ok(early_signals) = early_signals
+    {
+        early_signals.release();
+    }
+    let outcome = match command {
         Command::Run => serve(&config),
         Command::Check => check::run(&config),
         Command::Token { command } => token::run(&config, &command),
@@ -39,9 +47,6 @@ pub fn main() -> std::process::ExitCode {
 }
 
 fn serve(config: &ConfigArgs) -> Result<(), ServerError> {
-    let sources = config.sources();
-    let config = Config::load(&sources)?;
-    let server_log = logging::start(&config.log);
     // The hub and the log writer have threads of their own. With as many workers as cores, a small
     // machine would wake workers that find nothing to do.
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -49,7 +54,15 @@ fn serve(config: &ConfigArgs) -> Result<(), ServerError> {
         .worker_threads(cores.saturating_sub(1).max(1))
         .enable_all()
         .build()?;
-    let outcome = runtime.block_on(run::run(config, Reload { sources, server_log }));
+    // Before the configuration is read: a signal that comes from here on is obeyed after the start.
+    let signals = {
+        let _entered = runtime.enter();
+        Signals::new()?
+    };
+    let sources = config.sources();
+    let config = Config::load(&sources)?;
+    let server_log = logging::start(&config.log);
+    let outcome = runtime.block_on(run::run(config, signals, Reload { sources, server_log }));
     runtime.shutdown_timeout(RUNTIME_SHUTDOWN_TIMEOUT);
     outcome
 }

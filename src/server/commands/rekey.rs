@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use super::args::ConfigArgs;
-use super::output::print;
+use super::output::{print, print_error};
 use crate::config::{Config, Store};
-use crate::credentials::at_rest_key::AtRestKey;
+use crate::credentials::at_rest_key::{AtRestKey, give_history_to_owner};
 use crate::server::error::ServerError;
 use crate::server::open_store;
 use crate::store::rekey;
@@ -19,7 +19,7 @@ pub fn run(
     key: Option<&Path>,
     new_key: Option<&Path>,
 ) -> Result<(), ServerError> {
-    let config = Config::load(&config.sources())?;
+    let config = Config::load(&config.command_sources())?;
     if config.history.store != Store::Disk {
         return Err(ServerError::Usage(
             "history.store is not \"disk\", so there is no history to rekey".into(),
@@ -42,7 +42,11 @@ pub fn run(
         }
         None => AtRestKey::fresh(),
     };
-    let done = rekey(folder, &key, &new_key, wall_clock())?;
+    let done = rekey(folder, &key, &new_key, wall_clock());
+    // Also after a failure: the store that is still there must be usable by the server.
+    give_history_to_owner(folder)?;
+    let done = done?;
+    print_error(&format!("the history in {} was rewritten", folder.display()));
     let damaged = match done.damaged {
         0 => String::new(),
         count => format!("; {count} could not be read and were left out"),

@@ -19,7 +19,7 @@ use crate::sys::clock::wall_clock;
 /// Carries out the command. Standard output gets the access token or the list, for programs; notes
 /// for people go to standard error.
 pub fn run(config: &ConfigArgs, command: &TokenCommand) -> Result<(), ServerError> {
-    let config = Config::load(&config.sources())?;
+    let config = Config::load(&config.command_sources())?;
     match command {
         TokenCommand::Add(token) => add(&config, token),
         TokenCommand::List { json } => list(&config, *json),
@@ -31,7 +31,7 @@ fn add(config: &Config, wanted: &NewToken) -> Result<(), ServerError> {
     let generated = GeneratedToken::generate();
     let now = SystemTime::now();
     let record = TokenRecord {
-        user: wanted.user.clone(),
+        user: wanted.user.to_string(),
         rooms: if wanted.room.is_empty() { vec!["lobby".into()] } else { wanted.room.clone() },
         role: wanted.role.clone(),
         hash: generated.hash.clone(),
@@ -60,7 +60,8 @@ fn add(config: &Config, wanted: &NewToken) -> Result<(), ServerError> {
     })??;
     // The access token exists now, so it is printed even if the server can't be notified.
     let notified = notify_server(config).unwrap_or_else(|error| format!("but {error}"));
-    print_error(&format!("access token {id}, shown only now; {notified}"));
+    let path = path.display();
+    print_error(&format!("access token {id} (in {path}), shown only now; {notified}"));
     print(format!("{token}\n").as_bytes())
 }
 
@@ -120,7 +121,8 @@ fn revoke(config: &Config, id: &str) -> Result<(), ServerError> {
     let done = format!("{id} is revoked");
     match notify_server(config) {
         Ok(notified) => {
-            print_error(&format!("{done}; {notified}"));
+            let path = config.auth.access_file.display();
+            print_error(&format!("{done} (in {path}); {notified}"));
             Ok(())
         }
         Err(error) => Err(ServerError::NotNotified { done, error }),
@@ -136,7 +138,7 @@ fn notify_server(config: &Config) -> Result<String, CtlError> {
         }),
         // A server may still run elsewhere; it notices the change of the file by itself.
         Err(CtlError::NoSocket | CtlError::NoServer { .. }) => Ok(format!(
-            "a running server notices it within {}",
+            "no server answers; one that uses this file notices it within {}",
             humantime::format_duration(2 * access_watch::POLL_INTERVAL)
         )),
         Err(error) => Err(error),

@@ -17,6 +17,7 @@ use crate::net::send_queue::SendQueue;
 use crate::net::server_connection::ServerConnection;
 use crate::net::transport::{ServerStream, Transport};
 use crate::server::context::{ActiveConfig, Context};
+use crate::server::refusal_log::RefusalLog;
 
 /// The pause after `accept` failed because the system is out of descriptors or memory.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
@@ -100,7 +101,8 @@ async fn serve_connection(
 ) {
     // Without TCP_NODELAY a small frame can wait until the frame before is acknowledged (RFC 896).
     let _ = stream.set_nodelay(true);
-    let opening = Box::pin(open(&active, stream, peer.ip(), permit));
+    let refusals = context.refusals.clone();
+    let opening = Box::pin(open(&active, stream, peer.ip(), permit, refusals));
     let opened = tokio::time::timeout_at(deadline.into(), opening).await;
     let Ok(Some((connection, outbound, new_connection))) = opened else {
         tracing::debug!(event = "connection_dropped", peer = %peer,
@@ -117,6 +119,7 @@ async fn open(
     stream: TcpStream,
     peer: IpAddr,
     permit: ConnectionPermit,
+    refusals: Arc<RefusalLog>,
 ) -> Option<(Box<ServerConnection>, Arc<SendQueue>, NewConnection)> {
     let permit = Arc::new(Mutex::new(permit));
     let max_per_address = active.config.limits.connections_per_address;
@@ -127,13 +130,15 @@ async fn open(
     let (stream, outbound, early, client_info) = match &active.tls {
         None => {
             let Upgraded { stream, early, client_info } =
-                upgrade::accept(stream, peer, false, active.listen.clone(), mode, admit).await?;
+                upgrade::accept(stream, peer, false, active.listen.clone(), mode, admit, refusals)
+                    .await?;
             (ServerStream::Plain, SendQueue::new(Some(stream), bound), early, client_info)
         }
         Some(tls) => {
             let stream = tls.accept(stream).await.ok()?;
             let Upgraded { stream, early, client_info } =
-                upgrade::accept(stream, peer, true, active.listen.clone(), mode, admit).await?;
+                upgrade::accept(stream, peer, true, active.listen.clone(), mode, admit, refusals)
+                    .await?;
             (ServerStream::Tls(Box::new(stream)), SendQueue::new(None, bound), early, client_info)
         }
     };

@@ -22,7 +22,10 @@ const TIMEOUTS: Timeouts =
 
 /// Serves `listener` until `accept` fails. Frames may have up to `frame_bytes` bytes.
 pub async fn serve(listener: TcpListener, frame_bytes: usize) {
-    let Ok(config) = Config::load(&Sources::default()) else { return };
+    // No file is written there; the configuration only has to be complete.
+    let environment = [("HOME".to_owned(), "/nonexistent".to_owned())].into();
+    let sources = Sources { environment, ..Sources::default() };
+    let Ok(config) = Config::load(&sources) else { return };
     let listen = Arc::new(config.listen);
     while let Ok((stream, _)) = listener.accept().await {
         tokio::spawn(echo(stream, listen.clone(), frame_bytes));
@@ -32,8 +35,9 @@ pub async fn serve(listener: TcpListener, frame_bytes: usize) {
 async fn echo(stream: TcpStream, listen: Arc<Listen>, frame_bytes: usize) {
     let Ok(peer) = stream.peer_addr() else { return };
     let _ = stream.set_nodelay(true);
+    let refusals = Arc::default();
     let upgraded =
-        upgrade::accept(stream, peer.ip(), false, listen, AuthMode::Open, |_| true).await;
+        upgrade::accept(stream, peer.ip(), false, listen, AuthMode::Open, |_| true, refusals).await;
     let Some(Upgraded { stream, early, .. }) = upgraded else { return };
     let bound = MIN_OUTBOUND_BYTES.max(4 * frame_bytes);
     let outbound = Arc::new(SendQueue::new(Some(stream), bound));

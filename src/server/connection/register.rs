@@ -52,7 +52,7 @@ pub(super) async fn open_session(
         }
         Err(rejection) => {
             if let Some(rejection) = rejection {
-                reject(&outbound, client_info, &rejection);
+                reject(&context, &outbound, client_info, &rejection);
             }
             None
         }
@@ -101,9 +101,8 @@ async fn read_registration(
     Ok(registration)
 }
 
-fn reject(outbound: &SendQueue, client_info: ClientInfo, rejection: &Rejection) {
-    tracing::info!(event = "register_refused", peer = %client_info.address,
-        reason = rejection.code.as_str(), "a connection did not register");
+fn reject(context: &Context, outbound: &SendQueue, client_info: ClientInfo, rejection: &Rejection) {
+    context.refusals.register_refused(client_info.address, rejection.code);
     let error = ErrorFrame::new(rejection.code, rejection.message.clone());
     outbound.push(encode(&ServerFrame::Error(error)));
     outbound.close(CloseReason { close: rejection.close, cause: "refused" }, &rejection.message);

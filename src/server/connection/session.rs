@@ -23,6 +23,7 @@ use crate::policy::rights::{Action, Decision};
 use crate::protocol::frame::{ErrorFrame, Position, ServerFrame};
 use crate::protocol::{ErrorCode, RoomName};
 use crate::server::context::{ActiveConfig, Context};
+use crate::server::refusal_log::RefusedMessage;
 use crate::server::rooms::command::{Command, Membership, RoomEntry};
 use crate::server::rooms::membership::not_in_room;
 use crate::server::rooms::peer::Peer;
@@ -133,7 +134,10 @@ impl Session {
             Err(error) => return self.refuse(*error),
         };
         if let Err(error) = self.check_rights(&request) {
-            return self.refuse(*error);
+            return match &request {
+                Request::Message { room, .. } => self.refuse_message(room.as_ref(), *error),
+                _ => self.refuse(*error),
+            };
         }
         match request {
             Request::Message { room, id, token } => {
@@ -229,9 +233,24 @@ impl Session {
 
     /// Answers a frame with an `error`.
     pub(super) fn refuse(&self, error: ErrorFrame) {
-        tracing::debug!(event = "refused", session = %self.peer().session, user = %self.peer().user,
-            reason = error.code.as_ref(), "a frame was refused");
+        let peer = self.peer();
+        self.context().refusals.frame_refused(&peer.session, &peer.user, &error.code);
         self.peer().send(&ServerFrame::Error(error));
+    }
+
+    /// Answers a message with an `error`. Without a room, the message was for the first.
+    pub(super) fn refuse_message(&self, room: Option<&RoomName>, error: ErrorFrame) {
+        let room = room.or_else(|| self.rooms.first().map(|first| &first.room));
+        let peer = self.peer();
+        self.context().refusals.message_refused(&RefusedMessage {
+            session: &peer.session,
+            user: &peer.user,
+            grant: peer.grant.as_deref(),
+            room: room.map(RoomName::as_str),
+            id: error.id.as_deref(),
+            code: &error.code,
+        });
+        peer.send(&ServerFrame::Error(error));
     }
 
     pub(super) fn log_opened(&self) {

@@ -22,11 +22,11 @@ impl Session {
         token: &str,
     ) -> Option<Draft> {
         let error_id = id.as_ref().map(|id| id.as_str().to_owned());
-        match self.draft(active, room, id, token) {
+        match self.draft(active, room.clone(), id, token) {
             Ok(draft) => Some(draft),
             Err(mut error) => {
                 error.id = error_id;
-                self.refuse(*error);
+                self.refuse_message(room.as_ref(), *error);
                 None
             }
         }

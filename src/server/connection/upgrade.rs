@@ -22,6 +22,7 @@ use crate::config::{AuthMode, Listen};
 use crate::policy::origin;
 use crate::protocol::random::random_hex;
 use crate::server::client_info::ClientInfo;
+use crate::server::refusal_log::RefusalLog;
 
 /// The largest request head, in bytes.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
@@ -53,6 +54,7 @@ pub async fn accept<S>(
     listen: Arc<Listen>,
     mode: AuthMode,
     admit: impl Fn(IpAddr) -> bool + Send + Sync + 'static,
+    refusals: Arc<RefusalLog>,
 ) -> Option<Upgraded<S>>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -61,7 +63,7 @@ where
     let upgrade_slot = upgrade.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
         let client_info = ClientInfo::from_headers(request.headers(), peer, encrypted, &listen);
-        let answer = answer(&request, client_info, &listen, mode, &admit);
+        let answer = answer(&request, client_info, &listen, mode, &admit, &refusals);
         if request.headers().contains_key(header::UPGRADE) {
             let on_upgrade = hyper::upgrade::on(&mut request);
             let accepted = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
@@ -90,6 +92,7 @@ fn answer(
     listen: &Listen,
     mode: AuthMode,
     admit: &impl Fn(IpAddr) -> bool,
+    refusals: &RefusalLog,
 ) -> Response<Full<Bytes>> {
     if request.uri().path() != "/" {
         return plain(StatusCode::NOT_FOUND, "There is nothing at this path; the chat is at /.\n");
@@ -107,7 +110,7 @@ fn answer(
         return answer;
     }
     if !origin_allowed(request.headers(), client_info, listen) {
-        log_origin_refused(request.headers(), client_info);
+        log_origin_refused(request.headers(), client_info, refusals);
         return plain(
             StatusCode::FORBIDDEN,
             "This origin is not allowed; the operator can add it to listen.origins.\n",
@@ -166,9 +169,8 @@ fn origin_allowed(headers: &HeaderMap, client_info: ClientInfo, listen: &Listen)
     }
 }
 
-fn log_origin_refused(headers: &HeaderMap, client_info: ClientInfo) {
+fn log_origin_refused(headers: &HeaderMap, client_info: ClientInfo, refusals: &RefusalLog) {
     let origin = headers.get(header::ORIGIN).map_or(&b""[..], HeaderValue::as_bytes);
     let origin = String::from_utf8_lossy(&origin[..origin.len().min(200)]);
-    tracing::info!(event = "origin_refused", peer = %client_info.address, origin = %origin,
-        "the origin of a web page is not allowed; allowed origins are listed in listen.origins");
+    refusals.origin_refused(client_info.address, &origin);
 }

@@ -13,6 +13,7 @@ use crate::conversation::server::registration::Dialect;
 use crate::net::framing;
 use crate::protocol::ErrorCode;
 use crate::protocol::frame::{Ack, ErrorFrame, ServerFrame};
+use crate::server::refusal_log::{RefusalLog, RefusedMessage};
 use crate::store::{AppendOutcome, StoreError};
 
 /// `retry_after_ms` for a message that could not be stored.
@@ -23,13 +24,23 @@ const STORAGE_RETRY_AFTER_MS: u64 = 1000;
 const DEFERRED_FLUSH_BATCH: usize = 8;
 
 /// Answers every message of a batch, with one flush per run of messages from the same sender.
-pub fn answer_all(batch: &[Committed]) {
+pub fn answer_all(batch: &[Committed], refusals: &RefusalLog) {
     let mut answered: Vec<&Arc<Peer>> = Vec::new();
     // Consecutive answers to the same sender enter its send queue together.
     let mut frames = BytesMut::new();
     for (index, committed) in batch.iter().enumerate() {
         let sender = &committed.sender;
         if let Some(answer) = answer(committed) {
+            if let ServerFrame::Error(error) = &answer {
+                refusals.message_refused(&RefusedMessage {
+                    session: &sender.session,
+                    user: &sender.user,
+                    grant: sender.grant.as_deref(),
+                    room: Some(committed.room.as_str()),
+                    id: error.id.as_deref(),
+                    code: &error.code,
+                });
+            }
             framing::put_text(&mut frames, answer.to_json().as_bytes());
         }
         let same_sender_next = batch.get(index + 1).is_some_and(|next| next.sender.is(sender));

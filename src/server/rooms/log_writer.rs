@@ -27,9 +27,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::acks::answer_all;
 use super::committed::Committed;
+use super::log_writer_health::LogWriterHealth;
 use super::peer::Peer;
 use super::prune_log::PruneLog;
 use crate::protocol::{MessageId, RoomName};
+use crate::server::refusal_log::RefusalLog;
 use crate::store::{AppendOutcome, Draft, Retention, RoomLog, StoreError};
 use crate::sys::clock::wall_clock;
 use crate::sys::fault_points;
@@ -53,6 +55,7 @@ pub struct LogWriter {
     work: Sender<Work>,
     capacity: Arc<Semaphore>,
     stats: Arc<LogWriterStats>,
+    health: Arc<LogWriterHealth>,
 }
 
 /// Counters that the log writer shares with the hub and with metrics.
@@ -75,12 +78,18 @@ impl LogWriter {
     pub fn start(
         log: Box<dyn RoomLog>,
         hub: mpsc::Sender<Vec<Committed>>,
+        refusals: Arc<RefusalLog>,
     ) -> std::io::Result<(LogWriter, Ended)> {
         let (work, queue) = channel();
         let stats = Arc::new(LogWriterStats::default());
         let thread_stats = stats.clone();
-        let ended = thread::spawn("log_writer", move || run(log, &queue, &hub, &thread_stats))?;
-        let log_writer = LogWriter { work, capacity: Arc::new(Semaphore::new(QUEUE_BYTES)), stats };
+        let health = Arc::new(LogWriterHealth::default());
+        let thread_health = health.clone();
+        let ended = thread::spawn("log_writer", move || {
+            run(log, &queue, &hub, &thread_stats, &thread_health, &refusals);
+        })?;
+        let log_writer =
+            LogWriter { work, capacity: Arc::new(Semaphore::new(QUEUE_BYTES)), stats, health };
         Ok((log_writer, ended))
     }
 
@@ -106,6 +115,7 @@ impl LogWriter {
     fn enqueue(&self, draft: Draft, sender: Arc<Peer>, permit: OwnedSemaphorePermit) {
         sender.increment_in_flight();
         self.stats.in_flight.fetch_add(1, Ordering::Relaxed);
+        self.health.submitted();
         // This fails only after the thread has ended, when no session is left to be answered.
         let _ = self.work.send(Work::Append(draft, sender, permit));
     }
@@ -113,6 +123,11 @@ impl LogWriter {
     /// Commits since the start.
     pub fn commits(&self) -> u64 {
         self.stats.commits.load(Ordering::Relaxed)
+    }
+
+    /// Whether the log writer makes progress.
+    pub fn health(&self) -> &LogWriterHealth {
+        &self.health
     }
 
     /// The counters, for the hub.
@@ -168,25 +183,30 @@ impl Batch {
     }
 }
 
-/// The thread: serves until it is finished, then closes the room log. Each turn of the loop: wait for work, collect a batch, commit it, prune if that is due.
+/// The thread: serves until it is finished, then closes the room log.
 fn run(
     mut log: Box<dyn RoomLog>,
     queue: &Receiver<Work>,
     hub: &mpsc::Sender<Vec<Committed>>,
     stats: &LogWriterStats,
+    health: &LogWriterHealth,
+    refusals: &RefusalLog,
 ) {
-    serve(log.as_mut(), queue, hub, stats);
+    serve(log.as_mut(), queue, hub, stats, health, refusals);
     if let Ok(Err(error)) = catch_unwind(AssertUnwindSafe(|| log.close())) {
         tracing::error!(event = "close_failed", reason = %error,
             "the room log could not be closed; the next start recovers it from its write-ahead log");
     }
 }
 
+/// Each turn of the loop: wait for work, collect a batch, commit it, prune if that is due.
 fn serve(
     log: &mut dyn RoomLog,
     queue: &Receiver<Work>,
     hub: &mpsc::Sender<Vec<Committed>>,
     stats: &LogWriterStats,
+    health: &LogWriterHealth,
+    refusals: &RefusalLog,
 ) {
     let started = Instant::now();
     let mut pruning = PruneLog::default();
@@ -211,7 +231,9 @@ fn serve(
         if !batch.drafts.is_empty() {
             let committed = batch.commit(log);
             stats.commits.fetch_add(1, Ordering::Relaxed);
-            let _ = catch_unwind(AssertUnwindSafe(|| answer_all(&committed)));
+            let failed = |batched: &Committed| matches!(batched.outcome, AppendOutcome::Refused(_));
+            health.finished(committed.len() as u64, committed.iter().any(failed));
+            let _ = catch_unwind(AssertUnwindSafe(|| answer_all(&committed, refusals)));
             stats.in_flight.fetch_sub(committed.len() as u64, Ordering::Relaxed);
             let hub_runs = hub.blocking_send(committed).is_ok();
             let _ = catch_unwind(AssertUnwindSafe(|| log.after_commit()));

@@ -12,6 +12,7 @@ pub mod config;
 pub mod delivery;
 pub mod hub;
 pub mod log_writer;
+pub mod log_writer_health;
 pub mod membership;
 pub mod peer;
 mod presence;

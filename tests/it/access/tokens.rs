@@ -174,3 +174,24 @@ fn token_list_shows_rooms_and_ids() {
         assert!(text.contains(row["id"].as_str().unwrap()), "{text}");
     }
 }
+
+#[test]
+fn a_name_that_the_server_would_change_is_refused() {
+    let server = Server::with(TOKENS).start();
+    for command in
+        [&["ctl", "kick"][..], &["ctl", "ban"], &["ctl", "unban"], &["token", "add", "--user"]]
+    {
+        for (name, suggested) in [("@@@", ""), (" eve!", "did you mean \"eve\"?")] {
+            let output = server.run(&[command, &[name]].concat());
+            let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert_eq!(output.status.code(), Some(2), "{command:?} {name}: {printed}");
+            assert!(
+                printed.contains(suggested) && printed.contains("not a user name"),
+                "{printed}"
+            );
+        }
+    }
+    let listed = server.run(&["token", "list"]);
+    let printed = String::from_utf8_lossy(&listed.stderr).into_owned();
+    assert!(!printed.contains("banned"), "nobody was banned: {printed}");
+}

@@ -1,0 +1,143 @@
+//! The lines of the server log about refusals, and the counters of `/metrics` for them.
+//!
+//! A client can cause a refusal as often as it likes. So only the first few of the same kind, per
+//! client network or session and minute, get a line of their own; the others are counted, and one
+//! line with the count follows when the minute is over.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Instant;
+
+use parking_lot::Mutex;
+
+use crate::policy::access::Grant;
+use crate::policy::client_network::ClientNetwork;
+use crate::policy::log_limit::LogLimit;
+use crate::protocol::{ErrorCode, SessionId, UserName};
+
+/// Logs refusals, and counts them by error code.
+pub struct RefusalLog {
+    limit: Mutex<LogLimit<Refusal>>,
+    /// Refusals since the start, per error code.
+    counts: Mutex<BTreeMap<String, u64>>,
+    started: Instant,
+}
+
+/// A message that was refused.
+pub struct RefusedMessage<'a> {
+    /// The session that sent it.
+    pub session: &'a SessionId,
+    /// Its user.
+    pub user: &'a UserName,
+    /// What its access token allows; `None` in open mode.
+    pub grant: Option<&'a Grant>,
+    /// The room, if the session is in one.
+    pub room: Option<&'a str>,
+    /// The sender's id for the message.
+    pub id: Option<&'a str>,
+    /// The error code.
+    pub code: &'a str,
+}
+
+/// The refusals that share a limit.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Refusal {
+    Register { network: ClientNetwork, code: &'static str },
+    Origin { network: ClientNetwork },
+    Message { session: String, user: UserName, code: String },
+}
+
+impl Default for RefusalLog {
+    fn default() -> Self {
+        RefusalLog { limit: Mutex::default(), counts: Mutex::default(), started: Instant::now() }
+    }
+}
+
+impl RefusalLog {
+    /// A connection was not allowed to register.
+    pub fn register_refused(&self, peer: IpAddr, code: ErrorCode) {
+        let code = code.as_str();
+        self.count(code);
+        if self.admit(Refusal::Register { network: ClientNetwork::of(peer), code }) {
+            tracing::info!(event = "register_refused", peer = %peer, reason = code,
+                "a connection did not register");
+        }
+    }
+
+    /// A web page's `Origin` is not allowed.
+    pub fn origin_refused(&self, peer: IpAddr, origin: &str) {
+        if self.admit(Refusal::Origin { network: ClientNetwork::of(peer) }) {
+            tracing::info!(event = "origin_refused", peer = %peer, origin,
+                "the origin of a web page is not allowed; allowed origins are listed in listen.origins");
+        }
+    }
+
+    /// A session's message was refused.
+    pub fn message_refused(&self, message: &RefusedMessage<'_>) {
+        let RefusedMessage { session, user, grant, room, id, code } = *message;
+        self.count(code);
+        let refusal = Refusal::Message {
+            session: session.to_string(),
+            user: user.clone(),
+            code: code.to_owned(),
+        };
+        if self.admit(refusal) {
+            let token = grant.map(|grant| grant.id.as_str());
+            tracing::info!(event = "message_refused", session = %session, user = %user, room, id,
+                code, token, "a message was refused");
+        }
+    }
+
+    /// A session's frame other than a message was refused.
+    pub fn frame_refused(&self, session: &SessionId, user: &UserName, code: &str) {
+        self.count(code);
+        tracing::debug!(event = "refused", session = %session, user = %user, reason = code,
+            "a frame was refused");
+    }
+
+    /// Logs how many refusals got no line, for the minutes that are over. To be called every second
+    /// or so.
+    pub fn report_left_out(&self) {
+        let left_out = self.limit.lock().take_left_out(self.started.elapsed());
+        for (refusal, count) in left_out {
+            match refusal {
+                Some(Refusal::Register { network, code }) => {
+                    tracing::info!(event = "register_refused", peer = %network, reason = code, count,
+                        "more connections from this network did not register");
+                }
+                Some(Refusal::Origin { network }) => {
+                    tracing::info!(event = "origin_refused", peer = %network, count,
+                        "more requests of web pages from this network were refused");
+                }
+                Some(Refusal::Message { session, user, code }) => {
+                    tracing::info!(event = "message_refused", session, user = %user, code, count,
+                        "more messages of this session were refused");
+                }
+                None => {
+                    tracing::warn!(
+                        event = "refusals_not_logged",
+                        count,
+                        "there were too many kinds of refusals to log each"
+                    );
+                }
+            }
+        }
+    }
+
+    /// Refusals since the start, per error code.
+    pub fn counts(&self) -> BTreeMap<String, u64> {
+        self.counts.lock().clone()
+    }
+
+    fn admit(&self, refusal: Refusal) -> bool {
+        self.limit.lock().admit(refusal, self.started.elapsed())
+    }
+
+    fn count(&self, code: &str) {
+        let mut counts = self.counts.lock();
+        match counts.get_mut(code) {
+            Some(count) => *count += 1,
+            None => drop(counts.insert(code.to_owned(), 1)),
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! Whether the log writer makes progress, as it reports it itself: how long appends have failed, and
+//! how long something has waited without a commit.
+
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+/// Appends may fail for this long before the server counts as unhealthy.
+const MAX_FAILING: Duration = Duration::from_secs(5);
+/// An append may wait for this long without any commit.
+const MAX_WAITING: Duration = Duration::from_secs(10);
+/// Without a new failure for this long, the failures count as over: no append may have been tried.
+const FORGET_FAILURES_AFTER: Duration = Duration::from_secs(30);
+
+/// What is wrong with the log writer. The text is for operators.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LogWriterProblem {
+    /// Every append has failed for a while.
+    #[error(
+        "messages can't be stored: appends to the room log have failed for {seconds} s \
+        ({failures} in a row); see append_failed in the server log"
+    )]
+    Failing {
+        /// Since the first failure.
+        seconds: u64,
+        /// Batches that failed in a row.
+        failures: u64,
+    },
+    /// A message waits, and nothing was committed.
+    #[error(
+        "messages wait: the room log has committed nothing for {seconds} s; is the disk stuck?"
+    )]
+    Stuck {
+        /// Since the last commit, or since the message began to wait.
+        seconds: u64,
+    },
+}
+
+/// Shared by the log writer's thread, the sessions that submit, and those who ask.
+pub struct LogWriterHealth {
+    started: Instant,
+    progress: Mutex<Progress>,
+}
+
+/// Times are since the start of the server.
+#[derive(Debug, Default)]
+struct Progress {
+    /// Drafts that are queued or being committed.
+    waiting: u64,
+    /// The last time a batch was finished, or something began to wait.
+    last_progress: Duration,
+    /// Batches in a row in which an append failed, and when the first and the last of them did.
+    failures_in_a_row: u64,
+    first_failure: Duration,
+    last_failure: Duration,
+    /// Since the start.
+    failures: u64,
+}
+
+impl Default for LogWriterHealth {
+    fn default() -> Self {
+        LogWriterHealth { started: Instant::now(), progress: Mutex::default() }
+    }
+}
+
+impl LogWriterHealth {
+    /// A draft was queued.
+    pub fn submitted(&self) {
+        self.progress.lock().submitted(self.started.elapsed());
+    }
+
+    /// A batch of `count` drafts was finished; `failed` if an append in it failed.
+    pub fn finished(&self, count: u64, failed: bool) {
+        self.progress.lock().finished(count, failed, self.started.elapsed());
+    }
+
+    /// What is wrong now; `None` if the log writer makes progress or has nothing to do.
+    pub fn problem(&self) -> Option<LogWriterProblem> {
+        self.progress.lock().problem(self.started.elapsed())
+    }
+
+    /// Batches with a failed append, since the start.
+    pub fn failures(&self) -> u64 {
+        self.progress.lock().failures
+    }
+
+    /// How long something has waited without a commit; zero if nothing waits.
+    pub fn waiting_for(&self) -> Duration {
+        self.progress.lock().waiting_for(self.started.elapsed())
+    }
+}
+
+impl Progress {
+    fn submitted(&mut self, now: Duration) {
+        if self.waiting == 0 {
+            self.last_progress = now;
+        }
+        self.waiting += 1;
+    }
+
+    fn finished(&mut self, count: u64, failed: bool, now: Duration) {
+        self.waiting = self.waiting.saturating_sub(count);
+        self.last_progress = now;
+        if !failed {
+            self.failures_in_a_row = 0;
+            return;
+        }
+        if self.failures_in_a_row == 0 || self.are_failures_over(now) {
+            (self.failures_in_a_row, self.first_failure) = (0, now);
+        }
+        self.failures_in_a_row += 1;
+        self.failures += 1;
+        self.last_failure = now;
+    }
+
+    fn problem(&self, now: Duration) -> Option<LogWriterProblem> {
+        let failing = now.saturating_sub(self.first_failure);
+        if self.failures_in_a_row > 0 && failing > MAX_FAILING && !self.are_failures_over(now) {
+            let failures = self.failures_in_a_row;
+            return Some(LogWriterProblem::Failing { seconds: failing.as_secs(), failures });
+        }
+        let waiting = self.waiting_for(now);
+        (waiting > MAX_WAITING).then(|| LogWriterProblem::Stuck { seconds: waiting.as_secs() })
+    }
+
+    fn waiting_for(&self, now: Duration) -> Duration {
+        match self.waiting {
+            0 => Duration::ZERO,
+            _ => now.saturating_sub(self.last_progress),
+        }
+    }
+
+    fn are_failures_over(&self, now: Duration) -> bool {
+        now.saturating_sub(self.last_failure) > FORGET_FAILURES_AFTER
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn failing_appends_are_a_problem_until_one_succeeds_or_none_is_tried() {
+        let mut progress = Progress::default();
+        for second in 100..=110 {
+            progress.submitted(at(second));
+            progress.finished(1, true, at(second));
+            let failing =
+                LogWriterProblem::Failing { seconds: second - 100, failures: second - 99 };
+            assert_eq!(progress.problem(at(second)), (second > 105).then_some(failing));
+        }
+        assert!(progress.problem(at(140)).is_some());
+        assert_eq!(progress.problem(at(141)), None, "nothing was tried for a while");
+        progress.finished(1, true, at(150));
+        assert_eq!(progress.problem(at(150)), None, "counted anew");
+        assert!(progress.problem(at(156)).is_some());
+        progress.finished(1, false, at(157));
+        assert_eq!((progress.problem(at(158)), progress.failures), (None, 12));
+    }
+
+    #[test]
+    fn a_message_that_waits_without_any_commit_is_a_problem() {
+        let mut progress = Progress::default();
+        progress.submitted(at(50));
+        progress.submitted(at(55));
+        assert_eq!(progress.problem(at(60)), None);
+        assert_eq!(progress.problem(at(61)), Some(LogWriterProblem::Stuck { seconds: 11 }));
+        progress.finished(1, false, at(62));
+        assert_eq!(progress.problem(at(72)), None, "another waits, but a commit was made");
+        assert!(progress.problem(at(73)).is_some());
+        progress.finished(1, false, at(74));
+        assert_eq!(progress.problem(at(1_000)), None, "nothing waits");
+    }
+}

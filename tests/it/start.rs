@@ -1,0 +1,133 @@
+//! Starting: signals that come early, folders that are missing, and what systemd does afterwards.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::process::{Command, Stdio};
+
+use crate::support::certificates::certificate_kinds;
+use crate::support::server::{Server, command};
+use crate::support::{eventually, programs};
+
+/// The configuration is a pipe, so the test knows that the server is still reading it.
+#[test]
+fn sighup_during_the_start_does_not_end_the_server() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("chat-server.toml");
+    assert!(Command::new("mkfifo").arg(&file).status().unwrap().success());
+    assert!(file.metadata().unwrap().file_type().is_fifo());
+    let mut child = command(folder.path(), &[])
+        .arg("--config")
+        .arg(&file)
+        .args(["--port", "0"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit())
+        .spawn()
+        .unwrap();
+    // This open returns when the server opens the pipe for reading.
+    let mut pipe = std::fs::File::options().write(true).open(&file).unwrap();
+    for signal in ["-HUP", "-USR1", "-USR2"] {
+        let pid = child.id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+    }
+    pipe.write_all(b"[limits]\nrate_messages = 7\n").unwrap();
+    drop(pipe);
+    let output = BufReader::new(child.stdout.take().unwrap());
+    let mut lines = output.lines().map_while(Result::ok);
+    let listening = lines.any(|line| line.contains("\"event\":\"listening\""));
+    let _ = child.kill();
+    let status = child.wait().unwrap();
+    assert!(listening, "the server ended before it listened: {status}");
+}
+
+#[test]
+fn without_a_state_folder_the_server_refuses_to_start() {
+    let folder = tempfile::tempdir().unwrap();
+    for arguments in [&["run", "--port", "0"][..], &["check"], &["token", "list"]] {
+        let output = command(folder.path(), &[])
+            .env_remove("HOME")
+            .env_remove("STATE_DIRECTORY")
+            .current_dir(folder.path())
+            .args(arguments)
+            .output()
+            .unwrap();
+        let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(78), "{arguments:?}: {printed}");
+        assert!(printed.contains("STATE_DIRECTORY"), "{arguments:?}: {printed}");
+        assert_eq!(folder.path().read_dir().unwrap().count(), 0, "{arguments:?}");
+    }
+}
+
+/// The exit codes are those of `exit_code.rs` and of docs/operations.md.
+#[test]
+fn systemd_does_not_restart_what_a_restart_cannot_correct() {
+    for (unit, codes) in [("chat-server.service", "2 74 78"), ("chat-bot@.service", "2 77 78")] {
+        let path = format!("{}/systemd/{unit}", env!("CARGO_MANIFEST_DIR"));
+        let text = std::fs::read_to_string(path).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix("RestartPreventExitStatus="));
+        assert_eq!(line, Some(codes), "{unit}");
+    }
+}
+
+#[tokio::test]
+async fn idle_connections_do_not_block_the_metrics() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let server = Server::with("[admin]\nmetrics = \"127.0.0.1:0\"\n").start();
+    let address = server.wait_for_event("metrics")["address"].as_str().unwrap().to_owned();
+    let mut idle = Vec::new();
+    for _ in 0..40 {
+        idle.push(tokio::net::TcpStream::connect(&address).await.unwrap());
+    }
+    let began = std::time::Instant::now();
+    let mut stream = tokio::net::TcpStream::connect(&address).await.unwrap();
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.unwrap();
+    assert!(text.ends_with("alive\n"), "{text}");
+    assert!(began.elapsed().as_secs() < 5, "{:?}", began.elapsed());
+}
+
+#[test]
+fn an_expired_certificate_and_a_key_open_to_others_are_reported() {
+    let folder = tempfile::tempdir().unwrap();
+    let kinds = certificate_kinds(folder.path());
+    let (_, pair, _) = kinds.iter().find(|(name, ..)| *name == "expired").unwrap();
+    let mode = |mode| std::fs::set_permissions(&pair.key, std::fs::Permissions::from_mode(mode));
+    mode(0o644).unwrap();
+    let config = format!(
+        "[listen]\ntls = {{ certificate = {:?}, key = {:?} }}\n",
+        pair.certificate, pair.key
+    );
+    let server = Server::with(&config).start();
+    let texts = || -> Vec<String> {
+        let log = server.log();
+        let warnings = log.iter().filter(|line| line["event"] == "tls_warning");
+        warnings.map(|line| line["message"].as_str().unwrap().to_owned()).collect()
+    };
+    assert!(texts()[0].contains("expired at 2020-02-03"), "{:?}", texts());
+    assert!(texts()[1].contains("chmod o="), "{:?}", texts());
+    mode(0o640).unwrap();
+    server.run_ok(&["ctl", "reload"]);
+    eventually("the reload reports it", || texts().len() == 3);
+    let checked = server.run(&["check"]);
+    let printed = String::from_utf8_lossy(&checked.stderr).into_owned();
+    assert!(checked.status.success() && printed.contains("expired at 2020-02-03"), "{printed}");
+    assert!(!printed.contains("chmod"), "{printed}");
+}
+
+#[test]
+fn the_client_warns_of_a_token_file_that_others_can_read() {
+    let server = Server::start();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    std::fs::write(&file, "sct_x\n").unwrap();
+    for (mode, warned) in [(0o644, true), (0o600, false)] {
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+        let output = Command::new(programs::client())
+            .args(["--access-token-file", file.to_str().unwrap(), &server.url(), "send", "hola"])
+            .output()
+            .unwrap();
+        let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{printed}");
+        assert_eq!(printed.contains("chmod 600"), warned, "{printed}");
+    }
+}
