@@ -120,7 +120,7 @@ impl Progress {
             return Some(LogWriterProblem::Failing { seconds: failing.as_secs(), failures });
         }
         let waiting = self.waiting_for(now);
-        (waiting > MAX_WAITING).then(|| LogWriterProblem::Stuck { seconds: waiting.as_secs() })
+        (waiting > MAX_WAITING).then_some(LogWriterProblem::Stuck { seconds: waiting.as_secs() })
     }
 
     fn waiting_for(&self, now: Duration) -> Duration {
