@@ -13,7 +13,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 use crate::support::client::Client;
 use crate::support::server::Server;
 use crate::support::wire::Wire;
-use crate::support::{Mode, TIMEOUT, in_both_modes, load_lock};
+use crate::support::{Mode, TIMEOUT, eventually, in_both_modes, load_lock};
 
 in_both_modes!(
     history_answers_count_against_the_rate_of_bytes,
@@ -171,4 +171,41 @@ async fn a_file_size_limit_refuses_messages_and_does_not_end_the_server() {
     let code = wire.next_error().await;
     assert!(code == "storage_full" || code == "storage_failed", "{code}");
     assert!(server.is_alive());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rooms_keep_no_memory_of_a_burst() {
+    let _lock = load_lock();
+    let limits = "[limits]\nrate_messages = 100000\nrate_bytes = 1000000000\n";
+    let server = Server::with(limits).start();
+    let text = "\u{1f600}".repeat(4_000);
+    let mut wires = Vec::new();
+    let mut before = 0;
+    // The first session lets caches grow to their size.
+    for session in 0..11 {
+        let first = format!("room-{session}-0");
+        let (mut wire, _) = Wire::full(&server, &format!("user{session}"), &first).await;
+        for number in 0..64 {
+            let room = format!("room-{session}-{number}");
+            if number > 0 {
+                wire.send(json!({"type": "join", "room": room})).await;
+                wire.next_of("encryption_key").await;
+            }
+            for id in ["a", "b", "c"] {
+                wire.send_chat_in(&room, &format!("{number}{id}"), &text).await;
+            }
+            for _ in 0..3 {
+                wire.next_of("chat_message").await;
+            }
+        }
+        wires.push(wire);
+        if session == 0 {
+            before = server.resident_bytes();
+        }
+    }
+    let mut grown = 0;
+    eventually("640 rooms keep less than 8 MiB", || {
+        grown = server.resident_bytes().saturating_sub(before);
+        grown < 8 << 20
+    });
 }
