@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use futures_util::StreamExt as _;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ};
 use signal_hook::{flag, low_level};
 
 use crate::protocol::CloseCode;
@@ -70,7 +70,8 @@ pub struct Signals(signal_hook_tokio::Signals);
 
 impl Signals {
     /// Installs the handlers; needs a Tokio runtime. The second SIGTERM or SIGINT ends the process
-    /// at once, with exit code 128 + the signal's number.
+    /// at once, with exit code 128 + the signal's number. SIGXFSZ no longer ends the process: a write
+    /// above the file size limit fails with EFBIG (setrlimit(2)).
     pub fn new() -> io::Result<Self> {
         let stopping = Arc::new(AtomicBool::new(false));
         for signal in [SIGTERM, SIGINT] {
@@ -78,6 +79,8 @@ impl Signals {
             flag::register_conditional_shutdown(signal, 128 + signal, stopping.clone())?;
             flag::register(signal, stopping.clone())?;
         }
+        // A handler that does nothing of use ignores the signal without unsafe code.
+        flag::register(SIGXFSZ, Arc::default())?;
         let all = [SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2];
         Ok(Signals(signal_hook_tokio::Signals::new(all)?))
     }

@@ -13,9 +13,10 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 use crate::support::client::Client;
 use crate::support::server::Server;
 use crate::support::wire::Wire;
-use crate::support::{Mode, TIMEOUT, in_both_modes, load_lock};
+use crate::support::{Mode, TIMEOUT, eventually, in_both_modes, load_lock};
 
 in_both_modes!(
+    history_answers_count_against_the_rate_of_bytes,
     a_burst_closes_no_session_whose_client_reads,
     a_message_of_endless_empty_fragments_ends_the_connection,
     a_message_that_is_not_completed_ends_the_connection_despite_pongs,
@@ -135,4 +136,76 @@ async fn a_burst_closes_no_session_whose_client_reads(mode: Mode) {
         task.await.expect("every message arrives");
     }
     assert!(!server.log().iter().any(|line| line["reason"] == "slow_reader"));
+}
+
+async fn history_answers_count_against_the_rate_of_bytes(mode: Mode) {
+    let server = Server::with("[limits]\nrate_messages = 1000\n").mode(mode).start();
+    let (mut wire, _) = Wire::full(&server, "Ana", "ops").await;
+    let text = "x".repeat(4_000);
+    for number in 0..20 {
+        wire.send_chat_in("ops", &number.to_string(), &text).await;
+    }
+    for _ in 0..20 {
+        wire.next_of("ack").await;
+    }
+    let begun = Instant::now();
+    // Each answer has about 120 KB, and 512 KiB per two seconds are allowed.
+    for _ in 0..16 {
+        wire.send(json!({"type": "history", "room": "ops"})).await;
+    }
+    for _ in 0..16 {
+        wire.next_of("history").await;
+    }
+    assert!(begun.elapsed() > Duration::from_secs(3), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_size_limit_refuses_messages_and_does_not_end_the_server() {
+    let mut server = Server::start();
+    let (mut wire, _) = Wire::full(&server, "Ana", "ops").await;
+    wire.send_chat_and_wait("ops", "first", "x").await;
+    let limit = ["--pid", &server.pid().to_string(), "--fsize=4096:unlimited"];
+    let done = std::process::Command::new("prlimit").args(limit).status().unwrap();
+    assert!(done.success());
+    wire.send_chat_in("ops", "second", "x").await;
+    let code = wire.next_error().await;
+    assert!(code == "storage_full" || code == "storage_failed", "{code}");
+    assert!(server.is_alive());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rooms_keep_no_memory_of_a_burst() {
+    let _lock = load_lock();
+    let limits = "[limits]\nrate_messages = 100000\nrate_bytes = 1000000000\n";
+    let server = Server::with(limits).start();
+    let text = "\u{1f600}".repeat(4_000);
+    let mut wires = Vec::new();
+    let mut before = 0;
+    // The first session lets caches grow to their size.
+    for session in 0..11 {
+        let first = format!("room-{session}-0");
+        let (mut wire, _) = Wire::full(&server, &format!("user{session}"), &first).await;
+        for number in 0..64 {
+            let room = format!("room-{session}-{number}");
+            if number > 0 {
+                wire.send(json!({"type": "join", "room": room})).await;
+                wire.next_of("encryption_key").await;
+            }
+            for id in ["a", "b", "c"] {
+                wire.send_chat_in(&room, &format!("{number}{id}"), &text).await;
+            }
+            for _ in 0..3 {
+                wire.next_of("chat_message").await;
+            }
+        }
+        wires.push(wire);
+        if session == 0 {
+            before = server.resident_bytes();
+        }
+    }
+    let mut grown = 0;
+    eventually("640 rooms keep less than 8 MiB", || {
+        grown = server.resident_bytes().saturating_sub(before);
+        grown < 8 << 20
+    });
 }

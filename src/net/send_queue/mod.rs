@@ -6,7 +6,7 @@
 //! ([`SendQueue::poll_flush`]). Over TLS every byte passes through cipher state that the session's
 //! task owns, so the task does all the writing ([`SendQueue::poll_flush_with`]).
 //!
-//! The queue is bounded in bytes. Above the bound, a client that takes nothing for two seconds is a slow
+//! The queue is bounded in bytes. Above the bound, a client that takes nothing for a second is a slow
 //! reader; a client that reads may be behind by four times the bound, because a burst reaches a TLS
 //! queue faster than the session's task writes. The session of a slow reader is closed (1013): the
 //! queue is discarded except for a partly written frame, and a close frame follows.

@@ -15,8 +15,8 @@ const KEPT_CAPACITY: usize = 8;
 /// its session.
 const HARD_BOUND_FACTOR: usize = 4;
 
-/// How long a queue may hold more than `max_bytes` while the client takes nothing.
-const OVER_BOUND_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long the socket may take nothing while the queue holds more than `max_bytes`.
+const OVER_BOUND_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The text of the close frame for a session whose client does not read fast enough.
 pub(crate) const TOO_SLOW: &str = "the client reads too slowly; reconnect and resume";
@@ -38,8 +38,6 @@ pub(super) struct Pending {
     pub bytes: usize,
     /// Bound of `bytes` for a client that takes nothing; `HARD_BOUND_FACTOR` times that for others.
     pub max_bytes: usize,
-    /// While `bytes` is above `max_bytes`: when that began or bytes were last written.
-    pub over_since: Option<Instant>,
     /// How many bytes of the first piece are written. The frame they end in must be completed.
     pub written: usize,
     /// Since when writing is left to the session's task, usually because the socket was full.
@@ -56,9 +54,10 @@ impl Pending {
         self.bytes + bytes.len() <= self.max_bytes.saturating_mul(HARD_BOUND_FACTOR)
     }
 
-    /// Whether the queue has been above `max_bytes` for too long without a write.
+    /// Whether the queue is above `max_bytes` and the socket has taken nothing for too long.
     pub fn is_overdue(&self) -> bool {
-        self.over_since.is_some_and(|since| since.elapsed() >= OVER_BOUND_TIMEOUT)
+        self.bytes > self.max_bytes
+            && self.blocked_since.is_some_and(|since| since.elapsed() >= OVER_BOUND_TIMEOUT)
     }
 
     /// Whether nothing is pending and a new frame may be written directly to the socket.
@@ -72,18 +71,12 @@ impl Pending {
     pub fn push(&mut self, bytes: Bytes) {
         self.bytes += bytes.len();
         self.pieces.push_back(bytes);
-        if self.bytes > self.max_bytes {
-            self.over_since.get_or_insert_with(Instant::now);
-        }
     }
 
     /// Removes bytes that were written.
     pub fn advance(&mut self, count: usize) {
         self.bytes -= count;
         self.written += count;
-        if self.over_since.is_some() {
-            self.over_since = (self.bytes > self.max_bytes).then(Instant::now);
-        }
         while let Some(first) = self.pieces.front().filter(|first| first.len() <= self.written) {
             self.written -= first.len();
             self.pieces.pop_front();

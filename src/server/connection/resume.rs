@@ -9,7 +9,7 @@ use crate::net::server_connection::ServerConnection;
 use crate::protocol::frame::{self, ErrorFrame, History, Position, ServerFrame};
 use crate::protocol::{CloseCode, Epoch, ErrorCode, RoomName, Seq};
 use crate::server::rooms::command::{Command, GoLiveOutcome};
-use crate::server::rooms::delivery::{history_entry, replay_frame};
+use crate::server::rooms::delivery::{frame_bytes, history_entry, replay_frame};
 use crate::store::{Gap, Page, PageRange, StoreError};
 
 /// Messages per page of a replay.
@@ -91,6 +91,8 @@ impl Session {
         let Ok(page) = self.read_page(connection, room, range, limit).await else {
             return self.close_unreadable(room);
         };
+        self.answer_bytes +=
+            page.entries.iter().map(|entry| frame_bytes(&entry.text) as u64).sum::<u64>();
         let Some(membership) = self.membership(room) else { return };
         for gap in &page.gaps {
             self.push_gap(room, *gap, &page.head.epoch);

@@ -42,6 +42,8 @@ pub(super) struct Session {
     byte_meter: Meter,
     /// Bytes received that are counted against the limits already.
     bytes_counted: u64,
+    /// Bytes of `history` answers that are not counted against the limits yet.
+    pub(super) answer_bytes: u64,
 }
 
 /// A session's registration with the hub. Dropping it removes the session from the hub.
@@ -68,6 +70,7 @@ impl Session {
             frame_meter: Meter::default(),
             byte_meter: Meter::default(),
             bytes_counted: bytes_received,
+            answer_bytes: 0,
         }
     }
 
@@ -122,6 +125,16 @@ impl Session {
         }
     }
 
+    /// Counts a `history` answer like bytes that the client sent. Above the limit, the server pauses
+    /// reading from this client.
+    fn meter_answer(&mut self, connection: &mut ServerConnection, active: &ActiveConfig) {
+        let now = self.context().started.elapsed();
+        let bytes = std::mem::take(&mut self.answer_bytes);
+        if let Some(pause) = self.byte_meter.spend(active.bytes, bytes, now) {
+            connection.pause(pause);
+        }
+    }
+
     /// Acts on one text frame.
     async fn receive(
         &mut self,
@@ -159,6 +172,7 @@ impl Session {
             }
             Request::History(room, range, limit) => {
                 Box::pin(self.history(connection, &room, range, limit)).await;
+                self.meter_answer(connection, active);
             }
         }
     }

@@ -230,7 +230,7 @@ fn put_message(out: &mut BytesMut, entry: &Entry, ring: &KeyRing, replay: bool) 
 }
 
 /// The usual size of a message frame, in bytes.
-pub(super) fn frame_bytes(text: &str) -> usize {
+pub fn frame_bytes(text: &str) -> usize {
     FRAME_OVERHEAD_BYTES + text.len() * 2
 }
 
