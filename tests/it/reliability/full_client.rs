@@ -39,6 +39,8 @@ pub struct FullClient {
     earlier: Option<Fernet>,
     /// Encrypts under the key before the current one, like a client that processes a rotation late.
     pub uses_earlier_key: bool,
+    /// The epoch of the last `welcome`.
+    epoch: String,
     /// The epoch and seq of the last message received.
     pub position: Option<(String, u64)>,
     /// Every received message in order: (seq, text).
@@ -67,6 +69,7 @@ impl FullClient {
             current: None,
             earlier: None,
             uses_earlier_key: false,
+            epoch: String::new(),
             position: None,
             received: Vec::new(),
             gaps: Vec::new(),
@@ -153,9 +156,9 @@ impl FullClient {
         let welcome = tokio::time::timeout(STEP_TIMEOUT, next(&mut socket)).await.ok()??;
         assert_eq!(welcome["type"], "welcome", "{welcome}");
         let at = &welcome["rooms"][&self.room];
+        self.epoch = at["epoch"].as_str().unwrap().to_owned();
         if self.position.is_none() {
-            let epoch = at["epoch"].as_str().unwrap().to_owned();
-            self.position = Some((epoch, at["seq"].as_u64().unwrap()));
+            self.position = Some((self.epoch.clone(), at["seq"].as_u64().unwrap()));
         }
         let key = tokio::time::timeout(STEP_TIMEOUT, next(&mut socket)).await.ok()??;
         self.connects += 1;
@@ -199,7 +202,7 @@ impl FullClient {
                 let plain = key.decrypt(frame["content"].as_str().unwrap()).expect("readable");
                 let seq = frame["seq"].as_u64().unwrap();
                 self.received.push((seq, String::from_utf8(plain).unwrap()));
-                self.position.as_mut().unwrap().1 = seq;
+                self.position = Some((self.epoch.clone(), seq));
             }
             "gap" => {
                 let number = |field: &str| frame[field].as_u64().unwrap();
