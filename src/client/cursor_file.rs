@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::exit_code::{Exit, Refusal};
+use super::exit_code::{ExitCode, Refusal};
 use crate::conversation::client::read_positions::ReadPositions;
 use crate::protocol::frame::Position;
 
@@ -29,7 +29,7 @@ struct Content {
 /// Opens the cursor file, where one is named.
 pub fn open(file: Option<&Path>) -> Result<(Option<CursorFile>, ReadPositions), Refusal> {
     let Some(file) = file else { return Ok((None, ReadPositions::default())) };
-    let (cursor, positions) = CursorFile::open(file).map_err(|text| (Exit::NoFile, text))?;
+    let (cursor, positions) = CursorFile::open(file).map_err(|text| (ExitCode::NoFile, text))?;
     Ok((Some(cursor), positions))
 }
 

@@ -1,14 +1,13 @@
 //! How `chat-client` ends: one table of exit codes (sysexits.h), and one place that prints errors.
 
 use std::io::Write as _;
-use std::process::ExitCode;
 
 use crate::conversation::client::event::is_unprintable;
 
 /// An exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Exit {
+pub enum ExitCode {
     /// Everything is done: every message that was to be sent is in the room log.
     Done = 0,
     /// The command line is wrong.
@@ -27,14 +26,14 @@ pub enum Exit {
     Refused = 77,
 }
 
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> ExitCode {
-        ExitCode::from(exit as u8)
+impl From<ExitCode> for std::process::ExitCode {
+    fn from(code: ExitCode) -> Self {
+        std::process::ExitCode::from(code as u8)
     }
 }
 
 /// Why the client ends early: an exit code and a text for standard error.
-pub type Refusal = (Exit, String);
+pub type Refusal = (ExitCode, String);
 
 /// Prints one line on standard error. Characters that could act on a terminal are replaced.
 pub fn print_error(line: &str) {

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::exit_code::Exit;
+use super::exit_code::ExitCode;
 use crate::net::dial::DialError;
 
 /// Line numbers named at most in one error.
@@ -83,21 +83,21 @@ pub enum Failure {
 
 impl Failure {
     /// The exit code.
-    pub fn exit(&self) -> Exit {
+    pub fn exit(&self) -> ExitCode {
         match self {
-            Failure::Dial(DialError::Refused { .. }) => Exit::Refused,
-            Failure::Dial(DialError::NotChatServer { .. }) => Exit::Protocol,
+            Failure::Dial(DialError::Refused { .. }) => ExitCode::Refused,
+            Failure::Dial(DialError::NotChatServer { .. }) => ExitCode::Protocol,
             Failure::Dial(_) | Failure::NoConnection { .. } | Failure::NotReached { .. } => {
-                Exit::NoServer
+                ExitCode::NoServer
             }
             Failure::NotWebSocket { .. }
             | Failure::OtherProtocol { .. }
             | Failure::NoHistory
-            | Failure::TooLarge(_) => Exit::Protocol,
-            Failure::Closed { close_code: 1008 | 4001 | 4003 | 4008, .. } => Exit::Refused,
-            Failure::Closed { .. } => Exit::Protocol,
-            Failure::Unacked { .. } | Failure::Incomplete { .. } => Exit::Unacked,
-            Failure::Cursor(_) => Exit::NoFile,
+            | Failure::TooLarge(_) => ExitCode::Protocol,
+            Failure::Closed { close_code: 1008 | 4001 | 4003 | 4008, .. } => ExitCode::Refused,
+            Failure::Closed { .. } => ExitCode::Protocol,
+            Failure::Unacked { .. } | Failure::Incomplete { .. } => ExitCode::Unacked,
+            Failure::Cursor(_) => ExitCode::NoFile,
         }
     }
 }

@@ -4,10 +4,11 @@ use std::time::{Duration, Instant};
 
 use super::cursor_file;
 use super::driver::{Driver, Update, sleep_until};
-use super::exit_code::{Exit, Refusal, print_error};
+use super::exit_code::{ExitCode, Refusal, print_error};
 use super::failure::Failure;
 use super::options::RunOptions;
 use super::output::Printer;
+use super::retry_report::RetryReport;
 use super::sink::Sink;
 use crate::conversation::client::conversation::{Conversation, Phase};
 use crate::conversation::client::event::Event;
@@ -23,13 +24,13 @@ struct History {
     deadline: Option<Instant>,
     /// Whether the server refused to send the history.
     refused: bool,
-    retry_reported: bool,
+    retry_report: RetryReport,
 }
 
 /// Runs until everything is printed, or the run can't go on.
-pub async fn run(options: RunOptions) -> Result<Exit, Refusal> {
+pub async fn run(options: RunOptions) -> Result<ExitCode, Refusal> {
     let dialer = Dialer::new(options.server, &options.trust)
-        .map_err(|error| (Exit::Usage, error.to_string()))?;
+        .map_err(|error| (ExitCode::Usage, error.to_string()))?;
     let (cursor, positions) = cursor_file::open(options.cursor.as_deref())?;
     let now = Instant::now();
     let mut history = History {
@@ -39,7 +40,7 @@ pub async fn run(options: RunOptions) -> Result<Exit, Refusal> {
         progress: now,
         deadline: (options.count.is_some() && options.timeout_given).then(|| now + options.timeout),
         refused: false,
-        retry_reported: false,
+        retry_report: RetryReport::default(),
     };
     let ended = history.print_all().await;
     history.driver.close().await;
@@ -47,11 +48,11 @@ pub async fn run(options: RunOptions) -> Result<Exit, Refusal> {
 }
 
 impl History {
-    async fn print_all(&mut self) -> Result<Exit, Failure> {
+    async fn print_all(&mut self) -> Result<ExitCode, Failure> {
         loop {
             self.sink.flush(self.driver.conversation().read_positions())?;
             if self.is_done() {
-                return Ok(if self.refused { Exit::Refused } else { Exit::Done });
+                return Ok(if self.refused { ExitCode::Refused } else { ExitCode::Done });
             }
             let idle = self.progress + self.timeout;
             let give_up = self.deadline.map_or(idle, |deadline| deadline.min(idle));
@@ -81,17 +82,10 @@ impl History {
     }
 
     fn update(&mut self, update: Update) -> Result<(), Failure> {
-        match update {
-            Update::Frame(text) => return self.frame(&text),
-            Update::Failed(failure) => return Err(failure),
-            Update::Disconnected => self.retry_reported = false,
-            Update::Retrying(error) => {
-                if !std::mem::replace(&mut self.retry_reported, true) {
-                    print_error(&format!("{error}; trying again"));
-                }
-            }
+        match self.retry_report.frame_of(update)? {
+            Some(text) => self.frame(&text),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     fn frame(&mut self, text: &str) -> Result<(), Failure> {

@@ -1,17 +1,16 @@
 //! Runs the subcommands of `chat-client`.
 
 use std::io::{IsTerminal as _, Write as _};
-use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
 
 use super::args::{Arguments, Command};
-use super::exit_code::{Exit, Refusal, print_error};
+use super::exit_code::{ExitCode, Refusal, print_error};
 use super::options::{InputSource, RunOptions};
 use super::{history, pipe, runtime, terminal};
 
 /// Parses the command line and runs its subcommand.
-pub fn main() -> ExitCode {
+pub fn main() -> std::process::ExitCode {
     let ended = match run(Arguments::parse()) {
         Ok(exit) => exit,
         Err((exit, text)) => {
@@ -22,7 +21,7 @@ pub fn main() -> ExitCode {
     ended.into()
 }
 
-fn run(arguments: Arguments) -> Result<Exit, Refusal> {
+fn run(arguments: Arguments) -> Result<ExitCode, Refusal> {
     match arguments.command {
         Some(Command::Completions { shell }) => {
             let mut script = Vec::new();
@@ -32,7 +31,7 @@ fn run(arguments: Arguments) -> Result<Exit, Refusal> {
         Some(Command::Man) => {
             let mut page = Vec::new();
             let rendered = clap_mangen::Man::new(Arguments::command()).render(&mut page);
-            return Ok(if rendered.is_ok() { print(&page) } else { Exit::NoFile });
+            return Ok(if rendered.is_ok() { print(&page) } else { ExitCode::NoFile });
         }
         _ => {}
     }
@@ -48,8 +47,8 @@ fn run(arguments: Arguments) -> Result<Exit, Refusal> {
     }
 }
 
-fn print(bytes: &[u8]) -> Exit {
+fn print(bytes: &[u8]) -> ExitCode {
     // A closed pipe is no error.
     let _ = std::io::stdout().write_all(bytes);
-    Exit::Done
+    ExitCode::Done
 }

@@ -20,6 +20,7 @@ mod options;
 mod output;
 mod pipe;
 mod random;
+mod retry_report;
 mod runtime;
 mod sink;
 mod terminal;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use super::args::{Arguments, Command, Common, Input, Output};
-use super::exit_code::{Exit, Refusal, print_error};
+use super::exit_code::{ExitCode, Refusal, print_error};
 use super::input;
 use crate::conversation::client::backfill::BackfillStart;
 use crate::conversation::client::conversation::ConnectOptions;
@@ -15,6 +15,7 @@ use crate::conversation::client::server_url::ServerUrl;
 use crate::conversation::client::since::Since;
 use crate::net::tls_client::TrustOptions;
 use crate::protocol::{MessageId, RoomName, Seq, Timestamp};
+use crate::sys::user::user_id;
 
 /// The server where none is named.
 const DEFAULT_SERVER: &str = "ws://127.0.0.1:8765";
@@ -64,7 +65,7 @@ pub enum InputSource {
 impl RunOptions {
     /// Validates the command line and reads the files that it names.
     pub fn new(arguments: Arguments) -> Result<RunOptions, Refusal> {
-        let usage = |text: String| (Exit::Usage, text);
+        let usage = |text: String| (ExitCode::Usage, text);
         let Arguments { command, server, listen, follow, exec, input, nul, common } = arguments;
         let url = server.or(common.url.clone()).unwrap_or_else(|| DEFAULT_SERVER.into());
         let server = ServerUrl::parse(&url).map_err(usage)?;
@@ -92,7 +93,7 @@ impl RunOptions {
         };
         if common.pin.is_some() && !server.tls {
             let text = format!("--pin is about a certificate, and {server} has none; use wss://");
-            return Err((Exit::Usage, text));
+            return Err((ExitCode::Usage, text));
         }
         if common.insecure {
             print_error(
@@ -129,14 +130,14 @@ impl RunOptions {
 
 /// The message of `chat-client send`: its arguments, else all of standard input.
 fn one_message(id: Option<String>, words: &[String]) -> Result<InputSource, Refusal> {
-    let invalid_id = || (Exit::Usage, format!("--id: {}", MessageId::RULE));
+    let invalid_id = || (ExitCode::Usage, format!("--id: {}", MessageId::RULE));
     let id = id.map(|id| MessageId::parse(&id).ok_or_else(invalid_id)).transpose()?;
     let text = match words {
-        [] => input::read_whole().map_err(|reason| (Exit::BadInput, reason))?,
+        [] => input::read_whole().map_err(|reason| (ExitCode::BadInput, reason))?,
         words => words.join(" "),
     };
     if text.is_empty() {
-        return Err((Exit::BadInput, "there is nothing to send".into()));
+        return Err((ExitCode::BadInput, "there is nothing to send".into()));
     }
     Ok(InputSource::One(text, id))
 }
@@ -159,8 +160,7 @@ pub fn user(common: &Common) -> String {
 
 /// The login name of the process's user id (passwd(5)), for an environment that has none, as cron's.
 fn user_of_process() -> Option<String> {
-    use std::os::unix::fs::MetadataExt as _;
-    let uid = std::fs::metadata("/proc/self").ok()?.uid().to_string();
+    let uid = user_id()?.to_string();
     let users = std::fs::read_to_string("/etc/passwd").ok()?;
     let line = users.lines().find(|line| line.split(':').nth(2) == Some(&uid))?;
     Some(line.split(':').next()?.to_owned())

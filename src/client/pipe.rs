@@ -13,11 +13,12 @@ use tokio::sync::mpsc;
 use super::cursor_file;
 use super::driver::{Driver, Update, sleep_until};
 use super::exec::{Exec, Reply};
-use super::exit_code::{Exit, Refusal, print_error};
+use super::exit_code::{ExitCode, Refusal, print_error};
 use super::failure::Failure;
 use super::input::{self, Addressed, InputLine};
 use super::options::{InputSource, RunOptions};
 use super::output::Printer;
+use super::retry_report::RetryReport;
 use super::sink::Sink;
 use crate::conversation::client::conversation::{Conversation, Phase};
 use crate::conversation::client::event::{Event, Message, PageItem};
@@ -57,7 +58,7 @@ struct Pipe {
     deadline: Option<Instant>,
     /// Since when every line is known to be stored.
     stored_since: Option<Instant>,
-    retry_reported: bool,
+    retry_report: RetryReport,
 }
 
 /// Message ids, unique in this run and in every other.
@@ -83,9 +84,9 @@ impl Ids {
 }
 
 /// Runs until everything is done, or the run can't go on.
-pub async fn run(options: RunOptions) -> Result<Exit, Refusal> {
+pub async fn run(options: RunOptions) -> Result<ExitCode, Refusal> {
     let dialer = Dialer::new(options.server, &options.trust)
-        .map_err(|error| (Exit::Usage, error.to_string()))?;
+        .map_err(|error| (ExitCode::Usage, error.to_string()))?;
     let (cursor, positions) = cursor_file::open(options.cursor.as_deref())?;
     let mut given_id = None;
     let (input, unread) = match options.source {
@@ -116,7 +117,7 @@ pub async fn run(options: RunOptions) -> Result<Exit, Refusal> {
         progress: now,
         deadline: (options.count.is_some() && options.timeout_given).then(|| now + options.timeout),
         stored_since: None,
-        retry_reported: false,
+        retry_report: RetryReport::default(),
     };
     let ended = pipe.run().await;
     pipe.driver.close().await;
@@ -124,13 +125,13 @@ pub async fn run(options: RunOptions) -> Result<Exit, Refusal> {
 }
 
 impl Pipe {
-    async fn run(&mut self) -> Result<Exit, Failure> {
+    async fn run(&mut self) -> Result<ExitCode, Failure> {
         loop {
             self.fill_outbox();
             self.report_rejected();
             self.sink.flush(self.driver.conversation().read_positions())?;
             if self.is_done() {
-                return Ok(if self.bad_input { Exit::BadInput } else { Exit::Done });
+                return Ok(if self.bad_input { ExitCode::BadInput } else { ExitCode::Done });
             }
             if self.give_up_at().is_some_and(|at| at <= Instant::now()) {
                 return Err(self.give_up());
@@ -178,17 +179,10 @@ impl Pipe {
     }
 
     fn update(&mut self, update: Update) -> Result<(), Failure> {
-        match update {
-            Update::Frame(text) => return self.frame(&text),
-            Update::Failed(failure) => return Err(failure),
-            Update::Disconnected => self.retry_reported = false,
-            Update::Retrying(error) => {
-                if !std::mem::replace(&mut self.retry_reported, true) {
-                    print_error(&format!("{error}; trying again"));
-                }
-            }
+        match self.retry_report.frame_of(update)? {
+            Some(text) => self.frame(&text),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     fn frame(&mut self, text: &str) -> Result<(), Failure> {

@@ -92,8 +92,8 @@ impl Sources {
     }
 
     /// The folder for what outlives the process: `$STATE_DIRECTORY`, else that of the installed
-    /// unit for a command of root, else `secure-chat/` in
-    /// `$XDG_STATE_HOME`, else in `~/.local/state`. `None` if none of the variables is set.
+    /// unit for a command of root, else `secure-chat/` in `$XDG_STATE_HOME`, else in `~/.local/state`.
+    /// `None` if none of the variables is set.
     pub(super) fn state_folder(&self) -> Option<PathBuf> {
         let named = self.folder("STATE_DIRECTORY").or_else(|| self.unit_folders.state.clone());
         named.or_else(|| {

@@ -88,8 +88,8 @@ fn give_to_owner(file: &File, owner: &Metadata) -> io::Result<()> {
         return Ok(());
     }
     match fchown(file, Some(owner.uid()), Some(owner.gid())) {
-        // Only root may give a file away (chown(2)). For another user, files in a foreign folder
-        // belong to who made them, as everywhere.
+        // Only root may change the owner of a file (chown(2)). A file that another user writes
+        // stays that user's.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
         given => given,
     }

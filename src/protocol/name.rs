@@ -47,7 +47,7 @@ impl UserName {
             })
             .skip_while(|c| *c == ' ')
             .collect();
-        // What was dropped may have stood between two characters that compose.
+        // Composed again, because a dropped character may have separated a letter from its mark.
         let kept: String = kept.nfc().take(Self::MAX_CHARS).collect();
         match kept.trim() {
             "" => UserName(ANONYMOUS.into()),

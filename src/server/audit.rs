@@ -5,7 +5,7 @@ use std::fmt;
 use crate::policy::access::AccessList;
 use crate::protocol::UserName;
 
-/// Who caused an act.
+/// The operator whose act it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operator {
     /// A process that used the admin socket (unix(7), `SO_PEERCRED`).
@@ -15,9 +15,9 @@ pub enum Operator {
         /// Its process id, if the kernel knows it.
         pid: Option<i32>,
     },
-    /// Whoever changed the access file.
+    /// Somebody who changed the access file.
     AccessFile,
-    /// Whoever sent the server a signal, or changed the configuration before that.
+    /// Somebody who sent the server a signal.
     Signal,
 }
 

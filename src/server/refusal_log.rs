@@ -29,7 +29,7 @@ pub struct RefusedMessage<'a> {
     pub session: &'a SessionId,
     /// Its user.
     pub user: &'a UserName,
-    /// What its access token allows; `None` in open mode.
+    /// The grant of its access token; `None` in open mode.
     pub grant: Option<&'a Grant>,
     /// The room, if the session is in one.
     pub room: Option<&'a str>,

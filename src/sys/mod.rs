@@ -13,3 +13,4 @@ pub mod systemd;
 pub mod termination_signal;
 #[cfg(feature = "server")]
 pub mod thread;
+pub mod user;

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use super::editor::{Names, is_quit};
 use super::screen::Screen;
 use crate::client::driver::{Driver, Update, sleep_until};
-use crate::client::exit_code::{Exit, print_error};
+use crate::client::exit_code::{ExitCode, print_error};
 use crate::client::failure::Failure;
 use crate::client::local_time;
 use crate::client::messages::{Messages, fill};
@@ -85,14 +85,14 @@ impl Chat {
     }
 
     /// Runs until the user quits or the driver can't go on.
-    pub async fn run(mut self) -> Exit {
+    pub async fn run(mut self) -> ExitCode {
         self.note(&fill(self.texts.connecting, &[&self.driver.server()]));
         let exit = self.converse().await;
         self.driver.close().await;
         exit
     }
 
-    async fn converse(&mut self) -> Exit {
+    async fn converse(&mut self) -> ExitCode {
         let connect_by = Instant::now() + self.timeout;
         loop {
             self.take_waiting_lines();
@@ -293,7 +293,7 @@ impl Chat {
         stored || !self.is_connected() || since.elapsed() >= QUIT_TIMEOUT
     }
 
-    fn quit(&mut self) -> Exit {
+    fn quit(&mut self) -> ExitCode {
         while let Ok(line) = self.lines.try_recv() {
             self.waiting.push_back(line);
         }
@@ -302,13 +302,13 @@ impl Chat {
         let unsent = self.driver.conversation().outbox().unconfirmed_lines().count()
             + self.waiting.iter().filter(is_message).count();
         if unsent == 0 {
-            return Exit::Done;
+            return ExitCode::Done;
         }
         self.print_last(&fill(self.texts.unsent_at_end, &[&unsent.to_string()]));
-        Exit::Unacked
+        ExitCode::Unacked
     }
 
-    fn fail(&self, failure: &Failure) -> Exit {
+    fn fail(&self, failure: &Failure) -> ExitCode {
         self.print_last(&escape_for_terminal(&self.texts.of_failure(failure)));
         failure.exit()
     }

@@ -11,7 +11,7 @@ use super::chat::{Chat, TerminalParts};
 use super::editor::{LineEditor, Names};
 use crate::client::args::Arguments;
 use crate::client::driver::Driver;
-use crate::client::exit_code::{Exit, Refusal, print_error};
+use crate::client::exit_code::{ExitCode, Refusal, print_error};
 use crate::client::messages::{self, Messages, fill};
 use crate::client::options::{self, RunOptions};
 use crate::client::runtime;
@@ -20,7 +20,7 @@ use crate::conversation::client::read_positions::ReadPositions;
 use crate::net::dial::Dialer;
 
 /// Asks for what the command line does not give, connects, and runs until the user quits.
-pub fn run(arguments: Arguments) -> Exit {
+pub fn run(arguments: Arguments) -> ExitCode {
     let texts = messages::of_locale(|name| std::env::var(name).ok());
     // The run may end while the editor reads a line, so the terminal's mode is restored here.
     let before = tcgetattr(std::io::stdin());
@@ -34,7 +34,7 @@ pub fn run(arguments: Arguments) -> Exit {
     if let Ok(before) = before {
         let _ = tcsetattr(std::io::stdin(), OptionalActions::Drain, &before);
     }
-    if exit == Exit::Done {
+    if exit == ExitCode::Done {
         // The terminal may be gone.
         let _ = writeln!(std::io::stdout(), "\r{}", texts.bye);
     }
@@ -67,24 +67,24 @@ fn set_key_mode(mut mode: Termios) {
     let _ = tcsetattr(std::io::stdin(), OptionalActions::Drain, &mode);
 }
 
-fn converse(mut arguments: Arguments, texts: &'static Messages) -> Result<Exit, Refusal> {
+fn converse(mut arguments: Arguments, texts: &'static Messages) -> Result<ExitCode, Refusal> {
     let names = Names::default();
     let mut editor = LineEditor::new(names.clone(), is_dumb()).map_err(|error| {
-        (Exit::Usage, format!("this terminal can't be used: {error}; try --listen, or a pipe"))
+        (ExitCode::Usage, format!("this terminal can't be used: {error}; try --listen, or a pipe"))
     })?;
     if ask_for_missing(&mut editor, &mut arguments, texts).is_none() {
-        return Ok(Exit::Done);
+        return Ok(ExitCode::Done);
     }
     let options = RunOptions::new(arguments)?;
     let dialer = Dialer::new(options.server, &options.trust)
-        .map_err(|error| (Exit::Usage, error.to_string()))?;
+        .map_err(|error| (ExitCode::Usage, error.to_string()))?;
     let conversation = Conversation::new(options.connect, ReadPositions::default());
     let (lines, screen) = editor.start();
     let parts =
         TerminalParts { lines, screen: screen.clone(), names, texts, colours: has_colours() };
     let ended = runtime::block_on(async {
         let chat = Chat::new(Driver::new(dialer, conversation), parts, options.timeout)
-            .map_err(|error| (Exit::NoServer, format!("can't start: {error}")))?;
+            .map_err(|error| (ExitCode::NoServer, format!("can't start: {error}")))?;
         Ok(chat.run().await)
     });
     screen.end();

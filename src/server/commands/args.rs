@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::config::{Sources, UnitFolders};
 use crate::protocol::UserName;
 use crate::server::admin::request::AdminRequest;
+use crate::sys::user::user_id;
 
 /// The configuration file that is read if no file is named and this one exists.
 const DEFAULT_FILE: &str = "/etc/chat-server/chat-server.toml";
@@ -124,7 +125,7 @@ pub struct NewToken {
     /// A room it allows, or * for every room; repeat for more [default: lobby]
     #[arg(long, value_name = "R")]
     pub room: Vec<String>,
-    /// What it allows there: reader, writer, member or admin
+    /// What the user may do in these rooms: reader, writer, member or admin
     #[arg(long, value_name = "ROLE", default_value = "member")]
     pub role: String,
     /// When it expires, from now: 12h, 30d [default: never]
@@ -206,14 +207,11 @@ impl ConfigArgs {
             log_level: self.log_level.clone(),
         }
     }
-}
 
-impl ConfigArgs {
     /// The sources for every command but `run`: root beside the installed unit uses the unit's
     /// folders.
     pub fn command_sources(&self) -> Sources {
-        use std::os::unix::fs::MetadataExt as _;
-        let is_root = std::fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0);
+        let is_root = user_id() == Some(0);
         let unit_folders = if is_root { UnitFolders::find(UNIT) } else { UnitFolders::default() };
         Sources { unit_folders, ..self.sources() }
     }
