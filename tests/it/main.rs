@@ -11,6 +11,7 @@ mod certificates;
 mod client;
 mod confidential;
 mod configuration;
+mod connecting;
 mod failures;
 mod fernet_vectors;
 mod full;
