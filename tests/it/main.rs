@@ -29,6 +29,7 @@ mod python;
 mod refusals;
 mod reliability;
 mod rights;
+mod sample_clients;
 mod start;
 mod support;
 mod systemd;
