@@ -55,6 +55,9 @@ pub struct Common {
     /// The server's URL
     #[arg(long, env = "CHAT_URL", value_name = "URL", global = true)]
     pub url: Option<String>,
+    /// File with the server's URL, which is read again before each connection
+    #[arg(long, env = "CHAT_URL_FILE", value_name = "FILE", global = true)]
+    pub url_file: Option<PathBuf>,
     /// Your user name [default: the login name]
     #[arg(short, long, env = "CHAT_USER", value_name = "NAME", global = true)]
     pub user: Option<String>,

@@ -101,7 +101,7 @@ impl Driver {
 
     /// The server's URL, for messages.
     pub fn server(&self) -> String {
-        self.dialer.target().to_string()
+        self.dialer.server()
     }
 
     /// Whether the server accepted a `register` at least once.
@@ -132,7 +132,7 @@ impl Driver {
                 self.last_error = Some((error.code.to_string(), error.message.to_string()));
             }
             Event::Unreadable if !self.registered => {
-                return Err(Failure::OtherProtocol { server: self.dialer.target().to_string() });
+                return Err(Failure::OtherProtocol { server: self.dialer.server() });
             }
             _ => {}
         }

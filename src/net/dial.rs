@@ -1,9 +1,12 @@
 //! Opens WebSocket connections: TCP (perhaps through a proxy), TLS, then the HTTP upgrade, each within
 //! its time limit.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -21,43 +24,109 @@ pub use super::dial_error::DialError;
 
 /// How long each of the name's resolution, TCP, the proxy's answer, TLS and the upgrade may take.
 const STEP_TIMEOUT: Duration = Duration::from_secs(10);
+/// The part of a file with an address that is read, in bytes.
+const MAX_URL_FILE_BYTES: u64 = 4096;
 /// The largest message in either direction. The largest that chat-server sends is a history page.
 const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
 
+/// Where the address of the server comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// The address itself.
+    Url(ServerUrl),
+    /// The first line of this file, which is read before each attempt.
+    File(PathBuf),
+}
+
+impl From<ServerUrl> for Target {
+    fn from(url: ServerUrl) -> Self {
+        Target::Url(url)
+    }
+}
+
 /// Opens connections to one server.
 pub struct Dialer {
-    target: ServerUrl,
+    target: Target,
     tls: Option<TlsConnector>,
-    proxy: Option<Proxy>,
+    /// Whether the user trusts one certificate only, so that a connection without TLS is refused.
+    pinned: bool,
+    /// The address of the last attempt, for messages.
+    last_address: Mutex<String>,
 }
 
 impl Dialer {
-    /// Reads the trusted certificates, if the URL needs TLS, and the environment variables that name a
-    /// proxy.
-    pub fn new(target: ServerUrl, trust: &TrustOptions) -> Result<Self, DialError> {
-        let tls = target.tls.then(|| tls_client::connector(trust)).transpose();
+    /// Reads the trusted certificates, if the server can need TLS. Checks the environment variables that
+    /// name a proxy.
+    pub fn new(target: impl Into<Target>, trust: &TrustOptions) -> Result<Self, DialError> {
+        let target = target.into();
+        let (needs_tls, address) = match &target {
+            Target::Url(url) => (url.tls, url.to_string()),
+            Target::File(file) => (true, format!("the server named in {}", file.display())),
+        };
+        let tls = needs_tls.then(|| tls_client::connector(trust)).transpose();
         let tls = tls.map_err(|error| match error {
             TrustError::File { file, reason } => DialError::CaFile { file, reason },
-            TrustError::System(reason) => {
-                DialError::Untrusted { target: target.to_string(), reason }
-            }
+            TrustError::System(reason) => DialError::Untrusted { target: address.clone(), reason },
         })?;
-        let variable = |name: &str| std::env::var(name).ok();
-        let proxy = proxy_for(&target, variable).map_err(DialError::ProxySettings)?;
-        Ok(Dialer { target, tls, proxy })
+        if let Target::Url(url) = &target {
+            proxy_of(url)?;
+        }
+        let last_address = Mutex::new(address);
+        Ok(Dialer { target, tls, pinned: trust.pin.is_some(), last_address })
     }
 
-    /// The server's URL.
-    pub fn target(&self) -> &ServerUrl {
-        &self.target
+    /// The server's URL, for messages.
+    pub fn server(&self) -> String {
+        self.last_address.lock().clone()
     }
 
     /// Makes one attempt to connect.
     pub async fn dial(&self) -> Result<ClientConnection, DialError> {
+        let target = match &self.target {
+            Target::Url(url) => url.clone(),
+            Target::File(file) => {
+                let target = self.read(file)?;
+                *self.last_address.lock() = target.to_string();
+                target
+            }
+        };
+        let proxy = proxy_of(&target)?;
+        let tls = self.tls.as_ref().filter(|_| target.tls);
+        Attempt { target, tls, proxy }.dial().await
+    }
+
+    fn read(&self, file: &Path) -> Result<ServerUrl, DialError> {
+        let error = |reason: String| DialError::UrlFile { file: file.to_owned(), reason };
+        let mut text = String::new();
+        File::open(file)
+            .and_then(|opened| opened.take(MAX_URL_FILE_BYTES).read_to_string(&mut text))
+            .map_err(|reason| error(reason.to_string()))?;
+        let url = ServerUrl::parse(text.lines().next().unwrap_or_default()).map_err(error)?;
+        match self.pinned && !url.tls {
+            true => Err(error(format!("{url} has no certificate, and --pin names one"))),
+            false => Ok(url),
+        }
+    }
+}
+
+fn proxy_of(target: &ServerUrl) -> Result<Option<Proxy>, DialError> {
+    proxy_for(target, |name| std::env::var(name).ok()).map_err(DialError::ProxySettings)
+}
+
+/// One attempt to connect.
+struct Attempt<'a> {
+    target: ServerUrl,
+    /// The connector, if the URL needs TLS.
+    tls: Option<&'a TlsConnector>,
+    proxy: Option<Proxy>,
+}
+
+impl Attempt<'_> {
+    async fn dial(&self) -> Result<ClientConnection, DialError> {
         let tcp = self.connect().await?;
         let _ = tcp.set_nodelay(true);
         let first = FirstBytes::default();
-        let stream: Box<dyn ClientStream> = match &self.tls {
+        let stream: Box<dyn ClientStream> = match self.tls {
             None => Box::new(PlainStream::new(tcp, first.clone())),
             Some(tls) => Box::new(self.start_tls(tls, tcp).await?),
         };

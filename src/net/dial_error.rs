@@ -34,6 +34,14 @@ pub enum DialError {
         /// What the table of reconnects looks up.
         end: ConnectionEnd,
     },
+    /// The file of `--url-file` has no address at the moment.
+    #[error("{file}: {reason}; --url-file must name a file with the address of a server", file = file.display())]
+    UrlFile {
+        /// The file.
+        file: PathBuf,
+        /// The reason.
+        reason: String,
+    },
     /// A variable such as `HTTPS_PROXY` can't be used.
     #[error("{0}")]
     ProxySettings(String),
@@ -109,7 +117,8 @@ impl DialError {
     /// What the table of reconnects looks up.
     pub fn end(&self) -> ConnectionEnd {
         match self {
-            DialError::Unreachable { .. } => ConnectionEnd::Lost,
+            // A tunnel removes its file while it has no address.
+            DialError::Unreachable { .. } | DialError::UrlFile { .. } => ConnectionEnd::Lost,
             DialError::Proxy { end, .. } => *end,
             DialError::Refused { status, .. } | DialError::Redirected { status, .. } => {
                 ConnectionEnd::HttpStatus(*status)

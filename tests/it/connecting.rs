@@ -263,11 +263,13 @@ async fn session(
 fn a_server_that_ends_each_session_at_once_is_asked_ever_more_slowly() {
     for then in [Then::DropUnanswered, Then::Drop, Then::Close(1011), Then::Close(1013)] {
         let server = FakeServer::start(then);
-        let _client = Client::start(&[&server.url, "--listen"]);
+        let client = Client::start(&[&server.url, "--listen"]);
         eventually("a session", || server.sessions() >= 1);
         let first = Instant::now();
         // With pauses that never grow there would be about 48 sessions.
         std::thread::sleep(Duration::from_secs(6));
+        let told = client.errors().matches("ends each connection soon").count();
+        assert!(told <= 1, "{}", client.errors());
         let sessions = server.sessions();
         assert!((2..=26).contains(&sessions), "{sessions} in {:?}", first.elapsed());
     }
@@ -507,4 +509,38 @@ fn the_certificate_of_the_page_is_trusted_by_file_and_by_fingerprint() {
     let wrong = Client::pipe(&[&by_address, "--ca-file", &certificate], b"hola\n");
     assert_eq!(wrong.code, Some(69), "{}", wrong.errors);
     assert!(wrong.errors.contains("is for localhost, not for 127.0.0.1"), "{}", wrong.errors);
+}
+
+#[test]
+fn an_address_in_a_file_is_read_before_each_connection() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("address");
+    let name = file.to_str().unwrap();
+    let mut server = Server::start();
+    let (first, second) = (Front::before(server.address()), Front::before(server.address()));
+    let mut sender = Client::start(&["--url-file", name, "--timeout", "60s"]);
+    sender.write("one\n");
+    // A tunnel has no file while it has no address.
+    eventually("the missing file is told", || sender.errors().contains("address: No such file"));
+    std::fs::write(&file, format!("ws://{}\n", first.address())).unwrap();
+    sender.wait_for_text("one");
+    std::fs::write(&file, format!("ws://{}\n", second.address())).unwrap();
+    first.answer(answer("404 Not Found", ""));
+    first.cut();
+    sender.write("two\n");
+    sender.wait_for_text("two");
+    assert_eq!(first.requests().len(), 0, "the old address is not used");
+    let ended = sender.finish(Duration::from_secs(20));
+    assert_eq!(ended.code, Some(0), "{}", ended.errors);
+    // In the environment, and not beside another address.
+    let mut client = Client::start_with(&["history"], &[("CHAT_URL_FILE", name)]);
+    assert_eq!(client.wait_for_exit(Duration::from_secs(20)).texts(), ["one", "two"]);
+    let both = Client::pipe(&["--url-file", name, "history", "--url", &server.url()], b"");
+    assert_eq!(both.code, Some(2), "{}", both.errors);
+    // A pinned certificate is one of TLS.
+    let pin = "00".repeat(32);
+    let pinned = Client::pipe(&["--url-file", name, "--pin", &pin, "--timeout", "1s"], b"x\n");
+    assert_eq!(pinned.code, Some(69), "{}", pinned.errors);
+    assert!(pinned.errors.contains("--pin names one"), "{}", pinned.errors);
+    server.stop();
 }
