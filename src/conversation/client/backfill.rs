@@ -22,6 +22,27 @@ pub enum BackfillStart {
     NotBefore(Timestamp),
     /// This many messages before the end.
     Newest(u64),
+    /// So many messages, the newest of them at most `Until`.
+    NewestUntil(u64, Until),
+}
+
+/// The last message that is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// This one.
+    Seq(Seq),
+    /// The last one that is not younger than this.
+    Moment(Timestamp),
+}
+
+impl Until {
+    /// Whether a message is wanted. One whose time can't be read is.
+    pub fn includes(self, seq: Option<Seq>, at: Option<Timestamp>) -> bool {
+        match self {
+            Until::Seq(last) => seq.is_none_or(|seq| seq <= last),
+            Until::Moment(last) => at.is_none_or(|at| at <= last),
+        }
+    }
 }
 
 /// The backfill of one room.
@@ -38,6 +59,8 @@ enum Step {
     Search { start: BackfillStart, before: Option<Seq> },
     /// Requests pages forwards and shows them.
     Read { after: Seq },
+    /// Shows nothing: its only request is answered after everything that the server sends by itself.
+    AwaitReplay,
 }
 
 /// The use of a page.
@@ -59,11 +82,23 @@ impl Backfill {
         Backfill { step, request_at: Some(now), newest_live: Seq(0) }
     }
 
+    /// Waits until the server has replayed a room from the position of the registration. The server
+    /// answers requests in order, and this one after the replay.
+    pub fn await_replay(now: Instant) -> Self {
+        Backfill { step: Step::AwaitReplay, request_at: Some(now), newest_live: Seq(0) }
+    }
+
+    /// Whether the messages and gaps of the room that the server sends by itself are shown; else a
+    /// page holds them.
+    pub fn shows_live(&self) -> bool {
+        self.step == Step::AwaitReplay
+    }
+
     /// The last message that was shown, or the one before the start. `None` until the start is found.
     pub fn shown_up_to(&self) -> Option<Seq> {
         match self.step {
             Step::Read { after } => Some(after),
-            Step::Search { .. } => None,
+            Step::Search { .. } | Step::AwaitReplay => None,
         }
     }
 
@@ -75,11 +110,13 @@ impl Backfill {
     /// The next request, if it is due.
     pub fn next_request(&mut self, room: &str, now: Instant) -> Option<HistoryRequest> {
         self.request_at.take_if(|at| *at <= now)?;
-        let (after, before) = match self.step {
-            Step::Search { before, .. } => (None, before),
-            Step::Read { after } => (Some(after), None),
+        let (after, before, limit) = match self.step {
+            Step::Search { before, .. } => (None, before, PAGE_MESSAGES),
+            Step::Read { after } => (Some(after), None, PAGE_MESSAGES),
+            // The page before the first message is empty.
+            Step::AwaitReplay => (None, Some(Seq(1)), 1),
         };
-        Some(HistoryRequest { room: room.to_owned(), after, before, limit: Some(PAGE_MESSAGES) })
+        Some(HistoryRequest { room: room.to_owned(), after, before, limit: Some(limit) })
     }
 
     /// Sends the last request again after a pause, because the server could not answer it.
@@ -113,6 +150,7 @@ impl Backfill {
                 self.request_at = (!done).then_some(now);
                 (PageAction::Show(shown), done)
             }
+            Step::AwaitReplay => (PageAction::Skip, true),
             Step::Search { start, before } => {
                 let found = match start {
                     BackfillStart::After(seq) => Some(*seq),
@@ -120,15 +158,9 @@ impl Backfill {
                         .iter()
                         .rfind(|(_, at)| at.is_some_and(|at| at < *time))
                         .map(|(seq, _)| *seq),
-                    BackfillStart::Newest(wanted) => {
-                        let count = page.len() as u64;
-                        let skip = count.saturating_sub(*wanted);
-                        *wanted = wanted.saturating_sub(count);
-                        let found = *wanted == 0 || skip > 0;
-                        found.then(|| match skip {
-                            0 => first.map_or(Seq(0), before_seq),
-                            skip => page[usize::try_from(skip - 1).unwrap_or(0)].0,
-                        })
+                    BackfillStart::Newest(wanted) => before_newest(page, wanted, None),
+                    BackfillStart::NewestUntil(wanted, until) => {
+                        before_newest(page, wanted, Some(*until))
                     }
                 };
                 match (found, oldest) {
@@ -143,6 +175,25 @@ impl Backfill {
                 (PageAction::Skip, false)
             }
         }
+    }
+}
+
+/// The message before the newest `wanted` messages of those up to `until`, if the page reaches it. Else
+/// `wanted` becomes smaller.
+fn before_newest(
+    page: &[(Seq, Option<Timestamp>)],
+    wanted: &mut u64,
+    until: Option<Until>,
+) -> Option<Seq> {
+    let fits = |(seq, at): &&(Seq, Option<Timestamp>)| {
+        until.is_none_or(|until| until.includes(Some(*seq), *at))
+    };
+    let fitting: Vec<Seq> = page.iter().filter(fits).map(|(seq, _)| *seq).collect();
+    let skip = (fitting.len() as u64).saturating_sub(*wanted);
+    *wanted = wanted.saturating_sub(fitting.len() as u64);
+    match usize::try_from(skip).unwrap_or(0).checked_sub(1) {
+        Some(last_skipped) => Some(fitting[last_skipped]),
+        None => (*wanted == 0).then(|| page.first().map_or(Seq(0), |(seq, _)| before_seq(*seq))),
     }
 }
 
@@ -205,6 +256,13 @@ mod tests {
             let wanted = usize::try_from(number).unwrap().max(1);
             let newest = kept[kept.len().saturating_sub(wanted)..].to_vec();
             prop_assert_eq!(read_all(BackfillStart::Newest(wanted as u64), &kept, max_page), newest);
+            let early: Vec<u64> = kept.iter().copied().filter(|seq| *seq <= number).collect();
+            let newest = &early[early.len().saturating_sub(3)..];
+            for until in [Until::Seq(Seq(number)), Until::Moment(time)] {
+                let mut shown = read_all(BackfillStart::NewestUntil(3, until), &kept, max_page);
+                shown.retain(|seq| *seq <= number);
+                prop_assert_eq!(&shown, newest);
+            }
         }
     }
 

@@ -46,6 +46,8 @@ pub struct ConnectOptions {
     pub presence: bool,
     /// Where to start reading rooms that have no read position.
     pub since: Option<BackfillStart>,
+    /// Whether [`Conversation::is_caught_up`] also waits for what the server replays.
+    pub await_replay: bool,
 }
 
 /// The state of the connection.
@@ -150,6 +152,11 @@ impl Conversation {
         self.backfills.is_empty()
     }
 
+    /// The rooms of the backfills that are in progress.
+    pub fn rooms_behind(&self) -> impl Iterator<Item = &str> {
+        self.backfills.keys().map(String::as_str)
+    }
+
     /// Starts a connection. Returns the first frame to send.
     pub fn register(&mut self) -> String {
         self.phase = Phase::Registering;
@@ -181,13 +188,9 @@ impl Conversation {
         self.control_frames.clear();
         self.presence_seen = false;
         self.held_gaps.clear();
-        for (room, backfill) in std::mem::take(&mut self.backfills) {
-            // A backfill that showed messages goes on by `resume`. One that still searches its start
-            // begins again on the next connection.
-            if backfill.shown_up_to().is_none() {
-                self.read_positions.forget(&room);
-            }
-        }
+        // A backfill that showed messages goes on by `resume`. One that still searches its start has
+        // no read position, and begins again on the next connection.
+        self.backfills.clear();
     }
 
     /// Puts a message in the outbox.
@@ -312,13 +315,22 @@ impl Conversation {
     /// backfill, if the options ask for one.
     pub(super) fn observe_head(&mut self, room: &str, head: &Position, now: Now) {
         let known = self.read_positions.position(room).is_some();
-        self.read_positions.observe_head(room, head);
-        if let (Some(start), false) = (self.options.since, known) {
-            let backfill = Backfill::new(start, now.tick);
-            if let Some(seq) = backfill.shown_up_to() {
-                let epoch = head.epoch.clone();
-                self.read_positions.set(room, Position { epoch, seq });
-            }
+        self.read_positions.announce(room, &head.epoch);
+        let backfill = match self.options.since {
+            _ if known => self.options.await_replay.then(|| Backfill::await_replay(now.tick)),
+            Some(start) => Some(Backfill::new(start, now.tick)),
+            None => None,
+        };
+        let start = match &backfill {
+            _ if known => None,
+            // While the start is searched, there is no read position.
+            Some(backfill) => backfill.shown_up_to(),
+            None => Some(head.seq),
+        };
+        if let Some(seq) = start {
+            self.read_positions.move_to(room, seq);
+        }
+        if let Some(backfill) = backfill {
             self.backfills.insert(room.to_owned(), backfill);
         }
     }
