@@ -5,6 +5,7 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -16,6 +17,21 @@ use rustix::io::Errno;
 const MAX_WRITE_BYTES: usize = 4096;
 /// How long a line for standard error may wait for its reader.
 const STDERR_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Whether standard input and standard output were closed when the process started. Before `main`,
+/// Rust's runtime opens /dev/null in their place, where input ends and output vanishes without an error.
+static STDIN_WAS_CLOSED: AtomicBool = AtomicBool::new(false);
+static STDOUT_WAS_CLOSED: AtomicBool = AtomicBool::new(false);
+
+ctor::declarative::ctor! {
+    /// Runs before Rust's runtime. It calls nothing but fcntl(2).
+    #[ctor(unsafe)]
+    fn note_closed_descriptors() {
+        let is_closed = |file| matches!(rustix::io::fcntl_getfd(file), Err(Errno::BADF));
+        STDIN_WAS_CLOSED.store(is_closed(rustix::stdio::stdin()), Ordering::Relaxed);
+        STDOUT_WAS_CLOSED.store(is_closed(rustix::stdio::stdout()), Ordering::Relaxed);
+    }
+}
 
 /// Why standard output takes nothing more.
 #[derive(Debug)]
@@ -37,6 +53,9 @@ pub enum Written {
 
 /// Reads from standard input. Only 0 means its end.
 pub fn read_stdin(buffer: &mut [u8]) -> io::Result<usize> {
+    if STDIN_WAS_CLOSED.load(Ordering::Relaxed) {
+        return Err(Errno::BADF.into());
+    }
     let stdin = io::stdin();
     loop {
         match rustix::io::read(&stdin, &mut *buffer) {
@@ -50,6 +69,9 @@ pub fn read_stdin(buffer: &mut [u8]) -> io::Result<usize> {
 
 /// Writes to standard output as much as it takes without blocking. A regular file takes everything.
 pub fn try_write_stdout(bytes: &[u8], regular: bool) -> Result<Written, OutputError> {
+    if STDOUT_WAS_CLOSED.load(Ordering::Relaxed) {
+        return Err(OutputError::Failed(Errno::BADF.into()));
+    }
     let stdout = io::stdout();
     if !regular && !is_writable(&stdout) {
         return Ok(Written::WouldBlock);

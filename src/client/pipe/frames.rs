@@ -42,7 +42,9 @@ impl Pipe {
             }
             Event::Message(message) => self.message(&message),
             Event::Page(messages) => {
-                self.progress.note(Instant::now());
+                if !messages.is_empty() {
+                    self.progress.note(Instant::now());
+                }
                 for item in &messages {
                     match item {
                         PageItem::Message(message) => self.message(message),
