@@ -110,10 +110,13 @@ impl Conversation {
         if !self.is_joined(&gap.room) {
             return Event::Nothing;
         }
-        if gap.reason != "epoch" && self.backfills.contains_key(gap.room.as_ref()) {
+        let backfill = self.backfills.get(gap.room.as_ref());
+        if gap.reason != "epoch" && backfill.is_some_and(|backfill| !backfill.shows_live()) {
             let held = HeldGap {
                 frame: frame.to_owned(),
+                room: gap.room.clone().into_owned(),
                 after: gap.after,
+                next: gap.next,
                 reason: gap.reason.into_owned(),
             };
             let gaps = self.held_gaps.entry(gap.room.into_owned()).or_default();
@@ -129,7 +132,8 @@ impl Conversation {
 
     fn receive_message<'a>(&mut self, frame: &'a str, message: ReceivedMessage<'a>) -> Event<'a> {
         if let Some(seq) = message.seq {
-            if let Some(backfill) = self.backfills.get_mut(message.room.as_ref()) {
+            let backfill = self.backfills.get_mut(message.room.as_ref());
+            if let Some(backfill) = backfill.filter(|backfill| !backfill.shows_live()) {
                 backfill.note_live(seq);
                 return Event::Nothing;
             }
