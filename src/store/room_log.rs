@@ -120,6 +120,10 @@ impl Resumption {
     /// in the store, and whether no later start appended a message at or below `seq`; `current`
     /// whether it is the epoch of the running start.
     pub(super) fn of(seq: Seq, head: &Head, known: bool, current: bool) -> Self {
+        if seq == Seq(0) {
+            // Nothing is before it, so it is the same position in every record.
+            return Resumption { from: seq, gap: None };
+        }
         let (from, next, reason) = if current && seq > head.last {
             (head.last, head.last.next(), GapReason::Future)
         } else if !known || seq > head.last {

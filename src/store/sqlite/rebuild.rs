@@ -160,7 +160,7 @@ impl<'a> Rebuild<'a> {
             rooms::drop_records(&self.db, number, pruned_to)?;
             rooms::find_oldest(&self.db, self.sealer, number, now)?;
         }
-        Ok(())
+        rooms::note_ends(&self.db)
     }
 }
 

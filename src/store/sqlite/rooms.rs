@@ -105,6 +105,16 @@ pub(super) fn bounds(db: &Connection, number: i64) -> Result<(Option<Timestamp>,
     })
 }
 
+/// Notes the newest message of every room, as a clean stop does.
+pub(super) fn note_ends(db: &Connection) -> Result<()> {
+    db.execute(
+        "UPDATE rooms SET last = (SELECT max(seq) FROM records WHERE room = number)
+            WHERE coalesce(last, 0) < (SELECT max(seq) FROM records WHERE room = number)",
+        [],
+    )?;
+    Ok(())
+}
+
 /// Sets the lower bound on the time of the stored messages. `None` means that no message is stored any
 /// more since `now`.
 pub(super) fn set_oldest(

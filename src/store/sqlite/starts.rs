@@ -56,7 +56,11 @@ pub(super) fn begin(db: &Connection, start: &mut Start, earlier: Earlier) -> Res
         db.query_row("SELECT coalesce(max(number), 0) + 1 FROM starts", [], |row| row.get(0))?;
     db.execute("INSERT INTO starts VALUES (?, ?)", params![start.number, start.epoch.as_str()])?;
     db.execute("DELETE FROM starts WHERE number <= ?", [start.number - MAX_STARTS])?;
-    db.execute("DELETE FROM meta WHERE name = 'closed'", [])?;
+    let was_closed = db.execute("DELETE FROM meta WHERE name = 'closed'", [])? > 0;
+    if !was_closed {
+        // The clean stop of this start notes only the rooms that this start appends to.
+        rooms::note_ends(db)?;
+    }
     transaction.commit()?;
     wal::checkpoint(db)?;
     start.begun = true;
