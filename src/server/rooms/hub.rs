@@ -117,13 +117,20 @@ impl Hub {
             let presence = sleep_until(self.presence_flush_at);
             tokio::select! {
                 biased;
-                () = rotation => self.catch_panic(Hub::rotate_expired_keys),
-                () = presence => self.catch_panic(Hub::flush_pending_presence),
+                () = rotation => {
+                    self.catch_panic(Hub::rotate_expired_keys);
+                }
+                () = presence => {
+                    self.catch_panic(Hub::flush_pending_presence);
+                }
                 // The log writer ends last, after it has committed every draft.
                 batch = batches.recv() => match batch {
                     Some(mut batch) => {
                         self.extend_batch(&mut batch, &mut batches, &log_writer).await;
-                        self.catch_panic(|hub| hub.deliver(batch));
+                        if !self.catch_panic(|hub| hub.deliver(&batch)) {
+                            self.catch_panic(|hub| hub.close_undelivered(&batch));
+                        }
+                        drop(batch);
                         // Under load there is always a next batch; commands must not starve.
                         self.run_commands(None, &mut commands);
                     }
@@ -171,12 +178,14 @@ impl Hub {
         self.catch_panic(Hub::rotate_pending_rooms);
     }
 
-    /// Runs one step of work. A panic ends that step only; the hub and its rooms continue.
-    fn catch_panic(&mut self, step: impl FnOnce(&mut Hub)) {
-        let _ = catch_unwind(AssertUnwindSafe(|| {
+    /// Runs one step of work. A panic ends that step only; the hub and its rooms continue. Returns
+    /// whether there was none.
+    fn catch_panic(&mut self, step: impl FnOnce(&mut Hub)) -> bool {
+        catch_unwind(AssertUnwindSafe(|| {
             step(self);
             fault_points::point("hub");
-        }));
+        }))
+        .is_ok()
     }
 
     /// Runs one command. An answer that is no longer waited for is dropped.
