@@ -178,7 +178,8 @@ fn a3_every_hole_is_named_in_its_place() {
 
 #[test]
 fn a6_a_wrong_clock_at_one_start_forgets_nothing() {
-    let library = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1";
+    let library =
+        &format!("/usr/lib/{}-linux-gnu/faketime/libfaketime.so.1", std::env::consts::ARCH);
     let folder = tempfile::tempdir().unwrap();
     let clock = folder.path().join("clock");
     std::fs::write(&clock, "+0").unwrap();

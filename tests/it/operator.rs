@@ -205,6 +205,35 @@ async fn ctl_lists_sessions_and_rooms() {
 }
 
 /// A session can be evicted even while another batch of messages is always waiting.
+#[tokio::test]
+async fn commands_wait_for_one_delivery_at_most() {
+    if !programs::have_faults("commands_wait_for_one_delivery_at_most") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let stall = folder.path().join("stall");
+    let fault_point = format!("delivered={}", stall.display());
+    let server = Server::with("").env("CHAT_TEST_STALL", &fault_point).start();
+    let (mut ana, _) = Wire::full(server.address(), "ana", "ops").await;
+    // The hub stalls at the end of this delivery.
+    std::fs::write(&stall, "").unwrap();
+    ana.send_chat_and_wait("ops", "first", "first").await;
+    // The command is queued before the message, because a session takes one frame after the other.
+    ana.send(json!({"type": "who", "room": "ops"})).await;
+    ana.send_chat_in("ops", "second", "second").await;
+    ana.next_of("ack").await;
+    std::fs::remove_file(&stall).unwrap();
+    // Whether more messages wait or not, the hub carries out the command first.
+    let next = loop {
+        let frame = ana.next().await;
+        if ["user_list", "chat_message"].contains(&frame["type"].as_str().unwrap()) {
+            break frame;
+        }
+    };
+    assert_eq!(next["type"], "user_list", "{next}");
+    ana.next_of("chat_message").await;
+}
+
 #[test]
 fn a_busy_server_still_carries_out_ctl_commands() {
     let limits = "[limits]\nrate_messages = 1000000\nconnections_per_address = 1000\n";
