@@ -50,7 +50,7 @@ pub enum AgeError {
     #[error("it is damaged, or not in the age format")]
     Malformed,
     /// It was sealed to a public key.
-    #[error("it was sealed to a public key, not with a passphrase")]
+    #[error("it was sealed to a public key, so age -d must open it")]
     NotPassphrase,
     /// The passphrase is another one.
     #[error("the passphrase is wrong")]

@@ -1,4 +1,4 @@
-//! Fault injection for tests: a named point in the server panics or stalls, so that a test can check
+//! Fault injection for tests: a named point in the server panics, stalls or ends the process, so that a test can check
 //! that the rest of the server goes on. Without the feature `faults` the points do nothing.
 
 /// Panics at the first call whose `name` is the value of `$CHAT_TEST_PANIC`. Where `$CHAT_TEST_STALL`

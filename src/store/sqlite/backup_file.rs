@@ -8,8 +8,9 @@
 //! | `access` | the access file, if there was one; sealed under the at-rest key |
 //! | `key` | the at-rest key in the age format, if it was asked for |
 //!
-//! The manifest is sealed, so rows that were removed from a backup are missed; and so is the access
-//! file, which names users, and which nobody may change who does not have the key. The application id
+//! The manifest is sealed and holds a digest of every row of the store, so a changed or missing row is
+//! noticed. The access file is sealed because it names users, and so that only the owner of the key can
+//! change who may connect. The application id
 //! is another one than that of a store, so that no server opens a backup as its history.
 
 use std::collections::HashMap;
@@ -17,8 +18,10 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
+use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension as _, Result, params};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use super::backup_error::BackupError;
 use super::schema;
@@ -30,8 +33,18 @@ use crate::store::record::{self, Record, RoomCard};
 
 /// "chbk" in the file's header, by which file(1) and a restore recognise a backup.
 pub(super) const APPLICATION_ID: i32 = 0x6368_626b;
+const PAGE_BYTES: u64 = schema::PAGE_BYTES as u64;
 /// The version of the table `backup`.
 const FORM: i32 = 1;
+/// What the digest in the manifest covers: the schema, so that nobody adds a trigger, and the tables. A
+/// restore empties the other tables.
+const DIGESTED: [&str; 5] = [
+    "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE tbl_name <> 'backup' ORDER BY 1, 2",
+    "SELECT * FROM meta ORDER BY 1",
+    "SELECT * FROM rooms ORDER BY 1",
+    "SELECT * FROM records ORDER BY 1, 2",
+    "SELECT * FROM ids ORDER BY 1",
+];
 /// The first bytes of a file of SQLite, and where the numbers that matter here are (big-endian).
 const MAGIC: &[u8] = b"SQLite format 3\0";
 const HEADER_BYTES: usize = 72;
@@ -54,6 +67,8 @@ pub struct BackupSummary {
     pub newest: Option<Timestamp>,
     /// Whether it holds an access file.
     pub access: bool,
+    /// SHA-256 of every row of the store, in hexadecimal.
+    digest: String,
 }
 
 /// An open backup. It is only read.
@@ -96,8 +111,9 @@ impl Backup {
             return Err(newer(number(VERSION_AT), schema::SCHEMA_VERSION));
         }
         let pages = number(PAGE_COUNT_AT) as u32 as u64;
-        if pages * schema::PAGE_BYTES as u64 != found.len() {
-            let reason = format!("it has {} bytes and should have {}", found.len(), pages * 4096);
+        if pages * PAGE_BYTES != found.len() {
+            let reason =
+                format!("it has {} bytes and should have {}", found.len(), pages * PAGE_BYTES);
             return Err(BackupError::Damaged { file: file.into(), reason });
         }
         let db = schema::open_immutable(file).map_err(|error| BackupError::reading(file, error))?;
@@ -143,6 +159,9 @@ impl Backup {
         counted.access = self.access_file(key)?.is_some();
         match counted == manifest {
             true => Ok(manifest),
+            false if counted.messages == manifest.messages => {
+                Err(self.damaged("its content is not what was written"))
+            }
             false => Err(self.damaged(&format!(
                 "it should hold {} messages in {} rooms, and {} of {} can be read",
                 manifest.messages, manifest.rooms, counted.messages, counted.rooms
@@ -232,9 +251,15 @@ fn count(
             None => return Ok(Err("the list of rooms is damaged")),
         };
     }
-    let (rooms_count, access) = (rooms.len() as u64, false);
-    let mut summary =
-        BackupSummary { made, rooms: rooms_count, messages: 0, damaged: 0, newest: None, access };
+    let mut summary = BackupSummary {
+        made,
+        rooms: rooms.len() as u64,
+        messages: 0,
+        damaged: 0,
+        newest: None,
+        access: false,
+        digest: digest(db)?,
+    };
     let mut records = db.prepare("SELECT room, seq, sealed FROM records")?;
     let mut rows = records.query([])?;
     while let Some(row) = rows.next()? {
@@ -251,4 +276,29 @@ fn count(
         }
     }
     Ok(Ok(summary))
+}
+
+/// The digest of the schema and of every row, in the order of the primary keys.
+fn digest(db: &Connection) -> Result<String> {
+    let mut digest = Sha256::new();
+    for query in DIGESTED {
+        let mut values = db.prepare(query)?;
+        let columns = values.column_count();
+        digest.update(format!("{query} {columns};"));
+        let mut rows = values.query([])?;
+        while let Some(row) = rows.next()? {
+            for column in 0..columns {
+                let (kind, bytes) = match row.get_ref(column)? {
+                    ValueRef::Null => ('n', Vec::new()),
+                    ValueRef::Integer(number) => ('i', number.to_be_bytes().to_vec()),
+                    ValueRef::Real(number) => ('r', number.to_be_bytes().to_vec()),
+                    ValueRef::Text(text) => ('t', text.to_vec()),
+                    ValueRef::Blob(blob) => ('b', blob.to_vec()),
+                };
+                digest.update(format!("{kind}{};", bytes.len()));
+                digest.update(bytes);
+            }
+        }
+    }
+    Ok(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }

@@ -70,7 +70,7 @@ pub fn restore(
         Existing::Holds { lacking, .. } => *lacking,
         Existing::None | Existing::Unknown(_) => 0,
     };
-    let key = InstalledKey { key, write: request.write_key };
+    let key = InstalledKey { key, write: request.write_key, made: summary.made };
     let moved_to = match existing {
         Existing::None => install(&locked, backup, &key, now, point)?,
         _ => Some(exchange(&locked, backup, &key, now, point)?),

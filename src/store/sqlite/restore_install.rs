@@ -29,10 +29,11 @@ const RESTORING: &str = ".restoring";
 /// Suffix of what a restore replaced, followed by a number.
 const REPLACED: &str = ".replaced-";
 
-/// A key, and whether it must be written beside the store.
+/// The key of a backup, whether it must be written beside the store, and when the backup was made.
 pub(super) struct InstalledKey<'a> {
     pub key: &'a AtRestKey,
     pub write: bool,
+    pub made: Timestamp,
 }
 
 /// Replaces the folder of a store. Returns where the old one is now.
@@ -48,6 +49,8 @@ pub(super) fn exchange(
         folder.path().canonicalize().map_err(|error| BackupError::io(folder.path(), error))?;
     let building = with_suffix(&old, RESTORING);
     remove_folder(&building)?;
+    // What an interrupted `install` left behind.
+    folder.remove_database(RESTORING)?;
     let built = build_folder(&old, &building, backup, key, now, point);
     if built.is_err() {
         let _ = fs::remove_dir_all(&building);
@@ -79,7 +82,7 @@ fn build_folder(
 ) -> Result<StoreFolder, BackupError> {
     create_like(old, building)?;
     let folder = StoreFolder::lock(building)?;
-    build_store(backup, &folder.store_file(), key.key, now)?;
+    build_store(backup, &folder.store_file(), key, now)?;
     point("restore_copied");
     if key.write {
         key.key.save(&building.join(KEY_FILE), true)?;
@@ -98,7 +101,7 @@ pub(super) fn install(
 ) -> Result<Option<PathBuf>, BackupError> {
     folder.remove_database(RESTORING)?;
     let building = folder.with_suffix(RESTORING);
-    let built = build_store(backup, &building, key.key, now);
+    let built = build_store(backup, &building, key, now);
     if built.is_err() {
         let _ = fs::remove_file(&building);
     }
@@ -128,7 +131,7 @@ pub(super) fn install(
 fn build_store(
     backup: &Backup,
     target: &Path,
-    key: &AtRestKey,
+    key: &InstalledKey,
     now: Timestamp,
 ) -> Result<(), BackupError> {
     let io_error = |error| BackupError::io(target, error);
@@ -136,9 +139,9 @@ fn build_store(
         .map_err(|source| BackupError::Io { path: backup.file().into(), source })?;
     let mut copy = create_new(target).map_err(io_error)?;
     io::copy(&mut source, &mut copy).map_err(io_error)?;
-    let sealer = record::sealer(key);
-    let intact =
-        make_store(target, &sealer, now).map_err(|error| BackupError::writing(target, error))?;
+    let (sealer, made) = (record::sealer(key.key), key.made);
+    let intact = make_store(target, &sealer, made, now)
+        .map_err(|error| BackupError::writing(target, error))?;
     if !intact {
         let reason = "its copy is not what was read before".into();
         return Err(BackupError::Damaged { file: backup.file().into(), reason });
@@ -147,11 +150,17 @@ fn build_store(
 }
 
 /// Turns the copy of a backup into a store. Returns `false` if the copy is damaged.
-fn make_store(path: &Path, sealer: &Sealer, now: Timestamp) -> rusqlite::Result<bool> {
+fn make_store(
+    path: &Path,
+    sealer: &Sealer,
+    made: Timestamp,
+    now: Timestamp,
+) -> rusqlite::Result<bool> {
     let db = open_alone(path)?;
     migrate::upgrade(&db, sealer, now)?;
     db.execute_batch("BEGIN IMMEDIATE; DROP TABLE backup")?;
     starts::forget(&db)?;
+    starts::note_restored(&db, made)?;
     // The newest message may be newer than the last clean stop.
     let clock = starts::clock(&db)?.max(rooms::newest_time(&db, sealer)?);
     if let Some(clock) = clock {
