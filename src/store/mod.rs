@@ -32,4 +32,7 @@ pub use room_log::{
     AppendOutcome, Gap, GapReason, Head, Page, PageRange, PruneResult, PrunedRoom, Resumption,
     RoomLog, RoomLogReader, StoreError,
 };
-pub use sqlite::{OpenError, RekeyResult, open_disk, rekey};
+pub use sqlite::{
+    Backup, BackupContent, BackupError, BackupSummary, OpenError, RekeyResult, RestoreRequest,
+    Restored, backup, open_disk, rekey, restore,
+};

@@ -4,6 +4,7 @@ mod abuse;
 mod access;
 mod at_rest;
 mod autobahn;
+mod backup;
 mod basic;
 mod bots;
 mod browser;

@@ -54,6 +54,10 @@ pub async fn execute(
         AdminRequest::Ban { user } => ban(context, by, user_name(&user)?).await,
         AdminRequest::Unban { user } => unban(context, by, user_name(&user)?).await,
         AdminRequest::Bans => list_bans(context).await,
+        AdminRequest::NoteBackup => {
+            audit::log_act("backup", by);
+            Ok(json!({}))
+        }
         AdminRequest::Drain => {
             audit::log_act("drain", by);
             main.send(MainRequest::Drain).await.map_err(|_| NO_ANSWER)?;

@@ -38,6 +38,8 @@ pub enum AdminRequest {
     },
     /// List the banned users.
     Bans,
+    /// A backup was made; for the server log.
+    NoteBackup,
     /// Finish what was received and exit, as SIGTERM does.
     Drain,
 }

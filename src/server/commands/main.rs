@@ -6,7 +6,7 @@ use clap::{CommandFactory as _, Parser as _};
 
 use super::args::{Arguments, Command, ConfigArgs};
 use super::output::{print, print_error};
-use super::{check, ctl, rekey, token};
+use super::{backup, check, ctl, rekey, restore, token};
 use crate::config::Config;
 use crate::server::admin::reload::Reload;
 use crate::server::error::ServerError;
@@ -33,6 +33,8 @@ pub fn main() -> std::process::ExitCode {
         Command::Check => check::run(&config),
         Command::Token { command } => token::run(&config, &command),
         Command::Ctl { json, command } => ctl::run(&config, json, &command),
+        Command::Backup(arguments) => backup::run(&config, &arguments),
+        Command::Restore(arguments) => restore::run(&config, &arguments),
         Command::Rekey { key, new_key } => rekey::run(&config, key.as_deref(), new_key.as_deref()),
         Command::Completions { shell } => completions(shell),
         Command::Man => man(),

@@ -15,10 +15,14 @@
 //! show the same state.
 
 mod append;
+mod backup;
+mod backup_error;
+mod backup_file;
 mod error;
 mod folder;
 mod ids;
 mod integrity;
+mod lacking;
 mod migrate;
 mod open;
 mod page_scan;
@@ -28,6 +32,8 @@ mod reader;
 mod rebuild;
 mod recovery;
 mod rekey;
+mod restore;
+mod restore_install;
 mod rooms;
 mod schema;
 mod starts;
@@ -37,6 +43,10 @@ mod wal;
 mod watermark;
 mod writer;
 
+pub use backup::{BackupContent, backup};
+pub use backup_error::BackupError;
+pub use backup_file::{Backup, BackupSummary};
 pub use error::OpenError;
 pub use open::open_disk;
 pub use rekey::{RekeyResult, rekey};
+pub use restore::{RestoreRequest, Restored, restore};

@@ -76,6 +76,9 @@ pub fn open_disk(
     let sqlite_error = |error| OpenError::sqlite(&store, error);
     let db = schema::open_writer(&store).map_err(sqlite_error)?;
     migrate::upgrade(&db, &sealer, now).map_err(sqlite_error)?;
+    if let Some(made) = starts::restored_from(&db).map_err(sqlite_error)? {
+        findings.push(Finding::FromBackup { file: store.display().to_string(), made });
+    }
     let clock = PruneClock::new(now, newest_time(&db, &folder, &sealer).map_err(sqlite_error)?);
     let start = begin_start(&db, retention, clock, earlier, now).map_err(sqlite_error)?;
     let watermark = Watermark::open(&folder, &sealer, &start.epoch)?;

@@ -120,12 +120,20 @@ pub(super) const SET_CLOSED: &str = "INSERT OR REPLACE INTO meta VALUES ('closed
 /// Whether the main file alone, without its write-ahead log, has the mark `closed`. Neither of them is
 /// touched. A file that can't be read has no mark.
 pub(super) fn is_main_file_closed(path: &Path) -> bool {
+    open_immutable(path)
+        .and_then(|db| meta(&db, "closed"))
+        .is_ok_and(|mark| mark.is_some_and(|mark| mark == [1]))
+}
+
+/// Opens a file that nobody writes, without its write-ahead log. No file is made beside it.
+pub(super) fn open_immutable(path: &Path) -> Result<Connection> {
     // A URI's path may hold any byte, percent-encoded (sqlite.org/uri.html).
     let encoded: String = path.as_os_str().as_bytes().iter().map(|b| format!("%{b:02x}")).collect();
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
         | OpenFlags::SQLITE_OPEN_NO_MUTEX
         | OpenFlags::SQLITE_OPEN_URI;
-    Connection::open_with_flags(format!("file:{encoded}?immutable=1"), flags)
-        .and_then(|db| meta(&db, "closed"))
-        .is_ok_and(|mark| mark.is_some_and(|mark| mark == [1]))
+    let db = Connection::open_with_flags(format!("file:{encoded}?immutable=1"), flags)?;
+    db.pragma_update(None, "cell_size_check", true)?;
+    db.pragma_update(None, "trusted_schema", false)?;
+    Ok(db)
 }
