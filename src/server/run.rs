@@ -47,7 +47,7 @@ pub async fn run(
     mut signals: Signals,
     mut reload: Reload,
 ) -> Result<(), ServerError> {
-    let mut server = Server::build(config).await?;
+    let Some(mut server) = Server::build(config, &mut signals).await? else { return Ok(()) };
     systemd::ready();
     let close = server.serve(&mut signals, &mut reload).await;
     systemd::stopping();
@@ -70,11 +70,15 @@ struct Server {
 }
 
 impl Server {
-    /// Opens the room log, binds all sockets, starts the threads, and begins to accept.
-    async fn build(config: Config) -> Result<Self, ServerError> {
+    /// Opens the room log, binds all sockets, starts the threads, and begins to accept. Returns `None` if
+    /// a signal stopped it while the room log was opened.
+    async fn build(config: Config, signals: &mut Signals) -> Result<Option<Self>, ServerError> {
         let active = ActiveConfig::new(config)?;
         tls_warnings::log(&active.config, wall_clock());
-        let store = open_store::open(&active.config, active.retention())?;
+        let retention = active.retention();
+        let Some(store) = open_store::open(&active.config, retention, signals).await? else {
+            return Ok(None);
+        };
         let listeners = listeners::bind(&active.config)?;
         let admin = AdminSocket::bind(&active.config)?;
         let metrics = metrics::bind(&active.config).await?;
@@ -124,7 +128,7 @@ impl Server {
         if let Some(admin) = admin {
             acceptors.spawn(admin.serve(context.clone(), main.clone(), stop.clone()));
         }
-        Ok(Server {
+        Ok(Some(Server {
             context,
             acceptors,
             stop,
@@ -132,7 +136,7 @@ impl Server {
             _main: main,
             log_writer_ended,
             hub_ended,
-        })
+        }))
     }
 
     /// Handles signals and admin requests until one of them stops the server. Gives the close code

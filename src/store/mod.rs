@@ -30,6 +30,9 @@ pub use opened::{Finding, OpenedStore, Severity};
 pub use retention::{ID_RETENTION, Retention};
 pub use room_log::{
     AppendOutcome, Gap, GapReason, Head, Page, PageRange, PruneResult, PrunedRoom, Resumption,
-    RoomLog, RoomLogReader, StoreError,
+    RoomLog, RoomLogReader, Shortage, StoreError,
 };
-pub use sqlite::{OpenError, RekeyResult, open_disk, rekey};
+pub use sqlite::{
+    OpenError, Opening, OpeningProgress, OpeningStep, RekeyResult, open_disk, open_disk_watched,
+    rekey,
+};

@@ -1,5 +1,6 @@
 //! The two ends of a store as traits, and the values that go in and out.
 
+use std::io;
 use std::time::Duration;
 
 use super::entry::{Draft, Entry};
@@ -87,12 +88,40 @@ pub enum AppendOutcome {
 /// Why a store can't be written or read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// The disk is full. Writing works again as soon as there is space.
-    #[error("no space left for the room log")]
-    Full,
+    /// Something is used up. Writing works again as soon as there is more of it.
+    #[error("{0}")]
+    Full(Shortage),
     /// Anything else. The text is for the server log and never contains the text of a message.
     #[error("the room log failed: {0}")]
     Failed(String),
+}
+
+/// What a store on disk may lack for a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Shortage {
+    /// ENOSPC.
+    #[error("no space is left on the file system of the room log")]
+    Space,
+    /// EDQUOT.
+    #[error("the disk quota of the room log's owner is used up")]
+    Quota,
+    /// EFBIG.
+    #[error(
+        "the limit on the size of a file is reached (LimitFSIZE=, ulimit -f, or the file system's)"
+    )]
+    FileSize,
+}
+
+impl Shortage {
+    /// The shortage that a system call reported, if it was one.
+    pub(super) fn of(error: &io::Error) -> Option<Self> {
+        match error.kind() {
+            io::ErrorKind::StorageFull => Some(Shortage::Space),
+            io::ErrorKind::QuotaExceeded => Some(Shortage::Quota),
+            io::ErrorKind::FileTooLarge => Some(Shortage::FileSize),
+            _ => None,
+        }
+    }
 }
 
 /// Where the log of a room begins and ends.

@@ -13,7 +13,9 @@ use crate::protocol::frame::Position;
 use crate::protocol::{Epoch, RoomName, Seq, Timestamp};
 use crate::store::page_builder::{Direction, PageBuilder};
 use crate::store::record::Record;
-use crate::store::room_log::{Head, Page, PageRange, Resumption, RoomLogReader, StoreError};
+use crate::store::room_log::{
+    Head, Page, PageRange, Resumption, RoomLogReader, Shortage, StoreError,
+};
 
 /// Connections that stay open while no reader uses them.
 const MAX_IDLE_CONNECTIONS: usize = 4;
@@ -131,7 +133,7 @@ impl DiskReader {
                 Ok(value)
             }
             Err(error) if error.sqlite_error_code() == Some(ErrorCode::DiskFull) => {
-                Err(StoreError::Full)
+                Err(StoreError::Full(Shortage::Space))
             }
             Err(error) => {
                 if is_damage(&error) {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, Result, ffi};
+use rusqlite::{Connection, Result};
 
 use super::append::{RoomCache, append_batch};
 use super::error::is_damage;
@@ -16,6 +16,7 @@ use super::rooms;
 use super::starts::{self, Earlier, Start};
 use super::wal::Wal;
 use super::watermark::Watermark;
+use super::write_failure::WriteFailure;
 use crate::crypto::sealer::Sealer;
 use crate::protocol::{Seq, Timestamp};
 use crate::store::entry::Draft;
@@ -110,32 +111,31 @@ impl DiskLog {
         }
     }
 
-    /// Translates an error of SQLite. A full disk and a locked database are temporary; after any
-    /// other error everything is refused.
+    /// Translates an error of SQLite. A full disk, a read-only one and a locked database are temporary;
+    /// after any other error everything is refused.
     fn handle_error(&mut self, error: &rusqlite::Error) -> StoreError {
         // It may hold room ends from the transaction that was rolled back.
         self.rooms.clear();
-        match error.sqlite_error_code() {
-            Some(ErrorCode::DiskFull) => StoreError::Full,
-            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
-                StoreError::Failed("another program has locked the history".into())
+        let reason = match WriteFailure::of(error, &self.folder) {
+            WriteFailure::Shortage(shortage) => return StoreError::Full(shortage),
+            WriteFailure::Locked => {
+                return StoreError::Failed("another program has locked the history".into());
             }
-            _ => {
-                // After a failed sync the state of the disk is unknown. The kernel reports the
-                // failure only once: a second sync would succeed and prove nothing.
-                let reason = match error.sqlite_error().map(|error| error.extended_code) {
-                    Some(ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC) => {
-                        "the disk failed to sync; repair it, then restart the server".to_string()
-                    }
-                    _ => error.to_string(),
-                };
-                if is_damage(error) {
-                    self.folder.note_damage();
-                }
-                self.failed = Some(reason.clone());
-                StoreError::Failed(reason)
+            WriteFailure::ReadOnly => {
+                let text = "the file system of the history is read-only; see the kernel log";
+                return StoreError::Failed(text.into());
             }
+            // The kernel reports the failure only once: a second sync would succeed and prove nothing.
+            WriteFailure::Sync => {
+                "the disk failed to sync; repair it, then restart the server".into()
+            }
+            WriteFailure::Other => error.to_string(),
+        };
+        if is_damage(error) {
+            self.folder.note_damage();
         }
+        self.failed = Some(reason.clone());
+        StoreError::Failed(reason)
     }
 }
 
