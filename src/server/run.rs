@@ -20,6 +20,7 @@ use super::audit::Operator;
 use super::authenticator::Authenticator;
 use super::connection::accept;
 use super::context::{ActiveConfig, Context};
+use super::disk_watch::DiskWatch;
 use super::error::ServerError;
 use super::listeners;
 use super::open_store;
@@ -28,7 +29,7 @@ use super::rooms::command::Command;
 use super::rooms::hub::Hub;
 use super::rooms::log_writer::LogWriter;
 use super::tls_warnings;
-use crate::config::Config;
+use crate::config::{Config, Store};
 use crate::net::admission::Admission;
 use crate::protocol::CloseCode;
 use crate::sys::clock::wall_clock;
@@ -110,6 +111,7 @@ impl Server {
             connections: TaskTracker::new(),
             started: Instant::now(),
             durable,
+            disk: DiskWatch::default(),
         });
 
         let stop = CancellationToken::new();
@@ -121,6 +123,10 @@ impl Server {
             acceptors.spawn(accept::serve(listener, context.clone(), stop.clone()));
         }
         acceptors.spawn(access_watch::watch(context.clone(), stop.clone()));
+        let history = &context.active_config.load().config.history;
+        if history.store == Store::Disk {
+            acceptors.spawn(context.disk.clone().run(history.path.clone(), stop.clone()));
+        }
         if let Some(listener) = metrics {
             acceptors.spawn(metrics::serve(listener, context.clone(), stop.clone()));
         }

@@ -29,10 +29,10 @@ pub use memory::open_memory;
 pub use opened::{Finding, OpenedStore, Severity};
 pub use retention::{ID_RETENTION, Retention};
 pub use room_log::{
-    AppendOutcome, Gap, GapReason, Head, Page, PageRange, PruneResult, PrunedRoom, Resumption,
-    RoomLog, RoomLogReader, Shortage, StoreError,
+    AppendOutcome, Gap, GapReason, Head, Page, PageRange, PruneReason, PruneResult, PrunedRoom,
+    Resumption, RoomLog, RoomLogReader, Shortage, StoreError,
 };
 pub use sqlite::{
-    OpenError, Opening, OpeningProgress, OpeningStep, RekeyResult, open_disk, open_disk_watched,
-    rekey,
+    DiskUsage, OpenError, Opening, OpeningProgress, OpeningStep, RekeyResult, open_disk,
+    open_disk_watched, rekey,
 };

@@ -19,10 +19,14 @@ pub trait RoomLog: Send {
     fn after_commit(&mut self);
 
     /// Does one bounded step of pruning: drops messages beyond the [`Retention`], and message ids
-    /// older than [`ID_RETENTION`](super::retention::ID_RETENTION). `uptime` is the monotonic time
+    /// older than [`ID_RETENTION`](super::retention::ID_RETENTION), and gives free space back to the file
+    /// system. `uptime` is the monotonic time
     /// since the store was opened: the wall clock `now` may be wrong, so a store on disk drops only
     /// what `uptime` and its own newest message justify.
     fn prune(&mut self, now: Timestamp, uptime: Duration) -> PruneResult;
+
+    /// Whether the store is larger than its limit now, so that the next step should come soon.
+    fn is_over_limit(&self) -> bool;
 
     /// Whether an appended message survives `kill -9` and power loss.
     fn durable(&self) -> bool;
@@ -59,6 +63,10 @@ pub trait RoomLogReader: Send + Sync {
     /// The position just before the time `at`: [`PageRange::After`] it holds every stored message
     /// from `at` on. If the clock was turned back, it may also hold some older messages.
     fn since(&self, room: &RoomName, at: Timestamp) -> Result<Seq, StoreError>;
+
+    /// How many rooms the store has: those with messages, and those whose messages were pruned until
+    /// they are forgotten.
+    fn room_count(&self) -> u64;
 
     /// Every room that ever had a message, sorted by name.
     fn rooms(&self) -> Result<Vec<(RoomName, Head)>, StoreError>;
@@ -234,6 +242,8 @@ pub struct PruneResult {
     pub ids: u64,
     /// Whether there is more to prune right away.
     pub more: bool,
+    /// By how many bytes the store is over its limit, if no message can be dropped any more.
+    pub excess_bytes: u64,
     /// Why the step failed, if it did.
     pub error: Option<StoreError>,
 }
@@ -247,4 +257,25 @@ pub struct PrunedRoom {
     pub messages: u64,
     /// The first message that is left.
     pub first: Seq,
+    /// Why they were dropped.
+    pub reason: PruneReason,
+}
+
+/// Why messages were pruned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PruneReason {
+    /// Too many in the room, or too old.
+    Retention,
+    /// The whole store was too large.
+    MaxBytes,
+}
+
+impl PruneReason {
+    /// The word in the server log.
+    pub fn word(self) -> &'static str {
+        match self {
+            PruneReason::Retention => "retention",
+            PruneReason::MaxBytes => "max_bytes",
+        }
+    }
 }

@@ -15,6 +15,7 @@
 //! show the same state.
 
 mod append;
+mod disk_usage;
 mod error;
 mod folder;
 mod ids;
@@ -31,14 +32,17 @@ mod recovery;
 mod rekey;
 mod rooms;
 mod schema;
+mod size_limit;
 mod starts;
 #[cfg(test)]
 mod tests;
+mod vacuum;
 mod wal;
 mod watermark;
 mod write_failure;
 mod writer;
 
+pub use disk_usage::DiskUsage;
 pub use error::OpenError;
 pub use open::{open_disk, open_disk_watched};
 pub use opening::{Opening, OpeningProgress, OpeningStep};

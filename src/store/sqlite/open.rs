@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use rusqlite::{Connection, Result as SqliteResult};
@@ -96,9 +97,11 @@ pub fn open_disk_watched(
     let start = start.map_err(sqlite_error)?;
     let watermark = Watermark::open(&folder, &sealer, &start.epoch)?;
     let (folder, sealer) = (Arc::new(folder), Arc::new(sealer));
-    let reader = DiskReader::new(folder.clone(), sealer.clone(), start.epoch.clone());
-    let log = DiskLog::new(folder, db, sealer, start, watermark, retention, clock)
-        .map_err(sqlite_error)?;
+    let rooms = Arc::new(AtomicU64::new(rooms::count(&db).map_err(sqlite_error)?));
+    let epoch = start.epoch.clone();
+    let reader = DiskReader::new(folder.clone(), sealer.clone(), epoch, rooms.clone());
+    let log = DiskLog::new(folder, db, sealer, start, watermark, retention, clock, rooms);
+    let log = log.map_err(sqlite_error)?;
     Ok(OpenedStore { log: Box::new(log), reader: Arc::new(reader), findings })
 }
 

@@ -1,6 +1,7 @@
 //! The reading end of a store on disk: a few read-only connections, shared by all readers.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use rusqlite::{Connection, ErrorCode, Result};
@@ -25,11 +26,18 @@ pub(super) struct DiskReader {
     sealer: Arc<Sealer>,
     epoch: Epoch,
     idle: Mutex<Vec<Connection>>,
+    /// How many rooms there are; the writer counts them.
+    room_count: Arc<AtomicU64>,
 }
 
 impl DiskReader {
-    pub fn new(folder: Arc<StoreFolder>, sealer: Arc<Sealer>, epoch: Epoch) -> Self {
-        DiskReader { folder, sealer, epoch, idle: Mutex::default() }
+    pub fn new(
+        folder: Arc<StoreFolder>,
+        sealer: Arc<Sealer>,
+        epoch: Epoch,
+        room_count: Arc<AtomicU64>,
+    ) -> Self {
+        DiskReader { folder, sealer, epoch, idle: Mutex::default(), room_count }
     }
 }
 
@@ -96,6 +104,10 @@ impl RoomLogReader for DiskReader {
             }
             Ok(Seq(low - 1))
         })
+    }
+
+    fn room_count(&self) -> u64 {
+        self.room_count.load(Ordering::Relaxed)
     }
 
     fn rooms(&self) -> Result<Vec<(RoomName, Head)>, StoreError> {

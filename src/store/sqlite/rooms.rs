@@ -36,6 +36,12 @@ pub(super) fn numbers(db: &Connection) -> Result<Vec<i64>> {
     numbers.query_map([], |row| row.get(0))?.collect()
 }
 
+/// How many rooms there are.
+pub(super) fn count(db: &Connection) -> Result<u64> {
+    let count: i64 = db.query_row("SELECT count(*) FROM rooms", [], |row| row.get(0))?;
+    Ok(count.cast_unsigned())
+}
+
 /// Adds a room and returns its number, the next free one.
 pub(super) fn add(db: &Connection, sealer: &Sealer, name: &RoomName) -> Result<i64> {
     let number: i64 =

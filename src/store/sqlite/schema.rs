@@ -52,6 +52,8 @@ pub(super) fn create(path: &Path, sealer: &Sealer) -> Result<Connection> {
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let db = Connection::open_with_flags(path, flags)?;
     db.pragma_update(None, "page_size", PAGE_BYTES as i64)?;
+    // Free pages can be given back to the file system, a few at a time.
+    db.pragma_update(None, "auto_vacuum", "incremental")?;
     db.pragma_update_and_check(None, "journal_mode", "off", |_| Ok(()))?;
     set_up(&db)?;
     db.pragma_update(None, "cache_size", -CREATION_CACHE_KIB)?;

@@ -28,6 +28,9 @@ pub(super) enum WriteFailure {
     ReadOnly,
     /// Another program holds a lock.
     Locked,
+    /// A write failed, and a moment later a write to the same file system succeeded. Nothing was
+    /// committed.
+    Transient,
     /// A sync failed: the state of the disk is unknown.
     Sync,
     /// Anything else.
@@ -50,7 +53,9 @@ impl WriteFailure {
                     | ffi::SQLITE_IOERR_SHMSIZE
                     | ffi::SQLITE_IOERR_SHMMAP,
                 ),
-            ) => probe(folder).map_or_else(|error| WriteFailure::of_io(&error), |()| Self::Other),
+            ) => {
+                probe(folder).map_or_else(|error| WriteFailure::of_io(&error), |()| Self::Transient)
+            }
             _ => WriteFailure::Other,
         }
     }
@@ -112,7 +117,8 @@ mod tests {
         assert_eq!(of(ffi::SQLITE_IOERR_FSYNC), WriteFailure::Sync);
         assert_eq!(of(ffi::SQLITE_IOERR_DIR_FSYNC), WriteFailure::Sync);
         // The probe succeeds here, so nothing explains the error.
-        assert_eq!(of(ffi::SQLITE_IOERR_WRITE), WriteFailure::Other);
+        assert_eq!(of(ffi::SQLITE_IOERR_WRITE), WriteFailure::Transient);
+        assert_eq!(of(ffi::SQLITE_IOERR_READ), WriteFailure::Other);
         assert_eq!(of(ffi::SQLITE_CORRUPT), WriteFailure::Other);
         assert!(!folder.with_suffix(PROBE).exists());
     }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rusqlite::{Connection, Result};
@@ -13,7 +14,9 @@ use super::folder::StoreFolder;
 use super::prune::{PruneTimes, Pruner};
 use super::prune_clock::PruneClock;
 use super::rooms;
+use super::size_limit::SizeLimit;
 use super::starts::{self, Earlier, Start};
+use super::vacuum::Vacuum;
 use super::wal::Wal;
 use super::watermark::Watermark;
 use super::write_failure::WriteFailure;
@@ -36,6 +39,10 @@ pub(super) struct DiskLog {
     rooms: RoomCache,
     wal: Wal,
     pruner: Pruner,
+    size_limit: SizeLimit,
+    vacuum: Vacuum,
+    /// How many rooms there are.
+    room_count: Arc<AtomicU64>,
     clock: PruneClock,
     /// When this start last appended a message.
     newest_at: Option<Timestamp>,
@@ -48,6 +55,7 @@ pub(super) struct DiskLog {
 }
 
 impl DiskLog {
+    #[allow(clippy::too_many_arguments, reason = "called once")]
     pub fn new(
         folder: Arc<StoreFolder>,
         mut db: Connection,
@@ -56,8 +64,10 @@ impl DiskLog {
         watermark: Watermark,
         retention: Retention,
         clock: PruneClock,
+        room_count: Arc<AtomicU64>,
     ) -> Result<Self> {
         let wal = Wal::watch(&mut db, folder.with_suffix("-wal"))?;
+        let vacuum = Vacuum::new(&db, folder.store_file())?;
         Ok(DiskLog {
             folder,
             db,
@@ -69,6 +79,9 @@ impl DiskLog {
             rooms: RoomCache::new(),
             wal,
             pruner: Pruner::default(),
+            size_limit: SizeLimit::default(),
+            vacuum,
+            room_count,
             clock,
             newest_at: None,
             pruned_by: None,
@@ -90,10 +103,31 @@ impl DiskLog {
             self.watermark_due = Some((room, seq, now));
             self.newest_at = Some(now);
         }
+        self.room_count.fetch_add(committed.new_rooms, Ordering::Relaxed);
         self.pruner.note_appended(&committed.rooms);
+        if self.retention.max_bytes.is_some() {
+            self.size_limit.note_changed(committed.rooms.iter().copied());
+        }
         self.appended_rooms.extend(committed.rooms);
         self.pruner.ids.note_added(committed.outcomes.len(), now);
         Ok(committed.outcomes)
+    }
+
+    /// A step of each kind of pruning. Space is given back only when there is nothing left to prune.
+    fn prune_step(&mut self, retention: Retention, times: PruneTimes) -> Result<PruneResult> {
+        let (db, sealer, start) = (&self.db, &*self.sealer, &self.start);
+        let mut result = self.pruner.step(db, sealer, start, retention, times)?;
+        if let Some(max_bytes) = retention.max_bytes {
+            let step = self.size_limit.step(db, sealer, start, max_bytes, times.messages)?;
+            result.messages += step.pruned.as_ref().map_or(0, |pruned| pruned.messages);
+            result.rooms.extend(step.pruned);
+            result.more |= step.more;
+            result.excess_bytes = step.excess_bytes;
+        }
+        if !result.more {
+            result.more = self.vacuum.step(db)?;
+        }
+        Ok(result)
     }
 
     /// The rooms that this start appended to, and their newest messages.
@@ -124,6 +158,11 @@ impl DiskLog {
             WriteFailure::ReadOnly => {
                 let text = "the file system of the history is read-only; see the kernel log";
                 return StoreError::Failed(text.into());
+            }
+            WriteFailure::Transient => {
+                return StoreError::Failed(
+                    "a write failed, but the disk takes writes again".into(),
+                );
             }
             // The kernel reports the failure only once: a second sync would succeed and prove nothing.
             WriteFailure::Sync => {
@@ -171,12 +210,9 @@ impl RoomLog for DiskLog {
             messages: self.clock.justified(now, uptime, retention.age),
             ids: self.clock.justified(now, uptime, ID_RETENTION),
         };
-        let step = |pruner: &mut Pruner| {
-            pruner.step(&self.db, &self.sealer, &self.start, retention, times)
-        };
         let error = match &self.failed {
             Some(reason) => StoreError::Failed(reason.clone()),
-            None => match step(&mut self.pruner) {
+            None => match self.prune_step(retention, times) {
                 Ok(result) => {
                     // Their lower bounds changed.
                     for pruned in &result.rooms {
@@ -192,11 +228,19 @@ impl RoomLog for DiskLog {
         PruneResult { error: Some(error), ..PruneResult::default() }
     }
 
+    fn is_over_limit(&self) -> bool {
+        let max_bytes = self.retention.max_bytes.filter(|_| self.failed.is_none());
+        max_bytes.is_some_and(|max_bytes| self.size_limit.is_due(&self.db, max_bytes))
+    }
+
     fn durable(&self) -> bool {
         true
     }
 
     fn set_retention(&mut self, retention: Retention) {
+        if retention.max_bytes != self.retention.max_bytes {
+            self.size_limit = SizeLimit::default();
+        }
         self.retention = retention;
         self.pruner.visit_all_rooms();
     }
