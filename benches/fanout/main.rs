@@ -341,7 +341,8 @@ fn connect_all(server: &Server, scenario: Scenario, reads: bool) -> Vec<Incoming
 fn one_commit(rate: u64) -> [Duration; 2] {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let key = AtRestKey::find(folder.path(), None).expect("a key");
-    let retention = Retention { messages: 100_000, age: Duration::from_secs(86_400) };
+    let retention =
+        Retention { messages: 100_000, age: Duration::from_secs(86_400), max_bytes: None };
     let now = || Timestamp::from_system(SystemTime::now());
     let mut log = open_disk(folder.path(), &key, retention, now()).expect("a room log").log;
     let mut times: Vec<Duration> = (0..rate * 8)

@@ -76,6 +76,7 @@ pub struct Limits {
     pub ping_interval: Duration,
     pub ping_timeout: Duration,
     pub outbound_bytes: usize,
+    pub rooms: u64,
     pub presence_members: usize,
 }
 
@@ -115,6 +116,8 @@ pub struct History {
     pub path: PathBuf,
     pub keep_messages: u64,
     pub keep_for: Duration,
+    /// `None` is no bound.
+    pub max_bytes: Option<u64>,
 }
 
 /// Where the room log is stored.

@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use tokio_util::task::TaskTracker;
 
 use super::authenticator::Authenticator;
+use super::disk_watch::DiskWatch;
 use super::refusal_log::RefusalLog;
 use super::rooms::command::CommandSender;
 use super::rooms::config::HubConfig;
@@ -41,6 +42,8 @@ pub struct Context {
     pub authenticator: Authenticator,
     /// Logs and counts what is refused.
     pub refusals: Arc<RefusalLog>,
+    /// What the history takes on the disk.
+    pub disk: DiskWatch,
     /// Counts the connections, in all and per client network.
     pub admission: Arc<Admission>,
     /// The tasks of the connections; shutdown waits for them.
@@ -99,6 +102,7 @@ impl ActiveConfig {
             rotate_every: self.config.keys.rotate_every,
             grace: self.config.keys.grace,
             presence_members: limits.presence_members,
+            max_rooms: limits.rooms,
             outbound_bytes: limits.outbound_bytes,
             limits: Limits {
                 message_chars: limits.message_chars as u64,
@@ -112,7 +116,12 @@ impl ActiveConfig {
 
     /// How much of the room log is retained.
     pub fn retention(&self) -> Retention {
-        Retention { messages: self.config.history.keep_messages, age: self.config.history.keep_for }
+        let history = &self.config.history;
+        Retention {
+            messages: history.keep_messages,
+            age: history.keep_for,
+            max_bytes: history.max_bytes,
+        }
     }
 }
 

@@ -20,6 +20,7 @@ use super::audit::Operator;
 use super::authenticator::Authenticator;
 use super::connection::accept;
 use super::context::{ActiveConfig, Context};
+use super::disk_watch::DiskWatch;
 use super::error::ServerError;
 use super::listeners;
 use super::open_store;
@@ -28,7 +29,7 @@ use super::rooms::command::Command;
 use super::rooms::hub::Hub;
 use super::rooms::log_writer::LogWriter;
 use super::tls_warnings;
-use crate::config::Config;
+use crate::config::{Config, Store};
 use crate::net::admission::Admission;
 use crate::protocol::CloseCode;
 use crate::sys::clock::wall_clock;
@@ -47,7 +48,7 @@ pub async fn run(
     mut signals: Signals,
     mut reload: Reload,
 ) -> Result<(), ServerError> {
-    let mut server = Server::build(config).await?;
+    let Some(mut server) = Server::build(config, &mut signals).await? else { return Ok(()) };
     systemd::ready();
     let close = server.serve(&mut signals, &mut reload).await;
     systemd::stopping();
@@ -70,11 +71,15 @@ struct Server {
 }
 
 impl Server {
-    /// Opens the room log, binds all sockets, starts the threads, and begins to accept.
-    async fn build(config: Config) -> Result<Self, ServerError> {
+    /// Opens the room log, binds all sockets, starts the threads, and begins to accept. Returns `None` if
+    /// a signal stopped it while the room log was opened.
+    async fn build(config: Config, signals: &mut Signals) -> Result<Option<Self>, ServerError> {
         let active = ActiveConfig::new(config)?;
         tls_warnings::log(&active.config, wall_clock());
-        let store = open_store::open(&active.config, active.retention())?;
+        let retention = active.retention();
+        let Some(store) = open_store::open(&active.config, retention, signals).await? else {
+            return Ok(None);
+        };
         let listeners = listeners::bind(&active.config)?;
         let admin = AdminSocket::bind(&active.config)?;
         let metrics = metrics::bind(&active.config).await?;
@@ -106,6 +111,7 @@ impl Server {
             connections: TaskTracker::new(),
             started: Instant::now(),
             durable,
+            disk: DiskWatch::default(),
         });
 
         let stop = CancellationToken::new();
@@ -117,6 +123,10 @@ impl Server {
             acceptors.spawn(accept::serve(listener, context.clone(), stop.clone()));
         }
         acceptors.spawn(access_watch::watch(context.clone(), stop.clone()));
+        let history = &context.active_config.load().config.history;
+        if history.store == Store::Disk {
+            acceptors.spawn(context.disk.clone().run(history.path.clone(), stop.clone()));
+        }
         if let Some(listener) = metrics {
             acceptors.spawn(metrics::serve(listener, context.clone(), stop.clone()));
         }
@@ -124,7 +134,7 @@ impl Server {
         if let Some(admin) = admin {
             acceptors.spawn(admin.serve(context.clone(), main.clone(), stop.clone()));
         }
-        Ok(Server {
+        Ok(Some(Server {
             context,
             acceptors,
             stop,
@@ -132,7 +142,7 @@ impl Server {
             _main: main,
             log_writer_ended,
             hub_ended,
-        })
+        }))
     }
 
     /// Handles signals and admin requests until one of them stops the server. Gives the close code

@@ -3,7 +3,8 @@
 
 /// Panics at the first call whose `name` is the value of `$CHAT_TEST_PANIC`. Where `$CHAT_TEST_STALL`
 /// is `name=FILE`, the call blocks for as long as FILE exists. A call whose `name` is the value of
-/// `$CHAT_TEST_ABORT` ends the process at once, without any clean-up, as `kill -9` does.
+/// `$CHAT_TEST_ABORT` ends the process at once, without any clean-up, as `kill -9` does. Where `$CHAT_TEST_SLOW` is `name=FILE`, the
+/// call takes 50 ms for as long as FILE exists.
 #[cfg(feature = "faults")]
 pub fn point(name: &str) {
     use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,6 +23,13 @@ pub fn point(name: &str) {
         while std::path::Path::new(file).exists() {
             std::thread::sleep(std::time::Duration::from_millis(10));
         }
+    }
+    let slow = std::env::var("CHAT_TEST_SLOW").unwrap_or_default();
+    if let Some((slowed, file)) = slow.split_once('=')
+        && slowed == name
+        && std::path::Path::new(file).exists()
+    {
+        std::thread::sleep(std::time::Duration::from_millis(50));
     }
 }
 

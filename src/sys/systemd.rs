@@ -23,6 +23,13 @@ pub fn reloading() {
     }
 }
 
+/// Reports that a start or a stop goes on, and may take this much longer from now; `text` becomes the
+/// status line.
+pub fn extend_timeout(extension: Duration, text: &str) {
+    let micros = u32::try_from(extension.as_micros()).unwrap_or(u32::MAX);
+    notify(&[NotifyState::ExtendTimeoutUsec(micros), NotifyState::Status(text)]);
+}
+
 /// Reports that the server is shutting down.
 pub fn stopping() {
     notify(&[NotifyState::Stopping]);

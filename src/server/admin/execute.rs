@@ -69,6 +69,7 @@ pub async fn execute(
 async fn report_status(context: &Context) -> Result<Value, String> {
     let status = status::query(context).await.ok_or(NO_ANSWER)?;
     let active = context.active_config.load();
+    let usage = context.disk.usage();
     let health = context.log_writer.health();
     let log_writer = health.problem().map_or("ok".to_owned(), |problem| problem.to_string());
     Ok(json!({
@@ -80,6 +81,10 @@ async fn report_status(context: &Context) -> Result<Value, String> {
         "rotations": status.rotations, "seconds": context.started.elapsed().as_secs(),
         "append_failures": health.failures(), "log_writer": log_writer,
         "tokens": context.authenticator.list().len(),
+        "history_rooms": context.reader.room_count(),
+        "history_bytes": usage.map(|usage| usage.bytes),
+        "damaged_bytes": usage.map(|usage| usage.damaged_bytes),
+        "disk_free_bytes": usage.map(|usage| usage.free_bytes),
     }))
 }
 

@@ -22,6 +22,7 @@ use crate::config::Config;
 use crate::server::context::Context;
 use crate::server::error::ServerError;
 use crate::server::rooms::status::HubStatus;
+use crate::store::DiskUsage;
 
 /// How long one connection may last.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
@@ -122,6 +123,23 @@ fn metrics(status: &HubStatus, context: &Context) -> String {
         "How long messages have waited without any commit.",
         health.waiting_for().as_secs(),
     );
+    put("chat_history_rooms", "gauge", "Rooms that the history has.", context.reader.room_count());
+    if let Some(usage) = context.disk.usage() {
+        let DiskUsage { bytes, damaged_bytes, free_bytes, .. } = usage;
+        put("chat_history_bytes", "gauge", "Bytes of the history on disk.", bytes);
+        put(
+            "chat_history_damaged_bytes",
+            "gauge",
+            "Bytes of .damaged-N files, which chat_history_bytes includes.",
+            damaged_bytes,
+        );
+        put(
+            "chat_disk_free_bytes",
+            "gauge",
+            "Free bytes of the file system of the history.",
+            free_bytes,
+        );
+    }
     put("chat_deliveries_total", "counter", "Frames queued for sessions.", status.deliveries);
     put("chat_key_rotations_total", "counter", "Key rotations.", status.rotations);
     put("chat_access_tokens", "gauge", "Access tokens.", context.authenticator.list().len() as u64);

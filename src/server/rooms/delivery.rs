@@ -120,6 +120,8 @@ impl Hub {
         if entry.seq <= room.last {
             return;
         }
+        let was_without = usize::from(room.last == Seq(0));
+        self.rooms_without_messages = self.rooms_without_messages.saturating_sub(was_without);
         room.last = entry.seq;
         if room.rotate_before_next_message {
             replace_key(room, &entry.room, Instant::now(), self.config.grace);

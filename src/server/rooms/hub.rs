@@ -33,6 +33,7 @@ use super::config::HubConfig;
 use super::log_writer::LogWriterStats;
 use super::peer::Peer;
 use super::room::Room;
+use super::rooms_full_log::RoomsFullLog;
 use super::status::HubStatus;
 use crate::net::uring::UringSender;
 use crate::policy::access::AccessList;
@@ -57,6 +58,9 @@ const MAX_BATCH_WAIT: Duration = Duration::from_millis(2);
 pub struct Hub {
     pub(super) rooms: HashMap<RoomName, Room>,
     pub(super) sessions: HashMap<SessionId, SessionRooms>,
+    /// Rooms in `rooms` that have no message yet, so that the store does not have them.
+    pub(super) rooms_without_messages: usize,
+    pub(super) rooms_full: RoomsFullLog,
     /// Sessions that have ended and still have messages in flight to the room log.
     pub(super) departing: Vec<Arc<Peer>>,
     pub(super) reader: Arc<dyn RoomLogReader>,
@@ -90,6 +94,8 @@ impl Hub {
         Hub {
             rooms: HashMap::new(),
             sessions: HashMap::new(),
+            rooms_without_messages: 0,
+            rooms_full: RoomsFullLog::default(),
             departing: Vec::new(),
             reader,
             config,

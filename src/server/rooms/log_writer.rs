@@ -237,6 +237,9 @@ fn serve(
             stats.in_flight.fetch_sub(committed.len() as u64, Ordering::Relaxed);
             let hub_runs = hub.blocking_send(committed).is_ok();
             let _ = catch_unwind(AssertUnwindSafe(|| log.after_commit()));
+            if log.is_over_limit() {
+                prune_at = prune_at.min(Instant::now() + PRUNE_STEP_PAUSE);
+            }
             if !hub_runs {
                 return;
             }

@@ -18,6 +18,7 @@ pub mod peer;
 mod presence;
 mod prune_log;
 mod room;
+mod rooms_full_log;
 mod rotation;
 pub mod status;
 mod status_queries;

@@ -26,6 +26,7 @@ use super::backup_file::{self, Backup, BackupSummary};
 use super::error::{OpenError, is_damage};
 use super::folder::{StoreFolder, StoreState};
 use super::integrity::{key_fits, refuse_newer};
+use super::opening::Opening;
 use super::{migrate, schema};
 use crate::credentials::at_rest_key::AtRestKey;
 use crate::credentials::durable_file::{create_new, sync_parent_folder};
@@ -131,7 +132,7 @@ fn turn_into_backup(
     now: Timestamp,
 ) -> rusqlite::Result<Result<(), &'static str>> {
     let db = open_alone(part)?;
-    migrate::upgrade(&db, &record::sealer(key), now)?;
+    migrate::upgrade(&db, &record::sealer(key), now, &Opening::default())?;
     let written = backup_file::write(
         &db,
         key,

@@ -17,6 +17,7 @@ use super::backup::open_alone;
 use super::backup_error::BackupError;
 use super::backup_file::Backup;
 use super::folder::StoreFolder;
+use super::opening::Opening;
 use super::{migrate, rooms, schema, starts};
 use crate::credentials::at_rest_key::{AtRestKey, KEY_FILE};
 use crate::credentials::durable_file::{create_folder, create_new, sync_parent_folder};
@@ -157,12 +158,12 @@ fn make_store(
     now: Timestamp,
 ) -> rusqlite::Result<bool> {
     let db = open_alone(path)?;
-    migrate::upgrade(&db, sealer, now)?;
+    migrate::upgrade(&db, sealer, now, &Opening::default())?;
     db.execute_batch("BEGIN IMMEDIATE; DROP TABLE backup")?;
     starts::forget(&db)?;
     starts::note_restored(&db, made)?;
     // The newest message may be newer than the last clean stop.
-    let clock = starts::clock(&db)?.max(rooms::newest_time(&db, sealer)?);
+    let clock = starts::clock(&db)?.max(rooms::newest_time(&db, sealer, || Ok(()))?);
     if let Some(clock) = clock {
         let clock = clock.micros().to_be_bytes();
         db.execute("INSERT OR REPLACE INTO meta VALUES ('clock', ?)", params![&clock[..]])?;

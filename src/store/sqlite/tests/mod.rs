@@ -2,14 +2,17 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{OpenError, RekeyResult, folder::WATERMARK_FILE, open_disk, rekey, schema};
+use super::{
+    OpenError, Opening, OpeningStep, RekeyResult, folder::WATERMARK_FILE, open_disk,
+    open_disk_watched, rekey, schema,
+};
 use crate::credentials::at_rest_key::{AtRestKey, STORE_FILE};
 use crate::protocol::frame::Position;
 use crate::protocol::{Epoch, MessageId, RoomName, Seq, Timestamp, UserName};
 use crate::store::record::sealer;
 use crate::store::{
     AppendOutcome, Draft, Finding, Gap, GapReason, ID_RETENTION, OpenedStore, Page, PageRange,
-    Resumption, Retention,
+    PruneReason, Resumption, Retention,
 };
 
 mod damage;
@@ -17,10 +20,15 @@ mod identity;
 mod keys;
 mod model;
 mod restores;
+mod size;
 mod space;
+mod stopping;
 
-pub(super) const RETENTION: Retention =
-    Retention { messages: 1_000_000, age: std::time::Duration::from_secs(30 * 86_400) };
+pub(super) const RETENTION: Retention = Retention {
+    messages: 1_000_000,
+    age: std::time::Duration::from_secs(30 * 86_400),
+    max_bytes: None,
+};
 
 /// An uptime after which the wall clock is believed.
 pub(super) const LONG: std::time::Duration = std::time::Duration::from_secs(10_000 * 86_400);
