@@ -57,6 +57,36 @@ fn without_a_state_folder_the_server_refuses_to_start() {
     }
 }
 
+/// The variables that Kubernetes and `docker --link` make for a service called chat-server.
+#[test]
+fn variables_of_service_links_do_not_stop_the_start() {
+    let mut server = Server::with("");
+    for (name, value) in [
+        ("CHAT_SERVER_PORT", "tcp://10.0.0.1:8765"),
+        ("CHAT_SERVER_PORT_8765_TCP", "tcp://10.0.0.1:8765"),
+        ("CHAT_SERVER_PORT_8765_TCP_ADDR", "10.0.0.1"),
+        ("CHAT_SERVER_PORT_8765_TCP_PORT", "8765"),
+        ("CHAT_SERVER_PORT_8765_TCP_PROTO", "tcp"),
+        ("CHAT_SERVER_SERVICE_HOST", "10.0.0.1"),
+        ("CHAT_SERVER_SERVICE_PORT", "8765"),
+        ("CHAT_SERVER_SERVICE_PORT_CHAT", "8765"),
+        ("CHAT_SERVER_NAME", "/bot/chat-server"),
+        ("CHAT_SERVER_ENV_CHAT_SERVER_LISTEN__PORT", "1"),
+    ] {
+        server = server.env(name, value);
+    }
+    let server = server.start();
+    server.run_ok(&["ctl", "status"]);
+    for variable in ["CHAT_SERVER_LISTEN__PROT", "CHAT_SERVER_LISTEN_PORT"] {
+        let folder = tempfile::tempdir().unwrap();
+        let output = command(folder.path(), &[]).env(variable, "9000").arg("check").output();
+        let output = output.unwrap();
+        let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(78), "{printed}");
+        assert!(printed.contains(variable) && printed.contains("did you mean"), "{printed}");
+    }
+}
+
 /// The exit codes are those of `exit_code.rs` and of docs/operations.md.
 #[test]
 fn systemd_does_not_restart_what_a_restart_cannot_correct() {
