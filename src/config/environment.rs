@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::error::Problem;
-use super::schema::{all_keys, set_key, unknown_key, wrong_type};
+use super::schema::{all_keys, set_key, unknown_key, value_of, wrong_type};
 
 /// The prefix of every variable that sets a key.
 const PREFIX: &str = "CHAT_SERVER_";
@@ -40,7 +40,7 @@ pub(super) fn read(
             continue;
         }
         let key = rest.to_ascii_lowercase().replace(SEPARATOR, ".");
-        match default_of(schema, &key) {
+        match value_of(schema, &key) {
             None | Some(toml::Value::Table(_)) => problems.push(unknown_key(variable, key)),
             Some(default) => match parse(&key, default, text) {
                 Some(value) => set_key(&mut table, &key, value),
@@ -66,12 +66,6 @@ fn misspelt(variable: &str, text: &str) -> Option<Problem> {
         nearest,
     };
     (!text.contains("://")).then(|| unknown(Some(meant)))
-}
-
-fn default_of<'a>(schema: &'a toml::Table, key: &str) -> Option<&'a toml::Value> {
-    let mut names = key.split('.');
-    let first = schema.get(names.next()?)?;
-    names.try_fold(first, |value, name| value.as_table()?.get(name))
 }
 
 fn parse(key: &str, default: &toml::Value, text: &str) -> Option<toml::Value> {

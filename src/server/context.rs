@@ -1,6 +1,7 @@
 //! The state that all connections share: the configuration in force, and handles to the hub, the
 //! log writer and the history.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,7 @@ use tokio_util::task::TaskTracker;
 
 use super::authenticator::Authenticator;
 use super::refusal_log::RefusalLog;
+use super::reload_state::ReloadState;
 use super::rooms::command::CommandSender;
 use super::rooms::config::HubConfig;
 use super::rooms::log_writer::LogWriter;
@@ -39,6 +41,10 @@ pub struct Context {
     pub reader: Arc<dyn RoomLogReader>,
     /// Decides which users may register.
     pub authenticator: Authenticator,
+    /// The addresses that the server listens on.
+    pub addresses: Vec<SocketAddr>,
+    /// The outcome of the last reload.
+    pub reload_state: ReloadState,
     /// Logs and counts what is refused.
     pub refusals: Arc<RefusalLog>,
     /// Counts the connections, in all and per client network.

@@ -62,7 +62,8 @@ fn serve(config: &ConfigArgs) -> Result<(), ServerError> {
     let sources = config.sources();
     let config = Config::load(&sources)?;
     let server_log = logging::start(&config.log);
-    let outcome = runtime.block_on(run::run(config, signals, Reload { sources, server_log }));
+    let reload = Reload { sources, started: config.clone(), server_log };
+    let outcome = runtime.block_on(run::run(config, signals, reload));
     runtime.shutdown_timeout(RUNTIME_SHUTDOWN_TIMEOUT);
     outcome
 }
