@@ -19,6 +19,7 @@ use crate::net::admission::Admission;
 use crate::net::server_connection::Timeouts;
 use crate::net::tls_server::{self, TlsConfigError};
 use crate::policy::rate::Quota;
+use crate::protocol::Timestamp;
 use crate::protocol::frame::Limits;
 use crate::store::{Retention, RoomLogReader};
 
@@ -65,6 +66,8 @@ pub struct ActiveConfig {
     pub listen: Arc<Listen>,
     /// Accepts TLS, where a certificate is configured.
     pub tls: Option<tokio_rustls::TlsAcceptor>,
+    /// When the certificate expires; `None` without TLS, or if that can't be read.
+    pub certificate_expiry: Option<Timestamp>,
     /// Messages a session may send.
     pub messages: Quota,
     /// Frames of any kind a session may send.
@@ -85,6 +88,7 @@ impl ActiveConfig {
         let tls = config.listen.tls.as_ref().map(tls_server::acceptor).transpose()?;
         Ok(ActiveConfig {
             listen: Arc::new(config.listen.clone()),
+            certificate_expiry: config.listen.tls.as_ref().and_then(tls_server::certificate_expiry),
             tls,
             messages: Quota::new(rate, limits.rate_per),
             frames: Quota::new(rate.saturating_mul(FRAMES_PER_MESSAGE), limits.rate_per),

@@ -127,7 +127,16 @@ fn an_expired_certificate_and_a_key_open_to_others_are_reported() {
         "[listen]\ntls = {{ certificate = {:?}, key = {:?} }}\n",
         pair.certificate, pair.key
     );
+    let config = format!("{config}[admin]\nmetrics = \"127.0.0.1:0\"\n");
     let server = Server::with(&config).start();
+    let expiry_seconds = || -> i64 {
+        let metrics =
+            get(server.wait_for_event("metrics")["address"].as_str().unwrap(), "/metrics");
+        let name = "\nchat_certificate_expiry_seconds ";
+        let value = metrics.split(name).nth(1).unwrap_or_else(|| panic!("{metrics}"));
+        value.lines().next().unwrap().parse().unwrap()
+    };
+    assert!(expiry_seconds() < -86_400, "it expired in 2020");
     let texts = || -> Vec<String> {
         let log = server.log();
         let warnings = log.iter().filter(|line| line["event"] == "tls_warning");
@@ -142,6 +151,22 @@ fn an_expired_certificate_and_a_key_open_to_others_are_reported() {
     let printed = String::from_utf8_lossy(&checked.stderr).into_owned();
     assert!(checked.status.success() && printed.contains("expired at 2020-02-03"), "{printed}");
     assert!(!printed.contains("chmod"), "{printed}");
+    // A reload of the renewed certificate updates the metric.
+    let (_, renewed, _) = kinds.iter().find(|(name, ..)| *name != "expired").unwrap();
+    std::fs::copy(&renewed.certificate, &pair.certificate).unwrap();
+    std::fs::copy(&renewed.key, &pair.key).unwrap();
+    server.run_ok(&["ctl", "reload"]);
+    assert!(expiry_seconds() > 86_400, "the renewed certificate is valid");
+}
+
+/// The answer of the metrics address to a GET of `path`.
+fn get(address: &str, path: &str) -> String {
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(crate::support::TIMEOUT)).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    std::io::Read::read_to_string(&mut stream, &mut answer).unwrap();
+    answer
 }
 
 #[test]
