@@ -129,6 +129,50 @@ fn ctl_commands_work_with_a_broken_configuration_file() {
     assert!(server.wait().success());
 }
 
+/// Somebody pastes the access token where its id is wanted, or a URL with a password.
+#[test]
+fn secrets_in_arguments_and_files_are_not_shown() {
+    let server = Server::with(TOKENS).start();
+    let token = server.token("ana", &[]);
+    let id = server.token_id("ana");
+    let url = "ws://bob:s3cr3t@host";
+    let commands: [&[&str]; 10] = [
+        &["token", "revoke", &token],
+        &["token", "rotate", &token],
+        &["token", "list", &token],
+        &["token", "add", "--user", &token],
+        &["token", "add", "--user", "bob", "--role", &token],
+        &["token", "add", "--user", "bob", "--expires", url],
+        &["ctl", "kick", &token],
+        &["ctl", &token],
+        &["--port", url],
+        &["check", "--log-level", &token],
+    ];
+    for command in commands {
+        let output = server.run(command);
+        let printed = String::from_utf8(output.stderr).unwrap();
+        assert!(matches!(output.status.code(), Some(2 | 78)), "{command:?}: {printed}");
+        assert!(!printed.contains(&token[4..]) && !printed.contains("s3cr3t"), "{printed}");
+        assert!(!printed.is_empty(), "{command:?}");
+    }
+    let printed = String::from_utf8(server.run(commands[0]).stderr).unwrap();
+    assert!(printed.contains(&format!("its id is {id}")), "{printed}");
+    // A text of a file, in the server log and in the answer to an operator.
+    let long = "x".repeat(900_000);
+    for value in [&token, &long] {
+        std::fs::write(server.config_file(), format!("[log]\nlevel = \"{value}\"\n")).unwrap();
+        let (code, _, err) = ctl(&server, &["reload"], false);
+        assert!(code == 1 && err.len() < 5_000 && !err.contains(&token[4..]), "{err}");
+        std::fs::write(server.config_file(), format!("[log]\n\"{value}\" = 1\n")).unwrap();
+        let (code, _, err) = ctl(&server, &["reload"], false);
+        assert!(code == 1 && err.len() < 5_000 && !err.contains(&token[4..]), "{}", err.len());
+    }
+    eventually("every reload is logged", || server.event_count("reload_failed") == 4);
+    for line in server.log_lines() {
+        assert!(line.len() < 10_000 && !line.contains(&token[4..]), "{line}");
+    }
+}
+
 /// A reload is compared with the configuration that runs, so the same reload says the same again.
 #[test]
 fn a_reload_says_what_is_in_force_and_what_needs_a_restart() {

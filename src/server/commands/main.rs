@@ -8,6 +8,7 @@ use super::args::{Arguments, Command, ConfigArgs};
 use super::output::{print, print_error};
 use super::{check, ctl, rekey, token};
 use crate::config::Config;
+use crate::protocol::mask;
 use crate::server::admin::reload::Reload;
 use crate::server::error::ServerError;
 use crate::server::exit_code::ExitCode;
@@ -21,7 +22,7 @@ const RUNTIME_SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
 /// Runs `chat-server` with the arguments of this process.
 pub fn main() -> std::process::ExitCode {
     let early_signals = EarlySignals::hold_back();
-    let Arguments { command, config } = Arguments::parse();
+    let Arguments { command, config } = Arguments::try_parse().unwrap_or_else(|error| exit(&error));
     let command = command.unwrap_or(Command::Run);
     if !matches!(command, Command::Run)
         && let Ok(early_signals) = early_signals
@@ -43,6 +44,18 @@ pub fn main() -> std::process::ExitCode {
             print_error(&error.to_string());
             error.exit_code().into()
         }
+    }
+}
+
+/// Prints help, or the error of a command line that makes no sense, and exits.
+fn exit(error: &clap::Error) -> ! {
+    let text = error.render().to_string();
+    match mask::secrets(&text) {
+        shown if error.use_stderr() && shown != text => {
+            eprint!("{shown}");
+            std::process::exit(error.exit_code());
+        }
+        _ => error.exit(),
     }
 }
 

@@ -4,6 +4,7 @@ use std::io::{ErrorKind, Write as _};
 
 use serde_json::Value;
 
+use crate::protocol::mask;
 use crate::server::error::ServerError;
 
 /// Writes to standard output. A closed pipe (`| head -1`) is not an error.
@@ -14,9 +15,10 @@ pub fn print(bytes: &[u8]) -> Result<(), ServerError> {
     }
 }
 
-/// Writes an error or a note to standard error, each line after `chat-server: `.
+/// Writes an error or a note to standard error, each line after `chat-server: `. It may quote an
+/// argument or a file, so secrets in it are hidden and it is cut.
 pub fn print_error(text: &str) {
-    for line in text.lines() {
+    for line in mask::secrets(text).lines() {
         eprintln!("chat-server: {line}");
     }
 }
