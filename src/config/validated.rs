@@ -26,22 +26,6 @@ pub struct Config {
     pub raw: RawConfig,
 }
 
-impl Config {
-    /// The keys that differ from `other` and take effect only at the next start.
-    pub fn needs_restart(&self, other: &Config) -> Vec<&'static str> {
-        let store = |config: &Config| (config.history.store, config.history.path.clone());
-        let checks = [
-            (self.listen.addresses != other.listen.addresses, "listen.host, listen.port"),
-            (self.listen.tls.is_some() != other.listen.tls.is_some(), "listen.tls"),
-            (store(self) != store(other), "history.store, history.path"),
-            (self.auth.access_file != other.auth.access_file, "auth.access_file"),
-            (self.admin != other.admin, "admin"),
-            (self.log.format != other.log.format, "log.format"),
-        ];
-        checks.into_iter().filter(|(differs, _)| *differs).map(|(_, keys)| keys).collect()
-    }
-}
-
 /// `[listen]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "documented in `raw`")]

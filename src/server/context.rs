@@ -1,6 +1,7 @@
 //! The state that all connections share: the configuration in force, and handles to the hub, the
 //! log writer and the history.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use tokio_util::task::TaskTracker;
 use super::authenticator::Authenticator;
 use super::disk_watch::DiskWatch;
 use super::refusal_log::RefusalLog;
+use super::reload_state::ReloadState;
 use super::rooms::command::CommandSender;
 use super::rooms::config::HubConfig;
 use super::rooms::log_writer::LogWriter;
@@ -18,6 +20,7 @@ use crate::net::admission::Admission;
 use crate::net::server_connection::Timeouts;
 use crate::net::tls_server::{self, TlsConfigError};
 use crate::policy::rate::Quota;
+use crate::protocol::Timestamp;
 use crate::protocol::frame::Limits;
 use crate::store::{Retention, RoomLogReader};
 
@@ -40,6 +43,10 @@ pub struct Context {
     pub reader: Arc<dyn RoomLogReader>,
     /// Decides which users may register.
     pub authenticator: Authenticator,
+    /// The addresses that the server listens on.
+    pub addresses: Vec<SocketAddr>,
+    /// The outcome of the last reload.
+    pub reload_state: ReloadState,
     /// Logs and counts what is refused.
     pub refusals: Arc<RefusalLog>,
     /// What the history takes on the disk.
@@ -62,6 +69,8 @@ pub struct ActiveConfig {
     pub listen: Arc<Listen>,
     /// Accepts TLS, where a certificate is configured.
     pub tls: Option<tokio_rustls::TlsAcceptor>,
+    /// When the certificate expires; `None` without TLS, or if that can't be read.
+    pub certificate_expiry: Option<Timestamp>,
     /// Messages a session may send.
     pub messages: Quota,
     /// Frames of any kind a session may send.
@@ -82,6 +91,7 @@ impl ActiveConfig {
         let tls = config.listen.tls.as_ref().map(tls_server::acceptor).transpose()?;
         Ok(ActiveConfig {
             listen: Arc::new(config.listen.clone()),
+            certificate_expiry: config.listen.tls.as_ref().and_then(tls_server::certificate_expiry),
             tls,
             messages: Quota::new(rate, limits.rate_per),
             frames: Quota::new(rate.saturating_mul(FRAMES_PER_MESSAGE), limits.rate_per),

@@ -18,6 +18,7 @@ mod exit_code;
 mod listeners;
 mod open_store;
 mod refusal_log;
+mod reload_state;
 mod rooms;
 mod run;
 mod tls_warnings;

@@ -25,6 +25,7 @@ use super::error::ServerError;
 use super::listeners;
 use super::open_store;
 use super::refusal_log::RefusalLog;
+use super::reload_state::ReloadState;
 use super::rooms::command::Command;
 use super::rooms::hub::Hub;
 use super::rooms::log_writer::LogWriter;
@@ -102,6 +103,8 @@ impl Server {
         let tls = active.tls.is_some();
         let context = Arc::new(Context {
             authenticator,
+            addresses: listeners::addresses(&listeners),
+            reload_state: ReloadState::default(),
             refusals,
             active_config: ArcSwap::from_pointee(active),
             hub,
@@ -174,8 +177,8 @@ impl Server {
                             tracing::error!(event = "not_ready", reason = %problem, "{problem}");
                             systemd::status(&problem.to_string());
                         }
-                        (Some(status), None) => {
-                            watchdog.report_healthy(&status::summary(&status));
+                        (Some(_), None) => {
+                            watchdog.report_healthy(&status::line(context).await);
                         }
                     }
                     reload.server_log.report_dropped();

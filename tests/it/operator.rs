@@ -129,6 +129,100 @@ fn ctl_commands_work_with_a_broken_configuration_file() {
     assert!(server.wait().success());
 }
 
+/// Somebody pastes the access token where its id is wanted, or a URL with a password.
+#[test]
+fn secrets_in_arguments_and_files_are_not_shown() {
+    let server = Server::with(TOKENS).start();
+    let token = server.token("ana", &[]);
+    let id = server.token_id("ana");
+    let url = "ws://bob:s3cr3t@host";
+    let commands: [&[&str]; 10] = [
+        &["token", "revoke", &token],
+        &["token", "rotate", &token],
+        &["token", "list", &token],
+        &["token", "add", "--user", &token],
+        &["token", "add", "--user", "bob", "--role", &token],
+        &["token", "add", "--user", "bob", "--expires", url],
+        &["ctl", "kick", &token],
+        &["ctl", &token],
+        &["--port", url],
+        &["check", "--log-level", &token],
+    ];
+    for command in commands {
+        let output = server.run(command);
+        let printed = String::from_utf8(output.stderr).unwrap();
+        assert!(matches!(output.status.code(), Some(2 | 78)), "{command:?}: {printed}");
+        assert!(!printed.contains(&token[4..]) && !printed.contains("s3cr3t"), "{printed}");
+        assert!(!printed.is_empty(), "{command:?}");
+    }
+    let printed = String::from_utf8(server.run(commands[0]).stderr).unwrap();
+    assert!(printed.contains(&format!("its id is {id}")), "{printed}");
+    // A text of a file, in the server log and in the answer to an operator.
+    let long = "x".repeat(900_000);
+    for value in [&token, &long] {
+        std::fs::write(server.config_file(), format!("[log]\nlevel = \"{value}\"\n")).unwrap();
+        let (code, _, err) = ctl(&server, &["reload"], false);
+        assert!(code == 1 && err.len() < 5_000 && !err.contains(&token[4..]), "{err}");
+        std::fs::write(server.config_file(), format!("[log]\n\"{value}\" = 1\n")).unwrap();
+        let (code, _, err) = ctl(&server, &["reload"], false);
+        assert!(code == 1 && err.len() < 5_000 && !err.contains(&token[4..]), "{}", err.len());
+    }
+    eventually("every reload is logged", || server.event_count("reload_failed") == 4);
+    for line in server.log_lines() {
+        assert!(line.len() < 10_000 && !line.contains(&token[4..]), "{line}");
+    }
+}
+
+/// A reload is compared with the configuration that runs, so the same reload says the same again.
+#[test]
+fn a_reload_says_what_is_in_force_and_what_needs_a_restart() {
+    let server = Server::with("[limits]\nrate_messages = 7\n").start();
+    let access_file = server.state().join("other.json");
+    let text = format!(
+        "[limits]\nrate_messages = 8\n[keys]\ngrace = \"1m\"\n[listen]\nhost = \"127.0.0.2\"\n\
+         [auth]\naccess_file = {access_file:?}\n[log]\nformat = \"pretty\"\n"
+    );
+    std::fs::write(server.config_file(), text).unwrap();
+    for _ in 0..2 {
+        let answer: Value =
+            serde_json::from_str(&server.run_ok(&["ctl", "reload", "--json"])).unwrap();
+        assert_eq!(answer["changed"], json!(["keys.grace", "limits.rate_messages"]), "{answer}");
+        let waiting = json!(["auth.access_file", "listen.host", "log.format"]);
+        assert_eq!(answer["restart_needed"], waiting, "{answer}");
+        let text = server.run_ok(&["ctl", "reload"]);
+        assert!(
+            text.contains("changed since the start: keys.grace, limits.rate_messages"),
+            "{text}"
+        );
+        assert!(text.contains("next start: auth.access_file, listen.host, log.format"), "{text}");
+        let status = server.run_ok(&["ctl", "status"]);
+        assert!(status.contains("auth.access_file,listen.host,log.format"), "{status}");
+    }
+    // The server goes on with the access file that it started with.
+    server.run_ok(&["ctl", "ban", "eve"]);
+    assert!(!access_file.exists() && server.state().join("access.json").exists());
+    let bans = server.run_ok(&["ctl", "bans"]);
+    assert!(bans.contains("eve"), "{bans}");
+    // Back at the configuration of the start, nothing is different any more.
+    std::fs::write(server.config_file(), "[limits]\nrate_messages = 7\n").unwrap();
+    let text = server.run_ok(&["ctl", "reload"]);
+    assert!(text.ends_with("changed since the start: nothing\n"), "{text}");
+    assert!(!server.run_ok(&["ctl", "status"]).contains("restart_needed"));
+}
+
+/// The listeners stay where they are until the next start, so open mode must fit them.
+#[test]
+fn a_reload_does_not_open_the_server_to_other_machines() {
+    let server = Server::with("[listen]\nhost = \"0.0.0.0\"\n[auth]\nmode = \"token\"\n").start();
+    let next = "[listen]\nhost = \"127.0.0.1\"\n[auth]\nmode = \"open\"\n";
+    std::fs::write(server.config_file(), next).unwrap();
+    let (code, _, err) = ctl(&server, &["reload"], false);
+    assert!(code == 1 && err.contains("allow_open"), "{err}");
+    let status = server.run_ok(&["ctl", "status"]);
+    assert!(status.contains("mode               token"), "{status}");
+    assert!(status.contains("failed: "), "{status}");
+}
+
 #[tokio::test]
 async fn a_command_that_is_not_carried_out_is_not_reported_as_done() {
     if !programs::have_faults("a_command_that_is_not_carried_out_is_not_reported_as_done") {

@@ -124,6 +124,22 @@ fn wait_for_notification(manager: &UnixDatagram, wanted: &str) -> HashSet<String
     }
 }
 
+/// Receives notifications until a status line has these words, and gives it.
+fn wait_for_status(manager: &UnixDatagram, wanted: &str) -> String {
+    let deadline = Instant::now() + TIMEOUT;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        manager.set_read_timeout(Some(left.max(std::time::Duration::from_millis(1)))).unwrap();
+        let mut bytes = [0; 4096];
+        let size = manager.recv(&mut bytes).unwrap_or_else(|_| panic!("no status with {wanted:?}"));
+        let text = String::from_utf8_lossy(&bytes[..size]).into_owned();
+        let status = text.lines().find_map(|line| line.strip_prefix("STATUS="));
+        if let Some(status) = status.filter(|status| status.contains(wanted)) {
+            return status.to_owned();
+        }
+    }
+}
+
 #[test]
 fn the_service_manager_is_notified_of_every_state() {
     let folder = tempfile::tempdir().unwrap();
@@ -147,6 +163,19 @@ fn the_service_manager_is_notified_of_every_state() {
     std::fs::write(server.config_file(), "[listen").unwrap();
     server.signal("HUP");
     wait_for_notification(&manager, "RELOADING=1");
+    let failed = wait_for_status(&manager, "reload failed");
+    assert!(failed.contains("chat-server.toml:1:"), "{failed}");
+    wait_for_notification(&manager, "READY=1");
+    // It stays until the next good reload.
+    wait_for_notification(&manager, "WATCHDOG=1");
+    wait_for_status(&manager, "reload failed");
+    let status = server.run_ok(&["ctl", "status"]);
+    assert!(status.contains("failed: ") && status.contains("chat-server.toml:1:"), "{status}");
+    std::fs::write(server.config_file(), "").unwrap();
+    server.signal("HUP");
+    wait_for_notification(&manager, "RELOADING=1");
+    let good = wait_for_status(&manager, "sessions in");
+    assert!(!good.contains("failed"), "{good}");
     wait_for_notification(&manager, "READY=1");
 
     assert!(server.stop().success());

@@ -23,6 +23,7 @@ use crate::server::context::Context;
 use crate::server::error::ServerError;
 use crate::server::rooms::status::HubStatus;
 use crate::store::DiskUsage;
+use crate::sys::clock::wall_clock;
 
 /// How long one connection may last.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
@@ -149,6 +150,13 @@ fn metrics(status: &HubStatus, context: &Context) -> String {
         "Seconds since the server started.",
         context.started.elapsed().as_secs(),
     );
+    if let Some(expiry) = context.active_config.load().certificate_expiry {
+        let name = "chat_certificate_expiry_seconds";
+        let seconds = (expiry.micros() - wall_clock().micros()) / 1_000_000;
+        let _ =
+            writeln!(out, "# HELP {name} Until the TLS certificate expires; negative afterwards.");
+        let _ = writeln!(out, "# TYPE {name} gauge\n{name} {seconds}");
+    }
     let name = "chat_refused_total";
     let _ = writeln!(out, "# HELP {name} Refused registrations, messages and other frames.");
     let _ = writeln!(out, "# TYPE {name} counter");
