@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::client::Client;
 use crate::support::server::Server;
@@ -50,7 +50,14 @@ fn p20_a_panic_while_a_message_is_delivered_loses_it_for_nobody() {
         let texts: Vec<_> = messages.map(|frame| frame["content"].clone()).collect();
         assert_eq!(texts, ["one", "two", "three"], "{part}");
         assert_eq!(server.event_count("panic"), 1, "{part}");
-        // No message counts as being in flight any more.
+        // Of the sessions that were closed nothing is left: no message counts as being in flight.
+        eventually("only the reader is there", || {
+            let status: Value =
+                serde_json::from_str(&server.run_ok(&["ctl", "status", "--json"])).unwrap();
+            let users = server.run_ok(&["ctl", "rooms", "--json"]);
+            let rooms: Value = serde_json::from_str(&users).unwrap();
+            status["sessions"] == 1 && rooms["rooms"][0]["members"] == 1
+        });
         assert!(server.stop().success());
         assert_eq!(server.wait_for_event("stopped")["drained"], true, "{part}");
     }

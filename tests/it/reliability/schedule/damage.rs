@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use super::model::ROOMS;
+use super::model::{ROOMS, Room};
 use super::random::Random;
 use super::world::{End, Expected, KEEP_EVERYTHING, STORE, World};
 use crate::support::eventually;
@@ -29,9 +29,7 @@ impl World {
             let surplus = room.last().saturating_sub(keep);
             // A hole at the end of what is pruned stays a hole.
             let Some((cut, _)) = room.said.range(..=surplus).next_back() else { continue };
-            room.pruned_to = *cut;
-            room.said = room.said.split_off(&(room.pruned_to + 1));
-            room.damaged = room.damaged.split_off(&(room.pruned_to + 1));
+            *room = room.pruned(*cut);
         }
         self.reload(keep);
         eventually("old messages are pruned", || {
@@ -91,7 +89,10 @@ impl World {
         self.record.doubtful.clone_from(&self.record.starts);
         let lost = self.begin(Expected::Anything);
         let found = self.observe_all();
-        assert!(lost || found == self.record.rooms, "not said to be damaged: {found:?}");
+        // The last pruning may be undone with the end of the write-ahead log; that loses nothing.
+        let is_same = |(before, now): (&Room, &Room)| now.pruned(before.pruned_to) == *before;
+        let is_whole = self.record.rooms.iter().zip(&found).all(is_same);
+        assert!(lost || is_whole, "not said to be damaged: {found:?}");
         self.record.rooms = found;
         self.record_at_start = self.record.clone();
     }

@@ -251,12 +251,13 @@ fn p7_whatever_happens_to_the_folder_no_reader_misses_anything_in_silence() {
                 loop {
                     let Some(seed) = seeds.lock().unwrap().next() else { return };
                     if let Err(story) = story_of(seed) {
-                        failures.lock().unwrap().push(story);
+                        eprintln!("{story}\n");
+                        failures.lock().unwrap().push(seed);
                     }
                 }
             });
         }
     });
     let failures = failures.into_inner().unwrap();
-    assert!(failures.is_empty(), "{} schedules failed\n{}", failures.len(), failures.join("\n\n"));
+    assert!(failures.is_empty(), "seeds that failed: {failures:?}; their stories are above");
 }

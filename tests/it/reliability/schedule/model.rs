@@ -36,6 +36,13 @@ impl Room {
         said.max(damaged).max(self.pruned_to)
     }
 
+    /// The room when every message up to a seq is pruned.
+    pub fn pruned(&self, pruned_to: u64) -> Room {
+        let said = self.said.range(pruned_to + 1..).map(|(seq, text)| (*seq, text.clone()));
+        let damaged = self.damaged.range(pruned_to + 1..).copied();
+        Room { said: said.collect(), pruned_to, damaged: damaged.collect() }
+    }
+
     fn is_missing(&self, seq: u64) -> bool {
         seq <= self.pruned_to || self.damaged.contains(&seq)
     }
