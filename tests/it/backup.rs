@@ -411,6 +411,63 @@ fn a_restore_refuses_whatever_is_not_a_sound_backup_and_touches_nothing() {
 }
 
 #[test]
+fn a_key_for_a_public_key_is_left_to_age() {
+    let server = Server::start();
+    let folder = tempfile::tempdir().unwrap();
+    let name = folder.path().join("chat.backup").display().to_string();
+    let recipient = "age1neq7kjr9nk7dvnx9wjz4fjjjenylzrj536tcrr5z3h8zmsmul32sureyhk";
+    let refused = server.run(&["backup", &name, "--with-key", "--recipient", &recipient[..40]]);
+    assert_refused(&refused, 2, &["--recipient must be a public key"]);
+    let printed = server.run_ok(&["backup", &name, "--with-key", "--recipient", recipient]);
+    assert!(printed.contains("with the at-rest key, encrypted"), "{printed}");
+    let target = another();
+    std::fs::remove_dir_all(history_folder(&target)).unwrap();
+    assert_refused(&target.run(&["restore", &name]), 2, &["encrypted", "--passphrase-file"]);
+    let passphrase = secret(folder.path(), "passphrase", b"correct horse\n");
+    let refused = target.run(&["restore", &name, "--passphrase-file", &passphrase]);
+    assert_refused(&refused, 74, &["chat.backup", "age -d"]);
+}
+
+#[test]
+fn a_key_without_a_history_is_moved_aside_and_a_mount_point_is_refused() {
+    let mut source = Server::start();
+    say(&source, &numbered("kept", 1..=5));
+    let folder = tempfile::tempdir().unwrap();
+    let name = folder.path().join("chat.backup").display().to_string();
+    source.run_ok(&["backup", &name]);
+    let key = history_folder(&source).join("history.key").display().to_string();
+    let mut target = another();
+    let history_of_target = history_folder(&target);
+    let other_key = std::fs::read(history_of_target.join("history.key")).unwrap();
+    std::fs::remove_file(history_of_target.join("history.sqlite3")).unwrap();
+    let output = target.run(&["restore", &name, "--key-file", &key]);
+    let notes = String::from_utf8_lossy(&output.stderr).into_owned();
+    let aside = history_of_target.join("history.key.replaced-1");
+    assert!(notes.contains(&aside.display().to_string()), "{notes}");
+    assert_eq!(std::fs::read(aside).unwrap(), other_key);
+    target.start_again();
+    assert_eq!(history(&target), numbered("kept", 1..=5));
+    // A folder that can't be exchanged, because it is a mount point.
+    assert!(source.stop().success());
+    let before = content(&source.state());
+    let script = format!(
+        "mount --bind {history} {history} && {program} restore {name} --config {config}",
+        history = history_folder(&source).display(),
+        program = programs::server().display(),
+        config = source.config_file().display(),
+    );
+    let refused = std::process::Command::new("unshare")
+        .args(["-rm", "sh", "-c", &script])
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap())
+        .env("STATE_DIRECTORY", source.state())
+        .output()
+        .unwrap();
+    assert_refused(&refused, 74, &["can't be replaced in one step", "move the files in it away"]);
+    assert_eq!(content(&source.state()), before, "something was touched");
+}
+
+#[test]
 fn an_access_file_that_is_there_is_kept_because_tokens_may_be_revoked_since() {
     let mut server = Server::start();
     let folder = tempfile::tempdir().unwrap();
