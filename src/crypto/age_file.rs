@@ -325,6 +325,28 @@ mod tests {
     }
 
     #[test]
+    fn what_was_sealed_to_a_public_key_opens_with_its_identity() {
+        let text = "age1neq7kjr9nk7dvnx9wjz4fjjjenylzrj536tcrr5z3h8zmsmul32sureyhk";
+        let identity = "AGE-SECRET-KEY-1EFP7ZMFA0S48VGAS5AAKCQ7GWHF4DYX6CQ6NXFH3DZSD9T6Q04HSEVLZ5Q";
+        let sealed = seal(b"the key", &Recipient::parse_public_key(text).unwrap());
+        let file = dearmor(&sealed).unwrap();
+        let parsed = Parsed::read(&file).unwrap();
+        let share = decode(parsed.arguments.strip_prefix("X25519 ").unwrap()).unwrap();
+        let secret = bech32_data(identity, "age-secret-key-").unwrap();
+        let secret = PrivateKey::from_private_key(&X25519, &secret).unwrap();
+        let own = secret.compute_public_key().unwrap();
+        assert_eq!(own.as_ref(), bech32_data(text, "age").unwrap());
+        let salt = [&share, own.as_ref()].concat();
+        let info = b"age-encryption.org/v1/X25519";
+        let derive = |shared: &[u8]| Ok(expand(shared, &salt, info));
+        let wrap_key = agree(&secret, UnparsedPublicKey::new(&X25519, &share), (), derive).unwrap();
+        let file_key = decrypt(&wrap_key, [0; 12], &decode(parsed.body).unwrap()).unwrap();
+        let (nonce, chunk) = parsed.payload.split_at(SALT_BYTES);
+        let opened = decrypt(&expand(&file_key, nonce, b"payload"), ONLY_CHUNK, chunk);
+        assert_eq!(opened.unwrap()[..], *b"the key");
+    }
+
+    #[test]
     fn too_much_work_is_refused() {
         let sealed = seal_with(b"the key", &passphrase("p"), 4);
         let file = dearmor(&sealed).unwrap();

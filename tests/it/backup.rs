@@ -18,7 +18,9 @@ use crate::support::{eventually, load_lock, programs};
 /// No rate limit.
 const FAST: &str = "[limits]\nrate_messages = 1000000\nrate_bytes = 1000000000\n";
 const ROOM: &str = "lobby";
-/// Messages per second of the sender under load.
+/// The longest that an ack may take on a busy machine while a backup is made.
+const MAX_ACK_WAIT: Duration = Duration::from_secs(2);
+/// Between two messages of the sender under load.
 const PAUSE: Duration = Duration::from_millis(5);
 
 fn say(server: &Server, texts: &[String]) {
@@ -117,10 +119,17 @@ fn another() -> Server {
 #[derive(Default)]
 struct Load {
     acked: Mutex<Vec<(u64, String)>>,
+    /// The longest wait for an ack.
+    longest: Mutex<Duration>,
     stopped: AtomicBool,
 }
 
 impl Load {
+    fn note_wait(&self, wait: Duration) {
+        let mut longest = self.longest.lock().unwrap();
+        *longest = wait.max(*longest);
+    }
+
     fn acked(&self) -> Vec<(u64, String)> {
         self.acked.lock().unwrap().clone()
     }
@@ -132,8 +141,10 @@ async fn send(address: String, load: Arc<Load>) {
     let mut due = Instant::now();
     for number in 1.. {
         let text = format!("load-{number}");
+        let begun = Instant::now();
         wire.send_chat_in(ROOM, &format!("id-{number}"), &text).await;
         let seq = wire.next_of("ack").await["seq"].as_u64().unwrap();
+        load.note_wait(begun.elapsed());
         load.acked.lock().unwrap().push((seq, text));
         if load.stopped.load(Ordering::Relaxed) {
             return;
@@ -174,6 +185,8 @@ async fn p26_a_backup_under_load_restored_elsewhere_loses_nothing_unsaid() {
     eventually("50 more acks", || load.acked().len() >= so_far + 50);
     load.stopped.store(true, Ordering::Relaxed);
     sender.await.unwrap();
+    let longest = *load.longest.lock().unwrap();
+    assert!(longest < MAX_ACK_WAIT, "an ack took {longest:?} while backups were made");
     let end = 50 + load.acked().len();
     let rest = tokio::task::block_in_place(|| read(&server, &reading, end - 50));
     assert_eq!(rest.len(), end - 50);
@@ -263,8 +276,16 @@ fn a_backup_is_private_holds_no_clear_text_and_never_replaces_a_file() {
     assert_eq!(std::fs::read(history_folder(&server).join("history.sqlite3")).unwrap(), before);
     server.start_again();
     assert_eq!(server.event_count("history_found"), 0, "{:?}", server.log_lines());
+    // Nor does one of a killed server, which holds also what is only in the write-ahead log.
+    say(&server, &numbered("late", 4..=5));
+    server.kill();
+    let printed = server.run_ok(&["backup", &format!("{name}3")]);
+    assert!(printed.contains("5 messages in 1 rooms"), "{printed}");
+    server.start_again();
+    assert_eq!(server.event_count("history_found"), 0, "{:?}", server.log_lines());
+    assert_eq!(history(&server).len(), 5);
     let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().flatten().collect();
-    assert_eq!(left.len(), 3, "{left:?}");
+    assert_eq!(left.len(), 4, "{left:?}");
 }
 
 #[test]
@@ -390,6 +411,63 @@ fn a_restore_refuses_whatever_is_not_a_sound_backup_and_touches_nothing() {
 }
 
 #[test]
+fn a_key_for_a_public_key_is_left_to_age() {
+    let server = Server::start();
+    let folder = tempfile::tempdir().unwrap();
+    let name = folder.path().join("chat.backup").display().to_string();
+    let recipient = "age1neq7kjr9nk7dvnx9wjz4fjjjenylzrj536tcrr5z3h8zmsmul32sureyhk";
+    let refused = server.run(&["backup", &name, "--with-key", "--recipient", &recipient[..40]]);
+    assert_refused(&refused, 2, &["--recipient must be a public key"]);
+    let printed = server.run_ok(&["backup", &name, "--with-key", "--recipient", recipient]);
+    assert!(printed.contains("with the at-rest key, encrypted"), "{printed}");
+    let target = another();
+    std::fs::remove_dir_all(history_folder(&target)).unwrap();
+    assert_refused(&target.run(&["restore", &name]), 2, &["encrypted", "--passphrase-file"]);
+    let passphrase = secret(folder.path(), "passphrase", b"correct horse\n");
+    let refused = target.run(&["restore", &name, "--passphrase-file", &passphrase]);
+    assert_refused(&refused, 74, &["chat.backup", "age -d"]);
+}
+
+#[test]
+fn a_key_without_a_history_is_moved_aside_and_a_mount_point_is_refused() {
+    let mut source = Server::start();
+    say(&source, &numbered("kept", 1..=5));
+    let folder = tempfile::tempdir().unwrap();
+    let name = folder.path().join("chat.backup").display().to_string();
+    source.run_ok(&["backup", &name]);
+    let key = history_folder(&source).join("history.key").display().to_string();
+    let mut target = another();
+    let history_of_target = history_folder(&target);
+    let other_key = std::fs::read(history_of_target.join("history.key")).unwrap();
+    std::fs::remove_file(history_of_target.join("history.sqlite3")).unwrap();
+    let output = target.run(&["restore", &name, "--key-file", &key]);
+    let notes = String::from_utf8_lossy(&output.stderr).into_owned();
+    let aside = history_of_target.join("history.key.replaced-1");
+    assert!(notes.contains(&aside.display().to_string()), "{notes}");
+    assert_eq!(std::fs::read(aside).unwrap(), other_key);
+    target.start_again();
+    assert_eq!(history(&target), numbered("kept", 1..=5));
+    // A folder that can't be exchanged, because it is a mount point.
+    assert!(source.stop().success());
+    let before = content(&source.state());
+    let script = format!(
+        "mount --bind {history} {history} && {program} restore {name} --config {config}",
+        history = history_folder(&source).display(),
+        program = programs::server().display(),
+        config = source.config_file().display(),
+    );
+    let refused = std::process::Command::new("unshare")
+        .args(["-rm", "sh", "-c", &script])
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap())
+        .env("STATE_DIRECTORY", source.state())
+        .output()
+        .unwrap();
+    assert_refused(&refused, 74, &["can't be replaced in one step", "move the files in it away"]);
+    assert_eq!(content(&source.state()), before, "something was touched");
+}
+
+#[test]
 fn an_access_file_that_is_there_is_kept_because_tokens_may_be_revoked_since() {
     let mut server = Server::start();
     let folder = tempfile::tempdir().unwrap();
@@ -470,6 +548,10 @@ fn a_backup_that_is_killed_leaves_a_file_that_the_next_one_removes() {
         assert_eq!(killed.status.code(), None, "{point} was not reached: {killed:?}");
         let names = names();
         assert!(names.len() == 1 && names[0].ends_with(".part"), "{point}: {names:?}");
+    }
+    // SQLite keeps a journal beside its copy; it may even be left alone.
+    for name in [&names()[0], ".chat-server-backup-0000000000000000.part"] {
+        std::fs::write(folder.path().join(format!("{name}-journal")), "journal").unwrap();
     }
     server.run_ok(&["backup", &name]);
     assert_eq!(names(), ["chat.backup"]);

@@ -37,6 +37,7 @@ use crate::store::record;
 /// The name of a backup that is being made: this, a random word, and [`PART_SUFFIX`].
 const PART_PREFIX: &str = ".chat-server-backup-";
 const PART_SUFFIX: &str = ".part";
+const JOURNAL_SUFFIX: &str = "-journal";
 /// How often, and after which pauses, a server that is just stopping is looked at again.
 const CLOSING_TRIES: u32 = 40;
 const CLOSING_PAUSE: Duration = Duration::from_millis(50);
@@ -188,22 +189,32 @@ impl Part {
 
 impl Drop for Part {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path);
+        remove_part(&self.path);
     }
 }
 
+/// Removes a part and the journal that SQLite keeps while it copies.
+fn remove_part(part: &Path) {
+    let mut journal = part.as_os_str().to_owned();
+    journal.push(JOURNAL_SUFFIX);
+    let _ = fs::remove_file(journal);
+    let _ = fs::remove_file(part);
+}
+
 fn remove_leftovers(folder: &Path) {
-    let is_part = |name: &OsStr| {
-        let name = name.as_bytes();
-        name.starts_with(PART_PREFIX.as_bytes()) && name.ends_with(PART_SUFFIX.as_bytes())
-    };
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        if !is_part(&entry.file_name()) {
+        let name = entry.file_name();
+        let name = name.as_bytes();
+        let name = name.strip_suffix(JOURNAL_SUFFIX.as_bytes()).unwrap_or(name);
+        if !name.starts_with(PART_PREFIX.as_bytes()) || !name.ends_with(PART_SUFFIX.as_bytes()) {
             continue;
         }
-        // A backup that is still being made holds its lock.
-        if File::open(entry.path()).is_ok_and(|file| file.try_lock().is_ok()) {
-            let _ = fs::remove_file(entry.path());
+        let part = folder.join(OsStr::from_bytes(name));
+        match File::open(&part) {
+            // A backup that is still being made holds its lock.
+            Ok(file) if file.try_lock().is_ok() => remove_part(&part),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => remove_part(&part),
+            _ => {}
         }
     }
 }
