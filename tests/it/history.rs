@@ -99,7 +99,7 @@ async fn a_long_opening_is_reported_and_obeys_sigterm() {
     let found = server.wait_for_event("history_found");
     assert!(server.event_count("history_found") >= 1, "{found}");
     let recovered = server.log().into_iter().find(|line| line["event"] == "history_found").unwrap();
-    assert_eq!(recovered["level"], "ERROR".to_lowercase(), "{recovered}");
+    assert_eq!(recovered["level"], "error", "{recovered}");
     assert!(recovered["message"].as_str().unwrap().contains("40 messages"), "{recovered}");
     let (texts, _) = history(&server, "ops");
     assert_eq!(texts, (0..40).map(|number| format!("text {number}")).collect::<Vec<_>>());

@@ -228,7 +228,8 @@ fn e1_a_history_of_a_newer_program_is_refused_and_left_alone() {
     drop(db);
     let before = std::fs::read(&file).unwrap();
     let home = server.config_file().parent().unwrap().to_owned();
-    let output = command(&home, &[])
+    // A server that starts all the same must not keep the test waiting.
+    let output = command(&home, &["timeout".into(), "20".into()])
         .arg("--config")
         .arg(server.config_file())
         .args(["--port", "0"])

@@ -249,4 +249,33 @@ mod tests {
         let head = reader.head(&RoomName::parse("busy").unwrap()).unwrap();
         assert!(head.last.0 - head.first.0 < 10 + MAX_SURPLUS_MESSAGES, "{head:?}");
     }
+
+    #[test]
+    fn max_bytes_bounds_all_rooms_together_and_what_it_drops_is_reported() {
+        let age = std::time::Duration::from_secs(60);
+        let retention = Retention { messages: 1_000_000, age, max_bytes: Some(200_000) };
+        let OpenedStore { mut log, reader, .. } = open_memory(retention);
+        let now = Timestamp::from_micros(1_790_000_000_000_000);
+        for number in 0..1_000 {
+            let room = RoomName::parse(["one", "two"][number % 2]).unwrap();
+            let draft = Draft {
+                room,
+                user: UserName::clean("Alice"),
+                verified: false,
+                id: None,
+                text: "x".repeat(1_000).into(),
+            };
+            log.append(vec![draft], now);
+        }
+        let result = log.prune(now, age);
+        let kept: u64 =
+            reader.rooms().unwrap().iter().map(|(_, head)| head.last.0 + 1 - head.first.0).sum();
+        assert!((100..200).contains(&kept), "{kept}");
+        assert_eq!(result.messages, 1_000 - kept);
+        for pruned in &result.rooms {
+            let head = reader.head(&pruned.room).unwrap();
+            assert_eq!((pruned.reason, pruned.first), (PruneReason::MaxBytes, head.first));
+        }
+        assert_eq!(log.prune(now, age).rooms, [], "reported once");
+    }
 }

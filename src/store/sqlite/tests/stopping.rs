@@ -70,6 +70,37 @@ fn an_intact_store_that_is_stopped_stays_intact() {
     assert_eq!(everything(&opened).entries.len(), 40);
 }
 
+#[test]
+fn an_upgrade_that_is_stopped_is_rolled_back() {
+    let home = Home::new();
+    let mut opened = home.open();
+    fill(&mut opened, 1..=40);
+    drop(opened);
+    write_version_1(&home);
+    let mut stops = 0;
+    loop {
+        let (opened, steps) = stopped_at(&home, stops);
+        let version = || {
+            let db = rusqlite::Connection::open(home.file(STORE_FILE)).unwrap();
+            schema::schema_version(&db).unwrap()
+        };
+        match opened {
+            // Each version has a transaction of its own.
+            Err(OpenError::Stopped(_)) => {
+                assert!(matches!((steps.len(), version()), (..=2, 1) | (3, 2)))
+            }
+            Err(error) => panic!("{error}"),
+            Ok(opened) => {
+                assert_eq!(opened.findings, []);
+                assert_eq!(everything(&opened).entries.len(), 40);
+                break;
+            }
+        }
+        stops += 1;
+    }
+    assert!(stops >= 2, "{stops}");
+}
+
 /// The key of an interrupted rekey may be the only one that opens the store.
 #[test]
 fn a_store_that_neither_key_opens_loses_neither() {
