@@ -14,6 +14,7 @@ mod configuration;
 mod failures;
 mod fernet_vectors;
 mod full;
+mod health;
 mod hostile;
 mod identity;
 mod layers;

@@ -62,7 +62,16 @@ pub async fn execute(
 }
 
 async fn report_status(context: &Context) -> Result<Value, String> {
-    let status = status::query(context).await.ok_or(NO_ANSWER)?;
+    // A hub that is known to hang is not waited for again.
+    let status = match context.problems().0.is_empty() {
+        true => status::query_for_operator(context).await,
+        false => status::query(context).await,
+    };
+    let problems = context.problems();
+    let status = status.ok_or_else(|| match problems.0.is_empty() {
+        true => NO_ANSWER.to_owned(),
+        false => format!("{NO_ANSWER}: {problems}"),
+    })?;
     let active = context.active_config.load();
     let health = context.log_writer.health();
     let log_writer = health.problem().map_or("ok".to_owned(), |problem| problem.to_string());
@@ -76,6 +85,7 @@ async fn report_status(context: &Context) -> Result<Value, String> {
         "rotations": status.rotations, "seconds": context.started.elapsed().as_secs(),
         "append_failures": health.failures(), "log_writer": log_writer,
         "tokens": context.authenticator.list().len(),
+        "health": if problems.0.is_empty() { "ok".to_owned() } else { problems.to_string() },
         "reload": reload.as_deref().unwrap_or("ok"),
     });
     let restart_needed = context.reload_state.restart_needed();
