@@ -33,6 +33,8 @@ pub async fn run(context: Arc<Context>, event_loop: Handle, stop: CancellationTo
     let mut last_asked = Instant::now();
     loop {
         tokio::select! {
+            // The questions come first: the status line may wait a second for a slow hub.
+            biased;
             () = stop.cancelled() => return,
             _ = asking.tick() => {
                 if std::mem::replace(&mut last_asked, Instant::now()).elapsed() > MAX_PAUSE {
