@@ -14,6 +14,7 @@ use super::refusal_log::RefusalLog;
 use super::reload_state::ReloadState;
 use super::rooms::command::CommandSender;
 use super::rooms::config::HubConfig;
+use super::rooms::health::{Health, Problems};
 use super::rooms::log_writer::LogWriter;
 use crate::config::{Config, Listen};
 use crate::net::admission::Admission;
@@ -45,6 +46,8 @@ pub struct Context {
     pub authenticator: Authenticator,
     /// The addresses that the server listens on.
     pub addresses: Vec<SocketAddr>,
+    /// The answers of the parts of the server to the question whether they make progress.
+    pub health: Health,
     /// The outcome of the last reload.
     pub reload_state: ReloadState,
     /// Logs and counts what is refused.
@@ -59,6 +62,13 @@ pub struct Context {
     pub started: Instant,
     /// Whether a message survives power loss once it is acked.
     pub durable: bool,
+}
+
+impl Context {
+    /// What is wrong with the server now.
+    pub fn problems(&self) -> Problems {
+        self.health.problems(self.log_writer.health().problem())
+    }
 }
 
 /// A validated configuration, with the values that connections need precomputed.

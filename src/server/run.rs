@@ -15,7 +15,7 @@ use super::access_watch;
 use super::admin::reload::Reload;
 use super::admin::request::MainRequest;
 use super::admin::socket::AdminSocket;
-use super::admin::{metrics, status};
+use super::admin::{self, metrics, status};
 use super::audit::Operator;
 use super::authenticator::Authenticator;
 use super::connection::accept;
@@ -27,6 +27,7 @@ use super::open_store;
 use super::refusal_log::RefusalLog;
 use super::reload_state::ReloadState;
 use super::rooms::command::Command;
+use super::rooms::health::Health;
 use super::rooms::hub::Hub;
 use super::rooms::log_writer::LogWriter;
 use super::tls_warnings;
@@ -35,11 +36,13 @@ use crate::net::admission::Admission;
 use crate::protocol::CloseCode;
 use crate::sys::clock::wall_clock;
 use crate::sys::signals::{Signal, Signals};
-use crate::sys::systemd::{self, Watchdog};
+use crate::sys::systemd;
 use crate::sys::thread::{self, Ended};
 
 /// Committed batches that may wait between the log writer and the hub.
 const MAX_WAITING_BATCHES: usize = 2;
+/// How often the server log says how many of its lines were dropped.
+const DROPPED_LINES_INTERVAL: Duration = Duration::from_secs(10);
 /// How long the log writer and the hub may take to end after the connections have ended.
 const FINAL_WRITES_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -67,6 +70,7 @@ struct Server {
     main_requests: mpsc::Receiver<MainRequest>,
     /// Keeps `main_requests` open when there is no admin socket.
     _main: mpsc::Sender<MainRequest>,
+    admin_ended: Ended,
     log_writer_ended: Ended,
     hub_ended: Ended,
 }
@@ -104,6 +108,7 @@ impl Server {
         let context = Arc::new(Context {
             authenticator,
             addresses: listeners::addresses(&listeners),
+            health: Health::default(),
             reload_state: ReloadState::default(),
             refusals,
             active_config: ArcSwap::from_pointee(active),
@@ -130,19 +135,16 @@ impl Server {
         if history.store == Store::Disk {
             acceptors.spawn(context.disk.clone().run(history.path.clone(), stop.clone()));
         }
-        if let Some(listener) = metrics {
-            acceptors.spawn(metrics::serve(listener, context.clone(), stop.clone()));
-        }
         let (main, main_requests) = mpsc::channel(1);
-        if let Some(admin) = admin {
-            acceptors.spawn(admin.serve(context.clone(), main.clone(), stop.clone()));
-        }
+        let admin_ended =
+            admin::thread::start(context.clone(), admin, metrics, main.clone(), stop.clone())?;
         Ok(Some(Server {
             context,
             acceptors,
             stop,
             main_requests,
             _main: main,
+            admin_ended,
             log_writer_ended,
             hub_ended,
         }))
@@ -152,7 +154,7 @@ impl Server {
     /// for the sessions.
     async fn serve(&mut self, signals: &mut Signals, reload: &mut Reload) -> CloseCode {
         let context = &self.context;
-        let mut watchdog = Watchdog::from_environment();
+        let mut report = tokio::time::interval(DROPPED_LINES_INTERVAL);
         loop {
             tokio::select! {
                 signal = signals.next() => match signal {
@@ -168,21 +170,7 @@ impl Server {
                         drop(answer.send(reload.run(context, by).await));
                     }
                 },
-                () = watchdog.tick() => {
-                    // The watchdog is fed only while the hub answers and the log writer makes
-                    // progress; otherwise systemd restarts the server.
-                    match (status::query(context).await, context.log_writer.health().problem()) {
-                        (None, _) => {}
-                        (Some(_), Some(problem)) => {
-                            tracing::error!(event = "not_ready", reason = %problem, "{problem}");
-                            systemd::status(&problem.to_string());
-                        }
-                        (Some(_), None) => {
-                            watchdog.report_healthy(&status::line(context).await);
-                        }
-                    }
-                    reload.server_log.report_dropped();
-                }
+                _ = report.tick() => reload.server_log.report_dropped(),
             }
         }
     }
@@ -201,6 +189,7 @@ impl Server {
         self.acceptors.close();
         let sessions_closed = async {
             self.acceptors.wait().await;
+            let _ = self.admin_ended.await;
             let _ = self.context.hub.send(Command::Drain(close));
             self.context.connections.close();
             self.context.connections.wait().await;

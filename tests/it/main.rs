@@ -15,6 +15,7 @@ mod configuration;
 mod failures;
 mod fernet_vectors;
 mod full;
+mod health;
 mod history;
 mod hostile;
 mod identity;

@@ -66,7 +66,16 @@ pub async fn execute(
 }
 
 async fn report_status(context: &Context) -> Result<Value, String> {
-    let status = status::query(context).await.ok_or(NO_ANSWER)?;
+    // A hub that is known to hang is not waited for again.
+    let status = match context.problems().0.is_empty() {
+        true => status::query_for_operator(context).await,
+        false => status::query(context).await,
+    };
+    let problems = context.problems();
+    let status = status.ok_or_else(|| match problems.0.is_empty() {
+        true => NO_ANSWER.to_owned(),
+        false => format!("{NO_ANSWER}: {problems}"),
+    })?;
     let active = context.active_config.load();
     let usage = context.disk.usage();
     let health = context.log_writer.health();
@@ -85,6 +94,7 @@ async fn report_status(context: &Context) -> Result<Value, String> {
         "history_bytes": usage.map(|usage| usage.bytes),
         "damaged_bytes": usage.map(|usage| usage.damaged_bytes),
         "disk_free_bytes": usage.map(|usage| usage.free_bytes),
+        "health": if problems.0.is_empty() { "ok".to_owned() } else { problems.to_string() },
         "reload": reload.as_deref().unwrap_or("ok"),
     });
     let restart_needed = context.reload_state.restart_needed();

@@ -9,17 +9,29 @@ use crate::server::context::Context;
 use crate::server::rooms::command::Command;
 use crate::server::rooms::status::HubStatus;
 
-/// How long the hub may take to answer before it counts as stuck.
+/// How long a status line waits for the hub. Whether the hub is stuck is the question of `health`.
 const HUB_ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The text for operators when the hub does not answer.
 pub const NO_ANSWER: &str = "the server does not answer; see its log";
 
+/// How long an operator's command waits for a busy hub.
+const OPERATOR_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Asks the hub for its status; `None` if it does not answer in time.
 pub async fn query(context: &Context) -> Option<HubStatus> {
+    query_within(context, HUB_ANSWER_TIMEOUT).await
+}
+
+/// The same for a command of an operator, which waits longer.
+pub async fn query_for_operator(context: &Context) -> Option<HubStatus> {
+    query_within(context, OPERATOR_TIMEOUT).await
+}
+
+async fn query_within(context: &Context, limit: Duration) -> Option<HubStatus> {
     let (answer, answered) = oneshot::channel();
     context.hub.send(Command::Status(answer)).ok()?;
-    tokio::time::timeout(HUB_ANSWER_TIMEOUT, answered).await.ok()?.ok()
+    tokio::time::timeout(limit, answered).await.ok()?.ok()
 }
 
 /// Logs the status (SIGUSR2).
@@ -48,6 +60,10 @@ const MAX_SHOWN_CHARS: usize = 300;
 /// The status line for the service manager, as `systemctl status` shows it: what is wrong, then
 /// the summary.
 pub async fn line(context: &Context) -> String {
+    let problems = context.problems();
+    if !problems.0.is_empty() {
+        return format!("not ready: {problems}");
+    }
     let summary = query(context).await.map_or(NO_ANSWER.to_owned(), |status| summary(&status));
     match context.reload_state.error() {
         None => summary,

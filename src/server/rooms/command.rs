@@ -6,6 +6,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::config::HubConfig;
 use super::peer::Peer;
+use super::question::Question;
 use super::room::SharedKeyRing;
 use super::status::{HubStatus, RoomStatus, SessionStatus};
 use crate::crypto::key_ring::LastKey;
@@ -39,6 +40,8 @@ pub enum Command {
     Rotate(&'static str),
     /// Use this configuration from now on.
     Reconfigure(HubConfig),
+    /// Answer the question whether the hub makes progress.
+    Ping(Arc<Question>),
     /// Report counters and sizes.
     Status(oneshot::Sender<HubStatus>),
     /// Evict every session that this access list no longer allows. The answer is their number.

@@ -220,6 +220,7 @@ impl Hub {
             Command::Sessions(answer) => {
                 let _ = answer.send(self.session_statuses());
             }
+            Command::Ping(question) => question.answer(),
             Command::Status(answer) => {
                 let _ = answer.send(self.hub_status());
             }
