@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::status;
 use crate::server::context::Context;
 use crate::server::rooms::command::Command;
+use crate::server::rooms::health::HealthProblem;
 use crate::sys::systemd::{self, Watchdog};
 
 /// How often each part is asked.
@@ -46,9 +47,8 @@ pub async fn run(context: Arc<Context>, event_loop: Handle, stop: CancellationTo
                 report(&context, &mut reported).await;
             }
             () = watchdog.tick() => {
-                // The watchdog is fed only while every part makes progress; otherwise systemd
-                // restarts the server.
-                if context.problems().0.is_empty() {
+                // Otherwise systemd restarts the server.
+                if !context.problems().0.iter().any(HealthProblem::is_helped_by_restart) {
                     let status = status::line(&context).await;
                     watchdog.report_healthy(&status);
                 }

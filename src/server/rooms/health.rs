@@ -37,9 +37,10 @@ pub enum HealthProblem {
 }
 
 impl HealthProblem {
-    /// Whether a restart of the server may help. It does not empty or repair a disk.
+    /// Whether a restart of the server may help. It does not empty a full disk, and the server still
+    /// serves what is stored.
     pub fn is_helped_by_restart(&self) -> bool {
-        matches!(self, HealthProblem::Hub { .. } | HealthProblem::EventLoop { .. })
+        !matches!(self, HealthProblem::LogWriter(LogWriterProblem::Failing { .. }))
     }
 }
 
