@@ -198,8 +198,16 @@ impl Server {
         self.context.log_writer.finish();
         // The hub and the log writer end when the last handle to them is dropped.
         drop(self.context);
-        let ended = async { (self.log_writer_ended.await.ok(), self.hub_ended.await.ok()) };
-        let _ = tokio::time::timeout(FINAL_WRITES_TIMEOUT, ended).await;
+        let deadline = tokio::time::Instant::now() + FINAL_WRITES_TIMEOUT;
+        if tokio::time::timeout_at(deadline, self.log_writer_ended).await.is_err() {
+            let reason = format!("the log writer did not end within {FINAL_WRITES_TIMEOUT:?}");
+            tracing::error!(
+                event = "close_failed",
+                reason,
+                "the room log was not closed: {reason}"
+            );
+        }
+        let _ = tokio::time::timeout_at(deadline, self.hub_ended).await;
         tracing::info!(event = "stopped", drained, "server stopped");
     }
 }

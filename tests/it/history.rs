@@ -307,3 +307,20 @@ async fn limits_rooms_refuses_new_rooms_and_leaves_the_others_alone() {
         assert_eq!(status["history_rooms"], 3, "{store}: {status}");
     }
 }
+
+#[tokio::test]
+async fn a_stop_that_could_not_close_the_history_says_so() {
+    if !programs::have_faults("a_stop_that_could_not_close_the_history_says_so") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let stall = folder.path().join("stall");
+    let fault_point = format!("log_writer={}", stall.display());
+    let mut server =
+        Server::with("[shutdown]\ngrace = \"1s\"\n").env("CHAT_TEST_STALL", &fault_point).start();
+    let (mut wire, _) = Wire::full(&server, "ci", "ops").await;
+    std::fs::write(&stall, "").unwrap();
+    wire.send_chat_in("ops", "1", "hola").await;
+    assert!(server.stop().success());
+    assert_eq!(server.event_count("close_failed"), 1);
+}
