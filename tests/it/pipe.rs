@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::support::client::{Client, Finished, command};
 use crate::support::server::Server;
-use crate::support::{TIMEOUT, eventually, programs};
+use crate::support::{TIMEOUT, eventually};
 
 const FAST: &str = "[limits]\nrate_messages = 1000000\nrate_bytes = 1000000000\n";
 const SLOW: &str = "[limits]\nrate_messages = 10\nrate_per = \"1s\"\n";
@@ -305,7 +305,7 @@ fn moments_are_understood_and_until_ends_the_history() {
     let third: Value = serde_json::from_str(&frames[2]).unwrap();
     // A time after the first two lets no clock decide.
     std::thread::sleep(Duration::from_millis(5));
-    let between = jiff_now();
+    let between = now();
     std::thread::sleep(Duration::from_millis(5));
     Client::pipe(&[&server.url(), "-q"], b"4\n5\n");
     let texts = |options: &[&str]| history(&server, options).texts();
@@ -323,7 +323,7 @@ fn moments_are_understood_and_until_ends_the_history() {
     assert_eq!(all.code, Some(2), "{}", all.errors);
 }
 
-fn jiff_now() -> String {
+fn now() -> String {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     jiff::Timestamp::from_microsecond(i64::try_from(since.as_micros()).unwrap())
         .unwrap()
@@ -445,5 +445,4 @@ fn refused_clients_name_their_lines_too() {
     let ended = client.wait_for_exit(TIMEOUT);
     assert_eq!(ended.code, Some(77), "{}", ended.errors);
     assert!(ended.errors.contains("every line after"), "{}", ended.errors);
-    let _ = programs::client();
 }
