@@ -124,6 +124,11 @@ impl Backfill {
         self.request_at = Some(now + pause);
     }
 
+    /// The room log is another one: reads on after `after`.
+    pub fn restart_after(&mut self, after: Seq, now: Instant) {
+        *self = Backfill::new(BackfillStart::After(after), now);
+    }
+
     /// A live message came. The backfill does not end before a page held it.
     pub fn note_live(&mut self, seq: Seq) {
         self.newest_live = self.newest_live.max(seq);

@@ -74,6 +74,7 @@ pub struct Outbox {
     retry_at: Option<Instant>,
     retry_pause: Duration,
     completed: u64,
+    settled: u64,
 }
 
 #[derive(Debug)]
@@ -101,6 +102,7 @@ impl Default for Outbox {
             retry_at: None,
             retry_pause: Duration::ZERO,
             completed: 0,
+            settled: 0,
         }
     }
 }
@@ -119,6 +121,16 @@ impl Outbox {
     /// How many messages were confirmed or given up, in all.
     pub fn completed(&self) -> u64 {
         self.completed
+    }
+
+    /// How many messages were pushed, in all.
+    pub fn pushed(&self) -> u64 {
+        self.settled + self.entries.len() as u64
+    }
+
+    /// How many messages, counted from the first one pushed, were all confirmed or given up.
+    pub fn settled(&self) -> u64 {
+        self.settled
     }
 
     /// Appends a message.
@@ -287,6 +299,7 @@ impl Outbox {
         self.retry_pause /= 2;
         while self.entries.front().is_some_and(|entry| entry.state == State::Done) {
             self.entries.pop_front();
+            self.settled += 1;
         }
     }
 }
