@@ -39,7 +39,6 @@ pub struct Driver {
     backoff: Backoff,
     /// Whether the server accepted a `register` at least once.
     registered: bool,
-    reading_paused: bool,
     /// Code and text of the last `error` frame of this connection.
     last_error: Option<(String, String)>,
 }
@@ -76,7 +75,6 @@ impl Driver {
             conversation,
             backoff: Backoff::new(MIN_RECONNECT_PAUSE, MAX_RECONNECT_PAUSE),
             registered: false,
-            reading_paused: false,
             last_error: None,
         }
     }
@@ -99,11 +97,6 @@ impl Driver {
     /// Whether the server accepted a `register` at least once.
     pub fn was_registered(&self) -> bool {
         self.registered
-    }
-
-    /// Stops or resumes reading from the connection. Writing goes on.
-    pub fn pause_reading(&mut self, paused: bool) {
-        self.reading_paused = paused;
     }
 
     /// Sends what is due and returns what happens next.
@@ -158,8 +151,7 @@ impl Driver {
                     }
                 },
                 State::Open(connection) => {
-                    let reading = !self.reading_paused;
-                    let step = ready!(connection.poll_step(cx, &mut self.conversation, reading));
+                    let step = ready!(connection.poll_step(cx, &mut self.conversation));
                     return Poll::Ready(match step {
                         Step::Frame(text) => Update::Frame(text),
                         Step::Ended(how) => self.end_connection(how),
