@@ -66,6 +66,14 @@ impl Answer {
         Some(line)
     }
 
+    /// Removes the lines that wait, and returns how many there were.
+    pub fn discard(&mut self) -> usize {
+        let lines = self.lines.len();
+        self.lines.clear();
+        self.bytes = 0;
+        lines
+    }
+
     /// What can't be sent, since the last call.
     pub fn take_errors(&mut self) -> Vec<String> {
         std::mem::take(&mut self.errors)

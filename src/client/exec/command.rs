@@ -166,22 +166,12 @@ impl Running {
         stop: &mut watch::Receiver<bool>,
     ) -> bool {
         let mut buffer = vec![0; READ_BYTES];
-        let mut deadline = Instant::now().checked_add(timeout);
-        // While lines wait to be sent, the command may wait for the client: that time does not count.
-        let mut full_since: Option<Instant> = None;
+        let deadline = Instant::now().checked_add(timeout);
         let mut finished = true;
         while self.after_end.is_none() || self.stdout.is_some() || !self.answer.is_empty() {
             let runs = self.after_end.is_none();
             // After the end, everything that is in the pipe is read, whatever waits.
             let reads = !runs || self.answer.has_room();
-            match full_since {
-                None if !reads => full_since = Some(Instant::now()),
-                Some(since) if reads => {
-                    deadline = deadline.and_then(|deadline| deadline.checked_add(since.elapsed()));
-                    full_since = None;
-                }
-                _ => {}
-            }
             let pipe_deadline = self.after_end.map(|(deadline, _)| deadline);
             tokio::select! {
                 biased;
@@ -198,11 +188,7 @@ impl Running {
                     }
                 },
                 () = sleep_until(pipe_deadline), if self.stdout.is_some() => self.take(&[]),
-                () = sleep_until(deadline), if runs && reads => {
-                    let time = humantime::format_duration(timeout);
-                    self.report(&format!("the command took longer than {time} and is ended"));
-                    self.end().await;
-                }
+                () = sleep_until(deadline), if runs => self.end_late(timeout).await,
                 written = write(&mut self.stdin, &self.input) => match written {
                     Ok(count) => {
                         self.input.drain(..count);
@@ -262,6 +248,19 @@ impl Running {
             Some(Err(error)) => self.report(&format!("how the command ended is unknown: {error}")),
             Some(Ok(_)) | None => {}
         }
+    }
+
+    /// The command took too long. Lines that wait for the server are not sent: a command that prints
+    /// without end would occupy the bot and the room for hours.
+    async fn end_late(&mut self, timeout: Duration) {
+        let time = humantime::format_duration(timeout);
+        let lines = match self.answer.discard() {
+            0 => String::new(),
+            lines => format!("; lines that are not sent: {lines}"),
+        };
+        self.report(&format!("the command took longer than {time} and is ended{lines}"));
+        self.stdout = None;
+        self.end().await;
     }
 
     /// Ends the command and its process group.

@@ -29,6 +29,9 @@ use crate::sys::termination_signal::{Signal, TerminationSignal};
 
 /// Frames taken together before the output is flushed.
 const MAX_FRAMES_PER_FLUSH: usize = 4096;
+/// Messages in the outbox above which the replies of a command wait: with what is printed after them,
+/// they are given up when the command takes too long.
+const MAX_UNSETTLED: u64 = 64;
 /// How long the pipe waits for its own last messages to come back after their acks.
 const ECHO_TIMEOUT: Duration = Duration::from_millis(300);
 /// How long the run goes on after a signal, for the acks of what was sent.
@@ -151,6 +154,8 @@ impl Pipe {
     async fn wait(&mut self) -> Result<(), Failure> {
         let room =
             self.driver.was_registered() && self.driver.conversation().outbox().has_capacity();
+        let outbox = self.driver.conversation().outbox();
+        let unsettled = outbox.pushed() - outbox.settled();
         let read_input = room && self.lines.all_in_outbox();
         self.hold();
         let echo = self.stored_since.map(|since| since + ECHO_TIMEOUT);
@@ -160,7 +165,7 @@ impl Pipe {
         tokio::select! {
             update = self.driver.next() => return self.take(update),
             read = self.lines.next(), if read_input => self.queue(read),
-            reply = next_reply(&mut self.bot, room) => {
+            reply = next_reply(&mut self.bot, room && unsettled < MAX_UNSETTLED) => {
                 if let Some(reply) = reply {
                     self.reply(reply);
                 }

@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use super::support::{Files, bot, bot_named, runs, said_by, say, wait_until_said};
+use super::support::{FAST, Files, bot, bot_named, runs, said_by, say, wait_until_said};
 use crate::support::client::Client;
 use crate::support::eventually;
 use crate::support::server::Server;
@@ -25,6 +25,19 @@ fn a_command_that_hangs_is_ended_with_all_its_processes_and_told() {
     let pids = files.lines("pids");
     assert_eq!(pids.len(), 2);
     eventually("the processes have ended", || !pids.iter().any(|pid| runs(pid)));
+}
+
+#[test]
+fn a_command_that_prints_without_end_is_ended_and_the_next_message_is_handled() {
+    let server = Server::with(FAST).start();
+    let command = "read -r json; case $json in *hang*) exec yes;; *) echo pong;; esac";
+    let bot = bot(&server, command, &["--exec-timeout", "500ms"]);
+    say(&server, "ann", "hang\nping\n");
+    eventually("the next answer", || {
+        said_by(&server, "bot").last().is_some_and(|text| text == "pong")
+    });
+    let errors = bot.errors();
+    assert!(errors.contains("longer than 500ms") && errors.contains("not sent"), "{errors}");
 }
 
 #[test]
