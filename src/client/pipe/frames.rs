@@ -87,7 +87,9 @@ impl Pipe {
         if !self.printed.messages {
             return;
         }
+        // A run whose reader has gone ends when the command has handled what came before.
         let for_command = !own && !message.requested && message.text.is_some();
+        let for_command = for_command && !self.sink.is_closed();
         if self.sink.message(message, self.driver.conversation().read_positions())
             && for_command
             && let Some(bot) = &mut self.bot

@@ -234,13 +234,15 @@ impl Pipe {
 
     fn is_done(&mut self) -> bool {
         let owes = self.owes();
-        let answered = self.bot.as_ref().is_none_or(Bot::is_idle);
-        if self.stopping.is_some() && answered && (!owes || !self.driver.was_registered()) {
+        if self.bot.as_ref().is_some_and(|bot| !bot.is_idle()) {
+            return false;
+        }
+        if self.stopping.is_some() && (!owes || !self.driver.was_registered()) {
             return true;
         }
         if self.sink.is_closed() {
             self.follow = false;
-            if self.lines.is_at_end() && !owes && answered {
+            if self.lines.is_at_end() && !owes {
                 return true;
             }
         }
@@ -249,7 +251,7 @@ impl Pipe {
             return false;
         }
         if self.sink.is_complete() {
-            return answered;
+            return true;
         }
         if self.follow || self.sink.has_count() || !self.driver.conversation().is_caught_up() {
             return false;

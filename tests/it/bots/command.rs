@@ -110,6 +110,23 @@ fn a_count_ends_the_bot_after_its_last_answer() {
 }
 
 #[test]
+fn a_bot_whose_reader_has_gone_answers_what_it_took_and_ends() {
+    let server = Server::start();
+    let program = crate::support::programs::client();
+    let mut child = Command::new("sh")
+        .args(["-c", "\"$0\" \"$@\" | head -n 1"])
+        .arg(program)
+        .args([&server.url(), "-u", "bot", "-l", "--exec", "read -r _; sleep 1; echo late"])
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    eventually("the bot is registered", || server.event_count("session_opened") == 1);
+    say(&server, "ann", "one\ntwo\n");
+    eventually("the bot has ended", || child.try_wait().unwrap().is_some());
+    assert_eq!(said_by(&server, "bot"), ["late", "late"]);
+}
+
+#[test]
 fn a_bot_answers_another_client_of_its_own_user() {
     let server = Server::start();
     let bot = bot_named("ann", &server, "cat >/dev/null; echo pong", &[]);
