@@ -1,6 +1,7 @@
 //! How `chat-client` ends: one table of exit codes (sysexits.h), and one place that prints errors.
 
 use crate::conversation::client::event::is_unprintable;
+use crate::protocol::mask;
 use crate::sys::stdio;
 use crate::sys::termination_signal::Signal;
 
@@ -82,8 +83,10 @@ impl From<ExitCode> for std::process::ExitCode {
 /// Why the client ends early: an exit code and a text for standard error.
 pub type Refusal = (ExitCode, String);
 
-/// Prints one line on standard error. Characters that could act on a terminal are replaced.
+/// Prints one line on standard error. Characters that could act on a terminal are replaced, and secrets
+/// are masked.
 pub fn print_error(line: &str) {
+    let line = mask::secrets(line);
     let printable: String =
         line.chars().map(|c| if is_unprintable(c) { '\u{fffd}' } else { c }).collect();
     stdio::write_stderr(format!("chat-client: {printable}\n").as_bytes());

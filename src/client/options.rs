@@ -13,6 +13,7 @@ use crate::conversation::client::conversation::ConnectOptions;
 use crate::conversation::client::line_splitter::Delimiter;
 use crate::conversation::client::server_url::ServerUrl;
 use crate::conversation::client::since::Since;
+use crate::net::dial::Target;
 use crate::net::tls_client::TrustOptions;
 use crate::protocol::{MessageId, RoomName, Seq, Timestamp};
 use crate::sys::user::user_id;
@@ -29,7 +30,7 @@ const MAX_TOKEN_FILE_BYTES: u64 = 4096;
 /// The validated options of a run.
 pub struct RunOptions {
     /// The server.
-    pub server: ServerUrl,
+    pub server: Target,
     /// Which certificates TLS trusts.
     pub trust: TrustOptions,
     /// The options of the registration.
@@ -94,8 +95,7 @@ impl RunOptions {
     pub fn new(arguments: Arguments) -> Result<RunOptions, Refusal> {
         let usage = |text: String| (ExitCode::Usage, text);
         let Arguments { command, server, common, .. } = &arguments;
-        let url = server.as_ref().or(common.url.as_ref()).map_or(DEFAULT_SERVER, String::as_str);
-        let server = ServerUrl::parse(url).map_err(usage)?;
+        let server = target(server.as_deref(), common).map_err(usage)?;
         let rooms = rooms(common).map_err(usage)?;
         if common.user.as_deref() == Some("") {
             return Err(usage("--user: the name is empty".into()));
@@ -142,7 +142,9 @@ impl RunOptions {
         if arguments.quiet {
             output = None;
         }
-        if common.pin.is_some() && !server.tls {
+        if let (Some(_), Target::Url(server)) = (&common.pin, &server)
+            && !server.tls
+        {
             let text = format!("--pin is about a certificate, and {server} has none; use wss://");
             return Err((ExitCode::Usage, text));
         }
@@ -185,6 +187,19 @@ impl RunOptions {
             until,
             exec,
         })
+    }
+}
+
+/// The server: as the first argument names it, else by a file, else by `--url`.
+fn target(argument: Option<&str>, common: &Common) -> Result<Target, String> {
+    match (argument, &common.url_file, common.url.as_deref()) {
+        (Some(url), _, _) | (None, None, Some(url)) => ServerUrl::parse(url).map(Target::Url),
+        (None, Some(file), None) => Ok(Target::File(file.clone())),
+        (None, Some(_), Some(_)) => {
+            Err("name the server by --url (CHAT_URL) or by --url-file (CHAT_URL_FILE), not by both"
+                .into())
+        }
+        (None, None, None) => ServerUrl::parse(DEFAULT_SERVER).map(Target::Url),
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
 
 use super::command::{Command, Output, Run};
-use super::environment::{self, BotIdentity};
+use super::environment::{self, BotConnection};
 use super::handled::Unhandled;
 use super::ids::reply_depth;
 use super::loop_guard::{Admission, LoopGuard, MAX_DEPTH, MAX_ROUNDS, PAUSE};
@@ -48,13 +48,13 @@ pub struct BotOptions {
     pub command: String,
     /// How long the command may run for one message.
     pub timeout: Duration,
-    /// What the command may know of the connection.
-    pub identity: BotIdentity,
+    /// The access token; `None` keeps it from the command.
+    pub access_token: Option<String>,
 }
 
 /// The messages that wait for the command, and its replies.
 pub struct Bot {
-    identity: BotIdentity,
+    access_token: Option<String>,
     waiting: VecDeque<Waiting>,
     waiting_bytes: usize,
     /// The message that the command got.
@@ -97,13 +97,13 @@ impl Bot {
     /// Starts the task that runs the command; needs a tokio runtime.
     pub fn start(options: BotOptions) -> std::io::Result<Self> {
         keep_exit_statuses()?;
-        let BotOptions { command, timeout, identity } = options;
+        let BotOptions { command, timeout, access_token } = options;
         let (runs, next_run) = mpsc::channel(1);
         let (send_output, output) = mpsc::channel(1);
         let (stop, stopped) = watch::channel(false);
         tokio::spawn(Command { text: command, timeout }.run_all(next_run, send_output, stopped));
         Ok(Bot {
-            identity,
+            access_token,
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             running: None,
@@ -135,9 +135,13 @@ impl Bot {
         self.waiting.is_empty() && self.running.is_none()
     }
 
-    /// Queues a message for the command. `position` is where it is in the room log; `name` is the
-    /// bot's own.
-    pub fn push(&mut self, message: &Message<'_>, position: Option<Position>, name: &str) {
+    /// Queues a message for the command. `position` is where it is in the room log.
+    pub fn push(
+        &mut self,
+        message: &Message<'_>,
+        position: Option<Position>,
+        connection: &BotConnection<'_>,
+    ) {
         let now = Instant::now();
         let depth = reply_depth(&message.id);
         let admission = self.guard.admit(&message.room, &message.username, depth, now);
@@ -155,7 +159,8 @@ impl Bot {
         }
         let mut json = Vec::new();
         message.write_json_line(&mut json);
-        let environment = environment::of_message(&self.identity, name, message);
+        let environment =
+            environment::of_message(connection, self.access_token.as_deref(), message);
         self.waiting_bytes += json.len();
         self.waiting.push_back(Waiting {
             run: Run { json, environment, name: name_of(message) },

@@ -6,18 +6,25 @@ use crate::conversation::client::event::Message;
 pub type Environment = Vec<(&'static str, Option<String>)>;
 
 /// What the command may know of the client's own connection.
-pub struct BotIdentity {
+pub struct BotConnection<'a> {
     /// The server's URL.
     pub server: String,
-    /// The access token; `None` keeps it from the command.
-    pub access_token: Option<String>,
+    /// The bot's own name.
+    pub name: &'a str,
 }
 
-/// The variables for one message. The text goes to standard input only.
-pub fn of_message(bot: &BotIdentity, name: &str, message: &Message<'_>) -> Environment {
+/// The variables for one message. The text goes to standard input only. Without `access_token`, the
+/// command gets none.
+pub fn of_message(
+    bot: &BotConnection<'_>,
+    access_token: Option<&str>,
+    message: &Message<'_>,
+) -> Environment {
     let seq = message.seq.map(|seq| seq.to_string()).unwrap_or_default();
     // Empty, so that both `[ -n "$CHAT_REPLAY" ]` and `set -u` work.
     let replay = if message.replay { "1" } else { "" };
+    // An international name is shown in two forms; the first one is an address by itself.
+    let server = bot.server.split(" (").next().unwrap_or_default();
     let set = |value: &str| Some(value.replace('\0', ""));
     vec![
         ("CHAT_ROOM", set(&message.room)),
@@ -27,8 +34,10 @@ pub fn of_message(bot: &BotIdentity, name: &str, message: &Message<'_>) -> Envir
         ("CHAT_SEQ", set(&seq)),
         ("CHAT_TIMESTAMP", set(&message.timestamp)),
         ("CHAT_REPLAY", set(replay)),
-        ("CHAT_URL", set(&bot.server)),
-        ("CHAT_USER", set(name)),
-        ("CHAT_ACCESS_TOKEN", bot.access_token.as_deref().and_then(set)),
+        ("CHAT_URL", set(server)),
+        ("CHAT_USER", set(bot.name)),
+        // A client refuses to start with both this and CHAT_URL.
+        ("CHAT_URL_FILE", None),
+        ("CHAT_ACCESS_TOKEN", access_token.and_then(set)),
     ]
 }

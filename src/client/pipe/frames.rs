@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::run::Pipe;
 use crate::client::driver::Update;
+use crate::client::exec::environment::BotConnection;
 use crate::client::exit_code::print_error;
 use crate::client::failure::Failure;
 use crate::client::options::Printed;
@@ -98,7 +99,9 @@ impl Pipe {
             let position = message.seq.zip(conversation.read_positions().position(&message.room));
             let position =
                 position.map(|(seq, known)| Position { epoch: known.epoch.clone(), seq: Seq(seq) });
-            bot.push(message, position, conversation.name());
+            let server = self.driver.server();
+            let connection = BotConnection { server, name: conversation.name() };
+            bot.push(message, position, &connection);
         }
     }
 

@@ -13,7 +13,6 @@ use super::lines::Lines;
 use crate::client::cursor_file::{self, CursorFile};
 use crate::client::driver::{Driver, Update, sleep_until};
 use crate::client::exec::bot::{Bot, BotOptions, Reply};
-use crate::client::exec::environment::BotIdentity;
 use crate::client::exit_code::{ExitCode, Refusal};
 use crate::client::failure::Failure;
 use crate::client::input::Read;
@@ -70,10 +69,7 @@ pub async fn run(options: RunOptions) -> Result<ExitCode, Refusal> {
         Bot::start(BotOptions {
             command: exec.command,
             timeout: exec.timeout,
-            identity: BotIdentity {
-                server: dialer.target().to_string(),
-                access_token: access_token.filter(|_| exec.pass_token),
-            },
+            access_token: access_token.filter(|_| exec.pass_token),
         })
     });
     let whole_run = options.count.is_some() && options.timeout_given;

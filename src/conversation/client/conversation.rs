@@ -20,16 +20,11 @@ use std::time::{Duration, Instant};
 
 use super::backfill::{Backfill, BackfillStart};
 use super::event::HeldGap;
-use super::outbox::{Confirmation, Outbox, OutgoingMessage, RejectedMessage};
+use super::outbox::{Outbox, OutgoingMessage, RejectedMessage};
 use super::read_positions::ReadPositions;
 use crate::crypto::client_keys::ClientKeys;
-use crate::protocol::frame::{
-    ClientFrame, Join, NewMessage, PROTOCOL, Position, Register, RoomRequest, Welcome,
-};
+use crate::protocol::frame::{ClientFrame, Join, NewMessage, Position, RoomRequest};
 use crate::protocol::{RoomName, Seq, Timestamp};
-
-/// The largest number of unacked messages, whatever the server allows.
-const MAX_UNACKED: usize = 4096;
 
 /// The options of a registration.
 #[derive(Clone, Default)]
@@ -175,32 +170,17 @@ impl Conversation {
         end.is_some_and(|end| shown.is_none_or(|shown| shown < *end))
     }
 
+    /// A room whose history the server answers again and again without getting any further.
+    pub fn stalled_room(&self) -> Option<&str> {
+        self.backfills
+            .iter()
+            .find(|(_, backfill)| backfill.is_stalled())
+            .map(|(room, _)| room.as_str())
+    }
+
     /// The rooms of the backfills that are in progress.
     pub fn rooms_behind(&self) -> impl Iterator<Item = &str> {
         self.backfills.keys().map(String::as_str)
-    }
-
-    /// Starts a connection. Returns the first frame to send.
-    pub fn register(&mut self) -> String {
-        self.phase = Phase::Registering;
-        let rooms = self.options.rooms.clone();
-        // A cursor file may hold positions of rooms that this run does not join.
-        let wanted = |room: &str| match rooms.is_empty() {
-            true => room == RoomName::lobby().as_str() || self.joined.contains(room),
-            false => rooms.iter().any(|wanted| wanted == room),
-        };
-        let resume = self.read_positions.all().iter().filter(|(room, _)| wanted(room));
-        let register = Register {
-            protocol: Some(PROTOCOL),
-            username: self.options.username.clone(),
-            access_token: self.options.access_token.clone(),
-            resume: resume.map(|(room, position)| (room.clone(), position.clone())).collect(),
-            rooms,
-            echo: (!self.options.echo).then_some(false),
-            presence: (!self.options.presence).then_some(false),
-        };
-        self.joined.clear();
-        ClientFrame::Register(register).to_json()
     }
 
     /// Ends the connection.
@@ -227,6 +207,7 @@ impl Conversation {
     /// Makes `room` the current room, and joins it if the session is not in it. Returns whether a
     /// `join` is sent; the server answers a `join` with the room's `user_list`.
     pub fn join(&mut self, room: &RoomName) -> bool {
+        let before = self.room().to_owned();
         self.current_room = Some(room.as_str().to_owned());
         let joins = self.phase == Phase::Full && self.joined.insert(room.as_str().to_owned());
         if joins {
@@ -235,7 +216,7 @@ impl Conversation {
         }
         if !self.options.rooms.iter().any(|known| known == room.as_str()) {
             if self.options.rooms.is_empty() {
-                self.options.rooms.push(RoomName::lobby().as_str().to_owned());
+                self.options.rooms.push(before);
             }
             self.options.rooms.push(room.as_str().to_owned());
         }
@@ -319,23 +300,6 @@ impl Conversation {
         ClientFrame::Join(Join { room: room.to_owned(), resume }).to_json()
     }
 
-    /// The server speaks the full protocol.
-    pub(super) fn begin_full(&mut self, welcome: &Welcome, now: Now) {
-        self.phase = Phase::Full;
-        self.name.clone_from(&welcome.username);
-        let unacked = usize::try_from(welcome.limits.unacked).unwrap_or(usize::MAX);
-        self.outbox.reconnected(Confirmation::Ack { window: unacked.clamp(1, MAX_UNACKED) });
-        for (room, head) in &welcome.rooms {
-            self.joined.insert(room.as_str().to_owned());
-            self.observe_head(room.as_str(), head, now);
-        }
-        // A client that names no room talks in the room that the server chose.
-        let chosen_by_server = self.current_room.is_none() && self.options.rooms.is_empty();
-        if chosen_by_server && !self.joined.contains(self.room()) {
-            self.current_room = self.joined.first().cloned();
-        }
-    }
-
     /// The server named the newest position of a room. A room without a read position starts its
     /// backfill, if the options ask for one.
     pub(super) fn observe_head(&mut self, room: &str, head: &Position, now: Now) {
@@ -359,27 +323,6 @@ impl Conversation {
             self.backfills.insert(room.to_owned(), backfill);
             // Messages that come after the first request are new, also when a later page holds them.
             self.requested_up_to.entry(room.to_owned()).or_insert(head.seq);
-        }
-    }
-
-    /// The server speaks only the basic protocol.
-    pub(super) fn begin_basic(&mut self) {
-        self.phase = Phase::Basic;
-        self.outbox.reconnected(Confirmation::Echo);
-        self.reject_other_rooms();
-    }
-
-    /// A basic server has one room. A message for another room must not be sent there.
-    fn reject_other_rooms(&mut self) {
-        let lobby = RoomName::lobby();
-        let others: BTreeSet<String> =
-            self.outbox.rooms().filter(|room| *room != lobby.as_str()).map(str::to_owned).collect();
-        for room in others {
-            self.rejected.extend(self.outbox.reject_room(
-                &room,
-                "not_in_room",
-                "this server speaks only the basic protocol and has one room",
-            ));
         }
     }
 

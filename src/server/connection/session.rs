@@ -24,7 +24,7 @@ use crate::protocol::frame::{ErrorFrame, Position, ServerFrame};
 use crate::protocol::{ErrorCode, RoomName};
 use crate::server::context::{ActiveConfig, Context};
 use crate::server::refusal_log::RefusedMessage;
-use crate::server::rooms::command::{Command, Membership, RoomEntry};
+use crate::server::rooms::command::{Command, EnterError, Membership, RoomEntry};
 use crate::server::rooms::membership::not_in_room;
 use crate::server::rooms::peer::Peer;
 use crate::sys::fault_points;
@@ -144,7 +144,12 @@ impl Session {
     ) {
         let request = match request::read(self.peer().dialect, text) {
             Ok(request) => request,
-            Err(error) => return self.refuse(*error),
+            Err(mut error) => {
+                if error.code == ErrorCode::BadId.as_str() && error.room.is_none() {
+                    error.room = self.first_room().map(RoomName::to_string);
+                }
+                return self.refuse(*error);
+            }
         };
         if let Err(error) = self.check_rights(&request) {
             return match &request {
@@ -180,7 +185,7 @@ impl Session {
     /// Checks the right that a request needs in its room; without a room, that is the first.
     fn check_rights(&self, request: &Request<'_>) -> Result<(), Box<ErrorFrame>> {
         let (action, room) = required_right(request);
-        let Some(room) = room.or_else(|| self.rooms.first().map(|first| &first.room)) else {
+        let Some(room) = room.or_else(|| self.first_room()) else {
             return Err(Box::new(in_no_room()));
         };
         let joined = self.rooms.iter().any(|membership| membership.room == *room);
@@ -219,21 +224,20 @@ impl Session {
         let (answer, answered) = oneshot::channel();
         let _ = self.context().hub.send(Command::Join(self.peer().clone(), entry, answer));
         match connection.flush_during(tokio::time::timeout(HUB_TIMEOUT, answered)).await {
-            Ok(Ok(Some(membership))) => {
+            Ok(Ok(Ok(membership))) => {
                 self.rooms.retain(|membership| membership.room != room);
                 self.rooms.push(membership);
                 if let Some(position) = resume {
                     self.resume(connection, &room, position).await;
                 }
             }
-            _ => self.refuse(ErrorFrame {
-                room: Some(room.to_string()),
-                ..ErrorFrame::new(
-                    ErrorCode::StorageFailed,
-                    "the server can't read the room log at the moment; join again later",
-                )
-            }),
+            Ok(Ok(Err(error))) => self.refuse_join(&room, &error),
+            _ => self.refuse_join(&room, &EnterError::Unreadable),
         }
+    }
+
+    fn refuse_join(&self, room: &RoomName, error: &EnterError) {
+        self.refuse(ErrorFrame { room: Some(room.to_string()), ..error.frame() });
     }
 
     /// The session's membership of `room`; without one, the client is sent `not_in_room`.
@@ -245,6 +249,11 @@ impl Session {
         found
     }
 
+    /// The room of frames that name none.
+    fn first_room(&self) -> Option<&RoomName> {
+        self.rooms.first().map(|first| &first.room)
+    }
+
     /// Answers a frame with an `error`.
     pub(super) fn refuse(&self, error: ErrorFrame) {
         let peer = self.peer();
@@ -253,8 +262,9 @@ impl Session {
     }
 
     /// Answers a message with an `error`. Without a room, the message was for the first.
-    pub(super) fn refuse_message(&self, room: Option<&RoomName>, error: ErrorFrame) {
-        let room = room.or_else(|| self.rooms.first().map(|first| &first.room));
+    pub(super) fn refuse_message(&self, room: Option<&RoomName>, mut error: ErrorFrame) {
+        let room = room.or_else(|| self.first_room());
+        error.room = room.map(RoomName::to_string);
         let peer = self.peer();
         self.context().refusals.message_refused(&RefusedMessage {
             session: &peer.session,
