@@ -40,9 +40,15 @@ pub struct Arguments {
     /// Go on printing after the end of standard input
     #[arg(short, long)]
     pub follow: bool,
-    /// Run CMD for each message of other users; each line that it prints is sent as a reply
+    /// Run CMD for each new message that this run did not send; each line that it prints is a reply
     #[arg(long, value_name = "CMD")]
     pub exec: Option<String>,
+    /// End the command of --exec when it takes longer than TIME for one message [default: 60s]
+    #[arg(long, value_name = "TIME", value_parser = parse_timeout, requires = "exec")]
+    pub exec_timeout: Option<Duration>,
+    /// Give the command of --exec the access token, in $CHAT_ACCESS_TOKEN
+    #[arg(long, requires = "exec")]
+    pub exec_pass_token: bool,
     /// Format of a line of standard input
     #[arg(long, value_enum, default_value_t = Input::Text)]
     pub input: Input,

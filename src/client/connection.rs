@@ -76,16 +76,15 @@ impl Connection {
         }
     }
 
-    /// Reads, unless `reading` is false; writes when nothing more can be read at once, so that the
-    /// answers to many frames leave together.
+    /// Reads; writes when nothing more can be read at once, so that the answers to many frames leave
+    /// together.
     pub fn poll_step(
         &mut self,
         cx: &mut Context<'_>,
         conversation: &mut Conversation,
-        reading: bool,
     ) -> Poll<Step> {
         loop {
-            let readable = reading && self.reads < MAX_READS_PER_WRITE;
+            let readable = self.reads < MAX_READS_PER_WRITE;
             if readable && let Poll::Ready(incoming) = self.socket.poll_next(cx) {
                 self.reads += 1;
                 self.note_activity();
@@ -98,14 +97,9 @@ impl Connection {
             if self.poll_write(cx, conversation).is_err() {
                 return Poll::Ready(Step::Ended(Ended::Lost));
             }
-            let more_to_read = reading && !readable;
             self.reads = 0;
-            if more_to_read {
+            if !readable {
                 continue;
-            }
-            if !reading {
-                // Silence is expected while the client does not read, so it does not count.
-                self.note_activity();
             }
             if self.is_overdue(conversation, Instant::now()) {
                 return Poll::Ready(Step::Ended(Ended::Lost));

@@ -14,6 +14,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use super::exec::ids::new_mark;
 use super::exit_code::{ExitCode, Refusal, print_error};
 use crate::conversation::client::read_positions::ReadPositions;
 use crate::protocol::frame::Position;
@@ -29,6 +30,8 @@ const MAX_ATTEMPTS: usize = 100;
 pub struct CursorFile {
     /// The file itself, not a symbolic link to it.
     file: PathBuf,
+    /// The mark of the bot that uses the file.
+    bot: Option<String>,
     /// Holds the lock.
     locked: File,
     /// Whether this run made the file, and has written nothing to it.
@@ -38,9 +41,11 @@ pub struct CursorFile {
 }
 
 /// The JSON in the file.
-#[derive(Serialize, Deserialize)]
+#[derive(Default, Serialize, Deserialize)]
 struct Content {
     rooms: BTreeMap<String, Position>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    bot: Option<String>,
 }
 
 /// Opens the cursor file, where one is named.
@@ -70,16 +75,20 @@ impl CursorFile {
         }
         let mut text = Vec::new();
         locked.read_to_end(&mut text).map_err(unusable)?;
-        let opened = match text.is_empty() {
-            true => ReadPositions::default(),
-            false => {
-                let content: Content = serde_json::from_slice(&text).map_err(|_| {
-                    wrong("is no cursor file of this program; remove it to start anew".into())
-                })?;
-                ReadPositions::new(content.rooms)
-            }
+        let content = match text.is_empty() {
+            true => Content::default(),
+            false => serde_json::from_slice(&text).map_err(|_| {
+                wrong("is no cursor file of this program; remove it to start anew".into())
+            })?,
         };
-        Ok(CursorFile { file: target, locked, is_new, opened, written: None })
+        let opened = ReadPositions::new(content.rooms);
+        Ok(CursorFile { file: target, bot: content.bot, locked, is_new, opened, written: None })
+    }
+
+    /// The mark by which a bot that uses this file knows its own replies in a later run. A file that
+    /// has none gets a new one with the next [`Self::save`].
+    pub fn bot_mark(&mut self) -> String {
+        self.bot.get_or_insert_with(new_mark).clone()
     }
 
     /// The positions that the file held when it was opened.
@@ -101,7 +110,7 @@ impl CursorFile {
     }
 
     fn write(&mut self, positions: &ReadPositions) -> io::Result<()> {
-        let content = Content { rooms: positions.all().clone() };
+        let content = Content { rooms: positions.all().clone(), bot: self.bot.clone() };
         let text = serde_json::to_string(&content)?;
         let mut new_name = self.file.clone().into_os_string();
         new_name.push(".new");

@@ -46,7 +46,6 @@ pub struct Driver {
     registered: bool,
     /// Since when the session of this connection lasts.
     session_since: Option<Instant>,
-    reading_paused: bool,
     /// Code and text of the last frame, if it was an `error`.
     last_error: Option<(String, String)>,
 }
@@ -84,7 +83,6 @@ impl Driver {
             backoff: Backoff::new(MIN_RECONNECT_PAUSE, MAX_RECONNECT_PAUSE),
             registered: false,
             session_since: None,
-            reading_paused: false,
             last_error: None,
         }
     }
@@ -107,11 +105,6 @@ impl Driver {
     /// Whether the server accepted a `register` at least once.
     pub fn was_registered(&self) -> bool {
         self.registered
-    }
-
-    /// Stops or resumes reading from the connection. Writing goes on.
-    pub fn pause_reading(&mut self, paused: bool) {
-        self.reading_paused = paused;
     }
 
     /// Sends what is due and returns what happens next.
@@ -169,8 +162,7 @@ impl Driver {
                     }
                 },
                 State::Open(connection) => {
-                    let reading = !self.reading_paused;
-                    let step = ready!(connection.poll_step(cx, &mut self.conversation, reading));
+                    let step = ready!(connection.poll_step(cx, &mut self.conversation));
                     return Poll::Ready(match step {
                         Step::Frame(text) => Update::Frame(text),
                         Step::Ended(how) => self.end_connection(how),

@@ -22,6 +22,8 @@ use crate::sys::user::user_id;
 const DEFAULT_SERVER: &str = "ws://127.0.0.1:8765";
 /// `--timeout` where none is given.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
+/// `--exec-timeout` where none is given.
+const DEFAULT_EXEC_TIMEOUT: Duration = Duration::from_secs(60);
 /// Largest file with an access token, in bytes.
 const MAX_TOKEN_FILE_BYTES: u64 = 4096;
 
@@ -41,8 +43,8 @@ pub struct RunOptions {
     pub printed: Printed,
     /// How it is printed; `None`: not at all.
     pub output: Option<Output>,
-    /// The command of `--exec`.
-    pub exec: Option<String>,
+    /// `--exec`.
+    pub exec: Option<ExecOptions>,
     /// End after this many messages.
     pub count: Option<u64>,
     /// How long the run goes on without progress.
@@ -66,6 +68,16 @@ pub struct Printed {
     pub acks: bool,
 }
 
+/// The options of `--exec`.
+pub struct ExecOptions {
+    /// The command.
+    pub command: String,
+    /// How long the command may take for one message.
+    pub timeout: Duration,
+    /// Whether the command gets the access token.
+    pub pass_token: bool,
+}
+
 /// Where messages come from.
 pub enum InputSource {
     /// Standard input, message by message.
@@ -87,6 +99,11 @@ impl RunOptions {
         let rooms = rooms(common).map_err(usage)?;
         if common.user.as_deref() == Some("") {
             return Err(usage("--user: the name is empty".into()));
+        }
+        if command.is_some() && arguments.exec.is_some() {
+            return Err(usage(
+                "--exec answers messages as they come; send and history don't".into(),
+            ));
         }
         let mut since = common.since.map(backfill_start);
         let mut follow = arguments.follow || arguments.exec.is_some();
@@ -136,6 +153,11 @@ impl RunOptions {
                 "warning: --insecure trusts any certificate; anyone on the network path can read and change everything",
             );
         }
+        let exec = arguments.exec.clone().map(|command| ExecOptions {
+            command,
+            timeout: arguments.exec_timeout.unwrap_or(DEFAULT_EXEC_TIMEOUT),
+            pass_token: arguments.exec_pass_token,
+        });
         let reads_history = matches!(source, InputSource::History);
         let connect = ConnectOptions {
             username: user(common),
@@ -163,7 +185,7 @@ impl RunOptions {
             timeout_given: common.timeout.is_some(),
             cursor: common.cursor.clone(),
             until,
-            exec: arguments.exec,
+            exec,
         })
     }
 }

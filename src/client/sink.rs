@@ -157,7 +157,10 @@ impl Sink {
         let Some(cursor) = &mut self.cursor else { return Ok(()) };
         let mut out = Cow::Borrowed(positions);
         for (room, position) in &self.stopped {
-            out.to_mut().set(room, position.clone());
+            // What is printed may not be handled yet.
+            if positions.position(room).is_none_or(|known| is_before(position, known)) {
+                out.to_mut().set(room, position.clone());
+            }
         }
         if cursor.is_saved(&out) {
             return Ok(());
@@ -190,4 +193,9 @@ impl Sink {
             self.stopped.insert(room.to_owned(), stopped);
         }
     }
+}
+
+/// Whether a cursor must stay at `stopped` and not go on to `position`.
+fn is_before(stopped: &Position, position: &Position) -> bool {
+    stopped.epoch != position.epoch || stopped.seq < position.seq
 }

@@ -5,6 +5,8 @@ pub mod clock;
 pub mod fault_points;
 #[cfg(feature = "server")]
 pub mod logging;
+#[cfg(feature = "client")]
+pub mod process_group;
 #[cfg(feature = "server")]
 pub mod signals;
 #[cfg(feature = "client")]

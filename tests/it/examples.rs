@@ -1,7 +1,8 @@
 //! The examples of README.md, README.es.md and docs/*.md, run as they stand.
 //!
 //! Every block of shell code is run, unless the line before it is a comment `<!-- not run by the tests: … -->`, or it is
-//! a whole program of docs/bots.md, which tests/it/bots.rs runs, or it needs root (`sudo`). A command that listens must print what is sent
+//! a whole program of docs/bots.md, which tests/it/bots/examples.rs runs, or it needs root (`sudo`). A command that
+//! listens must print what is sent
 //! meanwhile; any other must end with 0 and leave standard error empty.
 
 use std::os::unix::fs::PermissionsExt as _;

@@ -8,18 +8,24 @@ use serde_json::json;
 
 use super::run::Pipe;
 use crate::client::driver::Update;
+use crate::client::exec::environment::BotConnection;
 use crate::client::exit_code::print_error;
 use crate::client::failure::Failure;
 use crate::client::options::Printed;
+use crate::conversation::client::conversation::Phase;
 use crate::conversation::client::event::{Event, Message, PageItem};
+use crate::protocol::Seq;
+use crate::protocol::frame::Position;
 
 impl Pipe {
     /// Takes one update of the driver.
     pub(super) fn update(&mut self, update: Update) -> Result<(), Failure> {
         match self.retry_report.frame_of(update)? {
-            Some(text) => self.frame(&text),
-            None => Ok(()),
+            Some(text) => self.frame(&text)?,
+            None => return Ok(()),
         }
+        self.hold();
+        Ok(())
     }
 
     fn frame(&mut self, text: &str) -> Result<(), Failure> {
@@ -76,17 +82,36 @@ impl Pipe {
     }
 
     fn message(&mut self, message: &Message<'_>) {
-        let live_echo = message.own && !message.replay;
-        self.own_echoes += u64::from(live_echo);
+        // On a basic server, messages have no ids, and the conversation knows its own by their echo.
+        let own = message.own && (message.seq.is_none() || self.lines.is_own(&message.id));
+        self.own_echoes += u64::from(own && !message.replay);
         if !self.printed.messages {
             return;
         }
-        let for_command = !message.own && !message.replay && message.text.is_some();
+        // A run whose reader has gone ends when the command has handled what came before.
+        let for_command = !own && !message.requested && message.text.is_some();
+        let for_command = for_command && !self.sink.is_closed();
         if self.sink.message(message, self.driver.conversation().read_positions())
             && for_command
-            && let Some(exec) = &mut self.exec
+            && let Some(bot) = &mut self.bot
         {
-            exec.push(message);
+            let conversation = self.driver.conversation();
+            let position = message.seq.zip(conversation.read_positions().position(&message.room));
+            let position =
+                position.map(|(seq, known)| Position { epoch: known.epoch.clone(), seq: Seq(seq) });
+            let server = self.driver.server();
+            let connection = BotConnection { server, name: conversation.name() };
+            bot.push(message, position, &connection);
+        }
+    }
+
+    /// Where the command is behind, messages stay on the server.
+    pub(super) fn hold(&mut self) {
+        if let Some(bot) = &mut self.bot
+            && self.driver.conversation().phase() == Phase::Full
+        {
+            let behind = bot.is_behind();
+            self.driver.conversation_mut().hold(behind);
         }
     }
 

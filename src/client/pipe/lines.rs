@@ -6,7 +6,8 @@ use tokio::sync::mpsc;
 
 use super::unstored::Unstored;
 use crate::client::driver::Driver;
-use crate::client::exec::Reply;
+use crate::client::exec::bot::Reply;
+use crate::client::exec::ids::Ids;
 use crate::client::exit_code::print_error;
 use crate::client::input::{self, Addressed, InputLine, Read};
 use crate::client::options::InputSource;
@@ -15,6 +16,9 @@ use crate::protocol::MessageId;
 
 /// Longest text in bytes for a server that does not announce its limit.
 const MAX_TEXT_BYTES_UNTOLD: usize = 40_000;
+
+/// The line number of replies; lines of the input begin with 1.
+pub const REPLY_LINE: u64 = 0;
 
 /// What the run sends.
 pub struct Lines {
@@ -29,6 +33,8 @@ pub struct Lines {
     /// Lines that were read and are not in the outbox yet.
     unread: VecDeque<InputLine>,
     ids: Ids,
+    /// The id of the only message, where the caller gave one.
+    given_id: Option<MessageId>,
     /// `limits.message_chars` of a full server.
     max_message_chars: Option<u64>,
     /// Lines that went into the outbox and were not rejected.
@@ -39,31 +45,9 @@ pub struct Lines {
     is_one_message: bool,
 }
 
-/// Message ids, unique in this run and in every other.
-struct Ids {
-    prefix: String,
-    /// The id of the only message, where the caller gave one.
-    given: Option<MessageId>,
-    replies: u64,
-}
-
-impl Ids {
-    fn of_line(&self, line: u64, named: Option<MessageId>) -> String {
-        match named.as_ref().or(self.given.as_ref()) {
-            Some(id) => id.to_string(),
-            None => format!("{}-{line}", self.prefix),
-        }
-    }
-
-    fn of_next_reply(&mut self) -> String {
-        self.replies += 1;
-        format!("{}-r{}", self.prefix, self.replies)
-    }
-}
-
 impl Lines {
-    /// Starts to read where the messages come from.
-    pub fn new(source: InputSource) -> Self {
+    /// Starts to read where the messages come from. `mark` is the one of the cursor file.
+    pub fn new(source: InputSource, mark: Option<String>) -> Self {
         let mut given = None;
         let is_one_message = matches!(source, InputSource::One(..));
         let (input, unread) = match source {
@@ -83,7 +67,8 @@ impl Lines {
             read_error: None,
             input,
             unread,
-            ids: Ids { prefix: MessageId::fresh().to_string(), given, replies: 0 },
+            ids: Ids::new(mark),
+            given_id: given,
             max_message_chars: None,
             sent: 0,
             bad: false,
@@ -148,8 +133,11 @@ impl Lines {
     /// The lines that are not known to be stored.
     pub fn unstored(&self, driver: &Driver) -> Unstored {
         let in_outbox = driver.conversation().outbox().unconfirmed_lines();
-        let lines: Vec<u64> = in_outbox.chain(self.unread.iter().map(|line| line.line)).collect();
+        let (replies, mut lines): (Vec<u64>, Vec<u64>) =
+            in_outbox.partition(|line| *line == REPLY_LINE);
+        lines.extend(self.unread.iter().map(|line| line.line));
         Unstored {
+            replies: replies.len(),
             only_message: self.is_one_message && !lines.is_empty(),
             lines,
             unread_after: (!self.read_all).then_some(self.last_read),
@@ -171,6 +159,11 @@ impl Lines {
         self.sent
     }
 
+    /// Whether this run sent the message with this id.
+    pub fn is_own(&self, id: &str) -> bool {
+        self.ids.is_own(id)
+    }
+
     /// Whether a line could not be sent.
     pub fn has_bad(&self) -> bool {
         self.bad
@@ -190,7 +183,7 @@ impl Lines {
                 Ok(Addressed { room, id, text }) => {
                     self.sent += 1;
                     moved = true;
-                    let id = self.ids.of_line(line, id);
+                    let id = self.ids.of_line(line, id.as_ref().or(self.given_id.as_ref()));
                     driver.conversation_mut().send(OutgoingMessage { line, room, id, text });
                 }
             }
@@ -201,8 +194,12 @@ impl Lines {
     /// Reports the messages that the server refused for good.
     pub fn report_rejected(&mut self, driver: &mut Driver) {
         for rejected in driver.conversation_mut().take_rejected() {
-            self.sent = self.sent.saturating_sub(1);
             let reason = format!("{} ({})", rejected.message, rejected.code);
+            if rejected.line == REPLY_LINE {
+                print_error(&format!("--exec: a reply can't be sent: {reason}"));
+                continue;
+            }
+            self.sent = self.sent.saturating_sub(1);
             self.report_bad_line(rejected.line, &reason);
         }
     }
@@ -213,8 +210,8 @@ impl Lines {
             return print_error(&format!("--exec: a reply can't be sent: {reason}"));
         }
         let room = Some(reply.room).filter(|room| !room.is_empty());
-        let id = self.ids.of_next_reply();
-        let message = OutgoingMessage { line: self.ids.replies, room, id, text: reply.text };
+        let id = self.ids.of_reply(reply.depth);
+        let message = OutgoingMessage { line: REPLY_LINE, room, id, text: reply.text };
         driver.conversation_mut().send(message);
     }
 

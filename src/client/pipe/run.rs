@@ -4,14 +4,15 @@
 //! checked, and then the pipe waits for whichever comes first: the driver, standard input, or a reply
 //! of the `--exec` command.
 
+use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 
 use super::lines::Lines;
-use crate::client::cursor_file;
+use crate::client::cursor_file::{self, CursorFile};
 use crate::client::driver::{Driver, Update, sleep_until};
-use crate::client::exec::{Exec, Reply};
+use crate::client::exec::bot::{Bot, BotOptions, Reply};
 use crate::client::exit_code::{ExitCode, Refusal};
 use crate::client::failure::Failure;
 use crate::client::input::Read;
@@ -21,11 +22,15 @@ use crate::client::progress::Progress;
 use crate::client::retry_report::RetryReport;
 use crate::client::sink::Sink;
 use crate::conversation::client::conversation::{Conversation, Phase};
+use crate::conversation::client::read_positions::ReadPositions;
 use crate::net::dial::Dialer;
 use crate::sys::termination_signal::{Signal, TerminationSignal};
 
 /// Frames taken together before the output is flushed.
 const MAX_FRAMES_PER_FLUSH: usize = 4096;
+/// Messages in the outbox above which the replies of a command wait: with what is printed after them,
+/// they are given up when the command takes too long.
+const MAX_UNSETTLED: u64 = 64;
 /// How long the pipe waits for its own last messages to come back after their acks.
 const ECHO_TIMEOUT: Duration = Duration::from_millis(300);
 /// How long the run goes on after a signal, for the acks of what was sent.
@@ -37,7 +42,7 @@ const LAST_FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 pub(super) struct Pipe {
     pub(super) driver: Driver,
     pub(super) sink: Sink,
-    pub(super) exec: Option<Exec>,
+    pub(super) bot: Option<Bot>,
     pub(super) lines: Lines,
     pub(super) printed: Printed,
     /// Live messages of this run that came back.
@@ -57,13 +62,22 @@ pub(super) struct Pipe {
 pub async fn run(options: RunOptions) -> Result<ExitCode, Refusal> {
     let dialer = Dialer::new(options.server, &options.trust)
         .map_err(|error| (ExitCode::Usage, error.to_string()))?;
-    let (cursor, positions) = cursor_file::open(options.cursor.as_deref())?;
+    let (mut cursor, positions) = cursor_file::open(options.cursor.as_deref())?;
+    let mark = cursor.as_mut().filter(|_| options.exec.is_some()).map(CursorFile::bot_mark);
+    let bot = options.exec.map(|exec| {
+        let access_token = options.connect.access_token.clone();
+        Bot::start(BotOptions {
+            command: exec.command,
+            timeout: exec.timeout,
+            access_token: access_token.filter(|_| exec.pass_token),
+        })
+    });
     let whole_run = options.count.is_some() && options.timeout_given;
     let mut pipe = Pipe {
         driver: Driver::new(dialer, Conversation::new(options.connect, positions)),
         sink: Sink::new(options.output.map(Printer::new), cursor, options.count),
-        exec: options.exec.map(Exec::start),
-        lines: Lines::new(options.source),
+        bot: bot.transpose().map_err(|error| (ExitCode::NoServer, error.to_string()))?,
+        lines: Lines::new(options.source, mark),
         printed: options.printed,
         own_echoes: 0,
         follow: options.follow,
@@ -76,9 +90,9 @@ pub async fn run(options: RunOptions) -> Result<ExitCode, Refusal> {
     };
     let ended = pipe.run().await;
     if ended.is_err() {
-        let positions = pipe.driver.conversation().read_positions();
+        let positions = cursor_positions(&mut pipe.bot, pipe.driver.conversation());
         // The reason to end is told in any case.
-        let _ = tokio::time::timeout(LAST_FLUSH_TIMEOUT, pipe.sink.flush(positions)).await;
+        let _ = tokio::time::timeout(LAST_FLUSH_TIMEOUT, pipe.sink.flush(&positions)).await;
     }
     pipe.lines.stop_reading();
     let unstored = pipe.lines.unstored(&pipe.driver);
@@ -109,10 +123,10 @@ impl Pipe {
 
     /// Writes the output out. A signal is heard while it is blocked, and gives it up.
     async fn flush(&mut self) -> Result<(), Failure> {
-        let positions = self.driver.conversation().read_positions();
+        let positions = cursor_positions(&mut self.bot, self.driver.conversation());
         let signal = tokio::select! {
             biased;
-            flushed = self.sink.flush(positions) => return flushed,
+            flushed = self.sink.flush(&positions) => return flushed,
             signal = self.signals.next_signal() => signal,
         };
         self.sink.abandon();
@@ -127,15 +141,19 @@ impl Pipe {
         }
         self.stopping = Some((signal, Instant::now() + STOP_TIMEOUT));
         self.lines.stop_reading();
+        if let Some(bot) = &mut self.bot {
+            bot.stop();
+        }
         Ok(())
     }
 
     async fn wait(&mut self) -> Result<(), Failure> {
         let room =
             self.driver.was_registered() && self.driver.conversation().outbox().has_capacity();
+        let outbox = self.driver.conversation().outbox();
+        let unsettled = outbox.pushed() - outbox.settled();
         let read_input = room && self.lines.all_in_outbox();
-        let busy = self.exec.as_ref().is_some_and(Exec::is_full);
-        self.driver.pause_reading(busy);
+        self.hold();
         let echo = self.stored_since.map(|since| since + ECHO_TIMEOUT);
         let stop = self.stopping.map(|(_, at)| at);
         let wake = self.progress.wake_at(self.waits());
@@ -143,9 +161,9 @@ impl Pipe {
         tokio::select! {
             update = self.driver.next() => return self.take(update),
             read = self.lines.next(), if read_input => self.queue(read),
-            reply = next_reply(&mut self.exec, room) => {
+            reply = next_reply(&mut self.bot, room && unsettled < MAX_UNSETTLED) => {
                 if let Some(reply) = reply {
-                    self.lines.reply(reply, &mut self.driver);
+                    self.reply(reply);
                 }
             }
             signal = self.signals.next_signal() => return self.stop(signal),
@@ -173,14 +191,21 @@ impl Pipe {
     fn take(&mut self, first: Update) -> Result<(), Failure> {
         self.update(first)?;
         for _ in 1..MAX_FRAMES_PER_FLUSH {
-            let busy = self.exec.as_ref().is_some_and(Exec::is_full);
-            if busy || self.sink.is_complete() || self.sink.is_full() {
+            if self.sink.is_complete() || self.sink.is_full() {
                 break;
             }
             let Some(update) = self.driver.next().now_or_never() else { break };
             self.update(update)?;
         }
         Ok(())
+    }
+
+    fn reply(&mut self, reply: Reply) {
+        // From now on there is something to send, so the timeout starts.
+        if self.driver.conversation().outbox().is_empty() {
+            self.progress.note(Instant::now());
+        }
+        self.lines.reply(reply, &mut self.driver);
     }
 
     fn queue(&mut self, read: Read) {
@@ -205,6 +230,9 @@ impl Pipe {
 
     fn is_done(&mut self) -> bool {
         let owes = self.owes();
+        if self.bot.as_ref().is_some_and(|bot| !bot.is_idle()) {
+            return false;
+        }
         if self.stopping.is_some() && (!owes || !self.driver.was_registered()) {
             return true;
         }
@@ -273,9 +301,26 @@ impl Pipe {
     }
 }
 
-async fn next_reply(exec: &mut Option<Exec>, replies: bool) -> Option<Reply> {
-    match exec {
-        Some(exec) => exec.next(replies).await,
+/// How far the cursor file may go: the read positions, but none after a message that the command has
+/// not handled.
+fn cursor_positions<'a>(
+    bot: &mut Option<Bot>,
+    conversation: &'a Conversation,
+) -> Cow<'a, ReadPositions> {
+    let read = conversation.read_positions();
+    let Some(bot) = bot else { return Cow::Borrowed(read) };
+    bot.settle(conversation.outbox().pushed(), conversation.outbox().settled());
+    let mut handled = bot.limit(read);
+    // A later run would take the rest of a past that was asked for to be new.
+    for room in read.all().keys().filter(|room| conversation.reads_requested_past(room)) {
+        handled.forget(room);
+    }
+    Cow::Owned(handled)
+}
+
+async fn next_reply(bot: &mut Option<Bot>, replies: bool) -> Option<Reply> {
+    match bot {
+        Some(bot) => bot.next(replies).await,
         None => std::future::pending().await,
     }
 }

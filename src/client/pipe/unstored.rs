@@ -8,6 +8,8 @@ const MAX_RANGES_NAMED: usize = 100;
 /// The lines that are not known to be stored.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Unstored {
+    /// How many replies of the `--exec` command.
+    pub replies: usize,
     /// Numbers of lines, in any order.
     pub lines: Vec<u64>,
     /// The last line that was read, if more may follow it.
@@ -19,6 +21,10 @@ pub struct Unstored {
 impl Unstored {
     /// Whether every line is known to be stored.
     pub fn is_empty(&self) -> bool {
+        self.replies == 0 && self.has_all_lines()
+    }
+
+    fn has_all_lines(&self) -> bool {
         self.lines.is_empty() && self.unread_after.is_none()
     }
 
@@ -38,6 +44,13 @@ impl Unstored {
 
 impl fmt::Display for Unstored {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.replies > 0 {
+            write!(f, "replies that are not known to be stored: {}", self.replies)?;
+            if self.has_all_lines() {
+                return Ok(());
+            }
+            f.write_str("; ")?;
+        }
         if self.only_message {
             return f.write_str("the message is not known to be stored");
         }
@@ -74,7 +87,8 @@ mod tests {
     use proptest::prelude::*;
 
     fn unstored(lines: &[u64], unread_after: Option<u64>) -> String {
-        Unstored { lines: lines.to_vec(), unread_after, only_message: false }.to_string()
+        Unstored { lines: lines.to_vec(), unread_after, only_message: false, replies: 0 }
+            .to_string()
     }
 
     #[test]
@@ -87,6 +101,10 @@ mod tests {
         );
         assert_eq!(unstored(&[], Some(0)), "no line was read");
         assert_eq!(unstored(&[], Some(9)), "not read: every line after 9");
+        let replies =
+            |lines| Unstored { replies: 2, lines, unread_after: None, only_message: false };
+        assert_eq!(replies(vec![]).to_string(), "replies that are not known to be stored: 2");
+        assert!(replies(vec![7]).to_string().ends_with(": 2; not known to be stored: line 7"));
         let many: Vec<u64> = (0..300).map(|number| 2 * number).collect();
         assert!(unstored(&many, None).ends_with("198, and more from 200 on"));
     }
@@ -94,7 +112,7 @@ mod tests {
     proptest! {
         #[test]
         fn every_line_is_in_one_range(lines in prop::collection::vec(0u64..60, 0..60)) {
-            let ranges = Unstored { lines: lines.clone(), unread_after: None, only_message: false }.ranges();
+            let ranges = Unstored { lines: lines.clone(), unread_after: None, only_message: false, replies: 0 }.ranges();
             for line in 0..60 {
                 let named = ranges.iter().filter(|(first, last)| (*first..=*last).contains(&line)).count();
                 prop_assert_eq!(named, usize::from(lines.contains(&line)));

@@ -145,6 +145,11 @@ impl Backfill {
         self.request_at = Some(now + pause);
     }
 
+    /// The room log is another one: reads on after `after`.
+    pub fn restart_after(&mut self, after: Seq, now: Instant) {
+        *self = Backfill::new(BackfillStart::After(after), now);
+    }
+
     /// Whether the server answers again and again with pages that bring the backfill no further.
     pub fn is_stalled(&self) -> bool {
         self.stalled_pages.max(self.steps_back) > MAX_STALLED_PAGES

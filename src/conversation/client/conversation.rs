@@ -24,7 +24,7 @@ use super::outbox::{Outbox, OutgoingMessage, RejectedMessage};
 use super::read_positions::ReadPositions;
 use crate::crypto::client_keys::ClientKeys;
 use crate::protocol::frame::{ClientFrame, Join, NewMessage, Position, RoomRequest};
-use crate::protocol::{RoomName, Timestamp};
+use crate::protocol::{RoomName, Seq, Timestamp};
 
 /// The options of a registration.
 #[derive(Clone, Default)]
@@ -83,6 +83,10 @@ pub struct Conversation {
     /// Rooms whose key came on this connection.
     pub(super) rooms_with_key: BTreeSet<String>,
     pub(super) backfills: BTreeMap<String, Backfill>,
+    /// The newest message of each room when `options.since` asked for its past.
+    pub(super) requested_up_to: BTreeMap<String, Seq>,
+    /// Whether messages are dropped, to be read again from the read positions later.
+    pub(super) held: bool,
     /// Gaps of the rooms in `backfills`, until the page that they belong to.
     pub(super) held_gaps: BTreeMap<String, Vec<HeldGap>>,
     /// `join` and `who` frames that wait to be sent.
@@ -108,6 +112,8 @@ impl Conversation {
             joined: BTreeSet::new(),
             rooms_with_key: BTreeSet::new(),
             backfills: BTreeMap::new(),
+            requested_up_to: BTreeMap::new(),
+            held: false,
             held_gaps: BTreeMap::new(),
             control_frames: VecDeque::new(),
             rejected: Vec::new(),
@@ -145,6 +151,23 @@ impl Conversation {
     /// Whether no backfill is in progress.
     pub fn is_caught_up(&self) -> bool {
         self.backfills.is_empty()
+    }
+
+    /// With `held`, drops the messages that come from a full server and leaves the read positions where
+    /// they are. Without, reads on from there, page by page, until the present is reached. Nothing is
+    /// skipped and nothing is shown twice.
+    pub fn hold(&mut self, held: bool) {
+        self.held = held;
+    }
+
+    /// Whether a room's past that `options.since` asks for was not shown completely yet.
+    pub fn reads_requested_past(&self, room: &str) -> bool {
+        let shown = match self.backfills.get(room) {
+            Some(backfill) => backfill.shown_up_to(),
+            None => self.read_positions.position(room).map(|position| position.seq),
+        };
+        let end = self.requested_up_to.get(room);
+        end.is_some_and(|end| shown.is_none_or(|shown| shown < *end))
     }
 
     /// A room whose history the server answers again and again without getting any further.
@@ -228,6 +251,7 @@ impl Conversation {
         let request = self
             .backfills
             .iter_mut()
+            .filter(|_| !self.held)
             .find_map(|(room, backfill)| backfill.next_request(room.as_str(), now.tick));
         if let Some(request) = request {
             return Some(ClientFrame::History(request).to_json());
@@ -237,7 +261,8 @@ impl Conversation {
 
     /// When to call [`Self::next_frame`] again, if a pause is all that holds a frame back.
     pub fn next_frame_at(&self) -> Option<Instant> {
-        let backfills = self.backfills.values().filter_map(Backfill::next_request_at);
+        let due = self.backfills.values().filter_map(Backfill::next_request_at);
+        let backfills = due.filter(|_| !self.held);
         backfills.chain(self.outbox.retry_at()).min()
     }
 
@@ -296,6 +321,8 @@ impl Conversation {
         }
         if let Some(backfill) = backfill {
             self.backfills.insert(room.to_owned(), backfill);
+            // Messages that come after the first request are new, also when a later page holds them.
+            self.requested_up_to.entry(room.to_owned()).or_insert(head.seq);
         }
     }
 

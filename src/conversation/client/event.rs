@@ -81,6 +81,9 @@ pub struct Message<'a> {
     pub timestamp: Cow<'a, str>,
     /// Whether the message is part of a history or a resume, not live.
     pub replay: bool,
+    /// Whether the message is part of the past that `--since` asked for. All other messages are new to
+    /// the client, live or not.
+    pub requested: bool,
     /// Whether the client itself sent the message, judging by the name.
     pub own: bool,
 }
@@ -198,6 +201,7 @@ mod tests {
             verified: false,
             timestamp: "".into(),
             replay: false,
+            requested: false,
             own: false,
         }
     }

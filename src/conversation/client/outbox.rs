@@ -76,6 +76,7 @@ pub struct Outbox {
     retry_at: Option<Instant>,
     retry_pause: Duration,
     completed: u64,
+    settled: u64,
 }
 
 #[derive(Debug)]
@@ -103,6 +104,7 @@ impl Default for Outbox {
             retry_at: None,
             retry_pause: Duration::ZERO,
             completed: 0,
+            settled: 0,
         }
     }
 }
@@ -121,6 +123,16 @@ impl Outbox {
     /// How many messages were confirmed or given up, in all.
     pub fn completed(&self) -> u64 {
         self.completed
+    }
+
+    /// How many messages were pushed, in all.
+    pub fn pushed(&self) -> u64 {
+        self.settled + self.entries.len() as u64
+    }
+
+    /// How many messages, counted from the first one pushed, were all confirmed or given up.
+    pub fn settled(&self) -> u64 {
+        self.settled
     }
 
     /// Appends a message.
@@ -293,6 +305,7 @@ impl Outbox {
         self.retry_pause /= 2;
         while self.entries.front().is_some_and(|entry| entry.state == State::Done) {
             self.entries.pop_front();
+            self.settled += 1;
         }
     }
 }

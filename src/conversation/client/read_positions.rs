@@ -93,6 +93,11 @@ impl ReadPositions {
     pub fn set(&mut self, room: &str, position: Position) {
         self.rooms.insert(room.to_owned(), position);
     }
+
+    /// Removes the position in a room.
+    pub fn forget(&mut self, room: &str) {
+        self.rooms.remove(room);
+    }
 }
 
 #[cfg(test)]

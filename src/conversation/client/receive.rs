@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::value::RawValue;
 
-use super::backfill::PageAction;
+use super::backfill::{Backfill, BackfillStart, PageAction};
 use super::conversation::{Conversation, Now, Phase};
 use super::event::{Event, HeldGap, Message, PageItem, excerpt};
 use crate::protocol::code::ErrorCode;
@@ -30,7 +30,7 @@ impl Conversation {
     /// Processes one frame from the server.
     pub fn receive<'a>(&mut self, frame: &'a str, now: Now) -> Event<'a> {
         match ReceivedFrame::parse(frame) {
-            Ok(ServerFrame::ChatMessage(message)) => self.receive_message(frame, message),
+            Ok(ServerFrame::ChatMessage(message)) => self.receive_message(frame, message, now),
             Ok(ServerFrame::Ack(ack)) => {
                 self.outbox.acked(&ack.id);
                 Event::Nothing
@@ -42,7 +42,7 @@ impl Conversation {
             Ok(ServerFrame::UserList(list)) => Event::UserList(list),
             Ok(ServerFrame::Joined(joined)) => self.receive_joined(joined, now),
             Ok(ServerFrame::Left(left)) => self.receive_left(left),
-            Ok(ServerFrame::Gap(gap)) => self.receive_gap(frame, gap),
+            Ok(ServerFrame::Gap(gap)) => self.receive_gap(frame, gap, now),
             Ok(ServerFrame::History(history)) => self.receive_history(history, now),
             Ok(ServerFrame::Error(error)) => self.receive_error(error, now),
             // A newer server may send types that this client does not know.
@@ -106,12 +106,16 @@ impl Conversation {
     }
 
     /// A gap of a backfill belongs to the page that follows it.
-    fn receive_gap<'a>(&mut self, frame: &str, gap: Gap<'a>) -> Event<'a> {
+    fn receive_gap<'a>(&mut self, frame: &str, gap: Gap<'a>, now: Now) -> Event<'a> {
         if !self.is_joined(&gap.room) {
             return Event::Nothing;
         }
         let backfill = self.backfills.get(gap.room.as_ref());
         if gap.reason != "epoch" && backfill.is_some_and(|backfill| !backfill.shows_live()) {
+            // The page that is requested later names the gap again.
+            if self.held || self.holds_gap(&gap) {
+                return Event::Nothing;
+            }
             let held = HeldGap {
                 frame: frame.to_owned(),
                 room: gap.room.clone().into_owned(),
@@ -127,11 +131,41 @@ impl Conversation {
             return Event::Nothing;
         }
         self.read_positions.skip_to(&gap.room, gap.epoch.as_ref(), gap.next);
+        if gap.reason == "epoch" {
+            self.requested_up_to.remove(gap.room.as_ref());
+            let backfill = self.backfills.get_mut(gap.room.as_ref());
+            if let Some(backfill) = backfill.filter(|backfill| !backfill.shows_live()) {
+                backfill.restart_after(Seq(gap.next.0.saturating_sub(1)), now.tick);
+            }
+        }
         Event::Gap(gap)
     }
 
-    fn receive_message<'a>(&mut self, frame: &'a str, message: ReceivedMessage<'a>) -> Event<'a> {
+    /// Whether this gap came already, with a resume that the page overlaps.
+    fn holds_gap(&self, gap: &Gap<'_>) -> bool {
+        let held = self.held_gaps.get(gap.room.as_ref());
+        held.is_some_and(|held| held.iter().any(|known| known.after == gap.after))
+    }
+
+    /// Where messages are dropped, the room is read again after its read position.
+    fn fall_behind(&mut self, room: &str, seq: Seq, now: Now) {
+        let Some(position) = self.read_positions.position(room) else { return };
+        if position.seq < seq && !self.backfills.contains_key(room) {
+            let backfill = Backfill::new(BackfillStart::After(position.seq), now.tick);
+            self.backfills.insert(room.to_owned(), backfill);
+        }
+    }
+
+    fn receive_message<'a>(
+        &mut self,
+        frame: &'a str,
+        message: ReceivedMessage<'a>,
+        now: Now,
+    ) -> Event<'a> {
         if let Some(seq) = message.seq {
+            if self.held {
+                self.fall_behind(&message.room, seq, now);
+            }
             let backfill = self.backfills.get_mut(message.room.as_ref());
             if let Some(backfill) = backfill.filter(|backfill| !backfill.shows_live()) {
                 backfill.note_live(seq);
@@ -141,9 +175,11 @@ impl Conversation {
                 return Event::Nothing;
             }
         }
-        let message = self.decrypt(frame, message);
+        let mut message = self.decrypt(frame, message);
         if let (true, Some(text)) = (message.own, &message.text) {
-            self.outbox.echoed(text);
+            let echoed = self.outbox.echoed(text);
+            // A basic server names no ids: another session can have the same user name.
+            message.own = echoed || self.phase == Phase::Full;
         }
         Event::Message(message)
     }
@@ -160,6 +196,9 @@ impl Conversation {
             content_span: start..start + message.content.get().len(),
             has_type: !message.frame_type.is_empty(),
             text,
+            requested: message
+                .seq
+                .is_some_and(|seq| self.requested_up_to.get(room).is_some_and(|end| seq <= *end)),
             own: message.username == self.name,
             room: message.room,
             seq: message.seq.map(|seq| seq.0),
@@ -182,6 +221,11 @@ impl Conversation {
         let Some(backfill) = self.backfills.get_mut(history.room.as_ref()) else {
             return Event::Nothing;
         };
+        if self.held {
+            backfill.retry_after(now.tick, Duration::ZERO);
+            self.held_gaps.remove(history.room.as_ref());
+            return Event::Nothing;
+        }
         let outline: Vec<_> = page
             .iter()
             .map(|(_, message)| {
@@ -259,7 +303,6 @@ mod tests {
 
     use fernet::Fernet;
 
-    use super::super::backfill::BackfillStart;
     use super::super::conversation::ConnectOptions;
     use super::super::read_positions::ReadPositions;
     use super::*;
@@ -310,6 +353,82 @@ mod tests {
         assert!(conversation.is_caught_up());
     }
 
+    /// The seqs of the messages in an event, and whether each was asked for.
+    fn shown(event: Event<'_>) -> Vec<(u64, bool)> {
+        let of = |message: &Message<'_>| (message.seq.unwrap(), message.requested);
+        match event {
+            Event::Nothing => Vec::new(),
+            Event::Message(message) => vec![of(&message)],
+            Event::Page(page) => page
+                .iter()
+                .filter_map(|item| match item {
+                    PageItem::Message(message) => Some(of(message)),
+                    PageItem::Gap(_) => None,
+                })
+                .collect(),
+            _ => panic!("another event"),
+        }
+    }
+
+    fn live(seq: u64) -> String {
+        format!(r#"{{"type":"chat_message","room":"lobby","seq":{seq},"content":"x"}}"#)
+    }
+
+    fn page(seqs: std::ops::RangeInclusive<u64>, more: bool) -> String {
+        let messages: Vec<String> = seqs.clone().map(live).collect();
+        let (messages, reached) = (messages.join(","), seqs.end());
+        format!(
+            r#"{{"type":"history","room":"lobby","messages":[{messages}],"more":{more},"reached":{reached}}}"#
+        )
+    }
+
+    #[test]
+    fn what_comes_while_the_conversation_is_held_is_read_later_and_shown_once() {
+        let now = Now { tick: Instant::now(), wall: Timestamp::from_micros(0) };
+        let mut conversation = reading_history(&Fernet::generate_key(), now);
+        // The head was 2 when the past was asked for.
+        assert_eq!(shown(conversation.receive(&live(3), now)), []);
+        let past = page(1..=3, false);
+        let all = [(1, true), (2, true), (3, false)];
+        assert_eq!(shown(conversation.receive(&past, now)), all);
+        conversation.hold(true);
+        for seq in 4..=6 {
+            assert_eq!(shown(conversation.receive(&live(seq), now)), []);
+        }
+        assert_eq!(conversation.next_frame(now), None);
+        assert_eq!(conversation.next_frame_at(), None);
+        assert_eq!(conversation.read_positions().position("lobby").unwrap().seq, Seq(3));
+        conversation.hold(false);
+        assert!(conversation.next_frame(now).unwrap().contains(r#""after":3"#));
+        // A page that comes when the conversation is held again is asked for once more.
+        conversation.hold(true);
+        let gap = r#"{"type":"gap","room":"lobby","after":3,"next":5,"reason":"damaged"}"#;
+        assert_eq!(shown(conversation.receive(gap, now)), []);
+        assert_eq!(shown(conversation.receive(&page(5..=6, false), now)), []);
+        conversation.hold(false);
+        assert!(conversation.next_frame(now).unwrap().contains(r#""after":3"#));
+        assert_eq!(shown(conversation.receive(gap, now)), []);
+        let later = page(5..=6, false);
+        let Event::Page(items) = conversation.receive(&later, now) else { panic!("no page") };
+        assert_eq!(items.len(), 3, "the gap once, and two messages");
+        drop(items);
+        assert_eq!(shown(conversation.receive(&live(6), now)), []);
+        assert_eq!(shown(conversation.receive(&live(7), now)), [(7, false)]);
+    }
+
+    #[test]
+    fn a_position_from_a_held_conversation_resumes_before_what_was_dropped() {
+        let now = Now { tick: Instant::now(), wall: Timestamp::from_micros(0) };
+        let mut conversation = reading_history(&Fernet::generate_key(), now);
+        assert!(conversation.reads_requested_past("lobby"));
+        conversation.receive(&page(1..=2, false), now);
+        assert!(!conversation.reads_requested_past("lobby"));
+        conversation.hold(true);
+        conversation.receive(&live(3), now);
+        conversation.disconnected();
+        assert!(conversation.register().contains(r#""resume":{"lobby":{"epoch":"e","seq":2}}"#));
+    }
+
     #[test]
     fn rooms_that_were_not_asked_for_leave_nothing_behind() {
         let now = Now { tick: Instant::now(), wall: Timestamp::from_micros(0) };
@@ -349,7 +468,8 @@ mod tests {
         let mut conversation = reading_history(&Fernet::generate_key(), now);
         let gap = r#"{"type":"gap","room":"lobby","after":2,"next":9,"reason":"damaged"}"#;
         let refused = (0..2 * MAX_HELD_GAPS)
-            .filter(|_| matches!(conversation.receive(gap, now), Event::Unreadable))
+            .map(|number| gap.replace("after\":2", &format!("after\":{number}")))
+            .filter(|gap| matches!(conversation.receive(gap, now), Event::Unreadable))
             .count();
         assert_eq!(refused, MAX_HELD_GAPS);
         conversation.held_gaps.clear();

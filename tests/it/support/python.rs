@@ -1,7 +1,8 @@
 //! Real Python clients and servers, run in the virtual environment that `scripts/test` makes.
 
+use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
 /// The Python interpreter of the virtual environment.
 pub fn interpreter() -> PathBuf {
@@ -20,4 +21,33 @@ pub fn script(name: &str) -> Command {
         .arg("-u")
         .arg(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/python").join(name));
     command
+}
+
+/// A Python server of the basic protocol, killed on drop.
+pub struct BasicServer(Child, String);
+
+impl BasicServer {
+    /// Starts a server that takes `rate` messages per `window` seconds from a client.
+    pub fn start(rate: &str, window: &str) -> Self {
+        let mut child = script("basic_server.py")
+            .args([rate, window])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("python");
+        let mut port = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut port).unwrap();
+        BasicServer(child, format!("ws://127.0.0.1:{}", port.trim()))
+    }
+
+    /// `ws://127.0.0.1:4321`
+    pub fn url(&self) -> &str {
+        &self.1
+    }
+}
+
+impl Drop for BasicServer {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }

@@ -1,0 +1,8 @@
+//! Bots: the examples of docs/bots.md, and `--exec`.
+
+mod backlog;
+mod command;
+mod examples;
+mod loops;
+mod resume;
+mod support;
