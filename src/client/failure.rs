@@ -23,12 +23,6 @@ pub enum Failure {
         /// `--timeout`.
         timeout: Duration,
     },
-    /// No attempt of a conversation on a terminal succeeded within the timeout.
-    #[error("{reason}; is it running there? Name another by: chat-client HOST:PORT")]
-    NotReached {
-        /// Why the last attempt failed.
-        reason: String,
-    },
     /// The server sends bytes that are no WebSocket by RFC 6455.
     #[error("{server} does not speak WebSocket: {reason}")]
     NotWebSocket {
@@ -87,9 +81,7 @@ impl Failure {
         match self {
             Failure::Dial(DialError::Refused { .. }) => ExitCode::Refused,
             Failure::Dial(DialError::NotChatServer { .. }) => ExitCode::Protocol,
-            Failure::Dial(_) | Failure::NoConnection { .. } | Failure::NotReached { .. } => {
-                ExitCode::NoServer
-            }
+            Failure::Dial(_) | Failure::NoConnection { .. } => ExitCode::NoServer,
             Failure::NotWebSocket { .. }
             | Failure::OtherProtocol { .. }
             | Failure::NoHistory

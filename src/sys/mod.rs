@@ -10,6 +10,8 @@ pub mod signals;
 #[cfg(feature = "server")]
 pub mod systemd;
 #[cfg(feature = "client")]
+pub mod terminal_signals;
+#[cfg(feature = "client")]
 pub mod termination_signal;
 #[cfg(feature = "server")]
 pub mod thread;

@@ -30,6 +30,8 @@ pub struct Backfill {
     step: Step,
     request_at: Option<Instant>,
     newest_live: Seq,
+    /// Whether pages will hold the messages and gaps that come now.
+    holds_live: bool,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -56,7 +58,18 @@ impl Backfill {
             BackfillStart::After(after) => Step::Read { after },
             start => Step::Search { start, before: None },
         };
-        Backfill { step, request_at: Some(now), newest_live: Seq(0) }
+        Backfill { step, request_at: Some(now), newest_live: Seq(0), holds_live: true }
+    }
+
+    /// The newest `count` messages again, of a room that is read already. What comes before the first
+    /// page is no part of it: it may be a replay of older messages.
+    pub fn again(count: u64, now: Instant) -> Self {
+        Backfill { holds_live: false, ..Backfill::new(BackfillStart::Newest(count), now) }
+    }
+
+    /// Whether messages and gaps that come now are left to a later page.
+    pub fn holds_live(&self) -> bool {
+        self.holds_live
     }
 
     /// The last message that was shown, or the one before the start. `None` until the start is found.
@@ -101,6 +114,7 @@ impl Backfill {
         reached: Option<Seq>,
         now: Instant,
     ) -> (PageAction, bool) {
+        self.holds_live = true;
         let first = page.first().map(|(seq, _)| *seq);
         // A page may begin with unreadable messages, or have no others.
         let oldest = reached.or(first);

@@ -83,6 +83,8 @@ pub struct Conversation {
     pub(super) current_room: Option<String>,
     /// Rooms that the session is in, or that it sent a `join` for.
     pub(super) joined: BTreeSet<String>,
+    /// Rooms to leave as soon as no message for them waits.
+    leaving: BTreeSet<String>,
     /// Rooms whose key came on this connection.
     pub(super) rooms_with_key: BTreeSet<String>,
     pub(super) backfills: BTreeMap<String, Backfill>,
@@ -109,6 +111,7 @@ impl Conversation {
             outbox: Outbox::default(),
             current_room: None,
             joined: BTreeSet::new(),
+            leaving: BTreeSet::new(),
             rooms_with_key: BTreeSet::new(),
             backfills: BTreeMap::new(),
             held_gaps: BTreeMap::new(),
@@ -128,6 +131,11 @@ impl Conversation {
     pub fn room(&self) -> &str {
         let first = self.options.rooms.first();
         self.current_room.as_ref().or(first).map_or("lobby", String::as_str)
+    }
+
+    /// The rooms that the session is in.
+    pub fn joined_rooms(&self) -> impl Iterator<Item = &str> {
+        self.joined.iter().map(String::as_str)
     }
 
     /// The state of the connection.
@@ -202,6 +210,7 @@ impl Conversation {
     /// `join` is sent; the server answers a `join` with the room's `user_list`.
     pub fn join(&mut self, room: &RoomName) -> bool {
         self.current_room = Some(room.as_str().to_owned());
+        self.leaving.remove(room.as_str());
         let joins = self.phase == Phase::Full && self.joined.insert(room.as_str().to_owned());
         if joins {
             let join = self.join_frame(room.as_str());
@@ -216,6 +225,24 @@ impl Conversation {
         joins
     }
 
+    /// Leaves a room that the session is in, after the messages that wait for it. If it is the
+    /// current room, another one becomes that. Does nothing if there is no other.
+    pub fn leave(&mut self, room: &str) {
+        let others: Vec<String> =
+            self.joined.iter().filter(|joined| *joined != room).cloned().collect();
+        if others.is_empty() || others.len() == self.joined.len() {
+            return;
+        }
+        if self.room() == room {
+            self.current_room = others.first().cloned();
+        }
+        if self.options.rooms.is_empty() {
+            self.options.rooms = others;
+        }
+        self.options.rooms.retain(|joined| joined != room);
+        self.leaving.insert(room.to_owned());
+    }
+
     /// Requests the names in the current room.
     pub fn request_user_list(&mut self) {
         let frame = ClientFrame::Who(RoomRequest { room: self.room().to_owned() });
@@ -224,8 +251,7 @@ impl Conversation {
 
     /// Requests the newest `count` messages of the current room, whether or not they were shown.
     pub fn request_history(&mut self, count: u64, now: Now) {
-        let backfill = Backfill::new(BackfillStart::Newest(count), now.tick);
-        self.backfills.insert(self.room().to_owned(), backfill);
+        self.backfills.insert(self.room().to_owned(), Backfill::again(count, now.tick));
     }
 
     /// The messages that were given up since the last call.
@@ -248,7 +274,17 @@ impl Conversation {
         if let Some(request) = request {
             return Some(ClientFrame::History(request).to_json());
         }
-        self.next_message(now)
+        self.next_message(now).or_else(|| self.next_leave())
+    }
+
+    fn next_leave(&mut self) -> Option<String> {
+        let waits = |room: &String| self.outbox.rooms().any(|waiting| waiting == room);
+        let room = self.leaving.iter().find(|room| !waits(room))?.clone();
+        self.leaving.remove(&room);
+        if !self.joined.contains(&room) {
+            return self.next_leave();
+        }
+        Some(ClientFrame::Leave(RoomRequest { room }).to_json())
     }
 
     /// When to call [`Self::next_frame`] again, if a pause is all that holds a frame back.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::value::RawValue;
 
-use super::backfill::PageAction;
+use super::backfill::{Backfill, PageAction};
 use super::conversation::{Conversation, Now, Phase};
 use super::event::{Event, HeldGap, Message, PageItem};
 use crate::protocol::code::ErrorCode;
@@ -91,7 +91,15 @@ impl Conversation {
 
     /// A gap of a backfill belongs to the page that follows it.
     fn receive_gap<'a>(&mut self, frame: &str, gap: Gap<'a>) -> Event<'a> {
-        if gap.reason != "epoch" && self.backfills.contains_key(gap.room.as_ref()) {
+        let backfill = self.backfills.get(gap.room.as_ref()).filter(|_| gap.reason != "epoch");
+        if let Some(false) = backfill.map(Backfill::holds_live)
+            && let Some(position) = self.read_positions.position(&gap.room)
+            && gap.next.0 <= position.seq.0.saturating_add(1)
+        {
+            // It belongs to the first page of a search, which is not shown.
+            return Event::Nothing;
+        }
+        if backfill.is_some_and(Backfill::holds_live) {
             let held = HeldGap {
                 frame: frame.to_owned(),
                 after: gap.after,
@@ -106,7 +114,8 @@ impl Conversation {
 
     fn receive_message<'a>(&mut self, frame: &'a str, message: ReceivedMessage<'a>) -> Event<'a> {
         if let Some(seq) = message.seq {
-            if let Some(backfill) = self.backfills.get_mut(message.room.as_ref()) {
+            let backfill = self.backfills.get_mut(message.room.as_ref());
+            if let Some(backfill) = backfill.filter(|backfill| backfill.holds_live()) {
                 backfill.note_live(seq);
                 return Event::Nothing;
             }
@@ -278,6 +287,41 @@ mod tests {
             format!("{{\"type\":\"chat_message\",{fields}}}\n")
         };
         assert_eq!(lines, [line(1), line(2)]);
+        assert!(conversation.is_caught_up());
+    }
+
+    #[test]
+    fn a_replay_before_the_answer_to_a_history_request_is_shown_with_its_gaps() {
+        let now = Now { tick: Instant::now(), wall: Timestamp::from_micros(0) };
+        let key = Fernet::generate_key();
+        let token = Fernet::new(&key).unwrap().encrypt(b"hola");
+        let mut conversation = reading_history(&key, now);
+        let page = r#"{"type":"history","room":"lobby","messages":[],"more":false,"reached":2}"#;
+        assert!(matches!(conversation.receive(page, now), Event::Page(_)));
+        let message = |seq: u64| {
+            format!(r#"{{"type":"chat_message","room":"lobby","seq":{seq},"content":"{token}"}}"#)
+        };
+        conversation.request_history(1, now);
+        assert!(matches!(conversation.receive(&message(3), now), Event::Message(_)));
+        let gap = r#"{"type":"gap","room":"lobby","after":3,"next":7,"reason":"expired"}"#;
+        assert!(matches!(conversation.receive(gap, now), Event::Gap(_)));
+        assert!(matches!(conversation.receive(&message(7), now), Event::Message(_)));
+        // A gap of the answer is in the past, and is not shown twice.
+        let gap = r#"{"type":"gap","room":"lobby","after":0,"next":2,"reason":"expired"}"#;
+        assert!(matches!(conversation.receive(gap, now), Event::Nothing));
+        let found = format!(
+            r#"{{"type":"history","room":"lobby","messages":[{}],"more":false,"reached":7}}"#,
+            message(7)
+        );
+        assert!(matches!(conversation.receive(&found, now), Event::Nothing));
+        assert!(matches!(conversation.receive(&message(8), now), Event::Nothing));
+        let rest = format!(
+            r#"{{"type":"history","room":"lobby","messages":[{},{}],"more":false,"reached":8}}"#,
+            message(7),
+            message(8)
+        );
+        let Event::Page(items) = conversation.receive(&rest, now) else { panic!("not a page") };
+        assert_eq!(items.len(), 2);
         assert!(conversation.is_caught_up());
     }
 

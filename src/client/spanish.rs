@@ -1,0 +1,270 @@
+//! Failures in Spanish. The English sentences belong to the errors themselves; the enums are matched
+//! exhaustively, so that no new error lacks a sentence. Reasons that come as text are looked up in
+//! [`REASONS`].
+
+use rustix::io::Errno;
+
+use super::blanks::{fill, match_blanks};
+use super::failure::Failure;
+use crate::net::dial::DialError;
+use crate::protocol::code::ErrorCode;
+
+/// Why a conversation ended.
+pub fn failure(failure: &Failure) -> String {
+    match failure {
+        Failure::Dial(error) => dial_error(error),
+        Failure::NoConnection { server, timeout } => {
+            let timeout = humantime::format_duration(*timeout);
+            format!("sin conexión con {server} en {timeout}; ¿está en marcha el servidor?")
+        }
+        Failure::NotWebSocket { server, reason } => {
+            format!("{server} no habla WebSocket: {}", translated(reason))
+        }
+        Failure::OtherProtocol { server } => format!("{server} habla otro protocolo"),
+        Failure::NoHistory => {
+            "este servidor solo habla el protocolo básico y no guarda historial".to_owned()
+        }
+        Failure::TooLarge(reason) => {
+            format!("el servidor envió un mensaje demasiado grande: {}", translated(reason))
+        }
+        Failure::Closed { code, reason, .. } => {
+            let reason = error(code).map_or_else(|| translated(reason), str::to_owned);
+            format!("el servidor cerró la conexión: {reason} ({code})")
+        }
+        Failure::Unacked { timeout, lines } => {
+            let timeout = humantime::format_duration(*timeout);
+            format!(
+                "abandonado tras {timeout}; no se sabe si están guardadas: {} líneas",
+                lines.len()
+            )
+        }
+        Failure::Incomplete { timeout, printed } => {
+            let timeout = humantime::format_duration(*timeout);
+            format!("abandonado tras {timeout}; solo llegaron {printed} mensajes")
+        }
+        Failure::Cursor(reason) => reason.clone(),
+    }
+}
+
+/// Why an attempt to connect failed.
+pub fn dial_error(error: &DialError) -> String {
+    match error {
+        DialError::Unreachable { target, reason } => {
+            format!("no se puede llegar a {target}: {}", translated(reason))
+        }
+        DialError::Untrusted { target, reason } => {
+            format!("{target} no es de confianza: {}", translated(reason))
+        }
+        DialError::Refused { target, status } => {
+            format!("{target} rechaza la conexión: estado HTTP {status}")
+        }
+        DialError::NotChatServer { target, reason } => {
+            format!("{target} no es un servidor de chat: {}", translated(reason))
+        }
+        DialError::CaFile { file, reason } => {
+            let (file, reason) = (file.display(), translated(reason));
+            format!("{file}: {reason}; --ca-file debe nombrar un archivo PEM con certificados")
+        }
+    }
+}
+
+/// What the code of an `error` frame means; `None` for a code that this client does not know.
+pub fn error(code: &str) -> Option<&'static str> {
+    let code = ErrorCode::ALL.iter().find(|known| known.as_str() == code)?;
+    Some(match code {
+        ErrorCode::BadJson
+        | ErrorCode::BadFrame
+        | ErrorCode::UnknownType
+        | ErrorCode::BinaryFrame => "el servidor no entendió la petición",
+        ErrorCode::NotRegistered | ErrorCode::AlreadyRegistered | ErrorCode::BadProtocol => {
+            "el servidor no aceptó el registro"
+        }
+        ErrorCode::RegisterTimeout => "el registro tardó demasiado",
+        ErrorCode::EmptyMessage => "el mensaje está vacío",
+        ErrorCode::MessageTooLong => "el mensaje es demasiado largo",
+        ErrorCode::NotUtf8 => "el mensaje no es UTF-8",
+        ErrorCode::BadToken | ErrorCode::StaleKey => {
+            "el mensaje no se cifró con la clave de la sala"
+        }
+        ErrorCode::ClockSkew => "el reloj de este equipo no va bien",
+        ErrorCode::RateLimited => "demasiados intentos; vuelve a intentarlo más tarde",
+        ErrorCode::BadRoom => "ese nombre de sala no es válido",
+        ErrorCode::NotInRoom => "no estás en esa sala",
+        ErrorCode::TooManyRooms => "estás en demasiadas salas; sal antes de una",
+        ErrorCode::BadId => "el identificador del mensaje no es válido",
+        ErrorCode::IdConflict => "otro mensaje tiene el mismo identificador",
+        ErrorCode::Unauthorized => {
+            "hace falta una clave de acceso válida; la crea quien administra el servidor"
+        }
+        ErrorCode::Forbidden => "no tienes permiso",
+        ErrorCode::Plaintext => "el servidor exige una conexión cifrada; usa wss://",
+        ErrorCode::StorageFull => "el disco del servidor está lleno",
+        ErrorCode::StorageFailed => "el servidor no puede usar su almacén ahora",
+    })
+}
+
+/// Reasons as the client writes them in English, and in Spanish; `{}` stands for the same text in both.
+const REASONS: &[(&str, &str)] = &[
+    ("no answer within 10 seconds", "sin respuesta en 10 segundos"),
+    (
+        "no answer to the WebSocket handshake within 10 seconds",
+        "sin respuesta al saludo WebSocket en 10 segundos",
+    ),
+    (
+        "the host name can't appear in a certificate; check the address",
+        "ese nombre no puede estar en un certificado; revisa la dirección",
+    ),
+    ("it answered with HTTP status {}", "respondió con el estado HTTP {}"),
+    (
+        "WebSocket protocol error: Handshake not finished",
+        "la conexión se cortó durante el saludo WebSocket",
+    ),
+    ("Handshake not finished", "la conexión se cortó durante el saludo WebSocket"),
+    (
+        "failed to lookup address information: Name or service not known",
+        "no existe ningún servidor con ese nombre",
+    ),
+    (
+        "failed to lookup address information: No address associated with hostname",
+        "ese nombre no tiene dirección",
+    ),
+    (
+        "failed to lookup address information: Temporary failure in name resolution",
+        "la resolución de nombres no responde ahora",
+    ),
+    (
+        "its certificate expired on {}; ask its operator to renew it, or check the clock of this machine",
+        "su certificado caducó el {}; pide a quien lo administra que lo renueve, o revisa el reloj de este equipo",
+    ),
+    (
+        "its certificate is not valid before {}; check the clock of this machine",
+        "su certificado no es válido antes del {}; revisa el reloj de este equipo",
+    ),
+    (
+        "its certificate is for {}, not for {}; check the address",
+        "su certificado es para {}, no para {}; revisa la dirección",
+    ),
+    (
+        "no authority that this machine trusts signed its certificate, or the certificate chain is incomplete; \
+         name its CA with --ca-file, or its certificate with --pin",
+        "ninguna autoridad en la que este equipo confía firmó su certificado, o la cadena está incompleta; \
+         nombra su CA con --ca-file, o su certificado con --pin",
+    ),
+    (
+        "its certificate is signed with an algorithm that is not secure, such as SHA-1; ask its operator to \
+         replace it",
+        "su certificado está firmado con un algoritmo que no es seguro, como SHA-1; pide a quien lo administra \
+         que lo cambie",
+    ),
+    (
+        "a signature does not match its certificate, or its key is too short (RSA keys need at least 2048 \
+         bits); ask its operator to replace it",
+        "una firma no corresponde a su certificado, o su clave es demasiado corta (RSA exige 2048 bits); pide a \
+         quien lo administra que lo cambie",
+    ),
+    (
+        "its certificate is not the one of --pin; if its operator has replaced it, ask for the new fingerprint",
+        "su certificado no es el de --pin; si quien lo administra lo ha cambiado, pide la nueva huella",
+    ),
+    (
+        "its certificate is an authority's, not a server's; ask its operator to replace it, or trust this one \
+         certificate with --pin",
+        "su certificado es de una autoridad, no de un servidor; pide a quien lo administra que lo cambie, o \
+         confía en ese certificado con --pin",
+    ),
+    (
+        "a certificate in its chain signed another without being an authority's; ask its operator to replace \
+         the chain",
+        "un certificado de su cadena firmó otro sin ser de una autoridad; pide a quien lo administra que cambie \
+         la cadena",
+    ),
+    (
+        "its certificate is not meant for a server (extended key usage); ask its operator to replace it",
+        "su certificado no está pensado para un servidor (extended key usage); pide a quien lo administra que lo \
+         cambie",
+    ),
+    ("no certificate in the file", "no hay ningún certificado en el archivo"),
+];
+
+/// A reason in Spanish. One that is not known here stays as it is.
+fn translated(reason: &str) -> String {
+    if let Some(known) = system_error(reason) {
+        return known.to_owned();
+    }
+    REASONS
+        .iter()
+        .find_map(|(english, spanish)| {
+            let values = match_blanks(english, reason)?;
+            Some(fill(spanish, &values))
+        })
+        .unwrap_or_else(|| reason.to_owned())
+}
+
+/// The meaning of an error of the system, which the standard library prints with its number.
+fn system_error(reason: &str) -> Option<&'static str> {
+    let number = reason.rsplit_once("(os error ")?.1.split(')').next()?.parse().ok()?;
+    Some(match Errno::from_raw_os_error(number) {
+        Errno::CONNREFUSED => "conexión rechazada",
+        Errno::CONNRESET | Errno::CONNABORTED | Errno::PIPE => "la conexión se cortó",
+        Errno::TIMEDOUT => "sin respuesta",
+        Errno::HOSTUNREACH | Errno::HOSTDOWN => "el equipo no es accesible",
+        Errno::NETUNREACH | Errno::NETDOWN => "la red no es accesible",
+        Errno::ADDRNOTAVAIL => "esa dirección no se puede usar aquí",
+        Errno::ACCESS | Errno::PERM => "permiso denegado",
+        Errno::NOENT => "no existe",
+        Errno::ISDIR => "es un directorio",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn reasons_are_translated_with_their_blanks() {
+        for (english, spanish) in [
+            ("Connection refused (os error 111)", "conexión rechazada"),
+            ("it answered with HTTP status 404", "respondió con el estado HTTP 404"),
+            (
+                "its certificate is for a.example, b.example, not for c.example; check the address",
+                "su certificado es para a.example, b.example, no para c.example; revisa la dirección",
+            ),
+            ("something else", "something else"),
+        ] {
+            assert_eq!(translated(english), spanish);
+        }
+        for (english, spanish) in REASONS {
+            assert_eq!(english.matches("{}").count(), spanish.matches("{}").count(), "{english}");
+            assert_ne!(translated(&english.replace("{}", "7")), english.replace("{}", "7"));
+        }
+    }
+
+    #[test]
+    fn every_certificate_error_that_has_a_sentence_has_a_spanish_one() {
+        use crate::net::tls_client::describe_certificate_error;
+        use rustls::CertificateError::*;
+        for error in [UnknownIssuer, BadSignature, ApplicationVerificationFailure] {
+            let english = describe_certificate_error(&error);
+            assert_ne!(translated(&english), english);
+        }
+    }
+
+    #[test]
+    fn every_code_and_every_failure_has_a_sentence() {
+        for code in ErrorCode::ALL {
+            assert!(error(code.as_str()).is_some());
+        }
+        let timeout = Duration::from_secs(30);
+        let closed =
+            Failure::Closed { close_code: 4003, code: "forbidden".into(), reason: "no".into() };
+        let no_connection = Failure::NoConnection { server: "ws://h".into(), timeout };
+        assert_eq!(
+            failure(&closed),
+            "el servidor cerró la conexión: no tienes permiso (forbidden)"
+        );
+        assert!(failure(&no_connection).starts_with("sin conexión con ws://h en 30s"));
+    }
+}
