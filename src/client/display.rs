@@ -10,10 +10,6 @@ use crate::conversation::client::event::is_unprintable;
 const TAB_COLUMNS: usize = 8;
 /// How far the lines of a message after the first are indented: they are under the name.
 pub const INDENT: usize = "[12:34:56] ".len();
-/// Joins letters or emoji into one sign; between other characters it is invisible.
-const ZERO_WIDTH_JOINER: char = '\u{200d}';
-/// Keeps two letters apart, as Persian needs it.
-const ZERO_WIDTH_NON_JOINER: char = '\u{200c}';
 
 /// A name, a reason or another short text, as one line: an escape such as `\u{1b}` replaces every character
 /// that could act on a terminal.
@@ -24,39 +20,58 @@ pub fn one_line(text: &str) -> String {
 }
 
 /// The text of a message after `head`, the beginning of its first line, which may contain colours and takes
-/// `head_columns`. Each further line is indented by `indent` spaces. Tabs are spaces; joiners between letters or emoji stay.
-pub fn message(head: &str, head_columns: usize, indent: usize, text: &str) -> String {
-    let mut out = head.to_owned();
-    let mut column = head_columns;
+/// `head_columns`. Each further line is indented. Tabs are spaces; joiners between letters or emoji stay. In a
+/// window of `window` columns, the terminal itself breaks long lines, except where the next row would begin as a
+/// message or a note does.
+pub fn message(head: &str, head_columns: usize, window: usize, text: &str) -> String {
     let text = text.trim_end_matches(['\n', '\r']);
+    let mut out = head.to_owned();
+    // Tabs are counted from the beginning of the line, under the name.
+    let (mut column, mut line_start) = (head_columns, head_columns);
     let mut before = None;
-    let mut chars = text.chars().peekable();
-    while let Some(c) = chars.next() {
-        match c {
-            '\r' if chars.peek() == Some(&'\n') => {}
-            '\n' => {
-                out.push('\n');
-                out.extend(std::iter::repeat_n(' ', indent));
-                column = indent;
+    let new_line = |out: &mut String| {
+        out.push('\n');
+        out.extend(std::iter::repeat_n(' ', INDENT));
+        INDENT
+    };
+    for (index, sign) in text.grapheme_indices(true) {
+        let mut shown = String::new();
+        match sign {
+            "\n" | "\r\n" => {
+                column = new_line(&mut out);
+                line_start = column;
+                before = None;
+                continue;
             }
-            '\t' => {
-                let spaces = TAB_COLUMNS - column % TAB_COLUMNS;
-                out.extend(std::iter::repeat_n(' ', spaces));
-                column += spaces;
+            "\t" => {
+                let past_tab = column.saturating_sub(line_start) % TAB_COLUMNS;
+                shown.extend(std::iter::repeat_n(' ', TAB_COLUMNS - past_tab));
+                before = None;
             }
-            ZERO_WIDTH_JOINER | ZERO_WIDTH_NON_JOINER
-                if before.is_some_and(is_joinable)
-                    && chars.peek().copied().is_some_and(is_joinable) =>
-            {
-                out.push(c);
-            }
-            c => {
-                let start = out.len();
-                push_escaped(&mut out, c);
-                column += columns(&out[start..]);
+            sign => {
+                for (offset, c) in sign.char_indices() {
+                    let after = text[index + offset + c.len_utf8()..].chars().next();
+                    if is_joiner(c)
+                        && before.is_some_and(is_joinable)
+                        && after.is_some_and(is_joinable)
+                    {
+                        shown.push(c);
+                    } else {
+                        push_escaped(&mut shown, c);
+                    }
+                    before = Some(c);
+                }
             }
         }
-        before = Some(c);
+        let width = columns(&shown);
+        column = match column + width {
+            end if end <= window => end,
+            // Spaces and escapes are broken anywhere.
+            end if shown.is_ascii() && width > 1 => end - window,
+            _ if shown.starts_with(['[', '-']) => new_line(&mut out) + width,
+            _ => width,
+        };
+        out.push_str(&shown);
     }
     out
 }
@@ -92,6 +107,12 @@ pub fn columns(text: &str) -> usize {
     text.graphemes(true).map(UnicodeWidthStr::width).sum()
 }
 
+/// The zero-width joiner makes one sign of letters or emoji, and the non-joiner keeps letters apart, as Persian
+/// needs it. Between other characters they are invisible.
+pub fn is_joiner(c: char) -> bool {
+    matches!(c, '\u{200c}' | '\u{200d}')
+}
+
 /// Whether a joiner next to this character can have a meaning: it is a letter, a mark or a symbol outside of ASCII.
 fn is_joinable(c: char) -> bool {
     !c.is_ascii() && !c.is_whitespace() && !is_unprintable(c)
@@ -111,7 +132,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn shown(text: &str) -> String {
-        message("Ana: ", 5, 2, text)
+        message("Ana: ", 5, 20, text)
     }
 
     #[test]
@@ -123,10 +144,31 @@ mod tests {
 
     #[test]
     fn lines_are_indented_and_tabs_are_spaces() {
-        assert_eq!(shown("one\ntwo\r\nthree\n"), "Ana: one\n  two\n  three");
-        assert_eq!(shown("\n[12:34:56] Bob: forged"), "Ana: \n  [12:34:56] Bob: forged");
-        assert_eq!(shown("\ta\tb\n\tc"), "Ana:    a       b\n        c");
+        let indent = " ".repeat(INDENT);
+        assert_eq!(shown("one\ntwo\r\nthree\n"), format!("Ana: one\n{indent}two\n{indent}three"));
+        assert_eq!(
+            shown("\n[12:34:56] Bob: forged"),
+            format!("Ana: \n{indent}[12:34:56] Bob: forged")
+        );
+        assert_eq!(
+            message("Ana: ", 5, 80, "\ta\tb\n\tc"),
+            format!("Ana:         a       b\n{indent}        c")
+        );
         assert_eq!(shown("a\rb"), "Ana: a\\u{d}b");
+    }
+
+    #[test]
+    fn no_row_begins_as_a_message_does() {
+        let indent = " ".repeat(INDENT);
+        let filled = "a".repeat(15);
+        for forged in ["[12:34:56] Bob: no", "-- Bob left"] {
+            let text = format!("{filled}{forged}");
+            assert_eq!(shown(&text), format!("Ana: {filled}\n{indent}{forged}"));
+            let text = format!("{filled}{}{forged}", "b".repeat(20));
+            assert_eq!(shown(&text), format!("Ana: {filled}{}\n{indent}{forged}", "b".repeat(20)));
+            let text = format!("{filled}b{forged}");
+            assert_eq!(shown(&text), format!("Ana: {text}"), "it is in the middle of a row");
+        }
     }
 
     #[test]
@@ -159,7 +201,7 @@ mod tests {
             prop_assert!(!one_line(&text).chars().any(is_unprintable));
             let acts = |c| is_unprintable(c) && !matches!(c, '\n' | '\u{200c}' | '\u{200d}');
             prop_assert!(!shown(&text).chars().any(acts));
-            prop_assert!(shown(&text).lines().skip(1).all(|line| line.starts_with("  ")));
+            prop_assert!(shown(&text).lines().skip(1).all(|line| line.starts_with(&" ".repeat(INDENT))));
         }
     }
 }

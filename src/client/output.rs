@@ -62,5 +62,5 @@ fn plain(message: &Message<'_>) -> String {
     let text = message.text.as_deref().unwrap_or("(unreadable)");
     let time = local_time::of(&message.timestamp);
     let head = format!("[{time}] {}: ", display::one_line(&message.username));
-    format!("{}\n", display::message(&head, display::columns(&head), display::INDENT, text))
+    format!("{}\n", display::message(&head, display::columns(&head), usize::MAX, text))
 }

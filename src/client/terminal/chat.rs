@@ -56,16 +56,17 @@ pub struct Chat {
 }
 
 impl Chat {
-    /// Needs a tokio runtime. `timeout` is how long the first connection may take; unless the user chose
+    /// `timeout` is how long the first connection may take; unless the user chose
     /// it, it does not count once something is typed.
     pub fn new(
         driver: Driver,
         console: Console,
+        termination: TerminationSignal,
         texts: &'static Messages,
         colours: bool,
         timeout: (Duration, bool),
-    ) -> std::io::Result<Self> {
-        Ok(Chat {
+    ) -> Self {
+        Chat {
             driver,
             console,
             texts,
@@ -77,8 +78,8 @@ impl Chat {
             failure_told: None,
             error_told: None,
             quitting: None,
-            termination: TerminationSignal::new()?,
-        })
+            termination,
+        }
     }
 
     /// Runs until the user quits or the driver can't go on.
@@ -330,7 +331,8 @@ impl Chat {
         let columns = display::columns(&format!("[{time}] {room}{name}: "));
         let name = if self.colours { coloured(&name) } else { name };
         let head = format!("[{time}] {room}{name}: ");
-        self.console.show(&display::message(&head, columns, display::INDENT, text));
+        let window = self.console.columns();
+        self.console.show(&display::message(&head, columns, window, text));
     }
 
     fn show_users(&mut self, list: &UserList<'_>) {
@@ -394,10 +396,12 @@ impl Chat {
     fn draw(&mut self) {
         let room = self.driver.conversation().room();
         let lobby = room == RoomName::lobby().as_str() || self.is_connected() && !self.full;
-        let prompt = if lobby { "> ".to_owned() } else { format!("#{} > ", one_line(room)) };
+        let room = display::cut(&one_line(room), self.console.columns() / 3);
+        let prompt = if lobby { "> ".to_owned() } else { format!("#{room} > ") };
         self.console.set_prompt(&prompt);
         let status = self.status();
         self.console.set_status(status);
+        self.console.flush();
     }
 
     /// What waits, while there is no connection or nothing is confirmed for a while.

@@ -137,6 +137,11 @@ impl Console {
         }
     }
 
+    /// The columns of the window.
+    pub fn columns(&self) -> usize {
+        self.editor.as_ref().map_or_else(|| window_size().0, |editor| editor.view.columns())
+    }
+
     /// Sets what is before the line being typed.
     pub fn set_prompt(&mut self, prompt: &str) {
         match &mut self.editor {

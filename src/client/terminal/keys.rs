@@ -30,7 +30,7 @@ pub enum Key {
     End,
     WordLeft,
     WordRight,
-    /// A control key, by its lower-case letter.
+    /// A control key, by its lower-case letter or sign.
     Ctrl(char),
     Alt(char),
     /// Pasted text; its line ends are line feeds.
@@ -156,7 +156,8 @@ impl Decoder {
             b'\r' | b'\n' => Key::Enter,
             b'\t' => Key::Tab,
             0x08 | 0x7f => Key::Backspace,
-            0x00..=0x1f => Key::Ctrl(char::from(byte + 0x60)),
+            0x00..=0x1a => Key::Ctrl(char::from(byte + 0x60)),
+            0x1c..=0x1f => Key::Ctrl(char::from(byte + 0x40)),
             byte => Key::Char(char::from(byte)),
         });
         State::Text(Vec::new())

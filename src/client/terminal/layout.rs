@@ -3,7 +3,7 @@
 use unicode_segmentation::UnicodeSegmentation as _;
 use unicode_width::UnicodeWidthStr as _;
 
-use crate::client::display::{columns, cut};
+use crate::client::display::{columns as columns_of, is_joiner};
 use crate::conversation::client::event::is_unprintable;
 
 /// Columns between the beginnings of two tabs.
@@ -22,15 +22,11 @@ impl Rows {
     /// Breaks a text into rows. `cursor` is an index into the text. A line of text after the first is
     /// below the first, under its beginning.
     pub fn new(prompt: &str, text: &str, cursor: usize, window: usize) -> Rows {
-        let prompt = cut(prompt, window.max(2) / 2);
-        let indent = columns(&prompt);
-        let mut layout = Layout {
-            columns: window.max(2),
-            indent,
-            column: indent,
-            rows: vec![prompt],
-            cursor: None,
-        };
+        let columns = window.max(2);
+        let indent = columns_of(prompt).min(columns / 2);
+        let rows = vec![String::new()];
+        let mut layout = Layout { columns, indent, column: 0, rows, cursor: None };
+        prompt.graphemes(true).for_each(|sign| layout.push(sign, false));
         for (index, sign) in text.grapheme_indices(true) {
             layout.push(sign, cursor < index + sign.len());
         }
@@ -44,7 +40,7 @@ impl Rows {
 
 struct Layout {
     columns: usize,
-    /// The columns of the prompt.
+    /// The columns before a further line.
     indent: usize,
     /// The width of the last row.
     column: usize,
@@ -58,13 +54,16 @@ impl Layout {
         let line_end = matches!(sign, "\n" | "\r\n");
         let (sign, width) = match sign {
             "\t" => {
-                let width = TAB_COLUMNS - self.column % TAB_COLUMNS;
+                if self.column == self.columns {
+                    self.new_row(0);
+                }
+                let end = self.column / TAB_COLUMNS * TAB_COLUMNS + TAB_COLUMNS;
+                let width = end.min(self.columns) - self.column;
                 (" ".repeat(width), width)
             }
             sign => {
-                let joiner = |c| matches!(c, '\u{200c}' | '\u{200d}');
                 let sign: String =
-                    sign.chars().filter(|c| !is_unprintable(*c) || joiner(*c)).collect();
+                    sign.chars().filter(|c| !is_unprintable(*c) || is_joiner(*c)).collect();
                 let width = sign.width();
                 (sign, width)
             }
@@ -116,7 +115,7 @@ mod tests {
             ("1234567日", 7, &["> 1234567", "日"], (1, 0)),
             ("123456日", 9, &["> 123456日", ""], (1, 0)),
             ("a\tb", 1, &["> a     b"], (0, 3)),
-            ("1234567\tb", 9, &["> 1234567", "b"], (1, 1)),
+            ("1234567\tb", 9, &["> 1234567 ", "b"], (1, 1)),
             ("a\nb", 1, &["> a", "  b"], (0, 3)),
             ("a\n\nb", 3, &["> a", "  ", "  b"], (2, 2)),
             ("a\u{1b}\u{202e}b", 6, &["> ab"], (0, 4)),
@@ -128,9 +127,10 @@ mod tests {
     }
 
     #[test]
-    fn a_prompt_takes_at_most_half_of_the_window() {
-        let Rows { rows, .. } = Rows::new("#operations > ", "hola", 4, 12);
-        assert_eq!(rows, ["#oper…hola"]);
+    fn a_long_prompt_is_broken_too() {
+        let Rows { rows, cursor } = Rows::new("Server host: ", "a\nb", 3, 8);
+        assert_eq!(rows, ["Server h", "ost: a", "    b"]);
+        assert_eq!(cursor, (2, 5));
     }
 
     proptest! {
@@ -140,7 +140,7 @@ mod tests {
         ) {
             let Rows { rows, cursor } = Rows::new("> ", &text, cursor.index(text.len() + 1), columns);
             let columns = columns.max(2);
-            prop_assert!(rows.iter().all(|row| super::columns(row) <= columns), "{rows:?}");
+            prop_assert!(rows.iter().all(|row| columns_of(row) <= columns), "{rows:?}");
             prop_assert!(cursor.0 < rows.len() && cursor.1 < columns, "{cursor:?} in {rows:?}");
         }
     }

@@ -1,6 +1,8 @@
 //! Takes over the terminal, asks for what the command line does not give, and runs the
 //! conversation.
 
+use std::io;
+
 use super::chat::Chat;
 use super::console::Console;
 use super::mode::write;
@@ -14,7 +16,10 @@ use crate::client::options::RunOptions;
 use crate::client::runtime;
 use crate::conversation::client::conversation::Conversation;
 use crate::conversation::client::read_positions::ReadPositions;
+use crate::conversation::client::server_url::ServerUrl;
 use crate::net::dial::Dialer;
+use crate::protocol::RoomName;
+use crate::sys::termination_signal::TerminationSignal;
 
 /// Asks for what the command line does not give, connects, and runs until the user quits.
 pub fn run(arguments: Arguments) -> ExitCode {
@@ -42,17 +47,34 @@ fn has_colours() -> bool {
 
 /// The console is dropped before anything more is printed.
 async fn converse(mut arguments: Arguments, texts: &'static Messages) -> Result<ExitCode, Refusal> {
-    let mut console = Console::new(texts, is_dumb(), has_colours())
-        .map_err(|error| (ExitCode::Usage, fill(texts.no_terminal, &[&error.to_string()])))?;
-    if ask_for_missing(&mut console, &mut arguments, texts).await.is_none() {
+    let unusable =
+        |error: io::Error| (ExitCode::Usage, fill(texts.no_terminal, &[&error.to_string()]));
+    let mut termination = TerminationSignal::new().map_err(unusable)?;
+    let mut console = Console::new(texts, is_dumb(), has_colours()).map_err(unusable)?;
+    let answered = tokio::select! {
+        answered = ask_for_missing(&mut console, &mut arguments, texts) => answered,
+        () = termination.next() => None,
+    };
+    if answered.is_none() {
         return Ok(ExitCode::Done);
     }
+    check(&arguments, texts)?;
     let options = RunOptions::new(arguments)?;
     let dialer = Dialer::new(options.server, &options.trust)
         .map_err(|error| (ExitCode::Usage, texts.of_dial_error(&error)))?;
     let driver = Driver::new(dialer, Conversation::new(options.connect, ReadPositions::default()));
     let give_up = (options.timeout, options.timeout_given);
-    let chat = Chat::new(driver, console, texts, has_colours(), give_up)
-        .map_err(|error| (ExitCode::NoServer, fill(texts.no_terminal, &[&error.to_string()])))?;
-    Ok(chat.run().await)
+    Ok(Chat::new(driver, console, termination, texts, has_colours(), give_up).run().await)
+}
+
+/// Refuses in the user's language what people get wrong most.
+fn check(arguments: &Arguments, texts: &Messages) -> Result<(), Refusal> {
+    let server = arguments.server.as_ref().or(arguments.common.url.as_ref());
+    if let Some(url) = server.filter(|url| ServerUrl::parse(url).is_err()) {
+        return Err((ExitCode::Usage, fill(texts.bad_address, &[url])));
+    }
+    match arguments.common.room.iter().find(|room| RoomName::parse(room).is_none()) {
+        Some(room) => Err((ExitCode::Usage, format!("{room}: {}", texts.room_rule))),
+        None => Ok(()),
+    }
 }

@@ -65,7 +65,7 @@ impl Unsent {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::conversation::client::outbox::OutgoingMessage;
+    use crate::conversation::client::outbox::{Confirmation, OutgoingMessage};
 
     #[test]
     fn messages_wait_until_they_are_confirmed() {
@@ -75,6 +75,8 @@ mod tests {
             let message = OutgoingMessage { line, room: None, id: text.into(), text: text.into() };
             outbox.push(message);
         }
+        outbox.reconnected(Confirmation::Ack { window: 2 });
+        while outbox.next_message(now, |_| true).is_some() {}
         unsent.settle(&outbox, now + PATIENCE);
         assert_eq!(unsent.texts().collect::<Vec<_>>(), ["a", "b"]);
         assert_eq!(unsent.stalled_at(), Some(now + PATIENCE));

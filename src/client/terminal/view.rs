@@ -78,6 +78,11 @@ impl View {
         }
     }
 
+    /// The columns of the window.
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
     /// Prints lines above with the next [`Self::paint`].
     pub fn print_above(&mut self, text: &str) {
         self.above.push_str(text);
