@@ -102,6 +102,28 @@ pub fn cut(text: &str, columns: usize) -> String {
     out
 }
 
+/// Breaks a line at spaces into rows of at most `columns`; a word that is longer is broken anywhere.
+pub fn wrap(line: &str, columns: usize) -> Vec<String> {
+    let mut rows = vec![String::new()];
+    let mut width = 0;
+    for word in line.split_inclusive(' ') {
+        let needed = self::columns(word.trim_end());
+        if width > 0 && width + needed > columns {
+            rows.push(String::new());
+            width = 0;
+        }
+        for sign in word.graphemes(true) {
+            if width + sign.width() > columns && sign != " " {
+                rows.push(String::new());
+                width = 0;
+            }
+            rows.last_mut().into_iter().for_each(|row| row.push_str(sign));
+            width += sign.width();
+        }
+    }
+    rows.iter().map(|row| row.trim_end().to_owned()).collect()
+}
+
 /// The columns that a text takes. Each sign counts for itself: terminals have no ligatures.
 pub fn columns(text: &str) -> usize {
     text.graphemes(true).map(UnicodeWidthStr::width).sum()
@@ -195,7 +217,24 @@ mod tests {
         assert_eq!(excerpt("日本語の文字", 6), "日本…");
     }
 
+    #[test]
+    fn a_note_is_broken_at_spaces() {
+        assert_eq!(wrap("can't reach it; trying again", 16), ["can't reach it;", "trying again"]);
+        assert_eq!(wrap("abcdefgh 日本語", 4), ["abcd", "efgh", "日本", "語"]);
+        assert_eq!(wrap("/who  who is here", 80), ["/who  who is here"]);
+        assert_eq!(wrap("  a", 80), ["  a"]);
+        assert_eq!(wrap("", 80), [""]);
+    }
+
     proptest! {
+        #[test]
+        fn no_row_of_a_note_is_too_wide(text in "[a-z日 🎉]{0,40}", columns in 2usize..20) {
+            let rows = wrap(&text, columns);
+            prop_assert!(rows.iter().all(|row| self::columns(row) <= columns), "{rows:?}");
+            let without_spaces = |text: &str| text.replace(' ', "");
+            prop_assert_eq!(without_spaces(&rows.concat()), without_spaces(&text));
+        }
+
         #[test]
         fn no_shown_text_acts_on_a_terminal(text in any::<String>()) {
             prop_assert!(!one_line(&text).chars().any(is_unprintable));

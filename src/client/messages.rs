@@ -120,7 +120,7 @@ pub const ENGLISH: Messages = Messages {
     key_not_utf8: "a key was ignored: it is not UTF-8; set your terminal to UTF-8",
     line_not_utf8: "a line was not sent: it is not UTF-8; set your terminal to UTF-8",
     no_terminal: "this terminal can't be used: {}; try --listen, or a pipe",
-    unsent_at_end: "not known to be stored: {} messages",
+    unsent_at_end: "messages that are not known to be stored: {}",
     no_history: "this server keeps no history",
     bye: "bye",
 };
@@ -174,7 +174,7 @@ pub const SPANISH: Messages = Messages {
     key_not_utf8: "se ignoró una tecla: no es UTF-8; configura el terminal en UTF-8",
     line_not_utf8: "no se envió una línea: no es UTF-8; configura el terminal en UTF-8",
     no_terminal: "este terminal no sirve: {}; prueba --listen, o una tubería",
-    unsent_at_end: "no se sabe si están guardados: {} mensajes",
+    unsent_at_end: "mensajes que quizá no están guardados: {}",
     no_history: "este servidor no guarda historial",
     bye: "adiós",
 };

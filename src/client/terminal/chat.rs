@@ -32,6 +32,8 @@ const DEFAULT_HISTORY: u64 = 20;
 /// Waiting messages that are shown, and the columns of a text inside a sentence.
 const WAITING_SHOWN: usize = 3;
 const EXCERPT_COLUMNS: usize = 40;
+/// Unsent messages shown at the end.
+const MAX_UNSENT_SHOWN: usize = 20;
 
 /// A conversation on a terminal.
 pub struct Chat {
@@ -97,6 +99,8 @@ impl Chat {
             last_words.push(fill(self.texts.unsent_at_end, &[&unsent.to_string()]));
             exit = if ended.is_ok() { ExitCode::Unacked } else { exit };
         }
+        let texts: Vec<String> = self.unsent_texts().take(MAX_UNSENT_SHOWN).collect();
+        texts.iter().for_each(|text| self.console.note(&format!("  {text}")));
         let Chat { driver, console, .. } = self;
         drop(console);
         last_words.iter().for_each(|text| print_error(text));
@@ -415,18 +419,20 @@ impl Chat {
         if count == 0 {
             return vec![format!("-- {}", self.texts.waiting_for_server)];
         }
-        let texts = self.waiting_messages().rev().chain(self.unsent.texts().rev());
-        let mut lines: Vec<_> = texts
-            .take(WAITING_SHOWN)
-            .map(|text| format!("--   {}", excerpt(text, usize::MAX)))
-            .collect();
-        lines.push(format!("-- {}", fill(self.texts.waiting, &[&count.to_string()])));
-        lines.reverse();
+        let mut lines = vec![format!("-- {}", fill(self.texts.waiting, &[&count.to_string()]))];
+        let hidden = count.saturating_sub(WAITING_SHOWN);
+        lines.extend(self.unsent_texts().skip(hidden).map(|text| format!("--   {text}")));
         lines
     }
 
+    /// The messages that are not known to be stored, each as one line, oldest first.
+    fn unsent_texts(&self) -> impl Iterator<Item = String> {
+        let texts = self.unsent.texts().chain(self.waiting_messages());
+        texts.map(|text| excerpt(text, usize::MAX))
+    }
+
     /// The messages among the lines that wait for the first connection.
-    fn waiting_messages(&self) -> impl DoubleEndedIterator<Item = &str> {
+    fn waiting_messages(&self) -> impl Iterator<Item = &str> {
         self.waiting.iter().filter_map(|line| match Typed::read(line) {
             Typed::Message(text) => Some(text),
             _ => None,

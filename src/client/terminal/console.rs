@@ -27,6 +27,12 @@ const MAX_DUMB_LINE_BYTES: usize = 64 * 1024;
 /// Names kept for completion.
 const MAX_NAMES: usize = 4096;
 
+/// Before a note, and before its further rows.
+const NOTE_MARK: &str = "-- ";
+const NOTE_INDENT: &str = "   ";
+/// A window that is narrower breaks notes itself.
+const MIN_NOTE_COLUMNS: usize = 10;
+
 /// What the user did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
@@ -131,9 +137,11 @@ impl Console {
 
     /// Shows a text of the client's own, marked so that it can't be taken for a message.
     pub fn note(&mut self, text: &str) {
+        let columns = self.columns().saturating_sub(NOTE_MARK.len()).max(MIN_NOTE_COLUMNS);
         for line in text.lines() {
-            let line = format!("-- {line}");
-            self.show(&if self.colours { format!("\x1b[2m{line}\x1b[0m") } else { line });
+            let rows = display::wrap(line, columns).join(&format!("\n{NOTE_INDENT}"));
+            let note = format!("{NOTE_MARK}{rows}");
+            self.show(&if self.colours { format!("\x1b[2m{note}\x1b[0m") } else { note });
         }
     }
 

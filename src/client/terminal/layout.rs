@@ -57,8 +57,8 @@ impl Layout {
                 if self.column == self.columns {
                     self.new_row(0);
                 }
-                let end = self.column / TAB_COLUMNS * TAB_COLUMNS + TAB_COLUMNS;
-                let width = end.min(self.columns) - self.column;
+                let past_tab = self.column.saturating_sub(self.indent) % TAB_COLUMNS;
+                let width = (TAB_COLUMNS - past_tab).min(self.columns - self.column);
                 (" ".repeat(width), width)
             }
             sign => {
@@ -114,7 +114,8 @@ mod tests {
             ("123456789", 9, &["> 12345678", "9"], (1, 1)),
             ("1234567日", 7, &["> 1234567", "日"], (1, 0)),
             ("123456日", 9, &["> 123456日", ""], (1, 0)),
-            ("a\tb", 1, &["> a     b"], (0, 3)),
+            ("\tb", 1, &["> ", "b"], (1, 0)),
+            ("abcdef\tb", 7, &["> abcdef  ", "b"], (1, 0)),
             ("1234567\tb", 9, &["> 1234567 ", "b"], (1, 1)),
             ("a\nb", 1, &["> a", "  b"], (0, 3)),
             ("a\n\nb", 3, &["> a", "  ", "  b"], (2, 2)),

@@ -42,7 +42,7 @@ impl Unsent {
     }
 
     /// The texts, oldest first.
-    pub fn texts(&self) -> impl DoubleEndedIterator<Item = &str> {
+    pub fn texts(&self) -> impl Iterator<Item = &str> {
         self.texts.values().map(String::as_str)
     }
 
