@@ -1,5 +1,5 @@
 //! The conversation on a terminal: lines that are typed are sent, messages are shown above the line
-//! being typed.
+//! being typed. What frames from the server show is in `received`.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -8,17 +8,14 @@ use super::command::{Command, Typed};
 use super::console::{Console, Input};
 use super::unsent::Unsent;
 use crate::client::blanks::fill;
-use crate::client::display::{self, excerpt, one_line};
+use crate::client::display::{cut, excerpt, one_line};
 use crate::client::driver::{Driver, Update, sleep_until};
 use crate::client::exit_code::{ExitCode, print_error};
 use crate::client::failure::Failure;
-use crate::client::local_time;
 use crate::client::messages::Messages;
 use crate::client::now::now;
 use crate::conversation::client::conversation::Phase;
-use crate::conversation::client::event::{Event, Message, PageItem};
 use crate::conversation::client::outbox::OutgoingMessage;
-use crate::protocol::frame::{ErrorFrame, UserList};
 use crate::protocol::{MessageId, RoomName};
 use crate::sys::termination_signal::TerminationSignal;
 
@@ -29,29 +26,28 @@ const MAX_WAITING_LINES: usize = 64;
 const MAX_WAITING_BYTES: usize = 256 * 1024;
 /// Messages shown by `/history` without a number.
 const DEFAULT_HISTORY: u64 = 20;
-/// Waiting messages that are shown, and the columns of a text inside a sentence.
+/// Waiting messages that are shown.
 const WAITING_SHOWN: usize = 3;
-const EXCERPT_COLUMNS: usize = 40;
 /// Unsent messages shown at the end.
 const MAX_UNSENT_SHOWN: usize = 20;
 
 /// A conversation on a terminal.
 pub struct Chat {
-    driver: Driver,
-    console: Console,
-    texts: &'static Messages,
-    colours: bool,
+    pub(super) driver: Driver,
+    pub(super) console: Console,
+    pub(super) texts: &'static Messages,
+    pub(super) colours: bool,
     /// How long the first connection may take, and whether the user chose that.
     timeout: (Duration, bool),
     /// Lines that were typed before the first connection: messages and commands, in order.
     waiting: VecDeque<String>,
-    unsent: Unsent,
+    pub(super) unsent: Unsent,
     /// Whether the server speaks the full protocol.
-    full: bool,
+    pub(super) full: bool,
     /// Why the last attempt to connect failed, as the user was told.
-    failure_told: Option<String>,
+    pub(super) failure_told: Option<String>,
     /// The last error of the server that the user was told.
-    error_told: Option<String>,
+    pub(super) error_told: Option<String>,
     /// When the user asked to quit.
     quitting: Option<Instant>,
     termination: TerminationSignal,
@@ -197,46 +193,6 @@ impl Chat {
         }
     }
 
-    fn frame(&mut self, text: &str) -> Result<(), Failure> {
-        let first = !self.driver.was_registered();
-        match self.driver.receive(text)? {
-            Event::Nothing | Event::Joined(_) => {}
-            Event::Registered(welcome) => {
-                self.full = welcome.is_some();
-                self.failure_told = None;
-                let name = one_line(self.driver.conversation().name());
-                self.console.note(&match first {
-                    true => fill(self.texts.connected, &[&name]),
-                    false => self.texts.back.to_owned(),
-                });
-            }
-            Event::Left(room) => {
-                self.console.note(&fill(self.texts.room_left, &[&one_line(&room)]));
-            }
-            Event::Message(message) => self.show(&message),
-            Event::Page(items) => {
-                for item in &items {
-                    match item {
-                        PageItem::Message(message) => self.show(message),
-                        PageItem::Gap(gap) => self.show_gap("", &gap.reason),
-                    }
-                }
-            }
-            Event::UserJoined(user) => {
-                self.console.remember(&user.username);
-                self.note_in(&user.room, &fill(self.texts.joined, &[&one_line(&user.username)]));
-            }
-            Event::UserLeft(user) => {
-                self.note_in(&user.room, &fill(self.texts.left, &[&one_line(&user.username)]));
-            }
-            Event::UserList(list) => self.show_users(&list),
-            Event::Gap(gap) => self.show_gap(&gap.room, &gap.reason),
-            Event::Error(error) => self.show_error(&error),
-            Event::Unreadable => self.console.note(self.texts.unreadable),
-        }
-        Ok(())
-    }
-
     fn take_waiting(&mut self) {
         while self.is_connected() && self.driver.conversation().outbox().has_capacity() {
             let Some(line) = self.waiting.pop_front() else { return };
@@ -322,85 +278,11 @@ impl Chat {
         });
     }
 
-    fn show(&mut self, message: &Message<'_>) {
-        let text = message.text.as_deref().unwrap_or(self.texts.unreadable);
-        let name = one_line(&message.username);
-        self.console.remember(&message.username);
-        let time = local_time::of(&message.timestamp);
-        let room = match message.room.as_ref() {
-            "" => String::new(),
-            room if room == self.driver.conversation().room() => String::new(),
-            room => format!("#{} ", one_line(room)),
-        };
-        let columns = display::columns(&format!("[{time}] {room}{name}: "));
-        let name = if self.colours { coloured(&name) } else { name };
-        let head = format!("[{time}] {room}{name}: ");
-        let window = self.console.columns();
-        self.console.show(&display::message(&head, columns, window, text));
-    }
-
-    fn show_users(&mut self, list: &UserList<'_>) {
-        list.users.iter().for_each(|name| self.console.remember(name));
-        let names: Vec<_> = list.users.iter().map(|name| one_line(name)).collect();
-        let names = names.join(", ");
-        let text = match list.total {
-            None => fill(self.texts.here, &[&names]),
-            Some(total) => fill(self.texts.here_in_all, &[&names, &total.to_string()]),
-        };
-        self.note_in(&list.room, &text);
-    }
-
-    fn show_gap(&mut self, room: &str, reason: &str) {
-        self.note_in(room, &fill(self.texts.gap, &[&self.texts.of_gap(reason)]));
-    }
-
-    /// A note about a room, which it names if the user is in several rooms or not in the lobby.
-    fn note_in(&mut self, room: &str, text: &str) {
-        let several = self.driver.conversation().joined_rooms().count() > 1;
-        let unnamed = room.is_empty() || !several && room == RoomName::lobby().as_str();
-        self.console.note(&match unnamed {
-            true => text.to_owned(),
-            false => format!("#{}: {text}", one_line(room)),
-        });
-    }
-
-    fn show_error(&mut self, error: &ErrorFrame) {
-        // An error before the registration is the reason of the close that follows. One that gives
-        // messages up is told with them.
-        let rejects = self.tell_rejected();
-        if !self.driver.was_registered() || rejects || error.code == "rate_limited" {
-            return;
-        }
-        let text = one_line(&self.texts.of_error(&error.code, &error.message));
-        // The outbox sends a message again as often as the server refuses it for now.
-        if error.temporary && error.id.is_some() && self.error_told.as_ref() == Some(&text) {
-            return;
-        }
-        self.console.note(&fill(self.texts.refused, &[&text]));
-        self.error_told = Some(text);
-    }
-
-    /// Names the messages that the outbox gave up. Returns whether there were any.
-    fn tell_rejected(&mut self) -> bool {
-        let rejected = self.driver.conversation_mut().take_rejected();
-        for rejected in &rejected {
-            let reason = match self.full {
-                true => self.texts.of_error(&rejected.code, &rejected.message),
-                false if rejected.code == "not_in_room" => self.texts.one_room.to_owned(),
-                false => self.texts.of_error(&rejected.code, &rejected.message),
-            };
-            let text = self.unsent.text(rejected.line).unwrap_or_default();
-            let text = excerpt(text, EXCERPT_COLUMNS);
-            self.console.note(&fill(self.texts.not_sent, &[&text, &one_line(&reason)]));
-        }
-        !rejected.is_empty()
-    }
-
     /// Sets the prompt and the status.
     fn draw(&mut self) {
         let room = self.driver.conversation().room();
         let lobby = room == RoomName::lobby().as_str() || self.is_connected() && !self.full;
-        let room = display::cut(&one_line(room), self.console.columns() / 3);
+        let room = cut(&one_line(room), self.console.columns() / 3);
         let prompt = if lobby { "> ".to_owned() } else { format!("#{room} > ") };
         self.console.set_prompt(&prompt);
         let status = self.status();
@@ -455,10 +337,4 @@ impl Chat {
             other => self.texts.of_failure(other),
         }
     }
-}
-
-/// The same colour for the same name, one of six that can be read on dark and on light.
-fn coloured(name: &str) -> String {
-    let sum = name.bytes().fold(7u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
-    format!("\x1b[{}m{name}\x1b[0m", 31 + sum % 6)
 }

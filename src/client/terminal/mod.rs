@@ -2,7 +2,7 @@
 //!
 //! Bytes become keys (`keys`), keys change the line (`line`), the line and the texts around it become
 //! bytes for the terminal (`layout`, `view`); these four know no terminal and no clock. `console` owns the
-//! real one (`mode`), `chat` the conversation, `status` what is still to be sent.
+//! real one (`mode`), and `chat` the conversation.
 
 mod chat;
 mod command;
@@ -12,6 +12,7 @@ mod layout;
 mod line;
 mod mode;
 mod questions;
+mod received;
 mod run;
 mod unsent;
 mod view;
