@@ -55,6 +55,9 @@ pub struct Common {
     /// The server's URL
     #[arg(long, env = "CHAT_URL", value_name = "URL", global = true)]
     pub url: Option<String>,
+    /// File with the server's URL, which is read again before each connection
+    #[arg(long, env = "CHAT_URL_FILE", value_name = "FILE", global = true)]
+    pub url_file: Option<PathBuf>,
     /// Your user name [default: the login name]
     #[arg(short, long, env = "CHAT_USER", value_name = "NAME", global = true)]
     pub user: Option<String>,
@@ -100,11 +103,20 @@ pub struct Common {
 /// A certificate's SHA-256.
 pub type Pin = [u8; 32];
 
-/// Parses 64 hexadecimal digits, with or without colons.
+/// Parses a fingerprint as openssl prints it: 64 hexadecimal digits in any case, with or without colons
+/// and `sha256 Fingerprint=` before them.
 fn parse_pin(text: &str) -> Result<Pin, String> {
-    let digits: String = text.trim().chars().filter(|c| *c != ':').collect();
-    let expected =
-        || "64 hexadecimal digits, as openssl x509 -fingerprint -sha256 prints".to_owned();
+    let expected = || {
+        "expected the SHA-256 fingerprint, 64 hexadecimal digits, as openssl x509 -noout -fingerprint \
+         -sha256 prints it"
+            .to_owned()
+    };
+    let digits = match text.rsplit_once('=') {
+        None => text,
+        Some((label, digits)) if label.trim().eq_ignore_ascii_case("sha256 fingerprint") => digits,
+        Some(_) => return Err(expected()),
+    };
+    let digits: String = digits.trim().chars().filter(|c| *c != ':').collect();
     if digits.len() != 64 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return Err(expected());
     }
@@ -155,4 +167,30 @@ pub enum Output {
     Json,
     /// [12:34:56] Alice: Hola
     Plain,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pin_is_taken_as_openssl_prints_it() {
+        let pin: Pin = std::array::from_fn(|index| 0xa0 + index as u8);
+        let digits: Vec<String> = pin.iter().map(|byte| format!("{byte:02X}")).collect();
+        let (colons, plain) = (digits.join(":"), digits.concat());
+        for text in [
+            colons.clone(),
+            colons.to_lowercase(),
+            plain.clone(),
+            format!("sha256 Fingerprint={colons}"),
+            format!("SHA256 Fingerprint={colons}\n"),
+            format!(" sha256 fingerprint = {}", plain.to_lowercase()),
+        ] {
+            assert_eq!(parse_pin(&text), Ok(pin), "{text}");
+        }
+        let sha1 = format!("SHA1 Fingerprint={}", digits[..20].join(":"));
+        for text in ["", "sha256 Fingerprint=", &colons[1..], &sha1, "é".repeat(32).as_str()] {
+            assert!(parse_pin(text).unwrap_err().contains("SHA-256"), "{text}");
+        }
+    }
 }

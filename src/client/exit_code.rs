@@ -3,6 +3,7 @@
 use std::io::Write as _;
 
 use crate::conversation::client::event::is_unprintable;
+use crate::protocol::mask;
 
 /// An exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,8 +36,10 @@ impl From<ExitCode> for std::process::ExitCode {
 /// Why the client ends early: an exit code and a text for standard error.
 pub type Refusal = (ExitCode, String);
 
-/// Prints one line on standard error. Characters that could act on a terminal are replaced.
+/// Prints one line on standard error. Characters that could act on a terminal are replaced, and secrets
+/// are masked.
 pub fn print_error(line: &str) {
+    let line = mask::secrets(line);
     let printable: String =
         line.chars().map(|c| if is_unprintable(c) { '\u{fffd}' } else { c }).collect();
     // A closed standard error is not an error of this run.

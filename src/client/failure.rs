@@ -40,6 +40,12 @@ pub enum Failure {
     /// The server speaks only the basic protocol, which has no history.
     #[error("this server speaks only the basic protocol and keeps no history")]
     NoHistory,
+    /// The server answers requests for the history with pages that are no further than those before.
+    #[error("the server sends no more of the history of {room} and does not say that it ends")]
+    NoProgress {
+        /// The room.
+        room: String,
+    },
     /// A frame exceeds the client's limit.
     #[error("the server sent a message that is too large: {0}")]
     TooLarge(String),
@@ -80,11 +86,17 @@ impl Failure {
     pub fn exit(&self) -> ExitCode {
         match self {
             Failure::Dial(DialError::Refused { .. }) => ExitCode::Refused,
-            Failure::Dial(DialError::NotChatServer { .. }) => ExitCode::Protocol,
+            Failure::Dial(
+                DialError::NotChatServer { .. }
+                | DialError::Redirected { .. }
+                | DialError::WrongScheme { .. }
+                | DialError::ProxyDropsHeaders { .. },
+            ) => ExitCode::Protocol,
             Failure::Dial(_) | Failure::NoConnection { .. } => ExitCode::NoServer,
             Failure::NotWebSocket { .. }
             | Failure::OtherProtocol { .. }
             | Failure::NoHistory
+            | Failure::NoProgress { .. }
             | Failure::TooLarge(_) => ExitCode::Protocol,
             Failure::Closed { close_code: 1008 | 4001 | 4003 | 4008, .. } => ExitCode::Refused,
             Failure::Closed { .. } => ExitCode::Protocol,

@@ -13,6 +13,7 @@ use crate::conversation::client::conversation::ConnectOptions;
 use crate::conversation::client::line_splitter::Delimiter;
 use crate::conversation::client::server_url::ServerUrl;
 use crate::conversation::client::since::Since;
+use crate::net::dial::Target;
 use crate::net::tls_client::TrustOptions;
 use crate::protocol::{MessageId, RoomName, Seq, Timestamp};
 use crate::sys::user::user_id;
@@ -27,7 +28,7 @@ const MAX_TOKEN_FILE_BYTES: u64 = 4096;
 /// The validated options of a run.
 pub struct RunOptions {
     /// The server.
-    pub server: ServerUrl,
+    pub server: Target,
     /// Which certificates TLS trusts.
     pub trust: TrustOptions,
     /// The options of the registration.
@@ -67,8 +68,7 @@ impl RunOptions {
     pub fn new(arguments: Arguments) -> Result<RunOptions, Refusal> {
         let usage = |text: String| (ExitCode::Usage, text);
         let Arguments { command, server, listen, follow, exec, input, nul, common } = arguments;
-        let url = server.or(common.url.clone()).unwrap_or_else(|| DEFAULT_SERVER.into());
-        let server = ServerUrl::parse(&url).map_err(usage)?;
+        let server = target(server, &common).map_err(usage)?;
         let rooms = rooms(&common).map_err(usage)?;
         let mut since = common.since.map(backfill_start);
         let mut follow = follow || exec.is_some();
@@ -91,7 +91,9 @@ impl RunOptions {
             }
             _ => InputSource::Lines(input, if nul { Delimiter::Nul } else { Delimiter::Newline }),
         };
-        if common.pin.is_some() && !server.tls {
+        if let (Some(_), Target::Url(server)) = (&common.pin, &server)
+            && !server.tls
+        {
             let text = format!("--pin is about a certificate, and {server} has none; use wss://");
             return Err((ExitCode::Usage, text));
         }
@@ -125,6 +127,20 @@ impl RunOptions {
             timeout_given: common.timeout.is_some(),
             cursor: common.cursor,
         })
+    }
+}
+
+/// The server: as the first argument names it, else by a file, else by `--url`.
+fn target(argument: Option<String>, common: &Common) -> Result<Target, String> {
+    let file = common.url_file.clone().filter(|file| !file.as_os_str().is_empty());
+    match (argument, file, common.url.clone()) {
+        (Some(url), _, _) | (None, None, Some(url)) => ServerUrl::parse(&url).map(Target::Url),
+        (None, Some(file), None) => Ok(Target::File(file)),
+        (None, Some(_), Some(_)) => {
+            Err("name the server by --url (CHAT_URL) or by --url-file (CHAT_URL_FILE), not by both"
+                .into())
+        }
+        (None, None, None) => ServerUrl::parse(DEFAULT_SERVER).map(Target::Url),
     }
 }
 

@@ -17,18 +17,17 @@ pub fn failure(failure: &Failure) -> String {
             let timeout = humantime::format_duration(*timeout);
             format!("sin conexión con {server} en {timeout}; ¿está en marcha el servidor?")
         }
-        Failure::NotWebSocket { server, reason } => {
-            format!("{server} no habla WebSocket: {}", translated(reason))
-        }
+        Failure::NotWebSocket { server, .. } => format!("{server} no habla WebSocket"),
         Failure::OtherProtocol { server } => format!("{server} habla otro protocolo"),
         Failure::NoHistory => {
             "este servidor solo habla el protocolo básico y no guarda historial".to_owned()
         }
-        Failure::TooLarge(reason) => {
-            format!("el servidor envió un mensaje demasiado grande: {}", translated(reason))
+        Failure::NoProgress { room } => {
+            format!("el servidor no envía más del historial de {room} y no dice que termine")
         }
+        Failure::TooLarge(_) => "el servidor envió un mensaje demasiado grande".to_owned(),
         Failure::Closed { code, reason, .. } => {
-            let reason = error(code).map_or_else(|| translated(reason), str::to_owned);
+            let reason = error(code).or_else(|| closed(code)).unwrap_or(reason);
             format!("el servidor cerró la conexión: {reason} ({code})")
         }
         Failure::Unacked { timeout, lines } => {
@@ -50,19 +49,49 @@ pub fn failure(failure: &Failure) -> String {
 pub fn dial_error(error: &DialError) -> String {
     match error {
         DialError::Unreachable { target, reason } => {
-            format!("no se puede llegar a {target}: {}", translated(reason))
+            let reason = translated(reason, "la conexión falló");
+            format!("no se puede llegar a {target}: {reason}")
+        }
+        DialError::Proxy { target, proxy, reason, .. } => {
+            let reason = translated(reason, "el proxy no conecta");
+            format!("no se puede llegar a {target} por el proxy {proxy}: {reason}")
+        }
+        DialError::UrlFile { file, reason } => {
+            let (file, reason) = (file.display(), translated(reason, "no contiene una dirección"));
+            format!(
+                "{file}: {reason}; --url-file debe nombrar un archivo con la dirección de un servidor"
+            )
+        }
+        DialError::ProxySettings(reason) => {
+            let reason = translated(reason, "no es la dirección de un proxy");
+            format!("HTTPS_PROXY, ALL_PROXY o NO_PROXY: {reason}")
         }
         DialError::Untrusted { target, reason } => {
-            format!("{target} no es de confianza: {}", translated(reason))
+            let reason = translated(reason, "su certificado no es válido");
+            format!("{target} no es de confianza: {reason}")
         }
-        DialError::Refused { target, status } => {
+        DialError::Refused { target, status, .. } => {
             format!("{target} rechaza la conexión: estado HTTP {status}")
         }
+        DialError::Redirected { target, status, location } => format!(
+            "{target} no es un servidor de chat: remite (estado HTTP {status}) a {location}; si ese es el \
+             servidor de chat, conéctate a él"
+        ),
+        DialError::WrongScheme { target, reason } => {
+            let reason =
+                translated(reason, "no habla lo que indica la dirección; prueba ws:// o wss://");
+            format!("{target} {reason}")
+        }
+        DialError::ProxyDropsHeaders { target, headers } => format!(
+            "el proxy delante de {target} no deja pasar {headers}; docs/proxy.md tiene las líneas para su \
+             configuración"
+        ),
         DialError::NotChatServer { target, reason } => {
-            format!("{target} no es un servidor de chat: {}", translated(reason))
+            let reason = translated(reason, "su respuesta no es WebSocket");
+            format!("{target} no es un servidor de chat: {reason}")
         }
         DialError::CaFile { file, reason } => {
-            let (file, reason) = (file.display(), translated(reason));
+            let (file, reason) = (file.display(), translated(reason, "no se puede leer"));
             format!("{file}: {reason}; --ca-file debe nombrar un archivo PEM con certificados")
         }
     }
@@ -105,21 +134,28 @@ pub fn error(code: &str) -> Option<&'static str> {
 
 /// Reasons as the client writes them in English, and in Spanish; `{}` stands for the same text in both.
 const REASONS: &[(&str, &str)] = &[
-    ("no answer within 10 seconds", "sin respuesta en 10 segundos"),
+    ("no answer to the WebSocket handshake within {}", "sin respuesta al saludo WebSocket en {}"),
     (
-        "no answer to the WebSocket handshake within 10 seconds",
-        "sin respuesta al saludo WebSocket en 10 segundos",
+        "no answer about the name {} from the resolver within {}",
+        "el DNS no responde sobre {} en {}",
+    ),
+    ("no answer within {}", "sin respuesta en {}"),
+    ("it closed the connection during the handshake", "cortó la conexión durante el saludo"),
+    (
+        "it closed the connection during the handshake; if it expects TLS, write wss://",
+        "cortó la conexión durante el saludo; si espera TLS, escribe wss://",
+    ),
+    ("expects TLS; write {}", "espera TLS; escribe {}"),
+    ("does not speak TLS; write {}", "no habla TLS; escribe {}"),
+    (
+        "does not speak TLS; it needs listen.tls in the server, or a proxy that ends TLS (docs/proxy.md)",
+        "no habla TLS; necesita listen.tls en el servidor, o un proxy que termine TLS (docs/proxy.md)",
     ),
     (
         "the host name can't appear in a certificate; check the address",
         "ese nombre no puede estar en un certificado; revisa la dirección",
     ),
     ("it answered with HTTP status {}", "respondió con el estado HTTP {}"),
-    (
-        "WebSocket protocol error: Handshake not finished",
-        "la conexión se cortó durante el saludo WebSocket",
-    ),
-    ("Handshake not finished", "la conexión se cortó durante el saludo WebSocket"),
     (
         "failed to lookup address information: Name or service not known",
         "no existe ningún servidor con ese nombre",
@@ -186,18 +222,30 @@ const REASONS: &[(&str, &str)] = &[
     ("no certificate in the file", "no hay ningún certificado en el archivo"),
 ];
 
-/// A reason in Spanish. One that is not known here stays as it is.
-fn translated(reason: &str) -> String {
+/// A reason in Spanish; `other` for one that is not known here, such as those of libraries.
+fn translated(reason: &str, other: &str) -> String {
     if let Some(known) = system_error(reason) {
         return known.to_owned();
     }
-    REASONS
-        .iter()
-        .find_map(|(english, spanish)| {
-            let values = match_blanks(english, reason)?;
-            Some(fill(spanish, &values))
-        })
-        .unwrap_or_else(|| reason.to_owned())
+    let known = REASONS.iter().find_map(|(english, spanish)| {
+        let values = match_blanks(english, reason)?;
+        Some(fill(spanish, &values))
+    });
+    known.unwrap_or_else(|| other.to_owned())
+}
+
+/// What a WebSocket close code means that comes without an `error` frame.
+fn closed(code: &str) -> Option<&'static str> {
+    Some(match code {
+        "1000" | "1001" => "el servidor termina",
+        "1002" | "1007" => "el servidor no entendió al cliente",
+        "1008" => "el servidor no admite lo que envió el cliente",
+        "1009" => "el servidor no admite mensajes tan grandes",
+        "4001" => "hace falta una clave de acceso válida",
+        "4003" => "no tienes permiso",
+        "4008" => "el registro tardó demasiado",
+        _ => return None,
+    })
 }
 
 /// The meaning of an error of the system, which the standard library prints with its number.
@@ -232,13 +280,13 @@ mod tests {
                 "its certificate is for a.example, b.example, not for c.example; check the address",
                 "su certificado es para a.example, b.example, no para c.example; revisa la dirección",
             ),
-            ("something else", "something else"),
+            ("something else", "otra cosa"),
         ] {
-            assert_eq!(translated(english), spanish);
+            assert_eq!(translated(english, "otra cosa"), spanish);
         }
         for (english, spanish) in REASONS {
             assert_eq!(english.matches("{}").count(), spanish.matches("{}").count(), "{english}");
-            assert_ne!(translated(&english.replace("{}", "7")), english.replace("{}", "7"));
+            assert_ne!(translated(&english.replace("{}", "7"), ""), "", "{english}");
         }
     }
 
@@ -248,7 +296,7 @@ mod tests {
         use rustls::CertificateError::*;
         for error in [UnknownIssuer, BadSignature, ApplicationVerificationFailure] {
             let english = describe_certificate_error(&error);
-            assert_ne!(translated(&english), english);
+            assert_ne!(translated(&english, ""), "", "{english}");
         }
     }
 

@@ -14,13 +14,12 @@ use zeroize::Zeroizing;
 use super::durable_file::{create_folder, create_new, open_or_create, sync_parent_folder};
 use crate::policy::access::{self, Grant, GrantedRooms};
 use crate::policy::rights::Role;
+use crate::protocol::mask::ACCESS_TOKEN_PREFIX;
 use crate::protocol::random::fill_random;
 use crate::protocol::{RoomName, Timestamp, UserName};
 
 /// The name of the file in the state folder.
 pub const ACCESS_FILE: &str = "access.json";
-/// The prefix of every access token, by which people and secret scanners recognise one.
-const TOKEN_PREFIX: &str = "sct_";
 /// Largest access file.
 const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
 
@@ -108,7 +107,7 @@ impl GeneratedToken {
     pub fn generate() -> Self {
         let mut bytes = Zeroizing::new([0u8; 32]);
         fill_random(bytes.as_mut());
-        let token = format!("{TOKEN_PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes.as_ref()));
+        let token = format!("{ACCESS_TOKEN_PREFIX}{}", URL_SAFE_NO_PAD.encode(bytes.as_ref()));
         let hash = hex(&access::digest(&token));
         GeneratedToken { token: Zeroizing::new(token), hash }
     }

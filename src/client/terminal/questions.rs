@@ -18,7 +18,8 @@ pub async fn ask_for_missing(
     arguments: &mut Arguments,
     texts: &Messages,
 ) -> Option<()> {
-    if arguments.server.is_none() && arguments.common.url.is_none() {
+    let common = &arguments.common;
+    if arguments.server.is_none() && common.url.is_none() && common.url_file.is_none() {
         arguments.server = Some(ask_for_server(console, texts).await?);
     }
     if arguments.common.user.is_none() {

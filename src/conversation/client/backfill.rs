@@ -13,6 +13,11 @@ use crate::protocol::{Seq, Timestamp};
 /// Messages per requested page.
 const PAGE_MESSAGES: u64 = 200;
 
+/// Pages in a row that bring the backfill no further, above which it is stalled.
+const MAX_STALLED_PAGES: u32 = 5;
+/// The pause after the first such page. It doubles with each.
+const STALLED_PAUSE: Duration = Duration::from_millis(100);
+
 /// Where a backfill starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BackfillStart {
@@ -32,6 +37,8 @@ pub struct Backfill {
     newest_live: Seq,
     /// Whether pages will hold the messages and gaps that come now.
     holds_live: bool,
+    /// Pages in a row that brought the backfill no further.
+    stalled_pages: u32,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -58,7 +65,13 @@ impl Backfill {
             BackfillStart::After(after) => Step::Read { after },
             start => Step::Search { start, before: None },
         };
-        Backfill { step, request_at: Some(now), newest_live: Seq(0), holds_live: true }
+        Backfill {
+            step,
+            request_at: Some(now),
+            newest_live: Seq(0),
+            holds_live: true,
+            stalled_pages: 0,
+        }
     }
 
     /// The newest `count` messages again, of a room that is read already. What comes before the first
@@ -100,6 +113,11 @@ impl Backfill {
         self.request_at = Some(now + pause);
     }
 
+    /// Whether the server answers again and again with pages that bring the backfill no further.
+    pub fn is_stalled(&self) -> bool {
+        self.stalled_pages > MAX_STALLED_PAGES
+    }
+
     /// A live message came. The backfill does not end before a page held it.
     pub fn note_live(&mut self, seq: Seq) {
         self.newest_live = self.newest_live.max(seq);
@@ -121,10 +139,16 @@ impl Backfill {
         match &mut self.step {
             Step::Read { after } => {
                 let shown = *after;
-                *after = reached
-                    .unwrap_or_else(|| page.iter().map(|(seq, _)| *seq).fold(shown, Seq::max));
-                let done = !more && self.newest_live <= *after;
+                let last = page.iter().map(|(seq, _)| *seq).fold(shown, Seq::max);
+                *after = last.max(reached.unwrap_or(shown));
+                let (progress, done) = (*after > shown, !more && self.newest_live <= *after);
                 self.request_at = (!done).then_some(now);
+                // Nothing new is in a page that brings no progress.
+                if !progress && !done {
+                    self.note_stalled(now);
+                    return (PageAction::Skip, false);
+                }
+                self.stalled_pages = 0;
                 (PageAction::Show(shown), done)
             }
             Step::Search { start, before } => {
@@ -145,18 +169,32 @@ impl Backfill {
                         })
                     }
                 };
+                self.request_at = Some(now);
                 match (found, oldest) {
                     (Some(after), _) => self.step = Step::Read { after },
+                    (None, Some(oldest))
+                        if more && before.is_some_and(|before| oldest >= before) =>
+                    {
+                        self.note_stalled(now);
+                        return (PageAction::Skip, false);
+                    }
                     (None, Some(oldest)) if more => *before = Some(oldest),
                     (None, first) => {
                         let after = first.map_or(Seq(0), before_seq);
                         self.step = Step::Read { after };
                     }
                 }
-                self.request_at = Some(now);
+                self.stalled_pages = 0;
                 (PageAction::Skip, false)
             }
         }
+    }
+
+    /// Sends the request again after a pause that grows.
+    fn note_stalled(&mut self, now: Instant) {
+        let pause = STALLED_PAUSE * (1 << self.stalled_pages.min(MAX_STALLED_PAGES));
+        self.stalled_pages = self.stalled_pages.saturating_add(1);
+        self.request_at = Some(now + pause);
     }
 }
 
@@ -220,6 +258,48 @@ mod tests {
             let newest = kept[kept.len().saturating_sub(wanted)..].to_vec();
             prop_assert_eq!(read_all(BackfillStart::Newest(wanted as u64), &kept, max_page), newest);
         }
+    }
+
+    /// A server that answers every request alike.
+    fn is_stalled_by(start: BackfillStart, page: &[u64], reached: Option<u64>) -> bool {
+        let mut now = Instant::now();
+        let mut backfill = Backfill::new(start, now);
+        let page: Vec<_> = page.iter().map(|seq| (Seq(*seq), None)).collect();
+        for _ in 0..20 {
+            now = backfill.next_request_at().unwrap();
+            backfill.next_request("r", now).unwrap();
+            let (_, done) = backfill.receive_page(&page, true, reached.map(Seq), now);
+            assert!(!done);
+            if backfill.is_stalled() {
+                return true;
+            }
+        }
+        false
+    }
+
+    #[test]
+    fn pages_without_progress_stall_a_backfill() {
+        for start in [
+            BackfillStart::After(Seq(7)),
+            BackfillStart::NotBefore(Timestamp::from_micros(0)),
+            BackfillStart::Newest(1_000),
+        ] {
+            assert!(is_stalled_by(start, &[], None), "{start:?}");
+            assert!(is_stalled_by(start, &[], Some(3)), "{start:?}");
+            assert!(is_stalled_by(start, &[5, 6, 7], None), "{start:?}");
+        }
+    }
+
+    #[test]
+    fn an_empty_page_that_reached_further_is_progress() {
+        let now = Instant::now();
+        let mut backfill = Backfill::new(BackfillStart::After(Seq(0)), now);
+        for reached in (500..50_000).step_by(500) {
+            assert!(backfill.next_request("r", now).is_some(), "at once");
+            let (action, done) = backfill.receive_page(&[], true, Some(Seq(reached)), now);
+            assert_eq!((action, done), (PageAction::Show(Seq(reached - 500)), false));
+        }
+        assert!(!backfill.is_stalled());
     }
 
     #[test]

@@ -30,6 +30,8 @@ use crate::protocol::{RoomName, Timestamp};
 
 /// The largest number of unacked messages, whatever the server allows.
 const MAX_UNACKED: usize = 4096;
+/// Positions in a `register`, at most; a session can be in as many rooms.
+const MAX_RESUMED_ROOMS: usize = 64;
 
 /// The options of a registration.
 #[derive(Clone, Default)]
@@ -158,21 +160,37 @@ impl Conversation {
         self.backfills.is_empty()
     }
 
+    /// A room whose history the server answers again and again without getting any further.
+    pub fn stalled_room(&self) -> Option<&str> {
+        self.backfills
+            .iter()
+            .find(|(_, backfill)| backfill.is_stalled())
+            .map(|(room, _)| room.as_str())
+    }
+
     /// Starts a connection. Returns the first frame to send.
     pub fn register(&mut self) -> String {
         self.phase = Phase::Registering;
         let rooms = self.options.rooms.clone();
-        // A cursor file may hold positions of rooms that this run does not join.
-        let wanted = |room: &str| match rooms.is_empty() {
-            true => room == RoomName::lobby().as_str() || self.joined.contains(room),
-            false => rooms.iter().any(|wanted| wanted == room),
+        // A cursor file may hold positions of rooms that this run does not join. Where the server chooses
+        // the room, it may be any of them; those that are likely come first.
+        let lobby = RoomName::lobby();
+        let is_likely = |room: &str| self.joined.contains(room) || room == lobby.as_str();
+        let positions = self.read_positions.all().iter();
+        let (mut resume, others): (Vec<_>, Vec<_>) = match rooms.is_empty() {
+            true => positions.partition(|(room, _)| is_likely(room)),
+            false => (positions.filter(|(room, _)| rooms.contains(*room)).collect(), Vec::new()),
         };
-        let resume = self.read_positions.all().iter().filter(|(room, _)| wanted(room));
+        resume.extend(others);
+        resume.truncate(MAX_RESUMED_ROOMS);
         let register = Register {
             protocol: Some(PROTOCOL),
             username: self.options.username.clone(),
             access_token: self.options.access_token.clone(),
-            resume: resume.map(|(room, position)| (room.clone(), position.clone())).collect(),
+            resume: resume
+                .into_iter()
+                .map(|(room, position)| (room.clone(), position.clone()))
+                .collect(),
             rooms,
             echo: (!self.options.echo).then_some(false),
             presence: (!self.options.presence).then_some(false),
@@ -209,6 +227,7 @@ impl Conversation {
     /// Makes `room` the current room, and joins it if the session is not in it. Returns whether a
     /// `join` is sent; the server answers a `join` with the room's `user_list`.
     pub fn join(&mut self, room: &RoomName) -> bool {
+        let before = self.room().to_owned();
         self.current_room = Some(room.as_str().to_owned());
         self.leaving.remove(room.as_str());
         let joins = self.phase == Phase::Full && self.joined.insert(room.as_str().to_owned());
@@ -218,7 +237,7 @@ impl Conversation {
         }
         if !self.options.rooms.iter().any(|known| known == room.as_str()) {
             if self.options.rooms.is_empty() {
-                self.options.rooms.push(RoomName::lobby().as_str().to_owned());
+                self.options.rooms.push(before);
             }
             self.options.rooms.push(room.as_str().to_owned());
         }
@@ -333,14 +352,22 @@ impl Conversation {
         self.name.clone_from(&welcome.username);
         let unacked = usize::try_from(welcome.limits.unacked).unwrap_or(usize::MAX);
         self.outbox.reconnected(Confirmation::Ack { window: unacked.clamp(1, MAX_UNACKED) });
+        // A client that names no room talks in the one that the server chose.
+        let names_none = self.options.rooms.is_empty();
+        let lobby = RoomName::lobby();
+        let chosen = welcome.rooms.get_key_value(&lobby).or(welcome.rooms.first_key_value());
+        let chosen = chosen.map(|(room, _)| room.as_str()).filter(|_| names_none);
         for (room, head) in &welcome.rooms {
-            self.joined.insert(room.as_str().to_owned());
-            self.observe_head(room.as_str(), head, now);
+            let room = room.as_str();
+            if chosen == Some(room) || self.options.rooms.iter().any(|asked| asked == room) {
+                self.joined.insert(room.to_owned());
+                self.observe_head(room, head, now);
+            }
         }
-        // A client that names no room talks in the room that the server chose.
-        let chosen_by_server = self.current_room.is_none() && self.options.rooms.is_empty();
-        if chosen_by_server && !self.joined.contains(self.room()) {
-            self.current_room = self.joined.first().cloned();
+        if let (Some(chosen), None) = (chosen, &self.current_room)
+            && chosen != self.room()
+        {
+            self.current_room = Some(chosen.to_owned());
         }
     }
 

@@ -9,6 +9,7 @@ pub mod conversation;
 pub mod event;
 pub mod line_splitter;
 pub mod outbox;
+pub mod proxy_settings;
 pub mod read_positions;
 mod receive;
 pub mod server_url;
