@@ -86,7 +86,7 @@ pub struct Conversation {
     /// Rooms that the session is in, or that it sent a `join` for.
     pub(super) joined: BTreeSet<String>,
     /// Rooms to leave as soon as no message for them waits.
-    leaving: BTreeSet<String>,
+    pub(super) leaving: BTreeSet<String>,
     /// Rooms whose key came on this connection.
     pub(super) rooms_with_key: BTreeSet<String>,
     pub(super) backfills: BTreeMap<String, Backfill>,
@@ -133,11 +133,6 @@ impl Conversation {
     pub fn room(&self) -> &str {
         let first = self.options.rooms.first();
         self.current_room.as_ref().or(first).map_or("lobby", String::as_str)
-    }
-
-    /// The rooms that the session is in.
-    pub fn joined_rooms(&self) -> impl Iterator<Item = &str> {
-        self.joined.iter().map(String::as_str)
     }
 
     /// The state of the connection.
@@ -224,44 +219,6 @@ impl Conversation {
         }
     }
 
-    /// Makes `room` the current room, and joins it if the session is not in it. Returns whether a
-    /// `join` is sent; the server answers a `join` with the room's `user_list`.
-    pub fn join(&mut self, room: &RoomName) -> bool {
-        let before = self.room().to_owned();
-        self.current_room = Some(room.as_str().to_owned());
-        self.leaving.remove(room.as_str());
-        let joins = self.phase == Phase::Full && self.joined.insert(room.as_str().to_owned());
-        if joins {
-            let join = self.join_frame(room.as_str());
-            self.control_frames.push_back(join);
-        }
-        if !self.options.rooms.iter().any(|known| known == room.as_str()) {
-            if self.options.rooms.is_empty() {
-                self.options.rooms.push(before);
-            }
-            self.options.rooms.push(room.as_str().to_owned());
-        }
-        joins
-    }
-
-    /// Leaves a room that the session is in, after the messages that wait for it. If it is the
-    /// current room, another one becomes that. Does nothing if there is no other.
-    pub fn leave(&mut self, room: &str) {
-        let others: Vec<String> =
-            self.joined.iter().filter(|joined| *joined != room).cloned().collect();
-        if others.is_empty() || others.len() == self.joined.len() {
-            return;
-        }
-        if self.room() == room {
-            self.current_room = others.first().cloned();
-        }
-        if self.options.rooms.is_empty() {
-            self.options.rooms = others;
-        }
-        self.options.rooms.retain(|joined| joined != room);
-        self.leaving.insert(room.to_owned());
-    }
-
     /// Requests the names in the current room.
     pub fn request_user_list(&mut self) {
         let frame = ClientFrame::Who(RoomRequest { room: self.room().to_owned() });
@@ -294,16 +251,6 @@ impl Conversation {
             return Some(ClientFrame::History(request).to_json());
         }
         self.next_message(now).or_else(|| self.next_leave())
-    }
-
-    fn next_leave(&mut self) -> Option<String> {
-        let waits = |room: &String| self.outbox.rooms().any(|waiting| waiting == room);
-        let room = self.leaving.iter().find(|room| !waits(room))?.clone();
-        self.leaving.remove(&room);
-        if !self.joined.contains(&room) {
-            return self.next_leave();
-        }
-        Some(ClientFrame::Leave(RoomRequest { room }).to_json())
     }
 
     /// When to call [`Self::next_frame`] again, if a pause is all that holds a frame back.
@@ -341,7 +288,7 @@ impl Conversation {
         Some(frame.to_json())
     }
 
-    fn join_frame(&self, room: &str) -> String {
+    pub(super) fn join_frame(&self, room: &str) -> String {
         let resume = self.read_positions.position(room).cloned();
         ClientFrame::Join(Join { room: room.to_owned(), resume }).to_json()
     }

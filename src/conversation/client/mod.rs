@@ -12,5 +12,6 @@ pub mod outbox;
 pub mod proxy_settings;
 pub mod read_positions;
 mod receive;
+mod rooms;
 pub mod server_url;
 pub mod since;
