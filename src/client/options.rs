@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime};
 
 use super::args::{Arguments, Command, Common, Input, Output};
 use super::exit_code::{ExitCode, Refusal, print_error};
-use super::input;
-use crate::conversation::client::backfill::BackfillStart;
+use super::input::{self, WholeError};
+use crate::conversation::client::backfill::{BackfillStart, Until};
 use crate::conversation::client::conversation::ConnectOptions;
 use crate::conversation::client::line_splitter::Delimiter;
 use crate::conversation::client::server_url::ServerUrl;
@@ -37,7 +37,9 @@ pub struct RunOptions {
     pub source: InputSource,
     /// Whether the run goes on after the end of standard input.
     pub follow: bool,
-    /// How messages are printed; `None`: not at all.
+    /// What is printed.
+    pub printed: Printed,
+    /// How it is printed; `None`: not at all.
     pub output: Option<Output>,
     /// The command of `--exec`.
     pub exec: Option<String>,
@@ -49,6 +51,19 @@ pub struct RunOptions {
     pub timeout_given: bool,
     /// The cursor file.
     pub cursor: Option<PathBuf>,
+    /// The last message that `history` prints.
+    pub until: Option<Until>,
+}
+
+/// What a run prints.
+#[derive(Clone, Copy, Debug)]
+pub struct Printed {
+    /// Messages, and what concerns them.
+    pub messages: bool,
+    /// Joins, leaves, lists and key changes.
+    pub events: bool,
+    /// The acks of what is sent.
+    pub acks: bool,
 }
 
 /// Where messages come from.
@@ -67,30 +82,49 @@ impl RunOptions {
     /// Validates the command line and reads the files that it names.
     pub fn new(arguments: Arguments) -> Result<RunOptions, Refusal> {
         let usage = |text: String| (ExitCode::Usage, text);
-        let Arguments { command, server, listen, follow, exec, input, nul, common } = arguments;
-        let server = target(server, &common).map_err(usage)?;
-        let rooms = rooms(&common).map_err(usage)?;
+        let Arguments { command, server, common, .. } = &arguments;
+        let server = target(server.as_deref(), common).map_err(usage)?;
+        let rooms = rooms(common).map_err(usage)?;
+        if common.user.as_deref() == Some("") {
+            return Err(usage("--user: the name is empty".into()));
+        }
         let mut since = common.since.map(backfill_start);
-        let mut follow = follow || exec.is_some();
-        let mut prints = true;
+        let mut follow = arguments.follow || arguments.exec.is_some();
+        let mut printed = Printed { messages: true, events: arguments.events, acks: false };
+        let mut output = Some(common.output.unwrap_or_else(default_output));
+        let mut until = None;
         let source = match command {
             Some(Command::Send { id, text }) => {
-                prints = false;
-                one_message(id, &text)?
+                without_reading(common).map_err(usage)?;
+                let acks = common.output == Some(Output::Json) && !arguments.quiet;
+                printed = Printed { messages: false, events: false, acks };
+                output = acks.then_some(Output::Json);
+                follow = false;
+                one_message(id.clone(), text)?
             }
-            Some(Command::History) => {
-                since = Some(match (since, common.count) {
-                    (None, Some(count)) => BackfillStart::Newest(count),
-                    (since, _) => since.unwrap_or(BackfillStart::After(Seq(0))),
+            Some(Command::History { until: last }) => {
+                until = last.map(until_of).transpose().map_err(usage)?;
+                let newest = common.count.filter(|_| since.is_none() && common.cursor.is_none());
+                since = Some(match (newest, until) {
+                    (Some(count), Some(until)) => BackfillStart::NewestUntil(count, until),
+                    (Some(count), None) => BackfillStart::Newest(count),
+                    (None, _) => since.unwrap_or(BackfillStart::After(Seq(0))),
                 });
+                follow = false;
                 InputSource::History
             }
-            _ if listen => {
+            _ if arguments.listen => {
                 follow = true;
                 InputSource::Nothing
             }
-            _ => InputSource::Lines(input, if nul { Delimiter::Nul } else { Delimiter::Newline }),
+            _ => {
+                let delimiter = if arguments.nul { Delimiter::Nul } else { Delimiter::Newline };
+                InputSource::Lines(arguments.input, delimiter)
+            }
         };
+        if arguments.quiet {
+            output = None;
+        }
         if let (Some(_), Target::Url(server)) = (&common.pin, &server)
             && !server.tls
         {
@@ -102,13 +136,15 @@ impl RunOptions {
                 "warning: --insecure trusts any certificate; anyone on the network path can read and change everything",
             );
         }
+        let reads_history = matches!(source, InputSource::History);
         let connect = ConnectOptions {
-            username: user(&common),
-            access_token: access_token(&common).map_err(usage)?,
+            username: user(common),
+            access_token: access_token(common).map_err(usage)?,
             rooms,
-            echo: prints,
-            presence: prints && !matches!(source, InputSource::History),
+            echo: printed.messages && output.is_some(),
+            presence: printed.events && !reads_history,
             since,
+            await_replay: reads_history || (!follow && common.cursor.is_some()),
         };
         Ok(RunOptions {
             server,
@@ -120,22 +156,23 @@ impl RunOptions {
             connect,
             source,
             follow,
-            output: prints.then(|| common.output.unwrap_or_else(default_output)),
-            exec,
+            printed,
+            output,
             count: common.count,
             timeout: common.timeout.unwrap_or(DEFAULT_TIMEOUT),
             timeout_given: common.timeout.is_some(),
-            cursor: common.cursor,
+            cursor: common.cursor.clone(),
+            until,
+            exec: arguments.exec,
         })
     }
 }
 
 /// The server: as the first argument names it, else by a file, else by `--url`.
-fn target(argument: Option<String>, common: &Common) -> Result<Target, String> {
-    let file = common.url_file.clone().filter(|file| !file.as_os_str().is_empty());
-    match (argument, file, common.url.clone()) {
-        (Some(url), _, _) | (None, None, Some(url)) => ServerUrl::parse(&url).map(Target::Url),
-        (None, Some(file), None) => Ok(Target::File(file)),
+fn target(argument: Option<&str>, common: &Common) -> Result<Target, String> {
+    match (argument, &common.url_file, common.url.as_deref()) {
+        (Some(url), _, _) | (None, None, Some(url)) => ServerUrl::parse(url).map(Target::Url),
+        (None, Some(file), None) => Ok(Target::File(file.clone())),
         (None, Some(_), Some(_)) => {
             Err("name the server by --url (CHAT_URL) or by --url-file (CHAT_URL_FILE), not by both"
                 .into())
@@ -144,12 +181,31 @@ fn target(argument: Option<String>, common: &Common) -> Result<Target, String> {
     }
 }
 
+/// Refuses the options that are about reading, of which `send` does nothing.
+fn without_reading(common: &Common) -> Result<(), String> {
+    let given = [
+        ("--since", common.since.is_some()),
+        ("--cursor", common.cursor.is_some()),
+        ("--count", common.count.is_some()),
+    ];
+    match given.iter().find(|(_, given)| *given) {
+        Some((option, _)) => Err(format!("{option}: send prints no messages; use it with history")),
+        None => Ok(()),
+    }
+}
+
 /// The message of `chat-client send`: its arguments, else all of standard input.
 fn one_message(id: Option<String>, words: &[String]) -> Result<InputSource, Refusal> {
     let invalid_id = || (ExitCode::Usage, format!("--id: {}", MessageId::RULE));
     let id = id.map(|id| MessageId::parse(&id).ok_or_else(invalid_id)).transpose()?;
     let text = match words {
-        [] => input::read_whole().map_err(|reason| (ExitCode::BadInput, reason))?,
+        [] => input::read_whole().map_err(|error| {
+            let exit = match &error {
+                WholeError::Unreadable(_) => ExitCode::NoStdio,
+                WholeError::Unfit(_) => ExitCode::BadInput,
+            };
+            (exit, error.to_string())
+        })?,
         words => words.join(" "),
     };
     if text.is_empty() {
@@ -220,9 +276,20 @@ fn backfill_start(since: Since) -> BackfillStart {
     match since {
         Since::All => BackfillStart::After(Seq(0)),
         Since::After(seq) => BackfillStart::After(seq),
-        Since::Ago(age) => {
-            let moment = SystemTime::now().checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
-            BackfillStart::NotBefore(Timestamp::from_system(moment))
-        }
+        Since::Ago(age) => BackfillStart::NotBefore(ago(age)),
+        Since::At(moment) => BackfillStart::NotBefore(moment),
     }
+}
+
+fn until_of(last: Since) -> Result<Until, String> {
+    Ok(match last {
+        Since::All => return Err("--until: all is no end; leave the option out".into()),
+        Since::After(seq) => Until::Seq(seq),
+        Since::Ago(age) => Until::Moment(ago(age)),
+        Since::At(moment) => Until::Moment(moment),
+    })
+}
+
+fn ago(age: Duration) -> Timestamp {
+    Timestamp::from_system(SystemTime::now().checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH))
 }

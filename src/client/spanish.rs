@@ -30,18 +30,20 @@ pub fn failure(failure: &Failure) -> String {
             let reason = error(code).or_else(|| closed(code)).unwrap_or(reason);
             format!("el servidor cerró la conexión: {reason} ({code})")
         }
-        Failure::Unacked { timeout, lines } => {
+        Failure::Unacked { timeout, .. } => {
             let timeout = humantime::format_duration(*timeout);
-            format!(
-                "abandonado tras {timeout}; no se sabe si están guardadas: {} líneas",
-                lines.len()
-            )
+            format!("abandonado tras {timeout}; quizá no todo está guardado")
         }
         Failure::Incomplete { timeout, printed } => {
             let timeout = humantime::format_duration(*timeout);
             format!("abandonado tras {timeout}; solo llegaron {printed} mensajes")
         }
         Failure::Cursor(reason) => reason.clone(),
+        Failure::Output { reason } => {
+            let reason = translated(reason, "la escritura falló");
+            format!("no se puede escribir en la salida estándar: {reason}")
+        }
+        Failure::Signal(signal) => format!("terminado por {signal}"),
     }
 }
 

@@ -69,10 +69,11 @@ async fn connect_by_http(
     stream.write_all(request.as_bytes()).await.map_err(|error| lost(&error))?;
     match read_status(&mut stream).await.map_err(|error| lost(&error))? {
         Some(200..=299) => Ok(stream),
-        Some(407) => Err(ProxyError {
+        // Some proxies answer 401 where RFC 9110 has 407.
+        Some(status @ (401 | 407)) => Err(ProxyError {
             end: ConnectionEnd::ProxyRefused,
             reason: format!(
-                "it asks for a user name and password (HTTP status 407); put them into {} \
+                "it asks for another user name and password (HTTP status {status}); put them into {} \
                  (docs/connecting.md)",
                 proxy.variable
             ),

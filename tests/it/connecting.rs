@@ -31,7 +31,8 @@ fn once_registered_no_answer_of_a_tunnel_ends_a_sender_or_a_listener() {
                 let front = Front::before(server.address());
                 let (url, room) = (format!("ws://{}", front.address()), format!("room-{number}"));
                 let usual = [&url[..], "-r", &room];
-                let listener = Client::start(&[&usual[..], &["--listen", "-u", "ear"]].concat());
+                let listener =
+                    Client::start(&[&usual[..], &["--listen", "--events", "-u", "ear"]].concat());
                 let mut sender = Client::start(&[&usual[..], &["--timeout", "60s"]].concat());
                 listener.wait_for("its own arrival", |frame| frame["type"] == "user_joined");
                 sender.write("one\n");
@@ -478,7 +479,7 @@ fn a_client_that_names_no_room_goes_to_the_one_of_its_token() {
 fn the_certificate_of_the_page_is_trusted_by_file_and_by_fingerprint() {
     let page = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/connecting.md");
     let page = std::fs::read_to_string(page).unwrap();
-    let (_, rest) = page.split_once("<!-- test: certificate -->\n```sh\n").unwrap();
+    let (_, rest) = page.split_once("runs it, with another name -->\n```sh\n").unwrap();
     let recipe = rest.split("```").next().unwrap().replace("chat.example", "localhost");
     let folder = tempfile::tempdir().unwrap();
     let made = std::process::Command::new("sh")

@@ -4,10 +4,11 @@ use std::collections::VecDeque;
 
 use tokio::sync::mpsc;
 
+use super::unstored::Unstored;
 use crate::client::driver::Driver;
 use crate::client::exec::Reply;
 use crate::client::exit_code::print_error;
-use crate::client::input::{self, Addressed, InputLine};
+use crate::client::input::{self, Addressed, InputLine, Read};
 use crate::client::options::InputSource;
 use crate::conversation::client::outbox::OutgoingMessage;
 use crate::protocol::MessageId;
@@ -18,7 +19,13 @@ const MAX_TEXT_BYTES_UNTOLD: usize = 40_000;
 /// What the run sends.
 pub struct Lines {
     /// `None` after the end of standard input.
-    input: Option<mpsc::Receiver<Vec<InputLine>>>,
+    input: Option<mpsc::Receiver<Read>>,
+    /// Whether standard input was read to its end.
+    read_all: bool,
+    /// The last line that was read.
+    last_read: u64,
+    /// Why standard input can't be read any further.
+    read_error: Option<String>,
     /// Lines that were read and are not in the outbox yet.
     unread: VecDeque<InputLine>,
     ids: Ids,
@@ -28,6 +35,8 @@ pub struct Lines {
     sent: u64,
     /// Whether a line could not be sent.
     bad: bool,
+    /// Whether the only message is not read line by line.
+    is_one_message: bool,
 }
 
 /// Message ids, unique in this run and in every other.
@@ -39,8 +48,8 @@ struct Ids {
 }
 
 impl Ids {
-    fn of_line(&self, line: u64) -> String {
-        match &self.given {
+    fn of_line(&self, line: u64, named: Option<MessageId>) -> String {
+        match named.as_ref().or(self.given.as_ref()) {
             Some(id) => id.to_string(),
             None => format!("{}-{line}", self.prefix),
         }
@@ -56,24 +65,29 @@ impl Lines {
     /// Starts to read where the messages come from.
     pub fn new(source: InputSource) -> Self {
         let mut given = None;
+        let is_one_message = matches!(source, InputSource::One(..));
         let (input, unread) = match source {
             InputSource::Lines(input, delimiter) => {
                 (Some(input::read(input, delimiter)), VecDeque::new())
             }
             InputSource::One(text, id) => {
                 given = id;
-                let content = Ok(Addressed { room: None, text });
+                let content = Ok(Addressed { room: None, id: None, text });
                 (None, VecDeque::from([InputLine { line: 1, content }]))
             }
             InputSource::Nothing | InputSource::History => (None, VecDeque::new()),
         };
         Lines {
+            read_all: input.is_none(),
+            last_read: unread.len() as u64,
+            read_error: None,
             input,
             unread,
             ids: Ids { prefix: MessageId::fresh().to_string(), given, replies: 0 },
             max_message_chars: None,
             sent: 0,
             bad: false,
+            is_one_message,
         }
     }
 
@@ -82,19 +96,63 @@ impl Lines {
         self.max_message_chars = max;
     }
 
-    /// Waits for the next lines of standard input; `None` is its end. For ever after that.
-    pub async fn next(&mut self) -> Option<Vec<InputLine>> {
+    /// Waits for what standard input brings next. For ever after its end.
+    pub async fn next(&mut self) -> Read {
         match &mut self.input {
-            Some(input) => input.recv().await,
+            // The reading thread does not end without a word.
+            Some(input) => input.recv().await.unwrap_or_else(|| Read::Failed {
+                reason: "the reading thread ended".into(),
+                unfinished_line: None,
+            }),
             None => std::future::pending().await,
         }
     }
 
-    /// Takes the lines that [`Self::next`] returned.
-    pub fn take(&mut self, lines: Option<Vec<InputLine>>) {
-        match lines {
-            Some(lines) => self.unread.extend(lines),
-            None => self.input = None,
+    /// Takes what [`Self::next`] returned.
+    pub fn take(&mut self, read: Read) {
+        match read {
+            Read::Lines(lines) => {
+                self.last_read = lines.last().map_or(self.last_read, |line| line.line);
+                self.unread.extend(lines);
+            }
+            Read::End => {
+                self.input = None;
+                self.read_all = true;
+            }
+            Read::Failed { reason, unfinished_line } => {
+                self.input = None;
+                let unfinished = match unfinished_line {
+                    Some(line) => format!("; line {line} has no end and is not sent"),
+                    None => String::new(),
+                };
+                print_error(&format!("standard input can't be read: {reason}{unfinished}"));
+                self.read_error = Some(reason);
+            }
+        }
+    }
+
+    /// Reads nothing more. What was read already is sent.
+    pub fn stop_reading(&mut self) {
+        let Some(mut input) = self.input.take() else { return };
+        input.close();
+        while let Ok(read) = input.try_recv() {
+            self.take(read);
+        }
+    }
+
+    /// Whether standard input failed before its end.
+    pub fn has_failed(&self) -> bool {
+        self.read_error.is_some()
+    }
+
+    /// The lines that are not known to be stored.
+    pub fn unstored(&self, driver: &Driver) -> Unstored {
+        let in_outbox = driver.conversation().outbox().unconfirmed_lines();
+        let lines: Vec<u64> = in_outbox.chain(self.unread.iter().map(|line| line.line)).collect();
+        Unstored {
+            only_message: self.is_one_message && !lines.is_empty(),
+            lines,
+            unread_after: (!self.read_all).then_some(self.last_read),
         }
     }
 
@@ -118,26 +176,21 @@ impl Lines {
         self.bad
     }
 
-    /// The numbers of the lines that are not in the outbox.
-    pub fn unread(&self) -> impl Iterator<Item = u64> + '_ {
-        self.unread.iter().map(|line| line.line)
-    }
-
     /// Moves what was read into the outbox, as far as there is room. Returns whether a message moved.
     pub fn fill_outbox(&mut self, driver: &mut Driver) -> bool {
         let mut moved = false;
         while driver.was_registered() && driver.conversation().outbox().has_capacity() {
             let Some(InputLine { line, content }) = self.unread.pop_front() else { break };
-            let checked = content.and_then(|Addressed { room, text }| {
-                self.check_length(&text)?;
-                Ok((room, text))
+            let checked = content.and_then(|addressed| {
+                self.check_length(&addressed.text)?;
+                Ok(addressed)
             });
             match checked {
                 Err(reason) => self.report_bad_line(line, &reason),
-                Ok((room, text)) => {
+                Ok(Addressed { room, id, text }) => {
                     self.sent += 1;
                     moved = true;
-                    let id = self.ids.of_line(line);
+                    let id = self.ids.of_line(line, id);
                     driver.conversation_mut().send(OutgoingMessage { line, room, id, text });
                 }
             }

@@ -9,24 +9,29 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt as _;
 
 use super::lines::Lines;
-use super::progress::Progress;
 use crate::client::cursor_file;
 use crate::client::driver::{Driver, Update, sleep_until};
 use crate::client::exec::{Exec, Reply};
 use crate::client::exit_code::{ExitCode, Refusal};
 use crate::client::failure::Failure;
-use crate::client::input::InputLine;
-use crate::client::options::RunOptions;
+use crate::client::input::Read;
+use crate::client::options::{Printed, RunOptions};
 use crate::client::output::Printer;
+use crate::client::progress::Progress;
 use crate::client::retry_report::RetryReport;
 use crate::client::sink::Sink;
 use crate::conversation::client::conversation::{Conversation, Phase};
 use crate::net::dial::Dialer;
+use crate::sys::termination_signal::{Signal, TerminationSignal};
 
 /// Frames taken together before the output is flushed.
 const MAX_FRAMES_PER_FLUSH: usize = 4096;
 /// How long the pipe waits for its own last messages to come back after their acks.
 const ECHO_TIMEOUT: Duration = Duration::from_millis(300);
+/// How long the run goes on after a signal, for the acks of what was sent.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a run that ends early tries to write out what is buffered.
+const LAST_FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A run of the pipe.
 pub(super) struct Pipe {
@@ -34,6 +39,7 @@ pub(super) struct Pipe {
     pub(super) sink: Sink,
     pub(super) exec: Option<Exec>,
     pub(super) lines: Lines,
+    pub(super) printed: Printed,
     /// Live messages of this run that came back.
     pub(super) own_echoes: u64,
     /// Whether the run goes on after the end of standard input.
@@ -42,6 +48,9 @@ pub(super) struct Pipe {
     /// Since when every line is known to be stored.
     stored_since: Option<Instant>,
     pub(super) retry_report: RetryReport,
+    signals: TerminationSignal,
+    /// The signal that stops the run, and when it ends at the latest.
+    stopping: Option<(Signal, Instant)>,
 }
 
 /// Runs until everything is done, or the run can't go on.
@@ -55,15 +64,31 @@ pub async fn run(options: RunOptions) -> Result<ExitCode, Refusal> {
         sink: Sink::new(options.output.map(Printer::new), cursor, options.count),
         exec: options.exec.map(Exec::start),
         lines: Lines::new(options.source),
+        printed: options.printed,
         own_echoes: 0,
         follow: options.follow,
         progress: Progress::new(options.timeout, whole_run, Instant::now()),
         stored_since: None,
         retry_report: RetryReport::default(),
+        signals: TerminationSignal::new()
+            .map_err(|error| (ExitCode::NoServer, format!("can't start: {error}")))?,
+        stopping: None,
     };
     let ended = pipe.run().await;
+    if ended.is_err() {
+        let positions = pipe.driver.conversation().read_positions();
+        // The reason to end is told in any case.
+        let _ = tokio::time::timeout(LAST_FLUSH_TIMEOUT, pipe.sink.flush(positions)).await;
+    }
+    pipe.lines.stop_reading();
+    let unstored = pipe.lines.unstored(&pipe.driver);
     pipe.driver.close().await;
-    ended.map_err(|failure| (failure.exit(), failure.to_string()))
+    match ended {
+        Ok(exit) => Ok(exit),
+        Err(Failure::Signal(signal)) if unstored.is_empty() => Ok(ExitCode::Signal(signal)),
+        Err(failure) if unstored.is_empty() => Err((failure.exit(), failure.to_string())),
+        Err(failure) => Err((failure.exit(), format!("{failure}; {unstored}"))),
+    }
 }
 
 impl Pipe {
@@ -73,15 +98,36 @@ impl Pipe {
                 self.progress.note(Instant::now());
             }
             self.lines.report_rejected(&mut self.driver);
-            self.sink.flush(self.driver.conversation().read_positions())?;
+            self.flush().await?;
+            self.progress.note_turn(Instant::now());
             if self.is_done() {
-                return Ok(if self.lines.has_bad() { ExitCode::BadInput } else { ExitCode::Done });
-            }
-            if self.give_up_at().is_some_and(|at| at <= Instant::now()) {
-                return Err(self.give_up());
+                return self.result();
             }
             self.wait().await?;
         }
+    }
+
+    /// Writes the output out. A signal is heard while it is blocked, and gives it up.
+    async fn flush(&mut self) -> Result<(), Failure> {
+        let positions = self.driver.conversation().read_positions();
+        let signal = tokio::select! {
+            biased;
+            flushed = self.sink.flush(positions) => return flushed,
+            signal = self.signals.next_signal() => signal,
+        };
+        self.sink.abandon();
+        self.stop(signal)
+    }
+
+    /// A signal came: the run reads no more input, and ends when what it sent is acked, or soon. A
+    /// second signal ends it at once.
+    fn stop(&mut self, signal: Signal) -> Result<(), Failure> {
+        if self.stopping.is_some() {
+            return Err(Failure::Signal(signal));
+        }
+        self.stopping = Some((signal, Instant::now() + STOP_TIMEOUT));
+        self.lines.stop_reading();
+        Ok(())
     }
 
     async fn wait(&mut self) -> Result<(), Failure> {
@@ -91,18 +137,36 @@ impl Pipe {
         let busy = self.exec.as_ref().is_some_and(Exec::is_full);
         self.driver.pause_reading(busy);
         let echo = self.stored_since.map(|since| since + ECHO_TIMEOUT);
-        let look_at = self.give_up_at().into_iter().chain(echo).min();
+        let stop = self.stopping.map(|(_, at)| at);
+        let wake = self.progress.wake_at(self.waits());
+        let look_at = [wake, echo, stop].into_iter().flatten().min();
         tokio::select! {
             update = self.driver.next() => return self.take(update),
-            lines = self.lines.next(), if read_input => self.queue(lines),
+            read = self.lines.next(), if read_input => self.queue(read),
             reply = next_reply(&mut self.exec, room) => {
                 if let Some(reply) = reply {
                     self.lines.reply(reply, &mut self.driver);
                 }
             }
-            () = sleep_until(look_at) => {}
+            signal = self.signals.next_signal() => return self.stop(signal),
+            () = sleep_until(look_at) => return self.judge(),
         }
         Ok(())
+    }
+
+    /// Ends the run if its time is over. What the server has sent by now is read first: the run may
+    /// have stood still itself.
+    fn judge(&mut self) -> Result<(), Failure> {
+        self.progress.note_turn(Instant::now());
+        if let Some(update) = self.driver.next().now_or_never() {
+            self.take(update)?;
+        }
+        let now = Instant::now();
+        match self.stopping {
+            Some((signal, at)) if at <= now => Err(Failure::Signal(signal)),
+            _ if self.progress.is_over(self.waits(), now) => Err(self.give_up()),
+            _ => Ok(()),
+        }
     }
 
     /// Takes an update and whatever else is there already, so that the output is flushed once.
@@ -110,7 +174,7 @@ impl Pipe {
         self.update(first)?;
         for _ in 1..MAX_FRAMES_PER_FLUSH {
             let busy = self.exec.as_ref().is_some_and(Exec::is_full);
-            if busy || self.sink.is_complete() {
+            if busy || self.sink.is_complete() || self.sink.is_full() {
                 break;
             }
             let Some(update) = self.driver.next().now_or_never() else { break };
@@ -119,13 +183,13 @@ impl Pipe {
         Ok(())
     }
 
-    fn queue(&mut self, lines: Option<Vec<InputLine>>) {
+    fn queue(&mut self, read: Read) {
         // From now on there is something to send, so the timeout starts.
         let idle = self.driver.conversation().outbox().is_empty() && !self.is_connected();
-        if lines.is_some() && idle {
+        if matches!(read, Read::Lines(_)) && idle {
             self.progress.note(Instant::now());
         }
-        self.lines.take(lines);
+        self.lines.take(read);
     }
 
     fn is_connected(&self) -> bool {
@@ -140,9 +204,13 @@ impl Pipe {
     }
 
     fn is_done(&mut self) -> bool {
+        let owes = self.owes();
+        if self.stopping.is_some() && (!owes || !self.driver.was_registered()) {
+            return true;
+        }
         if self.sink.is_closed() {
             self.follow = false;
-            if self.lines.is_at_end() && self.driver.conversation().outbox().is_empty() {
+            if self.lines.is_at_end() && !owes {
                 return true;
             }
         }
@@ -162,15 +230,35 @@ impl Pipe {
         // The run's own last messages are on their way back; a pipe that prints, prints them too.
         let since = *self.stored_since.get_or_insert_with(Instant::now);
         let echoed = !self.sink.prints()
+            || !self.printed.messages
             || self.driver.conversation().phase() == Phase::Basic
             || self.own_echoes >= self.lines.sent();
         echoed || since.elapsed() >= ECHO_TIMEOUT
     }
 
-    /// When the run ends if it makes no progress.
-    fn give_up_at(&self) -> Option<Instant> {
-        let owes = !self.driver.conversation().outbox().is_empty() || !self.lines.all_in_outbox();
-        self.progress.give_up_at(owes || !self.driver.was_registered())
+    /// How a run that is done ends.
+    fn result(&self) -> Result<ExitCode, Failure> {
+        if let Some((signal, _)) = self.stopping {
+            return Err(Failure::Signal(signal));
+        }
+        if let Some(failure) = self.sink.failure() {
+            return Err(failure);
+        }
+        Ok(match self.lines.has_failed() {
+            true => ExitCode::NoStdio,
+            false if self.lines.has_bad() => ExitCode::BadInput,
+            false => ExitCode::Done,
+        })
+    }
+
+    /// Whether something that was read is not known to be stored.
+    fn owes(&self) -> bool {
+        !self.driver.conversation().outbox().is_empty() || !self.lines.all_in_outbox()
+    }
+
+    /// Whether the run waits for the server, so that the timeout counts.
+    fn waits(&self) -> bool {
+        self.owes() || !self.driver.was_registered()
     }
 
     fn give_up(&self) -> Failure {
@@ -178,11 +266,9 @@ impl Pipe {
         if !self.driver.was_registered() {
             return Failure::NoConnection { server: self.driver.server(), timeout };
         }
-        let in_outbox = self.driver.conversation().outbox().unconfirmed_lines();
-        let lines: Vec<u64> = in_outbox.chain(self.lines.unread()).collect();
-        match lines.is_empty() {
-            true => Failure::Incomplete { timeout, printed: self.sink.printed() },
-            false => Failure::Unacked { timeout, lines },
+        match self.owes() {
+            true => Failure::Unacked { timeout },
+            false => Failure::Incomplete { timeout, printed: self.sink.printed() },
         }
     }
 }

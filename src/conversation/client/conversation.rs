@@ -20,18 +20,11 @@ use std::time::{Duration, Instant};
 
 use super::backfill::{Backfill, BackfillStart};
 use super::event::HeldGap;
-use super::outbox::{Confirmation, Outbox, OutgoingMessage, RejectedMessage};
+use super::outbox::{Outbox, OutgoingMessage, RejectedMessage};
 use super::read_positions::ReadPositions;
 use crate::crypto::client_keys::ClientKeys;
-use crate::protocol::frame::{
-    ClientFrame, Join, NewMessage, PROTOCOL, Position, Register, RoomRequest, Welcome,
-};
-use crate::protocol::{RoomName, Timestamp};
-
-/// The largest number of unacked messages, whatever the server allows.
-const MAX_UNACKED: usize = 4096;
-/// Positions in a `register`, at most; a session can be in as many rooms.
-const MAX_RESUMED_ROOMS: usize = 64;
+use crate::protocol::Timestamp;
+use crate::protocol::frame::{ClientFrame, Join, NewMessage, Position, RoomRequest};
 
 /// The options of a registration.
 #[derive(Clone, Default)]
@@ -48,6 +41,8 @@ pub struct ConnectOptions {
     pub presence: bool,
     /// Where to start reading rooms that have no read position.
     pub since: Option<BackfillStart>,
+    /// Whether [`Conversation::is_caught_up`] also waits for what the server replays.
+    pub await_replay: bool,
 }
 
 /// The state of the connection.
@@ -163,35 +158,9 @@ impl Conversation {
             .map(|(room, _)| room.as_str())
     }
 
-    /// Starts a connection. Returns the first frame to send.
-    pub fn register(&mut self) -> String {
-        self.phase = Phase::Registering;
-        let rooms = self.options.rooms.clone();
-        // A cursor file may hold positions of rooms that this run does not join. Where the server chooses
-        // the room, it may be any of them; those that are likely come first.
-        let lobby = RoomName::lobby();
-        let is_likely = |room: &str| self.joined.contains(room) || room == lobby.as_str();
-        let positions = self.read_positions.all().iter();
-        let (mut resume, others): (Vec<_>, Vec<_>) = match rooms.is_empty() {
-            true => positions.partition(|(room, _)| is_likely(room)),
-            false => (positions.filter(|(room, _)| rooms.contains(*room)).collect(), Vec::new()),
-        };
-        resume.extend(others);
-        resume.truncate(MAX_RESUMED_ROOMS);
-        let register = Register {
-            protocol: Some(PROTOCOL),
-            username: self.options.username.clone(),
-            access_token: self.options.access_token.clone(),
-            resume: resume
-                .into_iter()
-                .map(|(room, position)| (room.clone(), position.clone()))
-                .collect(),
-            rooms,
-            echo: (!self.options.echo).then_some(false),
-            presence: (!self.options.presence).then_some(false),
-        };
-        self.joined.clear();
-        ClientFrame::Register(register).to_json()
+    /// The rooms of the backfills that are in progress.
+    pub fn rooms_behind(&self) -> impl Iterator<Item = &str> {
+        self.backfills.keys().map(String::as_str)
     }
 
     /// Ends the connection.
@@ -202,13 +171,9 @@ impl Conversation {
         self.control_frames.clear();
         self.presence_seen = false;
         self.held_gaps.clear();
-        for (room, backfill) in std::mem::take(&mut self.backfills) {
-            // A backfill that showed messages goes on by `resume`. One that still searches its start
-            // begins again on the next connection.
-            if backfill.shown_up_to().is_none() {
-                self.read_positions.forget(&room);
-            }
-        }
+        // A backfill that showed messages goes on by `resume`. One that still searches its start has
+        // no read position, and begins again on the next connection.
+        self.backfills.clear();
     }
 
     /// Puts a message in the outbox.
@@ -293,64 +258,27 @@ impl Conversation {
         ClientFrame::Join(Join { room: room.to_owned(), resume }).to_json()
     }
 
-    /// The server speaks the full protocol.
-    pub(super) fn begin_full(&mut self, welcome: &Welcome, now: Now) {
-        self.phase = Phase::Full;
-        self.name.clone_from(&welcome.username);
-        let unacked = usize::try_from(welcome.limits.unacked).unwrap_or(usize::MAX);
-        self.outbox.reconnected(Confirmation::Ack { window: unacked.clamp(1, MAX_UNACKED) });
-        // A client that names no room talks in the one that the server chose.
-        let names_none = self.options.rooms.is_empty();
-        let lobby = RoomName::lobby();
-        let chosen = welcome.rooms.get_key_value(&lobby).or(welcome.rooms.first_key_value());
-        let chosen = chosen.map(|(room, _)| room.as_str()).filter(|_| names_none);
-        for (room, head) in &welcome.rooms {
-            let room = room.as_str();
-            if chosen == Some(room) || self.options.rooms.iter().any(|asked| asked == room) {
-                self.joined.insert(room.to_owned());
-                self.observe_head(room, head, now);
-            }
-        }
-        if let (Some(chosen), None) = (chosen, &self.current_room)
-            && chosen != self.room()
-        {
-            self.current_room = Some(chosen.to_owned());
-        }
-    }
-
     /// The server named the newest position of a room. A room without a read position starts its
     /// backfill, if the options ask for one.
     pub(super) fn observe_head(&mut self, room: &str, head: &Position, now: Now) {
         let known = self.read_positions.position(room).is_some();
-        self.read_positions.observe_head(room, head);
-        if let (Some(start), false) = (self.options.since, known) {
-            let backfill = Backfill::new(start, now.tick);
-            if let Some(seq) = backfill.shown_up_to() {
-                let epoch = head.epoch.clone();
-                self.read_positions.set(room, Position { epoch, seq });
-            }
-            self.backfills.insert(room.to_owned(), backfill);
+        self.read_positions.announce(room, &head.epoch);
+        let backfill = match self.options.since {
+            _ if known => self.options.await_replay.then(|| Backfill::await_replay(now.tick)),
+            Some(start) => Some(Backfill::new(start, now.tick)),
+            None => None,
+        };
+        let start = match &backfill {
+            _ if known => None,
+            // While the start is searched, there is no read position.
+            Some(backfill) => backfill.shown_up_to(),
+            None => Some(head.seq),
+        };
+        if let Some(seq) = start {
+            self.read_positions.move_to(room, seq);
         }
-    }
-
-    /// The server speaks only the basic protocol.
-    pub(super) fn begin_basic(&mut self) {
-        self.phase = Phase::Basic;
-        self.outbox.reconnected(Confirmation::Echo);
-        self.reject_other_rooms();
-    }
-
-    /// A basic server has one room. A message for another room must not be sent there.
-    fn reject_other_rooms(&mut self) {
-        let lobby = RoomName::lobby();
-        let others: BTreeSet<String> =
-            self.outbox.rooms().filter(|room| *room != lobby.as_str()).map(str::to_owned).collect();
-        for room in others {
-            self.rejected.extend(self.outbox.reject_room(
-                &room,
-                "not_in_room",
-                "this server speaks only the basic protocol and has one room",
-            ));
+        if let Some(backfill) = backfill {
+            self.backfills.insert(room.to_owned(), backfill);
         }
     }
 

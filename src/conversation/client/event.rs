@@ -47,8 +47,12 @@ pub enum PageItem<'a> {
 pub struct HeldGap {
     /// The frame.
     pub frame: String,
+    /// The room.
+    pub room: String,
     /// The last message before the gap.
     pub after: Seq,
+    /// The first message after the gap.
+    pub next: Seq,
     /// The reason in the frame.
     pub reason: String,
 }

@@ -12,6 +12,7 @@ pub mod outbox;
 pub mod proxy_settings;
 pub mod read_positions;
 mod receive;
+mod register;
 mod rooms;
 pub mod server_url;
 pub mod since;

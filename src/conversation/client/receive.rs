@@ -111,17 +111,19 @@ impl Conversation {
             return Event::Nothing;
         }
         let backfill = self.backfills.get(gap.room.as_ref()).filter(|_| gap.reason != "epoch");
-        if let Some(false) = backfill.map(Backfill::holds_live)
+        if backfill.is_some_and(Backfill::awaits_first_page)
             && let Some(position) = self.read_positions.position(&gap.room)
             && gap.next.0 <= position.seq.0.saturating_add(1)
         {
             // It belongs to the first page of a search, which is not shown.
             return Event::Nothing;
         }
-        if backfill.is_some_and(Backfill::holds_live) {
+        if backfill.is_some_and(|backfill| !backfill.shows_live()) {
             let held = HeldGap {
                 frame: frame.to_owned(),
+                room: gap.room.clone().into_owned(),
                 after: gap.after,
+                next: gap.next,
                 reason: gap.reason.into_owned(),
             };
             let gaps = self.held_gaps.entry(gap.room.into_owned()).or_default();
@@ -138,7 +140,7 @@ impl Conversation {
     fn receive_message<'a>(&mut self, frame: &'a str, message: ReceivedMessage<'a>) -> Event<'a> {
         if let Some(seq) = message.seq {
             let backfill = self.backfills.get_mut(message.room.as_ref());
-            if let Some(backfill) = backfill.filter(|backfill| backfill.holds_live()) {
+            if let Some(backfill) = backfill.filter(|backfill| !backfill.shows_live()) {
                 backfill.note_live(seq);
                 return Event::Nothing;
             }
