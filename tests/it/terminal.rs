@@ -554,7 +554,7 @@ fn rooms_are_named_and_can_be_left() {
     told(&terminal, "-- this is your only room; /quit leaves the chat");
     terminal.enter("/join ops");
     terminal.wait_for_prompt("#ops > ", "");
-    let bob = Client::start(&[&server.url(), "-u", "Bob", "-r", "ops"]);
+    let bob = Client::start(&[&server.url(), "-u", "Bob", "-r", "ops", "--events"]);
     told(&terminal, "-- #ops: Bob joined");
     terminal.enter("in ops");
     bob.wait_for_text("in ops");

@@ -14,7 +14,7 @@ use crate::client::exit_code::{ExitCode, Refusal, print_error};
 use crate::client::messages::{self, Messages};
 use crate::client::options::RunOptions;
 use crate::client::runtime;
-use crate::conversation::client::conversation::Conversation;
+use crate::conversation::client::conversation::{ConnectOptions, Conversation};
 use crate::conversation::client::read_positions::ReadPositions;
 use crate::conversation::client::server_url::ServerUrl;
 use crate::net::dial::Dialer;
@@ -62,7 +62,9 @@ async fn converse(mut arguments: Arguments, texts: &'static Messages) -> Result<
     let options = RunOptions::new(arguments)?;
     let dialer = Dialer::new(options.server, &options.trust)
         .map_err(|error| (ExitCode::Usage, texts.of_dial_error(&error)))?;
-    let driver = Driver::new(dialer, Conversation::new(options.connect, ReadPositions::default()));
+    // A conversation shows who is there, and its own messages once they are stored.
+    let connect = ConnectOptions { presence: true, echo: true, ..options.connect };
+    let driver = Driver::new(dialer, Conversation::new(connect, ReadPositions::default()));
     let give_up = (options.timeout, options.timeout_given);
     Ok(Chat::new(driver, console, termination, texts, has_colours(), give_up).run().await)
 }
