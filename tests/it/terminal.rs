@@ -637,7 +637,7 @@ fn a_narrower_window_leaves_no_stray_lines() {
     let mut terminal = connected(&server, &ENGLISH);
     let typed: String = ('a'..='z').cycle().take(70).collect();
     terminal.type_text(&typed);
-    terminal.wait_for_typed(&typed);
+    let before = terminal.wait_for_typed(&typed);
     for columns in [60, 50, 41] {
         terminal.resize(columns, 24);
         let whole = format!("> {typed}");
@@ -648,8 +648,14 @@ fn a_narrower_window_leaves_no_stray_lines() {
                 rows.concat() == whole && rows.iter().all(|row| row.len() <= columns)
             })
         });
-        let prompts = screen.rows.iter().filter(|row| row.starts_with('>')).count();
-        assert_eq!(prompts, 1, "{}", screen.text());
+        // The emulator cuts rows off instead of breaking them anew.
+        let above = screen.rows.iter().take_while(|row| !row.starts_with('>'));
+        let wanted = before.rows.iter().take_while(|row| !row.starts_with('>'));
+        let wanted = wanted.map(|row| {
+            let kept: String = row.chars().take(columns).collect();
+            kept.trim_end().to_owned()
+        });
+        assert!(above.cloned().eq(wanted), "{}", screen.text());
     }
     terminal.type_text("\r");
     terminal

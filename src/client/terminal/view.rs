@@ -192,7 +192,7 @@ impl View {
         let Some(painted) = &self.painted else { return };
         let last = self.columns - 1;
         let (was, broken_anew) = (painted.cursor.1, painted.cursor.1 % self.columns);
-        let cut_off = was > last && column == Some(last) && broken_anew != last;
+        let cut_off = was > last && column >= Some(last) && broken_anew != last;
         let above =
             if cut_off { painted.cursor.0 } else { painted.rows_above_cursor(self.columns) };
         self.erase(Some(above));
