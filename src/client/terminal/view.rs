@@ -27,6 +27,8 @@ pub struct View {
     output: String,
     /// Until when an answer of the terminal is awaited, after the window became narrower.
     asked_until: Option<Instant>,
+    /// Whether the terminal cuts rows off instead of breaking them anew.
+    cuts_off: bool,
     /// Whether the status is dimmed.
     colours: bool,
 }
@@ -74,6 +76,7 @@ impl View {
             above: String::new(),
             output: String::new(),
             asked_until: None,
+            cuts_off: false,
             colours,
         }
     }
@@ -192,9 +195,12 @@ impl View {
         let Some(painted) = &self.painted else { return };
         let last = self.columns - 1;
         let (was, broken_anew) = (painted.cursor.1, painted.cursor.1 % self.columns);
-        let cut_off = was > last && column >= Some(last) && broken_anew != last;
+        // A cursor that was within the new width does not tell; then the last answer that did counts.
+        if was > last && broken_anew != last {
+            self.cuts_off = column >= Some(last);
+        }
         let above =
-            if cut_off { painted.cursor.0 } else { painted.rows_above_cursor(self.columns) };
+            if self.cuts_off { painted.cursor.0 } else { painted.rows_above_cursor(self.columns) };
         self.erase(Some(above));
     }
 
