@@ -24,7 +24,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 
 const RETENTION: Retention =
-    Retention { messages: u64::MAX, age: Duration::from_secs(30 * 86_400) };
+    Retention { messages: u64::MAX, age: Duration::from_secs(30 * 86_400), max_bytes: None };
 const IN_FLIGHT: usize = 64;
 const MESSAGES: usize = 20_000;
 const ROUND_TRIPS: usize = 2_000;

@@ -11,7 +11,7 @@ use secure_chat::protocol::{MessageId, RoomName, Seq, Timestamp, UserName};
 use secure_chat::store::{AppendOutcome, Draft, OpenedStore, PageRange, Retention, open_disk};
 
 const RETENTION: Retention =
-    Retention { messages: u64::MAX, age: Duration::from_secs(30 * 86_400) };
+    Retention { messages: u64::MAX, age: Duration::from_secs(30 * 86_400), max_bytes: None };
 /// How long each batch size is measured.
 const MEASURE_TIME: Duration = Duration::from_secs(1);
 const TEXT_BYTES: usize = 100;

@@ -3,6 +3,10 @@
 //! that loses one fails. `scripts/bench` installs the other servers and runs this benchmark.
 //!
 //! `cargo bench --bench fanout -- [--quick] [--only WORD] [--rounds N] [--window N]`
+//!
+//! With `CHAT_BENCH_BASELINE=/path/to/another/chat-server`, that build takes part, too. Both builds run in
+//! each round, in alternating order, and the ratio of each round is shown. Without `--peers`, only these
+//! two run.
 
 mod limit;
 mod load;
@@ -90,9 +94,12 @@ fn main() {
     };
     let window =
         after("--window").map_or(WINDOW, |text| text.parse().expect("--window needs a number"));
-    let peers = after("--peers").unwrap_or("");
+    let has_baseline = std::env::var_os(servers::BASELINE).is_some();
+    let usual = if has_baseline { "history on disk" } else { "" };
+    let peers = after("--peers").unwrap_or(usual);
     let peers: Vec<Peer> = ALL
         .into_iter()
+        .filter(|peer| has_baseline || *peer != Peer::Baseline)
         .filter(|peer| peers.split(',').any(|word| peer.name().contains(word)))
         .collect();
     let mut lines = String::from("scenario\tpeer\tfirst\tsecond\n");
@@ -172,27 +179,54 @@ impl Scenario {
     }
 }
 
-/// Measures every server in turn, round after round; returns the medians.
+/// Measures every server in turn, round after round; returns the medians. Every other round has the
+/// opposite order, so that a drift of the machine favours nobody.
 fn compare(scenario: Scenario, peers: &[Peer], rounds: usize, quick: bool) -> Vec<(Peer, Figures)> {
     let mut all: Vec<(Peer, Vec<Figures>)> = peers.iter().map(|&peer| (peer, Vec::new())).collect();
-    for _ in 0..rounds {
-        for (peer, figures) in &mut all {
-            match measure(scenario, *peer, quick) {
-                Ok(Some(these)) => figures.push(these),
+    let mut ratios: Vec<Figures> = Vec::new();
+    for round in 0..rounds {
+        let mut of_round: Vec<(Peer, Figures)> = Vec::new();
+        let mut measure_one =
+            |(peer, figures): &mut (Peer, Vec<Figures>)| match measure(scenario, *peer, quick) {
+                Ok(Some(these)) => {
+                    figures.push(these);
+                    of_round.push((*peer, these));
+                }
                 Ok(None) => {}
                 Err(error) => println!("FAILED: {}: {}: {error}", scenario.name(), peer.name()),
-            }
+            };
+        match round % 2 {
+            0 => all.iter_mut().for_each(&mut measure_one),
+            _ => all.iter_mut().rev().for_each(&mut measure_one),
+        }
+        let of = |wanted: Peer| of_round.iter().find(|(peer, _)| *peer == wanted);
+        if let (Some((_, new)), Some((_, old))) = (of(Peer::Disk), of(Peer::Baseline)) {
+            ratios.push([new[0] / old[0], new[1] / old[1]]);
         }
     }
-    let median = |figures: &[Figures], which: usize| {
-        let mut all: Vec<f64> = figures.iter().map(|figures| figures[which]).collect();
-        all.sort_by(f64::total_cmp);
-        all[all.len() / 2]
-    };
+    show_ratios(scenario, &ratios);
     all.into_iter()
         .filter(|(_, figures)| !figures.is_empty())
         .map(|(peer, figures)| (peer, [median(&figures, 0), median(&figures, 1)]))
         .collect()
+}
+
+fn median(figures: &[Figures], which: usize) -> f64 {
+    let mut all: Vec<f64> = figures.iter().map(|figures| figures[which]).collect();
+    all.sort_by(f64::total_cmp);
+    all[all.len() / 2]
+}
+
+/// Prints how this build compares with the baseline, round by round and as the median.
+fn show_ratios(scenario: Scenario, ratios: &[Figures]) {
+    if ratios.is_empty() {
+        return;
+    }
+    println!("\n{}: this build as a multiple of the baseline", scenario.name());
+    for (which, figure) in scenario.figures().into_iter().enumerate() {
+        let rounds: Vec<String> = ratios.iter().map(|of| format!("{:.3}", of[which])).collect();
+        println!("  {figure:30} {:.3}  (rounds: {})", median(ratios, which), rounds.join(" "));
+    }
 }
 
 /// Measures one server once; `None` if it is not installed or does not take part. One room is measured
@@ -307,7 +341,8 @@ fn connect_all(server: &Server, scenario: Scenario, reads: bool) -> Vec<Incoming
 fn one_commit(rate: u64) -> [Duration; 2] {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let key = AtRestKey::find(folder.path(), None).expect("a key");
-    let retention = Retention { messages: 100_000, age: Duration::from_secs(86_400) };
+    let retention =
+        Retention { messages: 100_000, age: Duration::from_secs(86_400), max_bytes: None };
     let now = || Timestamp::from_system(SystemTime::now());
     let mut log = open_disk(folder.path(), &key, retention, now()).expect("a room log").log;
     let mut times: Vec<Duration> = (0..rate * 8)

@@ -18,6 +18,8 @@ use crate::wire::{Wire, limit_frame};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peer {
     Disk,
+    /// Another build of chat-server, named by [`BASELINE`], with history on disk.
+    Baseline,
     Memory,
     Tls,
     Gather,
@@ -30,11 +32,15 @@ pub enum Peer {
     Python,
 }
 
-pub const ALL: [Peer; 11] = [
+/// The environment variable with the path of another `chat-server`, such as that of an earlier version.
+pub const BASELINE: &str = "CHAT_BENCH_BASELINE";
+
+pub const ALL: [Peer; 12] = [
     Peer::Gather,
     Peer::Pages,
     Peer::Each,
     Peer::Disk,
+    Peer::Baseline,
     Peer::Memory,
     Peer::Tls,
     Peer::Redis,
@@ -58,6 +64,7 @@ impl Peer {
     pub fn name(self) -> &'static str {
         match self {
             Peer::Disk => "ours, history on disk",
+            Peer::Baseline => "baseline, history on disk",
             Peer::Memory => "ours, history in memory",
             Peer::Tls => "ours, TLS",
             Peer::Gather => "limit, coalescing",
@@ -73,7 +80,7 @@ impl Peer {
 
     pub fn wire(self) -> Wire {
         match self {
-            Peer::Disk | Peer::Memory | Peer::Tls => Wire::Full,
+            Peer::Disk | Peer::Baseline | Peer::Memory | Peer::Tls => Wire::Full,
             Peer::Gather | Peer::Pages | Peer::Each => Wire::Limit,
             Peer::Redis => Wire::Redis,
             Peer::Nats => Wire::Nats,
@@ -119,11 +126,14 @@ impl Peer {
         let file = |name: &str| folder.join(name);
         let mut command;
         match self {
-            Peer::Disk | Peer::Memory | Peer::Tls => {
+            Peer::Disk | Peer::Baseline | Peer::Memory | Peer::Tls => {
                 let store = if self == Peer::Memory { "memory" } else { "disk" };
                 let tls = if self == Peer::Tls { certificate(folder) } else { String::new() };
                 std::fs::write(file("server.toml"), configuration(folder, store, &tls)).ok()?;
-                command = Command::new(env!("CARGO_BIN_EXE_chat-server"));
+                command = match self {
+                    Peer::Baseline => Command::new(std::env::var_os(BASELINE)?),
+                    _ => Command::new(env!("CARGO_BIN_EXE_chat-server")),
+                };
                 command.env_clear().env("STATE_DIRECTORY", folder);
                 command.arg("--config").arg(file("server.toml"));
             }

@@ -122,6 +122,7 @@ pub fn error(code: &str) -> Option<&'static str> {
         ErrorCode::BadRoom => "ese nombre de sala no es válido",
         ErrorCode::NotInRoom => "no estás en esa sala",
         ErrorCode::TooManyRooms => "estás en demasiadas salas; sal antes de una",
+        ErrorCode::RoomsFull => "el servidor no admite más salas",
         ErrorCode::BadId => "el identificador del mensaje no es válido",
         ErrorCode::IdConflict => "otro mensaje tiene el mismo identificador",
         ErrorCode::Unauthorized => {

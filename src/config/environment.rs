@@ -1,18 +1,25 @@
 //! Environment variables as keys: `CHAT_SERVER_LISTEN__PORT` sets `listen.port`.
+//!
+//! A variable sets a key if `__` separates table and key in it. Other variables with the prefix are
+//! ignored: Kubernetes and `docker --link` make such ones for a service called chat-server. Only one
+//! that names a key with `_` in place of `__` is an error, because somebody meant it.
 
 use std::collections::BTreeMap;
 
 use super::error::Problem;
-use super::schema::{set_key, unknown_key, wrong_type};
+use super::schema::{all_keys, set_key, unknown_key, value_of, wrong_type};
 
-/// The prefix of every variable that sets a key; `__` separates table and key.
+/// The prefix of every variable that sets a key.
 const PREFIX: &str = "CHAT_SERVER_";
-/// Has the prefix, but names the configuration file instead of setting a key.
-const FILE_VARIABLE: &str = "CHAT_SERVER_CONFIG";
+/// Separates table and key.
+const SEPARATOR: &str = "__";
+/// What follows the prefix in the variables of `docker --link` and of Kubernetes' service links, which
+/// may contain [`SEPARATOR`]: they contain the environment of another container, or names of ports.
+const LINKS: [&str; 3] = ["ENV_", "PORT_", "SERVICE_"];
 
 /// The variable that sets `key`.
 pub(super) fn variable_of(key: &str) -> String {
-    format!("{PREFIX}{}", key.replace('.', "__").to_ascii_uppercase())
+    format!("{PREFIX}{}", key.replace('.', SEPARATOR).to_ascii_uppercase())
 }
 
 /// The keys that variables set. The schema gives the type of each value, so nothing is guessed: a
@@ -24,11 +31,16 @@ pub(super) fn read(
 ) -> toml::Table {
     let mut table = toml::Table::new();
     for (variable, text) in variables {
-        let Some(rest) = variable.strip_prefix(PREFIX).filter(|_| variable != FILE_VARIABLE) else {
+        let Some(rest) = variable.strip_prefix(PREFIX) else { continue };
+        if LINKS.iter().any(|link| rest.starts_with(link)) {
             continue;
-        };
-        let key = rest.to_ascii_lowercase().replace("__", ".");
-        match default_of(schema, &key) {
+        }
+        if !rest.contains(SEPARATOR) {
+            problems.extend(misspelt(variable, text));
+            continue;
+        }
+        let key = rest.to_ascii_lowercase().replace(SEPARATOR, ".");
+        match value_of(schema, &key) {
             None | Some(toml::Value::Table(_)) => problems.push(unknown_key(variable, key)),
             Some(default) => match parse(&key, default, text) {
                 Some(value) => set_key(&mut table, &key, value),
@@ -42,10 +54,18 @@ pub(super) fn read(
     table
 }
 
-fn default_of<'a>(schema: &'a toml::Table, key: &str) -> Option<&'a toml::Value> {
-    let mut names = key.split('.');
-    let first = schema.get(names.next()?)?;
-    names.try_fold(first, |value, name| value.as_table()?.get(name))
+/// The problem of a variable that names a key but for the separator. A link to a service called
+/// chat-server-listen has such a name as well, and a URL as its value.
+fn misspelt(variable: &str, text: &str) -> Option<Problem> {
+    let is_meant = |key: &String| variable_of(key).replace(SEPARATOR, "_") == variable;
+    let key = all_keys().into_iter().find(is_meant).filter(|key| key.contains('.'))?;
+    let meant = variable_of(&key);
+    let unknown = |nearest| Problem::UnknownKey {
+        set_in: variable.into(),
+        key: variable[PREFIX.len()..].to_ascii_lowercase(),
+        nearest,
+    };
+    (!text.contains("://")).then(|| unknown(Some(meant)))
 }
 
 fn parse(key: &str, default: &toml::Value, text: &str) -> Option<toml::Value> {
@@ -61,5 +81,61 @@ fn parse(key: &str, default: &toml::Value, text: &str) -> Option<toml::Value> {
         toml::Value::Boolean(_) => text.trim().parse().ok().map(toml::Value::Boolean),
         toml::Value::Array(_) if key != "auth.users" => Some(list()),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::schema::schema;
+    use super::*;
+
+    fn problems_of(variables: &[(&str, &str)]) -> Vec<String> {
+        let variables =
+            variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let mut problems = Vec::new();
+        let table = read(&schema(), &variables.collect(), &mut problems);
+        assert!(table.is_empty(), "{table}");
+        problems.iter().map(Problem::to_string).collect()
+    }
+
+    #[test]
+    fn variables_of_service_links_are_ignored() {
+        let links = [
+            ("CHAT_SERVER_PORT", "tcp://10.0.0.1:8765"),
+            ("CHAT_SERVER_PORT_8765_TCP", "tcp://10.0.0.1:8765"),
+            ("CHAT_SERVER_PORT_8765_TCP_ADDR", "10.0.0.1"),
+            ("CHAT_SERVER_PORT_8765_TCP_PORT", "8765"),
+            ("CHAT_SERVER_PORT_8765_TCP_PROTO", "tcp"),
+            ("CHAT_SERVER_SERVICE_HOST", "10.0.0.1"),
+            ("CHAT_SERVER_SERVICE_PORT", "8765"),
+            ("CHAT_SERVER_SERVICE_PORT_CHAT", "8765"),
+            ("CHAT_SERVER_SERVICE_PORT_A__B", "8765"),
+            ("CHAT_SERVER_NAME", "/x/chat-server"),
+            ("CHAT_SERVER_ENV_PATH", "/bin"),
+            ("CHAT_SERVER_ENV_CHAT_SERVER_LISTEN__PORT", "1"),
+            // Of a second service, called chat-server-listen.
+            ("CHAT_SERVER_LISTEN_PORT", "tcp://10.0.0.2:8765"),
+            ("CHAT_SERVER_LISTEN_SERVICE_HOST", "10.0.0.2"),
+            ("CHAT_SERVER_CONFIG", "/etc/x.toml"),
+        ];
+        assert_eq!(problems_of(&links), [""; 0]);
+    }
+
+    #[test]
+    fn a_misspelt_variable_is_an_error_that_names_it() {
+        for (variable, words) in [
+            ("CHAT_SERVER_LISTEN__PROT", &["listen.prot", "listen.port"][..]),
+            ("CHAT_SERVER_LISTN__PORT", &["listn.port", "listen.port"]),
+            ("CHAT_SERVER_LISTEN_PORT", &["CHAT_SERVER_LISTEN__PORT"]),
+            ("CHAT_SERVER_LOG_LEVEL", &["CHAT_SERVER_LOG__LEVEL"]),
+            ("CHAT_SERVER_LISTEN_TLS_KEY", &["CHAT_SERVER_LISTEN__TLS__KEY"]),
+            ("CHAT_SERVER_LISTEN__TLS_KEY", &["listen.tls_key", "listen.tls.key"]),
+        ] {
+            let problems = problems_of(&[(variable, "9000")]);
+            assert!(problems.len() == 1 && problems[0].starts_with(variable), "{problems:?}");
+            for word in words {
+                assert!(problems[0].contains(word), "{problems:?}");
+            }
+        }
     }
 }

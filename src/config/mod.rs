@@ -7,7 +7,7 @@
 //!
 //! Order of calls, all within [`Config::load`]: `merge` reads the [`Sources`] (`file`,
 //! `environment`) and checks keys and types against the `schema`; `validate` checks the values with
-//! a `checker`.
+//! a `checker`. [`Config::reload`] does the same while the server runs.
 
 mod checker;
 mod environment;
@@ -16,6 +16,7 @@ mod file;
 mod load;
 mod merge;
 mod raw;
+mod reload;
 mod schema;
 mod sources;
 mod validate;
@@ -25,5 +26,6 @@ mod validated;
 mod tests;
 
 pub use error::ConfigError;
+pub use reload::Reloaded;
 pub use sources::{Sources, UnitFolders};
 pub use validated::{Auth, AuthMode, Config, Listen, Log, LogFormat, LogLevel, Store, TlsFiles};

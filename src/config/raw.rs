@@ -93,6 +93,8 @@ table! {
         ping_timeout: String = "10s".into(),
         /// Bytes that the send queue of a session may hold.
         outbound_bytes: i64 = 1_048_576,
+        /// Rooms that exist.
+        rooms: i64 = 100_000,
         /// Rooms with more members do not announce joins and leaves.
         presence_members: i64 = 200,
     }
@@ -134,6 +136,8 @@ table! {
         keep_messages: i64 = 100_000,
         /// Age up to which a message is retained.
         keep_for: String = "30d".into(),
+        /// Bytes of the whole history; 0 is no bound.
+        max_bytes: i64 = 0,
     }
 }
 

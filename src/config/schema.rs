@@ -80,6 +80,13 @@ pub(super) fn all_keys() -> Vec<String> {
     keys
 }
 
+/// The value of a key, given as `table.key`.
+pub(super) fn value_of<'a>(table: &'a toml::Table, key: &str) -> Option<&'a toml::Value> {
+    let mut names = key.split('.');
+    let first = table.get(names.next()?)?;
+    names.try_fold(first, |value, name| value.as_table()?.get(name))
+}
+
 /// Sets a key, given as `table.key`.
 pub(super) fn set_key(table: &mut toml::Table, key: &str, value: toml::Value) {
     match key.split_once('.') {

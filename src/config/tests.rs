@@ -68,6 +68,8 @@ fn every_problem_names_its_source_key_value_and_what_is_allowed() {
         ("[limits]\nmessage_chars = 60000", &["limits.frame_bytes", "limits.message_chars"]),
         ("[keys]\nrotate_every = \"10ms\"", &["keys.rotate_every", "1s"]),
         ("[history]\nstore = \"tape\"", &["history.store", "tape", "disk"]),
+        ("[history]\nmax_bytes = 1000", &["history.max_bytes", "1000", "131072"]),
+        ("[limits]\nrooms = 0", &["limits.rooms", "0", "from 1"]),
         ("[auth]\nmode = true", &["auth.mode", "true", "quotes"]),
         ("[listen.tls]\ncertificate = \"/no\"\nkey = \"/no\"", &["listen.tls.certificate", "/no"]),
     ] {

@@ -19,6 +19,8 @@ use crate::policy::ip_network::IpNetwork;
 
 const DAY_SECONDS: u64 = 86_400;
 const BILLION: i64 = 1_000_000_000;
+/// The smallest bound on the history that makes sense: an empty one has about half of this.
+const MIN_HISTORY_BYTES: u64 = 131_072;
 
 /// Validates `raw`. The configuration can be used only if there are no problems.
 pub(super) fn validate(raw: &RawConfig, sources: &Sources) -> (Config, Vec<Problem>) {
@@ -153,6 +155,7 @@ impl Checker<'_> {
                 131_072,
                 1 << 30,
             ),
+            rooms: self.size("limits.rooms", table.rooms, 1, 10_000_000) as u64,
             presence_members: self.size(
                 "limits.presence_members",
                 table.presence_members,
@@ -229,11 +232,19 @@ impl Checker<'_> {
         };
         let keep_messages =
             self.integer("history.keep_messages", table.keep_messages, 1, 1_000_000_000);
+        let max_bytes =
+            u64::try_from(self.integer("history.max_bytes", table.max_bytes, 0, i64::MAX));
+        let max_bytes = max_bytes.ok().filter(|bytes| *bytes > 0);
+        if max_bytes.is_some_and(|bytes| bytes < MIN_HISTORY_BYTES) {
+            let allowed = format!("must be 0 (no bound) or at least {MIN_HISTORY_BYTES}");
+            self.refuse("history.max_bytes", &table.max_bytes.to_string(), &allowed);
+        }
         History {
             store,
             path,
             keep_messages: u64::try_from(keep_messages).unwrap_or(1),
             keep_for: self.seconds("history.keep_for", &table.keep_for, 1, 36_500 * DAY_SECONDS),
+            max_bytes,
         }
     }
 

@@ -26,22 +26,6 @@ pub struct Config {
     pub raw: RawConfig,
 }
 
-impl Config {
-    /// The keys that differ from `other` and take effect only at the next start.
-    pub fn needs_restart(&self, other: &Config) -> Vec<&'static str> {
-        let store = |config: &Config| (config.history.store, config.history.path.clone());
-        let checks = [
-            (self.listen.addresses != other.listen.addresses, "listen.host, listen.port"),
-            (self.listen.tls.is_some() != other.listen.tls.is_some(), "listen.tls"),
-            (store(self) != store(other), "history.store, history.path"),
-            (self.auth.access_file != other.auth.access_file, "auth.access_file"),
-            (self.admin != other.admin, "admin"),
-            (self.log.format != other.log.format, "log.format"),
-        ];
-        checks.into_iter().filter(|(differs, _)| *differs).map(|(_, keys)| keys).collect()
-    }
-}
-
 /// `[listen]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "documented in `raw`")]
@@ -76,6 +60,7 @@ pub struct Limits {
     pub ping_interval: Duration,
     pub ping_timeout: Duration,
     pub outbound_bytes: usize,
+    pub rooms: u64,
     pub presence_members: usize,
 }
 
@@ -115,6 +100,8 @@ pub struct History {
     pub path: PathBuf,
     pub keep_messages: u64,
     pub keep_for: Duration,
+    /// `None` is no bound.
+    pub max_bytes: Option<u64>,
 }
 
 /// Where the room log is stored.

@@ -163,16 +163,20 @@ impl AccessFile {
         }
         let mut text = String::new();
         file.take(MAX_FILE_BYTES).read_to_string(&mut text).map_err(error)?;
+        Self::parse(&text).map(Some).map_err(malformed)
+    }
+
+    /// Reads the content of a file; the error says what is not valid.
+    pub fn parse(text: &str) -> Result<Self, String> {
         // serde would also read the struct from an array.
         if !text.trim_start().starts_with('{') {
-            return Err(malformed("not a JSON object".into()));
+            return Err("not a JSON object".into());
         }
-        let content: AccessFile =
-            serde_json::from_str(&text).map_err(|error| malformed(error.to_string()))?;
+        let content: AccessFile = serde_json::from_str(text).map_err(|error| error.to_string())?;
         for record in &content.tokens {
-            record.grant().map_err(|reason| malformed(format!("{}: {reason}", record.id())))?;
+            record.grant().map_err(|reason| format!("{}: {reason}", record.id()))?;
         }
-        Ok(Some(content))
+        Ok(content)
     }
 
     /// Changes the file atomically and durably, under a lock, so that concurrent changes are not

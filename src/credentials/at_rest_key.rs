@@ -73,17 +73,10 @@ impl AtRestKey {
     /// Finds the key of the history in `folder`, or generates one if there is neither a key nor a
     /// history. `credentials` is the folder of systemd's credentials (`$CREDENTIALS_DIRECTORY`).
     pub fn find(folder: &Path, credentials: Option<&Path>) -> Result<Self, KeyFileError> {
-        if let Some(path) = credentials.map(|folder| folder.join(KEY_FILE)) {
-            match File::open(&path) {
-                Ok(file) => return Self::read(file, &path, None),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(source) => return Err(KeyFileError::Io { path, source }),
-            }
-        }
-        let path = folder.join(KEY_FILE);
-        if let Some(key) = Self::open(&path)? {
+        if let Some(key) = Self::find_existing(folder, credentials)? {
             return Ok(key);
         }
+        let path = folder.join(KEY_FILE);
         let history = folder.join(STORE_FILE);
         if history.metadata().is_ok_and(|found| found.len() > 0) {
             return Err(KeyFileError::Lost { key: path, history });
@@ -91,6 +84,33 @@ impl AtRestKey {
         create_folder(folder).map_err(|source| KeyFileError::Io { path: folder.into(), source })?;
         Self::fresh().save(&path, false)?;
         Self::open(&path)?.ok_or(KeyFileError::Malformed(path))
+    }
+
+    /// Finds the key as [`Self::find`] does, but generates none.
+    pub fn find_existing(
+        folder: &Path,
+        credentials: Option<&Path>,
+    ) -> Result<Option<Self>, KeyFileError> {
+        if let Some(path) = credentials.map(|folder| folder.join(KEY_FILE)) {
+            match File::open(&path) {
+                Ok(file) => return Self::read(file, &path, None).map(Some),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(source) => return Err(KeyFileError::Io { path, source }),
+            }
+        }
+        Self::open(&folder.join(KEY_FILE))
+    }
+
+    /// Reads a key from the text of a key file.
+    pub fn parse(text: &str) -> Option<Self> {
+        parse(text.trim())
+    }
+
+    /// The text of a key file.
+    pub fn to_text(&self) -> Zeroizing<String> {
+        let mut line = Zeroizing::new(STANDARD.encode(self.bytes.as_ref()));
+        line.push('\n');
+        line
     }
 
     /// Generates a key, in memory only.
@@ -171,9 +191,7 @@ impl AtRestKey {
     fn write_part(&self, part: &Path) -> io::Result<()> {
         let _ = std::fs::remove_file(part);
         let mut file = create_new(part)?;
-        let mut line = Zeroizing::new(STANDARD.encode(self.bytes.as_ref()));
-        line.push('\n');
-        file.write_all(line.as_bytes())?;
+        file.write_all(self.to_text().as_bytes())?;
         file.sync_all()
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Pure code: the current time and the keys are arguments, and nothing here does I/O.
 
+#[cfg(feature = "server")]
+pub mod age_file;
 #[cfg(feature = "client")]
 pub(crate) mod client_keys;
 pub mod fernet_token;

@@ -62,6 +62,8 @@ codes! {
     NotInRoom = "not_in_room", false;
     /// Too many rooms for one session.
     TooManyRooms = "too_many_rooms", false;
+    /// As many rooms exist as `limits.rooms` allows.
+    RoomsFull = "rooms_full", true;
     /// An invalid message id; see [`super::MessageId::RULE`].
     BadId = "bad_id", false;
     /// The id belongs to an earlier message with another text.

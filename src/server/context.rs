@@ -1,6 +1,7 @@
 //! The state that all connections share: the configuration in force, and handles to the hub, the
 //! log writer and the history.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,15 +9,19 @@ use arc_swap::ArcSwap;
 use tokio_util::task::TaskTracker;
 
 use super::authenticator::Authenticator;
+use super::disk_watch::DiskWatch;
 use super::refusal_log::RefusalLog;
+use super::reload_state::ReloadState;
 use super::rooms::command::CommandSender;
 use super::rooms::config::HubConfig;
+use super::rooms::health::{Health, Problems};
 use super::rooms::log_writer::LogWriter;
 use crate::config::{Config, Listen};
 use crate::net::admission::Admission;
 use crate::net::server_connection::Timeouts;
 use crate::net::tls_server::{self, TlsConfigError};
 use crate::policy::rate::Quota;
+use crate::protocol::Timestamp;
 use crate::protocol::frame::Limits;
 use crate::store::{Retention, RoomLogReader};
 
@@ -39,8 +44,16 @@ pub struct Context {
     pub reader: Arc<dyn RoomLogReader>,
     /// Decides which users may register.
     pub authenticator: Authenticator,
+    /// The addresses that the server listens on.
+    pub addresses: Vec<SocketAddr>,
+    /// The answers of the parts of the server to the question whether they make progress.
+    pub health: Health,
+    /// The outcome of the last reload.
+    pub reload_state: ReloadState,
     /// Logs and counts what is refused.
     pub refusals: Arc<RefusalLog>,
+    /// What the history takes on the disk.
+    pub disk: DiskWatch,
     /// Counts the connections, in all and per client network.
     pub admission: Arc<Admission>,
     /// The tasks of the connections; shutdown waits for them.
@@ -51,6 +64,13 @@ pub struct Context {
     pub durable: bool,
 }
 
+impl Context {
+    /// What is wrong with the server now.
+    pub fn problems(&self) -> Problems {
+        self.health.problems(self.log_writer.health().problem())
+    }
+}
+
 /// A validated configuration, with the values that connections need precomputed.
 pub struct ActiveConfig {
     /// The validated configuration.
@@ -59,6 +79,8 @@ pub struct ActiveConfig {
     pub listen: Arc<Listen>,
     /// Accepts TLS, where a certificate is configured.
     pub tls: Option<tokio_rustls::TlsAcceptor>,
+    /// When the certificate expires; `None` without TLS, or if that can't be read.
+    pub certificate_expiry: Option<Timestamp>,
     /// Messages a session may send.
     pub messages: Quota,
     /// Frames of any kind a session may send.
@@ -79,6 +101,7 @@ impl ActiveConfig {
         let tls = config.listen.tls.as_ref().map(tls_server::acceptor).transpose()?;
         Ok(ActiveConfig {
             listen: Arc::new(config.listen.clone()),
+            certificate_expiry: config.listen.tls.as_ref().and_then(tls_server::certificate_expiry),
             tls,
             messages: Quota::new(rate, limits.rate_per),
             frames: Quota::new(rate.saturating_mul(FRAMES_PER_MESSAGE), limits.rate_per),
@@ -99,6 +122,7 @@ impl ActiveConfig {
             rotate_every: self.config.keys.rotate_every,
             grace: self.config.keys.grace,
             presence_members: limits.presence_members,
+            max_rooms: limits.rooms,
             outbound_bytes: limits.outbound_bytes,
             limits: Limits {
                 message_chars: limits.message_chars as u64,
@@ -115,7 +139,12 @@ impl ActiveConfig {
 
     /// How much of the room log is retained.
     pub fn retention(&self) -> Retention {
-        Retention { messages: self.config.history.keep_messages, age: self.config.history.keep_for }
+        let history = &self.config.history;
+        Retention {
+            messages: history.keep_messages,
+            age: history.keep_for,
+            max_bytes: history.max_bytes,
+        }
     }
 }
 

@@ -9,9 +9,10 @@ use super::exit_code::ExitCode;
 use crate::config::ConfigError;
 use crate::credentials::access_file::AccessFileError;
 use crate::credentials::at_rest_key::KeyFileError;
+use crate::crypto::age_file::AgeError;
 use crate::net::listen::ListenError;
 use crate::net::tls_server::TlsConfigError;
-use crate::store::OpenError;
+use crate::store::{BackupError, OpenError};
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +36,25 @@ pub enum ServerError {
     /// The history can't be opened.
     #[error(transparent)]
     History(#[from] OpenError),
+    /// A backup can't be made or restored.
+    #[error(transparent)]
+    Backup(#[from] BackupError),
+    /// The at-rest key in a backup does not open.
+    #[error("{file}: the at-rest key in the backup can't be opened: {source}")]
+    SealedKey {
+        /// The backup.
+        file: String,
+        /// Why.
+        source: AgeError,
+    },
+    /// A passphrase file can't be used.
+    #[error("{path}: {reason}")]
+    Passphrase {
+        /// The file.
+        path: String,
+        /// Why.
+        reason: String,
+    },
     /// The at-rest key can't be read or made.
     #[error(transparent)]
     Key(#[from] KeyFileError),
@@ -108,9 +128,12 @@ impl ServerError {
             ServerError::Usage(_) => ExitCode::Usage,
             ServerError::Listen(_) | ServerError::AdminBind { .. } => ExitCode::Unavailable,
             ServerError::Ctl(error) | ServerError::NotNotified { error, .. } => error.exit_code(),
-            ServerError::History(_) | ServerError::Key(_) | ServerError::Access(_) => {
-                ExitCode::IoError
-            }
+            ServerError::History(_)
+            | ServerError::Backup(_)
+            | ServerError::SealedKey { .. }
+            | ServerError::Passphrase { .. }
+            | ServerError::Key(_)
+            | ServerError::Access(_) => ExitCode::IoError,
             ServerError::System(_) => ExitCode::OsError,
         }
     }

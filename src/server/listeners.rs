@@ -11,7 +11,7 @@ use crate::net::listen;
 /// Takes the sockets that systemd passed, or binds the configured addresses.
 pub fn bind(config: &Config) -> Result<Vec<TcpListener>, ServerError> {
     let listeners = listen::listeners(&config.listen.addresses)?;
-    refuse_open_to_other_machines(config, &listeners)?;
+    refuse_open_to_other_machines(config, &addresses(&listeners))?;
     Ok(listeners)
 }
 
@@ -22,17 +22,21 @@ pub fn log_listening(address: SocketAddr, tls: bool) {
         "ready; say something with: echo hola | chat-client {scheme}://{address}");
 }
 
+/// The addresses that the listeners are bound to.
+pub fn addresses(listeners: &[TcpListener]) -> Vec<SocketAddr> {
+    listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
+}
+
 /// The configuration was validated for its own addresses, but systemd may have passed others.
-fn refuse_open_to_other_machines(
+pub fn refuse_open_to_other_machines(
     config: &Config,
-    listeners: &[TcpListener],
+    addresses: &[SocketAddr],
 ) -> Result<(), ServerError> {
     if config.auth.mode != AuthMode::Open || config.auth.allow_open {
         return Ok(());
     }
-    let mut addresses = listeners.iter().filter_map(|listener| listener.local_addr().ok());
-    match addresses.find(|address| !address.ip().is_loopback()) {
-        Some(address) => Err(ServerError::OpenToOtherMachines(address)),
+    match addresses.iter().find(|address| !address.ip().is_loopback()) {
+        Some(address) => Err(ServerError::OpenToOtherMachines(*address)),
         None => Ok(()),
     }
 }

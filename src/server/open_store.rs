@@ -1,33 +1,202 @@
 //! Opens the store of the room log that the configuration names.
+//!
+//! A large store may take minutes: it may have to be upgraded, or recovered. So a thread of its own opens
+//! it. Meanwhile the service manager is told that the start goes on, the server log has lines about the
+//! progress, and a signal that stops the server is obeyed within moments.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
 
 use super::error::ServerError;
 use crate::config::{Config, Store};
 use crate::credentials::at_rest_key::AtRestKey;
-use crate::store::{OpenedStore, Retention, Severity, open_disk, open_memory};
+use crate::protocol::CloseCode;
+use crate::store::{
+    OpenError, OpenedStore, Opening, OpeningProgress, Retention, Severity, open_disk_watched,
+    open_memory,
+};
 use crate::sys::clock::wall_clock;
+use crate::sys::signals::{Signal, Signals};
+use crate::sys::{fault_points, systemd, thread};
 
-/// Opens the store, and warns the operator if it is new, was recovered, or may have been restored.
-pub fn open(config: &Config, retention: Retention) -> Result<OpenedStore, ServerError> {
-    let opened = match config.history.store {
-        Store::Memory => open_memory(retention),
-        Store::Disk => {
-            let folder = &config.history.path;
-            let key = AtRestKey::find(folder, credentials_folder().as_deref())?;
-            open_disk(folder, &key, retention, wall_clock())?
-        }
-    };
-    for finding in &opened.findings {
-        match finding.severity() {
-            Severity::Warning => tracing::warn!(event = "history_found", "{finding}"),
-            Severity::Error => tracing::error!(event = "history_found", "{finding}"),
-        }
+/// How often a running opening is looked at.
+const TICK: Duration = Duration::from_millis(50);
+/// How often the service manager is told that the start goes on, and for how long each time allows it.
+const EXTENSION_INTERVAL: Duration = Duration::from_secs(1);
+const EXTENSION: Duration = Duration::from_secs(60);
+/// The time between two lines of the server log about a long step.
+const LINE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Opens the store, and warns the operator if it is new, was recovered, or may have been restored. Returns
+/// `None` if a signal stopped the server meanwhile.
+pub async fn open(
+    config: &Config,
+    retention: Retention,
+    signals: &mut Signals,
+) -> Result<Option<OpenedStore>, ServerError> {
+    match config.history.store {
+        Store::Memory => Ok(Some(open_memory(retention))),
+        Store::Disk => open_on_disk(config, retention, signals).await,
     }
-    Ok(opened)
 }
 
 /// The folder of systemd's credentials (systemd.exec(5)), if there is one.
 pub fn credentials_folder() -> Option<PathBuf> {
     std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from)
+}
+
+type Outcome = Result<OpenedStore, ServerError>;
+
+async fn open_on_disk(
+    config: &Config,
+    retention: Retention,
+    signals: &mut Signals,
+) -> Result<Option<OpenedStore>, ServerError> {
+    let opening = Arc::new(Opening::new(observe));
+    let (outcome, mut ended) = oneshot::channel::<Outcome>();
+    let (folder, thread_opening) = (config.history.path.clone(), opening.clone());
+    let work = move || {
+        let open = || {
+            let key = AtRestKey::find(&folder, credentials_folder().as_deref())?;
+            Ok(open_disk_watched(&folder, &key, retention, wall_clock(), &thread_opening)?)
+        };
+        // Nobody waits any more if the opening took longer than the grace to stop.
+        let _ = outcome.send(open());
+    };
+    thread::spawn("open_store", work)?;
+    let mut watch = Watch::new(&opening, config.shutdown.grace);
+    let mut tick = tokio::time::interval(TICK);
+    loop {
+        tokio::select! {
+            outcome = &mut ended => {
+                let panicked = |_| std::io::Error::other("the thread that opens the history panicked");
+                return watch.finish(outcome.map_err(panicked)?);
+            }
+            signal = signals.next() => watch.signal(signal),
+            _ = tick.tick() => if watch.tick(Instant::now()) {
+                tracing::info!(event = "stopped", drained = false, "server stopped");
+                return Ok(None);
+            }
+        }
+    }
+}
+
+/// Called by the thread that opens the store.
+fn observe(progress: OpeningProgress) {
+    if progress.done == 0 && progress.step.is_rare() {
+        log(&progress, Duration::ZERO);
+    }
+    fault_points::point("open_store");
+}
+
+fn log(progress: &OpeningProgress, since: Duration) {
+    tracing::info!(
+        event = "history_opening",
+        step = progress.step.word(),
+        done = progress.done,
+        total = progress.total,
+        percent = progress.percent(),
+        seconds = since.as_secs(),
+        "opening the history: {progress}"
+    );
+}
+
+/// What the main task knows about an opening.
+struct Watch<'a> {
+    opening: &'a Opening,
+    began: Instant,
+    extended_at: Instant,
+    logged_at: Instant,
+    grace: Duration,
+    /// When the server was told to stop.
+    stopping: Option<Instant>,
+}
+
+impl<'a> Watch<'a> {
+    fn new(opening: &'a Opening, grace: Duration) -> Self {
+        let now = Instant::now();
+        Watch { opening, began: now, extended_at: now, logged_at: now, grace, stopping: None }
+    }
+
+    fn signal(&mut self, signal: Signal) {
+        let ignored = match signal {
+            Signal::Stop(CloseCode::Leaving) => return self.stop("SIGINT"),
+            Signal::Stop(_) => return self.stop("SIGTERM"),
+            Signal::Status => {
+                let progress = self.opening.progress();
+                return progress.iter().for_each(|progress| log(progress, self.began.elapsed()));
+            }
+            Signal::Reload => "SIGHUP",
+            Signal::Rotate => "SIGUSR1",
+        };
+        tracing::warn!(
+            event = "signal_ignored",
+            signal = ignored,
+            "the history is not open yet; send the signal again when the server listens"
+        );
+    }
+
+    fn stop(&mut self, signal: &'static str) {
+        self.stopping.get_or_insert_with(Instant::now);
+        tracing::info!(
+            event = "stopping",
+            grace_ms = self.grace.as_millis() as u64,
+            connections = 0u64,
+            "{signal} stops the opening of the history; the next start goes on with it"
+        );
+        systemd::stopping();
+        self.opening.stop();
+    }
+
+    /// To be called every [`TICK`]. Returns whether the opening did not stop within the grace.
+    fn tick(&mut self, now: Instant) -> bool {
+        if let Some(stopping) = self.stopping {
+            self.opening.stop();
+            return now.duration_since(stopping) >= self.grace;
+        }
+        let text = match self.opening.progress() {
+            Some(progress) => format!("opening the history: {progress}"),
+            None => "opening the history".to_owned(),
+        };
+        if now.duration_since(self.extended_at) >= EXTENSION_INTERVAL {
+            self.extended_at = now;
+            systemd::extend_timeout(EXTENSION, &text);
+        }
+        if now.duration_since(self.logged_at) >= LINE_INTERVAL
+            && let Some(progress) = self.opening.progress()
+        {
+            self.logged_at = now;
+            log(&progress, now.duration_since(self.began));
+        }
+        false
+    }
+
+    fn finish(&self, outcome: Outcome) -> Result<Option<OpenedStore>, ServerError> {
+        for finding in outcome.iter().flat_map(|opened| &opened.findings) {
+            match finding.severity() {
+                Severity::Warning => tracing::warn!(event = "history_found", "{finding}"),
+                Severity::Error => tracing::error!(event = "history_found", "{finding}"),
+            }
+        }
+        if self.stopping.is_none() {
+            return outcome.map(Some);
+        }
+        match outcome {
+            // The stop came too late. The store is closed like that of any server that stops.
+            Ok(mut opened) => {
+                if let Err(error) = opened.log.close() {
+                    tracing::error!(event = "close_failed", reason = %error,
+                        "the room log could not be closed; the next start recovers it from its \
+                         write-ahead log");
+                }
+            }
+            Err(ServerError::History(OpenError::Stopped(_))) => {}
+            Err(error) => return Err(error),
+        }
+        tracing::info!(event = "stopped", drained = true, "server stopped");
+        Ok(None)
+    }
 }

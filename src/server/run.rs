@@ -15,29 +15,34 @@ use super::access_watch;
 use super::admin::reload::Reload;
 use super::admin::request::MainRequest;
 use super::admin::socket::AdminSocket;
-use super::admin::{metrics, status};
+use super::admin::{self, metrics, status};
 use super::audit::Operator;
 use super::authenticator::Authenticator;
 use super::connection::accept;
 use super::context::{ActiveConfig, Context};
+use super::disk_watch::DiskWatch;
 use super::error::ServerError;
 use super::listeners;
 use super::open_store;
 use super::refusal_log::RefusalLog;
+use super::reload_state::ReloadState;
 use super::rooms::command::Command;
+use super::rooms::health::Health;
 use super::rooms::hub::Hub;
 use super::rooms::log_writer::LogWriter;
 use super::tls_warnings;
-use crate::config::Config;
+use crate::config::{Config, Store};
 use crate::net::admission::Admission;
 use crate::protocol::CloseCode;
 use crate::sys::clock::wall_clock;
 use crate::sys::signals::{Signal, Signals};
-use crate::sys::systemd::{self, Watchdog};
+use crate::sys::systemd;
 use crate::sys::thread::{self, Ended};
 
 /// Committed batches that may wait between the log writer and the hub.
 const MAX_WAITING_BATCHES: usize = 2;
+/// How often the server log says how many of its lines were dropped.
+const DROPPED_LINES_INTERVAL: Duration = Duration::from_secs(10);
 /// How long the log writer and the hub may take to end after the connections have ended.
 const FINAL_WRITES_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -47,7 +52,7 @@ pub async fn run(
     mut signals: Signals,
     mut reload: Reload,
 ) -> Result<(), ServerError> {
-    let mut server = Server::build(config).await?;
+    let Some(mut server) = Server::build(config, &mut signals).await? else { return Ok(()) };
     systemd::ready();
     let close = server.serve(&mut signals, &mut reload).await;
     systemd::stopping();
@@ -65,16 +70,21 @@ struct Server {
     main_requests: mpsc::Receiver<MainRequest>,
     /// Keeps `main_requests` open when there is no admin socket.
     _main: mpsc::Sender<MainRequest>,
+    admin_ended: Ended,
     log_writer_ended: Ended,
     hub_ended: Ended,
 }
 
 impl Server {
-    /// Opens the room log, binds all sockets, starts the threads, and begins to accept.
-    async fn build(config: Config) -> Result<Self, ServerError> {
+    /// Opens the room log, binds all sockets, starts the threads, and begins to accept. Returns `None` if
+    /// a signal stopped it while the room log was opened.
+    async fn build(config: Config, signals: &mut Signals) -> Result<Option<Self>, ServerError> {
         let active = ActiveConfig::new(config)?;
         tls_warnings::log(&active.config, wall_clock());
-        let store = open_store::open(&active.config, active.retention())?;
+        let retention = active.retention();
+        let Some(store) = open_store::open(&active.config, retention, signals).await? else {
+            return Ok(None);
+        };
         let listeners = listeners::bind(&active.config)?;
         let admin = AdminSocket::bind(&active.config)?;
         let metrics = metrics::bind(&active.config).await?;
@@ -97,6 +107,9 @@ impl Server {
         let tls = active.tls.is_some();
         let context = Arc::new(Context {
             authenticator,
+            addresses: listeners::addresses(&listeners),
+            health: Health::default(),
+            reload_state: ReloadState::default(),
             refusals,
             active_config: ArcSwap::from_pointee(active),
             hub,
@@ -106,6 +119,7 @@ impl Server {
             connections: TaskTracker::new(),
             started: Instant::now(),
             durable,
+            disk: DiskWatch::default(),
         });
 
         let stop = CancellationToken::new();
@@ -117,29 +131,30 @@ impl Server {
             acceptors.spawn(accept::serve(listener, context.clone(), stop.clone()));
         }
         acceptors.spawn(access_watch::watch(context.clone(), stop.clone()));
-        if let Some(listener) = metrics {
-            acceptors.spawn(metrics::serve(listener, context.clone(), stop.clone()));
+        let history = &context.active_config.load().config.history;
+        if history.store == Store::Disk {
+            acceptors.spawn(context.disk.clone().run(history.path.clone(), stop.clone()));
         }
         let (main, main_requests) = mpsc::channel(1);
-        if let Some(admin) = admin {
-            acceptors.spawn(admin.serve(context.clone(), main.clone(), stop.clone()));
-        }
-        Ok(Server {
+        let admin_ended =
+            admin::thread::start(context.clone(), admin, metrics, main.clone(), stop.clone())?;
+        Ok(Some(Server {
             context,
             acceptors,
             stop,
             main_requests,
             _main: main,
+            admin_ended,
             log_writer_ended,
             hub_ended,
-        })
+        }))
     }
 
     /// Handles signals and admin requests until one of them stops the server. Gives the close code
     /// for the sessions.
     async fn serve(&mut self, signals: &mut Signals, reload: &mut Reload) -> CloseCode {
         let context = &self.context;
-        let mut watchdog = Watchdog::from_environment();
+        let mut report = tokio::time::interval(DROPPED_LINES_INTERVAL);
         loop {
             tokio::select! {
                 signal = signals.next() => match signal {
@@ -155,21 +170,7 @@ impl Server {
                         drop(answer.send(reload.run(context, by).await));
                     }
                 },
-                () = watchdog.tick() => {
-                    // The watchdog is fed only while the hub answers and the log writer makes
-                    // progress; otherwise systemd restarts the server.
-                    match (status::query(context).await, context.log_writer.health().problem()) {
-                        (None, _) => {}
-                        (Some(_), Some(problem)) => {
-                            tracing::error!(event = "not_ready", reason = %problem, "{problem}");
-                            systemd::status(&problem.to_string());
-                        }
-                        (Some(status), None) => {
-                            watchdog.report_healthy(&status::summary(&status));
-                        }
-                    }
-                    reload.server_log.report_dropped();
-                }
+                _ = report.tick() => reload.server_log.report_dropped(),
             }
         }
     }
@@ -188,6 +189,7 @@ impl Server {
         self.acceptors.close();
         let sessions_closed = async {
             self.acceptors.wait().await;
+            let _ = self.admin_ended.await;
             let _ = self.context.hub.send(Command::Drain(close));
             self.context.connections.close();
             self.context.connections.wait().await;
@@ -196,8 +198,16 @@ impl Server {
         self.context.log_writer.finish();
         // The hub and the log writer end when the last handle to them is dropped.
         drop(self.context);
-        let ended = async { (self.log_writer_ended.await.ok(), self.hub_ended.await.ok()) };
-        let _ = tokio::time::timeout(FINAL_WRITES_TIMEOUT, ended).await;
+        let deadline = tokio::time::Instant::now() + FINAL_WRITES_TIMEOUT;
+        if tokio::time::timeout_at(deadline, self.log_writer_ended).await.is_err() {
+            let reason = format!("the log writer did not end within {FINAL_WRITES_TIMEOUT:?}");
+            tracing::error!(
+                event = "close_failed",
+                reason,
+                "the room log was not closed: {reason}"
+            );
+        }
+        let _ = tokio::time::timeout_at(deadline, self.hub_ended).await;
         tracing::info!(event = "stopped", drained, "server stopped");
     }
 }

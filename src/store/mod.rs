@@ -29,7 +29,11 @@ pub use memory::open_memory;
 pub use opened::{Finding, OpenedStore, Severity};
 pub use retention::{ID_RETENTION, Retention};
 pub use room_log::{
-    AppendOutcome, Gap, GapReason, Head, Page, PageRange, PruneResult, PrunedRoom, Resumption,
-    RoomLog, RoomLogReader, StoreError,
+    AppendOutcome, Gap, GapReason, Head, Page, PageRange, PruneReason, PruneResult, PrunedRoom,
+    Resumption, RoomLog, RoomLogReader, Shortage, StoreError,
 };
-pub use sqlite::{OpenError, RekeyResult, open_disk, rekey};
+pub use sqlite::{
+    Backup, BackupContent, BackupError, BackupSummary, DiskUsage, OpenError, Opening,
+    OpeningProgress, OpeningStep, RekeyResult, RestoreRequest, Restored, backup, open_disk,
+    open_disk_watched, rekey, restore,
+};

@@ -46,6 +46,14 @@ pub enum Finding {
         /// Why messages may be missing.
         reason: String,
     },
+    /// The store was restored by a command, which forgot all earlier epochs.
+    #[error("{file}: restored from a backup of {made}; clients will be notified of a possible gap")]
+    FromBackup {
+        /// The store's file.
+        file: String,
+        /// When the backup was made.
+        made: String,
+    },
     /// A write-ahead log that belongs to another copy of the store was moved away.
     #[error(
         "{file}: {store} was closed cleanly, so this write-ahead log is of another copy of it, or has no \

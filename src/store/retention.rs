@@ -19,6 +19,8 @@ pub struct Retention {
     pub messages: u64,
     /// Age of a message.
     pub age: Duration,
+    /// Bytes of the whole store; `None` is no bound. The oldest messages of the largest rooms go first.
+    pub max_bytes: Option<u64>,
 }
 
 /// The highest sequence number that may be dropped now, given the oldest entries of a room in
@@ -61,7 +63,7 @@ mod tests {
     fn cut(ats: &[i64], messages: u64, now: i64) -> Option<u64> {
         let entries =
             (1..).zip(ats).map(|(seq, at)| (Seq(seq), Timestamp::from_micros(at * 1_000_000)));
-        let retention = Retention { messages, age: Duration::from_secs(10) };
+        let retention = Retention { messages, age: Duration::from_secs(10), max_bytes: None };
         let now = Timestamp::from_micros(now * 1_000_000);
         prune_to(entries, Seq(ats.len() as u64), retention, now).map(|seq| seq.0)
     }

@@ -1,5 +1,6 @@
 //! The two ends of a store as traits, and the values that go in and out.
 
+use std::io;
 use std::time::Duration;
 
 use super::entry::{Draft, Entry};
@@ -18,10 +19,14 @@ pub trait RoomLog: Send {
     fn after_commit(&mut self);
 
     /// Does one bounded step of pruning: drops messages beyond the [`Retention`], and message ids
-    /// older than [`ID_RETENTION`](super::retention::ID_RETENTION). `uptime` is the monotonic time
+    /// older than [`ID_RETENTION`](super::retention::ID_RETENTION), and gives free space back to the file
+    /// system. `uptime` is the monotonic time
     /// since the store was opened: the wall clock `now` may be wrong, so a store on disk drops only
     /// what `uptime` and its own newest message justify.
     fn prune(&mut self, now: Timestamp, uptime: Duration) -> PruneResult;
+
+    /// Whether the store is larger than its limit now, so that the next step should come soon.
+    fn is_over_limit(&self) -> bool;
 
     /// Whether an appended message survives `kill -9` and power loss.
     fn durable(&self) -> bool;
@@ -59,6 +64,10 @@ pub trait RoomLogReader: Send + Sync {
     /// from `at` on. If the clock was turned back, it may also hold some older messages.
     fn since(&self, room: &RoomName, at: Timestamp) -> Result<Seq, StoreError>;
 
+    /// How many rooms the store has: those with messages, and those whose messages were pruned until
+    /// they are forgotten.
+    fn room_count(&self) -> u64;
+
     /// Every room that ever had a message, sorted by name.
     fn rooms(&self) -> Result<Vec<(RoomName, Head)>, StoreError>;
 }
@@ -87,12 +96,40 @@ pub enum AppendOutcome {
 /// Why a store can't be written or read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// The disk is full. Writing works again as soon as there is space.
-    #[error("no space left for the room log")]
-    Full,
+    /// Something is used up. Writing works again as soon as there is more of it.
+    #[error("{0}")]
+    Full(Shortage),
     /// Anything else. The text is for the server log and never contains the text of a message.
     #[error("the room log failed: {0}")]
     Failed(String),
+}
+
+/// What a store on disk may lack for a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Shortage {
+    /// ENOSPC.
+    #[error("no space is left on the file system of the room log")]
+    Space,
+    /// EDQUOT.
+    #[error("the disk quota of the room log's owner is used up")]
+    Quota,
+    /// EFBIG.
+    #[error(
+        "the limit on the size of a file is reached (LimitFSIZE=, ulimit -f, or the file system's)"
+    )]
+    FileSize,
+}
+
+impl Shortage {
+    /// The shortage that a system call reported, if it was one.
+    pub(super) fn of(error: &io::Error) -> Option<Self> {
+        match error.kind() {
+            io::ErrorKind::StorageFull => Some(Shortage::Space),
+            io::ErrorKind::QuotaExceeded => Some(Shortage::Quota),
+            io::ErrorKind::FileTooLarge => Some(Shortage::FileSize),
+            _ => None,
+        }
+    }
 }
 
 /// Where the log of a room begins and ends.
@@ -120,6 +157,10 @@ impl Resumption {
     /// in the store, and whether no later start appended a message at or below `seq`; `current`
     /// whether it is the epoch of the running start.
     pub(super) fn of(seq: Seq, head: &Head, known: bool, current: bool) -> Self {
+        if seq == Seq(0) {
+            // Nothing is before it, so it is the same position in every record.
+            return Resumption { from: seq, gap: None };
+        }
         let (from, next, reason) = if current && seq > head.last {
             (head.last, head.last.next(), GapReason::Future)
         } else if !known || seq > head.last {
@@ -205,6 +246,8 @@ pub struct PruneResult {
     pub ids: u64,
     /// Whether there is more to prune right away.
     pub more: bool,
+    /// By how many bytes the store is over its limit, if no message can be dropped any more.
+    pub excess_bytes: u64,
     /// Why the step failed, if it did.
     pub error: Option<StoreError>,
 }
@@ -218,4 +261,25 @@ pub struct PrunedRoom {
     pub messages: u64,
     /// The first message that is left.
     pub first: Seq,
+    /// Why they were dropped.
+    pub reason: PruneReason,
+}
+
+/// Why messages were pruned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PruneReason {
+    /// Too many in the room, or too old.
+    Retention,
+    /// The whole store was too large.
+    MaxBytes,
+}
+
+impl PruneReason {
+    /// The word in the server log.
+    pub fn word(self) -> &'static str {
+        match self {
+            PruneReason::Retention => "retention",
+            PruneReason::MaxBytes => "max_bytes",
+        }
+    }
 }

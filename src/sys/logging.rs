@@ -4,7 +4,7 @@
 //! standard output never blocks the chat. Lines that do not fit in the queue are dropped and counted,
 //! and the count is logged once lines are written again. This module formats the lines itself,
 //! instead of using the JSON layer of `tracing-subscriber`, so that no field appears twice and no
-//! control character from a peer reaches a terminal.
+//! control character from a peer reaches a terminal, and so that every text is cut and has no secrets.
 
 use std::fmt::{self, Write as _};
 use std::os::unix::fs::MetadataExt as _;
@@ -22,6 +22,7 @@ use tracing_subscriber::{Registry, reload};
 
 use super::clock::wall_clock;
 use crate::config::{Log, LogFormat, LogLevel};
+use crate::protocol::mask;
 
 /// The most lines that wait for a slow standard output.
 const MAX_QUEUED_LINES: usize = 8_192;
@@ -168,11 +169,13 @@ impl Fields {
 }
 
 impl Visit for Fields {
+    /// A text may be what a stranger sent, or a part of a file.
     fn record_str(&mut self, field: &Field, value: &str) {
+        let value = mask::secrets(value);
         match field.name() {
-            "event" => self.event = value.to_owned(),
-            "message" => self.message = value.to_owned(),
-            name => self.push(name, format_args!("{}", quoted(value))),
+            "event" => self.event = value.into_owned(),
+            "message" => self.message = value.into_owned(),
+            name => self.push(name, format_args!("{}", quoted(&value))),
         }
     }
 
@@ -252,9 +255,21 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// Half of the characters are in the blocks that have those to be escaped.
+    fn character() -> impl Strategy<Value = char> {
+        prop_oneof![
+            any::<char>(),
+            proptest::char::range('\0', '\u{a0}'),
+            proptest::char::range('\u{2000}', '\u{206f}'),
+            proptest::char::range('\u{e0000}', '\u{e007f}'),
+        ]
+    }
+
     proptest! {
         #[test]
-        fn quoted_text_parses_back_and_has_no_control_characters(text in any::<String>()) {
+        fn quoted_text_parses_back_and_has_no_control_characters(
+            text in proptest::collection::vec(character(), 0..40).prop_map(String::from_iter),
+        ) {
             let json = quoted(&text);
             prop_assert!(json.chars().all(is_safe));
             prop_assert_eq!(serde_json::from_str::<String>(&json).unwrap(), text);

@@ -1,7 +1,7 @@
 //! The examples of README.md, README.es.md and docs/*.md, run as they stand.
 //!
 //! Every block of shell code is run, unless the line before it is a comment `<!-- not run by the tests: … -->`, or it is
-//! a whole program of docs/bots.md, which tests/it/bots.rs runs. A command that listens must print what is sent
+//! a whole program of docs/bots.md, which tests/it/bots.rs runs, or it needs root (`sudo`). A command that listens must print what is sent
 //! meanwhile; any other must end with 0 and leave standard error empty.
 
 use std::os::unix::fs::PermissionsExt as _;
@@ -66,7 +66,8 @@ fn examples(page: &Path) -> Vec<Example> {
             "```console" => true,
             _ => continue,
         };
-        if is_marked || is_program {
+        let needs_root = block.iter().any(|line| line.split(' ').any(|word| word == "sudo"));
+        if is_marked || is_program || needs_root {
             continue;
         }
         let mut command = String::new();

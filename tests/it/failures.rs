@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
+use crate::support::client::Client;
 use crate::support::server::Server;
 use crate::support::wire::Wire;
 use crate::support::{TIMEOUT, eventually, programs};
@@ -32,6 +33,46 @@ async fn p20_a_panic_costs_one_session() {
     }
 }
 
+#[test]
+fn p20_a_panic_while_a_message_is_delivered_loses_it_for_nobody() {
+    if !programs::have_faults("p20_a_panic_while_a_message_is_delivered_loses_it_for_nobody") {
+        return;
+    }
+    for part in ["encode", "fan_out"] {
+        let mut server = Server::with("").env("CHAT_TEST_PANIC", part).start();
+        let url = server.url();
+        let reader = Client::start(&[&url, "--listen", "--since", "all", "-u", "reader"]);
+        server.wait_for_event("session_opened");
+        let sent = Client::pipe(&[&url, "-u", "sender"], b"one\ntwo\nthree\n");
+        assert_eq!(sent.code, Some(0), "{part}: {}", sent.errors);
+        reader.wait_for_text("three");
+        let messages = reader.frames().into_iter().filter(|frame| frame["type"] == "chat_message");
+        let texts: Vec<_> = messages.map(|frame| frame["content"].clone()).collect();
+        assert_eq!(texts, ["one", "two", "three"], "{part}");
+        assert_eq!(server.event_count("panic"), 1, "{part}");
+        // Of the sessions that were closed nothing is left: no message counts as being in flight.
+        eventually("only the reader is there", || {
+            let status: Value =
+                serde_json::from_str(&server.run_ok(&["ctl", "status", "--json"])).unwrap();
+            let users = server.run_ok(&["ctl", "rooms", "--json"]);
+            let rooms: Value = serde_json::from_str(&users).unwrap();
+            status["sessions"] == 1 && rooms["rooms"][0]["members"] == 1
+        });
+        assert!(server.stop().success());
+        assert_eq!(server.wait_for_event("stopped")["drained"], true, "{part}");
+    }
+}
+
+/// Kills a process on drop.
+struct Killed(std::process::Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn p21_an_unread_standard_output_delays_no_session() {
     use std::process::Stdio;
@@ -44,7 +85,7 @@ async fn p21_an_unread_standard_output_delays_no_session() {
     std::fs::write(&config, "[log]\nlevel = \"trace\"\n[limits]\nrate_messages = 100000\n")
         .unwrap();
     for closed in [false, true] {
-        let mut child = crate::support::server::command(folder.path(), &[])
+        let child = crate::support::server::command(folder.path(), &[])
             .arg("--config")
             .arg(&config)
             .args(["--port", &port.to_string()])
@@ -52,7 +93,8 @@ async fn p21_an_unread_standard_output_delays_no_session() {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let output = child.stdout.take();
+        let mut child = Killed(child);
+        let output = child.0.stdout.take();
         let held = if closed { None } else { output };
         let address = format!("127.0.0.1:{port}");
         eventually("it listens", || std::net::TcpStream::connect(&address).is_ok());
@@ -81,8 +123,6 @@ async fn p21_an_unread_standard_output_delays_no_session() {
             let line: serde_json::Value = serde_json::from_str(&line).unwrap();
             assert!(line["lines"].as_u64().unwrap() > 100, "{line}");
         }
-        child.kill().unwrap();
-        child.wait().unwrap();
     }
 }
 

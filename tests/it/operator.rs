@@ -129,6 +129,100 @@ fn ctl_commands_work_with_a_broken_configuration_file() {
     assert!(server.wait().success());
 }
 
+/// Somebody pastes the access token where its id is wanted, or a URL with a password.
+#[test]
+fn secrets_in_arguments_and_files_are_not_shown() {
+    let server = Server::with(TOKENS).start();
+    let token = server.token("ana", &[]);
+    let id = server.token_id("ana");
+    let url = "ws://bob:s3cr3t@host";
+    let commands: [&[&str]; 10] = [
+        &["token", "revoke", &token],
+        &["token", "rotate", &token],
+        &["token", "list", &token],
+        &["token", "add", "--user", &token],
+        &["token", "add", "--user", "bob", "--role", &token],
+        &["token", "add", "--user", "bob", "--expires", url],
+        &["ctl", "kick", &token],
+        &["ctl", &token],
+        &["--port", url],
+        &["check", "--log-level", &token],
+    ];
+    for command in commands {
+        let output = server.run(command);
+        let printed = String::from_utf8(output.stderr).unwrap();
+        assert!(matches!(output.status.code(), Some(2 | 78)), "{command:?}: {printed}");
+        assert!(!printed.contains(&token[4..]) && !printed.contains("s3cr3t"), "{printed}");
+        assert!(!printed.is_empty(), "{command:?}");
+    }
+    let printed = String::from_utf8(server.run(commands[0]).stderr).unwrap();
+    assert!(printed.contains(&format!("its id is {id}")), "{printed}");
+    // A text of a file, in the server log and in the answer to an operator.
+    let long = "x".repeat(900_000);
+    for value in [&token, &long] {
+        std::fs::write(server.config_file(), format!("[log]\nlevel = \"{value}\"\n")).unwrap();
+        let (code, _, err) = ctl(&server, &["reload"], false);
+        assert!(code == 1 && err.len() < 5_000 && !err.contains(&token[4..]), "{err}");
+        std::fs::write(server.config_file(), format!("[log]\n\"{value}\" = 1\n")).unwrap();
+        let (code, _, err) = ctl(&server, &["reload"], false);
+        assert!(code == 1 && err.len() < 5_000 && !err.contains(&token[4..]), "{}", err.len());
+    }
+    eventually("every reload is logged", || server.event_count("reload_failed") == 4);
+    for line in server.log_lines() {
+        assert!(line.len() < 10_000 && !line.contains(&token[4..]), "{line}");
+    }
+}
+
+/// A reload is compared with the configuration that runs, so the same reload says the same again.
+#[test]
+fn a_reload_says_what_is_in_force_and_what_needs_a_restart() {
+    let server = Server::with("[limits]\nrate_messages = 7\n").start();
+    let access_file = server.state().join("other.json");
+    let text = format!(
+        "[limits]\nrate_messages = 8\n[keys]\ngrace = \"1m\"\n[listen]\nhost = \"127.0.0.2\"\n\
+         [auth]\naccess_file = {access_file:?}\n[log]\nformat = \"pretty\"\n"
+    );
+    std::fs::write(server.config_file(), text).unwrap();
+    for _ in 0..2 {
+        let answer: Value =
+            serde_json::from_str(&server.run_ok(&["ctl", "reload", "--json"])).unwrap();
+        assert_eq!(answer["changed"], json!(["keys.grace", "limits.rate_messages"]), "{answer}");
+        let waiting = json!(["auth.access_file", "listen.host", "log.format"]);
+        assert_eq!(answer["restart_needed"], waiting, "{answer}");
+        let text = server.run_ok(&["ctl", "reload"]);
+        assert!(
+            text.contains("changed since the start: keys.grace, limits.rate_messages"),
+            "{text}"
+        );
+        assert!(text.contains("next start: auth.access_file, listen.host, log.format"), "{text}");
+        let status = server.run_ok(&["ctl", "status"]);
+        assert!(status.contains("auth.access_file,listen.host,log.format"), "{status}");
+    }
+    // The server goes on with the access file that it started with.
+    server.run_ok(&["ctl", "ban", "eve"]);
+    assert!(!access_file.exists() && server.state().join("access.json").exists());
+    let bans = server.run_ok(&["ctl", "bans"]);
+    assert!(bans.contains("eve"), "{bans}");
+    // Back at the configuration of the start, nothing is different any more.
+    std::fs::write(server.config_file(), "[limits]\nrate_messages = 7\n").unwrap();
+    let text = server.run_ok(&["ctl", "reload"]);
+    assert!(text.ends_with("changed since the start: nothing\n"), "{text}");
+    assert!(!server.run_ok(&["ctl", "status"]).contains("restart_needed"));
+}
+
+/// The listeners stay where they are until the next start, so open mode must fit them.
+#[test]
+fn a_reload_does_not_open_the_server_to_other_machines() {
+    let server = Server::with("[listen]\nhost = \"0.0.0.0\"\n[auth]\nmode = \"token\"\n").start();
+    let next = "[listen]\nhost = \"127.0.0.1\"\n[auth]\nmode = \"open\"\n";
+    std::fs::write(server.config_file(), next).unwrap();
+    let (code, _, err) = ctl(&server, &["reload"], false);
+    assert!(code == 1 && err.contains("allow_open"), "{err}");
+    let status = server.run_ok(&["ctl", "status"]);
+    assert!(status.contains("mode               token"), "{status}");
+    assert!(status.contains("failed: "), "{status}");
+}
+
 #[tokio::test]
 async fn a_command_that_is_not_carried_out_is_not_reported_as_done() {
     if !programs::have_faults("a_command_that_is_not_carried_out_is_not_reported_as_done") {
@@ -205,6 +299,35 @@ async fn ctl_lists_sessions_and_rooms() {
 }
 
 /// A session can be evicted even while another batch of messages is always waiting.
+#[tokio::test]
+async fn commands_wait_for_one_delivery_at_most() {
+    if !programs::have_faults("commands_wait_for_one_delivery_at_most") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let stall = folder.path().join("stall");
+    let fault_point = format!("delivered={}", stall.display());
+    let server = Server::with("").env("CHAT_TEST_STALL", &fault_point).start();
+    let (mut ana, _) = Wire::full(server.address(), "ana", "ops").await;
+    // The hub stalls at the end of this delivery.
+    std::fs::write(&stall, "").unwrap();
+    ana.send_chat_and_wait("ops", "first", "first").await;
+    // The command is queued before the message, because a session takes one frame after the other.
+    ana.send(json!({"type": "who", "room": "ops"})).await;
+    ana.send_chat_in("ops", "second", "second").await;
+    ana.next_of("ack").await;
+    std::fs::remove_file(&stall).unwrap();
+    // Whether more messages wait or not, the hub carries out the command first.
+    let next = loop {
+        let frame = ana.next().await;
+        if ["user_list", "chat_message"].contains(&frame["type"].as_str().unwrap()) {
+            break frame;
+        }
+    };
+    assert_eq!(next["type"], "user_list", "{next}");
+    ana.next_of("chat_message").await;
+}
+
 #[test]
 fn a_busy_server_still_carries_out_ctl_commands() {
     let limits = "[limits]\nrate_messages = 1000000\nconnections_per_address = 1000\n";
@@ -314,47 +437,4 @@ async fn every_act_of_an_operator_leaves_an_audit_line() {
             .any(|line| line["action"] == "token_revoke" && line["by"] == "access file")
     });
     assert!(!server.log_lines().join("\n").contains(&token));
-}
-
-#[tokio::test]
-async fn a_log_writer_that_makes_no_progress_is_reported() {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    if !programs::have_faults("a_log_writer_that_makes_no_progress_is_reported") {
-        return;
-    }
-    let folder = tempfile::tempdir().unwrap();
-    let stall = folder.path().join("stall");
-    let fault_point = format!("log_writer={}", stall.display());
-    let server = Server::with("[admin]\nmetrics = \"127.0.0.1:0\"\n")
-        .env("CHAT_TEST_STALL", &fault_point)
-        .start();
-    let address = server.wait_for_event("metrics")["address"].as_str().unwrap().to_owned();
-    let ready = async || {
-        let mut stream = tokio::net::TcpStream::connect(&address).await.unwrap();
-        stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
-        let mut text = String::new();
-        stream.read_to_string(&mut text).await.unwrap();
-        text
-    };
-    let (mut ana, _) = Wire::full(server.address(), "ana", "ops").await;
-    std::fs::write(&stall, "").unwrap();
-    ana.send_chat_in("ops", "1", "hola").await;
-    assert!(ready().await.starts_with("HTTP/1.1 200"));
-    let not_ready = async {
-        loop {
-            let answer = ready().await;
-            if answer.starts_with("HTTP/1.1 503") {
-                return answer;
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-        }
-    };
-    let answer = tokio::time::timeout(crate::support::TIMEOUT, not_ready).await.expect("503");
-    assert!(answer.contains("messages wait"), "{answer}");
-    let status = server.run_ok(&["ctl", "status"]);
-    assert!(status.contains("messages wait"), "{status}");
-    server.wait_for_event("not_ready");
-    std::fs::remove_file(&stall).unwrap();
-    ana.next_of("ack").await;
-    assert!(ready().await.starts_with("HTTP/1.1 200"));
 }

@@ -175,6 +175,7 @@ async fn frames_of_every_type(server: &Server) -> Vec<Value> {
         }
         frames.push(frame);
     }
+    frames.push(basic.next_of("chat_message").await);
     for wire in [&mut basic, &mut behind] {
         frames.extend(up_to_now(wire).await);
     }

@@ -57,6 +57,36 @@ fn without_a_state_folder_the_server_refuses_to_start() {
     }
 }
 
+/// The variables that Kubernetes and `docker --link` make for a service called chat-server.
+#[test]
+fn variables_of_service_links_do_not_stop_the_start() {
+    let mut server = Server::with("");
+    for (name, value) in [
+        ("CHAT_SERVER_PORT", "tcp://10.0.0.1:8765"),
+        ("CHAT_SERVER_PORT_8765_TCP", "tcp://10.0.0.1:8765"),
+        ("CHAT_SERVER_PORT_8765_TCP_ADDR", "10.0.0.1"),
+        ("CHAT_SERVER_PORT_8765_TCP_PORT", "8765"),
+        ("CHAT_SERVER_PORT_8765_TCP_PROTO", "tcp"),
+        ("CHAT_SERVER_SERVICE_HOST", "10.0.0.1"),
+        ("CHAT_SERVER_SERVICE_PORT", "8765"),
+        ("CHAT_SERVER_SERVICE_PORT_CHAT", "8765"),
+        ("CHAT_SERVER_NAME", "/bot/chat-server"),
+        ("CHAT_SERVER_ENV_CHAT_SERVER_LISTEN__PORT", "1"),
+    ] {
+        server = server.env(name, value);
+    }
+    let server = server.start();
+    server.run_ok(&["ctl", "status"]);
+    for variable in ["CHAT_SERVER_LISTEN__PROT", "CHAT_SERVER_LISTEN_PORT"] {
+        let folder = tempfile::tempdir().unwrap();
+        let output = command(folder.path(), &[]).env(variable, "9000").arg("check").output();
+        let output = output.unwrap();
+        let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(78), "{printed}");
+        assert!(printed.contains(variable) && printed.contains("did you mean"), "{printed}");
+    }
+}
+
 /// The exit codes are those of `exit_code.rs` and of docs/operations.md.
 #[test]
 fn systemd_does_not_restart_what_a_restart_cannot_correct() {
@@ -97,7 +127,16 @@ fn an_expired_certificate_and_a_key_open_to_others_are_reported() {
         "[listen]\ntls = {{ certificate = {:?}, key = {:?} }}\n",
         pair.certificate, pair.key
     );
+    let config = format!("{config}[admin]\nmetrics = \"127.0.0.1:0\"\n");
     let server = Server::with(&config).start();
+    let expiry_seconds = || -> i64 {
+        let metrics =
+            get(server.wait_for_event("metrics")["address"].as_str().unwrap(), "/metrics");
+        let name = "\nchat_certificate_expiry_seconds ";
+        let value = metrics.split(name).nth(1).unwrap_or_else(|| panic!("{metrics}"));
+        value.lines().next().unwrap().parse().unwrap()
+    };
+    assert!(expiry_seconds() < -86_400, "it expired in 2020");
     let texts = || -> Vec<String> {
         let log = server.log();
         let warnings = log.iter().filter(|line| line["event"] == "tls_warning");
@@ -112,6 +151,22 @@ fn an_expired_certificate_and_a_key_open_to_others_are_reported() {
     let printed = String::from_utf8_lossy(&checked.stderr).into_owned();
     assert!(checked.status.success() && printed.contains("expired at 2020-02-03"), "{printed}");
     assert!(!printed.contains("chmod"), "{printed}");
+    // A reload of the renewed certificate updates the metric.
+    let (_, renewed, _) = kinds.iter().find(|(name, ..)| *name != "expired").unwrap();
+    std::fs::copy(&renewed.certificate, &pair.certificate).unwrap();
+    std::fs::copy(&renewed.key, &pair.key).unwrap();
+    server.run_ok(&["ctl", "reload"]);
+    assert!(expiry_seconds() > 86_400, "the renewed certificate is valid");
+}
+
+/// The answer of the metrics address to a GET of `path`.
+fn get(address: &str, path: &str) -> String {
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(crate::support::TIMEOUT)).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    std::io::Read::read_to_string(&mut stream, &mut answer).unwrap();
+    answer
 }
 
 #[test]

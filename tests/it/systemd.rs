@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
+use crate::support::client::Client;
 use crate::support::server::Server;
 use crate::support::{TIMEOUT, eventually, programs};
 
@@ -65,6 +66,48 @@ fn the_services_are_confined() {
     }
 }
 
+/// The exit codes after which a unit does not start its program again.
+fn not_restarted_after(unit: &str) -> HashSet<i32> {
+    let unit = units().into_iter().find(|path| path.ends_with(unit)).expect(unit);
+    let text = std::fs::read_to_string(unit).unwrap();
+    let codes = text.lines().find_map(|line| line.strip_prefix("RestartPreventExitStatus="));
+    codes.expect("the key").split(' ').map(|code| code.parse().unwrap()).collect()
+}
+
+#[test]
+fn a_unit_is_not_restarted_after_an_error_that_a_restart_does_not_mend() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("c.toml");
+    let with = |text: &str, arguments: &[&str]| {
+        std::fs::write(&config, text).unwrap();
+        let mut server = crate::support::server::command(folder.path(), &[]);
+        let output = server.arg("--config").arg(&config).args(arguments).output().unwrap();
+        output.status.code().unwrap()
+    };
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let not_a_folder = format!("[history]\npath = \"{}/history\"", config.display());
+    let permanent = [
+        with("", &["--nonsense"]),
+        with("[limits]\nconnections = \"many\"\n", &["--port", "0"]),
+        with(&not_a_folder, &["--port", "0"]),
+    ];
+    assert_eq!(not_restarted_after("chat-server.service"), HashSet::from(permanent));
+    let unavailable = with("", &["--port", &port]);
+    assert!(!permanent.contains(&unavailable), "the port is in use: {unavailable}");
+    let bot = |arguments: &[&str]| {
+        let arguments = [&["--listen", "--timeout", "0"], arguments].concat();
+        Client::pipe(&arguments, b"").code.unwrap()
+    };
+    let server = Server::with("[auth]\nmode = \"token\"\n").start();
+    let of_bot = not_restarted_after("chat-bot@.service");
+    for permanent in [bot(&["--nonsense"]), bot(&["--timeout", "20s", &server.url()])] {
+        assert!(of_bot.contains(&permanent), "{permanent}");
+    }
+    let unavailable = bot(&[&format!("ws://127.0.0.1:{}", free_port())]);
+    assert!(!of_bot.contains(&unavailable), "there is no server: {unavailable}");
+}
+
 /// Receives notifications until one has the line `wanted`, and gives its lines.
 fn wait_for_notification(manager: &UnixDatagram, wanted: &str) -> HashSet<String> {
     let deadline = Instant::now() + TIMEOUT;
@@ -77,6 +120,22 @@ fn wait_for_notification(manager: &UnixDatagram, wanted: &str) -> HashSet<String
             String::from_utf8_lossy(&bytes[..size]).lines().map(str::to_owned).collect();
         if lines.contains(wanted) {
             return lines;
+        }
+    }
+}
+
+/// Receives notifications until a status line has these words, and gives it.
+fn wait_for_status(manager: &UnixDatagram, wanted: &str) -> String {
+    let deadline = Instant::now() + TIMEOUT;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        manager.set_read_timeout(Some(left.max(std::time::Duration::from_millis(1)))).unwrap();
+        let mut bytes = [0; 4096];
+        let size = manager.recv(&mut bytes).unwrap_or_else(|_| panic!("no status with {wanted:?}"));
+        let text = String::from_utf8_lossy(&bytes[..size]).into_owned();
+        let status = text.lines().find_map(|line| line.strip_prefix("STATUS="));
+        if let Some(status) = status.filter(|status| status.contains(wanted)) {
+            return status.to_owned();
         }
     }
 }
@@ -104,6 +163,19 @@ fn the_service_manager_is_notified_of_every_state() {
     std::fs::write(server.config_file(), "[listen").unwrap();
     server.signal("HUP");
     wait_for_notification(&manager, "RELOADING=1");
+    let failed = wait_for_status(&manager, "reload failed");
+    assert!(failed.contains("chat-server.toml:1:"), "{failed}");
+    wait_for_notification(&manager, "READY=1");
+    // It stays until the next good reload.
+    wait_for_notification(&manager, "WATCHDOG=1");
+    wait_for_status(&manager, "reload failed");
+    let status = server.run_ok(&["ctl", "status"]);
+    assert!(status.contains("failed: ") && status.contains("chat-server.toml:1:"), "{status}");
+    std::fs::write(server.config_file(), "").unwrap();
+    server.signal("HUP");
+    wait_for_notification(&manager, "RELOADING=1");
+    let good = wait_for_status(&manager, "sessions in");
+    assert!(!good.contains("failed"), "{good}");
     wait_for_notification(&manager, "READY=1");
 
     assert!(server.stop().success());

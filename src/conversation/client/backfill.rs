@@ -369,7 +369,7 @@ mod tests {
         assert_eq!((action, done), (PageAction::Show(Seq(1_795_705_200)), true));
         assert_eq!(backfill.shown_up_to(), Some(Seq(7)));
         // A server that goes forwards and backwards brings no progress.
-        for _ in 0..=MAX_STALLED_PAGES {
+        for _ in 0..MAX_STALLED_PAGES {
             assert!(!backfill.is_stalled());
             backfill.receive_page(&[(Seq(9), None)], true, Some(Seq(9)), now);
             backfill.receive_page(&[], true, Some(Seq(7)), now);

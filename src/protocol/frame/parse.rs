@@ -84,11 +84,13 @@ fn describe(error: &str, field: Option<&str>) -> String {
             format!("the field {missing:?} is missing")
         };
     }
+    if let Some(twice) = problem.strip_prefix("duplicate field ") {
+        return format!("{:?} is there twice", twice.trim_matches('`'));
+    }
     match problem.split_once(", expected ") {
         Some((_, expected)) => {
             format!("{field} has the wrong type: expected {}", in_json(expected))
         }
-        None if problem.starts_with("duplicate field ") => format!("{field} is there twice"),
         None => format!("{field} is not valid"),
     }
 }

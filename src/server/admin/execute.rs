@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
 use super::request::{AdminRequest, MainRequest};
-use super::status;
+use super::status::{self, NO_ANSWER};
 use crate::credentials::access_file::AccessFile;
 use crate::policy::confusable_names::is_confusable;
 use crate::protocol::UserName;
@@ -13,8 +13,6 @@ use crate::server::audit::{self, Operator};
 use crate::server::context::Context;
 use crate::server::rooms::command::Command;
 use crate::server::rooms::membership::SERVER;
-
-const NO_ANSWER: &str = "the server does not answer; see its log";
 
 /// Carries out `request`, and logs an audit line if it changes something. Gives the fields of the answer, or the error text for the operator.
 pub async fn execute(
@@ -38,7 +36,8 @@ pub async fn execute(
             let (answer, answered) = oneshot::channel();
             audit::log_act("reload", by);
             main.send(MainRequest::Reload(by, answer)).await.map_err(|_| NO_ANSWER)?;
-            answered.await.map_err(|_| NO_ANSWER)?.map(|()| json!({}))
+            let keys = answered.await.map_err(|_| NO_ANSWER)??;
+            Ok(json!({"changed": keys.changed, "restart_needed": keys.restart_needed}))
         }
         AdminRequest::Access => {
             let ended =
@@ -54,6 +53,10 @@ pub async fn execute(
         AdminRequest::Ban { user } => ban(context, by, user_name(&user)?).await,
         AdminRequest::Unban { user } => unban(context, by, user_name(&user)?).await,
         AdminRequest::Bans => list_bans(context).await,
+        AdminRequest::NoteBackup => {
+            audit::log_act("backup", by);
+            Ok(json!({}))
+        }
         AdminRequest::Drain => {
             audit::log_act("drain", by);
             main.send(MainRequest::Drain).await.map_err(|_| NO_ANSWER)?;
@@ -63,11 +66,22 @@ pub async fn execute(
 }
 
 async fn report_status(context: &Context) -> Result<Value, String> {
-    let status = status::query(context).await.ok_or(NO_ANSWER)?;
+    // A hub that is known to hang is not waited for again.
+    let status = match context.problems().0.is_empty() {
+        true => status::query_for_operator(context).await,
+        false => status::query(context).await,
+    };
+    let problems = context.problems();
+    let status = status.ok_or_else(|| match problems.0.is_empty() {
+        true => NO_ANSWER.to_owned(),
+        false => format!("{NO_ANSWER}: {problems}"),
+    })?;
     let active = context.active_config.load();
+    let usage = context.disk.usage();
     let health = context.log_writer.health();
     let log_writer = health.problem().map_or("ok".to_owned(), |problem| problem.to_string());
-    Ok(json!({
+    let reload = context.reload_state.error().map(|error| format!("failed: {error}"));
+    let mut answer = json!({
         "server": SERVER, "pid": std::process::id(),
         "mode": active.config.raw.auth.mode, "store": active.config.raw.history.store,
         "durable": context.durable, "sessions": status.sessions, "rooms": status.rooms,
@@ -76,7 +90,18 @@ async fn report_status(context: &Context) -> Result<Value, String> {
         "rotations": status.rotations, "seconds": context.started.elapsed().as_secs(),
         "append_failures": health.failures(), "log_writer": log_writer,
         "tokens": context.authenticator.list().len(),
-    }))
+        "history_rooms": context.reader.room_count(),
+        "history_bytes": usage.map(|usage| usage.bytes),
+        "damaged_bytes": usage.map(|usage| usage.damaged_bytes),
+        "disk_free_bytes": usage.map(|usage| usage.free_bytes),
+        "health": if problems.0.is_empty() { "ok".to_owned() } else { problems.to_string() },
+        "reload": reload.as_deref().unwrap_or("ok"),
+    });
+    let restart_needed = context.reload_state.restart_needed();
+    if !restart_needed.is_empty() {
+        answer["restart_needed"] = json!(restart_needed);
+    }
+    Ok(answer)
 }
 
 async fn ban(context: &Context, by: Operator, user: UserName) -> Result<Value, String> {

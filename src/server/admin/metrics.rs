@@ -21,7 +21,10 @@ use super::status;
 use crate::config::Config;
 use crate::server::context::Context;
 use crate::server::error::ServerError;
+use crate::server::rooms::health::{HealthProblem, Problems};
 use crate::server::rooms::status::HubStatus;
+use crate::store::DiskUsage;
+use crate::sys::clock::wall_clock;
 
 /// How long one connection may last.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
@@ -83,31 +86,33 @@ pub async fn serve(listener: TcpListener, context: Arc<Context>, stop: Cancellat
 
 async fn respond(path: &str, context: &Context) -> Response<Full<Bytes>> {
     match path {
-        "/healthz" => text(StatusCode::OK, "alive\n".into()),
-        "/readyz" => match (status::query(context).await, context.log_writer.health().problem()) {
-            (None, _) => hub_does_not_answer(),
-            (Some(_), Some(problem)) => {
-                text(StatusCode::SERVICE_UNAVAILABLE, format!("{problem}\n"))
-            }
-            (Some(_), None) => text(StatusCode::OK, "ready\n".into()),
-        },
-        "/metrics" => match status::query(context).await {
-            Some(status) => text(StatusCode::OK, metrics(&status, context)),
-            None => hub_does_not_answer(),
-        },
+        "/healthz" => {
+            let mut problems = context.problems();
+            problems.0.retain(HealthProblem::is_helped_by_restart);
+            answer("alive", &problems)
+        }
+        "/readyz" => answer("ready", &context.problems()),
+        "/metrics" => text(StatusCode::OK, metrics(status::query(context).await, context)),
         _ => text(StatusCode::NOT_FOUND, "/metrics, /healthz or /readyz\n".into()),
     }
 }
 
-fn metrics(status: &HubStatus, context: &Context) -> String {
+/// The metrics; without those of the hub if it does not answer.
+fn metrics(status: Option<HubStatus>, context: &Context) -> String {
     let mut out = String::new();
     let mut put = |name: &str, kind: &str, help: &str, value: u64| {
         let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}");
     };
-    put("chat_sessions", "gauge", "Registered sessions.", status.sessions as u64);
-    put("chat_rooms", "gauge", "Rooms with at least one member.", status.rooms as u64);
+    let ready = u64::from(context.problems().0.is_empty());
+    put("chat_ready", "gauge", "1 while every part of the server makes progress.", ready);
+    if let Some(status) = status {
+        put("chat_sessions", "gauge", "Registered sessions.", status.sessions as u64);
+        put("chat_rooms", "gauge", "Rooms with at least one member.", status.rooms as u64);
+        put("chat_messages_total", "counter", "Messages stored.", status.messages);
+        put("chat_deliveries_total", "counter", "Frames queued for sessions.", status.deliveries);
+        put("chat_key_rotations_total", "counter", "Key rotations.", status.rotations);
+    }
     put("chat_connections", "gauge", "Client connections.", context.admission.count() as u64);
-    put("chat_messages_total", "counter", "Messages stored.", status.messages);
     put("chat_commits_total", "counter", "Commits of the room log.", context.log_writer.commits());
     let health = context.log_writer.health();
     put(
@@ -122,8 +127,23 @@ fn metrics(status: &HubStatus, context: &Context) -> String {
         "How long messages have waited without any commit.",
         health.waiting_for().as_secs(),
     );
-    put("chat_deliveries_total", "counter", "Frames queued for sessions.", status.deliveries);
-    put("chat_key_rotations_total", "counter", "Key rotations.", status.rotations);
+    put("chat_history_rooms", "gauge", "Rooms that the history has.", context.reader.room_count());
+    if let Some(usage) = context.disk.usage() {
+        let DiskUsage { bytes, damaged_bytes, free_bytes, .. } = usage;
+        put("chat_history_bytes", "gauge", "Bytes of the history on disk.", bytes);
+        put(
+            "chat_history_damaged_bytes",
+            "gauge",
+            "Bytes of .damaged-N files, which chat_history_bytes includes.",
+            damaged_bytes,
+        );
+        put(
+            "chat_disk_free_bytes",
+            "gauge",
+            "Free bytes of the file system of the history.",
+            free_bytes,
+        );
+    }
     put("chat_access_tokens", "gauge", "Access tokens.", context.authenticator.list().len() as u64);
     put(
         "chat_uptime_seconds",
@@ -131,6 +151,13 @@ fn metrics(status: &HubStatus, context: &Context) -> String {
         "Seconds since the server started.",
         context.started.elapsed().as_secs(),
     );
+    if let Some(expiry) = context.active_config.load().certificate_expiry {
+        let name = "chat_certificate_expiry_seconds";
+        let seconds = (expiry.micros() - wall_clock().micros()) / 1_000_000;
+        let _ =
+            writeln!(out, "# HELP {name} Until the TLS certificate expires; negative afterwards.");
+        let _ = writeln!(out, "# TYPE {name} gauge\n{name} {seconds}");
+    }
     let name = "chat_refused_total";
     let _ = writeln!(out, "# HELP {name} Refused registrations, messages and other frames.");
     let _ = writeln!(out, "# TYPE {name} counter");
@@ -140,8 +167,12 @@ fn metrics(status: &HubStatus, context: &Context) -> String {
     out
 }
 
-fn hub_does_not_answer() -> Response<Full<Bytes>> {
-    text(StatusCode::SERVICE_UNAVAILABLE, "the hub does not answer\n".into())
+/// 200 and the word if there is no problem, otherwise 503 and the problems.
+fn answer(word: &str, problems: &Problems) -> Response<Full<Bytes>> {
+    match problems.0.is_empty() {
+        true => text(StatusCode::OK, format!("{word}\n")),
+        false => text(StatusCode::SERVICE_UNAVAILABLE, format!("{problems}\n")),
+    }
 }
 
 fn text(status: StatusCode, text: String) -> Response<Full<Bytes>> {

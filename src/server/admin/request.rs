@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use crate::server::audit::Operator;
+use crate::server::reload_state::AppliedKeys;
 
 /// A request on the admin socket: `{"verb":"kick","user":"ana"}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +39,8 @@ pub enum AdminRequest {
     },
     /// List the banned users.
     Bans,
+    /// A backup was made; for the server log.
+    NoteBackup,
     /// Finish what was received and exit, as SIGTERM does.
     Drain,
 }
@@ -45,7 +48,7 @@ pub enum AdminRequest {
 /// A request that the admin socket passes on to the main task.
 pub enum MainRequest {
     /// Reload for this operator, and answer with the outcome.
-    Reload(Operator, oneshot::Sender<Result<(), String>>),
+    Reload(Operator, oneshot::Sender<Result<AppliedKeys, String>>),
     /// Drain and exit.
     Drain,
 }

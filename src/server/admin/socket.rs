@@ -5,7 +5,7 @@
 //! open it is an operator; there is no other authentication.
 
 use std::io;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,16 +32,31 @@ const MAX_REQUESTS: usize = 16;
 /// Pause after a failed `accept`.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// A bound admin socket. Dropping it removes the socket's file.
+/// How long running requests may take to be answered when the server stops.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A bound admin socket. Dropping it removes the socket's file, unless another server has put its own
+/// there.
 pub struct AdminSocket {
-    listener: UnixListener,
+    /// Registered with a runtime only in [`AdminSocket::serve`].
+    listener: std::os::unix::net::UnixListener,
     path: PathBuf,
+    /// Device and inode of the file.
+    file: (u64, u64),
 }
 
 impl Drop for AdminSocket {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
+        if file_at(&self.path).is_ok_and(|file| file == self.file) {
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
+}
+
+/// Device and inode of the file with this name.
+fn file_at(path: &Path) -> io::Result<(u64, u64)> {
+    let found = std::fs::symlink_metadata(path)?;
+    Ok((found.dev(), found.ino()))
 }
 
 impl AdminSocket {
@@ -72,14 +87,21 @@ impl AdminSocket {
         // Bound under a temporary name and renamed after chmod: others can never open it.
         let part = path.with_extension(format!("{}.part", std::process::id()));
         let _ = std::fs::remove_file(&part);
-        let listener = UnixListener::bind(&part)?;
-        let renamed = std::fs::set_permissions(&part, std::fs::Permissions::from_mode(0o660))
-            .and_then(|()| std::fs::rename(&part, path));
-        if let Err(error) = renamed {
-            let _ = std::fs::remove_file(&part);
-            return Err(error);
+        let listener = std::os::unix::net::UnixListener::bind(&part)?;
+        let renamed = (|| {
+            listener.set_nonblocking(true)?;
+            std::fs::set_permissions(&part, std::fs::Permissions::from_mode(0o660))?;
+            let file = file_at(&part)?;
+            std::fs::rename(&part, path)?;
+            Ok(file)
+        })();
+        match renamed {
+            Ok(file) => Ok(AdminSocket { listener, path: path.into(), file }),
+            Err(error) => {
+                let _ = std::fs::remove_file(&part);
+                Err(error)
+            }
         }
-        Ok(AdminSocket { listener, path: path.into() })
     }
 
     /// Answers requests until `stop`. Reload and drain are passed on to the main task by `main`.
@@ -88,18 +110,19 @@ impl AdminSocket {
         context: Arc<Context>,
         main: mpsc::Sender<MainRequest>,
         stop: CancellationToken,
-    ) {
+    ) -> io::Result<()> {
+        let listener = UnixListener::from_std(self.listener.try_clone()?)?;
         let permits = Arc::new(Semaphore::new(MAX_REQUESTS));
         loop {
             let accepted = tokio::select! {
-                () = stop.cancelled() => return,
-                accepted = self.listener.accept() => accepted,
+                () = stop.cancelled() => break,
+                accepted = listener.accept() => accepted,
             };
             let Ok((stream, _)) = accepted else {
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             };
-            let Ok(permit) = permits.clone().acquire_owned().await else { return };
+            let Ok(permit) = permits.clone().acquire_owned().await else { break };
             let (context, main) = (context.clone(), main.clone());
             tokio::spawn(async move {
                 let answered = answer(stream, &context, &main);
@@ -107,6 +130,9 @@ impl AdminSocket {
                 drop(permit);
             });
         }
+        let all_answered = permits.acquire_many(MAX_REQUESTS as u32);
+        let _ = tokio::time::timeout(FINISH_TIMEOUT, all_answered).await;
+        Ok(())
     }
 }
 

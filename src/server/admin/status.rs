@@ -4,18 +4,34 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use crate::protocol::mask;
 use crate::server::context::Context;
 use crate::server::rooms::command::Command;
 use crate::server::rooms::status::HubStatus;
 
-/// How long the hub may take to answer before it counts as stuck.
+/// How long a status line waits for the hub. Whether the hub is stuck is the question of `health`.
 const HUB_ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The text for operators when the hub does not answer.
+pub const NO_ANSWER: &str = "the server does not answer; see its log";
+
+/// How long an operator's command waits for a busy hub.
+const OPERATOR_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Asks the hub for its status; `None` if it does not answer in time.
 pub async fn query(context: &Context) -> Option<HubStatus> {
+    query_within(context, HUB_ANSWER_TIMEOUT).await
+}
+
+/// The same for a command of an operator, which waits longer.
+pub async fn query_for_operator(context: &Context) -> Option<HubStatus> {
+    query_within(context, OPERATOR_TIMEOUT).await
+}
+
+async fn query_within(context: &Context, limit: Duration) -> Option<HubStatus> {
     let (answer, answered) = oneshot::channel();
     context.hub.send(Command::Status(answer)).ok()?;
-    tokio::time::timeout(HUB_ANSWER_TIMEOUT, answered).await.ok()?.ok()
+    tokio::time::timeout(limit, answered).await.ok()?.ok()
 }
 
 /// Logs the status (SIGUSR2).
@@ -38,7 +54,29 @@ pub async fn log(context: &Context) {
     );
 }
 
-/// The status in one line, for people and for `systemctl status`.
+/// The longest text of a reload error in the status line; the server log has the whole.
+const MAX_SHOWN_CHARS: usize = 300;
+
+/// The status line for the service manager, as `systemctl status` shows it: what is wrong, then
+/// the summary.
+pub async fn line(context: &Context) -> String {
+    let problems = context.problems();
+    if !problems.0.is_empty() {
+        return format!("not ready: {problems}");
+    }
+    let summary = query(context).await.map_or(NO_ANSWER.to_owned(), |status| summary(&status));
+    match context.reload_state.error() {
+        None => summary,
+        Some(error) => {
+            let error = mask::secrets(&error).replace(['\n', '\r'], " | ");
+            let shown: String = error.chars().take(MAX_SHOWN_CHARS).collect();
+            let cut = if shown.len() < error.len() { "…" } else { "" };
+            format!("reload failed, the old configuration is in force: {shown}{cut}; {summary}")
+        }
+    }
+}
+
+/// The status in one line, for people.
 pub fn summary(status: &HubStatus) -> String {
     format!(
         "{} sessions in {} rooms, {} messages since the start",

@@ -79,6 +79,10 @@ pub enum Command {
         #[allow(missing_docs, reason = "the help lists the subcommands")]
         command: CtlCommand,
     },
+    /// Copy the history and the access file into one file, also while the server runs
+    Backup(BackupArgs),
+    /// Put a backup in the place of the history; the server must be stopped
+    Restore(RestoreArgs),
     /// Encrypt the history under another at-rest key; the server must be stopped
     Rekey {
         /// File of the current key [default: the systemd credential, else the file beside the
@@ -134,6 +138,53 @@ pub struct NewToken {
     /// Store nothing; print a table for the configuration file instead
     #[arg(long)]
     pub declare: bool,
+}
+
+/// The options of `chat-server backup`.
+#[derive(Debug, Args)]
+pub struct BackupArgs {
+    /// The file to write; it must not exist
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Put the at-rest key into the backup too, encrypted with a passphrase or to a public key
+    #[arg(long, requires = "sealing")]
+    pub with_key: bool,
+    /// File that contains the passphrase for the key, in one line
+    #[arg(long, value_name = "FILE", group = "sealing", requires = "with_key")]
+    pub passphrase_file: Option<PathBuf>,
+    /// Public key in the age format (age1...) that the key is encrypted to
+    #[arg(long, value_name = "KEY", group = "sealing", requires = "with_key")]
+    pub recipient: Option<String>,
+    /// File of the at-rest key [default: the systemd credential, else the file beside the history]
+    #[arg(long, value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The options of `chat-server restore`.
+#[derive(Debug, Args)]
+pub struct RestoreArgs {
+    /// The backup
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// File of the at-rest key that opens the backup [default: the systemd credential, else the file
+    /// beside the history]
+    #[arg(long, value_name = "FILE", conflicts_with = "passphrase_file")]
+    pub key_file: Option<PathBuf>,
+    /// File that contains the passphrase for the key in the backup, in one line
+    #[arg(long, value_name = "FILE")]
+    pub passphrase_file: Option<PathBuf>,
+    /// Also replace a history that holds messages which the backup lacks; it is moved aside
+    #[arg(long)]
+    pub replace: bool,
+    /// Also replace the access file, if there is one; it is moved aside
+    #[arg(long)]
+    pub replace_access: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// The commands of `chat-server ctl`.

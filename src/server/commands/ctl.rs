@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::args::{ConfigArgs, CtlCommand};
-use super::output::{format_answer, print, print_error};
+use super::output::{format_answer, format_reload, print, print_error};
 use crate::config::Config;
 use crate::server::admin::request::AdminRequest;
 use crate::server::error::{CtlError, ServerError};
@@ -36,9 +36,10 @@ pub fn run(config: &ConfigArgs, json: bool, command: &CtlCommand) -> Result<(), 
             answer
         }
     };
-    match json {
-        true => print(format!("{answer}\n").as_bytes()),
-        false => print(format_answer(&answer).as_bytes()),
+    match (json, command) {
+        (true, _) => print(format!("{answer}\n").as_bytes()),
+        (false, CtlCommand::Reload) => print(format_reload(&answer).as_bytes()),
+        (false, _) => print(format_answer(&answer).as_bytes()),
     }
 }
 

@@ -6,8 +6,9 @@ use clap::{CommandFactory as _, Parser as _};
 
 use super::args::{Arguments, Command, ConfigArgs};
 use super::output::{print, print_error};
-use super::{check, ctl, rekey, token};
+use super::{backup, check, ctl, rekey, restore, token};
 use crate::config::Config;
+use crate::protocol::mask;
 use crate::server::admin::reload::Reload;
 use crate::server::error::ServerError;
 use crate::server::exit_code::ExitCode;
@@ -21,7 +22,7 @@ const RUNTIME_SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
 /// Runs `chat-server` with the arguments of this process.
 pub fn main() -> std::process::ExitCode {
     let early_signals = EarlySignals::hold_back();
-    let Arguments { command, config } = Arguments::parse();
+    let Arguments { command, config } = Arguments::try_parse().unwrap_or_else(|error| exit(&error));
     let command = command.unwrap_or(Command::Run);
     if !matches!(command, Command::Run)
         && let Ok(early_signals) = early_signals
@@ -33,6 +34,8 @@ pub fn main() -> std::process::ExitCode {
         Command::Check => check::run(&config),
         Command::Token { command } => token::run(&config, &command),
         Command::Ctl { json, command } => ctl::run(&config, json, &command),
+        Command::Backup(arguments) => backup::run(&config, &arguments),
+        Command::Restore(arguments) => restore::run(&config, &arguments),
         Command::Rekey { key, new_key } => rekey::run(&config, key.as_deref(), new_key.as_deref()),
         Command::Completions { shell } => completions(shell),
         Command::Man => man(),
@@ -43,6 +46,18 @@ pub fn main() -> std::process::ExitCode {
             print_error(&error.to_string());
             error.exit_code().into()
         }
+    }
+}
+
+/// Prints help, or the error of a command line that makes no sense, and exits.
+fn exit(error: &clap::Error) -> ! {
+    let text = error.render().to_string();
+    match mask::secrets(&text) {
+        shown if error.use_stderr() && shown != text => {
+            eprint!("{shown}");
+            std::process::exit(error.exit_code());
+        }
+        _ => error.exit(),
     }
 }
 
@@ -62,7 +77,8 @@ fn serve(config: &ConfigArgs) -> Result<(), ServerError> {
     let sources = config.sources();
     let config = Config::load(&sources)?;
     let server_log = logging::start(&config.log);
-    let outcome = runtime.block_on(run::run(config, signals, Reload { sources, server_log }));
+    let reload = Reload { sources, started: config.clone(), server_log };
+    let outcome = runtime.block_on(run::run(config, signals, reload));
     runtime.shutdown_timeout(RUNTIME_SHUTDOWN_TIMEOUT);
     outcome
 }

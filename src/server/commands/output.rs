@@ -4,6 +4,7 @@ use std::io::{ErrorKind, Write as _};
 
 use serde_json::Value;
 
+use crate::protocol::mask;
 use crate::server::error::ServerError;
 
 /// Writes to standard output. A closed pipe (`| head -1`) is not an error.
@@ -14,9 +15,10 @@ pub fn print(bytes: &[u8]) -> Result<(), ServerError> {
     }
 }
 
-/// Writes an error or a note to standard error, each line after `chat-server: `.
+/// Writes an error or a note to standard error, each line after `chat-server: `. It may quote an
+/// argument or a file, so secrets in it are hidden and it is cut.
 pub fn print_error(text: &str) {
-    for line in text.lines() {
+    for line in mask::secrets(text).lines() {
         eprintln!("chat-server: {line}");
     }
 }
@@ -27,11 +29,33 @@ pub fn format_answer(answer: &Value) -> String {
     let Some(object) = answer.as_object() else { return out };
     for (name, value) in object.iter().filter(|(name, _)| *name != "ok") {
         match value.as_array() {
+            Some(words) if words.first().is_some_and(Value::is_string) => {
+                out.push_str(&format!("{name:<18} {}\n", format_cell(value)));
+            }
             Some(rows) => out.push_str(&format_table(rows)),
             None => out.push_str(&format!("{name:<18} {}\n", format_cell(value))),
         }
     }
     if out.is_empty() { "done\n".into() } else { out }
+}
+
+/// Formats the answer to `ctl reload` for people.
+pub fn format_reload(answer: &Value) -> String {
+    let keys = |name: &str| {
+        let keys = answer[name].as_array().map(Vec::as_slice).unwrap_or_default();
+        keys.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", ")
+    };
+    let changed = match keys("changed") {
+        keys if keys.is_empty() => "nothing".to_owned(),
+        keys => keys,
+    };
+    let mut out =
+        format!("done: the configuration is in force; changed since the start: {changed}\n");
+    let waiting = keys("restart_needed");
+    if !waiting.is_empty() {
+        out.push_str(&format!("not in force until the next start: {waiting}\n"));
+    }
+    out
 }
 
 /// The columns are the keys of the first row, then keys that only later rows have.
@@ -91,5 +115,21 @@ mod tests {
             json!({"ok": true, "rooms": [{"room": "ops", "seq": 7}, {"room": "ñandú", "seq": 12}]});
         assert_eq!(format_answer(&rows), "room   seq\nops    7\nñandú  12\n");
         assert_eq!(format_answer(&json!({"ok": true, "rooms": []})), "none\n");
+        let words = json!({"ok": true, "restart_needed": ["listen.port", "admin.socket"]});
+        assert_eq!(format_answer(&words), "restart_needed     listen.port,admin.socket\n");
+    }
+
+    #[test]
+    fn a_reload_names_the_keys_in_force_and_the_others() {
+        let answer = json!({"ok": true, "changed": [], "restart_needed": []});
+        let unchanged = "done: the configuration is in force; changed since the start: nothing\n";
+        assert_eq!(format_reload(&answer), unchanged);
+        let answer =
+            json!({"changed": ["keys.grace", "log.level"], "restart_needed": ["admin.socket"]});
+        assert_eq!(
+            format_reload(&answer),
+            "done: the configuration is in force; changed since the start: keys.grace, log.level\n\
+             not in force until the next start: admin.socket\n"
+        );
     }
 }

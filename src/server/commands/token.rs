@@ -8,9 +8,9 @@ use super::ctl;
 use super::output::{format_answer, print, print_error};
 use crate::config::Config;
 use crate::credentials::access_file::{AccessFile, AccessFileError, GeneratedToken, TokenRecord};
-use crate::policy::access::{AccessList, Grant};
+use crate::policy::access::{self, AccessList, Grant};
 use crate::policy::rights::Role;
-use crate::protocol::Timestamp;
+use crate::protocol::{Timestamp, mask};
 use crate::server::access_watch;
 use crate::server::admin::request::AdminRequest;
 use crate::server::error::{CtlError, ServerError};
@@ -103,6 +103,13 @@ fn list(config: &Config, json: bool) -> Result<(), ServerError> {
 }
 
 fn revoke(config: &Config, id: &str) -> Result<(), ServerError> {
+    if mask::contains_access_token(id) {
+        let digest = access::digest(id.trim());
+        let id: String = digest[..4].iter().map(|byte| format!("{byte:02x}")).collect();
+        return Err(ServerError::Usage(format!(
+            "this is an access token, not its id; its id is {id}, so run: chat-server token revoke {id}"
+        )));
+    }
     if config.auth.users.iter().any(|grant| grant.id == id) {
         return Err(ServerError::Usage(format!(
             "{id} is declared in the configuration file; remove it there and reload"

@@ -17,7 +17,7 @@ use crate::protocol::frame::{ErrorFrame, ServerFrame};
 use crate::protocol::{CloseCode, ErrorCode, SessionId};
 use crate::server::client_info::ClientInfo;
 use crate::server::context::Context;
-use crate::server::rooms::command::{Command, RoomEntry};
+use crate::server::rooms::command::{Command, EnterError, RoomEntry};
 use crate::server::rooms::peer::{DeliveryOptions, Peer, encode};
 
 /// A connection that has not registered yet.
@@ -108,6 +108,26 @@ fn reject(context: &Context, outbound: &SendQueue, client_info: ClientInfo, reje
     outbound.close(CloseReason { close: rejection.close, cause: "refused" }, &rejection.message);
 }
 
+/// Ends a connection whose first rooms can't be entered now.
+fn refuse_entry<T>(
+    context: &Context,
+    outbound: &SendQueue,
+    client_info: ClientInfo,
+    error: &EnterError,
+) -> Option<T> {
+    let (frame, cause) = match error {
+        EnterError::Unreadable => (error.frame(), "history_failed"),
+        EnterError::RoomsFull(_) => {
+            context.refusals.register_refused(client_info.address, ErrorCode::RoomsFull);
+            (error.frame(), "rooms_full")
+        }
+    };
+    let text = frame.message.clone();
+    outbound.push(encode(&ServerFrame::Error(frame)));
+    outbound.close(CloseReason { close: CloseCode::TryLater, cause }, &text);
+    None
+}
+
 /// Registers the session with the hub, which adds it to the rooms it asked for.
 async fn enter_rooms(
     context: &Arc<Context>,
@@ -136,15 +156,9 @@ async fn enter_rooms(
     context.hub.send(Command::Enter(peer.clone(), entries, answer)).ok()?;
     let registered = Registered { context: context.clone(), peer };
     let rooms = match connection.flush_during(tokio::time::timeout(HUB_TIMEOUT, answered)).await {
-        Ok(Ok(Some(rooms))) => rooms,
-        _ => {
-            let text = "the server can't read the room log at the moment; reconnect later";
-            let error = ErrorFrame::new(ErrorCode::StorageFailed, text);
-            outbound.push(encode(&ServerFrame::Error(error)));
-            outbound
-                .close(CloseReason { close: CloseCode::TryLater, cause: "history_failed" }, text);
-            return None;
-        }
+        Ok(Ok(Ok(rooms))) => rooms,
+        Ok(Ok(Err(error))) => return refuse_entry(context, outbound, client_info, &error),
+        _ => return refuse_entry(context, outbound, client_info, &EnterError::Unreadable),
     };
     let session = Session::new(registered, rooms, connection.received_bytes());
     session.log_opened();

@@ -24,7 +24,7 @@ use crate::protocol::frame::{ErrorFrame, Position, ServerFrame};
 use crate::protocol::{ErrorCode, RoomName};
 use crate::server::context::{ActiveConfig, Context};
 use crate::server::refusal_log::RefusedMessage;
-use crate::server::rooms::command::{Command, Membership, RoomEntry};
+use crate::server::rooms::command::{Command, EnterError, Membership, RoomEntry};
 use crate::server::rooms::membership::not_in_room;
 use crate::server::rooms::peer::Peer;
 use crate::sys::fault_points;
@@ -224,21 +224,20 @@ impl Session {
         let (answer, answered) = oneshot::channel();
         let _ = self.context().hub.send(Command::Join(self.peer().clone(), entry, answer));
         match connection.flush_during(tokio::time::timeout(HUB_TIMEOUT, answered)).await {
-            Ok(Ok(Some(membership))) => {
+            Ok(Ok(Ok(membership))) => {
                 self.rooms.retain(|membership| membership.room != room);
                 self.rooms.push(membership);
                 if let Some(position) = resume {
                     self.resume(connection, &room, position).await;
                 }
             }
-            _ => self.refuse(ErrorFrame {
-                room: Some(room.to_string()),
-                ..ErrorFrame::new(
-                    ErrorCode::StorageFailed,
-                    "the server can't read the room log at the moment; join again later",
-                )
-            }),
+            Ok(Ok(Err(error))) => self.refuse_join(&room, &error),
+            _ => self.refuse_join(&room, &EnterError::Unreadable),
         }
+    }
+
+    fn refuse_join(&self, room: &RoomName, error: &EnterError) {
+        self.refuse(ErrorFrame { room: Some(room.to_string()), ..error.frame() });
     }
 
     /// The session's membership of `room`; without one, the client is sent `not_in_room`.

@@ -76,7 +76,7 @@ fn answer(committed: &Committed) -> Option<ServerFrame<'_>> {
         }
         AppendOutcome::Refused(error) => {
             let mut refusal = match error {
-                StoreError::Full => error_frame(
+                StoreError::Full(_) => error_frame(
                     ErrorCode::StorageFull,
                     "the message was not stored because the server's disk is full; send it again later",
                 ),

@@ -13,6 +13,8 @@ pub struct HubConfig {
     pub grace: Duration,
     /// A room with more members than this does not announce joins and leaves.
     pub presence_members: usize,
+    /// How many rooms may exist.
+    pub max_rooms: u64,
     /// The bound of each session's send queue, in bytes.
     pub outbound_bytes: usize,
     /// The limits that `welcome` reports to a full client.

@@ -8,7 +8,7 @@
 //! Deliberately absent: acks (the log writer has sent them already), waiting for slow readers (each
 //! send queue has its own bound), and a copy or an encoding per member.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -21,12 +21,13 @@ use super::room::{Member, Room};
 use super::rotation::replace_key;
 use crate::crypto::key_ring::KeyRing;
 use crate::net::framing;
-use crate::net::send_queue::{SendQueue, send_to_all};
+use crate::net::send_queue::{CloseReason, SendQueue, send_to_all};
 use crate::net::uring::UringSender;
 use crate::protocol::frame::{ChatMessage, HistoryEntry, ServerFrame};
 use crate::protocol::{CloseCode, MessageId, RoomName, Seq};
 use crate::store::{AppendOutcome, Entry};
 use crate::sys::clock::wall_clock;
+use crate::sys::fault_points;
 
 /// The largest chunk that is fanned out at once. It is large enough that the system call costs
 /// little per byte.
@@ -66,7 +67,7 @@ impl Drop for InFlight<'_> {
 
 impl Hub {
     /// Delivers a committed batch, with one write per socket and chunk.
-    pub(super) fn deliver(&mut self, batch: Vec<Committed>) {
+    pub(super) fn deliver(&mut self, batch: &[Committed]) {
         let mut encoded: HashMap<RoomName, EncodedBatch> = HashMap::new();
         let mut to_close: Vec<(Arc<Peer>, CloseCode)> = Vec::new();
         // The counts go down whatever happens: after a panic too, for the rest of the batch.
@@ -94,6 +95,18 @@ impl Hub {
         if !self.departing.is_empty() {
             self.remove_departed_sessions();
         }
+        fault_points::point("delivered");
+    }
+
+    /// Closes the sessions in the rooms of a batch whose delivery panicked: some members may lack a
+    /// message. They get it when they reconnect and resume.
+    pub(super) fn close_undelivered(&self, batch: &[Committed]) {
+        let reason = CloseReason { close: CloseCode::Internal, cause: "delivery_failed" };
+        let text = "an internal error interrupted the delivery of a message; reconnect and resume";
+        let rooms: HashSet<&RoomName> = batch.iter().map(|committed| &committed.room).collect();
+        for room in rooms.into_iter().filter_map(|name| self.rooms.get(name)) {
+            room.members.iter().for_each(|member| member.outbound.close(reason, text));
+        }
     }
 
     fn encode(
@@ -102,10 +115,13 @@ impl Hub {
         sender: &Arc<Peer>,
         encoded: &mut HashMap<RoomName, EncodedBatch>,
     ) {
+        fault_points::point("encode");
         let Some(room) = self.rooms.get_mut(&entry.room) else { return };
         if entry.seq <= room.last {
             return;
         }
+        let was_without = usize::from(room.last == Seq(0));
+        self.rooms_without_messages = self.rooms_without_messages.saturating_sub(was_without);
         room.last = entry.seq;
         if room.rotate_before_next_message {
             replace_key(room, &entry.room, Instant::now(), self.config.grace);
@@ -156,6 +172,7 @@ impl Room {
                     deliveries += chunk.send_parts(member);
                 }
             }
+            fault_points::point("fan_out");
             send_to_all(&whole, &chunk.bytes, uring);
             deliveries += (whole.len() * chunk.messages.len()) as u64;
             (start, first) = (messages[end - 1].end, end);

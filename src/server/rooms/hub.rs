@@ -33,6 +33,7 @@ use super::config::HubConfig;
 use super::log_writer::LogWriterStats;
 use super::peer::Peer;
 use super::room::Room;
+use super::rooms_full_log::RoomsFullLog;
 use super::status::HubStatus;
 use crate::net::uring::UringSender;
 use crate::policy::access::AccessList;
@@ -57,6 +58,9 @@ const MAX_BATCH_WAIT: Duration = Duration::from_millis(2);
 pub struct Hub {
     pub(super) rooms: HashMap<RoomName, Room>,
     pub(super) sessions: HashMap<SessionId, SessionRooms>,
+    /// Rooms in `rooms` that have no message yet, so that the store does not have them.
+    pub(super) rooms_without_messages: usize,
+    pub(super) rooms_full: RoomsFullLog,
     /// Sessions that have ended and still have messages in flight to the room log.
     pub(super) departing: Vec<Arc<Peer>>,
     pub(super) reader: Arc<dyn RoomLogReader>,
@@ -90,6 +94,8 @@ impl Hub {
         Hub {
             rooms: HashMap::new(),
             sessions: HashMap::new(),
+            rooms_without_messages: 0,
+            rooms_full: RoomsFullLog::default(),
             departing: Vec::new(),
             reader,
             config,
@@ -117,13 +123,20 @@ impl Hub {
             let presence = sleep_until(self.presence_flush_at);
             tokio::select! {
                 biased;
-                () = rotation => self.catch_panic(Hub::rotate_expired_keys),
-                () = presence => self.catch_panic(Hub::flush_pending_presence),
+                () = rotation => {
+                    self.catch_panic(Hub::rotate_expired_keys);
+                }
+                () = presence => {
+                    self.catch_panic(Hub::flush_pending_presence);
+                }
                 // The log writer ends last, after it has committed every draft.
                 batch = batches.recv() => match batch {
                     Some(mut batch) => {
                         self.extend_batch(&mut batch, &mut batches, &log_writer).await;
-                        self.catch_panic(|hub| hub.deliver(batch));
+                        if !self.catch_panic(|hub| hub.deliver(&batch)) {
+                            self.catch_panic(|hub| hub.close_undelivered(&batch));
+                        }
+                        drop(batch);
                         // Under load there is always a next batch; commands must not starve.
                         self.run_commands(None, &mut commands);
                     }
@@ -171,12 +184,14 @@ impl Hub {
         self.catch_panic(Hub::rotate_pending_rooms);
     }
 
-    /// Runs one step of work. A panic ends that step only; the hub and its rooms continue.
-    fn catch_panic(&mut self, step: impl FnOnce(&mut Hub)) {
-        let _ = catch_unwind(AssertUnwindSafe(|| {
+    /// Runs one step of work. A panic ends that step only; the hub and its rooms continue. Returns
+    /// whether there was none.
+    fn catch_panic(&mut self, step: impl FnOnce(&mut Hub)) -> bool {
+        catch_unwind(AssertUnwindSafe(|| {
             step(self);
             fault_points::point("hub");
-        }));
+        }))
+        .is_ok()
     }
 
     /// Runs one command. An answer that is no longer waited for is dropped.
@@ -205,6 +220,7 @@ impl Hub {
             Command::Sessions(answer) => {
                 let _ = answer.send(self.session_statuses());
             }
+            Command::Ping(question) => question.answer(),
             Command::Status(answer) => {
                 let _ = answer.send(self.hub_status());
             }

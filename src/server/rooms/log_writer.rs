@@ -130,6 +130,13 @@ impl LogWriter {
         &self.health
     }
 
+    /// Asks the thread whether it makes progress; it answers to its health.
+    pub fn ping(&self) {
+        if self.health.question.ask() {
+            let _ = self.work.send(Work::Ping);
+        }
+    }
+
     /// The counters, for the hub.
     pub fn stats(&self) -> Arc<LogWriterStats> {
         self.stats.clone()
@@ -149,6 +156,7 @@ impl LogWriter {
 enum Work {
     Append(Draft, Arc<Peer>, OwnedSemaphorePermit),
     SetRetention(Retention),
+    Ping,
     Finish,
 }
 
@@ -224,6 +232,7 @@ fn serve(
             match work {
                 Work::Append(draft, sender, permit) => batch.push(draft, sender, permit),
                 Work::SetRetention(retention) => log.set_retention(retention),
+                Work::Ping => health.question.answer(),
                 Work::Finish => finishing = true,
             }
             next = if batch.is_full() { None } else { queue.try_recv().ok() };
@@ -237,6 +246,9 @@ fn serve(
             stats.in_flight.fetch_sub(committed.len() as u64, Ordering::Relaxed);
             let hub_runs = hub.blocking_send(committed).is_ok();
             let _ = catch_unwind(AssertUnwindSafe(|| log.after_commit()));
+            if log.is_over_limit() {
+                prune_at = prune_at.min(Instant::now() + PRUNE_STEP_PAUSE);
+            }
             if !hub_runs {
                 return;
             }

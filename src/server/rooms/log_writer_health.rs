@@ -5,10 +5,12 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use super::question::Question;
+
 /// Appends may fail for this long before the server counts as unhealthy.
 const MAX_FAILING: Duration = Duration::from_secs(5);
-/// An append may wait for this long without any commit.
-const MAX_WAITING: Duration = Duration::from_secs(10);
+/// An append may wait for this long without any commit, and a question without an answer.
+const MAX_WAITING: Duration = Duration::from_secs(8);
 /// Without a new failure for this long, the failures count as over: no append may have been tried.
 const FORGET_FAILURES_AFTER: Duration = Duration::from_secs(30);
 
@@ -34,10 +36,18 @@ pub enum LogWriterProblem {
         /// Since the last commit, or since the message began to wait.
         seconds: u64,
     },
+    /// No message waits, but the log writer does not answer.
+    #[error("the log writer has not answered for {seconds} s; is the disk stuck?")]
+    Silent {
+        /// Since the question.
+        seconds: u64,
+    },
 }
 
 /// Shared by the log writer's thread, the sessions that submit, and those who ask.
 pub struct LogWriterHealth {
+    /// The question to the thread, which it answers between two commits.
+    pub question: Question,
     started: Instant,
     progress: Mutex<Progress>,
 }
@@ -59,7 +69,11 @@ struct Progress {
 
 impl Default for LogWriterHealth {
     fn default() -> Self {
-        LogWriterHealth { started: Instant::now(), progress: Mutex::default() }
+        LogWriterHealth {
+            question: Question::default(),
+            started: Instant::now(),
+            progress: Mutex::default(),
+        }
     }
 }
 
@@ -76,7 +90,16 @@ impl LogWriterHealth {
 
     /// What is wrong now; `None` if the log writer makes progress or has nothing to do.
     pub fn problem(&self) -> Option<LogWriterProblem> {
-        self.progress.lock().problem(self.started.elapsed())
+        let silent = self.question.open_for();
+        let silent = (silent > MAX_WAITING)
+            .then_some(LogWriterProblem::Silent { seconds: silent.as_secs() });
+        self.progress.lock().problem(self.started.elapsed()).or(silent)
+    }
+
+    /// Does not count the time until now: the process did not run.
+    pub fn forgive(&self) {
+        self.question.forgive();
+        self.progress.lock().last_progress = self.started.elapsed();
     }
 
     /// Batches with a failed append, since the start.
@@ -167,11 +190,11 @@ mod tests {
         let mut progress = Progress::default();
         progress.submitted(at(50));
         progress.submitted(at(55));
-        assert_eq!(progress.problem(at(60)), None);
-        assert_eq!(progress.problem(at(61)), Some(LogWriterProblem::Stuck { seconds: 11 }));
+        assert_eq!(progress.problem(at(58)), None);
+        assert_eq!(progress.problem(at(59)), Some(LogWriterProblem::Stuck { seconds: 9 }));
         progress.finished(1, false, at(62));
-        assert_eq!(progress.problem(at(72)), None, "another waits, but a commit was made");
-        assert!(progress.problem(at(73)).is_some());
+        assert_eq!(progress.problem(at(70)), None, "another waits, but a commit was made");
+        assert!(progress.problem(at(71)).is_some());
         progress.finished(1, false, at(74));
         assert_eq!(progress.problem(at(1_000)), None, "nothing waits");
     }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 
 use super::access::{access_status, evict_without_access};
-use super::command::{GoLiveOutcome, Membership, RoomEntry};
+use super::command::{EnterError, GoLiveOutcome, Membership, RoomEntry};
 use super::delivery::{frame_bytes, replay_frame};
 use super::hub::{Hub, SessionRooms};
 use super::peer::Peer;
@@ -26,7 +26,7 @@ impl Hub {
         &mut self,
         peer: &Arc<Peer>,
         rooms: Vec<RoomEntry>,
-        answer: oneshot::Sender<Option<Vec<Membership>>>,
+        answer: oneshot::Sender<Result<Vec<Membership>, EnterError>>,
     ) {
         // The access list may have changed after the session was authenticated.
         let status = access_status(&self.access, peer);
@@ -39,13 +39,11 @@ impl Hub {
         if let Some(close) = self.draining {
             peer.close_for_shutdown(close);
         }
-        let Some(memberships) = rooms
-            .iter()
-            .map(|entry| self.add_member(peer, entry))
-            .collect::<Option<Vec<Membership>>>()
-        else {
-            let _ = answer.send(None);
-            return;
+        let entered: Result<Vec<Membership>, EnterError> =
+            rooms.iter().map(|entry| self.add_member(peer, entry)).collect();
+        let memberships = match entered {
+            Ok(memberships) => memberships,
+            Err(error) => return drop(answer.send(Err(error))),
         };
         if peer.dialect == Dialect::Full {
             peer.push(&ServerFrame::Welcome(Welcome {
@@ -67,7 +65,7 @@ impl Hub {
         }
         peer.outbound.flush();
         // If the session has already ended, its `Quit` follows.
-        let _ = answer.send(Some(memberships));
+        let _ = answer.send(Ok(memberships));
     }
 
     /// Adds a registered session to one more room.
@@ -75,11 +73,11 @@ impl Hub {
         &mut self,
         peer: &Arc<Peer>,
         entry: RoomEntry,
-        answer: oneshot::Sender<Option<Membership>>,
+        answer: oneshot::Sender<Result<Membership, EnterError>>,
     ) {
-        let Some(membership) = self.add_member(peer, &entry) else {
-            let _ = answer.send(None);
-            return;
+        let membership = match self.add_member(peer, &entry) {
+            Ok(membership) => membership,
+            Err(error) => return drop(answer.send(Err(error))),
         };
         peer.push(&ServerFrame::Joined(Joined {
             room: membership.room.as_str().into(),
@@ -88,7 +86,7 @@ impl Hub {
         }));
         self.announce_join(peer, &membership.room);
         peer.outbound.flush();
-        let _ = answer.send(Some(membership));
+        let _ = answer.send(Ok(membership));
     }
 
     /// Makes a resuming member live. It has every message up to `after`, and gets the later ones
@@ -169,22 +167,26 @@ impl Hub {
     }
 
     /// Adds a member, and creates the room for its first one. A member that joins again is
-    /// replaced. `None` if the room log can't be read.
-    fn add_member(&mut self, peer: &Arc<Peer>, entry: &RoomEntry) -> Option<Membership> {
+    /// replaced.
+    fn add_member(
+        &mut self,
+        peer: &Arc<Peer>,
+        entry: &RoomEntry,
+    ) -> Result<Membership, EnterError> {
         let is_new_room = !self.rooms.contains_key(&entry.room);
         if is_new_room {
             // A short read, nearly always from memory, once per room that gets its first member.
-            let head = self
-                .reader
-                .head(&entry.room)
-                .inspect_err(|error| {
-                    tracing::error!(event = "history_failed", room = %entry.room, reason = %error,
-                        "the room log can't be read");
-                })
-                .ok()?;
+            let head = self.reader.head(&entry.room).map_err(|error| {
+                tracing::error!(event = "history_failed", room = %entry.room, reason = %error,
+                    "the room log can't be read");
+                EnterError::Unreadable
+            })?;
+            if head.last == Seq(0) {
+                self.admit_new_room(&entry.room)?;
+            }
             self.rooms.insert(entry.room.clone(), Room::new(&head, Instant::now()));
         }
-        let room = self.rooms.get_mut(&entry.room)?;
+        let room = self.rooms.get_mut(&entry.room).ok_or(EnterError::Unreadable)?;
         if let Some(index) = room.index_of(peer) {
             room.remove(index);
         }
@@ -213,7 +215,23 @@ impl Hub {
             // If a rotation is scheduled, an older key is due before this new one.
             self.schedule_rotation();
         }
-        Some(membership)
+        Ok(membership)
+    }
+
+    /// Counts a room that the store does not have, or refuses it. A room exists if the store has it, or if
+    /// it has a member. `limits.rooms` does not affect rooms that exist.
+    fn admit_new_room(&mut self, room: &RoomName) -> Result<(), EnterError> {
+        let rooms = self.reader.room_count().saturating_add(self.rooms_without_messages as u64);
+        let limit = self.config.max_rooms;
+        if rooms < limit {
+            self.rooms_without_messages += 1;
+            return Ok(());
+        }
+        if let Some(count) = self.rooms_full.refused(Instant::now()) {
+            tracing::warn!(event = "rooms_full", room = %room, rooms, limit, count,
+                "a room was not created because limits.rooms is reached");
+        }
+        Err(EnterError::RoomsFull(room.clone()))
     }
 
     /// Removes a member, and the room after its last member. Returns whether it was a member.
@@ -225,6 +243,8 @@ impl Hub {
             session.rooms.retain(|room| room != name);
         }
         if room.members.is_empty() {
+            let without = usize::from(room.last == Seq(0));
+            self.rooms_without_messages = self.rooms_without_messages.saturating_sub(without);
             self.rooms.remove(name);
         } else {
             self.announce_leave(peer, name);

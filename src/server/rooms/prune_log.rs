@@ -5,17 +5,24 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use crate::protocol::{RoomName, Seq};
-use crate::store::PruneResult;
+use crate::store::{PruneReason, PruneResult};
 
 /// The shortest time between two lines about the same room, or about failures.
 const LINE_INTERVAL: Duration = Duration::from_secs(60);
 
+/// The shortest time between two lines about a store that can't be kept below its limit.
+const OVER_LIMIT_INTERVAL: Duration = Duration::from_secs(3600);
+
 /// What was pruned and is not in the server log yet.
 #[derive(Default)]
 pub(super) struct PruneLog {
-    rooms: HashMap<RoomName, Pending>,
+    rooms: HashMap<(RoomName, PruneReason), Pending>,
     failed_at: Option<Instant>,
+    over_limit_at: Option<Instant>,
 }
+
+/// A room and a reason, the number of messages, and the first that is left.
+type Due = ((RoomName, PruneReason), u64, Seq);
 
 #[derive(Debug, PartialEq, Eq)]
 struct Pending {
@@ -35,15 +42,32 @@ impl PruneLog {
             tracing::error!(event = "prune_failed", reason = %error,
                 "old messages could not be removed from the room log; the server tries it again");
         }
-        for (room, messages, first) in self.take_due(result, now) {
+        if result.excess_bytes > 0
+            && self.over_limit_at.is_none_or(|at| now >= at + OVER_LIMIT_INTERVAL)
+        {
+            self.over_limit_at = Some(now);
+            tracing::warn!(
+                event = "history_over_limit",
+                bytes = result.excess_bytes,
+                "the history is larger than history.max_bytes, and no more messages can be removed: \
+                 the newest of each room, the ids of the last day and the list of rooms stay"
+            );
+        }
+        for ((room, reason), messages, first) in self.take_due(result, now) {
+            let text = match reason {
+                PruneReason::Retention => {
+                    "messages beyond history.keep_messages or history.keep_for were removed"
+                }
+                PruneReason::MaxBytes => "messages were removed to keep history.max_bytes",
+            };
             tracing::info!(event = "history_pruned", room = %room, messages, first = first.0,
-                "messages beyond history.keep_messages or history.keep_for were removed");
+                reason = reason.word(), "{text}");
         }
     }
 
-    fn take_due(&mut self, result: PruneResult, now: Instant) -> Vec<(RoomName, u64, Seq)> {
+    fn take_due(&mut self, result: PruneResult, now: Instant) -> Vec<Due> {
         for pruned in result.rooms {
-            let pending = self.rooms.entry(pruned.room).or_insert(Pending {
+            let pending = self.rooms.entry((pruned.room, pruned.reason)).or_insert(Pending {
                 messages: 0,
                 first: pruned.first,
                 due: now,
@@ -74,10 +98,15 @@ mod tests {
 
     #[test]
     fn a_room_has_one_line_per_minute_with_the_sum() {
-        let room = RoomName::lobby();
+        let room = (RoomName::lobby(), PruneReason::Retention);
         let result = |messages, first| PruneResult {
             messages,
-            rooms: vec![PrunedRoom { room: RoomName::lobby(), messages, first: Seq(first) }],
+            rooms: vec![PrunedRoom {
+                room: RoomName::lobby(),
+                messages,
+                first: Seq(first),
+                reason: PruneReason::Retention,
+            }],
             ..PruneResult::default()
         };
         let mut log = PruneLog::default();

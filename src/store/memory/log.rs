@@ -45,6 +45,11 @@ impl RoomLog for MemoryLog {
         self.0.write().prune(now)
     }
 
+    fn is_over_limit(&self) -> bool {
+        // An append prunes at once.
+        false
+    }
+
     fn durable(&self) -> bool {
         false
     }
@@ -99,6 +104,10 @@ impl RoomLogReader for Shared {
         let Some(room) = state.room(room) else { return Ok(Seq(0)) };
         let index = room.entries.partition_point(|stored| stored.latest < at);
         Ok(room.entries.get(index).map_or(room.last, |stored| Seq(stored.entry.seq.0 - 1)))
+    }
+
+    fn room_count(&self) -> u64 {
+        self.read().rooms().count() as u64
     }
 
     fn rooms(&self) -> Result<Vec<(RoomName, Head)>, StoreError> {

@@ -7,9 +7,10 @@ use sha2::{Digest, Sha256};
 use crate::protocol::{MessageId, RoomName, Seq, Timestamp, UserName};
 use crate::store::entry::{Draft, Entry};
 use crate::store::retention::{MAX_PRUNED_PER_STEP, Retention, ids_expire_before, prune_to};
-use crate::store::room_log::{AppendOutcome, PruneResult, PrunedRoom};
+use crate::store::room_log::{AppendOutcome, PruneReason, PruneResult, PrunedRoom};
 
-/// Bytes of all rooms together. Above this, the oldest messages are dropped.
+/// Bytes of all rooms together, also without `history.max_bytes`. Above this, the oldest messages are
+/// dropped.
 const MAX_BYTES: usize = 256 * 1024 * 1024;
 /// The bytes that an entry counts besides its text.
 const ENTRY_BYTES: usize = 256;
@@ -28,6 +29,8 @@ pub(super) struct State {
     /// The number of the newest entry among the entries of all rooms.
     newest_number: u64,
     bytes: usize,
+    /// Messages per room that were dropped because of [`Self::max_bytes`] and are not reported yet.
+    dropped: BTreeMap<RoomName, u64>,
     ids: HashMap<IdKey, KnownId>,
     /// The same ids, oldest first.
     ids_by_age: BTreeSet<(Timestamp, IdKey)>,
@@ -67,6 +70,7 @@ impl State {
             by_oldest_entry: BTreeMap::new(),
             newest_number: 0,
             bytes: 0,
+            dropped: BTreeMap::new(),
             ids: HashMap::new(),
             ids_by_age: BTreeSet::new(),
         }
@@ -76,7 +80,7 @@ impl State {
         self.rooms.get(name)
     }
 
-    pub fn rooms(&self) -> impl Iterator<Item = (&RoomName, &Room)> {
+    pub fn rooms(&self) -> impl ExactSizeIterator<Item = (&RoomName, &Room)> {
         self.rooms.iter()
     }
 
@@ -117,27 +121,41 @@ impl State {
         AppendOutcome::Appended(entry)
     }
 
-    /// Drops the oldest messages and ids beyond [`MAX_BYTES`] and [`MAX_IDS`].
+    /// Drops the oldest messages and ids beyond [`Self::max_bytes`] and [`MAX_IDS`].
     pub fn enforce_limits(&mut self) {
-        while self.bytes > MAX_BYTES {
+        while self.bytes > self.max_bytes() {
             let Some((_, name)) = self.by_oldest_entry.first_key_value() else { break };
-            self.drop_oldest_entries(&name.clone(), 1);
+            let name = name.clone();
+            self.drop_oldest_entries(&name, 1);
+            *self.dropped.entry(name).or_default() += 1;
         }
         while self.ids.len() > MAX_IDS {
             self.drop_oldest_id();
         }
     }
 
+    /// The bytes of all rooms together.
+    fn max_bytes(&self) -> usize {
+        let max_bytes = self.retention.max_bytes.and_then(|bytes| usize::try_from(bytes).ok());
+        max_bytes.map_or(MAX_BYTES, |bytes| bytes.min(MAX_BYTES))
+    }
+
     /// One bounded step of pruning.
     pub fn prune(&mut self, now: Timestamp) -> PruneResult {
         let mut result = PruneResult::default();
+        for (room, messages) in std::mem::take(&mut self.dropped) {
+            let (first, reason) = (self.first_of(&room), PruneReason::MaxBytes);
+            result.messages += messages;
+            result.rooms.push(PrunedRoom { room, messages, first, reason });
+        }
         let names: Vec<RoomName> = self.by_oldest_entry.values().cloned().collect();
         for name in names {
             let count = self.prune_room(&name, now);
             result.messages += count as u64;
             if count > 0 {
                 let first = self.first_of(&name);
-                result.rooms.push(PrunedRoom { room: name, messages: count as u64, first });
+                let (messages, reason) = (count as u64, PruneReason::Retention);
+                result.rooms.push(PrunedRoom { room: name, messages, first, reason });
             }
             if count >= MAX_PRUNED_PER_STEP {
                 result.more = true;
@@ -203,7 +221,8 @@ mod tests {
 
     #[test]
     fn a_busy_room_among_many_stays_near_its_retention() {
-        let retention = Retention { messages: 100, age: std::time::Duration::from_secs(60) };
+        let age = std::time::Duration::from_secs(60);
+        let retention = Retention { messages: 100, age, max_bytes: None };
         let OpenedStore { mut log, reader, .. } = open_memory(retention);
         let now = Timestamp::from_micros(1_790_000_000_000_000);
         let draft = |room: &str| Draft {
@@ -223,10 +242,40 @@ mod tests {
             reader.rooms().unwrap().iter().filter(|(_, head)| head.first == Seq(1)).count(),
             5_000
         );
+        assert_eq!(reader.room_count(), 5_001);
         // A smaller retention takes effect within the next few hundred messages.
         log.set_retention(Retention { messages: 10, ..retention });
         log.append(vec![draft("busy"); 2 * MAX_SURPLUS_MESSAGES as usize], now);
         let head = reader.head(&RoomName::parse("busy").unwrap()).unwrap();
         assert!(head.last.0 - head.first.0 < 10 + MAX_SURPLUS_MESSAGES, "{head:?}");
+    }
+
+    #[test]
+    fn max_bytes_bounds_all_rooms_together_and_what_it_drops_is_reported() {
+        let age = std::time::Duration::from_secs(60);
+        let retention = Retention { messages: 1_000_000, age, max_bytes: Some(200_000) };
+        let OpenedStore { mut log, reader, .. } = open_memory(retention);
+        let now = Timestamp::from_micros(1_790_000_000_000_000);
+        for number in 0..1_000 {
+            let room = RoomName::parse(["one", "two"][number % 2]).unwrap();
+            let draft = Draft {
+                room,
+                user: UserName::clean("Alice"),
+                verified: false,
+                id: None,
+                text: "x".repeat(1_000).into(),
+            };
+            log.append(vec![draft], now);
+        }
+        let result = log.prune(now, age);
+        let kept: u64 =
+            reader.rooms().unwrap().iter().map(|(_, head)| head.last.0 + 1 - head.first.0).sum();
+        assert!((100..200).contains(&kept), "{kept}");
+        assert_eq!(result.messages, 1_000 - kept);
+        for pruned in &result.rooms {
+            let head = reader.head(&pruned.room).unwrap();
+            assert_eq!((pruned.reason, pruned.first), (PruneReason::MaxBytes, head.first));
+        }
+        assert_eq!(log.prune(now, age).rooms, [], "reported once");
     }
 }

@@ -28,6 +28,8 @@ pub(super) struct CommittedBatch {
     pub newest: Option<(i64, Seq)>,
     /// The numbers of the rooms that messages were appended to.
     pub rooms: BTreeSet<i64>,
+    /// How many rooms are new.
+    pub new_rooms: u64,
 }
 
 /// Appends drafts and commits. On return they are durable.
@@ -44,10 +46,11 @@ pub(super) fn append_batch(
     let outcomes: Result<Vec<AppendOutcome>> =
         batch.into_iter().map(|draft| append.draft(draft, now)).collect();
     let (newest, rooms) = (append.newest.take(), std::mem::take(&mut append.appended_rooms));
+    let new_rooms = append.new_rooms;
     drop(append);
     let outcomes = outcomes?;
     transaction.commit()?;
-    Ok(CommittedBatch { outcomes, newest, rooms })
+    Ok(CommittedBatch { outcomes, newest, rooms, new_rooms })
 }
 
 /// The statements and the state of one transaction.
@@ -61,6 +64,7 @@ struct Append<'a> {
     add_record: CachedStatement<'a>,
     newest: Option<(i64, Seq)>,
     appended_rooms: BTreeSet<i64>,
+    new_rooms: u64,
 }
 
 impl<'a> Append<'a> {
@@ -83,6 +87,7 @@ impl<'a> Append<'a> {
                 .prepare_cached("INSERT INTO records (room, seq, sealed) VALUES (?, ?, ?)")?,
             newest: None,
             appended_rooms: BTreeSet::new(),
+            new_rooms: 0,
         })
     }
 
@@ -145,6 +150,7 @@ impl<'a> Append<'a> {
             Some(end) => Ok(end),
             None => {
                 let number = rooms::add(self.db, self.sealer, name)?;
+                self.new_rooms += 1;
                 Ok(RoomEnd { number, last: Seq(0), latest: None, oldest: None, start_noted: false })
             }
         }

@@ -35,6 +35,9 @@ pub enum OpenError {
         /// The newest version that this program knows.
         known: i32,
     },
+    /// The opening was stopped. Nothing is half done; the next start begins again.
+    #[error("{0}: the opening of the history was stopped; the next start goes on with it")]
+    Stopped(PathBuf),
     /// The key file could not be read or written.
     #[error(transparent)]
     Key(#[from] KeyFileError),
@@ -62,16 +65,19 @@ impl OpenError {
     }
 
     pub(super) fn sqlite(path: impl Into<PathBuf>, source: rusqlite::Error) -> Self {
-        OpenError::Sqlite { path: path.into(), source }
+        match source.sqlite_error_code() {
+            Some(rusqlite::ErrorCode::OperationInterrupted) => OpenError::Stopped(path.into()),
+            _ => OpenError::Sqlite { path: path.into(), source },
+        }
     }
 }
 
 /// Whether the error means that the file is damaged. Errors of the machine (full disk, I/O error,
-/// memory, permissions, locks) do not.
+/// memory, permissions, locks) do not, and an interruption does not.
 pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
     use rusqlite::ErrorCode::{
-        ApiMisuse, CannotOpen, DatabaseBusy, DatabaseLocked, DiskFull, OutOfMemory,
-        PermissionDenied, ReadOnly, SystemIoFailure,
+        ApiMisuse, CannotOpen, DatabaseBusy, DatabaseLocked, DiskFull, OperationInterrupted,
+        OutOfMemory, PermissionDenied, ReadOnly, SystemIoFailure,
     };
     match error.sqlite_error_code() {
         // SQLite reports a short read when the file ends too early.
@@ -85,6 +91,7 @@ pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
                 | DatabaseBusy
                 | DatabaseLocked
                 | DiskFull
+                | OperationInterrupted
                 | OutOfMemory
                 | PermissionDenied
                 | ReadOnly

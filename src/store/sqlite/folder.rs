@@ -20,7 +20,8 @@ const DAMAGED: &str = ".damaged-";
 /// A store's folder. It stays locked until this is dropped.
 pub(super) struct StoreFolder {
     path: PathBuf,
-    _lock: File,
+    /// `None` for a reader beside a server that may run.
+    _lock: Option<File>,
 }
 
 /// The state of the store in the folder.
@@ -48,10 +49,15 @@ impl StoreFolder {
             .open(&lock_file)
             .map_err(|error| OpenError::io(&lock_file, error))?;
         match lock.try_lock() {
-            Ok(()) => Ok(StoreFolder { path: path.into(), _lock: lock }),
+            Ok(()) => Ok(StoreFolder { path: path.into(), _lock: Some(lock) }),
             Err(TryLockError::WouldBlock) => Err(OpenError::Locked(path.into())),
             Err(TryLockError::Error(error)) => Err(OpenError::io(lock_file, error)),
         }
+    }
+
+    /// The folder of a store that another process may have open. It may only be read.
+    pub fn read_only(path: &Path) -> Self {
+        StoreFolder { path: path.into(), _lock: None }
     }
 
     /// The main file of the store.

@@ -8,6 +8,7 @@ use rusqlite::{Connection, Result};
 
 use super::error::{OpenError, is_damage};
 use super::folder::StoreFolder;
+use super::opening::{Opening, OpeningStep, StepCounter};
 use super::watermark::WatermarkWriter;
 use super::{rooms, schema, starts, watermark};
 use crate::crypto::sealer::Sealer;
@@ -63,6 +64,7 @@ pub(super) fn check_integrity(
     folder: &StoreFolder,
     sealer: &Sealer,
     closed: bool,
+    opening: &Opening,
 ) -> Result<Integrity, OpenError> {
     let store = folder.store_file();
     let bytes = std::fs::metadata(&store).map_or(0, |found| found.len());
@@ -71,8 +73,10 @@ pub(super) fn check_integrity(
     }
     let mut version = 0;
     let checked = schema::open_writer(&store).and_then(|db| {
+        opening.watch(&db);
         version = schema::schema_version(&db)?;
-        match check_content(&db, sealer, bytes <= MAX_FULL_CHECK_BYTES)? {
+        let full = (bytes <= MAX_FULL_CHECK_BYTES).then_some(opening);
+        match check_content(&db, sealer, full)? {
             Integrity::Intact => find_loss(&db, folder, sealer, closed),
             other => Ok(other),
         }
@@ -107,7 +111,8 @@ pub(super) fn key_fits(db: &Connection, sealer: &Sealer) -> Result<bool> {
     Ok(false)
 }
 
-fn check_content(db: &Connection, sealer: &Sealer, full: bool) -> Result<Integrity> {
+/// With `full`, every value is read.
+fn check_content(db: &Connection, sealer: &Sealer, full: Option<&Opening>) -> Result<Integrity> {
     let application_id: i32 = db.pragma_query_value(None, "application_id", |row| row.get(0))?;
     let version = schema::schema_version(db)?;
     if application_id != schema::APPLICATION_ID || !(1..=schema::SCHEMA_VERSION).contains(&version)
@@ -122,10 +127,11 @@ fn check_content(db: &Connection, sealer: &Sealer, full: bool) -> Result<Integri
     {
         return Ok(Integrity::Damaged("the metadata of the store is damaged".into()));
     }
-    if full { read_everything(db, sealer) } else { Ok(Integrity::Intact) }
+    full.map_or(Ok(Integrity::Intact), |opening| read_everything(db, sealer, opening))
 }
 
-fn read_everything(db: &Connection, sealer: &Sealer) -> Result<Integrity> {
+fn read_everything(db: &Connection, sealer: &Sealer, opening: &Opening) -> Result<Integrity> {
+    opening.begin(OpeningStep::Check, None)?;
     let report: String = db.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
     if report != "ok" {
         return Ok(Integrity::Damaged("the structure of the database is damaged".into()));
@@ -144,7 +150,9 @@ fn read_everything(db: &Connection, sealer: &Sealer) -> Result<Integrity> {
     let mut records = db.prepare("SELECT room, seq, sealed FROM records")?;
     let mut rows = records.query([])?;
     let mut damaged = 0u64;
+    let mut counter = StepCounter::new(opening, 1000);
     while let Some(row) = rows.next()? {
+        counter.add()?;
         let (number, seq): (i64, i64) = (row.get(0)?, row.get(1)?);
         let sealed = row.get_ref(2)?.as_blob().ok();
         let record = sealed

@@ -15,12 +15,18 @@
 //! show the same state.
 
 mod append;
+mod backup;
+mod backup_error;
+mod backup_file;
+mod disk_usage;
 mod error;
 mod folder;
 mod ids;
 mod integrity;
+mod lacking;
 mod migrate;
 mod open;
+mod opening;
 mod page_scan;
 mod prune;
 mod prune_clock;
@@ -28,15 +34,26 @@ mod reader;
 mod rebuild;
 mod recovery;
 mod rekey;
+mod restore;
+mod restore_install;
 mod rooms;
 mod schema;
+mod size_limit;
 mod starts;
 #[cfg(test)]
 mod tests;
+mod vacuum;
 mod wal;
 mod watermark;
+mod write_failure;
 mod writer;
 
+pub use backup::{BackupContent, backup};
+pub use backup_error::BackupError;
+pub use backup_file::{Backup, BackupSummary};
+pub use disk_usage::DiskUsage;
 pub use error::OpenError;
-pub use open::open_disk;
+pub use open::{open_disk, open_disk_watched};
+pub use opening::{Opening, OpeningProgress, OpeningStep};
 pub use rekey::{RekeyResult, rekey};
+pub use restore::{RestoreRequest, Restored, restore};

@@ -2,19 +2,22 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, Result as SqliteResult};
+use rusqlite::{Connection, Result as SqliteResult};
 
 use super::error::OpenError;
 use super::folder::{StoreFolder, StoreState};
 use super::integrity::{Integrity, check_integrity, refuse_newer};
+use super::opening::{Opening, OpeningStep, StepCounter};
 use super::prune_clock::PruneClock;
 use super::reader::DiskReader;
 use super::recovery::{create_store, finish_recovery, recover, set_foreign_wal_aside};
 use super::rekey::finish_rekey;
 use super::starts::{self, Earlier, Start};
 use super::watermark::{self, Watermark};
+use super::write_failure::WriteFailure;
 use super::writer::DiskLog;
 use super::{migrate, rooms, schema};
 use crate::credentials::at_rest_key::AtRestKey;
@@ -32,6 +35,17 @@ pub fn open_disk(
     retention: Retention,
     now: Timestamp,
 ) -> Result<OpenedStore, OpenError> {
+    open_disk_watched(folder, key, retention, now, &Opening::default())
+}
+
+/// Like [`open_disk`], while other threads can see how far it is, and stop it through `opening`.
+pub fn open_disk_watched(
+    folder: &Path,
+    key: &AtRestKey,
+    retention: Retention,
+    now: Timestamp,
+    opening: &Opening,
+) -> Result<OpenedStore, OpenError> {
     let folder = StoreFolder::lock(folder)?;
     refuse_newer(&folder)?;
     let mut findings = Vec::new();
@@ -48,14 +62,14 @@ pub fn open_disk(
             findings.push(Finding::Created(store.display().to_string()));
         }
         StoreState::Unusable(reason) => {
-            findings.push(recover(&folder, &sealer, key, reason, now)?);
+            findings.push(recover(&folder, &sealer, key, reason, now, opening)?);
         }
         StoreState::Present => {
             let closed = schema::is_main_file_closed(&store);
             if closed && folder.has_wal() {
                 findings.push(set_foreign_wal_aside(&folder)?);
             }
-            match check_integrity(&folder, &sealer, closed)? {
+            match check_integrity(&folder, &sealer, closed, opening)? {
                 Integrity::Intact => {}
                 Integrity::MayLack(reason) => {
                     let file = store.display().to_string();
@@ -63,7 +77,7 @@ pub fn open_disk(
                     earlier = Earlier::Lost;
                 }
                 Integrity::Damaged(reason) => {
-                    findings.push(recover(&folder, &sealer, key, &reason, now)?);
+                    findings.push(recover(&folder, &sealer, key, &reason, now, opening)?);
                 }
                 Integrity::WrongKey => return Err(folder.wrong_key(key)),
             }
@@ -75,35 +89,48 @@ pub fn open_disk(
     }
     let sqlite_error = |error| OpenError::sqlite(&store, error);
     let db = schema::open_writer(&store).map_err(sqlite_error)?;
-    migrate::upgrade(&db, &sealer, now).map_err(sqlite_error)?;
-    let clock = PruneClock::new(now, newest_time(&db, &folder, &sealer).map_err(sqlite_error)?);
-    let start = begin_start(&db, retention, clock, earlier, now).map_err(sqlite_error)?;
+    opening.watch(&db);
+    migrate::upgrade(&db, &sealer, now, opening).map_err(sqlite_error)?;
+    if let Some(made) = starts::restored_from(&db).map_err(sqlite_error)? {
+        findings.push(Finding::FromBackup { file: store.display().to_string(), made });
+    }
+    let newest = newest_time(&db, &folder, &sealer, opening).map_err(sqlite_error)?;
+    let clock = PruneClock::new(now, newest);
+    let start = begin_start(&db, &folder, retention, clock, earlier, opening);
+    let start = start.map_err(sqlite_error)?;
     let watermark = Watermark::open(&folder, &sealer, &start.epoch)?;
     let (folder, sealer) = (Arc::new(folder), Arc::new(sealer));
-    let reader = DiskReader::new(folder.clone(), sealer.clone(), start.epoch.clone());
-    let log = DiskLog::new(folder, db, sealer, start, watermark, retention, clock)
-        .map_err(sqlite_error)?;
+    let rooms = Arc::new(AtomicU64::new(rooms::count(&db).map_err(sqlite_error)?));
+    let epoch = start.epoch.clone();
+    let reader = DiskReader::new(folder.clone(), sealer.clone(), epoch, rooms.clone());
+    let log = DiskLog::new(folder, db, sealer, start, watermark, retention, clock, rooms);
+    let log = log.map_err(sqlite_error)?;
     Ok(OpenedStore { log: Box::new(log), reader: Arc::new(reader), findings })
 }
 
 /// Forgets empty rooms that are past their time, and begins the start.
 fn begin_start(
     db: &Connection,
+    folder: &StoreFolder,
     retention: Retention,
     clock: PruneClock,
     earlier: Earlier,
-    now: Timestamp,
+    opening: &Opening,
 ) -> SqliteResult<Start> {
     let mut start = Start::fresh();
     let age = retention.age.max(ID_RETENTION);
-    let emptied_before = expires_before(clock.justified(now, Duration::ZERO, age), age);
-    let begun = rooms::forget_empty(db, emptied_before)
-        .and_then(|_| starts::begin(db, &mut start, earlier));
+    let emptied_before =
+        expires_before(clock.justified(clock.opened_at(), Duration::ZERO, age), age);
+    let begun = rooms::forget_empty(db, emptied_before).and_then(|_| {
+        // An interrupted checkpoint would leave a log beside a main file that looks closed.
+        opening.make_unstoppable()?;
+        starts::begin(db, &mut start, earlier)
+    });
     match begun {
         // Reading works on a full disk. The first append tries it again.
         Err(error)
-            if error.sqlite_error_code() == Some(ErrorCode::DiskFull)
-                && earlier == Earlier::Complete =>
+            if earlier == Earlier::Complete
+                && matches!(WriteFailure::of(&error, folder), WriteFailure::Shortage(_)) =>
         {
             start.begun = false;
             Ok(start)
@@ -118,13 +145,18 @@ fn newest_time(
     db: &Connection,
     folder: &StoreFolder,
     sealer: &Sealer,
+    opening: &Opening,
 ) -> SqliteResult<Option<Timestamp>> {
     let newest = watermark::read(folder, sealer).filter(|newest| newest.room != 0);
     match newest.and_then(|newest| newest.at) {
         Some(at) if !starts::is_closed(db)? => Ok(Some(at)),
         _ => match starts::clock(db)? {
             Some(at) => Ok(Some(at)),
-            None => rooms::newest_time(db, sealer),
+            None => {
+                opening.begin(OpeningStep::Rooms, None)?;
+                let mut counter = StepCounter::new(opening, 64);
+                rooms::newest_time(db, sealer, || counter.add())
+            }
         },
     }
 }

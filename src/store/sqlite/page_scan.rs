@@ -11,6 +11,8 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use super::error::OpenError;
+use super::opening::{Opening, OpeningStep, StepCounter};
 use super::schema::PAGE_BYTES;
 
 const WAL_HEADER_BYTES: u64 = 32;
@@ -19,19 +21,34 @@ const FRAME_HEADER_BYTES: usize = 24;
 /// (for pages of [`PAGE_BYTES`]).
 const MAX_LOCAL_BYTES: usize = (PAGE_BYTES - 12) * 64 / 255 - 23;
 const MIN_LOCAL_BYTES: usize = (PAGE_BYTES - 12) * 32 / 255 - 23;
+/// Pages between two reports of progress.
+const PAGES_PER_ADVANCE: u64 = 64;
 /// The longest value in a store.
 const MAX_PAYLOAD_BYTES: usize = 1 << 20;
 
 /// Calls `visit` with every blob found in the main file and in the write-ahead log, newest pages
-/// first.
-pub(super) fn scan_pages(main: &Path, wal: &Path, mut visit: impl FnMut(&[u8])) -> io::Result<()> {
-    let source = PageSource::open(main, wal)?;
+/// first. Fails if a file can't be opened, or if `opening` is stopped.
+pub(super) fn scan_pages(
+    main: &Path,
+    wal: &Path,
+    opening: &Opening,
+    mut visit: impl FnMut(&[u8]),
+) -> Result<(), OpenError> {
+    let io_error = |error| OpenError::io(main, error);
+    let stopped = |error| OpenError::sqlite(main, error);
+    let source = PageSource::open(main, wal).map_err(io_error)?;
+    let main_pages = source.main_page_count().map_err(io_error)?;
+    let pages = source.frame_count + main_pages;
+    opening.begin(OpeningStep::Scan, Some(pages)).map_err(stopped)?;
+    let mut counter = StepCounter::new(opening, PAGES_PER_ADVANCE);
     for frame in (0..source.frame_count).rev() {
+        counter.add().map_err(stopped)?;
         if let Some(page) = source.frame(frame) {
             scan_page(&page, &source, &mut visit);
         }
     }
-    for number in 1..=source.main_page_count()? {
+    for number in 1..=main_pages {
+        counter.add().map_err(stopped)?;
         if let Some(page) = source.main_page(number) {
             scan_page(&page, &source, &mut visit);
         }

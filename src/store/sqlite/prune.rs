@@ -17,7 +17,7 @@ use crate::store::record::{Record, RoomCard};
 use crate::store::retention::{
     MAX_PRUNED_PER_STEP, Retention, expires_before, ids_expire_before, prune_to,
 };
-use crate::store::room_log::{PruneResult, PrunedRoom};
+use crate::store::room_log::{PruneReason, PruneResult, PrunedRoom};
 
 /// Rooms that one step takes from each of the three sources.
 const ROOMS_PER_STEP: i64 = 256;
@@ -168,7 +168,8 @@ fn visit_room(
         rooms::set_card(db, sealer, &RoomCard { pruned_to, ..card })?;
         let messages = rooms::drop_records(db, number, pruned_to)?;
         starts::prune_room(db, start, number, pruned_to)?;
-        visit.pruned = Some(PrunedRoom { room, messages, first: pruned_to.next() });
+        let (first, reason) = (pruned_to.next(), PruneReason::Retention);
+        visit.pruned = Some(PrunedRoom { room, messages, first, reason });
     }
     let is_due = end.oldest.is_some_and(|oldest| oldest < expires_before(now, retention.age));
     if end.oldest != bound && (cut.is_some() || is_due) {

@@ -24,6 +24,11 @@ impl PruneClock {
         PruneClock { opened_at, newest: newest.unwrap_or(opened_at) }
     }
 
+    /// What the wall clock showed when the store was opened.
+    pub fn opened_at(&self) -> Timestamp {
+        self.opened_at
+    }
+
     /// The time of the newest message when the store was opened.
     pub fn newest(&self) -> Timestamp {
         self.newest

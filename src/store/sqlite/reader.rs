@@ -1,6 +1,7 @@
 //! The reading end of a store on disk: a few read-only connections, shared by all readers.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use rusqlite::{Connection, ErrorCode, Result};
@@ -13,7 +14,9 @@ use crate::protocol::frame::Position;
 use crate::protocol::{Epoch, RoomName, Seq, Timestamp};
 use crate::store::page_builder::{Direction, PageBuilder};
 use crate::store::record::Record;
-use crate::store::room_log::{Head, Page, PageRange, Resumption, RoomLogReader, StoreError};
+use crate::store::room_log::{
+    Head, Page, PageRange, Resumption, RoomLogReader, Shortage, StoreError,
+};
 
 /// Connections that stay open while no reader uses them.
 const MAX_IDLE_CONNECTIONS: usize = 4;
@@ -23,11 +26,18 @@ pub(super) struct DiskReader {
     sealer: Arc<Sealer>,
     epoch: Epoch,
     idle: Mutex<Vec<Connection>>,
+    /// How many rooms there are; the writer counts them.
+    room_count: Arc<AtomicU64>,
 }
 
 impl DiskReader {
-    pub fn new(folder: Arc<StoreFolder>, sealer: Arc<Sealer>, epoch: Epoch) -> Self {
-        DiskReader { folder, sealer, epoch, idle: Mutex::default() }
+    pub fn new(
+        folder: Arc<StoreFolder>,
+        sealer: Arc<Sealer>,
+        epoch: Epoch,
+        room_count: Arc<AtomicU64>,
+    ) -> Self {
+        DiskReader { folder, sealer, epoch, idle: Mutex::default(), room_count }
     }
 }
 
@@ -96,6 +106,10 @@ impl RoomLogReader for DiskReader {
         })
     }
 
+    fn room_count(&self) -> u64 {
+        self.room_count.load(Ordering::Relaxed)
+    }
+
     fn rooms(&self) -> Result<Vec<(RoomName, Head)>, StoreError> {
         self.in_snapshot(|db| {
             let numbers = rooms::numbers(db)?;
@@ -131,7 +145,7 @@ impl DiskReader {
                 Ok(value)
             }
             Err(error) if error.sqlite_error_code() == Some(ErrorCode::DiskFull) => {
-                Err(StoreError::Full)
+                Err(StoreError::Full(Shortage::Space))
             }
             Err(error) => {
                 if is_damage(&error) {

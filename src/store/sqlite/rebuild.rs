@@ -11,12 +11,17 @@ use rusqlite::{Connection, Result, params};
 
 use super::error::OpenError;
 use super::folder::StoreFolder;
-use super::{ids, rooms, schema, wal};
+use super::opening::{Opening, OpeningStep, StepCounter};
+use super::{ids, rooms, schema};
 use crate::crypto::sealer::Sealer;
 use crate::protocol::{RoomName, Seq, Timestamp};
 use crate::store::lookup_tag::id_tag;
 use crate::store::record::{Record, RoomCard};
 use crate::store::retention::ids_expire_before;
+
+/// Items per transaction. Each commit syncs, so that the last one does not have to sync everything, which
+/// nothing could stop.
+const ITEMS_PER_COMMIT: u64 = 50_000;
 
 /// Suffix of a store that is being built.
 pub(super) const BUILDING: &str = ".part";
@@ -39,16 +44,26 @@ impl StoredItem {
 pub(super) struct Rebuild<'a> {
     db: Connection,
     sealer: &'a Sealer,
+    opening: &'a Opening,
     messages: u64,
+    /// Items since the last commit.
+    uncommitted: u64,
 }
 
 impl<'a> Rebuild<'a> {
-    pub fn new(folder: &StoreFolder, sealer: &'a Sealer) -> Result<Self, OpenError> {
+    /// Begins with an empty file. A stop of `opening` makes the calls that follow fail; then the caller
+    /// removes the file.
+    pub fn new(
+        folder: &StoreFolder,
+        sealer: &'a Sealer,
+        opening: &'a Opening,
+    ) -> Result<Self, OpenError> {
         folder.remove_database(BUILDING)?;
         let path = folder.with_suffix(BUILDING);
         let created = schema::create(&path, sealer).and_then(|db| {
+            opening.watch(&db);
             db.execute_batch("BEGIN IMMEDIATE")?;
-            Ok(Rebuild { db, sealer, messages: 0 })
+            Ok(Rebuild { db, sealer, opening, messages: 0, uncommitted: 0 })
         });
         created.map_err(|error| OpenError::sqlite(path, error))
     }
@@ -61,6 +76,11 @@ impl<'a> Rebuild<'a> {
     /// Adds an item, unless it is there already. `sealed` is a record in its sealed form; it is not
     /// used for a room.
     pub fn add(&mut self, item: StoredItem, sealed: &[u8], now: Timestamp) -> Result<()> {
+        self.uncommitted += 1;
+        if self.uncommitted >= ITEMS_PER_COMMIT {
+            self.uncommitted = 0;
+            self.db.execute_batch("COMMIT; BEGIN IMMEDIATE")?;
+        }
         match item {
             StoredItem::Record(record) => self.add_record(&record, sealed, now),
             StoredItem::Room(card) => self.add_room(card),
@@ -99,7 +119,7 @@ impl<'a> Rebuild<'a> {
         let path = folder.with_suffix(BUILDING);
         let committed = self.finish_rooms(now).and_then(|()| {
             self.db.execute_batch("COMMIT")?;
-            wal::checkpoint_and_truncate(&self.db)
+            schema::finish_creation(&self.db)
         });
         committed.map_err(|error| OpenError::sqlite(&path, error))?;
         self.db.close().map_err(|(_, error)| OpenError::sqlite(&path, error))?;
@@ -154,13 +174,19 @@ impl<'a> Rebuild<'a> {
     }
 
     fn finish_rooms(&self, now: Timestamp) -> Result<()> {
-        for number in rooms::numbers(&self.db)? {
+        let numbers = rooms::numbers(&self.db)?;
+        if !numbers.is_empty() {
+            self.opening.begin(OpeningStep::Finish, Some(numbers.len() as u64))?;
+        }
+        let mut counter = StepCounter::new(self.opening, 64);
+        for number in numbers {
+            counter.add()?;
             let card = rooms::card(&self.db, self.sealer, number)?;
             let pruned_to = card.map_or(Seq(0), |card| card.pruned_to);
             rooms::drop_records(&self.db, number, pruned_to)?;
             rooms::find_oldest(&self.db, self.sealer, number, now)?;
         }
-        Ok(())
+        rooms::note_ends(&self.db)
     }
 }
 

@@ -8,6 +8,7 @@ use rusqlite::{Connection, Result};
 
 use super::error::OpenError;
 use super::folder::StoreFolder;
+use super::opening::{Opening, OpeningStep, StepCounter};
 use super::rebuild::{BUILDING, Rebuild, StoredItem};
 use super::{page_scan, schema, watermark};
 use crate::credentials::at_rest_key::AtRestKey;
@@ -26,7 +27,8 @@ pub(super) fn create_store(
     sealer: &Sealer,
     now: Timestamp,
 ) -> Result<(), OpenError> {
-    let built = Rebuild::new(folder, sealer)?.finish(folder, now)?;
+    let opening = Opening::default();
+    let built = Rebuild::new(folder, sealer, &opening)?.finish(folder, now)?;
     folder.remove(&folder.watermark_file())?;
     folder.rename(&built, &folder.store_file())
 }
@@ -52,9 +54,38 @@ pub(super) fn recover(
     key: &AtRestKey,
     reason: &str,
     now: Timestamp,
+    opening: &Opening,
 ) -> Result<Finding, OpenError> {
+    let copied = copy_readable(folder, sealer, key, now, opening);
+    if copied.is_err() {
+        // It may be as large as the damaged file.
+        folder.remove_database(BUILDING)?;
+    }
+    let (built, messages) = copied?;
+    // The next start would not know that messages were lost.
+    opening.make_unstoppable().map_err(|error| OpenError::sqlite(&built, error))?;
+    folder.rename(&built, &folder.with_suffix(RECOVERED))?;
+    let moved_to = finish_recovery(folder)?;
+    Ok(Finding::Recovered {
+        file: folder.store_file().display().to_string(),
+        reason: reason.into(),
+        messages,
+        moved_to: moved_to.display().to_string(),
+    })
+}
+
+/// Copies what can be read into a new file. Returns the file, and how many messages it has.
+fn copy_readable(
+    folder: &StoreFolder,
+    sealer: &Sealer,
+    key: &AtRestKey,
+    now: Timestamp,
+    opening: &Opening,
+) -> Result<(PathBuf, u64), OpenError> {
     let store = folder.store_file();
-    let mut rebuild = Rebuild::new(folder, sealer)?;
+    let stopped = |error| OpenError::sqlite(&store, error);
+    opening.begin(OpeningStep::Copy, None).map_err(stopped)?;
+    let mut rebuild = Rebuild::new(folder, sealer, opening)?;
     // The watermark and the values in `meta` are sealed under the same key, so they show too that the
     // key is right.
     let mut key_fits = watermark::read(folder, sealer).is_some();
@@ -76,10 +107,10 @@ pub(super) fn recover(
     };
     // First what SQLite can still read, because that is certain to have been committed.
     if let Ok(old) = schema::open_reader(&store) {
-        let _ = visit_readable(&old, &mut visit);
+        opening.watch(&old);
+        let _ = visit_readable(&old, opening, &mut visit);
     }
-    page_scan::scan_pages(&store, &folder.with_suffix("-wal"), &mut visit)
-        .map_err(|error| OpenError::io(&store, error))?;
+    page_scan::scan_pages(&store, &folder.with_suffix("-wal"), opening, &mut visit)?;
     if let Some(error) = failure {
         return Err(OpenError::sqlite(folder.with_suffix(BUILDING), error));
     }
@@ -88,15 +119,7 @@ pub(super) fn recover(
         return Err(folder.wrong_key(key));
     }
     let messages = rebuild.messages();
-    let built = rebuild.finish(folder, now)?;
-    folder.rename(&built, &folder.with_suffix(RECOVERED))?;
-    let moved_to = finish_recovery(folder)?;
-    Ok(Finding::Recovered {
-        file: store.display().to_string(),
-        reason: reason.into(),
-        messages,
-        moved_to: moved_to.display().to_string(),
-    })
+    Ok((rebuild.finish(folder, now)?, messages))
 }
 
 /// Puts a recovered store into place, also after an earlier attempt was killed. Returns where the
@@ -122,11 +145,17 @@ pub(super) fn finish_recovery(folder: &StoreFolder) -> Result<PathBuf, OpenError
     Ok(folder.with_suffix(&suffix))
 }
 
-fn visit_readable(old: &Connection, visit: &mut impl FnMut(&[u8])) -> Result<()> {
+fn visit_readable(
+    old: &Connection,
+    opening: &Opening,
+    visit: &mut impl FnMut(&[u8]),
+) -> Result<()> {
+    let mut counter = StepCounter::new(opening, 1000);
     for table in ["rooms", "records"] {
         let mut values = old.prepare(&format!("SELECT sealed FROM {table}"))?;
         let mut rows = values.query([])?;
         while let Some(row) = rows.next()? {
+            counter.add()?;
             visit(row.get_ref(0)?.as_blob().unwrap_or_default());
         }
     }

@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::Result;
 
-use super::error::OpenError;
+use super::error::{OpenError, is_damage};
 use super::folder::{StoreFolder, StoreState};
 use super::integrity::{Integrity, find_loss, key_fits, refuse_newer};
+use super::opening::Opening;
 use super::rebuild::{Rebuild, StoredItem};
 use super::recovery::{finish_recovery, set_foreign_wal_aside};
 use super::{migrate, schema, wal};
@@ -75,18 +76,26 @@ pub(super) fn finish_rekey(
         return Ok(None);
     }
     let Some(new_key) = AtRestKey::open(&new_key_file)? else { return Ok(None) };
-    let opens_store = |sealer: &Sealer| {
-        schema::open_writer(&folder.store_file())
-            .and_then(|db| key_fits(&db, sealer))
-            .unwrap_or(false)
-    };
-    if !opens_store(&sealer(key)) && opens_store(&sealer(&new_key)) {
+    let store = folder.store_file();
+    let opens_store =
+        |sealer: &Sealer| match schema::open_writer(&store).and_then(|db| key_fits(&db, sealer)) {
+            Ok(fits) => Ok(fits),
+            Err(error) if is_damage(&error) => Ok(false),
+            Err(error) => Err(OpenError::sqlite(&store, error)),
+        };
+    let exists = store.exists();
+    let is_old = exists && opens_store(&sealer(key))?;
+    if exists && !is_old && opens_store(&sealer(&new_key))? {
         install_new_key(file)?;
         findings.push(Finding::Resumed(format!(
             "{}: an interrupted rekey of the history was finished",
             file.display()
         )));
         return Ok(AtRestKey::open(file)?);
+    }
+    if exists && !is_old {
+        // Neither key opens it, perhaps because it is damaged. Either may be needed to recover it.
+        return Ok(None);
     }
     folder.remove(&new_key_file)?;
     findings.push(Finding::Resumed(format!(
@@ -116,8 +125,9 @@ fn rebuild(
     }
     // A loss that is seen now could not be seen any more at the next start.
     let loss = find_loss(&db, folder, &old, closed).map_err(sqlite_error)?;
-    migrate::upgrade(&db, &old, now).map_err(sqlite_error)?;
-    let mut rebuild = Rebuild::new(folder, new)?;
+    let opening = Opening::default();
+    migrate::upgrade(&db, &old, now, &opening).map_err(sqlite_error)?;
+    let mut rebuild = Rebuild::new(folder, new, &opening)?;
     let mut damaged = 0;
     let copied = ["rooms", "records"].iter().try_for_each(|table| {
         let mut values = db.prepare(&format!("SELECT sealed FROM {table}"))?;

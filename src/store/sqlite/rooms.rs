@@ -36,6 +36,12 @@ pub(super) fn numbers(db: &Connection) -> Result<Vec<i64>> {
     numbers.query_map([], |row| row.get(0))?.collect()
 }
 
+/// How many rooms there are.
+pub(super) fn count(db: &Connection) -> Result<u64> {
+    let count: i64 = db.query_row("SELECT count(*) FROM rooms", [], |row| row.get(0))?;
+    Ok(count.cast_unsigned())
+}
+
 /// Adds a room and returns its number, the next free one.
 pub(super) fn add(db: &Connection, sealer: &Sealer, name: &RoomName) -> Result<i64> {
     let number: i64 =
@@ -105,6 +111,16 @@ pub(super) fn bounds(db: &Connection, number: i64) -> Result<(Option<Timestamp>,
     })
 }
 
+/// Notes the newest message of every room, as a clean stop does.
+pub(super) fn note_ends(db: &Connection) -> Result<()> {
+    db.execute(
+        "UPDATE rooms SET last = (SELECT max(seq) FROM records WHERE room = number)
+            WHERE coalesce(last, 0) < (SELECT max(seq) FROM records WHERE room = number)",
+        [],
+    )?;
+    Ok(())
+}
+
 /// Sets the lower bound on the time of the stored messages. `None` means that no message is stored any
 /// more since `now`.
 pub(super) fn set_oldest(
@@ -137,12 +153,18 @@ pub(super) fn find_oldest(
     set_oldest(db, number, bound, now)
 }
 
-/// When the newest message of all rooms was appended, as far as it can be read.
-pub(super) fn newest_time(db: &Connection, sealer: &Sealer) -> Result<Option<Timestamp>> {
+/// When the newest message of all rooms was appended, as far as it can be read. `visited` is called for
+/// each room, and may end the search with an error.
+pub(super) fn newest_time(
+    db: &Connection,
+    sealer: &Sealer,
+    mut visited: impl FnMut() -> Result<()>,
+) -> Result<Option<Timestamp>> {
     let mut newest =
         db.prepare_cached("SELECT sealed FROM records WHERE room = ? ORDER BY seq DESC LIMIT 1")?;
     let mut latest = None;
     for number in numbers(db)? {
+        visited()?;
         let sealed: Option<Vec<u8>> = newest.query_row([number], |row| row.get(0)).optional()?;
         let record = sealed.and_then(|sealed| Record::open(sealer, &sealed));
         latest = latest.max(record.map(|record| record.entry.at));

@@ -41,14 +41,22 @@ pub(super) const VERSION_3: &str = "
     CREATE TABLE room_starts (room INTEGER NOT NULL, start INTEGER NOT NULL, first INTEGER NOT NULL,
         PRIMARY KEY (room, start)) WITHOUT ROWID;";
 
-/// Creates an empty store in a file that must not exist.
+/// Pages that a file under construction keeps in memory, in KiB.
+const CREATION_CACHE_KIB: i64 = 65_536;
+
+/// Creates an empty store in a file that must not exist. Until [`finish_creation`] it has no journal: if
+/// anything fails, the file is of no use.
 pub(super) fn create(path: &Path, sealer: &Sealer) -> Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_CREATE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let db = Connection::open_with_flags(path, flags)?;
     db.pragma_update(None, "page_size", PAGE_BYTES as i64)?;
+    // Free pages can be given back to the file system, a few at a time.
+    db.pragma_update(None, "auto_vacuum", "incremental")?;
+    db.pragma_update_and_check(None, "journal_mode", "off", |_| Ok(()))?;
     set_up(&db)?;
+    db.pragma_update(None, "cache_size", -CREATION_CACHE_KIB)?;
     db.execute_batch("BEGIN IMMEDIATE")?;
     db.execute_batch(TABLES)?;
     db.execute_batch(VERSION_3)?;
@@ -60,11 +68,17 @@ pub(super) fn create(path: &Path, sealer: &Sealer) -> Result<Connection> {
     Ok(db)
 }
 
+/// Turns the write-ahead log on, once everything is in a created file.
+pub(super) fn finish_creation(db: &Connection) -> Result<()> {
+    db.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))
+}
+
 /// Opens the connection that writes.
 pub(super) fn open_writer(path: &Path) -> Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let db = Connection::open_with_flags(path, flags)?;
     set_up(&db)?;
+    db.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
     Ok(db)
 }
 
@@ -84,7 +98,6 @@ fn set_up(db: &Connection) -> Result<()> {
     // that from a lost one. Only `starts::close` removes it.
     db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     db.set_prepared_statement_cache_capacity(32);
-    db.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
     // FULL syncs the WAL before each commit returns. Acks depend on this.
     db.pragma_update(None, "synchronous", "full")?;
     // `Wal` runs the checkpoints: SQLite's automatic ones would hide a failed sync.
@@ -120,12 +133,20 @@ pub(super) const SET_CLOSED: &str = "INSERT OR REPLACE INTO meta VALUES ('closed
 /// Whether the main file alone, without its write-ahead log, has the mark `closed`. Neither of them is
 /// touched. A file that can't be read has no mark.
 pub(super) fn is_main_file_closed(path: &Path) -> bool {
+    open_immutable(path)
+        .and_then(|db| meta(&db, "closed"))
+        .is_ok_and(|mark| mark.is_some_and(|mark| mark == [1]))
+}
+
+/// Opens a file that nobody writes, without its write-ahead log. No file is made beside it.
+pub(super) fn open_immutable(path: &Path) -> Result<Connection> {
     // A URI's path may hold any byte, percent-encoded (sqlite.org/uri.html).
     let encoded: String = path.as_os_str().as_bytes().iter().map(|b| format!("%{b:02x}")).collect();
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
         | OpenFlags::SQLITE_OPEN_NO_MUTEX
         | OpenFlags::SQLITE_OPEN_URI;
-    Connection::open_with_flags(format!("file:{encoded}?immutable=1"), flags)
-        .and_then(|db| meta(&db, "closed"))
-        .is_ok_and(|mark| mark.is_some_and(|mark| mark == [1]))
+    let db = Connection::open_with_flags(format!("file:{encoded}?immutable=1"), flags)?;
+    db.pragma_update(None, "cell_size_check", true)?;
+    db.pragma_update(None, "trusted_schema", false)?;
+    Ok(db)
 }

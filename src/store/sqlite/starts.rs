@@ -56,7 +56,12 @@ pub(super) fn begin(db: &Connection, start: &mut Start, earlier: Earlier) -> Res
         db.query_row("SELECT coalesce(max(number), 0) + 1 FROM starts", [], |row| row.get(0))?;
     db.execute("INSERT INTO starts VALUES (?, ?)", params![start.number, start.epoch.as_str()])?;
     db.execute("DELETE FROM starts WHERE number <= ?", [start.number - MAX_STARTS])?;
-    db.execute("DELETE FROM meta WHERE name = 'closed'", [])?;
+    db.execute("DELETE FROM meta WHERE name = 'restored'", [])?;
+    let was_closed = db.execute("DELETE FROM meta WHERE name = 'closed'", [])? > 0;
+    if !was_closed {
+        // The clean stop of this start notes only the rooms that this start appends to.
+        rooms::note_ends(db)?;
+    }
     transaction.commit()?;
     wal::checkpoint(db)?;
     start.begun = true;
@@ -118,6 +123,19 @@ pub(super) fn prune_room(db: &Connection, start: &Start, room: i64, seq: Seq) ->
 /// Whether the mark `closed` is set.
 pub(super) fn is_closed(db: &Connection) -> Result<bool> {
     Ok(schema::meta(db, "closed")?.is_some())
+}
+
+/// When the backup was made that this store was restored from, until a start begins.
+pub(super) fn restored_from(db: &Connection) -> Result<Option<String>> {
+    let made = schema::meta(db, "restored")?;
+    Ok(made.map(|made| String::from_utf8_lossy(&made).into_owned()))
+}
+
+/// Notes that this store was restored from a backup that was made at this time.
+pub(super) fn note_restored(db: &Connection, made: Timestamp) -> Result<()> {
+    let made = made.to_string().into_bytes();
+    db.execute("INSERT OR REPLACE INTO meta VALUES ('restored', ?)", [made])?;
+    Ok(())
 }
 
 /// The time at the last clean stop, as far as the store could know it.

@@ -13,6 +13,7 @@ use super::error::OpenError;
 use super::folder::StoreFolder;
 use crate::crypto::sealer::Sealer;
 use crate::protocol::{Epoch, Seq, Timestamp};
+use crate::store::room_log::Shortage;
 
 const PREFIX: &[u8] = b"epoch";
 /// The prefix before version 3, which named the inode of the store instead of an epoch.
@@ -46,7 +47,8 @@ pub(super) enum WatermarkWriter {
 }
 
 impl Watermark {
-    /// Starts the watermark of a start. The start must be in the store already. On a full disk there is
+    /// Starts the watermark of a start. The start must be in the store already. On a full disk (or at
+    /// another limit on what may be written) there is
     /// no watermark until the next start.
     pub fn open(folder: &StoreFolder, sealer: &Sealer, epoch: &Epoch) -> Result<Self, OpenError> {
         let path = folder.watermark_file();
@@ -62,7 +64,7 @@ impl Watermark {
             Ok::<_, io::Error>(watermark)
         };
         match open() {
-            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+            Err(error) if Shortage::of(&error).is_some() => {
                 folder.remove(&path)?;
                 Ok(Watermark { file: None, epoch: epoch.clone() })
             }

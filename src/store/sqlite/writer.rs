@@ -3,9 +3,10 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, Result, ffi};
+use rusqlite::{Connection, Result};
 
 use super::append::{RoomCache, append_batch};
 use super::error::is_damage;
@@ -13,9 +14,12 @@ use super::folder::StoreFolder;
 use super::prune::{PruneTimes, Pruner};
 use super::prune_clock::PruneClock;
 use super::rooms;
+use super::size_limit::SizeLimit;
 use super::starts::{self, Earlier, Start};
+use super::vacuum::Vacuum;
 use super::wal::Wal;
 use super::watermark::Watermark;
+use super::write_failure::WriteFailure;
 use crate::crypto::sealer::Sealer;
 use crate::protocol::{Seq, Timestamp};
 use crate::store::entry::Draft;
@@ -35,6 +39,10 @@ pub(super) struct DiskLog {
     rooms: RoomCache,
     wal: Wal,
     pruner: Pruner,
+    size_limit: SizeLimit,
+    vacuum: Vacuum,
+    /// How many rooms there are.
+    room_count: Arc<AtomicU64>,
     clock: PruneClock,
     /// When this start last appended a message.
     newest_at: Option<Timestamp>,
@@ -47,6 +55,7 @@ pub(super) struct DiskLog {
 }
 
 impl DiskLog {
+    #[allow(clippy::too_many_arguments, reason = "called once")]
     pub fn new(
         folder: Arc<StoreFolder>,
         mut db: Connection,
@@ -55,8 +64,10 @@ impl DiskLog {
         watermark: Watermark,
         retention: Retention,
         clock: PruneClock,
+        room_count: Arc<AtomicU64>,
     ) -> Result<Self> {
         let wal = Wal::watch(&mut db, folder.with_suffix("-wal"))?;
+        let vacuum = Vacuum::new(&db, folder.store_file())?;
         Ok(DiskLog {
             folder,
             db,
@@ -68,6 +79,9 @@ impl DiskLog {
             rooms: RoomCache::new(),
             wal,
             pruner: Pruner::default(),
+            size_limit: SizeLimit::default(),
+            vacuum,
+            room_count,
             clock,
             newest_at: None,
             pruned_by: None,
@@ -89,10 +103,31 @@ impl DiskLog {
             self.watermark_due = Some((room, seq, now));
             self.newest_at = Some(now);
         }
+        self.room_count.fetch_add(committed.new_rooms, Ordering::Relaxed);
         self.pruner.note_appended(&committed.rooms);
+        if self.retention.max_bytes.is_some() {
+            self.size_limit.note_changed(committed.rooms.iter().copied());
+        }
         self.appended_rooms.extend(committed.rooms);
         self.pruner.ids.note_added(committed.outcomes.len(), now);
         Ok(committed.outcomes)
+    }
+
+    /// A step of each kind of pruning. Space is given back only when there is nothing left to prune.
+    fn prune_step(&mut self, retention: Retention, times: PruneTimes) -> Result<PruneResult> {
+        let (db, sealer, start) = (&self.db, &*self.sealer, &self.start);
+        let mut result = self.pruner.step(db, sealer, start, retention, times)?;
+        if let Some(max_bytes) = retention.max_bytes {
+            let step = self.size_limit.step(db, sealer, start, max_bytes, times.messages)?;
+            result.messages += step.pruned.as_ref().map_or(0, |pruned| pruned.messages);
+            result.rooms.extend(step.pruned);
+            result.more |= step.more;
+            result.excess_bytes = step.excess_bytes;
+        }
+        if !result.more {
+            result.more = self.vacuum.step(db)?;
+        }
+        Ok(result)
     }
 
     /// The rooms that this start appended to, and their newest messages.
@@ -110,32 +145,36 @@ impl DiskLog {
         }
     }
 
-    /// Translates an error of SQLite. A full disk and a locked database are temporary; after any
-    /// other error everything is refused.
+    /// Translates an error of SQLite. A full disk, a read-only one and a locked database are temporary;
+    /// after any other error everything is refused.
     fn handle_error(&mut self, error: &rusqlite::Error) -> StoreError {
         // It may hold room ends from the transaction that was rolled back.
         self.rooms.clear();
-        match error.sqlite_error_code() {
-            Some(ErrorCode::DiskFull) => StoreError::Full,
-            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
-                StoreError::Failed("another program has locked the history".into())
+        let reason = match WriteFailure::of(error, &self.folder) {
+            WriteFailure::Shortage(shortage) => return StoreError::Full(shortage),
+            WriteFailure::Locked => {
+                return StoreError::Failed("another program has locked the history".into());
             }
-            _ => {
-                // After a failed sync the state of the disk is unknown. The kernel reports the
-                // failure only once: a second sync would succeed and prove nothing.
-                let reason = match error.sqlite_error().map(|error| error.extended_code) {
-                    Some(ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC) => {
-                        "the disk failed to sync; repair it, then restart the server".to_string()
-                    }
-                    _ => error.to_string(),
-                };
-                if is_damage(error) {
-                    self.folder.note_damage();
-                }
-                self.failed = Some(reason.clone());
-                StoreError::Failed(reason)
+            WriteFailure::ReadOnly => {
+                let text = "the file system of the history is read-only; see the kernel log";
+                return StoreError::Failed(text.into());
             }
+            WriteFailure::Transient => {
+                return StoreError::Failed(
+                    "a write failed, but the disk takes writes again".into(),
+                );
+            }
+            // The kernel reports the failure only once: a second sync would succeed and prove nothing.
+            WriteFailure::Sync => {
+                "the disk failed to sync; repair it, then restart the server".into()
+            }
+            WriteFailure::Other => error.to_string(),
+        };
+        if is_damage(error) {
+            self.folder.note_damage();
         }
+        self.failed = Some(reason.clone());
+        StoreError::Failed(reason)
     }
 }
 
@@ -171,12 +210,9 @@ impl RoomLog for DiskLog {
             messages: self.clock.justified(now, uptime, retention.age),
             ids: self.clock.justified(now, uptime, ID_RETENTION),
         };
-        let step = |pruner: &mut Pruner| {
-            pruner.step(&self.db, &self.sealer, &self.start, retention, times)
-        };
         let error = match &self.failed {
             Some(reason) => StoreError::Failed(reason.clone()),
-            None => match step(&mut self.pruner) {
+            None => match self.prune_step(retention, times) {
                 Ok(result) => {
                     // Their lower bounds changed.
                     for pruned in &result.rooms {
@@ -192,11 +228,19 @@ impl RoomLog for DiskLog {
         PruneResult { error: Some(error), ..PruneResult::default() }
     }
 
+    fn is_over_limit(&self) -> bool {
+        let max_bytes = self.retention.max_bytes.filter(|_| self.failed.is_none());
+        max_bytes.is_some_and(|max_bytes| self.size_limit.is_due(&self.db, max_bytes))
+    }
+
     fn durable(&self) -> bool {
         true
     }
 
     fn set_retention(&mut self, retention: Retention) {
+        if retention.max_bytes != self.retention.max_bytes {
+            self.size_limit = SizeLimit::default();
+        }
         self.retention = retention;
         self.pruner.visit_all_rooms();
     }

@@ -10,7 +10,7 @@ use tokio_tungstenite::tungstenite::Message;
 use super::FAST;
 use crate::support::server::Server;
 use crate::support::wire::Wire;
-use crate::support::{is_long_run, load_lock, programs};
+use crate::support::{TIMEOUT, is_long_run, load_lock, programs};
 
 const MIB: u64 = 1024 * 1024;
 const READERS: usize = 100;
@@ -178,4 +178,62 @@ async fn p12_ten_flooding_clients_do_not_delay_ninety() {
     // The promise is about optimised programs.
     let promised = Duration::from_millis(if programs::are_optimised() { 100 } else { 400 });
     assert!(p99 < promised, "{p99:?}");
+}
+
+/// Registers in as many rooms as a session may be in.
+async fn in_64_rooms(server: &Server, session: usize) -> (Wire, Vec<String>) {
+    let rooms: Vec<String> = (0..64).map(|room| format!("room-{session}-{room}")).collect();
+    let mut wire = Wire::connect(server.address()).await;
+    let name = format!("s{session}");
+    wire.send(json!({"type": "register", "protocol": 1, "username": name, "rooms": rooms,
+        "presence": false}))
+        .await;
+    for _ in &rooms {
+        wire.next_of("encryption_key").await;
+    }
+    (wire, rooms)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p13_a_burst_in_each_of_a_thousand_rooms_leaves_no_buffers_behind() {
+    const BURST: usize = 8;
+    let _lock = load_lock();
+    let server = Server::with(FAST).start();
+    // The largest message: each takes about 16 KiB as a frame.
+    let text = "\u{20ac}".repeat(4_000);
+    let mut sessions = Vec::new();
+    for session in 0..17 {
+        sessions.push(in_64_rooms(&server, session).await);
+    }
+    let before = server.resident_bytes();
+    let mut bursts = Vec::new();
+    for (mut wire, rooms) in sessions {
+        let text = text.clone();
+        bursts.push(tokio::spawn(async move {
+            for room in &rooms {
+                for number in 0..BURST {
+                    wire.send_chat_in(room, &format!("{room}-{number}"), &text).await;
+                }
+                for _ in 0..BURST {
+                    wire.next_of("chat_message").await;
+                }
+            }
+            wire
+        }));
+    }
+    // The sessions stay in their rooms, and are silent.
+    let mut silent = Vec::new();
+    for burst in bursts {
+        silent.push(burst.await.unwrap());
+    }
+    let deadline = Instant::now() + TIMEOUT;
+    loop {
+        let more = server.resident_bytes().saturating_sub(before);
+        if more < 16 * MIB {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{} MiB more than before", more / MIB);
+        // The allocator returns memory a second after it was freed.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }

@@ -7,6 +7,7 @@ mod crowd;
 mod full_client;
 mod proxy;
 mod restarts;
+mod schedule;
 mod storage;
 
 use std::collections::BTreeMap;

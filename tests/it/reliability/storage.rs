@@ -217,12 +217,26 @@ async fn p4_a_full_disk_is_survivable() {
     });
     let finished = pipe.await.unwrap();
     assert_eq!(finished.code, Some(75), "{}", finished.errors);
+    // Within ten seconds the server says itself that it can't store messages.
+    let begun = Instant::now();
+    for number in 0.. {
+        let line = format!("{number} {}", "z".repeat(4_080));
+        let answer = say(&mut wire, &format!("still{number}"), &line).await;
+        assert_eq!(answer["code"], "storage_full", "{answer}");
+        if server.run_ok(&["ctl", "status"]).contains("messages can't be stored") {
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(10), "the status says nothing");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
     // With space again, the server acks within five seconds, without a restart.
     std::fs::remove_file(&ballast).unwrap();
     let begun = Instant::now();
     while say(&mut wire, "after", "after").await["type"] != "ack" {
         assert!(begun.elapsed() < Duration::from_secs(5), "no ack after there was space");
     }
+    let status = server.run_ok(&["ctl", "status"]);
+    assert!(!status.contains("messages can't be stored"), "{status}");
     let history = whole_history(server.address(), ROOM).await;
     assert_eq!(history.iter().filter(|(_, _, text)| text == "after").count(), 1);
     for (number, (_, _, text)) in history.iter().take(acked).enumerate() {

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 pub const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How often a waiting test checks its condition.
-const POLL_INTERVAL: Duration = Duration::from_millis(10);
+pub const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Waits until `done` holds; panics with `what` after [`TIMEOUT`].
 pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {

@@ -229,10 +229,15 @@ impl Server {
 
     /// Starts the server again with the same configuration, state and port.
     pub fn start_again(&mut self) {
+        self.begin_again();
+        self.address = listening(&mut self.child, &self.log);
+    }
+
+    /// The same, but does not wait until the server listens.
+    pub fn begin_again(&mut self) {
         let port = self.address.rsplit(':').next().unwrap().to_owned();
         let (child, log) = spawn(self.folder.path(), &self.environment, &self.wrapper, &port);
         (self.child, self.log) = (child, log);
-        self.address = listening(&mut self.child, &self.log);
     }
 }
 

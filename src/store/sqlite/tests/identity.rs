@@ -273,6 +273,31 @@ fn records_missing_at_the_end_are_damage_and_their_numbers_are_not_used_again() 
 }
 
 #[test]
+fn a_clean_stop_after_a_kill_notes_where_every_room_ends() {
+    let home = Home::new();
+    let mut opened = home.open();
+    fill(&mut opened, 1..=10);
+    drop(opened);
+    close(home.open());
+    let db = rusqlite::Connection::open(home.file(STORE_FILE)).unwrap();
+    db.execute("DELETE FROM records WHERE seq > 8", []).unwrap();
+    drop(db);
+    let opened = home.open();
+    let page = opened.reader.page(&RoomName::lobby(), PageRange::After(Seq(7)), 100, 10_000);
+    let hole = Gap { after: Seq(8), next: Seq(11), reason: GapReason::Damaged };
+    assert_eq!(page.unwrap().gaps, [hole]);
+}
+
+#[test]
+fn a_position_before_the_first_message_is_the_same_in_every_record() {
+    let (home, _) = ten_messages();
+    let older = copied(&home);
+    let lost = home.open();
+    let epoch = newest(&lost).epoch;
+    assert_not_told(&older.open(), &Position { epoch, seq: Seq(0) });
+}
+
+#[test]
 fn a_store_of_a_newer_program_is_refused_and_nothing_is_touched() {
     let (home, _) = ten_messages();
     drop(home.open());

@@ -2,14 +2,17 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{OpenError, RekeyResult, folder::WATERMARK_FILE, open_disk, rekey, schema};
+use super::{
+    OpenError, Opening, OpeningStep, RekeyResult, folder::WATERMARK_FILE, open_disk,
+    open_disk_watched, rekey, schema,
+};
 use crate::credentials::at_rest_key::{AtRestKey, STORE_FILE};
 use crate::protocol::frame::Position;
 use crate::protocol::{Epoch, MessageId, RoomName, Seq, Timestamp, UserName};
 use crate::store::record::sealer;
 use crate::store::{
     AppendOutcome, Draft, Finding, Gap, GapReason, ID_RETENTION, OpenedStore, Page, PageRange,
-    Resumption, Retention,
+    PruneReason, Resumption, Retention,
 };
 
 mod damage;
@@ -17,10 +20,15 @@ mod identity;
 mod keys;
 mod model;
 mod restores;
+mod size;
 mod space;
+mod stopping;
 
-pub(super) const RETENTION: Retention =
-    Retention { messages: 1_000_000, age: std::time::Duration::from_secs(30 * 86_400) };
+pub(super) const RETENTION: Retention = Retention {
+    messages: 1_000_000,
+    age: std::time::Duration::from_secs(30 * 86_400),
+    max_bytes: None,
+};
 
 /// An uptime after which the wall clock is believed.
 pub(super) const LONG: std::time::Duration = std::time::Duration::from_secs(10_000 * 86_400);
@@ -232,22 +240,8 @@ fn a_store_of_schema_version_1_is_upgraded_and_keeps_its_ids() {
         opened.log.append(vec![draft("lobby", &number.to_string(), &text(number))], at(number));
     }
     drop(opened);
-    // Schema version 1 had other tags, and an index.
+    write_version_1(&home);
     let db = rusqlite::Connection::open(home.file(STORE_FILE)).unwrap();
-    db.execute_batch(
-        "UPDATE ids SET tag = randomblob(16); CREATE INDEX ids_by_age ON ids (at);
-         DROP INDEX rooms_by_oldest; DROP TABLE starts; DROP TABLE room_starts;
-         ALTER TABLE rooms DROP COLUMN oldest; ALTER TABLE rooms DROP COLUMN emptied;
-         ALTER TABLE rooms DROP COLUMN last; DELETE FROM meta WHERE name != 'check';
-         PRAGMA user_version = 1",
-    )
-    .unwrap();
-    db.execute(
-        "INSERT INTO meta VALUES ('epoch', ?)",
-        [sealer(&home.key).seal(b"epoch old".into())],
-    )
-    .unwrap();
-    write_old_watermark(&home);
     let mut opened = open_disk(home.folder.path(), &home.key, RETENTION, at(day + 2)).unwrap();
     assert_eq!(opened.findings, []);
     assert_eq!(everything(&opened).entries.len(), 2);
@@ -268,6 +262,22 @@ fn a_store_of_schema_version_1_is_upgraded_and_keeps_its_ids() {
     drop(opened);
     assert_eq!(count("PRAGMA user_version"), i64::from(schema::SCHEMA_VERSION));
     assert_eq!(everything(&home.open()).entries.len(), 3);
+}
+
+/// Turns the store into one of schema version 1, which had other tags, and an index.
+pub(super) fn write_version_1(home: &Home) {
+    let db = rusqlite::Connection::open(home.file(STORE_FILE)).unwrap();
+    db.execute_batch(
+        "UPDATE ids SET tag = randomblob(16); CREATE INDEX ids_by_age ON ids (at);
+         DROP INDEX rooms_by_oldest; DROP TABLE starts; DROP TABLE room_starts;
+         ALTER TABLE rooms DROP COLUMN oldest; ALTER TABLE rooms DROP COLUMN emptied;
+         ALTER TABLE rooms DROP COLUMN last; DELETE FROM meta WHERE name != 'check';
+         PRAGMA user_version = 1",
+    )
+    .unwrap();
+    let epoch = sealer(&home.key).seal(b"epoch old".into());
+    db.execute("INSERT INTO meta VALUES ('epoch', ?)", [epoch]).unwrap();
+    write_old_watermark(home);
 }
 
 /// The watermark of a program before version 3: it names the inode of the store.

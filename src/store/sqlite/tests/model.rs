@@ -8,7 +8,8 @@ use super::*;
 use crate::protocol::Epoch;
 use crate::store::{Head, open_memory};
 
-const RETENTION: Retention = Retention { messages: 12, age: Duration::from_secs(48 * 3600) };
+const RETENTION: Retention =
+    Retention { messages: 12, age: Duration::from_secs(48 * 3600), max_bytes: None };
 const ROOMS: [&str; 3] = ["lobby", "ops", "a.b"];
 
 #[derive(Clone, Debug)]

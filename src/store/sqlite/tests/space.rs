@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use super::*;
-use crate::store::StoreError;
+use crate::store::{Shortage, StoreError};
 
 /// A small file system, unmounted when dropped.
 struct SmallDisk(tempfile::TempDir);
@@ -46,19 +46,20 @@ fn a_full_disk_refuses_whole_batches_until_there_is_space() {
     let ballast = disk.0.path().join("ballast");
     std::fs::write(&ballast, vec![1; 600_000]).unwrap();
     let mut acked = 0;
-    let refused = loop {
-        let drafts: Vec<Draft> = batch();
-        let outcomes = opened.log.append(drafts.clone(), at(1));
-        if outcomes.iter().all(|outcome| matches!(outcome, AppendOutcome::Appended(_))) {
-            acked += 5;
-            assert!(acked < 5000, "the disk never fills up");
-            continue;
-        }
-        assert!(
-            outcomes.iter().all(|outcome| *outcome == AppendOutcome::Refused(StoreError::Full))
-        );
-        break drafts;
-    };
+    let refused =
+        loop {
+            let drafts: Vec<Draft> = batch();
+            let outcomes = opened.log.append(drafts.clone(), at(1));
+            if outcomes.iter().all(|outcome| matches!(outcome, AppendOutcome::Appended(_))) {
+                acked += 5;
+                assert!(acked < 5000, "the disk never fills up");
+                continue;
+            }
+            assert!(outcomes.iter().all(
+                |outcome| *outcome == AppendOutcome::Refused(StoreError::Full(Shortage::Space))
+            ));
+            break drafts;
+        };
     assert!(acked > 0);
     let page = everything(&opened);
     assert_eq!((page.entries.len(), page.head.last), (acked, Seq(acked as u64)));

@@ -1,0 +1,45 @@
+//! The outcome of the last reload, for the answers to operators and for the service manager.
+
+use parking_lot::Mutex;
+
+/// The keys that a reload was about.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AppliedKeys {
+    /// The keys in force whose value is another than at the start.
+    pub changed: Vec<String>,
+    /// The keys whose new value takes effect at the next start.
+    pub restart_needed: Vec<String>,
+}
+
+/// Remembers the last reload. Before the first one, it is as after a successful one.
+#[derive(Debug, Default)]
+pub struct ReloadState(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    error: Option<String>,
+    restart_needed: Vec<String>,
+}
+
+impl ReloadState {
+    /// Notes the outcome of a reload: the keys, or the error.
+    pub fn set(&self, outcome: Result<AppliedKeys, String>) {
+        let mut state = self.0.lock();
+        match outcome {
+            Ok(keys) => {
+                *state = State { error: None, restart_needed: keys.restart_needed };
+            }
+            Err(error) => state.error = Some(error),
+        }
+    }
+
+    /// Why the last reload failed; `None` if it did not.
+    pub fn error(&self) -> Option<String> {
+        self.0.lock().error.clone()
+    }
+
+    /// The keys that wait for the next start, by the last successful reload.
+    pub fn restart_needed(&self) -> Vec<String> {
+        self.0.lock().restart_needed.clone()
+    }
+}

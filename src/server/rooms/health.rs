@@ -1,0 +1,84 @@
+//! Whether the parts of the server make progress: the log writer, the hub and the event loop.
+//!
+//! Each part answers for itself: `admin::health_watch` asks it every second, and a question that
+//! stays unanswered for too long is a problem. Everyone who tells of the server's health, to a person
+//! or to a program, reads it here, at the moment of the question.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::log_writer_health::LogWriterProblem;
+use super::question::Question;
+
+/// The hub and the event loop must answer within this time.
+const MAX_ANSWER_TIME: Duration = Duration::from_secs(5);
+
+/// What is wrong with a part of the server. The text is for operators.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HealthProblem {
+    /// Messages are not stored.
+    #[error(transparent)]
+    LogWriter(#[from] LogWriterProblem),
+    /// The hub does not answer.
+    #[error("the hub has not answered for {seconds} s, so messages are not delivered")]
+    Hub {
+        /// Since the question.
+        seconds: u64,
+    },
+    /// A worker of the event loop does not answer.
+    #[error("the event loop has not answered for {seconds} s, so connections are not served")]
+    EventLoop {
+        /// Since the question, or since a worker was seen at work on the same task.
+        seconds: u64,
+    },
+}
+
+impl HealthProblem {
+    /// Whether a restart of the server may help. It does not empty a full disk, and the server still
+    /// serves what is stored.
+    pub fn is_helped_by_restart(&self) -> bool {
+        !matches!(self, HealthProblem::LogWriter(LogWriterProblem::Failing { .. }))
+    }
+}
+
+/// The problems of a moment; none means that the server is ready.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Problems(pub Vec<HealthProblem>);
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, problem) in self.0.iter().enumerate() {
+            let separator = if index > 0 { "; " } else { "" };
+            write!(f, "{separator}{problem}")?;
+        }
+        Ok(())
+    }
+}
+
+/// The answers of the hub and the event loop. The log writer keeps its own.
+#[derive(Debug, Default)]
+pub struct Health {
+    /// The question to the hub.
+    pub hub: Arc<Question>,
+    /// The question to the event loop, and to each of its workers.
+    pub event_loop: Arc<Question>,
+    /// How long the busiest worker has been at one task.
+    pub longest_task: Mutex<Duration>,
+}
+
+impl Health {
+    /// The problems now, with that of the log writer.
+    pub fn problems(&self, log_writer: Option<LogWriterProblem>) -> Problems {
+        let too_long = |time: Duration| (time > MAX_ANSWER_TIME).then_some(time.as_secs());
+        let event_loop = self.event_loop.open_for().max(*self.longest_task.lock());
+        let problems = [
+            log_writer.map(HealthProblem::LogWriter),
+            too_long(self.hub.open_for()).map(|seconds| HealthProblem::Hub { seconds }),
+            too_long(event_loop).map(|seconds| HealthProblem::EventLoop { seconds }),
+        ];
+        Problems(problems.into_iter().flatten().collect())
+    }
+}
