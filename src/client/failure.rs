@@ -21,12 +21,6 @@ pub enum Failure {
         /// `--timeout`.
         timeout: Duration,
     },
-    /// No attempt of a conversation on a terminal succeeded within the timeout.
-    #[error("{reason}; is it running there? Name another by: chat-client HOST:PORT")]
-    NotReached {
-        /// Why the last attempt failed.
-        reason: String,
-    },
     /// The server sends bytes that are no WebSocket by RFC 6455.
     #[error("{server} does not speak WebSocket: {reason}")]
     NotWebSocket {
@@ -102,9 +96,7 @@ impl Failure {
                 | DialError::WrongScheme { .. }
                 | DialError::ProxyDropsHeaders { .. },
             ) => ExitCode::Protocol,
-            Failure::Dial(_) | Failure::NoConnection { .. } | Failure::NotReached { .. } => {
-                ExitCode::NoServer
-            }
+            Failure::Dial(_) | Failure::NoConnection { .. } => ExitCode::NoServer,
             Failure::NotWebSocket { .. }
             | Failure::OtherProtocol { .. }
             | Failure::NoHistory

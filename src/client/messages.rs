@@ -1,37 +1,71 @@
 //! The texts of the conversation on a terminal, in English and Spanish. One struct, so that no
 //! language can lack a text; `{}` stands for a name or a number.
 
+use super::display::one_line;
 use super::failure::Failure;
+use super::spanish;
+use crate::net::dial::DialError;
+
+/// A language.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Language {
+    /// English.
+    English,
+    /// Spanish.
+    Spanish,
+}
 
 /// All texts of one language.
 #[derive(Clone, Copy, Debug)]
 #[allow(missing_docs, reason = "the texts below explain them")]
 pub struct Messages {
+    pub language: Language,
     pub ask_ngrok: &'static str,
     pub ask_ngrok_address: &'static str,
     pub ask_host: &'static str,
     pub ask_port: &'static str,
     pub ask_name: &'static str,
-    pub yes: &'static str,
+    pub yes_or_no: &'static str,
+    pub bad_address: &'static str,
+    pub bad_port: &'static str,
     pub connecting: &'static str,
     pub connected: &'static str,
+    pub retrying: &'static str,
+    pub not_accepted: &'static str,
     pub lost: &'static str,
     pub back: &'static str,
+    pub waiting: &'static str,
+    pub waiting_for_server: &'static str,
+    pub not_taken: &'static str,
     pub joined: &'static str,
     pub left: &'static str,
     pub here: &'static str,
     pub here_in_all: &'static str,
     pub room: &'static str,
+    pub room_left: &'static str,
     pub room_rule: &'static str,
+    pub not_in_room: &'static str,
+    pub only_room: &'static str,
     pub one_room: &'static str,
+    pub not_connected: &'static str,
     pub no_server: &'static str,
-    pub closed: &'static str,
+    pub closed_told: &'static str,
     pub gap: &'static str,
+    pub gap_expired: &'static str,
+    pub gap_damaged: &'static str,
+    pub gap_epoch: &'static str,
+    pub gap_future: &'static str,
     pub refused: &'static str,
     pub not_sent: &'static str,
     pub unreadable: &'static str,
     pub unknown_command: &'static str,
+    pub history_rule: &'static str,
     pub help: &'static str,
+    pub search: &'static str,
+    pub line_full: &'static str,
+    pub key_not_utf8: &'static str,
+    pub line_not_utf8: &'static str,
+    pub no_terminal: &'static str,
     pub unsent_at_end: &'static str,
     pub no_history: &'static str,
     pub bye: &'static str,
@@ -39,64 +73,108 @@ pub struct Messages {
 
 /// English.
 pub const ENGLISH: Messages = Messages {
-    ask_ngrok: "Is the server behind ngrok? [y/N] ",
-    ask_ngrok_address: "Its address (such as abcd.ngrok.app): ",
-    ask_host: "Host [127.0.0.1]: ",
+    language: Language::English,
+    ask_ngrok: "Use ngrok? (y/n): ",
+    ask_ngrok_address: "ngrok address (such as abcd.ngrok.app): ",
+    ask_host: "Server host [127.0.0.1]: ",
     ask_port: "Port [8765]: ",
-    ask_name: "Your name [{}]: ",
-    yes: "y",
+    ask_name: "User name [{}]: ",
+    yes_or_no: "answer y or n",
+    bad_address: "{} is not the address of a server; write a host name, or an address such as wss://chat.example",
+    bad_port: "{} is not a port; a port is a number from 1 to 65535",
     connecting: "connecting to {} …",
     connected: "connected as {}; /help lists the commands",
+    retrying: "{}; trying again",
+    not_accepted: "{} closed the connection; trying again",
     lost: "connection lost; reconnecting …",
     back: "connected again",
+    waiting: "waiting, {} to send",
+    waiting_for_server: "waiting for the server",
+    not_taken: "too many messages wait to be sent; enter this one again later",
     joined: "{} joined",
     left: "{} left",
     here: "here: {}",
     here_in_all: "here: {} … ({} in all)",
     room: "you are in {} now",
+    room_left: "you have left {}",
     room_rule: "a room's name has 1 to 64 characters: a-z, 0-9 and - _ . with a letter or digit first",
+    not_in_room: "you are not in {}",
+    only_room: "this is your only room; /quit leaves the chat",
     one_room: "this server has one room",
-    no_server: "{}; is it running there? Name another by: chat-client HOST:PORT",
-    closed: "the server closed the connection: {} ({})",
-    gap: "messages are missing here and no longer available ({})",
+    not_connected: "there is no connection; try again later",
+    no_server: "no connection to {}: gave up after {}; is it running there? Name another by: chat-client HOST:PORT",
+    closed_told: "the server closed the connection ({})",
+    gap: "messages are missing here: {}",
+    gap_expired: "they are no longer kept",
+    gap_damaged: "they were lost by damage to the server's store",
+    gap_epoch: "the server's store was lost or restored",
+    gap_future: "the server never had them",
     refused: "refused: {}",
-    not_sent: "not sent: {}",
+    not_sent: "not sent: {} ({})",
     unreadable: "(unreadable)",
-    unknown_command: "{} is no command; /help lists them",
-    help: "/who  who is here\n/join ROOM  talk in another room\n/history [N]  the last messages again\n/quit or exit  leave",
-    unsent_at_end: "not known to be stored: {} messages",
+    unknown_command: "{} is no command; /help lists them. To send it, begin the line with //",
+    history_rule: "/history N: N is a number from 1 on",
+    help: "/who  who is here\n/join ROOM  talk in another room\n/leave [ROOM]  leave a room\n/history [N]  the last messages again\n/quit or exit  leave\n//TEXT  send a text that begins with /\nAlt-Enter  a line break in a message",
+    search: "(search: {}) ",
+    line_full: "this line is too long",
+    key_not_utf8: "a key was ignored: it is not UTF-8; set your terminal to UTF-8",
+    line_not_utf8: "a line was not sent: it is not UTF-8; set your terminal to UTF-8",
+    no_terminal: "this terminal can't be used: {}; try --listen, or a pipe",
+    unsent_at_end: "messages that are not known to be stored: {}",
     no_history: "this server keeps no history",
     bye: "bye",
 };
 
 /// Spanish.
 pub const SPANISH: Messages = Messages {
-    ask_ngrok: "¿Está el servidor detrás de ngrok? [s/N] ",
-    ask_ngrok_address: "Su dirección (como abcd.ngrok.app): ",
-    ask_host: "Servidor [127.0.0.1]: ",
+    language: Language::Spanish,
+    ask_ngrok: "¿Usar ngrok? (y/n): ",
+    ask_ngrok_address: "Dirección de ngrok (como abcd.ngrok.app): ",
+    ask_host: "Host del servidor [127.0.0.1]: ",
     ask_port: "Puerto [8765]: ",
-    ask_name: "Tu nombre [{}]: ",
-    yes: "s",
+    ask_name: "Usuario [{}]: ",
+    yes_or_no: "responde y (sí) o n (no)",
+    bad_address: "{} no es la dirección de un servidor; escribe un nombre de host, o una dirección como wss://chat.example",
+    bad_port: "{} no es un puerto; un puerto es un número de 1 a 65535",
     connecting: "conectando con {} …",
     connected: "conectado como {}; /help muestra los comandos",
+    retrying: "{}; vuelvo a intentarlo",
+    not_accepted: "{} cerró la conexión; vuelvo a intentarlo",
     lost: "conexión perdida; vuelvo a conectar …",
     back: "conectado de nuevo",
+    waiting: "en espera, {} por enviar",
+    waiting_for_server: "esperando al servidor",
+    not_taken: "hay demasiados mensajes por enviar; vuelve a introducir este más tarde",
     joined: "{} se ha unido",
     left: "{} ha salido",
     here: "aquí: {}",
     here_in_all: "aquí: {} … ({} en total)",
     room: "ahora estás en {}",
+    room_left: "has salido de {}",
     room_rule: "el nombre de una sala tiene de 1 a 64 caracteres: a-z, 0-9 y - _ . y empieza por letra o cifra",
+    not_in_room: "no estás en {}",
+    only_room: "es tu única sala; /quit sale del chat",
     one_room: "este servidor tiene una sola sala",
-    no_server: "{}; ¿está en marcha? Para nombrar otro: chat-client SERVIDOR:PUERTO",
-    closed: "el servidor cerró la conexión: {} ({})",
-    gap: "aquí faltan mensajes que ya no se pueden recuperar ({})",
+    not_connected: "no hay conexión; vuelve a intentarlo más tarde",
+    no_server: "sin conexión con {}: abandonado tras {}; ¿está en marcha? Para nombrar otro: chat-client SERVIDOR:PUERTO",
+    closed_told: "el servidor cerró la conexión ({})",
+    gap: "aquí faltan mensajes: {}",
+    gap_expired: "ya no se guardan",
+    gap_damaged: "se perdieron por un daño en el almacén del servidor",
+    gap_epoch: "el almacén del servidor se perdió o se restauró",
+    gap_future: "el servidor nunca los tuvo",
     refused: "rechazado: {}",
-    not_sent: "no enviado: {}",
+    not_sent: "no enviado: {} ({})",
     unreadable: "(ilegible)",
-    unknown_command: "{} no es un comando; /help los muestra",
-    help: "/who  quién está\n/join SALA  hablar en otra sala\n/history [N]  los últimos mensajes otra vez\n/quit o exit  salir",
-    unsent_at_end: "no se sabe si están guardados: {} mensajes",
+    unknown_command: "{} no es un comando; /help los muestra. Para enviarlo, empieza la línea con //",
+    history_rule: "/history N: N es un número a partir de 1",
+    help: "/who  quién está\n/join SALA  hablar en otra sala\n/leave [SALA]  salir de una sala\n/history [N]  los últimos mensajes otra vez\n/quit o exit  salir\n//TEXTO  enviar un texto que empieza por /\nAlt-Intro  un salto de línea en un mensaje",
+    search: "(buscar: {}) ",
+    line_full: "esta línea es demasiado larga",
+    key_not_utf8: "se ignoró una tecla: no es UTF-8; configura el terminal en UTF-8",
+    line_not_utf8: "no se envió una línea: no es UTF-8; configura el terminal en UTF-8",
+    no_terminal: "este terminal no sirve: {}; prueba --listen, o una tubería",
+    unsent_at_end: "mensajes que quizá no están guardados: {}",
     no_history: "este servidor no guarda historial",
     bye: "adiós",
 };
@@ -104,10 +182,36 @@ pub const SPANISH: Messages = Messages {
 impl Messages {
     /// Why a conversation ended.
     pub fn of_failure(&self, failure: &Failure) -> String {
-        match failure {
-            Failure::Closed { code, reason, .. } => fill(self.closed, &[reason, code]),
-            Failure::NotReached { reason } => fill(self.no_server, &[reason]),
-            other => other.to_string(),
+        match self.language {
+            Language::English => failure.to_string(),
+            Language::Spanish => spanish::failure(failure),
+        }
+    }
+
+    /// Why an attempt to connect failed.
+    pub fn of_dial_error(&self, error: &DialError) -> String {
+        match self.language {
+            Language::English => error.to_string(),
+            Language::Spanish => spanish::dial_error(error),
+        }
+    }
+
+    /// What an `error` frame says. `text` is the server's own sentence.
+    pub fn of_error(&self, code: &str, text: &str) -> String {
+        match self.language {
+            Language::English => text.to_owned(),
+            Language::Spanish => spanish::error(code).map_or(text, |text| text).to_owned(),
+        }
+    }
+
+    /// Why messages are missing.
+    pub fn of_gap(&self, reason: &str) -> String {
+        match reason {
+            "expired" => self.gap_expired.to_owned(),
+            "damaged" => self.gap_damaged.to_owned(),
+            "epoch" => self.gap_epoch.to_owned(),
+            "future" => self.gap_future.to_owned(),
+            other => one_line(other),
         }
     }
 }
@@ -120,19 +224,6 @@ pub fn of_locale(variable: impl Fn(&str) -> Option<String>) -> &'static Messages
         .unwrap_or_default();
     let language = locale.split(['_', '.', '@', '-']).next().unwrap_or_default();
     if language.eq_ignore_ascii_case("es") { &SPANISH } else { &ENGLISH }
-}
-
-/// A text with its blanks filled, in order.
-pub fn fill(sentence: &str, values: &[&str]) -> String {
-    let mut values = values.iter();
-    let mut out = String::new();
-    let mut pieces = sentence.split("{}");
-    out.push_str(pieces.next().unwrap_or_default());
-    for piece in pieces {
-        out.push_str(values.next().unwrap_or(&""));
-        out.push_str(piece);
-    }
-    out
 }
 
 #[cfg(test)]
@@ -161,29 +252,13 @@ mod tests {
     #[test]
     fn the_locale_selects_the_language() {
         let of = |name: &'static str, value: &'static str| {
-            of_locale(move |asked| (asked == name).then(|| value.to_owned())).yes
+            of_locale(move |asked| (asked == name).then(|| value.to_owned())).language
         };
-        assert_eq!(of("LANG", "es_MX.UTF-8"), "s");
-        assert_eq!(of("LC_ALL", "es"), "s");
-        assert_eq!(of("LANG", "en_GB.UTF-8"), "y");
-        assert_eq!(of("LANG", "est_EE"), "y");
-        assert_eq!(of("OTHER", "es"), "y");
-    }
-
-    #[test]
-    fn a_failure_reads_the_same_in_the_pipe_and_on_an_english_terminal() {
-        let closed =
-            Failure::Closed { close_code: 4003, code: "forbidden".into(), reason: "no".into() };
-        let not_reached = Failure::NotReached { reason: "no answer".into() };
-        for failure in [closed, not_reached] {
-            assert_eq!(ENGLISH.of_failure(&failure), failure.to_string());
-        }
-    }
-
-    #[test]
-    fn blanks_are_filled_in_order() {
-        assert_eq!(fill("{} and {}", &["a", "b"]), "a and b");
-        assert_eq!(fill("{}", &[]), "");
-        assert_eq!(fill("none", &["x"]), "none");
+        use Language::{English, Spanish};
+        assert_eq!(of("LANG", "es_MX.UTF-8"), Spanish);
+        assert_eq!(of("LC_ALL", "es"), Spanish);
+        assert_eq!(of("LANG", "en_GB.UTF-8"), English);
+        assert_eq!(of("LANG", "est_EE"), English);
+        assert_eq!(of("OTHER", "es"), English);
     }
 }

@@ -2,8 +2,10 @@
 //! [`history`] and [`terminal`].
 
 mod args;
+mod blanks;
 mod connection;
 mod cursor_file;
+mod display;
 mod driver;
 #[cfg(feature = "faults")]
 pub mod echo;
@@ -24,6 +26,7 @@ mod random;
 mod retry_report;
 mod runtime;
 mod sink;
+mod spanish;
 mod terminal;
 
 pub use main::main;

@@ -3,8 +3,8 @@
 use std::io;
 
 use super::args::Output;
-use super::local_time;
-use crate::conversation::client::event::{Message, is_unprintable, write_json_line};
+use super::{display, local_time};
+use crate::conversation::client::event::{Message, write_json_line};
 use crate::sys::stdio::{self, OutputError, Written};
 
 /// Buffered bytes above which nothing more is taken before the buffer is written out.
@@ -114,44 +114,11 @@ impl Printer {
         }
     }
 }
-/// `[12:34:56] Alice: Hola Bob!`
+
+/// `[12:34:56] Alice: Hola Bob!`, and further lines of the text indented.
 fn plain(message: &Message<'_>) -> String {
     let text = message.text.as_deref().unwrap_or("(unreadable)");
     let time = local_time::of(&message.timestamp);
-    let user = escape_for_terminal(&message.username);
-    format!("[{time}] {user}: {}\n", escape_for_terminal(text))
-}
-
-/// The text with an escape such as `\u{1b}` in place of every character that could act on a terminal.
-pub fn escape_for_terminal(text: &str) -> String {
-    if !text.chars().any(is_unprintable) {
-        return text.to_owned();
-    }
-    text.chars().fold(String::with_capacity(text.len() + 8), |mut out, c| {
-        if is_unprintable(c) {
-            out.extend(c.escape_unicode());
-        } else {
-            out.push(c);
-        }
-        out
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    #[test]
-    fn control_characters_become_escapes() {
-        assert_eq!(escape_for_terminal("a\u{1b}[31mb\u{202e}"), "a\\u{1b}[31mb\\u{202e}");
-        assert_eq!(escape_for_terminal("año 🎉 日本"), "año 🎉 日本");
-    }
-
-    proptest! {
-        #[test]
-        fn no_escaped_text_acts_on_a_terminal(text in any::<String>()) {
-            prop_assert!(!escape_for_terminal(&text).chars().any(is_unprintable));
-        }
-    }
+    let head = format!("[{time}] {}: ", display::one_line(&message.username));
+    format!("{}\n", display::message(&head, display::columns(&head), usize::MAX, text))
 }

@@ -14,6 +14,8 @@ pub mod stdio;
 #[cfg(feature = "server")]
 pub mod systemd;
 #[cfg(feature = "client")]
+pub mod terminal_signals;
+#[cfg(feature = "client")]
 pub mod termination_signal;
 #[cfg(feature = "server")]
 pub mod thread;

@@ -10,7 +10,9 @@ use crate::support::terminal::{Builder, Screen, Terminal};
 struct Person {
     lang: &'static str,
     questions: [&'static str; 5],
-    yes: &'static str,
+    wrong: [&'static str; 3],
+    waiting: &'static str,
+    refused: &'static str,
     connected: &'static str,
     joined: &'static str,
     left: &'static str,
@@ -24,18 +26,20 @@ struct Person {
 const ENGLISH: Person = Person {
     lang: "C.UTF-8",
     questions: [
-        "Is the server behind ngrok? [y/N]",
-        "Its address (such as abcd.ngrok.app):",
-        "Host [127.0.0.1]:",
+        "Use ngrok? (y/n):",
+        "ngrok address (such as abcd.ngrok.app):",
+        "Server host [127.0.0.1]:",
         "Port [8765]:",
-        "Your name [tester]:",
+        "User name [tester]:",
     ],
-    yes: "y",
+    wrong: ["-- answer y or n", "is not the address of a server", "is not a port"],
+    waiting: "-- waiting, 2 to send",
+    refused: "Connection refused (os error 111); trying again",
     connected: "-- connected as Alice; /help lists the commands",
     joined: "-- Bob joined",
     left: "-- Bob left",
     here: "-- here: Alice, Bob",
-    help: "-- /quit or exit  leave",
+    help: "-- Alt-Enter  a line break in a message",
     lost: "-- connection lost; reconnecting …",
     back: "-- connected again",
     bye: "bye",
@@ -44,18 +48,20 @@ const ENGLISH: Person = Person {
 const SPANISH: Person = Person {
     lang: "es_ES.UTF-8",
     questions: [
-        "¿Está el servidor detrás de ngrok? [s/N]",
-        "Su dirección (como abcd.ngrok.app):",
-        "Servidor [127.0.0.1]:",
+        "¿Usar ngrok? (y/n):",
+        "Dirección de ngrok (como abcd.ngrok.app):",
+        "Host del servidor [127.0.0.1]:",
         "Puerto [8765]:",
-        "Tu nombre [tester]:",
+        "Usuario [tester]:",
     ],
-    yes: "sí",
+    wrong: ["-- responde y (sí) o n (no)", "no es la dirección de un servidor", "no es un puerto"],
+    waiting: "-- en espera, 2 por enviar",
+    refused: "conexión rechazada; vuelvo a intentarlo",
     connected: "-- conectado como Alice; /help muestra los comandos",
     joined: "-- Bob se ha unido",
     left: "-- Bob ha salido",
     here: "-- aquí: Alice, Bob",
-    help: "-- /quit o exit  salir",
+    help: "-- Alt-Intro  un salto de línea en un mensaje",
     lost: "-- conexión perdida; vuelvo a conectar …",
     back: "-- conectado de nuevo",
     bye: "adiós",
@@ -93,17 +99,30 @@ fn messages_of(screen: &Screen, name: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_client_asks_for_missing_options() {
+fn the_client_asks_for_missing_options_until_the_answers_are_right() {
     for person in [ENGLISH, SPANISH] {
         let server = Server::start();
         let port = server.address().rsplit(':').next().unwrap();
         let [ngrok, _, host, ask_port, name] = person.questions;
         let mut terminal = Terminal::with(&[]).env("LANG", person.lang).start();
-        for (question, answer) in [(ngrok, ""), (host, ""), (ask_port, port), (name, "Alice")] {
-            terminal.wait_for(question);
+        let mut ask = |question: &str, answer: &str| {
+            terminal.wait_for_prompt(&format!("{question} "), "");
             terminal.enter(answer);
+        };
+        for wrong in ["", "x", "yep"] {
+            ask(ngrok, wrong);
         }
-        terminal.wait_for(person.connected);
+        ask(ngrok, "n");
+        ask(host, "a b");
+        ask(host, "");
+        for wrong in ["x", "0", "70000"] {
+            ask(ask_port, wrong);
+        }
+        ask(ask_port, port);
+        ask(name, "Alice");
+        let screen = terminal.wait_for(person.connected);
+        let told = |text: &&str| screen.rows.iter().filter(|row| row.contains(*text)).count();
+        assert_eq!(person.wrong.each_ref().map(told), [3, 1, 3], "{}", screen.text());
         terminal.wait_for_typed("");
         // Answers to questions are not in the editor's history.
         terminal.type_text("\u{1b}[A");
@@ -117,16 +136,32 @@ fn the_client_asks_for_the_ngrok_address_and_proposes_the_login_name() {
     for person in [ENGLISH, SPANISH] {
         let server = Server::start();
         let [ngrok, address, _, _, name] = person.questions;
-        let mut terminal = Terminal::with(&[]).env("LANG", person.lang).start();
-        for (question, answer) in [(ngrok, person.yes), (address, &server.url()), (name, "")] {
-            terminal.wait_for(question);
-            terminal.enter(answer);
+        for yes in ["y", "yes", "s", "Sí"] {
+            let mut terminal = Terminal::with(&[]).env("LANG", person.lang).start();
+            for (question, answer) in [(ngrok, yes), (address, &server.url()), (name, "")] {
+                terminal.wait_for_prompt(&format!("{question} "), "");
+                terminal.enter(answer);
+            }
+            terminal.wait_for(&person.connected.replace("Alice", "tester"));
         }
-        terminal.wait_for(&person.connected.replace("Alice", "tester"));
         let mut other = Terminal::with(&[]).env("LANG", person.lang).start();
         other.wait_for(ngrok);
         other.type_text("\u{4}");
-        assert_eq!(other.wait_for_exit(), 0, "who would rather not is not kept");
+        assert_eq!(other.wait_for_exit(), 0, "Ctrl-D ends the questions");
+    }
+}
+
+#[test]
+fn the_question_for_the_host_takes_a_whole_address() {
+    let server = Server::start();
+    let [ngrok, _, host, _, name] = SPANISH.questions;
+    for whole in [server.url(), server.address().to_owned()] {
+        let mut terminal = Terminal::with(&[]).env("LANG", SPANISH.lang).start();
+        for (question, answer) in [(ngrok, "no"), (host, &whole), (name, "Alice")] {
+            terminal.wait_for_prompt(&format!("{question} "), "");
+            terminal.enter(answer);
+        }
+        terminal.wait_for(SPANISH.connected);
     }
 }
 
@@ -174,7 +209,9 @@ fn a_joined_room_can_be_read_before_sending_to_it() {
         bob.wait_for_text("said before");
         let mut terminal = connected(&server, &person);
         terminal.enter("/join ops");
-        terminal.wait_for(&person.here.replace("Alice, Bob", "Bob, Alice"));
+        let here = person.here.replace("Alice, Bob", "Bob, Alice").replace("-- ", "-- #ops: ");
+        terminal.wait_for(&here);
+        terminal.wait_for_prompt("#ops > ", "");
         terminal.enter("/history");
         terminal.wait_for("] Bob: said before");
         bob.write("and now\n");
@@ -385,4 +422,244 @@ fn a_window_that_is_closed_ends_the_conversation() {
     });
     assert_eq!(terminal.wait_for_exit(), 0);
     bob.end_input();
+}
+
+#[test]
+fn a_line_is_sent_as_it_was_typed_and_blanks_are_not() {
+    let server = Server::with(QUICK).start();
+    let mut terminal = connected(&server, &ENGLISH);
+    let bob = Client::start(&[&server.url(), "-u", "Bob"]);
+    terminal.wait_for(ENGLISH.joined);
+    for (typed, sent) in [
+        ("   ", None),
+        ("    indented ", Some("    indented ")),
+        ("//who", Some("/who")),
+        ("/etc/passwd is broken", Some("/etc/passwd is broken")),
+        ("\u{1b}[200~  if x:\r\n\ty()\n\u{1b}[201~", Some("  if x:\n\ty()")),
+        ("one\u{1b}\rtwo", Some("one\ntwo")),
+    ] {
+        terminal.type_text(typed);
+        terminal.type_text("\r");
+        if let Some(sent) = sent {
+            bob.wait_for_text(sent);
+        }
+    }
+    let screen = terminal.wait_for("           two");
+    let shown = |rows: &[&str]| {
+        let found = screen
+            .rows
+            .windows(rows.len())
+            .any(|window| window[0].ends_with(rows[0]) && window[1..].iter().eq(rows[1..].iter()));
+        assert!(found, "{rows:?} in\n{}", screen.text());
+    };
+    shown(&["] Alice:   if x:", "                   y()"]);
+    shown(&["] Alice: one", "           two"]);
+    assert_eq!(messages_of(&screen, "Alice").len(), 5, "{}", screen.text());
+}
+
+#[test]
+fn a_message_of_several_lines_is_shown_under_its_name() {
+    let server = Server::start();
+    let mut terminal = connected(&server, &SPANISH);
+    let text = "Filesystem\tUse%\n/dev/vda1\t42%\n[12:34:56] Alice: forged\n";
+    let url = server.url();
+    let sent = Client::pipe(&["send", "--url", &url, "-u", "Bob"], text.as_bytes());
+    assert_eq!(sent.code, Some(0), "{}", sent.errors);
+    terminal.enter("después");
+    let screen = terminal.wait_for("] Alice: después");
+    let start = screen.find("] Bob: Filesystem      Use%").expect("the first line");
+    let rest = ["           /dev/vda1       42%", "           [12:34:56] Alice: forged"];
+    assert_eq!(screen.rows[start + 1..start + 3], rest);
+    let plain = Client::pipe(&["history", "--url", &url, "--output", "plain"], b"");
+    assert_eq!(plain.lines[1..3], rest);
+}
+
+#[test]
+fn joiners_reach_the_terminal_between_letters_and_emoji() {
+    let server = Server::start();
+    let mut terminal = connected(&server, &ENGLISH);
+    let text = "می\u{200c}خواهم 👨\u{200d}👩\u{200d}👧";
+    send(&server, "Bob", &format!("{text}\nnow a\u{200d}b\n"));
+    terminal.wait_for("now a\\u{200d}b");
+    let raw = String::from_utf8(terminal.raw()).unwrap();
+    assert!(raw.contains(text), "{raw:?}");
+    terminal.type_text(text);
+    terminal.type_text("\r");
+    terminal.wait("the own message", |_| {
+        String::from_utf8(terminal.raw()).unwrap_or_default().matches(text).count() > 1
+    });
+}
+
+#[test]
+fn a_key_that_is_not_utf_8_is_told_and_ends_nothing() {
+    for (person, told) in [(ENGLISH, "it is not UTF-8;"), (SPANISH, "no es UTF-8;")] {
+        let server = Server::start();
+        let mut terminal = connected(&server, &person);
+        terminal.type_bytes(b"ma\xf1ana\xff\r");
+        let screen = terminal.wait_for("] Alice: maana");
+        let told = screen.rows.iter().filter(|row| row.contains(told)).count();
+        assert_eq!(told, 1, "{}", screen.text());
+        terminal.enter("/quit");
+        assert_eq!(terminal.wait_for_exit(), 0);
+    }
+}
+
+#[test]
+fn lines_wait_in_sight_for_a_server_that_can_not_be_reached() {
+    for person in [ENGLISH, SPANISH] {
+        let mut server = Server::start();
+        server.kill();
+        let mut terminal = alice(&server, &person).sized(120, 24).start();
+        terminal.wait_for(person.refused);
+        terminal.type_text("one\r/help\rtwo\rthree");
+        let screen = terminal.wait_for_typed("three");
+        let end = &screen.rows[screen.rows.len() - 4..];
+        assert_eq!(end, [person.waiting, "--   one", "--   two", "> three"], "{}", screen.text());
+        terminal.wait_for(person.help);
+        server.start_again();
+        terminal.wait_for("] Alice: two");
+        terminal.type_text("\r");
+        let screen = terminal.wait_for("] Alice: three");
+        let expected = ["Alice: one", "Alice: two", "Alice: three"];
+        assert_eq!(messages_of(&screen, "Alice"), expected);
+        // The reason is told once, and no status is left behind.
+        let rows = |text: &str| screen.rows.iter().filter(|row| row.contains(text)).count();
+        assert_eq!((rows(person.refused), rows(person.waiting)), (1, 0), "{}", screen.text());
+    }
+}
+
+#[test]
+fn what_waits_is_named_when_the_user_quits() {
+    let mut server = Server::start();
+    server.kill();
+    for (person, unsent) in
+        [(ENGLISH, "not known to be stored: 1"), (SPANISH, "quizá no están guardados: 1")]
+    {
+        let mut terminal = alice(&server, &person).sized(120, 24).start();
+        terminal.wait_for(person.refused);
+        terminal.type_text("lost?\r\u{3}");
+        assert_eq!(terminal.wait_for_exit(), 75);
+        let screen = terminal.screen();
+        assert!(screen.rows.iter().any(|row| row.ends_with(unsent)), "{}", screen.text());
+        assert!(screen.rows.iter().any(|row| row == "--   lost?"), "{}", screen.text());
+    }
+}
+
+#[test]
+fn rooms_are_named_and_can_be_left() {
+    let server = Server::start();
+    let mut terminal = connected(&server, &ENGLISH);
+    let told = |terminal: &Terminal, text: &str| drop(terminal.wait_for(text));
+    terminal.enter("/leave");
+    told(&terminal, "-- this is your only room; /quit leaves the chat");
+    terminal.enter("/join ops");
+    terminal.wait_for_prompt("#ops > ", "");
+    let bob = Client::start(&[&server.url(), "-u", "Bob", "-r", "ops", "--events"]);
+    told(&terminal, "-- #ops: Bob joined");
+    terminal.enter("in ops");
+    bob.wait_for_text("in ops");
+    let _carl = Client::start(&[&server.url(), "-u", "Carl"]);
+    told(&terminal, "-- #lobby: Carl joined");
+    terminal.enter("/leave nowhere");
+    told(&terminal, "-- you are not in nowhere");
+    terminal.enter("/leave");
+    told(&terminal, "-- you have left ops");
+    terminal.wait_for_typed("");
+    bob.wait_for("Alice has left", |frame| {
+        frame["type"] == "user_left" && frame["username"] == "Alice"
+    });
+    terminal.enter("in the lobby");
+    let screen = terminal.wait_for("] Alice: in the lobby");
+    assert!(!screen.text().contains("refused"), "{}", screen.text());
+}
+
+#[test]
+fn times_are_in_the_named_time_zone() {
+    let server = Server::start();
+    for (zone, hours) in [("America/New_York", -5..=-4), ("Asia/Tokyo", 9..=9)] {
+        let mut terminal = alice(&server, &ENGLISH).env("TZ", zone).start();
+        terminal.wait_for(ENGLISH.connected);
+        let mut bob = Client::start(&[&server.url(), "-u", "Bob"]);
+        bob.write(&format!("hello {zone}\n"));
+        let message = bob.wait_for_text(&format!("hello {zone}"));
+        let screen = terminal.wait_for(&format!("] Bob: hello {zone}"));
+        let shown = &screen.rows[screen.find(&format!("hello {zone}")).unwrap()];
+        let moment: jiff::Timestamp = message["timestamp"].as_str().unwrap().parse().unwrap();
+        let fits = hours.into_iter().any(|hours| {
+            let local = moment + jiff::SignedDuration::from_hours(hours);
+            shown.starts_with(&local.strftime("[%H:%M:%S]").to_string())
+        });
+        assert!(fits, "{shown} at {moment} in {zone}");
+        terminal.enter("/quit");
+    }
+}
+
+#[test]
+fn ctrl_z_gives_the_terminal_back_and_fg_takes_it_again() {
+    let server = Server::start();
+    for shell in ["dash", "bash", "zsh"] {
+        let paths = ["/bin", "/usr/bin"].map(|folder| std::path::Path::new(folder).join(shell));
+        let Some(path) = paths.into_iter().find(|path| path.exists()) else { continue };
+        let arguments: &[&str] = match shell {
+            "bash" => &["--norc", "--noprofile", "-i"],
+            "zsh" => &["-f", "-i"],
+            _ => &["-i"],
+        };
+        let mut terminal = Terminal::of(path, arguments).env("PS1", "shell: ").start();
+        terminal.wait_for("shell:");
+        let client = crate::support::programs::client();
+        terminal.enter(&format!("{} {} -u Alice", client.display(), server.url()));
+        terminal.wait_for(ENGLISH.connected);
+        terminal.type_text("half a");
+        terminal.wait_for_typed("half a");
+        terminal.type_text("\u{1a}");
+        terminal.wait_for("shell:");
+        terminal.enter("stty -a | grep -cE -- '-(icanon|echo|icrnl|isig)( |$)'; echo asked");
+        let screen =
+            terminal.wait("the answer", |screen| screen.rows.iter().any(|row| row == "asked"));
+        let asked = screen.rows.iter().position(|row| row == "asked").unwrap();
+        assert_eq!(screen.rows[asked - 1], "0", "{shell} has its usual mode:\n{}", screen.text());
+        terminal.enter("fg");
+        terminal.wait_for_typed("half a");
+        terminal.enter(" word");
+        terminal.wait_for("] Alice: half a word");
+        terminal.enter("/quit");
+        terminal.wait_for("bye");
+        terminal.wait_for("shell:");
+        terminal.enter("exit");
+        assert_eq!(terminal.wait_for_exit(), 0, "{shell}");
+    }
+}
+
+#[test]
+fn a_narrower_window_leaves_no_stray_lines() {
+    let server = Server::with(QUICK).start();
+    let mut terminal = connected(&server, &ENGLISH);
+    let typed: String = ('a'..='z').cycle().take(70).collect();
+    terminal.type_text(&typed);
+    let before = terminal.wait_for_typed(&typed);
+    for columns in [60, 50, 41] {
+        terminal.resize(columns, 24);
+        let whole = format!("> {typed}");
+        let screen = terminal.wait(&format!("{columns} columns"), |screen| {
+            let start = screen.rows.iter().rposition(|row| row.starts_with("> "));
+            start.is_some_and(|start| {
+                let rows = &screen.rows[start..];
+                rows.concat() == whole && rows.iter().all(|row| row.len() <= columns)
+            })
+        });
+        // The emulator cuts rows off instead of breaking them anew.
+        let above = screen.rows.iter().take_while(|row| !row.starts_with('>'));
+        let wanted = before.rows.iter().take_while(|row| !row.starts_with('>'));
+        let wanted = wanted.map(|row| {
+            let kept: String = row.chars().take(columns).collect();
+            kept.trim_end().to_owned()
+        });
+        assert!(above.cloned().eq(wanted), "{}", screen.text());
+    }
+    terminal.type_text("\r");
+    terminal
+        .wait("the message", |screen| screen.rows.concat().contains(&format!("] Alice: {typed}")));
+    let screen = terminal.wait_for_typed("");
+    assert!(screen.rows[0].starts_with("-- connecting to "), "{}", screen.text());
 }

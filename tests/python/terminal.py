@@ -1,6 +1,6 @@
 """A terminal with a program on it: terminal.py COLUMNS ROWS RAW PROGRAM [WORD]...
 
-Reads commands from standard input, one JSON object per line: {"type": TEXT}, {"resize": [COLUMNS, ROWS]},
+Reads commands from standard input, one JSON object per line: {"type": TEXT}, {"bytes": HEX}, {"resize": [COLUMNS, ROWS]},
 {"hangup": true}. Whenever the screen has changed and no more input is waiting, prints it as one JSON object: `gone` has
 the rows that scrolled away since the last one, `rows` the screen, `cursor` its column and row. The file RAW has all bytes
 that the program wrote. After the program has exited, the last object has its exit code (or minus its signal) and whether
@@ -91,6 +91,8 @@ def main():
                 command = json.loads(line)
                 if "type" in command:
                     os.write(master, command["type"].encode())
+                elif "bytes" in command:
+                    os.write(master, bytes.fromhex(command["bytes"]))
                 elif "resize" in command:
                     screen.resize(command["resize"][1], command["resize"][0])
                     size(master, *command["resize"])

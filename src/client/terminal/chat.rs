@@ -1,126 +1,143 @@
 //! The conversation on a terminal: lines that are typed are sent, messages are shown above the line
-//! being typed.
+//! being typed. What frames from the server show is in `received`.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc;
-
-use super::editor::{Names, is_quit};
-use super::screen::Screen;
+use super::command::{Command, Typed};
+use super::console::{Console, Input};
+use super::unsent::Unsent;
+use crate::client::blanks::fill;
+use crate::client::display::{cut, excerpt, one_line};
 use crate::client::driver::{Driver, Update, sleep_until};
 use crate::client::exit_code::{ExitCode, print_error};
 use crate::client::failure::Failure;
-use crate::client::local_time;
-use crate::client::messages::{Messages, fill};
+use crate::client::messages::Messages;
 use crate::client::now::now;
-use crate::client::output::escape_for_terminal;
 use crate::conversation::client::conversation::Phase;
-use crate::conversation::client::event::{Event, Message, PageItem};
 use crate::conversation::client::outbox::OutgoingMessage;
 use crate::protocol::{MessageId, RoomName};
 use crate::sys::termination_signal::TerminationSignal;
 
 /// How long the last messages may take to be stored after the user quits.
 const QUIT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Lines that may wait for a connection; the editor's own channel holds some more.
+/// Bounds of the lines that wait for the first connection.
 const MAX_WAITING_LINES: usize = 64;
-/// How often the editor's channel is checked for its end while no lines are taken from it.
-const CLOSED_CHECK_INTERVAL: Duration = Duration::from_millis(100);
+const MAX_WAITING_BYTES: usize = 256 * 1024;
 /// Messages shown by `/history` without a number.
 const DEFAULT_HISTORY: u64 = 20;
+/// Waiting messages that are shown.
+const WAITING_SHOWN: usize = 3;
+/// Unsent messages shown at the end.
+const MAX_UNSENT_SHOWN: usize = 20;
 
 /// A conversation on a terminal.
 pub struct Chat {
-    driver: Driver,
-    /// Lines that were typed.
-    lines: mpsc::Receiver<String>,
-    /// Lines that were typed while there was no connection.
+    pub(super) driver: Driver,
+    pub(super) console: Console,
+    pub(super) texts: &'static Messages,
+    pub(super) colours: bool,
+    /// How long the first connection may take, and whether the user chose that.
+    timeout: (Duration, bool),
+    /// Lines that were typed before the first connection: messages and commands, in order.
     waiting: VecDeque<String>,
-    screen: Screen,
-    /// Names for completion.
-    names: Names,
-    texts: &'static Messages,
-    colours: bool,
-    /// How long the first connection may take.
-    timeout: Duration,
-    /// Messages typed so far.
-    typed: u64,
+    pub(super) unsent: Unsent,
+    /// Whether the server speaks the full protocol.
+    pub(super) full: bool,
+    /// Why the last attempt to connect failed, as the user was told.
+    pub(super) failure_told: Option<String>,
+    /// The last error of the server that the user was told.
+    pub(super) error_told: Option<String>,
     /// When the user asked to quit.
     quitting: Option<Instant>,
     termination: TerminationSignal,
 }
 
-/// The parts of the terminal that a conversation uses.
-pub struct TerminalParts {
-    /// Lines that are typed.
-    pub lines: mpsc::Receiver<String>,
-    /// Where text is shown.
-    pub screen: Screen,
-    /// Names for completion.
-    pub names: Names,
-    /// Texts in the user's language.
-    pub texts: &'static Messages,
-    /// Whether names are coloured.
-    pub colours: bool,
-}
-
 impl Chat {
-    /// Needs a tokio runtime. `timeout` is how long the first connection may take.
-    pub fn new(driver: Driver, parts: TerminalParts, timeout: Duration) -> std::io::Result<Self> {
-        let TerminalParts { lines, screen, names, texts, colours } = parts;
-        Ok(Chat {
+    /// `timeout` is how long the first connection may take; unless the user chose
+    /// it, it does not count once something is typed.
+    pub fn new(
+        driver: Driver,
+        console: Console,
+        termination: TerminationSignal,
+        texts: &'static Messages,
+        colours: bool,
+        timeout: (Duration, bool),
+    ) -> Self {
+        Chat {
             driver,
-            lines,
-            waiting: VecDeque::new(),
-            screen,
-            names,
+            console,
             texts,
             colours,
             timeout,
-            typed: 0,
+            waiting: VecDeque::new(),
+            unsent: Unsent::default(),
+            full: false,
+            failure_told: None,
+            error_told: None,
             quitting: None,
-            termination: TerminationSignal::new()?,
-        })
+            termination,
+        }
     }
 
     /// Runs until the user quits or the driver can't go on.
     pub async fn run(mut self) -> ExitCode {
-        self.note(&fill(self.texts.connecting, &[&self.driver.server()]));
-        let exit = self.converse().await;
-        self.driver.close().await;
+        self.console.note(&fill(self.texts.connecting, &[&self.driver.server()]));
+        let ended = self.converse().await;
+        let unsent = self.unsent.len() + self.waiting_messages().count();
+        let mut exit = ExitCode::Done;
+        let mut last_words = Vec::new();
+        if let Err(failure) = &ended {
+            exit = failure.exit();
+            last_words.push(one_line(&self.describe(failure)));
+        }
+        if unsent > 0 {
+            last_words.push(fill(self.texts.unsent_at_end, &[&unsent.to_string()]));
+            exit = if ended.is_ok() { ExitCode::Unacked } else { exit };
+        }
+        let texts: Vec<String> = self.unsent_texts().take(MAX_UNSENT_SHOWN).collect();
+        texts.iter().for_each(|text| self.console.note(&format!("  {text}")));
+        let Chat { driver, console, .. } = self;
+        drop(console);
+        last_words.iter().for_each(|text| print_error(text));
+        driver.close().await;
         exit
     }
 
-    async fn converse(&mut self) -> ExitCode {
-        let connect_by = Instant::now() + self.timeout;
+    async fn converse(&mut self) -> Result<(), Failure> {
+        let connect_by = Instant::now().checked_add(self.timeout.0);
         loop {
-            self.take_waiting_lines();
-            self.show_rejected();
+            self.take_waiting();
+            self.tell_rejected();
+            self.unsent.settle(self.driver.conversation().outbox(), Instant::now());
             if self.may_quit() {
-                return self.quit();
+                return Ok(());
             }
-            let connected = self.is_connected();
-            let has_room = match connected {
-                true => self.driver.conversation().outbox().has_capacity(),
-                false => self.waiting.len() < MAX_WAITING_LINES,
-            };
+            let give_up_at = connect_by.filter(|_| self.may_give_up());
+            if give_up_at.is_some_and(|at| at <= Instant::now()) {
+                return Err(Failure::NoConnection {
+                    server: self.driver.server(),
+                    timeout: self.timeout.0,
+                });
+            }
+            self.draw();
+            let has_room = self.has_room();
+            // While the connection drains the outbox, the terminal holds what is typed.
+            let takes_keys = self.quitting.is_none() && (has_room || !self.is_connected());
             let quit_by = self.quitting.map(|since| since + QUIT_TIMEOUT);
+            let stalled = self.unsent.stalled_at().filter(|at| *at > Instant::now());
+            let wake_at = give_up_at.into_iter().chain(quit_by).chain(stalled).min();
             tokio::select! {
-                update = self.driver.next() => {
-                    if let Err(failure) = self.update(update, connect_by) {
-                        return self.fail(&failure);
-                    }
-                }
-                line = next_line(&mut self.lines, has_room), if self.quitting.is_none() => match line {
-                    Some(line) if connected => self.line(line.trim_end()),
-                    Some(line) => self.waiting.push_back(line),
-                    None => self.quitting = Some(Instant::now()),
+                update = self.driver.next() => self.update(update)?,
+                input = self.console.next(has_room), if takes_keys => match input {
+                    Input::Line(line) => self.line(&line),
+                    Input::NotTaken => self.console.note(self.texts.not_taken),
+                    Input::End => self.quitting = Some(Instant::now()),
                 },
                 () = self.termination.next(), if self.quitting.is_none() => {
                     self.quitting = Some(Instant::now());
                 }
-                () = sleep_until(quit_by) => {}
+                () = sleep_until(wake_at) => {}
             }
         }
     }
@@ -129,161 +146,18 @@ impl Chat {
         matches!(self.driver.conversation().phase(), Phase::Basic | Phase::Full)
     }
 
-    fn update(&mut self, update: Update, connect_by: Instant) -> Result<(), Failure> {
-        let reason = match update {
-            Update::Frame(text) => return self.frame(&text),
-            Update::Failed(failure) => return Err(failure),
-            Update::Disconnected if self.driver.was_registered() => {
-                self.note(self.texts.lost);
-                return Ok(());
-            }
-            Update::Disconnected => "connection lost".to_owned(),
-            Update::Retrying(error) => error.to_string(),
-        };
-        match !self.driver.was_registered() && Instant::now() >= connect_by {
-            true => Err(Failure::NotReached { reason }),
-            false => Ok(()),
+    /// Whether one more line can be kept.
+    fn has_room(&self) -> bool {
+        if self.driver.was_registered() {
+            return self.driver.conversation().outbox().has_capacity();
         }
+        let bytes: usize = self.waiting.iter().map(String::len).sum();
+        self.waiting.len() < MAX_WAITING_LINES && bytes < MAX_WAITING_BYTES
     }
 
-    fn frame(&mut self, text: &str) -> Result<(), Failure> {
-        let first = !self.driver.was_registered();
-        match self.driver.receive(text)? {
-            Event::Nothing | Event::Left(_) | Event::Joined(_) => {}
-            Event::Registered(_) if first => {
-                let name = escape_for_terminal(self.driver.conversation().name());
-                self.note(&fill(self.texts.connected, &[&name]));
-            }
-            Event::Registered(_) => self.note(self.texts.back),
-            Event::Message(message) => self.show(&message),
-            Event::Page(items) => {
-                for item in &items {
-                    match item {
-                        PageItem::Message(message) => self.show(message),
-                        PageItem::Gap(gap) => self.show_gap(&gap.reason),
-                    }
-                }
-            }
-            Event::UserJoined(user) => {
-                self.remember(&user.username);
-                self.note(&fill(self.texts.joined, &[&escape_for_terminal(&user.username)]));
-            }
-            Event::UserLeft(user) => {
-                self.note(&fill(self.texts.left, &[&escape_for_terminal(&user.username)]));
-            }
-            Event::UserList(list) => {
-                list.users.iter().for_each(|name| self.remember(name));
-                let names: Vec<_> =
-                    list.users.iter().map(|name| escape_for_terminal(name)).collect();
-                let names = names.join(", ");
-                self.note(&match list.total {
-                    None => fill(self.texts.here, &[&names]),
-                    Some(total) => fill(self.texts.here_in_all, &[&names, &total.to_string()]),
-                });
-            }
-            Event::Gap(gap) => self.show_gap(&gap.reason),
-            Event::Error(error) => {
-                if error.code != "rate_limited" {
-                    let text = escape_for_terminal(&error.message);
-                    self.note(&fill(self.texts.refused, &[&text]));
-                }
-            }
-            Event::Unreadable => self.note(self.texts.unreadable),
-        }
-        Ok(())
-    }
-
-    fn take_waiting_lines(&mut self) {
-        while self.is_connected() && self.driver.conversation().outbox().has_capacity() {
-            let Some(line) = self.waiting.pop_front() else { return };
-            self.line(line.trim_end());
-        }
-    }
-
-    /// A line that was typed: a command or a message.
-    fn line(&mut self, line: &str) {
-        let (command, rest) = line.split_once(' ').unwrap_or((line, ""));
-        let rest = rest.trim();
-        let full = self.driver.conversation().phase() == Phase::Full;
-        match command {
-            "" => {}
-            _ if is_quit(line) => self.quitting = Some(Instant::now()),
-            "/help" => self.note(self.texts.help),
-            "/who" => self.driver.conversation_mut().request_user_list(),
-            "/history" if !full => self.note(self.texts.no_history),
-            "/history" => {
-                let count = rest.parse().unwrap_or(DEFAULT_HISTORY).max(1);
-                self.driver.conversation_mut().request_history(count, now());
-            }
-            "/join" if !full => self.note(self.texts.one_room),
-            "/join" => self.join(rest),
-            command if command.starts_with('/') => {
-                let command = escape_for_terminal(command);
-                self.note(&fill(self.texts.unknown_command, &[&command]));
-            }
-            _ => self.send(line),
-        }
-    }
-
-    fn join(&mut self, room: &str) {
-        let Some(room) = RoomName::parse(room) else { return self.note(self.texts.room_rule) };
-        let conversation = self.driver.conversation_mut();
-        if !conversation.join(&room) {
-            conversation.request_user_list();
-        }
-        self.note(&fill(self.texts.room, &[room.as_str()]));
-    }
-
-    fn send(&mut self, text: &str) {
-        self.typed += 1;
-        let conversation = self.driver.conversation_mut();
-        let full = conversation.phase() == Phase::Full;
-        conversation.send(OutgoingMessage {
-            line: self.typed,
-            room: full.then(|| conversation.room().to_owned()),
-            id: MessageId::fresh().to_string(),
-            text: text.to_owned(),
-        });
-    }
-
-    fn show_rejected(&mut self) {
-        for rejected in self.driver.conversation_mut().take_rejected() {
-            let text = escape_for_terminal(&rejected.message);
-            self.note(&fill(self.texts.not_sent, &[&text]));
-        }
-    }
-
-    fn show_gap(&mut self, reason: &str) {
-        self.note(&fill(self.texts.gap, &[&escape_for_terminal(reason)]));
-    }
-
-    fn show(&mut self, message: &Message<'_>) {
-        let text = match message.text.as_deref() {
-            Some(text) => escape_for_terminal(text),
-            None => self.texts.unreadable.to_owned(),
-        };
-        let name = escape_for_terminal(&message.username);
-        self.remember(&message.username);
-        let time = local_time::of(&message.timestamp);
-        let room = match message.room.as_ref() {
-            "" => String::new(),
-            room if room == self.driver.conversation().room() => String::new(),
-            room => format!("#{} ", escape_for_terminal(room)),
-        };
-        let name = if self.colours { coloured(&name) } else { name };
-        self.screen.show(&format!("[{time}] {room}{name}: {text}"));
-    }
-
-    /// Shows a line of the client's own, marked so that it can't be taken for a message.
-    fn note(&mut self, text: &str) {
-        for line in text.lines() {
-            let line = format!("-- {line}");
-            self.screen.show(&if self.colours { format!("\x1b[2m{line}\x1b[0m") } else { line });
-        }
-    }
-
-    fn remember(&self, name: &str) {
-        self.names.lock().insert(escape_for_terminal(name));
+    /// Whether a first connection that does not come about ends the conversation.
+    fn may_give_up(&self) -> bool {
+        !self.driver.was_registered() && (self.timeout.1 || self.waiting.is_empty())
     }
 
     /// Whether the user quits and nothing is left to wait for.
@@ -293,47 +167,174 @@ impl Chat {
         stored || !self.is_connected() || since.elapsed() >= QUIT_TIMEOUT
     }
 
-    fn quit(&mut self) -> ExitCode {
-        while let Ok(line) = self.lines.try_recv() {
-            self.waiting.push_back(line);
+    fn update(&mut self, update: Update) -> Result<(), Failure> {
+        match update {
+            Update::Frame(text) => return self.frame(&text),
+            Update::Failed(failure) => return Err(failure),
+            Update::Disconnected if self.driver.was_registered() => {
+                self.console.note(self.texts.lost);
+            }
+            Update::Disconnected => {
+                self.tell_failure(fill(self.texts.not_accepted, &[&self.driver.server()]));
+            }
+            Update::Retrying(error) => {
+                let reason = one_line(&self.texts.of_dial_error(&error));
+                self.tell_failure(fill(self.texts.retrying, &[&reason]));
+            }
         }
-        let is_message =
-            |line: &&String| !line.starts_with('/') && !is_quit(line) && !line.trim().is_empty();
-        let unsent = self.driver.conversation().outbox().unconfirmed_lines().count()
-            + self.waiting.iter().filter(is_message).count();
-        if unsent == 0 {
-            return ExitCode::Done;
+        Ok(())
+    }
+
+    /// Tells each reason once, however often it comes in a row.
+    fn tell_failure(&mut self, text: String) {
+        if self.failure_told.as_ref() != Some(&text) {
+            self.console.note(&text);
+            self.failure_told = Some(text);
         }
-        self.print_last(&fill(self.texts.unsent_at_end, &[&unsent.to_string()]));
-        ExitCode::Unacked
     }
 
-    fn fail(&self, failure: &Failure) -> ExitCode {
-        self.print_last(&escape_for_terminal(&self.texts.of_failure(failure)));
-        failure.exit()
+    fn take_waiting(&mut self) {
+        while self.is_connected() && self.driver.conversation().outbox().has_capacity() {
+            let Some(line) = self.waiting.pop_front() else { return };
+            self.line(&line);
+        }
     }
 
-    /// Prints on standard error, after the line being typed was wiped.
-    fn print_last(&self, text: &str) {
-        self.screen.end();
-        print_error(text);
+    /// A line that was typed: a command or a message.
+    fn line(&mut self, line: &str) {
+        match Typed::read(line) {
+            Typed::Nothing => {}
+            Typed::Command(Command::Help) => self.console.note(self.texts.help),
+            Typed::Command(Command::Quit) => self.quitting = Some(Instant::now()),
+            Typed::Unknown(word) => {
+                self.console.note(&fill(self.texts.unknown_command, &[&one_line(word)]));
+            }
+            _ if !self.driver.was_registered() => self.waiting.push_back(line.to_owned()),
+            Typed::Command(command) => self.command(command),
+            Typed::Message(text) => self.send(text),
+        }
     }
-}
 
-/// The same colour for the same name, one of six that can be read on dark and on light.
-fn coloured(name: &str) -> String {
-    let sum = name.bytes().fold(7u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
-    format!("\x1b[{}m{name}\x1b[0m", 31 + sum % 6)
-}
+    fn command(&mut self, command: Command<'_>) {
+        let connected = self.is_connected();
+        let conversation = self.driver.conversation_mut();
+        match command {
+            Command::Help | Command::Quit => {}
+            Command::Join(_) | Command::Leave(_) if !self.full => {
+                self.console.note(self.texts.one_room);
+            }
+            Command::Join(room) => self.join(room),
+            Command::Leave(room) => self.leave(room),
+            Command::History(_) if !self.full => self.console.note(self.texts.no_history),
+            Command::Who | Command::History(_) if !connected => {
+                self.console.note(self.texts.not_connected);
+            }
+            Command::Who => conversation.request_user_list(),
+            Command::History("") => conversation.request_history(DEFAULT_HISTORY, now()),
+            Command::History(count) => match count.parse() {
+                Ok(count @ 1..) => conversation.request_history(count, now()),
+                _ => self.console.note(self.texts.history_rule),
+            },
+        }
+    }
 
-/// The next line, while there is room for one; `None` when the editor has closed the channel.
-/// Without room nothing is received, and then a closed channel wakes nobody, so it is polled.
-async fn next_line(lines: &mut mpsc::Receiver<String>, has_room: bool) -> Option<String> {
-    if has_room {
-        return lines.recv().await;
+    fn join(&mut self, room: &str) {
+        let Some(room) = RoomName::parse(room) else {
+            return self.console.note(self.texts.room_rule);
+        };
+        let conversation = self.driver.conversation_mut();
+        if !conversation.join(&room) {
+            conversation.request_user_list();
+        }
+        self.console.note(&fill(self.texts.room, &[room.as_str()]));
     }
-    while !lines.is_closed() {
-        tokio::time::sleep(CLOSED_CHECK_INTERVAL).await;
+
+    fn leave(&mut self, room: &str) {
+        let conversation = self.driver.conversation_mut();
+        let before = conversation.room().to_owned();
+        let room = if room.is_empty() { before.as_str() } else { room };
+        let is_member = conversation.joined_rooms().any(|joined| joined == room);
+        if !is_member {
+            self.console.note(&fill(self.texts.not_in_room, &[&one_line(room)]));
+        } else if conversation.joined_rooms().count() < 2 {
+            self.console.note(self.texts.only_room);
+        } else {
+            conversation.leave(room);
+            let now_in = conversation.room();
+            if now_in != before {
+                self.console.note(&fill(self.texts.room, &[now_in]));
+            }
+        }
     }
-    None
+
+    fn send(&mut self, text: &str) {
+        let line = self.unsent.push(text, Instant::now());
+        let conversation = self.driver.conversation_mut();
+        conversation.send(OutgoingMessage {
+            line,
+            room: self.full.then(|| conversation.room().to_owned()),
+            id: MessageId::fresh().to_string(),
+            text: text.to_owned(),
+        });
+    }
+
+    /// Sets the prompt and the status.
+    fn draw(&mut self) {
+        let room = self.driver.conversation().room();
+        let lobby = room == RoomName::lobby().as_str() || self.is_connected() && !self.full;
+        let room = cut(&one_line(room), self.console.columns() / 3);
+        let prompt = if lobby { "> ".to_owned() } else { format!("#{room} > ") };
+        self.console.set_prompt(&prompt);
+        let status = self.status();
+        self.console.set_status(status);
+        self.console.flush();
+    }
+
+    /// What waits, while there is no connection or nothing is confirmed for a while.
+    fn status(&self) -> Vec<String> {
+        let stalled = self.unsent.stalled_at().is_some_and(|at| at <= Instant::now());
+        let connecting = !self.driver.was_registered() && self.failure_told.is_none();
+        let count = self.unsent.len() + self.waiting_messages().count();
+        if self.is_connected() && !stalled || connecting && count == 0 {
+            return Vec::new();
+        }
+        if count == 0 {
+            return vec![format!("-- {}", self.texts.waiting_for_server)];
+        }
+        let mut lines = vec![format!("-- {}", fill(self.texts.waiting, &[&count.to_string()]))];
+        let hidden = count.saturating_sub(WAITING_SHOWN);
+        lines.extend(self.unsent_texts().skip(hidden).map(|text| format!("--   {text}")));
+        lines
+    }
+
+    /// The messages that are not known to be stored, each as one line, oldest first.
+    fn unsent_texts(&self) -> impl Iterator<Item = String> {
+        let texts = self.unsent.texts().chain(self.waiting_messages());
+        texts.map(|text| excerpt(text, usize::MAX))
+    }
+
+    /// The messages among the lines that wait for the first connection.
+    fn waiting_messages(&self) -> impl Iterator<Item = &str> {
+        self.waiting.iter().filter_map(|line| match Typed::read(line) {
+            Typed::Message(text) => Some(text),
+            _ => None,
+        })
+    }
+
+    /// Why the conversation ends, without repeating what was just told.
+    fn describe(&self, failure: &Failure) -> String {
+        match failure {
+            Failure::NoConnection { server, timeout } => {
+                let timeout = humantime::format_duration(*timeout).to_string();
+                fill(self.texts.no_server, &[server, &timeout])
+            }
+            Failure::Closed { code, reason, .. }
+                if self.error_told.as_deref()
+                    == Some(&one_line(&self.texts.of_error(code, reason))) =>
+            {
+                fill(self.texts.closed_told, &[code])
+            }
+            other => self.texts.of_failure(other),
+        }
+    }
 }

@@ -1,8 +1,20 @@
 //! The conversation on a terminal: a front end of the driver with a line editor.
+//!
+//! Bytes become keys (`keys`), keys change the line (`line`), the line and the texts around it become
+//! bytes for the terminal (`layout`, `view`); these four know no terminal and no clock. `console` owns the
+//! real one (`mode`), and `chat` the conversation.
 
 mod chat;
-mod editor;
+mod command;
+mod console;
+mod keys;
+mod layout;
+mod line;
+mod mode;
+mod questions;
+mod received;
 mod run;
-mod screen;
+mod unsent;
+mod view;
 
 pub use run::run;

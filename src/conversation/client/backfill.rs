@@ -56,6 +56,8 @@ pub struct Backfill {
     step: Step,
     request_at: Option<Instant>,
     newest_live: Seq,
+    /// Whether pages will hold the messages and gaps that come now.
+    holds_live: bool,
     /// Pages in a row that brought the backfill no further.
     stalled_pages: u32,
     /// How often the server said that it has not come as far as the backfill.
@@ -92,27 +94,34 @@ impl Backfill {
             step,
             request_at: Some(now),
             newest_live: Seq(0),
+            holds_live: true,
             stalled_pages: 0,
             steps_back: 0,
         }
+    }
+
+    /// The newest `count` messages again, of a room that is read already. What comes before the first
+    /// page is no part of it: it may be a replay of older messages.
+    pub fn again(count: u64, now: Instant) -> Self {
+        Backfill { holds_live: false, ..Backfill::new(BackfillStart::Newest(count), now) }
+    }
+
+    /// Whether the room is read already and no page came yet.
+    pub fn awaits_first_page(&self) -> bool {
+        !self.holds_live
     }
 
     /// Waits until the server has replayed a room from the position of the registration. The server
     /// answers requests in order, and this one after the replay.
     pub fn await_replay(now: Instant) -> Self {
-        Backfill {
-            step: Step::AwaitReplay,
-            request_at: Some(now),
-            newest_live: Seq(0),
-            stalled_pages: 0,
-            steps_back: 0,
-        }
+        let start = BackfillStart::After(Seq(0));
+        Backfill { step: Step::AwaitReplay, ..Backfill::new(start, now) }
     }
 
     /// Whether the messages and gaps of the room that the server sends by itself are shown; else a
     /// page holds them.
     pub fn shows_live(&self) -> bool {
-        self.step == Step::AwaitReplay
+        self.step == Step::AwaitReplay || !self.holds_live
     }
 
     /// The last message that was shown, or the one before the start. `None` until the start is found.
@@ -169,6 +178,7 @@ impl Backfill {
         reached: Option<Seq>,
         now: Instant,
     ) -> (PageAction, bool) {
+        self.holds_live = true;
         let first = page.first().map(|(seq, _)| *seq);
         // A page may begin with unreadable messages, or have no others.
         let oldest = reached.or(first);

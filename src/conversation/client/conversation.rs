@@ -24,7 +24,7 @@ use super::outbox::{Outbox, OutgoingMessage, RejectedMessage};
 use super::read_positions::ReadPositions;
 use crate::crypto::client_keys::ClientKeys;
 use crate::protocol::frame::{ClientFrame, Join, NewMessage, Position, RoomRequest};
-use crate::protocol::{RoomName, Seq, Timestamp};
+use crate::protocol::{Seq, Timestamp};
 
 /// The options of a registration.
 #[derive(Clone, Default)]
@@ -80,6 +80,8 @@ pub struct Conversation {
     pub(super) current_room: Option<String>,
     /// Rooms that the session is in, or that it sent a `join` for.
     pub(super) joined: BTreeSet<String>,
+    /// Rooms to leave as soon as no message for them waits.
+    pub(super) leaving: BTreeSet<String>,
     /// Rooms whose key came on this connection.
     pub(super) rooms_with_key: BTreeSet<String>,
     pub(super) backfills: BTreeMap<String, Backfill>,
@@ -110,6 +112,7 @@ impl Conversation {
             outbox: Outbox::default(),
             current_room: None,
             joined: BTreeSet::new(),
+            leaving: BTreeSet::new(),
             rooms_with_key: BTreeSet::new(),
             backfills: BTreeMap::new(),
             requested_up_to: BTreeMap::new(),
@@ -204,25 +207,6 @@ impl Conversation {
         }
     }
 
-    /// Makes `room` the current room, and joins it if the session is not in it. Returns whether a
-    /// `join` is sent; the server answers a `join` with the room's `user_list`.
-    pub fn join(&mut self, room: &RoomName) -> bool {
-        let before = self.room().to_owned();
-        self.current_room = Some(room.as_str().to_owned());
-        let joins = self.phase == Phase::Full && self.joined.insert(room.as_str().to_owned());
-        if joins {
-            let join = self.join_frame(room.as_str());
-            self.control_frames.push_back(join);
-        }
-        if !self.options.rooms.iter().any(|known| known == room.as_str()) {
-            if self.options.rooms.is_empty() {
-                self.options.rooms.push(before);
-            }
-            self.options.rooms.push(room.as_str().to_owned());
-        }
-        joins
-    }
-
     /// Requests the names in the current room.
     pub fn request_user_list(&mut self) {
         let frame = ClientFrame::Who(RoomRequest { room: self.room().to_owned() });
@@ -231,8 +215,7 @@ impl Conversation {
 
     /// Requests the newest `count` messages of the current room, whether or not they were shown.
     pub fn request_history(&mut self, count: u64, now: Now) {
-        let backfill = Backfill::new(BackfillStart::Newest(count), now.tick);
-        self.backfills.insert(self.room().to_owned(), backfill);
+        self.backfills.insert(self.room().to_owned(), Backfill::again(count, now.tick));
     }
 
     /// The messages that were given up since the last call.
@@ -256,7 +239,7 @@ impl Conversation {
         if let Some(request) = request {
             return Some(ClientFrame::History(request).to_json());
         }
-        self.next_message(now)
+        self.next_message(now).or_else(|| self.next_leave())
     }
 
     /// When to call [`Self::next_frame`] again, if a pause is all that holds a frame back.
@@ -295,7 +278,7 @@ impl Conversation {
         Some(frame.to_json())
     }
 
-    fn join_frame(&self, room: &str) -> String {
+    pub(super) fn join_frame(&self, room: &str) -> String {
         let resume = self.read_positions.position(room).cloned();
         ClientFrame::Join(Join { room: room.to_owned(), resume }).to_json()
     }

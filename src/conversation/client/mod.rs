@@ -13,5 +13,6 @@ pub mod proxy_settings;
 pub mod read_positions;
 mod receive;
 mod register;
+mod rooms;
 pub mod server_url;
 pub mod since;

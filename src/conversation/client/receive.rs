@@ -110,8 +110,15 @@ impl Conversation {
         if !self.is_joined(&gap.room) {
             return Event::Nothing;
         }
-        let backfill = self.backfills.get(gap.room.as_ref());
-        if gap.reason != "epoch" && backfill.is_some_and(|backfill| !backfill.shows_live()) {
+        let backfill = self.backfills.get(gap.room.as_ref()).filter(|_| gap.reason != "epoch");
+        if backfill.is_some_and(Backfill::awaits_first_page)
+            && let Some(position) = self.read_positions.position(&gap.room)
+            && gap.next.0 <= position.seq.0.saturating_add(1)
+        {
+            // It belongs to the first page of a search, which is not shown.
+            return Event::Nothing;
+        }
+        if backfill.is_some_and(|backfill| !backfill.shows_live()) {
             // The page that is requested later names the gap again.
             if self.held || self.holds_gap(&gap) {
                 return Event::Nothing;
@@ -427,6 +434,41 @@ mod tests {
         conversation.receive(&live(3), now);
         conversation.disconnected();
         assert!(conversation.register().contains(r#""resume":{"lobby":{"epoch":"e","seq":2}}"#));
+    }
+
+    #[test]
+    fn a_replay_before_the_answer_to_a_history_request_is_shown_with_its_gaps() {
+        let now = Now { tick: Instant::now(), wall: Timestamp::from_micros(0) };
+        let key = Fernet::generate_key();
+        let token = Fernet::new(&key).unwrap().encrypt(b"hola");
+        let mut conversation = reading_history(&key, now);
+        let page = r#"{"type":"history","room":"lobby","messages":[],"more":false,"reached":2}"#;
+        assert!(matches!(conversation.receive(page, now), Event::Page(_)));
+        let message = |seq: u64| {
+            format!(r#"{{"type":"chat_message","room":"lobby","seq":{seq},"content":"{token}"}}"#)
+        };
+        conversation.request_history(1, now);
+        assert!(matches!(conversation.receive(&message(3), now), Event::Message(_)));
+        let gap = r#"{"type":"gap","room":"lobby","after":3,"next":7,"reason":"expired"}"#;
+        assert!(matches!(conversation.receive(gap, now), Event::Gap(_)));
+        assert!(matches!(conversation.receive(&message(7), now), Event::Message(_)));
+        // A gap of the answer is in the past, and is not shown twice.
+        let gap = r#"{"type":"gap","room":"lobby","after":0,"next":2,"reason":"expired"}"#;
+        assert!(matches!(conversation.receive(gap, now), Event::Nothing));
+        let found = format!(
+            r#"{{"type":"history","room":"lobby","messages":[{}],"more":false,"reached":7}}"#,
+            message(7)
+        );
+        assert!(matches!(conversation.receive(&found, now), Event::Nothing));
+        assert!(matches!(conversation.receive(&message(8), now), Event::Nothing));
+        let rest = format!(
+            r#"{{"type":"history","room":"lobby","messages":[{},{}],"more":false,"reached":8}}"#,
+            message(7),
+            message(8)
+        );
+        let Event::Page(items) = conversation.receive(&rest, now) else { panic!("not a page") };
+        assert_eq!(items.len(), 2);
+        assert!(conversation.is_caught_up());
     }
 
     #[test]

@@ -35,8 +35,9 @@ pub struct Screen {
     gone: usize,
 }
 
-/// How to start a client on a terminal.
+/// How to start a program on a terminal.
 pub struct Builder {
+    program: std::path::PathBuf,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
     size: (usize, usize),
@@ -45,8 +46,14 @@ pub struct Builder {
 impl Terminal {
     /// Prepares a client with these arguments and an English environment.
     pub fn with(arguments: &[&str]) -> Builder {
+        Terminal::of(programs::client(), arguments)
+    }
+
+    /// Prepares another program, such as a shell.
+    pub fn of(program: impl Into<std::path::PathBuf>, arguments: &[&str]) -> Builder {
         let arguments = arguments.iter().map(|word| (*word).to_owned()).collect();
-        let builder = Builder { arguments, environment: Vec::new(), size: USUAL };
+        let program = program.into();
+        let builder = Builder { program, arguments, environment: Vec::new(), size: USUAL };
         builder.env("TERM", "xterm-256color").env("LANG", "C.UTF-8").env("USER", "tester")
     }
 
@@ -58,6 +65,12 @@ impl Terminal {
     /// Types a line and presses Enter.
     pub fn enter(&mut self, line: &str) {
         self.type_text(&format!("{line}\r"));
+    }
+
+    /// Types bytes that need not be UTF-8.
+    pub fn type_bytes(&mut self, bytes: &[u8]) {
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        self.command(&json!({"bytes": hex}));
     }
 
     /// Resizes the window.
@@ -104,6 +117,11 @@ impl Terminal {
         self.wait(&format!("typed so far: {text:?}"), |screen| screen.is_typed(text))
     }
 
+    /// Waits for this prompt with this text after it.
+    pub fn wait_for_prompt(&self, prompt: &str, text: &str) -> Screen {
+        self.wait(&format!("{text:?} after {prompt:?}"), |screen| screen.is_prompt(prompt, text))
+    }
+
     /// Waits until the client exits, and gives its exit code.
     pub fn wait_for_exit(&self) -> i64 {
         let screen = self.wait("the client ends", |screen| screen.end.is_some());
@@ -144,7 +162,7 @@ impl Builder {
         let mut emulator = script("terminal.py")
             .args([self.size.0.to_string(), self.size.1.to_string()])
             .arg(raw.path())
-            .arg(programs::client())
+            .arg(self.program)
             .args(self.arguments)
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
@@ -173,8 +191,13 @@ impl Screen {
 
     /// Whether exactly this text is typed, not entered, and the cursor stands behind it.
     pub fn is_typed(&self, text: &str) -> bool {
+        self.is_prompt("> ", text)
+    }
+
+    /// Whether the last row is this prompt with this text, and the cursor stands behind it.
+    pub fn is_prompt(&self, prompt: &str, text: &str) -> bool {
         // Spaces at the end show only by the cursor.
-        let row = format!("> {text}");
+        let row = format!("{prompt}{text}");
         self.rows.last().is_some_and(|last| last == row.trim_end())
             && self.cursor == (width(&row), self.rows.len() - 1)
     }
