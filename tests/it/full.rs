@@ -44,8 +44,8 @@ async fn welcome_gives_positions_and_limits(mode: Mode) {
     assert_eq!(welcome["rooms"]["ops"]["seq"], 0);
     assert_eq!(
         welcome["limits"],
-        json!({"message_chars": 4096, "rate_messages": 10,
-        "rate_per_ms": 2000, "unacked": 64})
+        json!({"message_chars": 4096, "rate_messages": 10, "rate_per_ms": 2000, "unacked": 64,
+        "frame_bytes": 65536, "rate_bytes": 524288, "ping_interval_ms": 20000})
     );
 }
 
