@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -160,7 +160,10 @@ impl Server {
                 signal = signals.next() => match signal {
                     Signal::Stop(close) => return close,
                     Signal::Reload => drop(reload.run(context, Operator::Signal).await),
-                    Signal::Rotate => drop(context.hub.send(Command::Rotate("signal"))),
+                    Signal::Rotate => {
+                        let (answer, _) = oneshot::channel();
+                        let _ = context.hub.send(Command::Rotate("signal", answer));
+                    }
                     Signal::Status => status::log(context).await,
                 },
                 // Never `None`: `self` keeps a sender.

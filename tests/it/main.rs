@@ -24,6 +24,7 @@ mod limits;
 mod logging;
 mod ngrok;
 mod operator;
+mod operator_table;
 mod ownership;
 mod protocol;
 mod proxy;

@@ -245,7 +245,7 @@ async fn a_command_that_is_not_carried_out_is_not_reported_as_done() {
     ana.next_of("user_list").await;
     let unfinished =
         "sessions that lost their access are still open: the server does not answer; see its log";
-    let commands: [(&[&str], i32, String); 6] = [
+    let commands: [(&[&str], i32, String); 8] = [
         (&["token", "revoke", &id], 1, format!("chat-server: {id} is revoked, but {unfinished}\n")),
         (&["token", "add", "--user", "bob"], 0, format!("shown only now; but {unfinished}\n")),
         (&["ctl", "ban", "mal"], 1, format!("chat-server: mal is banned, but {unfinished}\n")),
@@ -256,6 +256,8 @@ async fn a_command_that_is_not_carried_out_is_not_reported_as_done() {
         ),
         (&["ctl", "reload"], 1, format!("configuration is in force, but {unfinished}\n")),
         (&["ctl", "status"], 1, "chat-server: the server does not answer".into()),
+        (&["ctl", "rotate"], 1, "the keys are not replaced yet: the server does not".into()),
+        (&["ctl", "kick", "bob"], 1, "the sessions of bob are still open: the server".into()),
     ];
     let outputs = std::thread::scope(|scope| {
         let server = &server;

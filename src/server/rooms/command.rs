@@ -36,8 +36,9 @@ pub enum Command {
     Quit(Arc<Peer>),
     /// Send the session the list of a room's users.
     Who(Arc<Peer>, RoomName),
-    /// Rotate the keys of all rooms now; the text is the cause for the server log.
-    Rotate(&'static str),
+    /// Rotate the keys of all rooms now; the text is the cause for the server log. The answer comes
+    /// when they are rotated.
+    Rotate(&'static str, oneshot::Sender<()>),
     /// Use this configuration from now on.
     Reconfigure(HubConfig),
     /// Answer the question whether the hub makes progress.

@@ -205,7 +205,10 @@ impl Hub {
             Command::Leave(peer, room) => self.leave(&peer, &room),
             Command::Quit(peer) => self.quit(peer),
             Command::Who(peer, room) => self.send_user_list(&peer, &room),
-            Command::Rotate(cause) => self.rotate_all(cause),
+            Command::Rotate(cause, answer) => {
+                self.rotate_all(cause);
+                let _ = answer.send(());
+            }
             Command::Reconfigure(config) => self.reconfigure(config),
             Command::Drain(close) => self.drain(close),
             Command::Access(list, answer) => {
