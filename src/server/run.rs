@@ -199,6 +199,7 @@ impl Server {
         };
         let drained = tokio::time::timeout(grace, sessions_closed).await.is_ok();
         self.context.log_writer.finish();
+        let refusals = self.context.refusals.clone();
         // The hub and the log writer end when the last handle to them is dropped.
         drop(self.context);
         let deadline = tokio::time::Instant::now() + FINAL_WRITES_TIMEOUT;
@@ -211,6 +212,7 @@ impl Server {
             );
         }
         let _ = tokio::time::timeout_at(deadline, self.hub_ended).await;
+        refusals.report_all_left_out();
         tracing::info!(event = "stopped", drained, "server stopped");
     }
 }
