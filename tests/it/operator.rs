@@ -300,6 +300,27 @@ async fn ctl_lists_sessions_and_rooms() {
     assert!(!socket.exists());
 }
 
+/// Dropping an admin socket removes only its own file.
+#[test]
+fn a_server_that_stops_leaves_the_admin_socket_of_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("admin.sock");
+    let config = format!("[admin]\nsocket = {socket:?}\n");
+    let mut first = Server::with(&config).start();
+    // The second server can't see the first, as if that were hung.
+    std::fs::remove_file(&socket).unwrap();
+    let mut second = Server::with(&config).start();
+    let pid = |server: &Server| -> Value {
+        let status = server.run_ok(&["ctl", "status", "--json"]);
+        serde_json::from_str::<Value>(&status).unwrap()["pid"].clone()
+    };
+    assert_eq!(pid(&first), json!(second.pid()), "the socket is the second server's");
+    assert!(first.stop().success());
+    assert_eq!(pid(&second), json!(second.pid()));
+    assert!(second.stop().success());
+    assert!(!socket.exists());
+}
+
 /// A session can be evicted even while another batch of messages is always waiting.
 #[tokio::test]
 async fn commands_wait_for_one_delivery_at_most() {
