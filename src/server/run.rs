@@ -26,7 +26,7 @@ use super::listeners;
 use super::open_store;
 use super::refusal_log::RefusalLog;
 use super::reload_state::ReloadState;
-use super::rooms::command::Command;
+use super::rooms::command::{self, Command};
 use super::rooms::health::Health;
 use super::rooms::hub::Hub;
 use super::rooms::log_writer::LogWriter;
@@ -91,7 +91,7 @@ impl Server {
 
         let durable = store.log.durable();
         let refusals = Arc::new(RefusalLog::default());
-        let (hub, commands) = mpsc::unbounded_channel();
+        let (hub, commands) = command::queue();
         let (to_hub, committed) = mpsc::channel(MAX_WAITING_BATCHES);
         let (log_writer, log_writer_ended) = LogWriter::start(store.log, to_hub, refusals.clone())?;
         let authenticator = Authenticator::new(&active.config.auth);
