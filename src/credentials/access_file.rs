@@ -3,7 +3,6 @@
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
@@ -12,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::durable_file::{create_folder, create_new, open_or_create, sync_parent_folder};
+use super::private_file::mode_for_others;
 use crate::policy::access::{self, Grant, GrantedRooms};
 use crate::policy::rights::Role;
 use crate::protocol::mask::ACCESS_TOKEN_PREFIX;
@@ -156,9 +156,7 @@ impl AccessFile {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(error(source)),
         };
-        // The mode of the opened file: the name might be another file by now.
-        let mode = file.metadata().map_err(error)?.mode() & 0o7777;
-        if mode & 0o077 != 0 {
+        if let Some(mode) = mode_for_others(&file).map_err(error)? {
             return Err(AccessFileError::Readable { path: path.into(), mode });
         }
         let mut text = String::new();

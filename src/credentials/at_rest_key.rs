@@ -7,7 +7,6 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
@@ -16,6 +15,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::durable_file::{create_folder, create_new, give_files_to_owner, sync_parent_folder};
+use super::private_file::mode_for_others;
 use crate::protocol::random::fill_random;
 
 /// The name of the systemd credential, and of the key file in the history folder.
@@ -138,9 +138,7 @@ impl AtRestKey {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(error(source)),
         };
-        // The mode of the opened file: the name might be another file by now.
-        let mode = file.metadata().map_err(error)?.permissions().mode() & 0o7777;
-        if mode & 0o077 != 0 {
+        if let Some(mode) = mode_for_others(&file).map_err(error)? {
             return Err(KeyFileError::Readable { path: path.into(), mode });
         }
         Self::read(file, path, Some(path.into())).map(Some)
@@ -222,6 +220,8 @@ fn parse(text: &str) -> Option<AtRestKey> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]

@@ -3,3 +3,4 @@
 pub(crate) mod access_file;
 pub mod at_rest_key;
 pub(crate) mod durable_file;
+pub(crate) mod private_file;

@@ -67,6 +67,12 @@ impl Grant {
         }
     }
 
+    /// Whether it allows the same user the same for as long, whatever its access token.
+    pub fn has_same_rights(&self, other: &Grant) -> bool {
+        let same_token = Grant { id: other.id.clone(), digest: other.digest, ..self.clone() };
+        same_token == *other
+    }
+
     /// Whether it has expired.
     pub fn is_expired(&self, now: Timestamp) -> bool {
         self.expires.is_some_and(|expiry| expiry <= now)

@@ -48,7 +48,15 @@ impl<K: Eq + Hash> LogLimit<K> {
     /// Ends the periods that are over. Gives the keys with events that were not logged, and their
     /// number; `None` stands for all keys that were not tracked.
     pub fn take_left_out(&mut self, now: Duration) -> Vec<(Option<K>, u64)> {
-        let over = |period: &Period| now.saturating_sub(period.began) >= PERIOD;
+        self.take(|period| now.saturating_sub(period.began) >= PERIOD)
+    }
+
+    /// Ends all periods, as [`LogLimit::take_left_out`] does those that are over.
+    pub fn take_all_left_out(&mut self) -> Vec<(Option<K>, u64)> {
+        self.take(|_| true)
+    }
+
+    fn take(&mut self, over: impl Fn(&Period) -> bool) -> Vec<(Option<K>, u64)> {
         let mut left_out: Vec<(Option<K>, u64)> = self
             .periods
             .extract_if(|_, period| over(period))
@@ -77,6 +85,10 @@ mod tests {
         assert_eq!(limit.take_left_out(at(61)), [(Some("a"), 1_000 - LINES_PER_PERIOD)]);
         assert_eq!(limit.take_left_out(at(200)), [], "every line of b was logged");
         assert!(limit.admit("a", at(200)), "a new minute");
+        for _ in 0..9 {
+            limit.admit("a", at(201));
+        }
+        assert_eq!(limit.take_all_left_out(), [(Some("a"), 10 - LINES_PER_PERIOD)]);
     }
 
     #[test]

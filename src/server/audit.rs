@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::policy::access::AccessList;
+use crate::policy::access::{AccessList, Grant};
 use crate::protocol::UserName;
 
 /// The operator whose act it was.
@@ -42,15 +42,33 @@ pub fn log_act(action: &'static str, by: Operator) {
     tracing::info!(event = "audit", action, by = %by, "{action}");
 }
 
-/// Logs the access tokens that one list has and the other does not.
+/// Logs the access tokens that one list has and the other does not. A new one with the rights of one
+/// that is gone is its replacement, and both have one line.
 pub fn log_token_changes(before: &AccessList, after: &AccessList, by: Operator) {
-    let missing_in = |list: &AccessList, digest: &[u8; 32]| {
-        !list.grants().iter().any(|grant| grant.digest == *digest)
-    };
-    for (action, from, other) in [("token_add", after, before), ("token_revoke", before, after)] {
-        for grant in from.grants().iter().filter(|grant| missing_in(other, &grant.digest)) {
-            tracing::info!(event = "audit", action, user = %grant.user, token = grant.id,
-                by = %by, "{action} {}", grant.user);
+    let mut gone = only_in(before, after);
+    for grant in only_in(after, before) {
+        let Grant { user, id, .. } = grant;
+        match gone.iter().position(|old| old.has_same_rights(grant)) {
+            Some(index) => {
+                let replaces = &gone.remove(index).id;
+                tracing::info!(event = "audit", action = "token_rotate", user = %user, token = id,
+                    replaces, by = %by, "token_rotate {user}");
+            }
+            None => {
+                tracing::info!(event = "audit", action = "token_add", user = %user, token = id,
+                    by = %by, "token_add {user}");
+            }
         }
     }
+    for Grant { user, id, .. } in gone {
+        tracing::info!(event = "audit", action = "token_revoke", user = %user, token = id,
+            by = %by, "token_revoke {user}");
+    }
+}
+
+/// The grants of `list` whose access token `other` does not have.
+fn only_in<'a>(list: &'a AccessList, other: &AccessList) -> Vec<&'a Grant> {
+    let is_in_other =
+        |grant: &Grant| other.grants().iter().any(|known| known.digest == grant.digest);
+    list.grants().iter().map(AsRef::as_ref).filter(|grant| !is_in_other(grant)).collect()
 }

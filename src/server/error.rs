@@ -105,8 +105,20 @@ pub enum CtlError {
         /// The system's error.
         source: io::Error,
     },
+    /// The caller may not use the admin socket.
+    #[error(
+        "{path}: this user may not use the admin socket; run the command as root or as the \
+         server's user"
+    )]
+    NotAllowed {
+        /// The path of the socket.
+        path: String,
+    },
     /// The server did not answer in time.
-    #[error("the server at {path} did not answer within {seconds} s; see its log")]
+    #[error(
+        "the server at {path} did not answer within {seconds} s; its log says whether it did what \
+         was asked"
+    )]
     TimedOut {
         /// The path of the socket.
         path: String,
@@ -143,9 +155,10 @@ impl CtlError {
     fn exit_code(&self) -> ExitCode {
         match self {
             CtlError::Refused(_) => ExitCode::Refused,
-            CtlError::NoSocket | CtlError::NoServer { .. } | CtlError::TimedOut { .. } => {
-                ExitCode::Unavailable
-            }
+            CtlError::NoSocket
+            | CtlError::NoServer { .. }
+            | CtlError::NotAllowed { .. }
+            | CtlError::TimedOut { .. } => ExitCode::Unavailable,
         }
     }
 }

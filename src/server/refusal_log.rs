@@ -2,7 +2,7 @@
 //!
 //! A client can cause a refusal as often as it likes. So only the first few of the same kind, per
 //! client network or session and minute, get a line of their own; the others are counted, and one
-//! line with the count follows when the minute is over.
+//! line with the count follows when the minute is over or the server stops.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -99,6 +99,16 @@ impl RefusalLog {
     /// or so.
     pub fn report_left_out(&self) {
         let left_out = self.limit.lock().take_left_out(self.started.elapsed());
+        Self::log_left_out(left_out);
+    }
+
+    /// Logs the counts of the minutes that are not over, too. To be called when the server stops.
+    pub fn report_all_left_out(&self) {
+        let left_out = self.limit.lock().take_all_left_out();
+        Self::log_left_out(left_out);
+    }
+
+    fn log_left_out(left_out: Vec<(Option<Refusal>, u64)>) {
         for (refusal, count) in left_out {
             match refusal {
                 Some(Refusal::Register { network, code }) => {

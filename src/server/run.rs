@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -26,7 +26,7 @@ use super::listeners;
 use super::open_store;
 use super::refusal_log::RefusalLog;
 use super::reload_state::ReloadState;
-use super::rooms::command::Command;
+use super::rooms::command::{self, Command};
 use super::rooms::health::Health;
 use super::rooms::hub::Hub;
 use super::rooms::log_writer::LogWriter;
@@ -91,7 +91,7 @@ impl Server {
 
         let durable = store.log.durable();
         let refusals = Arc::new(RefusalLog::default());
-        let (hub, commands) = mpsc::unbounded_channel();
+        let (hub, commands) = command::queue();
         let (to_hub, committed) = mpsc::channel(MAX_WAITING_BATCHES);
         let (log_writer, log_writer_ended) = LogWriter::start(store.log, to_hub, refusals.clone())?;
         let authenticator = Authenticator::new(&active.config.auth);
@@ -160,7 +160,10 @@ impl Server {
                 signal = signals.next() => match signal {
                     Signal::Stop(close) => return close,
                     Signal::Reload => drop(reload.run(context, Operator::Signal).await),
-                    Signal::Rotate => drop(context.hub.send(Command::Rotate("signal"))),
+                    Signal::Rotate => {
+                        let (answer, _) = oneshot::channel();
+                        let _ = context.hub.send(Command::Rotate("signal", answer));
+                    }
                     Signal::Status => status::log(context).await,
                 },
                 // Never `None`: `self` keeps a sender.
@@ -196,6 +199,7 @@ impl Server {
         };
         let drained = tokio::time::timeout(grace, sessions_closed).await.is_ok();
         self.context.log_writer.finish();
+        let refusals = self.context.refusals.clone();
         // The hub and the log writer end when the last handle to them is dropped.
         drop(self.context);
         let deadline = tokio::time::Instant::now() + FINAL_WRITES_TIMEOUT;
@@ -208,6 +212,7 @@ impl Server {
             );
         }
         let _ = tokio::time::timeout_at(deadline, self.hub_ended).await;
+        refusals.report_all_left_out();
         tracing::info!(event = "stopped", drained, "server stopped");
     }
 }

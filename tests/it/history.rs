@@ -259,6 +259,30 @@ fn a_disk_that_gets_full_is_reported_once() {
     assert_eq!(server.event_count("disk_low"), 1);
 }
 
+/// A session that can't enter all of its first rooms was in none of them.
+#[tokio::test]
+async fn a_refused_session_is_not_seen_in_its_other_rooms() {
+    let server = Server::with("[limits]\nrooms = 1\n").start();
+    let mut bob = Wire::connect(&server).await;
+    bob.send(json!({"type": "register", "protocol": 1, "username": "bob", "rooms": ["one"]})).await;
+    bob.next_of("user_list").await;
+    let mut ana = Wire::connect(&server).await;
+    ana.send(
+        json!({"type": "register", "protocol": 1, "username": "ana", "rooms": ["one", "two"]}),
+    )
+    .await;
+    assert_eq!(ana.until_closed().await.0, 1013);
+    eventually("the connection is closed", || {
+        let status = server.run_ok(&["ctl", "status", "--json"]);
+        let status: Value = serde_json::from_str(&status).unwrap();
+        assert_eq!((&status["sessions"], &status["rooms"]), (&json!(1), &json!(1)));
+        status["connections"] == 1
+    });
+    bob.send(json!({"type": "who", "room": "one"})).await;
+    let next = bob.next().await;
+    assert_eq!((&next["type"], &next["users"]), (&json!("user_list"), &json!(["bob"])), "{next}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn limits_rooms_refuses_new_rooms_and_leaves_the_others_alone() {
     for store in ["disk", "memory"] {

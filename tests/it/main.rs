@@ -26,6 +26,7 @@ mod limits;
 mod logging;
 mod ngrok;
 mod operator;
+mod operator_table;
 mod ownership;
 mod pipe;
 mod protocol;

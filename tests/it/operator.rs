@@ -245,7 +245,7 @@ async fn a_command_that_is_not_carried_out_is_not_reported_as_done() {
     ana.next_of("user_list").await;
     let unfinished =
         "sessions that lost their access are still open: the server does not answer; see its log";
-    let commands: [(&[&str], i32, String); 6] = [
+    let commands: [(&[&str], i32, String); 8] = [
         (&["token", "revoke", &id], 1, format!("chat-server: {id} is revoked, but {unfinished}\n")),
         (&["token", "add", "--user", "bob"], 0, format!("shown only now; but {unfinished}\n")),
         (&["ctl", "ban", "mal"], 1, format!("chat-server: mal is banned, but {unfinished}\n")),
@@ -256,6 +256,8 @@ async fn a_command_that_is_not_carried_out_is_not_reported_as_done() {
         ),
         (&["ctl", "reload"], 1, format!("configuration is in force, but {unfinished}\n")),
         (&["ctl", "status"], 1, "chat-server: the server does not answer".into()),
+        (&["ctl", "rotate"], 1, "the keys are not replaced yet: the server does not".into()),
+        (&["ctl", "kick", "bob"], 1, "the sessions of bob are still open: the server".into()),
     ];
     let outputs = std::thread::scope(|scope| {
         let server = &server;
@@ -295,6 +297,27 @@ async fn ctl_lists_sessions_and_rooms() {
     assert_eq!(socket.metadata().unwrap().permissions().mode() & 0o777, 0o660);
     server.run_ok(&["ctl", "drain"]);
     assert!(server.wait().success());
+    assert!(!socket.exists());
+}
+
+/// Dropping an admin socket removes only its own file.
+#[test]
+fn a_server_that_stops_leaves_the_admin_socket_of_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("admin.sock");
+    let config = format!("[admin]\nsocket = {socket:?}\n");
+    let mut first = Server::with(&config).start();
+    // The second server can't see the first, as if that were hung.
+    std::fs::remove_file(&socket).unwrap();
+    let mut second = Server::with(&config).start();
+    let pid = |server: &Server| -> Value {
+        let status = server.run_ok(&["ctl", "status", "--json"]);
+        serde_json::from_str::<Value>(&status).unwrap()["pid"].clone()
+    };
+    assert_eq!(pid(&first), json!(second.pid()), "the socket is the second server's");
+    assert!(first.stop().success());
+    assert_eq!(pid(&second), json!(second.pid()));
+    assert!(second.stop().success());
     assert!(!socket.exists());
 }
 

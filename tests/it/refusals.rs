@@ -42,7 +42,7 @@ async fn a_stale_token_does_not_lock_out_clients_behind_the_same_address() {
 
 #[tokio::test]
 async fn a_flood_of_refusals_is_a_few_lines_and_a_count() {
-    let server = Server::with(
+    let mut server = Server::with(
         "[auth]\nmode = \"token\"\n[limits]\nregister_timeout = \"60s\"\n\
         [admin]\nmetrics = \"127.0.0.1:0\"\n",
     )
@@ -69,6 +69,17 @@ async fn a_flood_of_refusals_is_a_few_lines_and_a_count() {
         let counted = || server.log().into_iter().find(|line| line["count"].is_u64());
         eventually("a line with the count", || counted().is_some());
         assert_eq!(counted().unwrap()["peer"], "127.0.0.8");
+    } else {
+        // A stop does not wait until the minute is over.
+        server.stop();
+        eventually("the log is read", || server.event_count("stopped") == 1);
+        let counts: Vec<_> = server
+            .log()
+            .into_iter()
+            .filter_map(|line| Some((line["reason"].as_str()?.to_owned(), line["count"].as_u64()?)))
+            .collect();
+        assert_eq!(counts.iter().map(|(_, count)| count).sum::<u64>(), 90, "{counts:?}");
+        assert_eq!(counts.len(), 2, "{counts:?}");
     }
 }
 

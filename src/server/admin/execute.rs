@@ -1,5 +1,7 @@
 //! Carries out the requests of the admin socket.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
@@ -13,6 +15,9 @@ use crate::server::audit::{self, Operator};
 use crate::server::context::Context;
 use crate::server::rooms::command::Command;
 use crate::server::rooms::membership::SERVER;
+
+/// How long the hub may take to carry out a request. It does so also later.
+const HUB_ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Carries out `request`, and logs an audit line if it changes something. Gives the fields of the answer, or the error text for the operator.
 pub async fn execute(
@@ -28,8 +33,9 @@ pub async fn execute(
             Ok(json!({"sessions": ask_hub(context, Command::Sessions).await?}))
         }
         AdminRequest::Rotate => {
-            context.hub.send(Command::Rotate("operator")).map_err(|_| NO_ANSWER)?;
             audit::log_act("rotate", by);
+            let rotated = ask_hub(context, |answer| Command::Rotate("operator", answer)).await;
+            rotated.map_err(|error| format!("the keys are not replaced yet: {error}"))?;
             Ok(json!({}))
         }
         AdminRequest::Reload => {
@@ -47,7 +53,9 @@ pub async fn execute(
         AdminRequest::Kick { user } => {
             let user = user_name(&user)?;
             audit::log_user_act("kick", &user, by);
-            let ended = ask_hub(context, |answer| Command::Kick(user, answer)).await?;
+            let kicked = ask_hub(context, |answer| Command::Kick(user.clone(), answer)).await;
+            let ended = kicked
+                .map_err(|error| format!("the sessions of {user} are still open: {error}"))?;
             Ok(json!({"ended": ended}))
         }
         AdminRequest::Ban { user } => ban(context, by, user_name(&user)?).await,
@@ -148,7 +156,8 @@ async fn ask_hub<T>(
 ) -> Result<T, String> {
     let (answer, answered) = oneshot::channel();
     context.hub.send(command(answer)).map_err(|_| NO_ANSWER)?;
-    answered.await.map_err(|_| NO_ANSWER.to_owned())
+    let answered = tokio::time::timeout(HUB_ANSWER_TIMEOUT, answered).await;
+    answered.ok().and_then(Result::ok).ok_or_else(|| NO_ANSWER.to_owned())
 }
 
 /// The banned users by the access file, so that also a ban that is not in force yet is listed.

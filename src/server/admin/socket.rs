@@ -136,6 +136,13 @@ impl AdminSocket {
     }
 }
 
+/// Whether the client has closed its socket, because it gave up while the server did not run or was
+/// busy. A client that only has nothing more to send is not meant.
+fn is_closed(stream: &UnixStream) -> bool {
+    // Sends nothing, and fails with EPIPE if the other end is closed (send(2)).
+    stream.try_write(&[]).is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
 async fn answer(mut stream: UnixStream, context: &Context, main: &mpsc::Sender<MainRequest>) {
     let Ok(peer) = stream.peer_cred() else { return };
     let by = Operator::Socket { uid: peer.uid(), pid: peer.pid() };
@@ -143,6 +150,14 @@ async fn answer(mut stream: UnixStream, context: &Context, main: &mpsc::Sender<M
     let mut line = String::new();
     let read = BufReader::new(reader.take(MAX_REQUEST_BYTES)).read_line(&mut line).await;
     if read.is_err() || line.is_empty() {
+        return;
+    }
+    if is_closed(writer.as_ref()) {
+        tracing::warn!(
+            event = "request_abandoned",
+            by = %by,
+            "a request was not carried out: the command that sent it did not wait for the answer"
+        );
         return;
     }
     let outcome = match serde_json::from_str::<AdminRequest>(&line) {

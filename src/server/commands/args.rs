@@ -64,7 +64,7 @@ pub enum Command {
     Run,
     /// Validate the configuration and print it, without changing anything
     Check,
-    /// Make, list and revoke access tokens
+    /// Make, list, replace and revoke access tokens
     Token {
         #[command(subcommand)]
         #[allow(missing_docs, reason = "the help lists the subcommands")]
@@ -112,6 +112,12 @@ pub enum TokenCommand {
         /// Print one JSON object per line
         #[arg(long)]
         json: bool,
+    },
+    /// Replace an access token by a new one with the same rights and print it; the old one's sessions
+    /// end at once
+    Rotate {
+        /// The id that `token list` shows; the new access token has another one
+        id: String,
     },
     /// Revoke an access token; its sessions end at once
     Revoke {

@@ -2,13 +2,13 @@
 
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use zeroize::Zeroizing;
 
 use super::args::{BackupArgs, RestoreArgs};
 use crate::credentials::at_rest_key::{AtRestKey, KEY_FILE};
+use crate::credentials::private_file::mode_for_others;
 use crate::crypto::age_file::{self, Recipient};
 use crate::server::error::ServerError;
 use crate::server::open_store;
@@ -98,8 +98,9 @@ fn read_passphrase(path: &Path) -> Result<Zeroizing<String>, ServerError> {
     let io_error = |error: io::Error| refuse(error.to_string());
     let file = File::open(path).map_err(io_error)?;
     let found = file.metadata().map_err(io_error)?;
-    let mode = found.mode() & 0o7777;
-    if found.is_file() && mode & 0o077 != 0 {
+    if found.is_file()
+        && let Some(mode) = mode_for_others(&file).map_err(io_error)?
+    {
         return Err(refuse(format!(
             "other users can read the passphrase (mode {mode:04o}); run: chmod 600 {}",
             path.display()

@@ -53,6 +53,7 @@ pub fn ask(socket: Option<&Path>, request: &AdminRequest) -> Result<Value, CtlEr
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
                 CtlError::TimedOut { path, seconds: ANSWER_TIMEOUT.as_secs() }
             }
+            io::ErrorKind::PermissionDenied => CtlError::NotAllowed { path },
             _ => CtlError::NoServer { path, source },
         }
     };

@@ -1,4 +1,4 @@
-//! `chat-server token`: makes, lists and revokes access tokens.
+//! `chat-server token`: makes, lists, replaces and revokes access tokens.
 
 use std::path::Path;
 use std::time::SystemTime;
@@ -23,6 +23,7 @@ pub fn run(config: &ConfigArgs, command: &TokenCommand) -> Result<(), ServerErro
     match command {
         TokenCommand::Add(token) => add(&config, token),
         TokenCommand::List { json } => list(&config, *json),
+        TokenCommand::Rotate { id } => rotate(&config, id),
         TokenCommand::Revoke { id } => revoke(&config, id),
     }
 }
@@ -102,28 +103,45 @@ fn list(config: &Config, json: bool) -> Result<(), ServerError> {
     print(out.as_bytes())
 }
 
+/// The new access token has the user, rooms, role and expiry of the old one, which is void from here
+/// on. Its id is another, because an id is the beginning of the hash.
+fn rotate(config: &Config, id: &str) -> Result<(), ServerError> {
+    check_id(config, id)?;
+    let generated = GeneratedToken::generate();
+    let now = SystemTime::now();
+    let new_id = AccessFile::change(&config.auth.access_file, |file| {
+        let record = file.tokens.iter_mut().find(|record| record.id() == id);
+        let record = record.ok_or_else(|| no_such_token(id))?;
+        if record.grant().is_ok_and(|grant| grant.is_expired(Timestamp::from_system(now))) {
+            return Err(ServerError::Usage(format!(
+                "the access token {id} has expired, so a new one with its expiry would be void; \
+                 make one with: chat-server token add"
+            )));
+        }
+        record.hash = generated.hash.clone();
+        record.created = Some(Timestamp::from_system(now).to_string());
+        Ok(record.id().to_owned())
+    })??;
+    let path = config.auth.access_file.display();
+    let done = format!("access token {new_id} replaces {id}");
+    let notified = notify_server(config);
+    if let Ok(notified) = &notified {
+        print_error(&format!("{done} (in {path}), shown only now; {notified}"));
+    }
+    // The access token exists now, so it is printed even if the server can't be notified.
+    print(format!("{}\n", &*generated.token).as_bytes())?;
+    notified.map(drop).map_err(|error| ServerError::NotNotified { done, error })
+}
+
 fn revoke(config: &Config, id: &str) -> Result<(), ServerError> {
-    if mask::contains_access_token(id) {
-        let digest = access::digest(id.trim());
-        let id: String = digest[..4].iter().map(|byte| format!("{byte:02x}")).collect();
-        return Err(ServerError::Usage(format!(
-            "this is an access token, not its id; its id is {id}, so run: chat-server token revoke {id}"
-        )));
-    }
-    if config.auth.users.iter().any(|grant| grant.id == id) {
-        return Err(ServerError::Usage(format!(
-            "{id} is declared in the configuration file; remove it there and reload"
-        )));
-    }
+    check_id(config, id)?;
     let removed = AccessFile::change(&config.auth.access_file, |file| {
         let before = file.tokens.len();
         file.tokens.retain(|record| record.id() != id);
         before - file.tokens.len()
     })?;
     if removed == 0 {
-        return Err(ServerError::Usage(format!(
-            "there is no access token {id}; chat-server token list shows their ids"
-        )));
+        return Err(no_such_token(id));
     }
     let done = format!("{id} is revoked");
     match notify_server(config) {
@@ -134,6 +152,29 @@ fn revoke(config: &Config, id: &str) -> Result<(), ServerError> {
         }
         Err(error) => Err(ServerError::NotNotified { done, error }),
     }
+}
+
+/// Refuses what can't be the id of an access token in the access file.
+fn check_id(config: &Config, id: &str) -> Result<(), ServerError> {
+    if mask::contains_access_token(id) {
+        let digest = access::digest(id.trim());
+        let id: String = digest[..4].iter().map(|byte| format!("{byte:02x}")).collect();
+        return Err(ServerError::Usage(format!(
+            "this is an access token, not its id; its id is {id}"
+        )));
+    }
+    if config.auth.users.iter().any(|grant| grant.id == id) {
+        return Err(ServerError::Usage(format!(
+            "{id} is declared in the configuration file; change it there and reload"
+        )));
+    }
+    Ok(())
+}
+
+fn no_such_token(id: &str) -> ServerError {
+    ServerError::Usage(format!(
+        "there is no access token {id}; chat-server token list shows their ids"
+    ))
 }
 
 /// Has the running server, if there is one, reread the access file, and waits until it has acted.

@@ -12,7 +12,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::conversation::server::registration::{Dialect, ROOMS_PER_SESSION};
@@ -170,16 +170,27 @@ impl Session {
             Request::Join(room, resume) => Box::pin(self.join(connection, room, resume)).await,
             Request::Leave(room) => {
                 self.rooms.retain(|membership| membership.room != room);
-                let _ = self.context().hub.send(Command::Leave(self.peer().clone(), room));
+                Box::pin(self.send_to_hub(connection, room, Command::Leave)).await;
             }
             Request::Who(room) => {
-                let _ = self.context().hub.send(Command::Who(self.peer().clone(), room));
+                Box::pin(self.send_to_hub(connection, room, Command::Who)).await;
             }
             Request::History(room, range, limit) => {
                 Box::pin(self.history(connection, &room, range, limit)).await;
                 self.meter_answer(connection, active);
             }
         }
+    }
+
+    /// Sends the hub a request that has no answer; waits while too many are queued.
+    async fn send_to_hub(
+        &self,
+        connection: &mut ServerConnection,
+        room: RoomName,
+        command: fn(Arc<Peer>, RoomName, OwnedSemaphorePermit) -> Command,
+    ) {
+        let command = |permit| command(self.peer().clone(), room, permit);
+        connection.flush_during(self.context().hub.send_with_permit(command)).await;
     }
 
     /// Checks the right that a request needs in its room; without a room, that is the first.

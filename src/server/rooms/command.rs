@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::config::HubConfig;
 use super::peer::Peer;
@@ -14,10 +14,42 @@ use crate::policy::access::AccessList;
 use crate::protocol::frame::{ErrorFrame, Position};
 use crate::protocol::{CloseCode, ErrorCode, RoomName, Seq, UserName};
 
-/// The sending end of the hub's command queue. The queue has no bound of its own: a session waits
-/// for the answer to [`Command::Enter`], [`Command::Join`] and [`Command::GoLive`], and the rate
-/// limit bounds its [`Command::Leave`] and [`Command::Who`].
-pub type CommandSender = mpsc::UnboundedSender<Command>;
+/// [`Command::Leave`] and [`Command::Who`] that may wait for the hub, from all sessions together.
+/// Each takes less than 512 bytes.
+const MAX_WAITING_REQUESTS: usize = 4096;
+
+/// The sending end of the hub's command queue. The queue is bounded by its senders: a session waits
+/// for the answer to [`Command::Enter`], [`Command::Join`] and [`Command::GoLive`], and for a permit
+/// before it sends [`Command::Leave`] or [`Command::Who`], which have no answer.
+pub struct CommandSender {
+    queue: mpsc::UnboundedSender<Command>,
+    permits: Arc<Semaphore>,
+}
+
+/// The hub's command queue.
+pub fn queue() -> (CommandSender, mpsc::UnboundedReceiver<Command>) {
+    let (queue, commands) = mpsc::unbounded_channel();
+    (CommandSender { queue, permits: Arc::new(Semaphore::new(MAX_WAITING_REQUESTS)) }, commands)
+}
+
+impl CommandSender {
+    /// Queues a command; fails if the hub has ended.
+    pub fn send(&self, command: Command) -> Result<(), HubEnded> {
+        self.queue.send(command).map_err(|_| HubEnded)
+    }
+
+    /// Queues the command that is made with a permit; waits while there is none.
+    pub async fn send_with_permit(&self, command: impl FnOnce(OwnedSemaphorePermit) -> Command) {
+        if let Ok(permit) = self.permits.clone().acquire_owned().await {
+            // If the hub has ended, the session ends too.
+            let _ = self.send(command(permit));
+        }
+    }
+}
+
+/// The hub has ended, so it carries out nothing more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HubEnded;
 
 /// `retry_after_ms` for a room that may not be created.
 const ROOMS_FULL_RETRY_AFTER_MS: u64 = 60_000;
@@ -31,13 +63,14 @@ pub enum Command {
     /// A session that resumes has replayed every message up to this seq and asks to go live.
     GoLive(Arc<Peer>, RoomName, Seq, oneshot::Sender<GoLiveOutcome>),
     /// A session leaves a room.
-    Leave(Arc<Peer>, RoomName),
+    Leave(Arc<Peer>, RoomName, OwnedSemaphorePermit),
     /// A session has ended.
     Quit(Arc<Peer>),
     /// Send the session the list of a room's users.
-    Who(Arc<Peer>, RoomName),
-    /// Rotate the keys of all rooms now; the text is the cause for the server log.
-    Rotate(&'static str),
+    Who(Arc<Peer>, RoomName, OwnedSemaphorePermit),
+    /// Rotate the keys of all rooms now; the text is the cause for the server log. The answer comes
+    /// when they are rotated.
+    Rotate(&'static str, oneshot::Sender<()>),
     /// Use this configuration from now on.
     Reconfigure(HubConfig),
     /// Answer the question whether the hub makes progress.
@@ -114,4 +147,37 @@ pub enum GoLiveOutcome {
     Live,
     /// The session must first replay more from the room log.
     Behind,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn requests_without_an_answer_wait_while_many_are_queued() {
+        let (sender, mut commands) = queue();
+        let mut permits = Vec::new();
+        for _ in 0..MAX_WAITING_REQUESTS {
+            let question = Arc::<Question>::default();
+            let command = |permit| {
+                permits.push(permit);
+                Command::Ping(question)
+            };
+            sender.send_with_permit(command).await;
+        }
+        let mut last = None;
+        let mut waiting = std::pin::pin!(sender.send_with_permit(|permit| {
+            last = Some(permit);
+            Command::Ping(Arc::default())
+        }));
+        assert!(futures_util::poll!(waiting.as_mut()).is_pending());
+        // Other commands are not delayed, and a command that was carried out makes room.
+        assert!(sender.send(Command::Ping(Arc::default())).is_ok());
+        permits.pop();
+        waiting.await;
+        let queued = std::iter::from_fn(|| commands.try_recv().ok()).count();
+        assert_eq!(queued, MAX_WAITING_REQUESTS + 2);
+        drop(commands);
+        assert_eq!(sender.send(Command::Ping(Arc::default())), Err(HubEnded));
+    }
 }

@@ -202,10 +202,13 @@ impl Hub {
             Command::GoLive(peer, room, after, answer) => {
                 let _ = answer.send(self.go_live(&peer, &room, after));
             }
-            Command::Leave(peer, room) => self.leave(&peer, &room),
+            Command::Leave(peer, room, _permit) => self.leave(&peer, &room),
             Command::Quit(peer) => self.quit(peer),
-            Command::Who(peer, room) => self.send_user_list(&peer, &room),
-            Command::Rotate(cause) => self.rotate_all(cause),
+            Command::Who(peer, room, _permit) => self.send_user_list(&peer, &room),
+            Command::Rotate(cause, answer) => {
+                self.rotate_all(cause);
+                let _ = answer.send(());
+            }
             Command::Reconfigure(config) => self.reconfigure(config),
             Command::Drain(close) => self.drain(close),
             Command::Access(list, answer) => {

@@ -82,12 +82,16 @@ impl LogWriter {
     ) -> std::io::Result<(LogWriter, Ended)> {
         let (work, queue) = channel();
         let stats = Arc::new(LogWriterStats::default());
-        let thread_stats = stats.clone();
         let health = Arc::new(LogWriterHealth::default());
-        let thread_health = health.clone();
-        let ended = thread::spawn("log_writer", move || {
-            run(log, &queue, &hub, &thread_stats, &thread_health, &refusals);
-        })?;
+        let log_writer = LogWriterThread {
+            log,
+            queue,
+            hub,
+            stats: stats.clone(),
+            health: health.clone(),
+            refusals,
+        };
+        let ended = thread::spawn("log_writer", move || log_writer.run())?;
         let log_writer =
             LogWriter { work, capacity: Arc::new(Semaphore::new(QUEUE_BYTES)), stats, health };
         Ok((log_writer, ended))
@@ -191,75 +195,75 @@ impl Batch {
     }
 }
 
-/// The thread: serves until it is finished, then closes the room log.
-fn run(
-    mut log: Box<dyn RoomLog>,
-    queue: &Receiver<Work>,
-    hub: &mpsc::Sender<Vec<Committed>>,
-    stats: &LogWriterStats,
-    health: &LogWriterHealth,
-    refusals: &RefusalLog,
-) {
-    serve(log.as_mut(), queue, hub, stats, health, refusals);
-    if let Ok(Err(error)) = catch_unwind(AssertUnwindSafe(|| log.close())) {
-        tracing::error!(event = "close_failed", reason = %error,
-            "the room log could not be closed; the next start recovers it from its write-ahead log");
-    }
+/// What the thread owns.
+struct LogWriterThread {
+    log: Box<dyn RoomLog>,
+    queue: Receiver<Work>,
+    hub: mpsc::Sender<Vec<Committed>>,
+    stats: Arc<LogWriterStats>,
+    health: Arc<LogWriterHealth>,
+    refusals: Arc<RefusalLog>,
 }
 
-/// Each turn of the loop: wait for work, collect a batch, commit it, prune if that is due.
-fn serve(
-    log: &mut dyn RoomLog,
-    queue: &Receiver<Work>,
-    hub: &mpsc::Sender<Vec<Committed>>,
-    stats: &LogWriterStats,
-    health: &LogWriterHealth,
-    refusals: &RefusalLog,
-) {
-    let started = Instant::now();
-    let mut pruning = PruneLog::default();
-    let mut prune_at = Instant::now() + PRUNE_INTERVAL;
-    let mut finishing = false;
-    while !finishing {
-        let timeout = prune_at.saturating_duration_since(Instant::now());
-        let mut next = match queue.recv_timeout(timeout) {
-            Ok(work) => Some(work),
-            Err(RecvTimeoutError::Timeout) => None,
-            Err(RecvTimeoutError::Disconnected) => return,
-        };
-        let mut batch = Batch::default();
-        while let Some(work) = next {
-            match work {
-                Work::Append(draft, sender, permit) => batch.push(draft, sender, permit),
-                Work::SetRetention(retention) => log.set_retention(retention),
-                Work::Ping => health.question.answer(),
-                Work::Finish => finishing = true,
-            }
-            next = if batch.is_full() { None } else { queue.try_recv().ok() };
+impl LogWriterThread {
+    /// Serves until it is finished, then closes the room log.
+    fn run(mut self) {
+        self.serve();
+        if let Ok(Err(error)) = catch_unwind(AssertUnwindSafe(|| self.log.close())) {
+            tracing::error!(event = "close_failed", reason = %error,
+                "the room log could not be closed; the next start recovers it from its write-ahead log");
         }
-        if !batch.drafts.is_empty() {
-            let committed = batch.commit(log);
-            stats.commits.fetch_add(1, Ordering::Relaxed);
-            let failed = |batched: &Committed| matches!(batched.outcome, AppendOutcome::Refused(_));
-            health.finished(committed.len() as u64, committed.iter().any(failed));
-            let _ = catch_unwind(AssertUnwindSafe(|| answer_all(&committed, refusals)));
-            stats.in_flight.fetch_sub(committed.len() as u64, Ordering::Relaxed);
-            let hub_runs = hub.blocking_send(committed).is_ok();
-            let _ = catch_unwind(AssertUnwindSafe(|| log.after_commit()));
-            if log.is_over_limit() {
-                prune_at = prune_at.min(Instant::now() + PRUNE_STEP_PAUSE);
+    }
+
+    /// Each turn of the loop: wait for work, collect a batch, commit it, prune if that is due.
+    fn serve(&mut self) {
+        let started = Instant::now();
+        let mut pruning = PruneLog::default();
+        let mut prune_at = Instant::now() + PRUNE_INTERVAL;
+        let mut finishing = false;
+        while !finishing {
+            let timeout = prune_at.saturating_duration_since(Instant::now());
+            let mut next = match self.queue.recv_timeout(timeout) {
+                Ok(work) => Some(work),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            let mut batch = Batch::default();
+            while let Some(work) = next {
+                match work {
+                    Work::Append(draft, sender, permit) => batch.push(draft, sender, permit),
+                    Work::SetRetention(retention) => self.log.set_retention(retention),
+                    Work::Ping => self.health.question.answer(),
+                    Work::Finish => finishing = true,
+                }
+                next = if batch.is_full() { None } else { self.queue.try_recv().ok() };
             }
-            if !hub_runs {
-                return;
+            if !batch.drafts.is_empty() {
+                let committed = batch.commit(self.log.as_mut());
+                self.stats.commits.fetch_add(1, Ordering::Relaxed);
+                let failed =
+                    |batched: &Committed| matches!(batched.outcome, AppendOutcome::Refused(_));
+                self.health.finished(committed.len() as u64, committed.iter().any(failed));
+                let _ = catch_unwind(AssertUnwindSafe(|| answer_all(&committed, &self.refusals)));
+                self.stats.in_flight.fetch_sub(committed.len() as u64, Ordering::Relaxed);
+                let hub_runs = self.hub.blocking_send(committed).is_ok();
+                let _ = catch_unwind(AssertUnwindSafe(|| self.log.after_commit()));
+                if self.log.is_over_limit() {
+                    prune_at = prune_at.min(Instant::now() + PRUNE_STEP_PAUSE);
+                }
+                if !hub_runs {
+                    return;
+                }
             }
-        }
-        if Instant::now() >= prune_at {
-            let uptime = started.elapsed();
-            let pruned = catch_unwind(AssertUnwindSafe(|| log.prune(wall_clock(), uptime)));
-            let pruned = pruned.unwrap_or_default();
-            let more = pruned.more;
-            pruning.note(pruned, Instant::now());
-            prune_at = Instant::now() + if more { PRUNE_STEP_PAUSE } else { PRUNE_INTERVAL };
+            if Instant::now() >= prune_at {
+                let uptime = started.elapsed();
+                let pruned =
+                    catch_unwind(AssertUnwindSafe(|| self.log.prune(wall_clock(), uptime)));
+                let pruned = pruned.unwrap_or_default();
+                let more = pruned.more;
+                pruning.note(pruned, Instant::now());
+                prune_at = Instant::now() + if more { PRUNE_STEP_PAUSE } else { PRUNE_INTERVAL };
+            }
         }
     }
 }

@@ -43,7 +43,10 @@ impl Hub {
             rooms.iter().map(|entry| self.add_member(peer, entry)).collect();
         let memberships = match entered {
             Ok(memberships) => memberships,
-            Err(error) => return drop(answer.send(Err(error))),
+            Err(error) => {
+                self.undo_enter(peer);
+                return drop(answer.send(Err(error)));
+            }
         };
         if peer.dialect == Dialect::Full {
             peer.push(&ServerFrame::Welcome(Welcome {
@@ -66,6 +69,15 @@ impl Hub {
         peer.outbound.flush();
         // If the session has already ended, its `Quit` follows.
         let _ = answer.send(Ok(memberships));
+    }
+
+    /// Removes a session that could not enter all of its first rooms. No join was announced, so no
+    /// leave is.
+    fn undo_enter(&mut self, peer: &Arc<Peer>) {
+        let session = self.sessions.remove(&peer.session);
+        for name in session.map(|session| session.rooms).unwrap_or_default() {
+            self.take_member(peer, &name);
+        }
     }
 
     /// Adds a registered session to one more room.
@@ -234,8 +246,17 @@ impl Hub {
         Err(EnterError::RoomsFull(room.clone()))
     }
 
-    /// Removes a member, and the room after its last member. Returns whether it was a member.
+    /// Removes a member, and announces it. Returns whether it was a member.
     pub(super) fn remove_member(&mut self, peer: &Arc<Peer>, name: &RoomName) -> bool {
+        let was_member = self.take_member(peer, name);
+        if was_member {
+            self.announce_leave(peer, name);
+        }
+        was_member
+    }
+
+    /// Removes a member, and the room after its last member. Returns whether it was a member.
+    fn take_member(&mut self, peer: &Arc<Peer>, name: &RoomName) -> bool {
         let Some(room) = self.rooms.get_mut(name) else { return false };
         let Some(index) = room.index_of(peer) else { return false };
         room.remove(index);
@@ -246,8 +267,6 @@ impl Hub {
             let without = usize::from(room.last == Seq(0));
             self.rooms_without_messages = self.rooms_without_messages.saturating_sub(without);
             self.rooms.remove(name);
-        } else {
-            self.announce_leave(peer, name);
         }
         true
     }

@@ -50,7 +50,7 @@ impl Hub {
         }
     }
 
-    /// Announces that `peer` is no longer a member.
+    /// Announces that `peer` is no longer a member, unless it was the last one.
     pub(super) fn announce_leave(&mut self, peer: &Arc<Peer>, name: &RoomName) {
         let Some(room) = self.rooms.get(name) else { return };
         if room.members.len() < self.config.presence_members {

@@ -195,3 +195,51 @@ fn a_name_that_the_server_would_change_is_refused() {
     let printed = String::from_utf8_lossy(&listed.stderr).into_owned();
     assert!(!printed.contains("banned"), "nobody was banned: {printed}");
 }
+
+#[tokio::test]
+async fn a_rotated_token_keeps_its_rights_and_the_old_one_is_void() {
+    let server = Server::with(TOKENS).start();
+    let old = server.token("ana", &["--room", "ops", "--role", "writer", "--expires", "30d"]);
+    let old_id = server.token_id("ana");
+    let row = || -> Value {
+        serde_json::from_str(server.run_ok(&["token", "list", "--json"]).trim()).unwrap()
+    };
+    let before = row();
+    let session = register(&server, &old, &["ops"]).await;
+    let output = server.run(&["token", "rotate", &old_id]);
+    let notes = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{notes}");
+    let new = String::from_utf8(output.stdout).unwrap().trim().to_owned();
+    let new_id = server.token_id("ana");
+    assert!(new.starts_with("sct_") && new != old && new_id != old_id, "{new_id}");
+    assert!(notes.contains(&format!("access token {new_id} replaces {old_id}")), "{notes}");
+    assert!(notes.contains("it ended sessions: 1") && !notes.contains(&new), "{notes}");
+    assert_eq!(session.until_closed().await.0, 4001);
+    let unauthorized = refused("unauthorized", 4001);
+    assert_eq!(refusal(register(&server, &old, &["ops"]).await).await, unauthorized);
+    let mut ana = register(&server, &new, &["ops"]).await;
+    assert_eq!(ana.next_of("welcome").await["username"], "ana");
+    let after = row();
+    for field in ["user", "rooms", "role", "expires", "expired", "in"] {
+        assert_eq!(before[field], after[field], "{field}");
+    }
+    // The access token is not in the log, and the act is there once.
+    server.wait_for_event("audit");
+    let audit: Vec<Value> =
+        server.log().into_iter().filter(|line| line["event"] == "audit").collect();
+    let rotated = audit.last().unwrap();
+    assert_eq!((audit.len(), &rotated["action"]), (2, &json!("token_rotate")), "{audit:?}");
+    assert_eq!((&rotated["token"], &rotated["replaces"]), (&json!(new_id), &json!(old_id)));
+    assert!(!server.log_lines().join("\n").contains(&new));
+    // What can't be replaced.
+    server.token("eve", &["--expires", "1ms"]);
+    let expired = server.token_id("eve");
+    for (id, reason) in
+        [("12345678", "there is no access token"), (&*expired, "has expired"), (&*new, "its id is")]
+    {
+        let output = server.run(&["token", "rotate", id]);
+        let printed = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{printed}");
+        assert!(printed.contains(reason) && !printed.contains(&new), "{printed}");
+    }
+}
