@@ -16,7 +16,8 @@ use crate::protocol::{CloseCode, ErrorCode, RoomName, Seq, UserName};
 
 /// The sending end of the hub's command queue. The queue has no bound of its own: a session waits
 /// for the answer to [`Command::Enter`], [`Command::Join`] and [`Command::GoLive`], and the rate
-/// limit bounds its [`Command::Leave`] and [`Command::Who`].
+/// limit bounds its [`Command::Leave`] and [`Command::Who`]. At most one [`Command::Ping`] waits, and a few
+/// commands per second come from operators and probes.
 pub type CommandSender = mpsc::UnboundedSender<Command>;
 
 /// `retry_after_ms` for a room that may not be created.
