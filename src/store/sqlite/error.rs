@@ -11,6 +11,12 @@ pub enum OpenError {
     /// Another process has it open.
     #[error("{0}: another server has this history open; give each server its own history.path")]
     Locked(PathBuf),
+    /// Another program reads it, so it can't be replaced.
+    #[error(
+        "{0}: another program reads this history, such as chat-server backup; wait until it has ended, \
+         and try again"
+    )]
+    BeingRead(PathBuf),
     /// It was encrypted under another key.
     #[error(
         "{file}: encrypted under another key than {key}; put the right key back, or move {file} away \
