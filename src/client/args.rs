@@ -1,11 +1,22 @@
 //! The command line of `chat-client`.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::exit_code::ExitCode;
 use crate::conversation::client::since::{Since, parse_timeout};
+
+fn help() -> String {
+    let about = "\
+On a terminal, chat-client is a conversation. In a pipe, each line of standard input is sent as one
+message, messages are printed as JSON lines, and exit code 0 means that every line is stored.
+A variable that is set but empty counts as not set.
+";
+    format!("{about}\n{}", ExitCode::help())
+}
 
 /// A chat that scripts and people share: the client.
 #[derive(Debug, Parser)]
@@ -14,13 +25,7 @@ use crate::conversation::client::since::{Since, parse_timeout};
     version,
     about,
     args_conflicts_with_subcommands = false,
-    after_help = "\
-On a terminal, chat-client is a conversation. In a pipe, each line of standard input is sent as one
-message, messages are printed as JSON lines, and exit code 0 means that every line is stored.
-
-Exit codes: 0 done, 2 usage, 65 a line can't be sent (all others are), 69 no connection,
-73 a file can't be read or written, 75 gave up while messages were not acknowledged (standard error
-names their lines), 76 protocol error, 77 refused."
+    after_help = help()
 )]
 pub struct Arguments {
     /// The subcommand; without one, messages are sent and printed.
@@ -44,6 +49,12 @@ pub struct Arguments {
     /// Messages end with NUL instead of a line feed
     #[arg(short = '0')]
     pub nul: bool,
+    /// Also print who joins and leaves, who is there, and key changes
+    #[arg(long)]
+    pub events: bool,
+    /// Print nothing
+    #[arg(short, long, conflicts_with = "events")]
+    pub quiet: bool,
     /// Options of every subcommand
     #[command(flatten)]
     pub common: Common,
@@ -52,35 +63,33 @@ pub struct Arguments {
 /// Options of every subcommand.
 #[derive(Clone, Debug, Args)]
 pub struct Common {
-    /// The server's URL
-    #[arg(long, env = "CHAT_URL", value_name = "URL", global = true)]
+    /// The server's URL [env: CHAT_URL]
+    #[arg(long, value_name = "URL", global = true)]
     pub url: Option<String>,
-    /// Your user name [default: the login name]
-    #[arg(short, long, env = "CHAT_USER", value_name = "NAME", global = true)]
+    /// File with the server's URL, which is read again before each connection [env: CHAT_URL_FILE]
+    #[arg(long, value_name = "FILE", global = true)]
+    pub url_file: Option<PathBuf>,
+    /// Your user name [env: CHAT_USER] [default: the login name]
+    #[arg(short, long, value_name = "NAME", global = true)]
     pub user: Option<String>,
     /// File with the access token; or set $CHAT_ACCESS_TOKEN to the access token
     #[arg(long, value_name = "FILE", global = true)]
     pub access_token_file: Option<PathBuf>,
-    /// Room to join; repeat for more; messages go to the first
-    #[arg(
-        short,
-        long,
-        env = "CHAT_ROOM",
-        value_name = "ROOM",
-        value_delimiter = ',',
-        global = true
-    )]
+    /// Room to join; repeat for more; messages go to the first [env: CHAT_ROOM] [default: lobby]
+    #[arg(short, long, value_name = "ROOM", value_delimiter = ',', global = true)]
     pub room: Vec<String>,
-    /// Print earlier messages first: those after SEQ, of the last 10m, or all
+    /// Print earlier messages first: those after SEQ, of the last 10m, from a moment on
+    /// (2026-11-26T15:00:00Z or @SECONDS), or all. A room with a position in --cursor continues there
     #[arg(long, value_name = "SEQ|TIME|all", global = true)]
     pub since: Option<Since>,
-    /// Continue after the position in FILE, and keep FILE up to date
+    /// Continue after the last line printed by the run before, which FILE names, and keep FILE up to
+    /// date
     #[arg(long, value_name = "FILE", global = true)]
     pub cursor: Option<PathBuf>,
-    /// End after N messages
+    /// End after N messages. history without --since and --cursor prints the newest N
     #[arg(short = 'n', long, value_name = "N", global = true)]
     pub count: Option<u64>,
-    /// Give up after TIME without progress [default: 30s]
+    /// Give up after TIME without progress, or never [default: 30s]
     #[arg(long, value_name = "TIME", value_parser = parse_timeout, global = true)]
     pub timeout: Option<Duration>,
     /// Format of printed messages [default: plain on a terminal, else json]
@@ -90,21 +99,64 @@ pub struct Common {
     #[arg(long, value_name = "FILE", global = true)]
     pub ca_file: Option<PathBuf>,
     /// Trust only the certificate with this SHA-256 fingerprint (openssl x509 -fingerprint -sha256)
-    #[arg(long, env = "CHAT_PIN", value_name = "HEX", value_parser = parse_pin, global = true)]
+    /// [env: CHAT_PIN]
+    #[arg(long, value_name = "HEX", value_parser = parse_pin, global = true)]
     pub pin: Option<Pin>,
     /// Trust any certificate: anyone on the network path can read and change everything
     #[arg(long, global = true)]
     pub insecure: bool,
 }
 
+impl Common {
+    /// Takes from the environment what the command line leaves out. An empty variable is not set.
+    pub fn fill_in(
+        &mut self,
+        environment: impl Fn(&str) -> Option<OsString>,
+    ) -> Result<(), String> {
+        let variable = |name: &str| match environment(name).filter(|value| !value.is_empty()) {
+            None => Ok(None),
+            Some(value) => {
+                value.into_string().map(Some).map_err(|_| format!("{name} is not UTF-8"))
+            }
+        };
+        if self.url.is_none() && self.url_file.is_none() {
+            self.url = variable("CHAT_URL")?;
+            self.url_file = variable("CHAT_URL_FILE")?.map(PathBuf::from);
+        }
+        if self.user.is_none() {
+            self.user = variable("CHAT_USER")?;
+        }
+        if self.room.is_empty() {
+            let rooms = variable("CHAT_ROOM")?.unwrap_or_default();
+            let rooms = rooms.split(',').filter(|room| !room.is_empty());
+            self.room = rooms.map(str::to_owned).collect();
+        }
+        if self.pin.is_none()
+            && let Some(pin) = variable("CHAT_PIN")?
+        {
+            self.pin = Some(parse_pin(&pin).map_err(|expected| format!("CHAT_PIN: {expected}"))?);
+        }
+        Ok(())
+    }
+}
+
 /// A certificate's SHA-256.
 pub type Pin = [u8; 32];
 
-/// Parses 64 hexadecimal digits, with or without colons.
+/// Parses a fingerprint as openssl prints it: 64 hexadecimal digits in any case, with or without colons
+/// and `sha256 Fingerprint=` before them.
 fn parse_pin(text: &str) -> Result<Pin, String> {
-    let digits: String = text.trim().chars().filter(|c| *c != ':').collect();
-    let expected =
-        || "64 hexadecimal digits, as openssl x509 -fingerprint -sha256 prints".to_owned();
+    let expected = || {
+        "expected the SHA-256 fingerprint, 64 hexadecimal digits, as openssl x509 -noout -fingerprint \
+         -sha256 prints it"
+            .to_owned()
+    };
+    let digits = match text.rsplit_once('=') {
+        None => text,
+        Some((label, digits)) if label.trim().eq_ignore_ascii_case("sha256 fingerprint") => digits,
+        Some(_) => return Err(expected()),
+    };
+    let digits: String = digits.trim().chars().filter(|c| *c != ':').collect();
     if digits.len() != 64 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return Err(expected());
     }
@@ -129,7 +181,11 @@ pub enum Command {
         text: Vec<String>,
     },
     /// Print the stored messages in order and exit
-    History,
+    History {
+        /// Print no message after this one: a SEQ, or a time as for --since
+        #[arg(long, value_name = "SEQ|TIME", allow_hyphen_values = true)]
+        until: Option<Since>,
+    },
     /// Print a completion script
     Completions {
         /// bash, elvish, fish, powershell or zsh
@@ -144,7 +200,7 @@ pub enum Command {
 pub enum Input {
     /// The line is the message
     Text,
-    /// {"room":…,"content":…}
+    /// {"room":…,"content":…,"id":…}; other fields are refused
     Json,
 }
 
@@ -155,4 +211,30 @@ pub enum Output {
     Json,
     /// [12:34:56] Alice: Hola
     Plain,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pin_is_taken_as_openssl_prints_it() {
+        let pin: Pin = std::array::from_fn(|index| 0xa0 + index as u8);
+        let digits: Vec<String> = pin.iter().map(|byte| format!("{byte:02X}")).collect();
+        let (colons, plain) = (digits.join(":"), digits.concat());
+        for text in [
+            colons.clone(),
+            colons.to_lowercase(),
+            plain.clone(),
+            format!("sha256 Fingerprint={colons}"),
+            format!("SHA256 Fingerprint={colons}\n"),
+            format!(" sha256 fingerprint = {}", plain.to_lowercase()),
+        ] {
+            assert_eq!(parse_pin(&text), Ok(pin), "{text}");
+        }
+        let sha1 = format!("SHA1 Fingerprint={}", digits[..20].join(":"));
+        for text in ["", "sha256 Fingerprint=", &colons[1..], &sha1, "é".repeat(32).as_str()] {
+            assert!(parse_pin(text).unwrap_err().contains("SHA-256"), "{text}");
+        }
+    }
 }

@@ -31,7 +31,8 @@ pub struct Connection {
     register: Option<String>,
     opened: Instant,
     last_read: Instant,
-    pinged: bool,
+    /// When a ping was sent that nothing has answered yet.
+    pinged: Option<Instant>,
     reads: usize,
     unflushed: bool,
     write_blocked: Option<Instant>,
@@ -67,7 +68,7 @@ impl Connection {
             register: Some(register),
             opened,
             last_read: opened,
-            pinged: false,
+            pinged: None,
             reads: 0,
             unflushed: false,
             write_blocked: None,
@@ -122,7 +123,7 @@ impl Connection {
 
     fn note_activity(&mut self) {
         self.last_read = Instant::now();
-        self.pinged = false;
+        self.pinged = None;
     }
 
     fn poll_write(
@@ -130,7 +131,7 @@ impl Connection {
         cx: &mut Context<'_>,
         conversation: &mut Conversation,
     ) -> Result<(), Broken> {
-        let silent = !self.pinged && self.last_read.elapsed() >= PING_INTERVAL;
+        let silent = self.pinged.is_none() && self.last_read.elapsed() >= PING_INTERVAL;
         let mut ping = silent && conversation.phase() != Phase::Registering;
         loop {
             match self.socket.poll_ready(cx)? {
@@ -141,7 +142,7 @@ impl Connection {
                 self.socket.start_send(register)?;
             } else if std::mem::take(&mut ping) {
                 self.socket.start_ping()?;
-                self.pinged = true;
+                self.pinged = Some(Instant::now());
             } else if let Some(frame) = conversation.next_frame(now()) {
                 self.socket.start_send(frame)?;
             } else {
@@ -169,7 +170,8 @@ impl Connection {
         if registering {
             return now >= self.opened + REGISTER_TIMEOUT;
         }
-        self.pinged && now >= self.last_read + PING_INTERVAL + PING_TIMEOUT
+        // From the ping on, not from the last frame: the process may have been stopped in between.
+        self.pinged.is_some_and(|pinged| now >= pinged + PING_TIMEOUT)
     }
 
     /// When to poll again. `written` is when the conversation was last asked for frames. A frame
@@ -183,8 +185,8 @@ impl Connection {
         }
         let silence = match self.pinged {
             _ if registering => register,
-            false => self.last_read + PING_INTERVAL,
-            true => self.last_read + PING_INTERVAL + PING_TIMEOUT,
+            None => self.last_read + PING_INTERVAL,
+            Some(pinged) => pinged + PING_TIMEOUT,
         };
         let due = conversation.next_frame_at().filter(|due| *due > written);
         due.map_or(silence, |due| due.min(silence))

@@ -21,15 +21,20 @@ use crate::client::failure::Failure;
 use crate::client::now::now;
 use crate::client::random::random;
 use crate::conversation::client::conversation::Conversation;
-use crate::conversation::client::event::Event;
-use crate::net::client_connection::{ClientConnection, NO_CLOSE_CODE};
+use crate::conversation::client::event::{Event, excerpt};
+use crate::net::client_connection::ClientConnection;
 use crate::net::dial::{DialError, Dialer};
 use crate::policy::backoff::Backoff;
-use crate::protocol::CloseCode;
+use crate::policy::reconnect::{ConnectionEnd, reconnects_after};
 
 /// Bounds of the pause before the next attempt to connect.
 const MIN_RECONNECT_PAUSE: Duration = Duration::from_millis(250);
 const MAX_RECONNECT_PAUSE: Duration = Duration::from_secs(20);
+/// The longest pause that a server can ask for.
+const MAX_REQUESTED_PAUSE: Duration = Duration::from_secs(60);
+/// How long a session must have lasted before the pauses start anew. A server that accepts each
+/// session and closes it at once is not asked ever faster.
+const STABLE_SESSION: Duration = Duration::from_secs(5);
 
 /// A conversation and the connection it runs on.
 pub struct Driver {
@@ -39,8 +44,10 @@ pub struct Driver {
     backoff: Backoff,
     /// Whether the server accepted a `register` at least once.
     registered: bool,
+    /// Since when the session of this connection lasts.
+    session_since: Option<Instant>,
     reading_paused: bool,
-    /// Code and text of the last `error` frame of this connection.
+    /// Code and text of the last frame, if it was an `error`.
     last_error: Option<(String, String)>,
 }
 
@@ -76,6 +83,7 @@ impl Driver {
             conversation,
             backoff: Backoff::new(MIN_RECONNECT_PAUSE, MAX_RECONNECT_PAUSE),
             registered: false,
+            session_since: None,
             reading_paused: false,
             last_error: None,
         }
@@ -93,7 +101,7 @@ impl Driver {
 
     /// The server's URL, for messages.
     pub fn server(&self) -> String {
-        self.dialer.target().to_string()
+        self.dialer.server()
     }
 
     /// Whether the server accepted a `register` at least once.
@@ -113,21 +121,25 @@ impl Driver {
 
     /// Reads one frame. An error means that the server speaks another protocol.
     pub fn receive<'a>(&mut self, frame: &'a str) -> Result<Event<'a>, Failure> {
+        self.last_error = None;
         let event = self.conversation.receive(frame, now());
         match &event {
             Event::Registered(_) => {
                 self.registered = true;
-                self.backoff.reset();
+                self.session_since = Some(Instant::now());
             }
             Event::Error(error) => {
                 self.last_error = Some((error.code.to_string(), error.message.to_string()));
             }
             Event::Unreadable if !self.registered => {
-                return Err(Failure::OtherProtocol { server: self.server() });
+                return Err(Failure::OtherProtocol { server: self.dialer.server() });
             }
             _ => {}
         }
-        Ok(event)
+        match self.conversation.stalled_room() {
+            Some(room) => Err(Failure::NoProgress { room: room.to_owned() }),
+            None => Ok(event),
+        }
     }
 
     /// Closes the connection, if there is one, and waits for the closing handshake.
@@ -148,13 +160,12 @@ impl Driver {
                         let register = self.conversation.register();
                         self.state = State::Open(Box::new(Connection::new(connection, register)));
                     }
-                    Err(error) if error.is_temporary() => {
-                        self.pause();
-                        return Poll::Ready(Update::Retrying(error));
-                    }
                     Err(error) => {
-                        self.pause();
-                        return Poll::Ready(Update::Failed(error.into()));
+                        self.pause(error.retry_after());
+                        return Poll::Ready(match reconnects_after(error.end(), self.registered) {
+                            true => Update::Retrying(error),
+                            false => Update::Failed(error.into()),
+                        });
                     }
                 },
                 State::Open(connection) => {
@@ -167,7 +178,7 @@ impl Driver {
                 }
                 State::Closing(handshake) => {
                     ready!(handshake.as_mut().poll(cx));
-                    self.pause();
+                    self.pause(None);
                 }
                 State::Pausing(pause) => {
                     ready!(pause.as_mut().poll(cx));
@@ -177,13 +188,21 @@ impl Driver {
         }
     }
 
-    fn pause(&mut self) {
-        let pause = self.backoff.pause(random());
+    fn pause(&mut self, requested: Option<Duration>) {
+        let pause = match requested {
+            None => self.backoff.pause(random()),
+            Some(requested) => {
+                self.backoff.pause_of_at_least(requested.min(MAX_REQUESTED_PAUSE), random())
+            }
+        };
         self.state = State::Pausing(Box::pin(tokio::time::sleep(pause)));
     }
 
     fn end_connection(&mut self, how: Ended) -> Update {
         let update = self.classify(how);
+        if self.session_since.take().is_some_and(|since| since.elapsed() >= STABLE_SESSION) {
+            self.backoff.reset();
+        }
         self.conversation.disconnected();
         let closing = State::Closing(Box::pin(std::future::ready(())));
         if let State::Open(connection) = std::mem::replace(&mut self.state, closing) {
@@ -194,21 +213,27 @@ impl Driver {
 
     /// Whether the driver reconnects, or the run ends.
     fn classify(&mut self, how: Ended) -> Update {
+        let end = match &how {
+            Ended::Lost => ConnectionEnd::Lost,
+            Ended::Closed(code, _) => ConnectionEnd::Closed(*code),
+            Ended::TooLarge(_) => ConnectionEnd::TooLarge,
+            Ended::Invalid(_) => ConnectionEnd::NotChatServer,
+        };
+        if reconnects_after(end, self.registered) {
+            return Update::Disconnected;
+        }
         Update::Failed(match how {
-            Ended::Lost => return Update::Disconnected,
-            Ended::Closed(code, _)
-                if CloseCode::is_reconnectable(code) || code == NO_CLOSE_CODE =>
-            {
-                return Update::Disconnected;
-            }
             Ended::Closed(close_code, reason) => {
-                let (code, reason) =
-                    self.last_error.take().unwrap_or((close_code.to_string(), reason));
+                // The error frame right before the close says more than the close.
+                let (code, reason) = self
+                    .last_error
+                    .take()
+                    .unwrap_or_else(|| (close_code.to_string(), excerpt(&reason)));
                 Failure::Closed { close_code, code, reason }
             }
             Ended::TooLarge(reason) => Failure::TooLarge(reason),
-            Ended::Invalid(_) if self.registered => return Update::Disconnected,
             Ended::Invalid(reason) => Failure::NotWebSocket { server: self.server(), reason },
+            Ended::Lost => return Update::Disconnected,
         })
     }
 }

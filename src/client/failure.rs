@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use super::exit_code::ExitCode;
 use crate::net::dial::DialError;
-
-/// Line numbers named at most in one error.
-const MAX_LINES_NAMED: usize = 20;
+use crate::sys::termination_signal::Signal;
 
 /// A reason to end the run.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +44,12 @@ pub enum Failure {
     /// The server speaks only the basic protocol, which has no history.
     #[error("this server speaks only the basic protocol and keeps no history")]
     NoHistory,
+    /// The server answers requests for the history with pages that are no further than those before.
+    #[error("the server sends no more of the history of {room} and does not say that it ends")]
+    NoProgress {
+        /// The room.
+        room: String,
+    },
     /// A frame exceeds the client's limit.
     #[error("the server sent a message that is too large: {0}")]
     TooLarge(String),
@@ -60,13 +64,10 @@ pub enum Failure {
         reason: String,
     },
     /// The timeout passed while messages were not acknowledged.
-    #[error("gave up after {}; not known to be stored: line {}",
-        humantime::format_duration(*timeout), name_lines(lines))]
+    #[error("gave up after {} without an answer from the server", humantime::format_duration(*timeout))]
     Unacked {
         /// `--timeout`.
         timeout: Duration,
-        /// The input lines, in order.
-        lines: Vec<u64>,
     },
     /// The timeout passed before everything asked for was printed.
     #[error("gave up after {}; only {printed} messages arrived", humantime::format_duration(*timeout))]
@@ -79,6 +80,15 @@ pub enum Failure {
     /// The cursor file can't be written.
     #[error("{0}")]
     Cursor(String),
+    /// Standard output can't be written, for another reason than a closed pipe.
+    #[error("standard output can't be written: {reason}")]
+    Output {
+        /// The error of the system.
+        reason: String,
+    },
+    /// A signal ended the run.
+    #[error("ended by {0}")]
+    Signal(Signal),
 }
 
 impl Failure {
@@ -86,35 +96,26 @@ impl Failure {
     pub fn exit(&self) -> ExitCode {
         match self {
             Failure::Dial(DialError::Refused { .. }) => ExitCode::Refused,
-            Failure::Dial(DialError::NotChatServer { .. }) => ExitCode::Protocol,
+            Failure::Dial(
+                DialError::NotChatServer { .. }
+                | DialError::Redirected { .. }
+                | DialError::WrongScheme { .. }
+                | DialError::ProxyDropsHeaders { .. },
+            ) => ExitCode::Protocol,
             Failure::Dial(_) | Failure::NoConnection { .. } | Failure::NotReached { .. } => {
                 ExitCode::NoServer
             }
             Failure::NotWebSocket { .. }
             | Failure::OtherProtocol { .. }
             | Failure::NoHistory
+            | Failure::NoProgress { .. }
             | Failure::TooLarge(_) => ExitCode::Protocol,
             Failure::Closed { close_code: 1008 | 4001 | 4003 | 4008, .. } => ExitCode::Refused,
             Failure::Closed { .. } => ExitCode::Protocol,
             Failure::Unacked { .. } | Failure::Incomplete { .. } => ExitCode::Unacked,
             Failure::Cursor(_) => ExitCode::NoFile,
+            Failure::Output { .. } => ExitCode::NoStdio,
+            Failure::Signal(signal) => ExitCode::Signal(*signal),
         }
-    }
-}
-
-fn name_lines(lines: &[u64]) -> String {
-    let named: Vec<String> = lines.iter().take(MAX_LINES_NAMED).map(u64::to_string).collect();
-    let more = if lines.len() > MAX_LINES_NAMED { ", …" } else { "" };
-    format!("{}{more}", named.join(", "))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_long_list_of_lines_is_cut() {
-        assert_eq!(name_lines(&[7]), "7");
-        assert!(name_lines(&(1..=21).collect::<Vec<_>>()).ends_with("19, 20, …"));
     }
 }

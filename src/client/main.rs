@@ -1,6 +1,6 @@
 //! Runs the subcommands of `chat-client`.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 
 use clap::{CommandFactory as _, Parser as _};
 
@@ -8,20 +8,43 @@ use super::args::{Arguments, Command};
 use super::exit_code::{ExitCode, Refusal, print_error};
 use super::options::{InputSource, RunOptions};
 use super::{history, pipe, runtime, terminal};
+use crate::sys::stdio::{self, OutputError};
 
 /// Parses the command line and runs its subcommand.
 pub fn main() -> std::process::ExitCode {
-    let ended = match run(Arguments::parse()) {
-        Ok(exit) => exit,
-        Err((exit, text)) => {
+    let exit = match Arguments::try_parse() {
+        Ok(arguments) => run(arguments).unwrap_or_else(|(exit, text)| {
             print_error(&text);
             exit
-        }
+        }),
+        Err(error) => explain(&error),
     };
-    ended.into()
+    if let ExitCode::Signal(signal) = exit {
+        // A shell tells a program that was interrupted from one that ended by itself.
+        signal.end_process();
+    }
+    exit.into()
 }
 
-fn run(arguments: Arguments) -> Result<ExitCode, Refusal> {
+/// Prints the help or the version, which were asked for, or what is wrong with the command line.
+fn explain(error: &clap::Error) -> ExitCode {
+    let styled = error.render();
+    let colours = |on_terminal: bool| {
+        let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        on_terminal && !unwanted
+    };
+    let text = |on_terminal: bool| match colours(on_terminal) {
+        true => styled.ansi().to_string(),
+        false => styled.to_string(),
+    };
+    if error.use_stderr() {
+        stdio::write_stderr(text(std::io::stderr().is_terminal()).as_bytes());
+        return ExitCode::Usage;
+    }
+    print(text(std::io::stdout().is_terminal()).as_bytes())
+}
+
+fn run(mut arguments: Arguments) -> Result<ExitCode, Refusal> {
     match arguments.command {
         Some(Command::Completions { shell }) => {
             let mut script = Vec::new();
@@ -30,11 +53,17 @@ fn run(arguments: Arguments) -> Result<ExitCode, Refusal> {
         }
         Some(Command::Man) => {
             let mut page = Vec::new();
-            let rendered = clap_mangen::Man::new(Arguments::command()).render(&mut page);
-            return Ok(if rendered.is_ok() { print(&page) } else { ExitCode::NoFile });
+            clap_mangen::Man::new(Arguments::command())
+                .render(&mut page)
+                .expect("writing to memory does not fail");
+            return Ok(print(&page));
         }
         _ => {}
     }
+    arguments
+        .common
+        .fill_in(|name| std::env::var_os(name))
+        .map_err(|text| (ExitCode::Usage, text))?;
     let on_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     let scripted = arguments.listen || arguments.exec.is_some() || arguments.command.is_some();
     if on_terminal && !scripted {
@@ -47,8 +76,13 @@ fn run(arguments: Arguments) -> Result<ExitCode, Refusal> {
     }
 }
 
+/// Prints to standard output. A closed pipe is no error.
 fn print(bytes: &[u8]) -> ExitCode {
-    // A closed pipe is no error.
-    let _ = std::io::stdout().write_all(bytes);
-    ExitCode::Done
+    match stdio::write_stdout(bytes) {
+        Ok(()) | Err(OutputError::Closed) => ExitCode::Done,
+        Err(OutputError::Failed(error)) => {
+            print_error(&format!("standard output can't be written: {error}"));
+            ExitCode::NoStdio
+        }
+    }
 }

@@ -19,6 +19,7 @@ mod now;
 mod options;
 mod output;
 mod pipe;
+mod progress;
 mod random;
 mod retry_report;
 mod runtime;

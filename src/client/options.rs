@@ -7,12 +7,13 @@ use std::time::{Duration, SystemTime};
 
 use super::args::{Arguments, Command, Common, Input, Output};
 use super::exit_code::{ExitCode, Refusal, print_error};
-use super::input;
-use crate::conversation::client::backfill::BackfillStart;
+use super::input::{self, WholeError};
+use crate::conversation::client::backfill::{BackfillStart, Until};
 use crate::conversation::client::conversation::ConnectOptions;
 use crate::conversation::client::line_splitter::Delimiter;
 use crate::conversation::client::server_url::ServerUrl;
 use crate::conversation::client::since::Since;
+use crate::net::dial::Target;
 use crate::net::tls_client::TrustOptions;
 use crate::protocol::{MessageId, RoomName, Seq, Timestamp};
 use crate::sys::user::user_id;
@@ -27,7 +28,7 @@ const MAX_TOKEN_FILE_BYTES: u64 = 4096;
 /// The validated options of a run.
 pub struct RunOptions {
     /// The server.
-    pub server: ServerUrl,
+    pub server: Target,
     /// Which certificates TLS trusts.
     pub trust: TrustOptions,
     /// The options of the registration.
@@ -36,7 +37,9 @@ pub struct RunOptions {
     pub source: InputSource,
     /// Whether the run goes on after the end of standard input.
     pub follow: bool,
-    /// How messages are printed; `None`: not at all.
+    /// What is printed.
+    pub printed: Printed,
+    /// How it is printed; `None`: not at all.
     pub output: Option<Output>,
     /// The command of `--exec`.
     pub exec: Option<String>,
@@ -48,6 +51,19 @@ pub struct RunOptions {
     pub timeout_given: bool,
     /// The cursor file.
     pub cursor: Option<PathBuf>,
+    /// The last message that `history` prints.
+    pub until: Option<Until>,
+}
+
+/// What a run prints.
+#[derive(Clone, Copy, Debug)]
+pub struct Printed {
+    /// Messages, and what concerns them.
+    pub messages: bool,
+    /// Joins, leaves, lists and key changes.
+    pub events: bool,
+    /// The acks of what is sent.
+    pub acks: bool,
 }
 
 /// Where messages come from.
@@ -66,32 +82,52 @@ impl RunOptions {
     /// Validates the command line and reads the files that it names.
     pub fn new(arguments: Arguments) -> Result<RunOptions, Refusal> {
         let usage = |text: String| (ExitCode::Usage, text);
-        let Arguments { command, server, listen, follow, exec, input, nul, common } = arguments;
-        let url = server.or(common.url.clone()).unwrap_or_else(|| DEFAULT_SERVER.into());
-        let server = ServerUrl::parse(&url).map_err(usage)?;
-        let rooms = rooms(&common).map_err(usage)?;
+        let Arguments { command, server, common, .. } = &arguments;
+        let server = target(server.as_deref(), common).map_err(usage)?;
+        let rooms = rooms(common).map_err(usage)?;
+        if common.user.as_deref() == Some("") {
+            return Err(usage("--user: the name is empty".into()));
+        }
         let mut since = common.since.map(backfill_start);
-        let mut follow = follow || exec.is_some();
-        let mut prints = true;
+        let mut follow = arguments.follow || arguments.exec.is_some();
+        let mut printed = Printed { messages: true, events: arguments.events, acks: false };
+        let mut output = Some(common.output.unwrap_or_else(default_output));
+        let mut until = None;
         let source = match command {
             Some(Command::Send { id, text }) => {
-                prints = false;
-                one_message(id, &text)?
+                without_reading(common).map_err(usage)?;
+                let acks = common.output == Some(Output::Json) && !arguments.quiet;
+                printed = Printed { messages: false, events: false, acks };
+                output = acks.then_some(Output::Json);
+                follow = false;
+                one_message(id.clone(), text)?
             }
-            Some(Command::History) => {
-                since = Some(match (since, common.count) {
-                    (None, Some(count)) => BackfillStart::Newest(count),
-                    (since, _) => since.unwrap_or(BackfillStart::After(Seq(0))),
+            Some(Command::History { until: last }) => {
+                until = last.map(until_of).transpose().map_err(usage)?;
+                let newest = common.count.filter(|_| since.is_none() && common.cursor.is_none());
+                since = Some(match (newest, until) {
+                    (Some(count), Some(until)) => BackfillStart::NewestUntil(count, until),
+                    (Some(count), None) => BackfillStart::Newest(count),
+                    (None, _) => since.unwrap_or(BackfillStart::After(Seq(0))),
                 });
+                follow = false;
                 InputSource::History
             }
-            _ if listen => {
+            _ if arguments.listen => {
                 follow = true;
                 InputSource::Nothing
             }
-            _ => InputSource::Lines(input, if nul { Delimiter::Nul } else { Delimiter::Newline }),
+            _ => {
+                let delimiter = if arguments.nul { Delimiter::Nul } else { Delimiter::Newline };
+                InputSource::Lines(arguments.input, delimiter)
+            }
         };
-        if common.pin.is_some() && !server.tls {
+        if arguments.quiet {
+            output = None;
+        }
+        if let (Some(_), Target::Url(server)) = (&common.pin, &server)
+            && !server.tls
+        {
             let text = format!("--pin is about a certificate, and {server} has none; use wss://");
             return Err((ExitCode::Usage, text));
         }
@@ -100,13 +136,15 @@ impl RunOptions {
                 "warning: --insecure trusts any certificate; anyone on the network path can read and change everything",
             );
         }
+        let reads_history = matches!(source, InputSource::History);
         let connect = ConnectOptions {
-            username: user(&common),
-            access_token: access_token(&common).map_err(usage)?,
+            username: user(common),
+            access_token: access_token(common).map_err(usage)?,
             rooms,
-            echo: prints,
-            presence: prints && !matches!(source, InputSource::History),
+            echo: printed.messages && output.is_some(),
+            presence: printed.events && !reads_history,
             since,
+            await_replay: reads_history || (!follow && common.cursor.is_some()),
         };
         Ok(RunOptions {
             server,
@@ -118,13 +156,41 @@ impl RunOptions {
             connect,
             source,
             follow,
-            output: prints.then(|| common.output.unwrap_or_else(default_output)),
-            exec,
+            printed,
+            output,
             count: common.count,
             timeout: common.timeout.unwrap_or(DEFAULT_TIMEOUT),
             timeout_given: common.timeout.is_some(),
-            cursor: common.cursor,
+            cursor: common.cursor.clone(),
+            until,
+            exec: arguments.exec,
         })
+    }
+}
+
+/// The server: as the first argument names it, else by a file, else by `--url`.
+fn target(argument: Option<&str>, common: &Common) -> Result<Target, String> {
+    match (argument, &common.url_file, common.url.as_deref()) {
+        (Some(url), _, _) | (None, None, Some(url)) => ServerUrl::parse(url).map(Target::Url),
+        (None, Some(file), None) => Ok(Target::File(file.clone())),
+        (None, Some(_), Some(_)) => {
+            Err("name the server by --url (CHAT_URL) or by --url-file (CHAT_URL_FILE), not by both"
+                .into())
+        }
+        (None, None, None) => ServerUrl::parse(DEFAULT_SERVER).map(Target::Url),
+    }
+}
+
+/// Refuses the options that are about reading, of which `send` does nothing.
+fn without_reading(common: &Common) -> Result<(), String> {
+    let given = [
+        ("--since", common.since.is_some()),
+        ("--cursor", common.cursor.is_some()),
+        ("--count", common.count.is_some()),
+    ];
+    match given.iter().find(|(_, given)| *given) {
+        Some((option, _)) => Err(format!("{option}: send prints no messages; use it with history")),
+        None => Ok(()),
     }
 }
 
@@ -133,7 +199,13 @@ fn one_message(id: Option<String>, words: &[String]) -> Result<InputSource, Refu
     let invalid_id = || (ExitCode::Usage, format!("--id: {}", MessageId::RULE));
     let id = id.map(|id| MessageId::parse(&id).ok_or_else(invalid_id)).transpose()?;
     let text = match words {
-        [] => input::read_whole().map_err(|reason| (ExitCode::BadInput, reason))?,
+        [] => input::read_whole().map_err(|error| {
+            let exit = match &error {
+                WholeError::Unreadable(_) => ExitCode::NoStdio,
+                WholeError::Unfit(_) => ExitCode::BadInput,
+            };
+            (exit, error.to_string())
+        })?,
         words => words.join(" "),
     };
     if text.is_empty() {
@@ -204,9 +276,20 @@ fn backfill_start(since: Since) -> BackfillStart {
     match since {
         Since::All => BackfillStart::After(Seq(0)),
         Since::After(seq) => BackfillStart::After(seq),
-        Since::Ago(age) => {
-            let moment = SystemTime::now().checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
-            BackfillStart::NotBefore(Timestamp::from_system(moment))
-        }
+        Since::Ago(age) => BackfillStart::NotBefore(ago(age)),
+        Since::At(moment) => BackfillStart::NotBefore(moment),
     }
+}
+
+fn until_of(last: Since) -> Result<Until, String> {
+    Ok(match last {
+        Since::All => return Err("--until: all is no end; leave the option out".into()),
+        Since::After(seq) => Until::Seq(seq),
+        Since::Ago(age) => Until::Moment(ago(age)),
+        Since::At(moment) => Until::Moment(moment),
+    })
+}
+
+fn ago(age: Duration) -> Timestamp {
+    Timestamp::from_system(SystemTime::now().checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH))
 }

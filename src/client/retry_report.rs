@@ -1,15 +1,24 @@
 //! What a run in a pipe tells its user about the connection.
 
+use std::time::{Duration, Instant};
+
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::driver::Update;
 use super::exit_code::print_error;
 use super::failure::Failure;
 
-/// Reports failed attempts to connect, once per lost connection.
+/// Sessions that end within this time of each other are reported.
+const QUICK_END: Duration = Duration::from_secs(10);
+/// How many of them.
+const QUICK_ENDS: u32 = 3;
+
+/// Reports failed attempts to connect, once per lost connection, and sessions that end again and again.
 #[derive(Default)]
 pub struct RetryReport {
     reported: bool,
+    /// When the last session ended, and how many ended quickly one after the other.
+    last_end: Option<(Instant, u32)>,
 }
 
 impl RetryReport {
@@ -18,7 +27,12 @@ impl RetryReport {
         match update {
             Update::Frame(text) => return Ok(Some(text)),
             Update::Failed(failure) => return Err(failure),
-            Update::Disconnected => self.reported = false,
+            Update::Disconnected => {
+                self.reported = false;
+                if self.note_end(Instant::now()) {
+                    print_error("the server ends each connection soon; trying again");
+                }
+            }
             Update::Retrying(error) => {
                 if !std::mem::replace(&mut self.reported, true) {
                     print_error(&format!("{error}; trying again"));
@@ -26,5 +40,26 @@ impl RetryReport {
             }
         }
         Ok(None)
+    }
+
+    /// Whether this end is to be reported: the last of a row, once per row.
+    fn note_end(&mut self, now: Instant) -> bool {
+        let quick = self.last_end.filter(|(last, _)| now.duration_since(*last) < QUICK_END);
+        let ends = quick.map_or(0, |(_, ends)| ends).saturating_add(1);
+        self.last_end = Some((now, ends));
+        ends == QUICK_ENDS
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sessions_that_end_again_and_again_are_reported_once() {
+        let (mut report, start) = (RetryReport::default(), Instant::now());
+        let mut at = |seconds| report.note_end(start + Duration::from_secs(seconds));
+        assert_eq!([0, 1, 2, 3, 4, 5].map(&mut at), [false, false, true, false, false, false]);
+        assert_eq!([60, 120, 121, 122, 123].map(at), [false, false, false, true, false]);
     }
 }

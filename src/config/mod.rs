@@ -13,7 +13,6 @@ mod checker;
 mod environment;
 mod error;
 mod file;
-mod ip_network;
 mod load;
 mod merge;
 mod raw;

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use super::checker::Checker;
 use super::error::Problem;
-use super::ip_network::IpNetwork;
 use super::raw::{RawConfig, TlsTable};
 use super::sources::Sources;
 use super::validated::{
@@ -16,6 +15,7 @@ use super::validated::{
 };
 use crate::credentials::access_file::ACCESS_FILE;
 use crate::policy::access::AccessList;
+use crate::policy::ip_network::IpNetwork;
 
 const DAY_SECONDS: u64 = 86_400;
 const BILLION: i64 = 1_000_000_000;

@@ -6,9 +6,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::ip_network::IpNetwork;
 use super::raw::RawConfig;
 use crate::policy::access::Grant;
+use crate::policy::ip_network::IpNetwork;
 
 /// The configuration in force.
 #[derive(Clone, Debug, PartialEq, Eq)]

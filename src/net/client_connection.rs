@@ -16,13 +16,11 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 
 use super::client_stream::ClientStream;
+use crate::policy::reconnect::NO_CLOSE_CODE;
 use crate::protocol::CloseCode;
 
 /// Time limit of the closing handshake.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
-
-/// The code that stands for a close frame without a code (RFC 6455 §7.4.1).
-pub const NO_CLOSE_CODE: u16 = 1005;
 
 /// The connection can't be written to any more.
 #[derive(Debug)]

@@ -1,125 +1,134 @@
-//! Opens WebSocket connections: TCP, TLS, then the HTTP upgrade, each within its time limit.
+//! Opens WebSocket connections: TCP (perhaps through a proxy), TLS, then the HTTP upgrade, each within
+//! its time limit.
 
-use std::io;
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-use tokio_tungstenite::tungstenite::Error;
+use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 use super::client_connection::ClientConnection;
-use super::client_stream::ClientStream;
+use super::client_stream::{ClientStream, FirstBytes, PlainStream};
 use super::tls_client::{self, TrustError, TrustOptions};
-use crate::conversation::client::server_url::ServerUrl;
+use super::{happy_eyeballs, proxy};
+use crate::conversation::client::proxy_settings::{Proxy, proxy_for};
+use crate::conversation::client::server_url::{ServerUrl, without_zone};
 
-/// How long each of TCP, TLS and the upgrade may take.
+pub use super::dial_error::DialError;
+
+/// How long each of the name's resolution, TCP, the proxy's answer, TLS and the upgrade may take.
 const STEP_TIMEOUT: Duration = Duration::from_secs(10);
+/// The part of a file with an address that is read, in bytes.
+const MAX_URL_FILE_BYTES: u64 = 4096;
 /// The largest message in either direction. The largest that chat-server sends is a history page.
 const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
 
-/// Why an attempt to connect failed.
-#[derive(Debug, thiserror::Error)]
-pub enum DialError {
-    /// The server can't be reached now.
-    #[error("can't reach {target}: {reason}")]
-    Unreachable {
-        /// The server's URL.
-        target: String,
-        /// The error of the system, or the timeout.
-        reason: String,
-    },
-    /// The server's certificate is not trusted.
-    #[error("{target} is not trusted: {reason}")]
-    Untrusted {
-        /// The server's URL.
-        target: String,
-        /// The reason and the next step.
-        reason: String,
-    },
-    /// The server refused the upgrade: 401, 403, 429 or a status from 500 on.
-    #[error("{target} refuses the connection: HTTP status {status}")]
-    Refused {
-        /// The server's URL.
-        target: String,
-        /// The HTTP status code.
-        status: u16,
-    },
-    /// The server answered, but not as a chat server does.
-    #[error("{target} is not a chat server: {reason}")]
-    NotChatServer {
-        /// The server's URL.
-        target: String,
-        /// How it answered.
-        reason: String,
-    },
-    /// The file of `--ca-file` can't be used.
-    #[error("{file}: {reason}; --ca-file must name a PEM file with certificates", file = file.display())]
-    CaFile {
-        /// The file.
-        file: PathBuf,
-        /// The reason.
-        reason: String,
-    },
+/// Where the address of the server comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// The address itself.
+    Url(ServerUrl),
+    /// The first line of this file, which is read before each attempt.
+    File(PathBuf),
 }
 
-impl DialError {
-    /// Whether a later attempt can succeed.
-    pub fn is_temporary(&self) -> bool {
-        match self {
-            DialError::Unreachable { .. } => true,
-            DialError::Refused { status, .. } => matches!(status, 429 | 500..=599),
-            _ => false,
-        }
+impl From<ServerUrl> for Target {
+    fn from(url: ServerUrl) -> Self {
+        Target::Url(url)
     }
 }
 
 /// Opens connections to one server.
 pub struct Dialer {
-    target: ServerUrl,
+    target: Target,
     tls: Option<TlsConnector>,
+    /// Whether the user trusts one certificate only, so that a connection without TLS is refused.
+    pinned: bool,
+    /// The address of the last attempt, for messages.
+    last_address: Mutex<String>,
 }
 
 impl Dialer {
-    /// Reads the trusted certificates, if the URL needs TLS.
-    pub fn new(target: ServerUrl, trust: &TrustOptions) -> Result<Self, DialError> {
-        let tls = target.tls.then(|| tls_client::connector(trust)).transpose();
+    /// Reads the trusted certificates, if the server can need TLS. Checks the environment variables that
+    /// name a proxy.
+    pub fn new(target: impl Into<Target>, trust: &TrustOptions) -> Result<Self, DialError> {
+        let target = target.into();
+        let (needs_tls, address) = match &target {
+            Target::Url(url) => (url.tls, url.to_string()),
+            Target::File(file) => (true, format!("the server named in {}", file.display())),
+        };
+        let tls = needs_tls.then(|| tls_client::connector(trust)).transpose();
         let tls = tls.map_err(|error| match error {
             TrustError::File { file, reason } => DialError::CaFile { file, reason },
-            TrustError::System(reason) => {
-                DialError::Untrusted { target: target.to_string(), reason }
-            }
+            TrustError::System(reason) => DialError::Untrusted { target: address.clone(), reason },
         })?;
-        Ok(Dialer { target, tls })
+        if let Target::Url(url) = &target {
+            proxy_of(url)?;
+        }
+        let last_address = Mutex::new(address);
+        Ok(Dialer { target, tls, pinned: trust.pin.is_some(), last_address })
     }
 
-    /// The server's URL.
-    pub fn target(&self) -> &ServerUrl {
-        &self.target
+    /// The server's URL, for messages.
+    pub fn server(&self) -> String {
+        self.last_address.lock().clone()
     }
 
     /// Makes one attempt to connect.
     pub async fn dial(&self) -> Result<ClientConnection, DialError> {
-        let target = &self.target;
-        let unreachable =
-            |reason: String| DialError::Unreachable { target: target.to_string(), reason };
-        let tcp = TcpStream::connect((target.host.as_str(), target.port));
-        let tcp = step(tcp).await.map_err(|error| unreachable(error.to_string()))?;
-        let _ = tcp.set_nodelay(true);
-        let stream: Box<dyn ClientStream> = match &self.tls {
-            None => Box::new(tcp),
-            Some(tls) => {
-                let name = ServerName::try_from(target.host.clone()).map_err(|_| {
-                    unreachable(
-                        "the host name can't appear in a certificate; check the address".into(),
-                    )
-                })?;
-                Box::new(
-                    step(tls.connect(name, tcp)).await.map_err(|error| self.tls_error(&error))?,
-                )
+        let target = match &self.target {
+            Target::Url(url) => url.clone(),
+            Target::File(file) => {
+                let target = self.read(file)?;
+                *self.last_address.lock() = target.to_string();
+                target
             }
+        };
+        let proxy = proxy_of(&target)?;
+        let tls = self.tls.as_ref().filter(|_| target.tls);
+        Attempt { target, tls, proxy }.dial().await
+    }
+
+    fn read(&self, file: &Path) -> Result<ServerUrl, DialError> {
+        let error = |reason: String| DialError::UrlFile { file: file.to_owned(), reason };
+        let mut text = String::new();
+        File::open(file)
+            .and_then(|opened| opened.take(MAX_URL_FILE_BYTES).read_to_string(&mut text))
+            .map_err(|reason| error(reason.to_string()))?;
+        let url = ServerUrl::parse(text.lines().next().unwrap_or_default()).map_err(error)?;
+        match self.pinned && !url.tls {
+            true => Err(error(format!("{url} has no certificate, and --pin names one"))),
+            false => Ok(url),
+        }
+    }
+}
+
+fn proxy_of(target: &ServerUrl) -> Result<Option<Proxy>, DialError> {
+    proxy_for(target, |name| std::env::var(name).ok()).map_err(DialError::ProxySettings)
+}
+
+/// One attempt to connect.
+struct Attempt<'a> {
+    target: ServerUrl,
+    /// The connector, if the URL needs TLS.
+    tls: Option<&'a TlsConnector>,
+    proxy: Option<Proxy>,
+}
+
+impl Attempt<'_> {
+    async fn dial(&self) -> Result<ClientConnection, DialError> {
+        let tcp = self.connect().await?;
+        let _ = tcp.set_nodelay(true);
+        let first = FirstBytes::default();
+        let stream: Box<dyn ClientStream> = match self.tls {
+            None => Box::new(PlainStream::new(tcp, first.clone())),
+            Some(tls) => Box::new(self.start_tls(tls, tcp).await?),
         };
         let config = WebSocketConfig::default()
             .read_buffer_size(64 * 1024)
@@ -127,37 +136,59 @@ impl Dialer {
             .max_write_buffer_size(2 * MAX_MESSAGE_BYTES)
             .max_message_size(Some(MAX_MESSAGE_BYTES))
             .max_frame_size(Some(MAX_MESSAGE_BYTES));
+        let target = &self.target;
         let scheme = if target.tls { "wss" } else { "ws" };
-        let url = format!("{scheme}://{}{}", target.authority(), target.path);
+        let url = format!("{scheme}://{}:{}{}", target.url_host(), target.port, target.path);
         let upgrade = tokio_tungstenite::client_async_with_config(url, stream, Some(config));
         match tokio::time::timeout(STEP_TIMEOUT, upgrade).await {
             Err(_) => {
-                Err(unreachable("no answer to the WebSocket handshake within 10 seconds".into()))
+                Err(self
+                    .unreachable("no answer to the WebSocket handshake within 10 seconds".into()))
             }
             Ok(Ok((socket, _))) => Ok(ClientConnection::new(socket)),
-            Ok(Err(Error::Http(response))) => {
-                let status = response.status().as_u16();
-                let target = target.to_string();
-                Err(match status {
-                    401 | 403 | 429 | 500..=599 => DialError::Refused { target, status },
-                    _ => DialError::NotChatServer {
-                        target,
-                        reason: format!("it answered with HTTP status {status}"),
-                    },
-                })
-            }
-            Ok(Err(Error::Io(error))) => Err(unreachable(error.to_string())),
-            // The connection ended during the handshake, as when the server restarts.
-            Ok(Err(Error::Protocol(error)))
-                if error.to_string().contains("andshake not finished") =>
-            {
-                Err(unreachable(error.to_string()))
-            }
-            Ok(Err(error)) => Err(DialError::NotChatServer {
-                target: target.to_string(),
-                reason: error.to_string(),
+            Ok(Err(error)) => Err(DialError::of_upgrade(target, error, first.are_tls())),
+        }
+    }
+
+    /// Connects by TCP, directly or through the proxy.
+    async fn connect(&self) -> Result<TcpStream, DialError> {
+        let target = &self.target;
+        match &self.proxy {
+            None => happy_eyeballs::connect(&target.host, target.port, STEP_TIMEOUT)
+                .await
+                .map_err(|error| self.unreachable(error.to_string())),
+            Some(proxy) => proxy::connect(proxy, target, STEP_TIMEOUT).await.map_err(|error| {
+                DialError::Proxy {
+                    target: target.to_string(),
+                    proxy: proxy.to_string(),
+                    reason: error.reason,
+                    end: error.end,
+                }
             }),
         }
+    }
+
+    async fn start_tls(
+        &self,
+        tls: &TlsConnector,
+        tcp: TcpStream,
+    ) -> Result<TlsStream<TcpStream>, DialError> {
+        let host = without_zone(&self.target.host);
+        let name = ServerName::try_from(host.strip_suffix('.').unwrap_or(host).to_owned());
+        let name = name.map_err(|_| {
+            let text = "the host name can't appear in a certificate; check the address";
+            self.unreachable(text.into())
+        })?;
+        match tokio::time::timeout(STEP_TIMEOUT, tls.connect(name, tcp)).await {
+            Err(_) => {
+                Err(self.unreachable("no answer to the TLS handshake within 10 seconds".into()))
+            }
+            Ok(started) => started.map_err(|error| self.tls_error(&error)),
+        }
+    }
+
+    fn unreachable(&self, reason: String) -> DialError {
+        DialError::Unreachable { target: self.target.to_string(), reason }
     }
 
     fn tls_error(&self, error: &io::Error) -> DialError {
@@ -168,14 +199,9 @@ impl Dialer {
                 target,
                 reason: tls_client::describe_certificate_error(error),
             },
+            Some(rustls::Error::InvalidMessage(_)) => DialError::speaks_no_tls(&self.target),
             Some(_) => DialError::NotChatServer { target, reason },
             None => DialError::Unreachable { target, reason },
         }
     }
-}
-
-async fn step<T>(attempt: impl Future<Output = io::Result<T>>) -> io::Result<T> {
-    tokio::time::timeout(STEP_TIMEOUT, attempt).await.unwrap_or_else(|_| {
-        Err(io::Error::new(io::ErrorKind::TimedOut, "no answer within 10 seconds"))
-    })
 }

@@ -10,12 +10,18 @@ pub(crate) mod client_connection;
 mod client_stream;
 #[cfg(feature = "client")]
 pub(crate) mod dial;
+#[cfg(feature = "client")]
+mod dial_error;
 #[cfg(feature = "server")]
 mod frame_meter;
 #[cfg(feature = "server")]
 pub(crate) mod framing;
+#[cfg(feature = "client")]
+mod happy_eyeballs;
 #[cfg(feature = "server")]
 pub(crate) mod listen;
+#[cfg(feature = "client")]
+mod proxy;
 #[cfg(feature = "server")]
 pub(crate) mod send_queue;
 #[cfg(feature = "server")]

@@ -56,7 +56,7 @@ impl Grant {
         decide(self.role, action, relation)
     }
 
-    /// The room of a basic client, which can't name one: the lobby if the grant covers it, else the
+    /// The room of a client that names none, as every basic client: the lobby if the grant covers it, else the
     /// first room.
     pub fn default_room(&self) -> Option<RoomName> {
         let lobby = RoomName::lobby();

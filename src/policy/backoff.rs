@@ -25,16 +25,29 @@ impl Backoff {
     /// The pause before the next attempt; `random` is uniform in 0 … 1.
     pub fn pause(&mut self, random: f64) -> Duration {
         let ceiling = self.disconnected.max(self.min_ceiling).min(self.max_ceiling);
-        // `mul_f64` panics on a negative or non-finite number.
-        let pause = ceiling.mul_f64(if random.is_finite() { random.clamp(0.0, 1.0) } else { 1.0 });
+        let pause = share(ceiling, random);
         self.disconnected = self.disconnected.saturating_add(pause);
         pause
     }
 
-    /// The client is connected again: the next pause is short.
+    /// The pause before the next attempt where the server asks for one of at least `requested`: between
+    /// that and twice that, so that its clients do not come back together.
+    pub fn pause_of_at_least(&mut self, requested: Duration, random: f64) -> Duration {
+        let pause = requested + share(requested, random);
+        self.disconnected = self.disconnected.saturating_add(pause);
+        pause
+    }
+
+    /// The client was connected for a while: the next pause is short.
     pub fn reset(&mut self) {
         self.disconnected = Duration::ZERO;
     }
+}
+
+/// A random part of a duration.
+fn share(of: Duration, random: f64) -> Duration {
+    // `mul_f64` panics on a negative or non-finite number.
+    of.mul_f64(if random.is_finite() { random.clamp(0.0, 1.0) } else { 1.0 })
 }
 
 #[cfg(test)]
@@ -89,6 +102,14 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_requested_pause_is_kept_and_spread(random in 0.0..=1.0, seconds in 0u64..60) {
+            let (mut backoff, requested) = (Backoff::new(MIN, MAX), Duration::from_secs(seconds));
+            let pause = backoff.pause_of_at_least(requested, random);
+            prop_assert!(pause >= requested && pause <= 2 * requested, "{pause:?}");
+            prop_assert_eq!(backoff.pause(1.0), pause.clamp(MIN, MAX));
+        }
+
         #[test]
         fn a_pause_is_never_above_the_maximum(randoms in prop::collection::vec(any::<f64>(), 0..100)) {
             let mut backoff = Backoff::new(MIN, MAX);

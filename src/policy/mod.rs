@@ -1,5 +1,5 @@
-//! Policies: access, rights, rate limits, origins and backoff. Pure functions and values; time is
-//! an argument.
+//! Policies: access, rights, rate limits, origins, networks, backoff and reconnects. Pure functions and
+//! values; time is an argument.
 
 #[cfg(feature = "server")]
 pub(crate) mod access;
@@ -11,11 +11,14 @@ pub(crate) mod backoff;
 pub(crate) mod client_network;
 #[cfg(feature = "server")]
 pub(crate) mod confusable_names;
+pub(crate) mod ip_network;
 #[cfg(feature = "server")]
 pub(crate) mod log_limit;
 #[cfg(feature = "server")]
 pub(crate) mod origin;
 #[cfg(feature = "server")]
 pub(crate) mod rate;
+#[cfg(feature = "client")]
+pub(crate) mod reconnect;
 #[cfg(feature = "server")]
 pub mod rights;

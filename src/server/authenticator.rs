@@ -13,7 +13,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::client_info::ClientInfo;
 use crate::config::{Auth, AuthMode};
-use crate::conversation::server::registration::{Dialect, Registration, Rejection};
+use crate::conversation::server::registration::{Registration, Rejection};
 use crate::credentials::access_file::{AccessFile, AccessFileError};
 use crate::policy::access::{self, AccessDenied, AccessList, Grant};
 use crate::policy::auth_throttle::AuthThrottle;
@@ -190,10 +190,10 @@ impl Authenticator {
 /// Fits the registration to the grant; fails if the grant does not allow one of its rooms.
 fn authorize(grant: &Grant, registration: &mut Registration) -> Result<(), Rejection> {
     registration.user = grant.user.clone();
-    if registration.dialect == Dialect::Basic
+    if registration.names_no_room()
         && let Some(room) = grant.default_room()
     {
-        registration.rooms[0].room = room;
+        registration.choose_room(room);
     }
     for request in &mut registration.rooms {
         if !grant.allows(Action::Join, &request.room) {

@@ -129,6 +129,9 @@ impl ActiveConfig {
                 rate_messages: u64::from(limits.rate_messages),
                 rate_per_ms: millis(limits.rate_per),
                 unacked: MAX_UNACKED_MESSAGES,
+                frame_bytes: limits.frame_bytes as u64,
+                rate_bytes: limits.rate_bytes,
+                ping_interval_ms: millis(limits.ping_interval),
             },
             durable,
         }

@@ -7,6 +7,8 @@ pub mod fault_points;
 pub mod logging;
 #[cfg(feature = "server")]
 pub mod signals;
+#[cfg(feature = "client")]
+pub mod stdio;
 #[cfg(feature = "server")]
 pub mod systemd;
 #[cfg(feature = "client")]

@@ -179,7 +179,8 @@ fn the_logger_resumes_after_a_restart() {
     test.send_chat("ops", "before it");
     let bot = test.run(test.bot("logger", &[file.to_str().unwrap()]));
     eventually("the first line and its cursor", || {
-        lines() == ["before it"] && test.path("ops.jsonl.cursor").exists()
+        let cursor = std::fs::read_to_string(test.path("ops.jsonl.cursor")).unwrap_or_default();
+        lines() == ["before it"] && cursor.contains("\"seq\":1}")
     });
     drop(bot);
     test.send_chat("ops", "while it was away");

@@ -10,13 +10,16 @@ use crate::support::server::Server;
 use crate::support::{TIMEOUT, eventually};
 
 /// A web server with one page, and the words that the page reports.
-struct Site {
-    origin: String,
-    reported: Receiver<String>,
+pub struct Site {
+    /// `http://127.0.0.1:4321`
+    pub origin: String,
+    /// The words after `/report/` in the requests of the page.
+    pub reported: Receiver<String>,
 }
 
 impl Site {
-    fn serve(listener: TcpListener, page: String) -> Site {
+    /// Serves a page.
+    pub fn serve(listener: TcpListener, page: String) -> Site {
         let origin = format!("http://{}", listener.local_addr().unwrap());
         let (report, reported) = mpsc::channel();
         std::thread::spawn(move || {
@@ -70,10 +73,11 @@ fn page(chat: &str, more: &str) -> String {
 }
 
 /// A headless browser; all its processes are killed on drop.
-struct Browser(Child);
+pub struct Browser(Child);
 
 impl Browser {
-    fn open(profile: &std::path::Path, address: &str) -> Browser {
+    /// Opens a page.
+    pub fn open(profile: &std::path::Path, address: &str) -> Browser {
         let child = Command::new("chromium")
             .args([
                 "--headless",

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use secure_chat::protocol::{CloseCode, ErrorCode};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::support::server::Server;
@@ -131,4 +131,141 @@ async fn p22_every_type_in_every_state_does_what_the_page_says(mode: Mode) {
         }
     }
     assert_eq!(rows.len(), 11, "every type, and what is none");
+}
+
+/// The frames that a scenario with every type of frame brings, for both dialects.
+async fn frames_of_every_type(server: &Server) -> Vec<Value> {
+    let mut frames = Vec::new();
+    let (mut basic, other) =
+        (Wire::register(server, "old").await, Wire::register(server, "gone").await);
+    let (mut full, welcome) = Wire::full(server, "ana", "lobby").await;
+    frames.push(welcome.clone());
+    // A second session of the full client, which asks for a position that never was.
+    let mut behind = Wire::connect(server).await;
+    let epoch = &welcome["rooms"]["lobby"]["epoch"];
+    behind
+        .send(json!({"type": "register", "protocol": 1, "username": "eva",
+            "resume": {"lobby": {"epoch": epoch, "seq": 999}}}))
+        .await;
+    frames.extend(up_to_now(&mut behind).await);
+    basic.send_chat("from a basic client").await;
+    full.send_chat_in("lobby", "a1", "from a full one").await;
+    for frame in [
+        json!({"type": "join", "room": "ops"}),
+        json!({"type": "who", "room": "ops"}),
+        json!({"type": "history", "room": "lobby"}),
+        json!({"type": "leave", "room": "ops"}),
+        json!({"type": "history", "room": "dev"}),
+        json!({"type": "chat_message", "room": "lobby", "id": "a2", "content": "no token"}),
+        json!({"type": "chat_message", "id": "x".repeat(65), "content": "no token"}),
+    ] {
+        full.send(frame).await;
+    }
+    drop(other);
+    // The answers come from several threads, so their order is not fixed.
+    let mut awaited =
+        vec!["ack", "joined", "user_list", "history", "left", "error", "error", "error"];
+    while !awaited.is_empty() {
+        let frame = full.next().await;
+        awaited.retain(|kind| *kind == "error" || frame["type"] != *kind);
+        if let (true, Some(at)) =
+            (frame["type"] == "error", awaited.iter().position(|kind| *kind == "error"))
+        {
+            awaited.remove(at);
+        }
+        frames.push(frame);
+    }
+    frames.push(basic.next_of("chat_message").await);
+    for wire in [&mut basic, &mut behind] {
+        frames.extend(up_to_now(wire).await);
+    }
+    if frames.iter().all(|frame| frame["type"] != "user_left") {
+        frames.push(behind.next_of("user_left").await);
+    }
+    frames
+}
+
+/// The frames up to the answer to a frame that is sent now.
+async fn up_to_now(wire: &mut Wire) -> Vec<Value> {
+    wire.send(json!({"type": "still there?"})).await;
+    let mut frames = Vec::new();
+    loop {
+        frames.push(wire.next().await);
+        if frames.last().unwrap()["code"] == "unknown_type" {
+            return frames;
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_frame_has_the_fields_that_the_page_lists() {
+    let server = Server::start();
+    let mut frames = frames_of_every_type(&server).await;
+    let limits = frames[0]["limits"].clone();
+    frames.push(limits);
+    frames.last_mut().unwrap()["type"] = "limits".into();
+    let pages = frames.iter().filter(|frame| frame["type"] == "history");
+    let elements: Vec<Value> =
+        pages.flat_map(|page| page["messages"].as_array().unwrap()).cloned().collect();
+    assert!(elements.iter().all(|element| element["type"] == "chat_message"));
+    frames.extend(elements);
+    for row in table("The server's frames") {
+        for name in words(&row[0]) {
+            let always = words(&row[1]);
+            // The words before the colons; the others are values and names of codes.
+            let sometimes: Vec<&str> =
+                row[2].split(';').flat_map(|part| words(part.split(':').next().unwrap())).collect();
+            let mut seen = 0;
+            for frame in frames.iter().filter(|frame| frame["type"] == name) {
+                seen += 1;
+                let fields = frame.as_object().unwrap();
+                for field in &always {
+                    assert!(fields.contains_key(*field), "{field} is not in {frame}");
+                }
+                for (field, value) in fields {
+                    let listed = always.contains(&&field[..]) || sometimes.contains(&&field[..]);
+                    assert!(field == "type" || listed, "{field} of {frame} is not listed");
+                    assert!(!value.is_null(), "{frame}");
+                }
+            }
+            assert!(seen > 0, "no {name}");
+        }
+    }
+    let listed: Vec<String> =
+        table("The server's frames").iter().map(|row| row[0].clone()).collect();
+    let listed: Vec<&str> = listed.iter().flat_map(|cell| words(cell)).collect();
+    for frame in &frames {
+        let name = frame["type"].as_str().unwrap();
+        assert!(listed.contains(&name), "{name} is not listed");
+    }
+}
+
+#[tokio::test]
+async fn every_error_about_a_message_names_its_room_and_id() {
+    let server = Server::with("[limits]\nmessage_chars = 10\n").start();
+    let (mut wire, _) = Wire::full(&server, "ana", "ops").await;
+    let ahead = wire.encrypt_at(b"hola", 120);
+    let texts = [b"".to_vec(), b"\xff".to_vec(), b"12345678901".to_vec()];
+    let [empty, not_utf8, long] = texts.map(|text| wire.encrypt(&text));
+    for (content, code) in [
+        (&empty, "empty_message"),
+        (&not_utf8, "not_utf8"),
+        (&long, "message_too_long"),
+        (&ahead, "clock_skew"),
+        (&"x".to_owned(), "bad_token"),
+    ] {
+        // With and without the room, which is the first one then.
+        for room in [Some("ops"), None] {
+            wire.send(
+                json!({"type": "chat_message", "room": room, "id": "a7", "content": content}),
+            )
+            .await;
+            let error = wire.next_of("error").await;
+            let about = (&error["code"], &error["room"], &error["id"]);
+            assert_eq!(about, (&json!(code), &json!("ops"), &json!("a7")), "{error}");
+        }
+    }
+    wire.send(json!({"type": "chat_message", "id": "a\u{7}", "content": "x"})).await;
+    let error = wire.next_of("error").await;
+    assert_eq!((&error["code"], &error["room"]), (&json!("bad_id"), &json!("ops")), "{error}");
 }

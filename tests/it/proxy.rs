@@ -56,8 +56,10 @@ fn through_nginx_both_clients_work_and_reconnect_after_a_restart() {
     let mut site = Site::start("");
     let (new, old) = (site.server.token("nueva", &[]), site.server.token("vieja", &[]));
     let (url, ca) = (site.url(), site.ca());
-    let mut ours =
-        Client::start_with(&[&url, "--ca-file", &ca, "-f"], &[("CHAT_ACCESS_TOKEN", &new)]);
+    let mut ours = Client::start_with(
+        &[&url, "--ca-file", &ca, "-f", "--events"],
+        &[("CHAT_ACCESS_TOKEN", &new)],
+    );
     ours.wait_for("its own arrival", |frame| frame["type"] == "user_joined");
     for text in ["uno", "dos"] {
         let python = script("basic_client.py")

@@ -38,7 +38,7 @@ fn an_old_python_client_and_ours_exchange_messages() {
         let server = Server::with("").mode(mode).start();
         let (arguments, variables) = server.client_credentials("Nueva");
         let url = server.url();
-        let usual = [&url[..], "-u", "Nueva", "-f"];
+        let usual = [&url[..], "-u", "Nueva", "-f", "--events"];
         let arguments: Vec<&str> =
             usual.into_iter().chain(arguments.iter().map(|w| &w[..])).collect();
         let variables: Vec<_> = variables.iter().map(|(name, value)| (*name, &value[..])).collect();

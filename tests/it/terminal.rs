@@ -374,7 +374,7 @@ fn a_dumb_terminal_gets_no_escape_sequences() {
 fn a_window_that_is_closed_ends_the_conversation() {
     let server = Server::start();
     let mut terminal = connected(&server, &ENGLISH);
-    let mut bob = Client::start(&[&server.url(), "-u", "Bob"]);
+    let mut bob = Client::start(&[&server.url(), "-u", "Bob", "--events"]);
     // Bob must have joined to receive the message.
     terminal.wait_for(ENGLISH.joined);
     terminal.enter("goodbye");

@@ -98,7 +98,8 @@ fn ask_for_missing(
     arguments: &mut Arguments,
     texts: &Messages,
 ) -> Option<()> {
-    if arguments.server.is_none() && arguments.common.url.is_none() {
+    let common = &arguments.common;
+    if arguments.server.is_none() && common.url.is_none() && common.url_file.is_none() {
         let ngrok = editor.ask(texts.ask_ngrok)?.to_lowercase();
         let url = if ngrok.starts_with(texts.yes) || ngrok.starts_with('y') {
             editor.ask(texts.ask_ngrok_address)?

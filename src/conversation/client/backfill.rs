@@ -13,6 +13,11 @@ use crate::protocol::{Seq, Timestamp};
 /// Messages per requested page.
 const PAGE_MESSAGES: u64 = 200;
 
+/// Pages in a row that bring the backfill no further, above which it is stalled.
+const MAX_STALLED_PAGES: u32 = 5;
+/// The pause after the first such page. It doubles with each.
+const STALLED_PAUSE: Duration = Duration::from_millis(100);
+
 /// Where a backfill starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BackfillStart {
@@ -22,6 +27,27 @@ pub enum BackfillStart {
     NotBefore(Timestamp),
     /// This many messages before the end.
     Newest(u64),
+    /// So many messages, the newest of them at most `Until`.
+    NewestUntil(u64, Until),
+}
+
+/// The last message that is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// This one.
+    Seq(Seq),
+    /// The last one that is not younger than this.
+    Moment(Timestamp),
+}
+
+impl Until {
+    /// Whether a message is wanted. One whose time can't be read is.
+    pub fn includes(self, seq: Option<Seq>, at: Option<Timestamp>) -> bool {
+        match self {
+            Until::Seq(last) => seq.is_none_or(|seq| seq <= last),
+            Until::Moment(last) => at.is_none_or(|at| at <= last),
+        }
+    }
 }
 
 /// The backfill of one room.
@@ -30,6 +56,10 @@ pub struct Backfill {
     step: Step,
     request_at: Option<Instant>,
     newest_live: Seq,
+    /// Pages in a row that brought the backfill no further.
+    stalled_pages: u32,
+    /// How often the server said that it has not come as far as the backfill.
+    steps_back: u32,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -38,6 +68,8 @@ enum Step {
     Search { start: BackfillStart, before: Option<Seq> },
     /// Requests pages forwards and shows them.
     Read { after: Seq },
+    /// Shows nothing: its only request is answered after everything that the server sends by itself.
+    AwaitReplay,
 }
 
 /// The use of a page.
@@ -56,14 +88,38 @@ impl Backfill {
             BackfillStart::After(after) => Step::Read { after },
             start => Step::Search { start, before: None },
         };
-        Backfill { step, request_at: Some(now), newest_live: Seq(0) }
+        Backfill {
+            step,
+            request_at: Some(now),
+            newest_live: Seq(0),
+            stalled_pages: 0,
+            steps_back: 0,
+        }
+    }
+
+    /// Waits until the server has replayed a room from the position of the registration. The server
+    /// answers requests in order, and this one after the replay.
+    pub fn await_replay(now: Instant) -> Self {
+        Backfill {
+            step: Step::AwaitReplay,
+            request_at: Some(now),
+            newest_live: Seq(0),
+            stalled_pages: 0,
+            steps_back: 0,
+        }
+    }
+
+    /// Whether the messages and gaps of the room that the server sends by itself are shown; else a
+    /// page holds them.
+    pub fn shows_live(&self) -> bool {
+        self.step == Step::AwaitReplay
     }
 
     /// The last message that was shown, or the one before the start. `None` until the start is found.
     pub fn shown_up_to(&self) -> Option<Seq> {
         match self.step {
             Step::Read { after } => Some(after),
-            Step::Search { .. } => None,
+            Step::Search { .. } | Step::AwaitReplay => None,
         }
     }
 
@@ -75,16 +131,23 @@ impl Backfill {
     /// The next request, if it is due.
     pub fn next_request(&mut self, room: &str, now: Instant) -> Option<HistoryRequest> {
         self.request_at.take_if(|at| *at <= now)?;
-        let (after, before) = match self.step {
-            Step::Search { before, .. } => (None, before),
-            Step::Read { after } => (Some(after), None),
+        let (after, before, limit) = match self.step {
+            Step::Search { before, .. } => (None, before, PAGE_MESSAGES),
+            Step::Read { after } => (Some(after), None, PAGE_MESSAGES),
+            // The page before the first message is empty.
+            Step::AwaitReplay => (None, Some(Seq(1)), 1),
         };
-        Some(HistoryRequest { room: room.to_owned(), after, before, limit: Some(PAGE_MESSAGES) })
+        Some(HistoryRequest { room: room.to_owned(), after, before, limit: Some(limit) })
     }
 
     /// Sends the last request again after a pause, because the server could not answer it.
     pub fn retry_after(&mut self, now: Instant, pause: Duration) {
         self.request_at = Some(now + pause);
+    }
+
+    /// Whether the server answers again and again with pages that bring the backfill no further.
+    pub fn is_stalled(&self) -> bool {
+        self.stalled_pages.max(self.steps_back) > MAX_STALLED_PAGES
     }
 
     /// A live message came. The backfill does not end before a page held it.
@@ -107,12 +170,27 @@ impl Backfill {
         match &mut self.step {
             Step::Read { after } => {
                 let shown = *after;
-                *after = reached
-                    .unwrap_or_else(|| page.iter().map(|(seq, _)| *seq).fold(shown, Seq::max));
-                let done = !more && self.newest_live <= *after;
+                let last = page.iter().map(|(seq, _)| *seq).fold(shown, Seq::max);
+                // A `gap` of the reason `future` comes with a page that reached less far than the start.
+                if let Some(head) = reached.filter(|reached| last <= shown && *reached < shown) {
+                    *after = head;
+                    self.steps_back += 1;
+                    let done = !more && self.newest_live <= head;
+                    self.request_at = (!done).then_some(now);
+                    return (PageAction::Show(shown), done);
+                }
+                *after = last.max(reached.unwrap_or(shown));
+                let (progress, done) = (*after > shown, !more && self.newest_live <= *after);
                 self.request_at = (!done).then_some(now);
+                // Nothing new is in a page that brings no progress.
+                if !progress && !done {
+                    self.note_stalled(now);
+                    return (PageAction::Skip, false);
+                }
+                self.stalled_pages = 0;
                 (PageAction::Show(shown), done)
             }
+            Step::AwaitReplay => (PageAction::Skip, true),
             Step::Search { start, before } => {
                 let found = match start {
                     BackfillStart::After(seq) => Some(*seq),
@@ -120,29 +198,56 @@ impl Backfill {
                         .iter()
                         .rfind(|(_, at)| at.is_some_and(|at| at < *time))
                         .map(|(seq, _)| *seq),
-                    BackfillStart::Newest(wanted) => {
-                        let count = page.len() as u64;
-                        let skip = count.saturating_sub(*wanted);
-                        *wanted = wanted.saturating_sub(count);
-                        let found = *wanted == 0 || skip > 0;
-                        found.then(|| match skip {
-                            0 => first.map_or(Seq(0), before_seq),
-                            skip => page[usize::try_from(skip - 1).unwrap_or(0)].0,
-                        })
+                    BackfillStart::Newest(wanted) => before_newest(page, wanted, None),
+                    BackfillStart::NewestUntil(wanted, until) => {
+                        before_newest(page, wanted, Some(*until))
                     }
                 };
+                self.request_at = Some(now);
                 match (found, oldest) {
                     (Some(after), _) => self.step = Step::Read { after },
+                    (None, Some(oldest))
+                        if more && before.is_some_and(|before| oldest >= before) =>
+                    {
+                        self.note_stalled(now);
+                        return (PageAction::Skip, false);
+                    }
                     (None, Some(oldest)) if more => *before = Some(oldest),
                     (None, first) => {
                         let after = first.map_or(Seq(0), before_seq);
                         self.step = Step::Read { after };
                     }
                 }
-                self.request_at = Some(now);
+                self.stalled_pages = 0;
                 (PageAction::Skip, false)
             }
         }
+    }
+
+    /// Sends the request again after a pause that grows.
+    fn note_stalled(&mut self, now: Instant) {
+        let pause = STALLED_PAUSE * (1 << self.stalled_pages.min(MAX_STALLED_PAGES));
+        self.stalled_pages = self.stalled_pages.saturating_add(1);
+        self.request_at = Some(now + pause);
+    }
+}
+
+/// The message before the newest `wanted` messages of those up to `until`, if the page reaches it. Else
+/// `wanted` becomes smaller.
+fn before_newest(
+    page: &[(Seq, Option<Timestamp>)],
+    wanted: &mut u64,
+    until: Option<Until>,
+) -> Option<Seq> {
+    let fits = |(seq, at): &&(Seq, Option<Timestamp>)| {
+        until.is_none_or(|until| until.includes(Some(*seq), *at))
+    };
+    let fitting: Vec<Seq> = page.iter().filter(fits).map(|(seq, _)| *seq).collect();
+    let skip = (fitting.len() as u64).saturating_sub(*wanted);
+    *wanted = wanted.saturating_sub(fitting.len() as u64);
+    match usize::try_from(skip).unwrap_or(0).checked_sub(1) {
+        Some(last_skipped) => Some(fitting[last_skipped]),
+        None => (*wanted == 0).then(|| page.first().map_or(Seq(0), |(seq, _)| before_seq(*seq))),
     }
 }
 
@@ -205,7 +310,73 @@ mod tests {
             let wanted = usize::try_from(number).unwrap().max(1);
             let newest = kept[kept.len().saturating_sub(wanted)..].to_vec();
             prop_assert_eq!(read_all(BackfillStart::Newest(wanted as u64), &kept, max_page), newest);
+            let early: Vec<u64> = kept.iter().copied().filter(|seq| *seq <= number).collect();
+            let newest = &early[early.len().saturating_sub(3)..];
+            for until in [Until::Seq(Seq(number)), Until::Moment(time)] {
+                let mut shown = read_all(BackfillStart::NewestUntil(3, until), &kept, max_page);
+                shown.retain(|seq| *seq <= number);
+                prop_assert_eq!(&shown, newest);
+            }
         }
+    }
+
+    /// A server that answers every request alike.
+    fn is_stalled_by(start: BackfillStart, page: &[u64], reached: Option<u64>) -> bool {
+        let mut now = Instant::now();
+        let mut backfill = Backfill::new(start, now);
+        let page: Vec<_> = page.iter().map(|seq| (Seq(*seq), None)).collect();
+        for _ in 0..20 {
+            now = backfill.next_request_at().unwrap();
+            backfill.next_request("r", now).unwrap();
+            let (_, done) = backfill.receive_page(&page, true, reached.map(Seq), now);
+            assert!(!done);
+            if backfill.is_stalled() {
+                return true;
+            }
+        }
+        false
+    }
+
+    #[test]
+    fn pages_without_progress_stall_a_backfill() {
+        for start in [
+            BackfillStart::After(Seq(7)),
+            BackfillStart::NotBefore(Timestamp::from_micros(0)),
+            BackfillStart::Newest(1_000),
+        ] {
+            assert!(is_stalled_by(start, &[], None), "{start:?}");
+            assert!(is_stalled_by(start, &[], Some(3)), "{start:?}");
+            assert!(is_stalled_by(start, &[5, 6, 7], None), "{start:?}");
+        }
+    }
+
+    #[test]
+    fn a_start_above_the_newest_message_goes_back_to_it() {
+        let now = Instant::now();
+        let mut backfill = Backfill::new(BackfillStart::After(Seq(1_795_705_200)), now);
+        backfill.next_request("r", now).unwrap();
+        let (action, done) = backfill.receive_page(&[], false, Some(Seq(7)), now);
+        assert_eq!((action, done), (PageAction::Show(Seq(1_795_705_200)), true));
+        assert_eq!(backfill.shown_up_to(), Some(Seq(7)));
+        // A server that goes forwards and backwards brings no progress.
+        for _ in 0..MAX_STALLED_PAGES {
+            assert!(!backfill.is_stalled());
+            backfill.receive_page(&[(Seq(9), None)], true, Some(Seq(9)), now);
+            backfill.receive_page(&[], true, Some(Seq(7)), now);
+        }
+        assert!(backfill.is_stalled());
+    }
+
+    #[test]
+    fn an_empty_page_that_reached_further_is_progress() {
+        let now = Instant::now();
+        let mut backfill = Backfill::new(BackfillStart::After(Seq(0)), now);
+        for reached in (500..50_000).step_by(500) {
+            assert!(backfill.next_request("r", now).is_some(), "at once");
+            let (action, done) = backfill.receive_page(&[], true, Some(Seq(reached)), now);
+            assert_eq!((action, done), (PageAction::Show(Seq(reached - 500)), false));
+        }
+        assert!(!backfill.is_stalled());
     }
 
     #[test]

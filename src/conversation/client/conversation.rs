@@ -20,16 +20,11 @@ use std::time::{Duration, Instant};
 
 use super::backfill::{Backfill, BackfillStart};
 use super::event::HeldGap;
-use super::outbox::{Confirmation, Outbox, OutgoingMessage, RejectedMessage};
+use super::outbox::{Outbox, OutgoingMessage, RejectedMessage};
 use super::read_positions::ReadPositions;
 use crate::crypto::client_keys::ClientKeys;
-use crate::protocol::frame::{
-    ClientFrame, Join, NewMessage, PROTOCOL, Position, Register, RoomRequest, Welcome,
-};
+use crate::protocol::frame::{ClientFrame, Join, NewMessage, Position, RoomRequest};
 use crate::protocol::{RoomName, Timestamp};
-
-/// The largest number of unacked messages, whatever the server allows.
-const MAX_UNACKED: usize = 4096;
 
 /// The options of a registration.
 #[derive(Clone, Default)]
@@ -46,6 +41,8 @@ pub struct ConnectOptions {
     pub presence: bool,
     /// Where to start reading rooms that have no read position.
     pub since: Option<BackfillStart>,
+    /// Whether [`Conversation::is_caught_up`] also waits for what the server replays.
+    pub await_replay: bool,
 }
 
 /// The state of the connection.
@@ -150,27 +147,17 @@ impl Conversation {
         self.backfills.is_empty()
     }
 
-    /// Starts a connection. Returns the first frame to send.
-    pub fn register(&mut self) -> String {
-        self.phase = Phase::Registering;
-        let rooms = self.options.rooms.clone();
-        // A cursor file may hold positions of rooms that this run does not join.
-        let wanted = |room: &str| match rooms.is_empty() {
-            true => room == RoomName::lobby().as_str() || self.joined.contains(room),
-            false => rooms.iter().any(|wanted| wanted == room),
-        };
-        let resume = self.read_positions.all().iter().filter(|(room, _)| wanted(room));
-        let register = Register {
-            protocol: Some(PROTOCOL),
-            username: self.options.username.clone(),
-            access_token: self.options.access_token.clone(),
-            resume: resume.map(|(room, position)| (room.clone(), position.clone())).collect(),
-            rooms,
-            echo: (!self.options.echo).then_some(false),
-            presence: (!self.options.presence).then_some(false),
-        };
-        self.joined.clear();
-        ClientFrame::Register(register).to_json()
+    /// A room whose history the server answers again and again without getting any further.
+    pub fn stalled_room(&self) -> Option<&str> {
+        self.backfills
+            .iter()
+            .find(|(_, backfill)| backfill.is_stalled())
+            .map(|(room, _)| room.as_str())
+    }
+
+    /// The rooms of the backfills that are in progress.
+    pub fn rooms_behind(&self) -> impl Iterator<Item = &str> {
+        self.backfills.keys().map(String::as_str)
     }
 
     /// Ends the connection.
@@ -181,13 +168,9 @@ impl Conversation {
         self.control_frames.clear();
         self.presence_seen = false;
         self.held_gaps.clear();
-        for (room, backfill) in std::mem::take(&mut self.backfills) {
-            // A backfill that showed messages goes on by `resume`. One that still searches its start
-            // begins again on the next connection.
-            if backfill.shown_up_to().is_none() {
-                self.read_positions.forget(&room);
-            }
-        }
+        // A backfill that showed messages goes on by `resume`. One that still searches its start has
+        // no read position, and begins again on the next connection.
+        self.backfills.clear();
     }
 
     /// Puts a message in the outbox.
@@ -201,6 +184,7 @@ impl Conversation {
     /// Makes `room` the current room, and joins it if the session is not in it. Returns whether a
     /// `join` is sent; the server answers a `join` with the room's `user_list`.
     pub fn join(&mut self, room: &RoomName) -> bool {
+        let before = self.room().to_owned();
         self.current_room = Some(room.as_str().to_owned());
         let joins = self.phase == Phase::Full && self.joined.insert(room.as_str().to_owned());
         if joins {
@@ -209,7 +193,7 @@ impl Conversation {
         }
         if !self.options.rooms.iter().any(|known| known == room.as_str()) {
             if self.options.rooms.is_empty() {
-                self.options.rooms.push(RoomName::lobby().as_str().to_owned());
+                self.options.rooms.push(before);
             }
             self.options.rooms.push(room.as_str().to_owned());
         }
@@ -291,56 +275,27 @@ impl Conversation {
         ClientFrame::Join(Join { room: room.to_owned(), resume }).to_json()
     }
 
-    /// The server speaks the full protocol.
-    pub(super) fn begin_full(&mut self, welcome: &Welcome, now: Now) {
-        self.phase = Phase::Full;
-        self.name.clone_from(&welcome.username);
-        let unacked = usize::try_from(welcome.limits.unacked).unwrap_or(usize::MAX);
-        self.outbox.reconnected(Confirmation::Ack { window: unacked.clamp(1, MAX_UNACKED) });
-        for (room, head) in &welcome.rooms {
-            self.joined.insert(room.as_str().to_owned());
-            self.observe_head(room.as_str(), head, now);
-        }
-        // A client that names no room talks in the room that the server chose.
-        let chosen_by_server = self.current_room.is_none() && self.options.rooms.is_empty();
-        if chosen_by_server && !self.joined.contains(self.room()) {
-            self.current_room = self.joined.first().cloned();
-        }
-    }
-
     /// The server named the newest position of a room. A room without a read position starts its
     /// backfill, if the options ask for one.
     pub(super) fn observe_head(&mut self, room: &str, head: &Position, now: Now) {
         let known = self.read_positions.position(room).is_some();
-        self.read_positions.observe_head(room, head);
-        if let (Some(start), false) = (self.options.since, known) {
-            let backfill = Backfill::new(start, now.tick);
-            if let Some(seq) = backfill.shown_up_to() {
-                let epoch = head.epoch.clone();
-                self.read_positions.set(room, Position { epoch, seq });
-            }
-            self.backfills.insert(room.to_owned(), backfill);
+        self.read_positions.announce(room, &head.epoch);
+        let backfill = match self.options.since {
+            _ if known => self.options.await_replay.then(|| Backfill::await_replay(now.tick)),
+            Some(start) => Some(Backfill::new(start, now.tick)),
+            None => None,
+        };
+        let start = match &backfill {
+            _ if known => None,
+            // While the start is searched, there is no read position.
+            Some(backfill) => backfill.shown_up_to(),
+            None => Some(head.seq),
+        };
+        if let Some(seq) = start {
+            self.read_positions.move_to(room, seq);
         }
-    }
-
-    /// The server speaks only the basic protocol.
-    pub(super) fn begin_basic(&mut self) {
-        self.phase = Phase::Basic;
-        self.outbox.reconnected(Confirmation::Echo);
-        self.reject_other_rooms();
-    }
-
-    /// A basic server has one room. A message for another room must not be sent there.
-    fn reject_other_rooms(&mut self) {
-        let lobby = RoomName::lobby();
-        let others: BTreeSet<String> =
-            self.outbox.rooms().filter(|room| *room != lobby.as_str()).map(str::to_owned).collect();
-        for room in others {
-            self.rejected.extend(self.outbox.reject_room(
-                &room,
-                "not_in_room",
-                "this server speaks only the basic protocol and has one room",
-            ));
+        if let Some(backfill) = backfill {
+            self.backfills.insert(room.to_owned(), backfill);
         }
     }
 

@@ -4,8 +4,8 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use crate::protocol::Seq;
 use crate::protocol::frame::{ErrorFrame, Gap, Presence, UserList, Welcome};
+use crate::protocol::{Seq, mask};
 
 /// The result of one frame.
 pub enum Event<'a> {
@@ -47,8 +47,12 @@ pub enum PageItem<'a> {
 pub struct HeldGap {
     /// The frame.
     pub frame: String,
+    /// The room.
+    pub room: String,
     /// The last message before the gap.
     pub after: Seq,
+    /// The first message after the gap.
+    pub next: Seq,
     /// The reason in the frame.
     pub reason: String,
 }
@@ -159,6 +163,21 @@ pub fn is_unprintable(c: char) -> bool {
             | '\u{e0000}'..='\u{e007f}')
 }
 
+/// A text of a stranger as it goes into an error: with unprintable characters escaped, without secrets,
+/// and cut at 4 KiB.
+pub fn excerpt(text: &str) -> String {
+    // A server can send megabytes, of which nothing far behind the cut is looked at.
+    let beginning = &text[..text.floor_char_boundary(4 * mask::MAX_SHOWN_BYTES)];
+    let escaped = beginning.chars().fold(String::new(), |mut out, c| {
+        match is_unprintable(c) {
+            true => out.extend(c.escape_unicode()),
+            false => out.push(c),
+        }
+        out
+    });
+    mask::secrets(&escaped).into_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -205,6 +224,15 @@ mod tests {
     fn an_object_without_a_type_is_printed_with_one() {
         let line = printed(&message(" {\"seq\":1,\n\"content\":\"TOKEN\"}", Some("x"), false));
         assert_eq!(line, "{\"type\":\"chat_message\",\"seq\":1, \"content\":\"x\"}\n");
+    }
+
+    #[test]
+    fn an_excerpt_is_short_and_printable() {
+        assert_eq!(excerpt("a\u{1b}[2J\n\u{202e}é"), "a\\u{1b}[2J\\u{a}\\u{202e}é");
+        let long = excerpt(&"\u{9b}é".repeat(1_000_000));
+        assert!(long.len() <= mask::MAX_SHOWN_BYTES, "{}", long.len());
+        assert!(!long.chars().any(is_unprintable), "{long}");
+        assert_eq!(excerpt("go to wss://bob:s3cr3t@host/"), "go to wss://***@host/");
     }
 
     proptest! {

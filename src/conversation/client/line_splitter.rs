@@ -8,6 +8,12 @@ pub enum LineContent {
     Text(String),
     /// Not UTF-8: can't be sent.
     NotUtf8,
+    /// A line with a NUL: can't be sent. Text has none; the input may be UTF-16 or end its messages
+    /// with NUL.
+    HasNul,
+    /// The whole input is UTF-16 or UTF-32, as the byte order mark at its start says: none of it can
+    /// be sent.
+    Utf16,
     /// Longer than the limit: can't be sent.
     TooLong,
 }
@@ -38,12 +44,36 @@ pub struct LineSplitter {
     number: u64,
     partial: Vec<u8>,
     overflowed: bool,
+    /// Whether the input is UTF-16, of which nothing more is returned.
+    is_utf16: bool,
+}
+
+/// The byte order mark in UTF-8, which some programs write at the start of a file.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+/// The byte order marks of UTF-16; that of UTF-32 begins with the first.
+const UTF16_MARKS: [&[u8]; 2] = [b"\xff\xfe", b"\xfe\xff"];
+
+/// Whether the input that begins with `start` is UTF-16 or UTF-32.
+pub fn is_utf16(start: &[u8]) -> bool {
+    UTF16_MARKS.iter().any(|mark| start.starts_with(mark))
+}
+
+/// The input without its byte order mark.
+pub fn without_byte_order_mark(start: &[u8]) -> &[u8] {
+    start.strip_prefix(BYTE_ORDER_MARK).unwrap_or(start)
 }
 
 impl LineSplitter {
     /// A line longer than `max_bytes` becomes [`LineContent::TooLong`] and is not kept in memory.
     pub fn new(delimiter: Delimiter, max_bytes: usize) -> Self {
-        LineSplitter { delimiter, max_bytes, number: 0, partial: Vec::new(), overflowed: false }
+        LineSplitter {
+            delimiter,
+            max_bytes,
+            number: 0,
+            partial: Vec::new(),
+            overflowed: false,
+            is_utf16: false,
+        }
     }
 
     /// Takes the next bytes and appends every complete line to `out`. Empty lines are counted and
@@ -67,6 +97,11 @@ impl LineSplitter {
         self.end_line(false, out);
     }
 
+    /// The number of the line that began and has no end yet, if there is one.
+    pub fn unfinished_line(&self) -> Option<u64> {
+        (self.overflowed || !self.partial.is_empty()).then_some(self.number + 1)
+    }
+
     fn append(&mut self, piece: &[u8]) {
         // One byte above the limit, for a carriage return that belongs to the delimiter.
         if self.overflowed || self.partial.len() + piece.len() > self.max_bytes + 1 {
@@ -80,8 +115,19 @@ impl LineSplitter {
     fn end_line(&mut self, delimited: bool, out: &mut Vec<Line>) {
         let mut bytes = std::mem::take(&mut self.partial);
         let overflowed = std::mem::take(&mut self.overflowed);
+        if self.is_utf16 {
+            return;
+        }
         if delimited || overflowed || !bytes.is_empty() {
             self.number += 1;
+        }
+        if self.number == 1 {
+            self.is_utf16 = is_utf16(&bytes);
+            if self.is_utf16 {
+                return out.push(Line { number: 1, content: LineContent::Utf16 });
+            }
+            let mark = bytes.len() - without_byte_order_mark(&bytes).len();
+            bytes.drain(..mark);
         }
         if self.delimiter == Delimiter::Newline && bytes.last() == Some(&b'\r') {
             bytes.pop();
@@ -90,6 +136,7 @@ impl LineSplitter {
             _ if overflowed => LineContent::TooLong,
             Ok(text) if text.is_empty() => return,
             Ok(text) if text.len() > self.max_bytes => LineContent::TooLong,
+            Ok(text) if text.contains('\0') => LineContent::HasNul,
             Ok(text) => LineContent::Text(text),
             Err(_) => LineContent::NotUtf8,
         };
@@ -138,6 +185,28 @@ mod tests {
     }
 
     #[test]
+    fn a_byte_order_mark_at_the_start_is_no_text() {
+        let lines = split(Delimiter::Newline, 9, &[b"\xef", b"\xbb\xbfa\n", b"\xef\xbb\xbfb"]);
+        assert_eq!(lines, [text(1, "a"), text(2, "\u{feff}b")]);
+        assert_eq!(split(Delimiter::Nul, 9, &[b"\xef\xbb\xbfa\0b"]), [text(1, "a"), text(2, "b")]);
+        assert_eq!(split(Delimiter::Newline, 9, &[b"\xef\xbb\xbf\na"]), [text(2, "a")]);
+    }
+
+    #[test]
+    fn utf16_is_refused_as_a_whole() {
+        let utf16 = [Line { number: 1, content: LineContent::Utf16 }];
+        for delimiter in [Delimiter::Newline, Delimiter::Nul] {
+            assert_eq!(split(delimiter, 9, &[b"\xff\xfea\0\n\0b\0\n\0"]), utf16);
+            assert_eq!(split(delimiter, 9, &[b"\xfe", b"\xff\0a\0\n\0b"]), utf16);
+        }
+        let nul = Line { number: 2, content: LineContent::HasNul };
+        assert_eq!(
+            split(Delimiter::Newline, 9, &[b"a\nb\0\nc"]),
+            [text(1, "a"), nul, text(3, "c")]
+        );
+    }
+
+    #[test]
     fn lines_that_cannot_be_sent_are_numbered_and_the_next_lines_are_read() {
         let lines =
             split(Delimiter::Newline, 3, &[b"abcd\nabc\n\xff\n", b"abcdefgh", b"ijk\nxyz\r\nend"]);
@@ -169,7 +238,7 @@ mod tests {
         }
 
         #[test]
-        fn joined_lines_are_split_again(parts in prop::collection::vec("[^\n\r]{1,20}", 0..20)) {
+        fn joined_lines_are_split_again(parts in prop::collection::vec("[^\n\r\0\u{feff}]{1,20}", 0..20)) {
             let lines = split(Delimiter::Newline, 100, &[parts.join("\n").as_bytes()]);
             let texts: Vec<_> = lines.into_iter().map(|line| match line.content {
                 LineContent::Text(text) => text,

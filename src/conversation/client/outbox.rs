@@ -23,9 +23,11 @@ const MAX_RETRY_PAUSE: Duration = Duration::from_secs(5);
 const MAX_SERVER_PAUSE: Duration = Duration::from_secs(60);
 /// The pause after `stale_key`: the new key is already on its way.
 const STALE_KEY_PAUSE: Duration = Duration::from_millis(20);
+/// Refusals of one message with `stale_key` after which the pauses grow as after every other one.
+const QUICK_STALE_KEYS: u32 = 5;
 
 /// How often a message is encrypted and sent again after an error that a new key or a corrected
-/// clock should resolve.
+/// clock should resolve, and that the server does not call temporary.
 const MAX_REENCRYPTIONS: u32 = 5;
 
 /// A message to send.
@@ -226,8 +228,11 @@ impl Outbox {
         let entry = &mut self.entries[index];
         entry.refusals += 1;
         let retry = match error.code.as_ref() {
-            // The message was encrypted with a key or a clock that is corrected by now.
-            "stale_key" | "clock_skew" => entry.refusals <= MAX_REENCRYPTIONS,
+            // The message was encrypted with a key that is replaced by now. Keys can change faster than
+            // messages arrive, so this goes on until one arrives in time.
+            "stale_key" => true,
+            // The message was encrypted with a clock that is corrected by now.
+            "clock_skew" => entry.refusals <= MAX_REENCRYPTIONS,
             "bad_token" if basic => entry.refusals <= MAX_REENCRYPTIONS,
             "message_too_long" | "empty_message" | "not_utf8" | "bad_token" => false,
             // An old basic server sends no codes; most likely the message came too fast.
@@ -242,12 +247,13 @@ impl Outbox {
             self.complete(index);
             return Some(rejected);
         }
+        let quick = error.code == "stale_key" && entry.refusals <= QUICK_STALE_KEYS;
         entry.state = State::Waiting;
         self.in_flight -= 1;
         self.retry_pause = (self.retry_pause * 2).clamp(MIN_RETRY_PAUSE, MAX_RETRY_PAUSE);
         let pause = match error.retry_after_ms {
             Some(millis) => Duration::from_millis(millis.max(1)).min(MAX_SERVER_PAUSE),
-            None if error.code == "stale_key" => STALE_KEY_PAUSE,
+            None if quick => STALE_KEY_PAUSE,
             None => self.retry_pause,
         };
         self.retry_at = Some(self.retry_at.unwrap_or(now).max(now + pause));

@@ -40,11 +40,10 @@ impl ReadPositions {
         self.rooms.get(room)
     }
 
-    /// The server announced the epoch and the newest message of a room. A known position stays: the
-    /// client may be behind, and if the room log is another one, the server sends a `gap`.
-    pub fn observe_head(&mut self, room: &str, head: &Position) {
-        self.announced.insert(room.to_owned(), head.epoch.clone());
-        self.rooms.entry(room.to_owned()).or_insert_with(|| head.clone());
+    /// The server announced the epoch of a room. A known position stays: the client may be behind, and
+    /// if the room log is another one, the server sends a `gap`.
+    pub fn announce(&mut self, room: &str, epoch: &Epoch) {
+        self.announced.insert(room.to_owned(), epoch.clone());
     }
 
     /// A message came. Returns whether it is new; the client shows only new messages.
@@ -59,14 +58,22 @@ impl ReadPositions {
         }
     }
 
-    /// Moves a known position to `seq`, in the epoch that the server announced.
+    /// Moves the position to `seq`, in the epoch that the server announced.
     pub fn move_to(&mut self, room: &str, seq: Seq) {
-        let Some(known) = self.rooms.get_mut(room) else { return };
-        known.seq = seq;
-        if let Some(epoch) = self.announced.get(room)
-            && known.epoch != *epoch
-        {
-            known.epoch = epoch.clone();
+        let announced = self.announced.get(room);
+        match (self.rooms.get_mut(room), announced) {
+            (Some(known), announced) => {
+                known.seq = seq;
+                if let Some(epoch) = announced
+                    && known.epoch != *epoch
+                {
+                    known.epoch = epoch.clone();
+                }
+            }
+            (None, Some(epoch)) => {
+                self.rooms.insert(room.to_owned(), Position { epoch: epoch.clone(), seq });
+            }
+            (None, None) => {}
         }
     }
 
@@ -86,11 +93,6 @@ impl ReadPositions {
     pub fn set(&mut self, room: &str, position: Position) {
         self.rooms.insert(room.to_owned(), position);
     }
-
-    /// Removes the position in a room.
-    pub fn forget(&mut self, room: &str) {
-        self.rooms.remove(room);
-    }
 }
 
 #[cfg(test)]
@@ -101,10 +103,15 @@ mod tests {
         Position { epoch: Epoch::parse(epoch).unwrap(), seq: Seq(seq) }
     }
 
+    fn start(positions: &mut ReadPositions, epoch: &str, seq: u64) {
+        positions.announce("r", &Epoch::parse(epoch).unwrap());
+        positions.move_to("r", Seq(seq));
+    }
+
     #[test]
     fn a_message_is_new_only_once() {
         let mut positions = ReadPositions::default();
-        positions.observe_head("r", &position("e", 7));
+        start(&mut positions, "e", 7);
         assert!(!positions.advance("r", Seq(7)));
         assert!(positions.advance("r", Seq(9)));
         assert!(!positions.advance("r", Seq(8)));
@@ -114,10 +121,8 @@ mod tests {
     #[test]
     fn a_new_epoch_is_taken_over_with_the_first_message() {
         let mut positions = ReadPositions::default();
-        positions.observe_head("r", &position("e", 7));
-        positions.observe_head("r", &position("e", 99));
-        assert_eq!(positions.position("r"), Some(&position("e", 7)));
-        positions.observe_head("r", &position("f", 9));
+        start(&mut positions, "e", 7);
+        positions.announce("r", &Epoch::parse("f").unwrap());
         assert_eq!(positions.position("r"), Some(&position("e", 7)));
         assert!(positions.advance("r", Seq(8)));
         assert_eq!(positions.position("r"), Some(&position("f", 8)));
@@ -127,7 +132,7 @@ mod tests {
     #[test]
     fn a_gap_moves_the_position() {
         let mut positions = ReadPositions::default();
-        positions.observe_head("r", &position("e", 7));
+        start(&mut positions, "e", 7);
         positions.skip_to("r", None, Seq(41));
         assert!(positions.advance("r", Seq(41)));
         positions.skip_to("r", Epoch::parse("f").as_ref(), Seq(1));

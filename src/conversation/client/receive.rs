@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use super::backfill::PageAction;
 use super::conversation::{Conversation, Now, Phase};
-use super::event::{Event, HeldGap, Message, PageItem};
+use super::event::{Event, HeldGap, Message, PageItem, excerpt};
 use crate::protocol::code::ErrorCode;
 use crate::protocol::frame::{
     ChatMessage, EncryptionKey, ErrorFrame, Gap, History, Joined, Left, Position, Presence,
@@ -17,6 +17,11 @@ use crate::protocol::{Seq, Timestamp};
 
 /// The pause before a `history` request is sent again, if the server does not name one.
 const HISTORY_RETRY_PAUSE: Duration = Duration::from_secs(1);
+
+/// Gaps that wait for the page that they belong to, per room at most: one more than messages in a page.
+const MAX_HELD_GAPS: usize = 1024;
+/// The longest frame of such a gap, in bytes.
+const MAX_HELD_GAP_BYTES: usize = 1024;
 
 /// A message as the client reads it: `content` is JSON text inside the frame.
 type ReceivedMessage<'a> = ChatMessage<'a, &'a RawValue>;
@@ -46,6 +51,12 @@ impl Conversation {
         }
     }
 
+    /// Whether the session is in this room, or joins it. Everything that a server says about other rooms
+    /// is ignored, so that it can't fill the client's memory or its cursor file.
+    fn is_joined(&self, room: &str) -> bool {
+        self.phase == Phase::Full && self.joined.contains(room)
+    }
+
     fn receive_welcome<'a>(&mut self, welcome: Welcome, now: Now) -> Event<'a> {
         self.begin_full(&welcome, now);
         Event::Registered(Some(Box::new(welcome)))
@@ -54,6 +65,9 @@ impl Conversation {
     fn receive_key<'a>(&mut self, key: &EncryptionKey) -> Event<'a> {
         let basic = matches!(self.phase, Phase::Registering | Phase::Basic);
         let room = if basic { "" } else { key.room.as_ref().map_or("", |room| room.as_str()) };
+        if !basic && !self.is_joined(room) {
+            return Event::Nothing;
+        }
         if !self.keys.insert(room, key.key_id.as_ref().map(|id| id.as_str()), &key.key) {
             return Event::Unreadable;
         }
@@ -76,7 +90,9 @@ impl Conversation {
     }
 
     fn receive_joined<'a>(&mut self, joined: Joined<'a>, now: Now) -> Event<'a> {
-        self.joined.insert(joined.room.clone().into_owned());
+        if !self.is_joined(&joined.room) {
+            return Event::Nothing;
+        }
         if let Some(epoch) = joined.epoch {
             self.observe_head(&joined.room, &Position { epoch, seq: joined.seq }, now);
         }
@@ -91,13 +107,23 @@ impl Conversation {
 
     /// A gap of a backfill belongs to the page that follows it.
     fn receive_gap<'a>(&mut self, frame: &str, gap: Gap<'a>) -> Event<'a> {
-        if gap.reason != "epoch" && self.backfills.contains_key(gap.room.as_ref()) {
+        if !self.is_joined(&gap.room) {
+            return Event::Nothing;
+        }
+        let backfill = self.backfills.get(gap.room.as_ref());
+        if gap.reason != "epoch" && backfill.is_some_and(|backfill| !backfill.shows_live()) {
             let held = HeldGap {
                 frame: frame.to_owned(),
+                room: gap.room.clone().into_owned(),
                 after: gap.after,
+                next: gap.next,
                 reason: gap.reason.into_owned(),
             };
-            self.held_gaps.entry(gap.room.into_owned()).or_default().push(held);
+            let gaps = self.held_gaps.entry(gap.room.into_owned()).or_default();
+            if gaps.len() >= MAX_HELD_GAPS || frame.len() > MAX_HELD_GAP_BYTES {
+                return Event::Unreadable;
+            }
+            gaps.push(held);
             return Event::Nothing;
         }
         self.read_positions.skip_to(&gap.room, gap.epoch.as_ref(), gap.next);
@@ -106,7 +132,8 @@ impl Conversation {
 
     fn receive_message<'a>(&mut self, frame: &'a str, message: ReceivedMessage<'a>) -> Event<'a> {
         if let Some(seq) = message.seq {
-            if let Some(backfill) = self.backfills.get_mut(message.room.as_ref()) {
+            let backfill = self.backfills.get_mut(message.room.as_ref());
+            if let Some(backfill) = backfill.filter(|backfill| !backfill.shows_live()) {
                 backfill.note_live(seq);
                 return Event::Nothing;
             }
@@ -187,7 +214,9 @@ impl Conversation {
         Event::Page(items)
     }
 
-    fn receive_error<'a>(&mut self, error: ErrorFrame, now: Now) -> Event<'a> {
+    fn receive_error<'a>(&mut self, mut error: ErrorFrame, now: Now) -> Event<'a> {
+        error.code = excerpt(&error.code).into();
+        error.message = excerpt(&error.message).into();
         if error.code == "clock_skew"
             && let Some(server_time) = error.server_time.as_deref().and_then(Timestamp::parse)
         {
@@ -279,6 +308,84 @@ mod tests {
         };
         assert_eq!(lines, [line(1), line(2)]);
         assert!(conversation.is_caught_up());
+    }
+
+    #[test]
+    fn rooms_that_were_not_asked_for_leave_nothing_behind() {
+        let now = Now { tick: Instant::now(), wall: Timestamp::from_micros(0) };
+        let key = Fernet::generate_key();
+        let options = ConnectOptions { rooms: vec!["ops".into()], ..Default::default() };
+        let mut conversation = Conversation::new(options, ReadPositions::default());
+        conversation.register();
+        let welcome = r#"{"type":"welcome","protocol":1,"session":"s","username":"ana","verified":false,
+            "server":"x/1","limits":{"message_chars":9,"rate_messages":9,"rate_per_ms":9,"unacked":9},
+            "rooms":{"dev":{"epoch":"e","seq":2},"ops":{"epoch":"e","seq":2}}}"#;
+        assert!(matches!(conversation.receive(welcome, now), Event::Registered(Some(_))));
+        for number in 0..1000 {
+            for frame in [
+                format!(
+                    r#"{{"type":"gap","room":"r{number}","next":9,"reason":"epoch","epoch":"e"}}"#
+                ),
+                format!(
+                    r#"{{"type":"encryption_key","room":"r{number}","key_id":"k","key":"{key}"}}"#
+                ),
+                format!(r#"{{"type":"joined","room":"r{number}","epoch":"e","seq":9}}"#),
+                format!(r#"{{"type":"history","room":"r{number}","messages":[],"more":true}}"#),
+            ] {
+                assert!(matches!(conversation.receive(&frame, now), Event::Nothing), "{frame}");
+            }
+        }
+        let rooms: Vec<_> = conversation.read_positions().all().keys().collect();
+        assert_eq!(rooms, ["ops"]);
+        assert_eq!((conversation.joined.len(), conversation.rooms_with_key.len()), (1, 0));
+        assert!(conversation.keys.encrypt("r7", "x", now.wall).is_none());
+        let gap = r#"{"type":"gap","room":"ops","after":2,"next":9,"reason":"epoch","epoch":"f"}"#;
+        assert!(matches!(conversation.receive(gap, now), Event::Gap(_)));
+    }
+
+    #[test]
+    fn gaps_that_wait_for_their_page_are_bounded() {
+        let now = Now { tick: Instant::now(), wall: Timestamp::from_micros(0) };
+        let mut conversation = reading_history(&Fernet::generate_key(), now);
+        let gap = r#"{"type":"gap","room":"lobby","after":2,"next":9,"reason":"damaged"}"#;
+        let refused = (0..2 * MAX_HELD_GAPS)
+            .filter(|_| matches!(conversation.receive(gap, now), Event::Unreadable))
+            .count();
+        assert_eq!(refused, MAX_HELD_GAPS);
+        conversation.held_gaps.clear();
+        let long = gap.replace("damaged", &"x".repeat(MAX_HELD_GAP_BYTES));
+        assert!(matches!(conversation.receive(&long, now), Event::Unreadable));
+    }
+
+    #[test]
+    fn an_error_text_is_short_and_printable() {
+        let now = Now { tick: Instant::now(), wall: Timestamp::from_micros(0) };
+        let mut conversation = reading_history(&Fernet::generate_key(), now);
+        let text = "\\u001b]0;owned\\u0007".repeat(1_000_000);
+        let frame = format!(r#"{{"type":"error","code":"{text}","message":"{text}"}}"#);
+        let Event::Error(error) = conversation.receive(&frame, now) else { panic!("no error") };
+        for text in [error.code, error.message] {
+            assert!(text.len() <= 4096 && text.starts_with("\\u{1b}]0;owned"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_client_that_names_no_room_takes_the_one_that_the_server_chooses() {
+        let now = Now { tick: Instant::now(), wall: Timestamp::from_micros(0) };
+        let position = |seq| Position { epoch: crate::protocol::Epoch::parse("e").unwrap(), seq };
+        let rooms = ["dev", "ops"].map(|room| (room.to_owned(), position(Seq(1)))).into();
+        let mut conversation =
+            Conversation::new(ConnectOptions::default(), ReadPositions::new(rooms));
+        let register = conversation.register();
+        assert!(register.contains("\"dev\"") && register.contains("\"ops\""), "{register}");
+        let welcome = r#"{"type":"welcome","protocol":1,"session":"s","username":"ana","verified":true,
+            "server":"x/1","limits":{"message_chars":9,"rate_messages":9,"rate_per_ms":9,"unacked":9},
+            "rooms":{"ops":{"epoch":"e","seq":2}}}"#;
+        conversation.receive(welcome, now);
+        assert_eq!(conversation.room(), "ops");
+        assert!(conversation.is_joined("ops") && !conversation.is_joined("lobby"));
+        conversation.join(&crate::protocol::RoomName::parse("dev").unwrap());
+        assert!(conversation.register().contains(r#""rooms":["ops","dev"]"#));
     }
 
     #[test]

@@ -1,18 +1,23 @@
 //! The address of a server, in the forms in which people write it.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
+
+use crate::protocol::mask;
 
 /// The address of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerUrl {
     /// Whether to use TLS.
     pub tls: bool,
-    /// A host name or an IP address, IPv6 without brackets.
+    /// A host name in ASCII (an international one in its `xn--` form) or an IP address, IPv6 without
+    /// brackets, perhaps with a zone.
     pub host: String,
+    /// The host name in Unicode, if it is an international one.
+    pub unicode_host: Option<String>,
     /// The TCP port.
     pub port: u16,
-    /// The path, which starts with a slash.
+    /// The path and query, in ASCII; it starts with a slash.
     pub path: String,
 }
 
@@ -24,8 +29,9 @@ impl ServerUrl {
     /// a scheme it is `ws://` on loopback and `wss://` elsewhere.
     pub fn parse(text: &str) -> Result<Self, String> {
         let error = |reason: &str| {
+            let shown = mask::secrets(text);
             format!(
-                "{text:?} is not the address of a server: {reason}; write wss://chat.example or host:port"
+                "{shown:?} is not the address of a server: {reason}; write wss://chat.example or host:port"
             )
         };
         let trimmed = text.trim();
@@ -38,7 +44,9 @@ impl ServerUrl {
             None => (rest, "/"),
         };
         if authority.contains('@') {
-            return Err(error("it must not contain a user name or password"));
+            return Err(error(
+                "it must not contain a user name or password; use --user and --access-token-file",
+            ));
         }
         let (host, port) =
             split_port(authority).ok_or_else(|| error("the port is a number from 1 to 65535"))?;
@@ -46,12 +54,13 @@ impl ServerUrl {
             return Err(error("it has no host"));
         }
         // Only IPv6 addresses contain colons; they may have a zone (RFC 6874).
-        let address = host.split('%').next().unwrap_or_default();
         if host.contains(['[', ']'])
-            || host.contains(':') && address.parse::<std::net::Ipv6Addr>().is_err()
+            || host.contains(':') && without_zone(&host).parse::<Ipv6Addr>().is_err()
         {
             return Err(error("the host is neither a name nor an IP address"));
         }
+        let (host, unicode_host) = in_ascii(host)
+            .ok_or_else(|| error("the host is no valid international name (IDNA, UTS 46)"))?;
         let tls = match scheme.as_deref() {
             Some("ws" | "http") => false,
             Some("wss" | "https") => true,
@@ -63,28 +72,86 @@ impl ServerUrl {
             (false, Some("http" | "ws")) => 80,
             (false, _) => DEFAULT_PORT,
         };
-        let path = if path.starts_with('?') { format!("/{path}") } else { path.to_owned() };
-        Ok(ServerUrl { tls, host, port: port.unwrap_or(default_port), path })
+        let port = port.unwrap_or(default_port);
+        Ok(ServerUrl { tls, host, unicode_host, port, path: encoded_path(path) })
     }
 
-    /// Host and port, as in a URL.
-    pub fn authority(&self) -> String {
+    /// The host as in a URL or a `Host` header: an IPv6 address in brackets and without its zone, which
+    /// has a meaning on this machine only.
+    pub fn url_host(&self) -> String {
         match self.host.contains(':') {
-            true => format!("[{}]:{}", self.host, self.port),
-            false => format!("{}:{}", self.host, self.port),
+            true => format!("[{}]", without_zone(&self.host)),
+            false => self.host.clone(),
         }
+    }
+
+    /// The URL with its host in ASCII only, to be typed or copied.
+    pub fn in_ascii(&self) -> String {
+        self.show(&self.host)
+    }
+
+    /// Whether the host is this machine, by its name or address.
+    pub fn is_loopback(&self) -> bool {
+        is_loopback(&self.host)
+    }
+
+    fn show(&self, host: &str) -> String {
+        let scheme = if self.tls { "wss" } else { "ws" };
+        let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+        let port = match (self.tls, self.port) {
+            (true, 443) | (false, 80) => String::new(),
+            (_, port) => format!(":{port}"),
+        };
+        let path = if self.path == "/" { "" } else { &self.path };
+        format!("{scheme}://{host}{port}{path}")
     }
 }
 
 impl fmt::Display for ServerUrl {
+    /// An international name is shown in both forms, because other letters can look the same.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.tls { "wss" } else { "ws" };
-        let default_port = if self.tls { 443 } else { 80 };
-        let authority = self.authority();
-        let shown = authority.strip_suffix(&format!(":{default_port}")).unwrap_or(&authority);
-        let path = if self.path == "/" { "" } else { &self.path };
-        write!(f, "{scheme}://{shown}{path}")
+        match &self.unicode_host {
+            None => f.write_str(&self.show(&self.host)),
+            Some(unicode) => write!(f, "{} ({})", self.show(unicode), self.host),
+        }
     }
+}
+
+/// An IP address without its zone, `fe80::1` of `fe80::1%eth0`.
+pub fn without_zone(host: &str) -> &str {
+    host.split('%').next().unwrap_or_default()
+}
+
+/// The host in ASCII, and in Unicode if that is another text. `None` if it is no valid name.
+fn in_ascii(host: String) -> Option<(String, Option<String>)> {
+    let is_international =
+        |label: &str| label.get(..4).is_some_and(|prefix| prefix.eq_ignore_ascii_case("xn--"));
+    if host.is_ascii() && !host.split('.').any(is_international) {
+        return Some((host, None));
+    }
+    let ascii = idna::domain_to_ascii_cow(host.as_bytes(), idna::AsciiDenyList::URL).ok()?;
+    let (unicode, valid) = idna::domain_to_unicode(&ascii);
+    valid.ok()?;
+    // Letters of full width, for example, are another spelling of an ASCII name.
+    let unicode = (unicode != *ascii).then_some(unicode);
+    Some((ascii.into_owned(), unicode)).filter(|(ascii, _)| !ascii.is_empty())
+}
+
+/// A path and query as they go into a request: other characters than visible ASCII are
+/// percent-encoded (RFC 3986 §2.1), and a fragment is left out.
+fn encoded_path(path: &str) -> String {
+    let path = path.split('#').next().unwrap_or_default();
+    let mut out = String::with_capacity(path.len() + 1);
+    if !path.starts_with('/') {
+        out.push('/');
+    }
+    for byte in path.bytes() {
+        match byte {
+            b'!'..=b'~' => out.push(char::from(byte)),
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
 }
 
 fn split_port(authority: &str) -> Option<(String, Option<u16>)> {
@@ -110,8 +177,11 @@ fn parse_port(port: &str) -> Option<u16> {
 }
 
 fn is_loopback(host: &str) -> bool {
-    host.eq_ignore_ascii_case("localhost")
-        || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    let name = host.strip_suffix('.').unwrap_or(host);
+    name.eq_ignore_ascii_case("localhost")
+        || without_zone(host)
+            .parse::<IpAddr>()
+            .is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
 #[cfg(test)]
@@ -133,9 +203,70 @@ mod tests {
             ("192.0.2.7:8765", "wss://192.0.2.7:8765", 8765),
             ("http://localhost", "ws://localhost", 80),
             ("wss://h/p?q", "wss://h/p?q", 443),
+            ("wss://h/ñ?a b#c", "wss://h/%C3%B1?a%20b", 443),
+            ("localhost.:9000", "ws://localhost.:9000", 9000),
+            ("[::ffff:127.0.0.1]:9000", "ws://[::ffff:127.0.0.1]:9000", 9000),
+            ("[fe80::1%eth0]:9000", "wss://[fe80::1%eth0]:9000", 9000),
+            ("my_host:9000", "wss://my_host:9000", 9000),
         ] {
             let url = ServerUrl::parse(text).unwrap();
             assert_eq!((url.to_string().as_str(), url.port), (shown, port), "{text}");
+        }
+    }
+
+    #[test]
+    fn international_names_are_converted_and_shown_in_both_forms() {
+        for (text, host, shown) in [
+            (
+                "bücher.example",
+                "xn--bcher-kva.example",
+                "wss://bücher.example (xn--bcher-kva.example)",
+            ),
+            (
+                "BÜCHER.Example",
+                "xn--bcher-kva.example",
+                "wss://bücher.example (xn--bcher-kva.example)",
+            ),
+            (
+                "xn--bcher-kva.example",
+                "xn--bcher-kva.example",
+                "wss://bücher.example (xn--bcher-kva.example)",
+            ),
+            (
+                "ws://例え。テスト:81/x",
+                "xn--r8jz45g.xn--zckzah",
+                "ws://例え.テスト:81/x (xn--r8jz45g.xn--zckzah)",
+            ),
+            ("faß.de", "xn--fa-hia.de", "wss://faß.de (xn--fa-hia.de)"),
+            ("ｃｈａｔ.example", "chat.example", "wss://chat.example"),
+            ("localhost", "localhost", "ws://localhost:8765"),
+        ] {
+            let url = ServerUrl::parse(text).unwrap();
+            assert_eq!((url.host.as_str(), url.to_string().as_str()), (host, shown), "{text}");
+        }
+        for text in ["xn--a.example", "a\u{202e}b.example", "\u{ad}", "ü%.example", "ü@b.example"]
+        {
+            assert!(ServerUrl::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_zone_stays_on_this_machine() {
+        let url = ServerUrl::parse("ws://[fe80::1%eth0]:9000").unwrap();
+        assert_eq!((url.host.as_str(), url.url_host().as_str()), ("fe80::1%eth0", "[fe80::1]"));
+    }
+
+    #[test]
+    fn an_error_shows_no_credentials() {
+        for text in [
+            "ws://bob:s3cr3t@host",
+            "bob:s3cr3t@host:1",
+            "ws://bob:s3/cr3t@host",
+            "wss://s3cr3t@host/p",
+            "ftp://bob:s3cr3t@host?x@y",
+        ] {
+            let error = ServerUrl::parse(text).expect_err(text);
+            assert!(!error.contains("cr3t") && error.contains("***@"), "{error}");
         }
     }
 

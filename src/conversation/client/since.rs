@@ -1,19 +1,21 @@
-//! The values of `--since` and `--timeout`.
+//! The values of `--since`, `--until` and `--timeout`.
 
 use std::str::FromStr;
 use std::time::Duration;
 
-use crate::protocol::Seq;
+use crate::protocol::{Seq, Timestamp};
 
-/// Where to start reading a room.
+/// A place in a room's record: where to start or end reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Since {
-    /// At the oldest message that is kept.
+    /// The oldest message that is kept.
     All,
-    /// After this message.
+    /// This message.
     After(Seq),
-    /// At the first message that is younger than this.
+    /// So long before now.
     Ago(Duration),
+    /// A moment.
+    At(Timestamp),
 }
 
 impl FromStr for Since {
@@ -27,20 +29,50 @@ impl FromStr for Since {
         if let Ok(seq) = text.parse() {
             return Ok(Since::After(Seq(seq)));
         }
+        if let Some(moment) = text.strip_prefix('@').and_then(unix_time) {
+            return Ok(Since::At(moment));
+        }
+        if let Some(moment) = Timestamp::parse(text) {
+            return Ok(Since::At(moment));
+        }
         humantime::parse_duration(text).map(Since::Ago).map_err(|_| {
-            "expected the seq of the last message already seen (41), a time (10m, 2h, 3d), or all"
+            "expected a seq (41), a time before now (10m, 2h, 3d), a moment \
+             (2026-11-26T15:00:00Z, or @1795705200 in seconds since 1970), or all"
                 .to_owned()
         })
     }
 }
 
-/// Reads `--timeout`: `30s`, `5m`, or a bare number of seconds.
-pub fn parse_timeout(text: &str) -> Result<Duration, String> {
-    if let Ok(seconds) = text.trim().parse() {
-        return Ok(Duration::from_secs(seconds));
+/// Seconds since 1970, with or without a fraction.
+fn unix_time(text: &str) -> Option<Timestamp> {
+    let (seconds, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|c| c.is_ascii_digit());
+    let digits = seconds.strip_prefix('-').unwrap_or(seconds);
+    if !is_number(digits) || !is_number(fraction) {
+        return None;
     }
-    humantime::parse_duration(text.trim())
-        .map_err(|_| "expected a time such as 30s, 5m or 1h".to_owned())
+    let seconds: i64 = seconds.parse().ok()?;
+    let micros: i64 = format!("{fraction:0<6}")[..6].parse().ok()?;
+    let micros = if digits.len() < text.len() && text.starts_with('-') { -micros } else { micros };
+    seconds.checked_mul(1_000_000)?.checked_add(micros).map(Timestamp::from_micros)
+}
+
+/// The time of `--timeout never`, and the longest of any other: a moment so far away can be
+/// calculated, and is never reached.
+const MAX_TIMEOUT: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
+/// Reads `--timeout`: `30s`, `5m`, a bare number of seconds, or `never`.
+pub fn parse_timeout(text: &str) -> Result<Duration, String> {
+    let text = text.trim();
+    if text == "never" {
+        return Ok(MAX_TIMEOUT);
+    }
+    let timeout = match text.parse() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => humantime::parse_duration(text)
+            .map_err(|_| "expected a time such as 30s, 5m or 1h, or never".to_owned())?,
+    };
+    Ok(timeout.min(MAX_TIMEOUT))
 }
 
 #[cfg(test)]
@@ -55,9 +87,27 @@ mod tests {
         assert_eq!("0".parse(), Ok(Since::After(Seq(0))));
         assert_eq!("10m".parse(), Ok(Since::Ago(Duration::from_secs(600))));
         assert_eq!("1h 30m".parse(), Ok(Since::Ago(Duration::from_secs(5400))));
+        let moment = Since::At(Timestamp::parse("2026-11-26T15:00:00Z").unwrap());
+        for text in ["2026-11-26T15:00:00Z", "2026-11-26T16:00:00.000+01:00", "@1795705200"] {
+            assert_eq!(text.parse(), Ok(moment), "{text}");
+        }
+        let half = Since::At(Timestamp::from_micros(-1_500_000));
+        assert_eq!("@-1.5".parse(), Ok(half));
+        assert_eq!(parse_timeout("never"), Ok(MAX_TIMEOUT));
+        assert_eq!(parse_timeout("18446744073709551615"), Ok(MAX_TIMEOUT));
         assert_eq!(parse_timeout("30"), Ok(Duration::from_secs(30)));
         assert_eq!(parse_timeout("1500ms"), Ok(Duration::from_millis(1500)));
-        for bad in ["", "-1", "yesterday", "10x", "99999999999999999999"] {
+        for bad in [
+            "",
+            "-1",
+            "yesterday",
+            "10x",
+            "99999999999999999999",
+            "@",
+            "@x",
+            "@1.",
+            "@9223372036854775807",
+        ] {
             assert!(bad.parse::<Since>().is_err(), "{bad:?}");
         }
     }

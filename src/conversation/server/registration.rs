@@ -3,6 +3,8 @@
 //! Before registration there is no user, no room and no key; afterwards all three exist. Because
 //! registration is a type of its own, later code need not check whether a session is registered.
 
+use std::collections::BTreeMap;
+
 use crate::protocol::frame::{ClientFrame, PROTOCOL, Position, Register};
 use crate::protocol::{CloseCode, ErrorCode, RoomName, UserName};
 
@@ -41,6 +43,22 @@ pub struct Registration {
     pub echo: bool,
     /// Whether the session gets `user_joined`, `user_left` and `user_list`.
     pub presence: bool,
+    /// The positions that a client sent which leaves the choice of its room to the server.
+    positions: Option<BTreeMap<String, Position>>,
+}
+
+impl Registration {
+    /// Whether the client names no room, so that the server chooses one.
+    pub fn names_no_room(&self) -> bool {
+        self.positions.is_some()
+    }
+
+    /// Replaces the room of a client that names none. If the client has a position in it, it resumes
+    /// there.
+    pub fn choose_room(&mut self, room: RoomName) {
+        let resume = self.positions.as_ref().and_then(|positions| positions.get(room.as_str()));
+        self.rooms = vec![JoinRequest { resume: resume.cloned(), room }];
+    }
 }
 
 /// A refused registration. The server sends an `error` and closes the connection.
@@ -88,33 +106,38 @@ fn accept(register: Register) -> Result<Registration, Rejection> {
             ));
         }
     };
-    let rooms = match dialect {
-        // A basic client knows no other field, so the server ignores them.
-        Dialect::Basic => vec![JoinRequest { room: RoomName::lobby(), resume: None }],
-        Dialect::Full => join_requests(&register)?,
+    // A basic client knows no other field, so the server ignores them.
+    let (rooms, positions) = match dialect {
+        Dialect::Basic => (Vec::new(), BTreeMap::new()),
+        Dialect::Full => (join_requests(&register.rooms, &register.resume)?, register.resume),
     };
-    Ok(Registration {
+    let names_no_room = rooms.is_empty();
+    let mut registration = Registration {
         dialect,
         user: UserName::clean(&register.username),
         access_token: register.access_token.map(zeroize::Zeroizing::new),
         rooms,
         echo: register.echo.unwrap_or(true),
         presence: register.presence.unwrap_or(true),
-    })
+        positions: names_no_room.then_some(positions),
+    };
+    if names_no_room {
+        registration.choose_room(RoomName::lobby());
+    }
+    Ok(registration)
 }
 
-fn join_requests(register: &Register) -> Result<Vec<JoinRequest>, Rejection> {
+fn join_requests(
+    rooms: &[String],
+    positions: &BTreeMap<String, Position>,
+) -> Result<Vec<JoinRequest>, Rejection> {
     let mut requests: Vec<JoinRequest> = Vec::new();
-    for name in &register.rooms {
+    for name in rooms {
         let room = RoomName::parse(name)
             .ok_or_else(|| Rejection::policy(ErrorCode::BadRoom, RoomName::RULE))?;
         if requests.iter().all(|request| request.room != room) {
-            requests.push(JoinRequest { room, resume: register.resume.get(name).cloned() });
+            requests.push(JoinRequest { room, resume: positions.get(name).cloned() });
         }
-    }
-    if requests.is_empty() {
-        let resume = register.resume.get(RoomName::lobby().as_str()).cloned();
-        requests.push(JoinRequest { room: RoomName::lobby(), resume });
     }
     if requests.len() > ROOMS_PER_SESSION {
         return Err(Rejection::policy(
@@ -151,6 +174,25 @@ mod tests {
         assert_eq!(registration.dialect, Dialect::Basic);
         assert_eq!(registration.user.as_str(), "Ana");
         assert_eq!(registration.rooms[0].room, RoomName::lobby());
+    }
+
+    #[test]
+    fn a_client_that_names_no_room_resumes_the_one_that_the_server_chooses() {
+        let text = r#"{"type":"register","protocol":1,"resume":{"lobby":{"epoch":"e","seq":4},
+            "ops":{"epoch":"e","seq":7}}}"#;
+        let mut registration = read(text).ok().unwrap();
+        assert!(registration.names_no_room());
+        let position = |registration: &Registration| {
+            let [request] = &registration.rooms[..] else { panic!("one room") };
+            (request.room.to_string(), request.resume.as_ref().map(|position| position.seq.0))
+        };
+        assert_eq!(position(&registration), ("lobby".into(), Some(4)));
+        registration.choose_room(RoomName::parse("ops").unwrap());
+        assert_eq!(position(&registration), ("ops".into(), Some(7)));
+        registration.choose_room(RoomName::parse("dev").unwrap());
+        assert_eq!(position(&registration), ("dev".into(), None));
+        let named = r#"{"type":"register","protocol":1,"rooms":["lobby"]}"#;
+        assert!(!read(named).ok().unwrap().names_no_room());
     }
 
     #[test]

@@ -93,10 +93,11 @@ fn message(new: NewMessage<'_>) -> Result<Request<'_>, RequestError> {
     let room = new.room.as_deref().map(room).transpose().map_err(with_id)?;
     let id = match new.id.as_deref() {
         None => None,
-        Some(text) => Some(
-            MessageId::parse(text)
-                .ok_or_else(|| with_id(error(ErrorCode::BadId, MessageId::RULE)))?,
-        ),
+        Some(text) => Some(MessageId::parse(text).ok_or_else(|| {
+            let mut error = with_id(error(ErrorCode::BadId, MessageId::RULE));
+            error.room = room.as_ref().map(RoomName::to_string);
+            error
+        })?),
     };
     Ok(Request::Message { room, id, token: new.content })
 }
@@ -181,9 +182,9 @@ mod tests {
     #[test]
     fn an_error_about_a_message_names_its_id() {
         let long = "x".repeat(65);
-        let text = format!(r#"{{"type":"chat_message","id":"{long}","content":"t"}}"#);
+        let text = format!(r#"{{"type":"chat_message","id":"{long}","room":"ops","content":"t"}}"#);
         let error = read(Dialect::Full, &text).unwrap_err();
-        assert_eq!(error.code, "bad_id");
+        assert_eq!((error.code.as_ref(), error.room.as_deref()), ("bad_id", Some("ops")));
         assert_eq!(error.id.unwrap().len(), 64);
     }
 

@@ -201,6 +201,60 @@ mod tests {
         assert!(!error.detail.contains("secret"), "{}", error.detail);
     }
 
+    #[test]
+    fn an_error_names_the_field_and_the_type_of_json() {
+        for (text, detail) in [
+            (
+                r#"{"type":"register","username":7}"#,
+                r#""username" has the wrong type: expected a string"#,
+            ),
+            (
+                r#"{"type":"register","protocol":"1"}"#,
+                r#""protocol" has the wrong type: expected a whole number that is not negative"#,
+            ),
+            (
+                r#"{"type":"register","protocol":-1}"#,
+                r#""protocol" has the wrong type: expected a whole number that is not negative"#,
+            ),
+            (
+                r#"{"type":"register","rooms":"ops"}"#,
+                r#""rooms" has the wrong type: expected an array"#,
+            ),
+            (
+                r#"{"type":"register","rooms":[7]}"#,
+                r#""rooms" has the wrong type: expected a string"#,
+            ),
+            (
+                r#"{"type":"register","echo":"no"}"#,
+                r#""echo" has the wrong type: expected true or false"#,
+            ),
+            (
+                r#"{"type":"register","resume":7}"#,
+                r#""resume" has the wrong type: expected an object"#,
+            ),
+            (
+                r#"{"type":"register","resume":{"secret":7}}"#,
+                r#""resume" has the wrong type: expected an object"#,
+            ),
+            (
+                r#"{"type":"register","resume":{"secret":{"epoch":"e"}}}"#,
+                r#""resume" has no "seq""#,
+            ),
+            (r#"{"type":"join","room":"a","room":"b"}"#, r#""room" is there twice"#),
+            (r#"{"type":"join"}"#, r#"the field "room" is missing"#),
+            (
+                r#"{"type":"chat_message","content":null}"#,
+                r#""content" has the wrong type: expected a string"#,
+            ),
+            (
+                r#"{"type":"history","room":"a","after":1.5}"#,
+                r#""after" has the wrong type: expected a whole number that is not negative"#,
+            ),
+        ] {
+            assert_eq!(ClientFrame::parse(text).unwrap_err().detail, detail, "{text}");
+        }
+    }
+
     proptest! {
         #[test]
         fn no_text_makes_the_parser_panic(text in ".{0,200}") {

@@ -59,6 +59,15 @@ pub struct Limits {
     pub rate_per_ms: u64,
     /// Messages that may wait for their `ack`, at most.
     pub unacked: u64,
+    /// Bytes per frame, at most; 0 from an older server.
+    #[serde(default)]
+    pub frame_bytes: u64,
+    /// Bytes of frames of every kind per `rate_per_ms`, at most; 0 from an older server.
+    #[serde(default)]
+    pub rate_bytes: u64,
+    /// How often the server pings, in milliseconds; 0 from an older server.
+    #[serde(default)]
+    pub ping_interval_ms: u64,
 }
 
 /// `encryption_key`: the current key of a room.

@@ -144,7 +144,12 @@ impl Session {
     ) {
         let request = match request::read(self.peer().dialect, text) {
             Ok(request) => request,
-            Err(error) => return self.refuse(*error),
+            Err(mut error) => {
+                if error.code == ErrorCode::BadId.as_str() && error.room.is_none() {
+                    error.room = self.first_room().map(RoomName::to_string);
+                }
+                return self.refuse(*error);
+            }
         };
         if let Err(error) = self.check_rights(&request) {
             return match &request {
@@ -180,7 +185,7 @@ impl Session {
     /// Checks the right that a request needs in its room; without a room, that is the first.
     fn check_rights(&self, request: &Request<'_>) -> Result<(), Box<ErrorFrame>> {
         let (action, room) = required_right(request);
-        let Some(room) = room.or_else(|| self.rooms.first().map(|first| &first.room)) else {
+        let Some(room) = room.or_else(|| self.first_room()) else {
             return Err(Box::new(in_no_room()));
         };
         let joined = self.rooms.iter().any(|membership| membership.room == *room);
@@ -244,6 +249,11 @@ impl Session {
         found
     }
 
+    /// The room of frames that name none.
+    fn first_room(&self) -> Option<&RoomName> {
+        self.rooms.first().map(|first| &first.room)
+    }
+
     /// Answers a frame with an `error`.
     pub(super) fn refuse(&self, error: ErrorFrame) {
         let peer = self.peer();
@@ -252,8 +262,9 @@ impl Session {
     }
 
     /// Answers a message with an `error`. Without a room, the message was for the first.
-    pub(super) fn refuse_message(&self, room: Option<&RoomName>, error: ErrorFrame) {
-        let room = room.or_else(|| self.rooms.first().map(|first| &first.room));
+    pub(super) fn refuse_message(&self, room: Option<&RoomName>, mut error: ErrorFrame) {
+        let room = room.or_else(|| self.first_room());
+        error.room = room.map(RoomName::to_string);
         let peer = self.peer();
         self.context().refusals.message_refused(&RefusedMessage {
             session: &peer.session,

@@ -12,7 +12,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
@@ -102,9 +102,9 @@ fn answer(
             StatusCode::UPGRADE_REQUIRED,
             "This is a chat server. Connect to it by WebSocket: chat-client ws://…\n",
         );
+        mark_as_chat_server(&mut answer, request);
         let headers = answer.headers_mut();
         headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-        headers.insert("chat-instance", INSTANCE.clone());
         let access = if mode == AuthMode::Open { "open" } else { "token" };
         headers.insert("chat-access", HeaderValue::from_static(access));
         return answer;
@@ -124,10 +124,40 @@ fn answer(
     // tungstenite checks the version, the key and the connection header.
     match create_response_with_body(request, || Full::new(Bytes::new())) {
         Ok(answer) => answer,
-        Err(_) => plain(
-            StatusCode::BAD_REQUEST,
-            "The request is not a valid WebSocket handshake (RFC 6455).\n",
-        ),
+        Err(_) => {
+            let mut answer = plain(
+                StatusCode::BAD_REQUEST,
+                "The request is not a valid WebSocket handshake (RFC 6455).\n",
+            );
+            mark_as_chat_server(&mut answer, request);
+            answer
+        }
+    }
+}
+
+/// Adds the headers `chat-instance`, and `chat-missing` with what the request lacks. By them a client
+/// whose request was complete tells a proxy that removed headers from a server of another kind.
+fn mark_as_chat_server(answer: &mut Response<Full<Bytes>>, request: &Request<Incoming>) {
+    let has = |name: &str, token: &str| {
+        let values = request.headers().get_all(name).iter();
+        values
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .any(|value| token.is_empty() || value.trim().eq_ignore_ascii_case(token))
+    };
+    let parts = [
+        ("HTTP/1.1", request.version() >= Version::HTTP_11),
+        ("Upgrade", has("upgrade", "websocket")),
+        ("Connection", has("connection", "upgrade")),
+        ("Sec-WebSocket-Key", has("sec-websocket-key", "")),
+        ("Sec-WebSocket-Version", has("sec-websocket-version", "")),
+    ];
+    let missing: Vec<&str> =
+        parts.iter().filter(|(_, is_there)| !is_there).map(|(name, _)| *name).collect();
+    let headers = answer.headers_mut();
+    headers.insert("chat-instance", INSTANCE.clone());
+    if let (false, Ok(missing)) = (missing.is_empty(), HeaderValue::from_str(&missing.join(", "))) {
+        headers.insert("chat-missing", missing);
     }
 }
 

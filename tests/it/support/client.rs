@@ -1,6 +1,7 @@
 //! A real `chat-client`.
 
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -59,6 +60,13 @@ impl Client {
         self.input.as_mut().unwrap().write_all(text.as_bytes()).unwrap();
     }
 
+    /// Sends a signal, such as `TERM`, to the client.
+    pub fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args([&format!("-{name}"), &pid]).status().unwrap();
+        assert!(sent.success(), "{name} to {pid}");
+    }
+
     /// Closes the client's standard input.
     pub fn end_input(&mut self) {
         self.input = None;
@@ -105,9 +113,9 @@ impl Client {
     /// Waits until the client exits while its standard input stays open, `timeout` at most.
     pub fn wait_for_exit(&mut self, timeout: Duration) -> Finished {
         let deadline = Instant::now() + timeout;
-        let code = loop {
+        let status = loop {
             if let Some(status) = self.child.try_wait().unwrap() {
-                break status.code();
+                break status;
             }
             let errors = self.errors();
             assert!(Instant::now() < deadline, "the client did not exit; standard error: {errors}");
@@ -116,7 +124,8 @@ impl Client {
         // The pipes close with the process, so the reading threads end at once.
         eventually("the output is read", || Arc::strong_count(&self.output) == 1);
         eventually("the errors are read", || Arc::strong_count(&self.errors) == 1);
-        Finished { code, lines: self.lines(), errors: self.errors() }
+        let (code, signal) = (status.code(), status.signal());
+        Finished { code, signal, lines: self.lines(), errors: self.errors() }
     }
 }
 
@@ -132,6 +141,8 @@ impl Drop for Client {
 pub struct Finished {
     /// The exit code.
     pub code: Option<i32>,
+    /// The signal that ended the client.
+    pub signal: Option<i32>,
     /// Standard output.
     pub lines: Vec<String>,
     /// Standard error.

@@ -107,6 +107,12 @@ impl Wire {
         self.keys.last().expect("a key").1.encrypt(plain)
     }
 
+    /// Encrypts under the newest key, at a time so many seconds from now.
+    pub fn encrypt_at(&self, plain: &[u8], seconds_ahead: u64) -> String {
+        let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+        self.keys.last().expect("a key").1.encrypt_at_time(plain, now + seconds_ahead)
+    }
+
     /// The newest key of a room.
     pub fn key(&self, room: &str) -> &Fernet {
         &self.keys.iter().rfind(|(name, _)| name == room).expect("a key of that room").1

@@ -147,3 +147,27 @@ proptest! {
         prop_assert_eq!(stored, (1..=lines).collect::<Vec<_>>());
     }
 }
+
+#[test]
+fn a_message_under_a_stale_key_is_encrypted_again_until_a_key_holds() {
+    let mut now = Instant::now();
+    let mut outbox = filled(Confirmation::Ack { window: 2 }, 1);
+    let mut pauses = Vec::new();
+    for _ in 0..40 {
+        assert_eq!(sent(&mut outbox, now), [1]);
+        assert_eq!(outbox.refused(&error(Some(1), "stale_key", true), now), None);
+        let at = outbox.retry_at().unwrap();
+        pauses.push(at - now);
+        now = at;
+    }
+    assert_eq!(pauses[..5], [STALE_KEY_PAUSE; 5], "a new key is on its way");
+    assert!(pauses[5] > STALE_KEY_PAUSE && pauses[39] == MAX_RETRY_PAUSE, "{pauses:?}");
+    // A clock that can't be corrected does not pass.
+    let mut outbox = filled(Confirmation::Ack { window: 2 }, 1);
+    for refusals in 1..=MAX_REENCRYPTIONS + 1 {
+        assert_eq!(sent(&mut outbox, now), [1]);
+        let rejected = outbox.refused(&error(Some(1), "clock_skew", false), now);
+        assert_eq!(rejected.is_some(), refusals > MAX_REENCRYPTIONS);
+        now = outbox.retry_at().unwrap_or(now);
+    }
+}

@@ -1,0 +1,121 @@
+//! The effect of each update of the driver, and of each frame from the server, on the pipe.
+
+use std::borrow::Cow;
+use std::time::Instant;
+
+use serde::Deserialize;
+use serde_json::json;
+
+use super::run::Pipe;
+use crate::client::driver::Update;
+use crate::client::exit_code::print_error;
+use crate::client::failure::Failure;
+use crate::client::options::Printed;
+use crate::conversation::client::event::{Event, Message, PageItem};
+
+impl Pipe {
+    /// Takes one update of the driver.
+    pub(super) fn update(&mut self, update: Update) -> Result<(), Failure> {
+        match self.retry_report.frame_of(update)? {
+            Some(text) => self.frame(&text),
+            None => Ok(()),
+        }
+    }
+
+    fn frame(&mut self, text: &str) -> Result<(), Failure> {
+        let first = !self.driver.was_registered();
+        let settled = self.driver.conversation().outbox().completed();
+        let event = self.driver.receive(text)?;
+        if self.driver.conversation().outbox().completed() > settled {
+            self.progress.note(Instant::now());
+        }
+        match event {
+            Event::Nothing => self.other_frame(text),
+            Event::Joined(_) | Event::Left(_) => {}
+            Event::Registered(welcome) => {
+                // A reconnect is no progress: a run whose connections are always cut must end too.
+                if first {
+                    self.progress.note(Instant::now());
+                }
+                self.lines
+                    .set_max_message_chars(welcome.map(|welcome| welcome.limits.message_chars));
+            }
+            Event::Message(message) => self.message(&message),
+            Event::Page(messages) => {
+                if !messages.is_empty() {
+                    self.progress.note(Instant::now());
+                }
+                for item in &messages {
+                    match item {
+                        PageItem::Message(message) => self.message(message),
+                        PageItem::Gap(gap) => {
+                            self.sink.gap_in_page(gap, self.driver.conversation().read_positions());
+                        }
+                    }
+                }
+            }
+            Event::Gap(gap) => {
+                let positions = self.driver.conversation().read_positions();
+                self.sink.gap(text, &gap.room, positions);
+            }
+            Event::UserJoined(_) | Event::UserLeft(_) | Event::UserList(_) => {
+                if self.printed.events {
+                    self.sink.frame(text);
+                }
+            }
+            Event::Error(error) => {
+                // Errors about messages of this run are the outbox's.
+                let about_message = error.id.is_some() || error.code == "rate_limited";
+                if self.driver.was_registered() && !about_message {
+                    print_error(&format!("server error: {} ({})", error.message, error.code));
+                }
+            }
+            Event::Unreadable => print_error("a frame from the server was not understood"),
+        }
+        Ok(())
+    }
+
+    fn message(&mut self, message: &Message<'_>) {
+        let live_echo = message.own && !message.replay;
+        self.own_echoes += u64::from(live_echo);
+        if !self.printed.messages {
+            return;
+        }
+        let for_command = !message.own && !message.replay && message.text.is_some();
+        if self.sink.message(message, self.driver.conversation().read_positions())
+            && for_command
+            && let Some(exec) = &mut self.exec
+        {
+            exec.push(message);
+        }
+    }
+
+    /// Prints those frames of which the conversation makes no event, and which were asked for.
+    fn other_frame(&mut self, text: &str) {
+        #[derive(Deserialize)]
+        struct Head<'a> {
+            #[serde(rename = "type", borrow)]
+            frame_type: Cow<'a, str>,
+            #[serde(default)]
+            room: Option<Cow<'a, str>>,
+            #[serde(default)]
+            key_id: Option<Cow<'a, str>>,
+        }
+        let Printed { messages, events, acks } = self.printed;
+        if !events && !acks && !text.contains("redacted") {
+            return;
+        }
+        let Ok(head) = serde_json::from_str::<Head<'_>>(text) else { return };
+        match head.frame_type.as_ref() {
+            "redacted" if messages => self.sink.frame(text),
+            "ack" if acks => self.sink.frame(text),
+            // The key itself is never printed.
+            "encryption_key" if events => {
+                let Head { room, key_id, .. } = head;
+                let change = json!({"type": "encryption_key", "room": room, "key_id": key_id});
+                self.sink.frame(&change.to_string());
+            }
+            _ => {}
+        }
+    }
+}

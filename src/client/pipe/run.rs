@@ -1,0 +1,281 @@
+//! The loop of the pipe.
+//!
+//! Order of one turn: lines that were read go into the outbox, the output is flushed, the end is
+//! checked, and then the pipe waits for whichever comes first: the driver, standard input, or a reply
+//! of the `--exec` command.
+
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt as _;
+
+use super::lines::Lines;
+use crate::client::cursor_file;
+use crate::client::driver::{Driver, Update, sleep_until};
+use crate::client::exec::{Exec, Reply};
+use crate::client::exit_code::{ExitCode, Refusal};
+use crate::client::failure::Failure;
+use crate::client::input::Read;
+use crate::client::options::{Printed, RunOptions};
+use crate::client::output::Printer;
+use crate::client::progress::Progress;
+use crate::client::retry_report::RetryReport;
+use crate::client::sink::Sink;
+use crate::conversation::client::conversation::{Conversation, Phase};
+use crate::net::dial::Dialer;
+use crate::sys::termination_signal::{Signal, TerminationSignal};
+
+/// Frames taken together before the output is flushed.
+const MAX_FRAMES_PER_FLUSH: usize = 4096;
+/// How long the pipe waits for its own last messages to come back after their acks.
+const ECHO_TIMEOUT: Duration = Duration::from_millis(300);
+/// How long the run goes on after a signal, for the acks of what was sent.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a run that ends early tries to write out what is buffered.
+const LAST_FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A run of the pipe.
+pub(super) struct Pipe {
+    pub(super) driver: Driver,
+    pub(super) sink: Sink,
+    pub(super) exec: Option<Exec>,
+    pub(super) lines: Lines,
+    pub(super) printed: Printed,
+    /// Live messages of this run that came back.
+    pub(super) own_echoes: u64,
+    /// Whether the run goes on after the end of standard input.
+    follow: bool,
+    pub(super) progress: Progress,
+    /// Since when every line is known to be stored.
+    stored_since: Option<Instant>,
+    pub(super) retry_report: RetryReport,
+    signals: TerminationSignal,
+    /// The signal that stops the run, and when it ends at the latest.
+    stopping: Option<(Signal, Instant)>,
+}
+
+/// Runs until everything is done, or the run can't go on.
+pub async fn run(options: RunOptions) -> Result<ExitCode, Refusal> {
+    let dialer = Dialer::new(options.server, &options.trust)
+        .map_err(|error| (ExitCode::Usage, error.to_string()))?;
+    let (cursor, positions) = cursor_file::open(options.cursor.as_deref())?;
+    let whole_run = options.count.is_some() && options.timeout_given;
+    let mut pipe = Pipe {
+        driver: Driver::new(dialer, Conversation::new(options.connect, positions)),
+        sink: Sink::new(options.output.map(Printer::new), cursor, options.count),
+        exec: options.exec.map(Exec::start),
+        lines: Lines::new(options.source),
+        printed: options.printed,
+        own_echoes: 0,
+        follow: options.follow,
+        progress: Progress::new(options.timeout, whole_run, Instant::now()),
+        stored_since: None,
+        retry_report: RetryReport::default(),
+        signals: TerminationSignal::new()
+            .map_err(|error| (ExitCode::NoServer, format!("can't start: {error}")))?,
+        stopping: None,
+    };
+    let ended = pipe.run().await;
+    if ended.is_err() {
+        let positions = pipe.driver.conversation().read_positions();
+        // The reason to end is told in any case.
+        let _ = tokio::time::timeout(LAST_FLUSH_TIMEOUT, pipe.sink.flush(positions)).await;
+    }
+    pipe.lines.stop_reading();
+    let unstored = pipe.lines.unstored(&pipe.driver);
+    pipe.driver.close().await;
+    match ended {
+        Ok(exit) => Ok(exit),
+        Err(Failure::Signal(signal)) if unstored.is_empty() => Ok(ExitCode::Signal(signal)),
+        Err(failure) if unstored.is_empty() => Err((failure.exit(), failure.to_string())),
+        Err(failure) => Err((failure.exit(), format!("{failure}; {unstored}"))),
+    }
+}
+
+impl Pipe {
+    async fn run(&mut self) -> Result<ExitCode, Failure> {
+        loop {
+            if self.lines.fill_outbox(&mut self.driver) {
+                self.progress.note(Instant::now());
+            }
+            self.lines.report_rejected(&mut self.driver);
+            self.flush().await?;
+            self.progress.note_turn(Instant::now());
+            if self.is_done() {
+                return self.result();
+            }
+            self.wait().await?;
+        }
+    }
+
+    /// Writes the output out. A signal is heard while it is blocked, and gives it up.
+    async fn flush(&mut self) -> Result<(), Failure> {
+        let positions = self.driver.conversation().read_positions();
+        let signal = tokio::select! {
+            biased;
+            flushed = self.sink.flush(positions) => return flushed,
+            signal = self.signals.next_signal() => signal,
+        };
+        self.sink.abandon();
+        self.stop(signal)
+    }
+
+    /// A signal came: the run reads no more input, and ends when what it sent is acked, or soon. A
+    /// second signal ends it at once.
+    fn stop(&mut self, signal: Signal) -> Result<(), Failure> {
+        if self.stopping.is_some() {
+            return Err(Failure::Signal(signal));
+        }
+        self.stopping = Some((signal, Instant::now() + STOP_TIMEOUT));
+        self.lines.stop_reading();
+        Ok(())
+    }
+
+    async fn wait(&mut self) -> Result<(), Failure> {
+        let room =
+            self.driver.was_registered() && self.driver.conversation().outbox().has_capacity();
+        let read_input = room && self.lines.all_in_outbox();
+        let busy = self.exec.as_ref().is_some_and(Exec::is_full);
+        self.driver.pause_reading(busy);
+        let echo = self.stored_since.map(|since| since + ECHO_TIMEOUT);
+        let stop = self.stopping.map(|(_, at)| at);
+        let wake = self.progress.wake_at(self.waits());
+        let look_at = [wake, echo, stop].into_iter().flatten().min();
+        tokio::select! {
+            update = self.driver.next() => return self.take(update),
+            read = self.lines.next(), if read_input => self.queue(read),
+            reply = next_reply(&mut self.exec, room) => {
+                if let Some(reply) = reply {
+                    self.lines.reply(reply, &mut self.driver);
+                }
+            }
+            signal = self.signals.next_signal() => return self.stop(signal),
+            () = sleep_until(look_at) => return self.judge(),
+        }
+        Ok(())
+    }
+
+    /// Ends the run if its time is over. What the server has sent by now is read first: the run may
+    /// have stood still itself.
+    fn judge(&mut self) -> Result<(), Failure> {
+        self.progress.note_turn(Instant::now());
+        if let Some(update) = self.driver.next().now_or_never() {
+            self.take(update)?;
+        }
+        let now = Instant::now();
+        match self.stopping {
+            Some((signal, at)) if at <= now => Err(Failure::Signal(signal)),
+            _ if self.progress.is_over(self.waits(), now) => Err(self.give_up()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes an update and whatever else is there already, so that the output is flushed once.
+    fn take(&mut self, first: Update) -> Result<(), Failure> {
+        self.update(first)?;
+        for _ in 1..MAX_FRAMES_PER_FLUSH {
+            let busy = self.exec.as_ref().is_some_and(Exec::is_full);
+            if busy || self.sink.is_complete() || self.sink.is_full() {
+                break;
+            }
+            let Some(update) = self.driver.next().now_or_never() else { break };
+            self.update(update)?;
+        }
+        Ok(())
+    }
+
+    fn queue(&mut self, read: Read) {
+        // From now on there is something to send, so the timeout starts.
+        let idle = self.driver.conversation().outbox().is_empty() && !self.is_connected();
+        if matches!(read, Read::Lines(_)) && idle {
+            self.progress.note(Instant::now());
+        }
+        self.lines.take(read);
+    }
+
+    fn is_connected(&self) -> bool {
+        matches!(self.driver.conversation().phase(), Phase::Basic | Phase::Full)
+    }
+
+    /// Whether every line is known to be stored.
+    fn is_stored(&self) -> bool {
+        self.driver.was_registered()
+            && self.lines.is_at_end()
+            && self.driver.conversation().outbox().is_empty()
+    }
+
+    fn is_done(&mut self) -> bool {
+        let owes = self.owes();
+        if self.stopping.is_some() && (!owes || !self.driver.was_registered()) {
+            return true;
+        }
+        if self.sink.is_closed() {
+            self.follow = false;
+            if self.lines.is_at_end() && !owes {
+                return true;
+            }
+        }
+        if !self.is_stored() {
+            self.stored_since = None;
+            return false;
+        }
+        if self.sink.is_complete() {
+            return true;
+        }
+        if self.follow || self.sink.has_count() || !self.driver.conversation().is_caught_up() {
+            return false;
+        }
+        if !self.is_connected() {
+            return true;
+        }
+        // The run's own last messages are on their way back; a pipe that prints, prints them too.
+        let since = *self.stored_since.get_or_insert_with(Instant::now);
+        let echoed = !self.sink.prints()
+            || !self.printed.messages
+            || self.driver.conversation().phase() == Phase::Basic
+            || self.own_echoes >= self.lines.sent();
+        echoed || since.elapsed() >= ECHO_TIMEOUT
+    }
+
+    /// How a run that is done ends.
+    fn result(&self) -> Result<ExitCode, Failure> {
+        if let Some((signal, _)) = self.stopping {
+            return Err(Failure::Signal(signal));
+        }
+        if let Some(failure) = self.sink.failure() {
+            return Err(failure);
+        }
+        Ok(match self.lines.has_failed() {
+            true => ExitCode::NoStdio,
+            false if self.lines.has_bad() => ExitCode::BadInput,
+            false => ExitCode::Done,
+        })
+    }
+
+    /// Whether something that was read is not known to be stored.
+    fn owes(&self) -> bool {
+        !self.driver.conversation().outbox().is_empty() || !self.lines.all_in_outbox()
+    }
+
+    /// Whether the run waits for the server, so that the timeout counts.
+    fn waits(&self) -> bool {
+        self.owes() || !self.driver.was_registered()
+    }
+
+    fn give_up(&self) -> Failure {
+        let timeout = self.progress.timeout();
+        if !self.driver.was_registered() {
+            return Failure::NoConnection { server: self.driver.server(), timeout };
+        }
+        match self.owes() {
+            true => Failure::Unacked { timeout },
+            false => Failure::Incomplete { timeout, printed: self.sink.printed() },
+        }
+    }
+}
+
+async fn next_reply(exec: &mut Option<Exec>, replies: bool) -> Option<Reply> {
+    match exec {
+        Some(exec) => exec.next(replies).await,
+        None => std::future::pending().await,
+    }
+}
