@@ -145,7 +145,7 @@ impl<'a> Watch<'a> {
             event = "stopping",
             grace_ms = self.grace.as_millis() as u64,
             connections = 0u64,
-            "{signal} stops the opening of the history; the next start goes on with it"
+            "{signal} stops the opening of the history; the next start begins it again"
         );
         systemd::stopping();
         self.opening.stop();

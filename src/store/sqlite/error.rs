@@ -42,7 +42,7 @@ pub enum OpenError {
         known: i32,
     },
     /// The opening was stopped. Nothing is half done; the next start begins again.
-    #[error("{0}: the opening of the history was stopped; the next start goes on with it")]
+    #[error("{0}: the opening of the history was stopped; the next start begins it again")]
     Stopped(PathBuf),
     /// The key file could not be read or written.
     #[error(transparent)]
