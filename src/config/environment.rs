@@ -1,8 +1,8 @@
 //! Environment variables as keys: `CHAT_SERVER_LISTEN__PORT` sets `listen.port`.
 //!
-//! A variable sets a key if `__` separates table and key in it. Other variables with the prefix are
-//! ignored: Kubernetes and `docker --link` make such ones for a service called chat-server. Only one
-//! that names a key with `_` in place of `__` is an error, because somebody meant it.
+//! A variable sets a key if `__` separates table and key in its name. Other variables with the prefix are
+//! ignored, because Kubernetes and `docker --link` set such variables for a service called chat-server.
+//! A variable that names a key with `_` in place of `__` is an error, because it was meant to set the key.
 
 use std::collections::BTreeMap;
 
@@ -13,8 +13,8 @@ use super::schema::{all_keys, set_key, unknown_key, value_of, wrong_type};
 const PREFIX: &str = "CHAT_SERVER_";
 /// Separates table and key.
 const SEPARATOR: &str = "__";
-/// What follows the prefix in the variables of `docker --link` and of Kubernetes' service links, which
-/// may contain [`SEPARATOR`]: they contain the environment of another container, or names of ports.
+/// What follows the prefix in the variables of `docker --link` and of Kubernetes' service links. They may
+/// contain [`SEPARATOR`], because they repeat variables of another container, or names of ports.
 const LINKS: [&str; 3] = ["ENV_", "PORT_", "SERVICE_"];
 
 /// The variable that sets `key`.
@@ -54,18 +54,16 @@ pub(super) fn read(
     table
 }
 
-/// The problem of a variable that names a key but for the separator. A link to a service called
-/// chat-server-listen has such a name as well, and a URL as its value.
+/// The problem of a variable that names a key, except that `_` stands for the separator. A link to a
+/// service called chat-server-listen has such a name too, but its value is a URL.
 fn misspelt(variable: &str, text: &str) -> Option<Problem> {
     let is_meant = |key: &String| variable_of(key).replace(SEPARATOR, "_") == variable;
     let key = all_keys().into_iter().find(is_meant).filter(|key| key.contains('.'))?;
-    let meant = variable_of(&key);
-    let unknown = |nearest| Problem::UnknownKey {
+    (!text.contains("://")).then(|| Problem::UnknownKey {
         set_in: variable.into(),
         key: variable[PREFIX.len()..].to_ascii_lowercase(),
-        nearest,
-    };
-    (!text.contains("://")).then(|| unknown(Some(meant)))
+        nearest: Some(variable_of(&key)),
+    })
 }
 
 fn parse(key: &str, default: &toml::Value, text: &str) -> Option<toml::Value> {

@@ -1,4 +1,4 @@
-//! What a reload puts in force, and what waits for the next start.
+//! Which keys a reload puts in force, and which ones take effect at the next start.
 
 use super::error::ConfigError;
 use super::raw::RawConfig;
@@ -23,8 +23,8 @@ pub struct Reloaded {
 impl Config {
     /// Reads and validates all sources again. `started` is the configuration of the start.
     ///
-    /// Both configurations must be valid: the one of the next start, and the one of now, in which some
-    /// keys keep their values.
+    /// Both configurations must be valid: that of the next start, and that which the reload puts in force,
+    /// in which some keys keep their values.
     pub fn reload(sources: &Sources, started: &Config) -> Result<Reloaded, ConfigError> {
         let next = Config::load(sources)?;
         let now = with_start_values(&next.raw, &started.raw);

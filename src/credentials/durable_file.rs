@@ -3,7 +3,7 @@
 use std::fs::{DirBuilder, File, Metadata, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, fchown};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Syncs the folder that contains `path`. A new or renamed file survives power loss only after its
 /// folder was synced (fsync(2)).
@@ -49,7 +49,7 @@ pub(crate) fn create_folder(path: &Path) -> io::Result<()> {
 }
 
 /// Gives every regular file in `folder` to the owner of the folder; the error names the file.
-pub(crate) fn give_files_to_owner(folder: &Path) -> Result<(), (std::path::PathBuf, io::Error)> {
+pub(crate) fn give_files_to_owner(folder: &Path) -> Result<(), (PathBuf, io::Error)> {
     let failed = |path: &Path| {
         let path = path.to_owned();
         move |error| (path, error)
@@ -70,6 +70,17 @@ pub(crate) fn give_files_to_owner(folder: &Path) -> Result<(), (std::path::PathB
         }
     }
     Ok(())
+}
+
+/// The first of the names `path.replaced-1`, `path.replaced-2` … that does not exist: where a restore
+/// moves what it replaces.
+pub(crate) fn replaced_name(path: &Path) -> PathBuf {
+    let mut names = (1..).map(|number: u64| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(format!(".replaced-{number}"));
+        PathBuf::from(name)
+    });
+    names.find(|name| name.symlink_metadata().is_err()).expect("the numbers do not end")
 }
 
 fn folder_of(path: &Path) -> &Path {
@@ -97,4 +108,20 @@ fn give_to_owner(file: &File, owner: &Metadata) -> io::Result<()> {
 
 fn has_owner(found: &Metadata, owner: &Metadata) -> bool {
     found.uid() == owner.uid()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replaced_file_keeps_its_whole_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        assert_eq!(replaced_name(&path("access.json")), path("access.json.replaced-1"));
+        assert_eq!(replaced_name(&path("users")), path("users.replaced-1"));
+        // A link that leads nowhere is a name in use.
+        std::os::unix::fs::symlink("nowhere", path("users.toml.replaced-1")).unwrap();
+        assert_eq!(replaced_name(&path("users.toml")), path("users.toml.replaced-2"));
+    }
 }

@@ -2,8 +2,8 @@
 //!
 //! A passphrase (stanza `scrypt`) or a public key (stanza `X25519`, `age1…`) seals a secret of at most
 //! 64 KiB, which is one chunk of the format. The result is the format's ASCII form. Opening takes a
-//! passphrase; what was sealed to a public key is opened by `age -d` itself, so that its identity never
-//! comes near the server. All primitives are those of audited libraries; this file only lays out bytes.
+//! passphrase. A secret that was sealed to a public key is opened by `age -d` itself, so its identity is
+//! never on the server. Audited libraries provide all primitives; this file only arranges bytes.
 
 use aws_lc_rs::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::agreement::{PrivateKey, UnparsedPublicKey, X25519, agree};
@@ -32,21 +32,21 @@ const SALT_BYTES: usize = 16;
 const FILE_KEY_BYTES: usize = 16;
 
 type Key = Zeroizing<[u8; 32]>;
-/// A public key, by [`Recipient::parse_public_key`].
+/// A public key of X25519.
 type X25519Key = [u8; 32];
 
-/// Who can open a sealed secret.
+/// How a secret is sealed, and so who can open it.
 pub enum Recipient {
-    /// Whoever knows the passphrase.
+    /// The passphrase opens it.
     Passphrase(Zeroizing<String>),
-    /// Whoever has the identity of this public key.
+    /// The identity of this public key opens it. [`Recipient::parse_public_key`] has checked the key.
     PublicKey(X25519Key),
 }
 
 /// Why a sealed secret does not open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AgeError {
-    /// The text is not what [`seal`] makes.
+    /// The text does not have the form that [`seal`] writes, or asks for too much work.
     #[error("it is damaged, or not in the age format")]
     Malformed,
     /// It was sealed to a public key.
@@ -159,7 +159,7 @@ fn passphrase_key(passphrase: &str, salt: &[u8; SALT_BYTES], work_factor: u8) ->
 }
 
 /// The public half of a new key pair, and the key that it and `public_key` agree on. Returns `None` for
-/// a point of small order, which is nobody's public key.
+/// a point of small order, which is no valid public key.
 fn agree_with(public_key: &X25519Key) -> Option<(X25519Key, Key)> {
     let mut secret = Zeroizing::new([0; 32]);
     fill_random(secret.as_mut());

@@ -1,8 +1,8 @@
-//! Makes a text safe to show: hides what looks like a secret, and cuts what is too long.
+//! Makes a text safe to show: hides what looks like a secret, and cuts a text that is too long.
 //!
-//! Error texts and log fields repeat what somebody else wrote: an argument, a URL, an answer of a
-//! server, a line of a file. [`secrets`] is applied where such a text is put into an error or a log
-//! line. It recognises secrets by their form alone, so it hides rather too much than too little.
+//! Error texts and log fields quote texts from elsewhere: an argument, a URL, an answer of a server, a
+//! line of a file. [`secrets`] must be applied to such a text before it is shown. It recognises secrets by
+//! their form alone, and in doubt hides a part.
 
 use std::borrow::Cow;
 
@@ -14,7 +14,7 @@ pub const ACCESS_TOKEN_PREFIX: &str = "sct_";
 /// The longest text that [`secrets`] gives, in bytes.
 pub const MAX_SHOWN_BYTES: usize = 4096;
 
-/// Stands for what was hidden.
+/// Replaces each hidden part.
 const HIDDEN: &str = "***";
 /// The shortest rest of an access token, after its prefix, that is hidden. A whole one has 43.
 const MIN_TOKEN_REST: usize = 8;
@@ -135,8 +135,8 @@ fn user_info_end(
         let has_password = password.is_some_and(|password| !password.is_empty());
         return (has_scheme || has_password).then_some(start + at);
     }
-    // A slash belongs in the path, but somebody may have put one into the password. Then the colon is
-    // not that of a port.
+    // A slash begins the path, unless it is in a password that was not percent-encoded. In that case, no
+    // port follows the colon.
     let (_, after_colon) = authority.split_once(':')?;
     let is_port = after_colon.bytes().all(|byte| byte.is_ascii_digit());
     (!is_port && !authority.starts_with('[')).then_some(last_at)

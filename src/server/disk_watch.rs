@@ -1,4 +1,4 @@
-//! Watches what the history takes on the disk, and warns before the disk is full.
+//! Measures the disk usage of the history, and warns before the disk is full.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ const MAX_LOW_BYTES: u64 = 1 << 30;
 pub struct DiskWatch(Arc<Mutex<Option<DiskUsage>>>);
 
 impl DiskWatch {
-    /// The last measurement; `None` if there is no history on disk, or it could not be measured yet.
+    /// The last measurement that succeeded; `None` before it, and if the history is not on disk.
     pub fn usage(&self) -> Option<DiskUsage> {
         *self.0.lock()
     }
@@ -32,6 +32,10 @@ impl DiskWatch {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut alarm = Alarm::default();
         loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = ticks.tick() => {}
+            }
             let folder = folder.clone();
             // A disk that does not answer blocks only this task.
             let measured = tokio::task::spawn_blocking(move || DiskUsage::measure(&folder));
@@ -44,10 +48,6 @@ impl DiskWatch {
                 if let Some(is_low) = alarm.update(&usage) {
                     log(is_low, &usage);
                 }
-            }
-            tokio::select! {
-                () = stop.cancelled() => return,
-                _ = ticks.tick() => {}
             }
         }
     }
@@ -76,15 +76,16 @@ fn log(is_low: bool, usage: &DiskUsage) {
     }
 }
 
-/// Whether the last line said that the disk is low.
+/// When a line about the disk is due.
 #[derive(Default)]
 struct Alarm {
+    /// Whether the last line said that the disk is low.
     is_low: bool,
 }
 
 impl Alarm {
-    /// Returns the new state if it changed. The disk must have half as much again as the limit before it
-    /// is no longer low.
+    /// Returns the new state if it changed. The disk is low below the limit, and no longer low from one and
+    /// a half times the limit on.
     fn update(&mut self, usage: &DiskUsage) -> Option<bool> {
         let limit = (usage.total_bytes / LOW_PART).min(MAX_LOW_BYTES);
         let is_low = match self.is_low {

@@ -1,8 +1,8 @@
 //! Opens the store of the room log that the configuration names.
 //!
-//! A large store may take minutes: it may have to be upgraded, or recovered. So a thread of its own opens
-//! it. Meanwhile the service manager is told that the start goes on, the server log has lines about the
-//! progress, and a signal that stops the server is obeyed within moments.
+//! A large store may take minutes, because it may have to be upgraded or recovered. So a thread of its own
+//! opens it. Meanwhile the main task notifies the service manager that the start goes on, logs the
+//! progress, and obeys a signal that stops the server within moments.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use crate::sys::clock::wall_clock;
 use crate::sys::signals::{Signal, Signals};
 use crate::sys::{fault_points, systemd, thread};
 
-/// How often a running opening is looked at.
+/// How often the main task checks a running opening.
 const TICK: Duration = Duration::from_millis(50);
 /// How often the service manager is told that the start goes on, and for how long each time allows it.
 const EXTENSION_INTERVAL: Duration = Duration::from_secs(1);
@@ -63,7 +63,7 @@ async fn open_on_disk(
             let key = AtRestKey::find(&folder, credentials_folder().as_deref())?;
             Ok(open_disk_watched(&folder, &key, retention, wall_clock(), &thread_opening)?)
         };
-        // Nobody waits any more if the opening took longer than the grace to stop.
+        // The receiver is gone if the opening took longer than the grace to stop.
         let _ = outcome.send(open());
     };
     thread::spawn("open_store", work)?;
@@ -145,13 +145,14 @@ impl<'a> Watch<'a> {
             event = "stopping",
             grace_ms = self.grace.as_millis() as u64,
             connections = 0u64,
-            "{signal} stops the opening of the history; the next start goes on with it"
+            "{signal} stops the opening of the history; the next start begins it again"
         );
         systemd::stopping();
         self.opening.stop();
     }
 
-    /// To be called every [`TICK`]. Returns whether the opening did not stop within the grace.
+    /// Must be called every [`TICK`]. Returns `true` if the opening was stopped and has not ended within the
+    /// grace.
     fn tick(&mut self, now: Instant) -> bool {
         if let Some(stopping) = self.stopping {
             self.opening.stop();

@@ -2,7 +2,7 @@
 
 use parking_lot::Mutex;
 
-/// The keys that a reload was about.
+/// The keys that a successful reload names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AppliedKeys {
     /// The keys in force whose value is another than at the start.

@@ -1,7 +1,7 @@
 //! Notifications to the service manager (sd_notify(3)). Without a service manager they do nothing.
 //!
-//! The socket takes about ten notifications. If the service manager does not read them, the server must not
-//! wait for it: a notification that is repeated anyway is left out.
+//! The socket holds about ten notifications. If it is full because the service manager does not read them,
+//! the server drops a notification that is repeated anyway, and waits only with [`ready`].
 
 use std::ffi::OsStr;
 use std::fmt::Write as _;
@@ -18,7 +18,6 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 const STATUS_INTERVAL: Duration = Duration::from_secs(10);
 /// The shortest watchdog interval, so that a tiny `WatchdogSec=` does not keep the server busy.
 const MIN_WATCHDOG_INTERVAL: Duration = Duration::from_millis(50);
-
 /// How long the server waits for the service manager to take the notification that it is ready, which is
 /// not repeated.
 const READY_TIMEOUT: Duration = Duration::from_secs(5);

@@ -1,6 +1,7 @@
 //! `chat-server ctl` and the metrics: what an operator can ask of a running server.
 
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
 
 use serde_json::{Value, json};
 
@@ -319,6 +320,22 @@ fn a_server_that_stops_leaves_the_admin_socket_of_another() {
     assert_eq!(pid(&second), json!(second.pid()));
     assert!(second.stop().success());
     assert!(!socket.exists());
+}
+
+/// The server closes its sessions while more connections to the admin socket are silent than it serves at
+/// the same time.
+#[tokio::test]
+async fn silent_connections_to_the_admin_socket_do_not_delay_a_stop() {
+    let mut server = Server::with("[shutdown]\ngrace = \"8s\"\n").start();
+    let (ana, _) = Wire::full(server.address(), "ana", "ops").await;
+    let socket = server.state().parent().unwrap().join("run/admin.sock");
+    let before = server.descriptors();
+    let _silent: Vec<_> = (0..17).map(|_| UnixStream::connect(&socket).unwrap()).collect();
+    eventually("the server has accepted them", || server.descriptors() >= before + 17);
+    server.signal("TERM");
+    assert_eq!(ana.until_closed().await.0, 1012);
+    assert!(server.wait().success());
+    assert_eq!(server.wait_for_event("stopped")["drained"], true);
 }
 
 /// A session can be evicted even while another batch of messages is always waiting.

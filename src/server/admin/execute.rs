@@ -19,7 +19,8 @@ use crate::server::rooms::membership::SERVER;
 /// How long the hub may take to carry out a request. It does so also later.
 const HUB_ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Carries out `request`, and logs an audit line if it changes something. Gives the fields of the answer, or the error text for the operator.
+/// Carries out `request`, and logs an audit line if it changes something. Returns the fields of the
+/// answer, or the error text for the operator.
 pub async fn execute(
     request: AdminRequest,
     by: Operator,
@@ -74,13 +75,13 @@ pub async fn execute(
 }
 
 async fn report_status(context: &Context) -> Result<Value, String> {
-    // A hub that is known to hang is not waited for again.
-    let status = match context.problems().0.is_empty() {
+    // If a part of the server is known to hang, the hub gets less time to answer.
+    let status = match context.problems().is_empty() {
         true => status::query_for_operator(context).await,
         false => status::query(context).await,
     };
     let problems = context.problems();
-    let status = status.ok_or_else(|| match problems.0.is_empty() {
+    let status = status.ok_or_else(|| match problems.is_empty() {
         true => NO_ANSWER.to_owned(),
         false => format!("{NO_ANSWER}: {problems}"),
     })?;
@@ -102,7 +103,7 @@ async fn report_status(context: &Context) -> Result<Value, String> {
         "history_bytes": usage.map(|usage| usage.bytes),
         "damaged_bytes": usage.map(|usage| usage.damaged_bytes),
         "disk_free_bytes": usage.map(|usage| usage.free_bytes),
-        "health": if problems.0.is_empty() { "ok".to_owned() } else { problems.to_string() },
+        "health": if problems.is_empty() { "ok".to_owned() } else { problems.to_string() },
         "reload": reload.as_deref().unwrap_or("ok"),
     });
     let restart_needed = context.reload_state.restart_needed();

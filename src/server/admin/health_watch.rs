@@ -1,8 +1,8 @@
 //! Asks the parts of the server for their health, and reports it to the service manager and in the
 //! server log.
 //!
-//! It runs on the thread of the admin tools, which has a runtime of its own: a blocked event loop
-//! is noticed and told.
+//! It runs on the admin thread, which has a runtime of its own, so it can report that the event loop
+//! of the connections is blocked.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -34,12 +34,13 @@ pub async fn run(context: Arc<Context>, event_loop: Handle, stop: CancellationTo
     let mut last_asked = Instant::now();
     loop {
         tokio::select! {
-            // The questions come first: the status line may wait a second for a slow hub.
+            // The questions come first, because the status line may wait a second for a slow hub.
             biased;
             () = stop.cancelled() => return,
             _ = asking.tick() => {
-                if std::mem::replace(&mut last_asked, Instant::now()).elapsed() > MAX_PAUSE {
-                    forgive(&context);
+                let pause = std::mem::replace(&mut last_asked, Instant::now()).elapsed();
+                if pause > MAX_PAUSE {
+                    leave_out(&context, pause);
                     workers = Workers::new(&event_loop);
                 }
                 ask(&context, &event_loop);
@@ -47,7 +48,7 @@ pub async fn run(context: Arc<Context>, event_loop: Handle, stop: CancellationTo
                 report(&context, &mut reported).await;
             }
             () = watchdog.tick() => {
-                // Otherwise systemd restarts the server.
+                // Without this report, systemd restarts the server.
                 if !context.problems().0.iter().any(HealthProblem::is_helped_by_restart) {
                     let status = status::line(&context).await;
                     watchdog.report_healthy(&status);
@@ -68,10 +69,10 @@ fn ask(context: &Context, event_loop: &Handle) {
     }
 }
 
-fn forgive(context: &Context) {
-    context.health.hub.forgive();
-    context.health.event_loop.forgive();
-    context.log_writer.health().forgive();
+fn leave_out(context: &Context, pause: Duration) {
+    context.health.hub.leave_out(pause);
+    context.health.event_loop.leave_out(pause);
+    context.log_writer.health().leave_out(pause);
 }
 
 /// What was reported last.
@@ -84,7 +85,7 @@ struct Reported {
 /// not ready, the status line is updated from time to time.
 async fn report(context: &Context, last: &mut Reported) {
     let problems = context.problems();
-    let is_ready = problems.0.is_empty();
+    let is_ready = problems.is_empty();
     let is_changed = is_ready != std::mem::replace(&mut last.is_ready, is_ready);
     match (is_changed, is_ready) {
         (true, false) => tracing::error!(event = "not_ready", reason = %problems, "{problems}"),
@@ -114,8 +115,8 @@ impl Workers {
         Workers(workers.map(|index| Worker::seen(event_loop, index)).collect())
     }
 
-    /// How long the longest of the running tasks has run. A worker counts its busy time after each
-    /// run of tasks, so one that neither waits nor counts is still at the same task.
+    /// How long the longest of the running tasks has run. A worker updates its busy time after every few
+    /// tasks, so a worker that neither waits nor updates it is still at the same task.
     fn longest_task(&mut self, event_loop: &Handle) -> Duration {
         let mut longest = Duration::ZERO;
         for (index, last) in self.0.iter_mut().enumerate() {

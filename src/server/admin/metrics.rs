@@ -62,7 +62,7 @@ pub async fn serve(listener: TcpListener, context: Arc<Context>, stop: Cancellat
             continue;
         };
         connections.retain(|connection| !connection.is_finished());
-        // So clients that connect and send nothing can't keep others out.
+        // Clients that connect and send nothing must not keep others out.
         if connections.len() >= MAX_CONNECTIONS
             && let Some(oldest) = connections.pop_front()
         {
@@ -103,7 +103,7 @@ fn metrics(status: Option<HubStatus>, context: &Context) -> String {
     let mut put = |name: &str, kind: &str, help: &str, value: u64| {
         let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}");
     };
-    let ready = u64::from(context.problems().0.is_empty());
+    let ready = u64::from(context.problems().is_empty());
     put("chat_ready", "gauge", "1 while every part of the server makes progress.", ready);
     if let Some(status) = status {
         put("chat_sessions", "gauge", "Registered sessions.", status.sessions as u64);
@@ -169,7 +169,7 @@ fn metrics(status: Option<HubStatus>, context: &Context) -> String {
 
 /// 200 and the word if there is no problem, otherwise 503 and the problems.
 fn answer(word: &str, problems: &Problems) -> Response<Full<Bytes>> {
-    match problems.0.is_empty() {
+    match problems.is_empty() {
         true => text(StatusCode::OK, format!("{word}\n")),
         false => text(StatusCode::SERVICE_UNAVAILABLE, format!("{problems}\n")),
     }

@@ -31,8 +31,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 const MAX_REQUESTS: usize = 16;
 /// Pause after a failed `accept`.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// How long running requests may take to be answered when the server stops.
+/// How long the running requests may take when the server stops.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A bound admin socket. Dropping it removes the socket's file, unless another server has put its own
@@ -122,7 +121,11 @@ impl AdminSocket {
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             };
-            let Ok(permit) = permits.clone().acquire_owned().await else { break };
+            let permit = tokio::select! {
+                () = stop.cancelled() => break,
+                permit = permits.clone().acquire_owned() => permit,
+            };
+            let Ok(permit) = permit else { break };
             let (context, main) = (context.clone(), main.clone());
             tokio::spawn(async move {
                 let answered = answer(stream, &context, &main);

@@ -9,7 +9,7 @@ use crate::server::context::Context;
 use crate::server::rooms::command::Command;
 use crate::server::rooms::status::HubStatus;
 
-/// How long a status line waits for the hub. Whether the hub is stuck is the question of `health`.
+/// How long a status line waits for the hub. `rooms::health` tells whether the hub hangs.
 const HUB_ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The text for operators when the hub does not answer.
@@ -61,7 +61,7 @@ const MAX_SHOWN_CHARS: usize = 300;
 /// the summary.
 pub async fn line(context: &Context) -> String {
     let problems = context.problems();
-    if !problems.0.is_empty() {
+    if !problems.is_empty() {
         return format!("not ready: {problems}");
     }
     let summary = query(context).await.map_or(NO_ANSWER.to_owned(), |status| summary(&status));

@@ -1,7 +1,7 @@
-//! The thread of the admin tools: the admin socket, metrics and the health watch.
+//! The admin thread: the admin socket, the metrics listener and the health watch.
 //!
-//! It has a runtime of its own, so operators and probes get an answer also while the event loop of
-//! the connections is blocked.
+//! It has a runtime of its own, so it answers operators and probes also while the event loop of the
+//! connections is blocked.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,7 @@ use crate::sys::thread::{self, Ended};
 /// How long blocked file operations may delay the end of the thread.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Starts the thread, which ends after `stop`. To be called on the event loop of the connections.
+/// Starts the thread, which ends after `stop`. Must be called on the event loop of the connections.
 pub fn start(
     context: Arc<Context>,
     socket: Option<AdminSocket>,
@@ -31,7 +31,7 @@ pub fn start(
 ) -> Result<Ended, ServerError> {
     let event_loop = Handle::current();
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-    // It was bound on the other runtime.
+    // The listener was bound on the event loop of the connections, and must be served on this runtime.
     let metrics = {
         let listener = metrics.map(TcpListener::into_std).transpose()?;
         let _entered = runtime.enter();

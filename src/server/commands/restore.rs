@@ -11,6 +11,7 @@ use super::output::{print, print_error};
 use crate::config::Config;
 use crate::credentials::access_file::{AccessFile, AccessFileError};
 use crate::credentials::at_rest_key::{AtRestKey, give_history_to_owner};
+use crate::credentials::durable_file::replaced_name;
 use crate::server::error::ServerError;
 use crate::server::open_store;
 use crate::store::{Backup, RestoreRequest, restore};
@@ -21,11 +22,11 @@ use crate::sys::fault_points;
 enum AccessOutcome {
     /// The backup has none.
     NotInBackup,
-    /// The one that is there has the same content.
+    /// The existing one has the same content.
     Same,
-    /// The one that is there was kept.
+    /// The existing one was kept.
     Kept,
-    /// That of the backup was put in its place; the old one, if there was one, is here.
+    /// The one in the backup was put in its place. The path of the old one, if there was one.
     Replaced(Option<PathBuf>),
 }
 
@@ -37,7 +38,7 @@ pub fn run(config: &ConfigArgs, arguments: &RestoreArgs) -> Result<(), ServerErr
     let backup = Backup::open(&arguments.file)?;
     let found = backup_key::of_backup(arguments, &backup, folder)?;
     let credentials = open_store::credentials_folder();
-    // An old key that can't be used does not matter: then the old history can't be compared.
+    // If the old key can't be used, the old history counts as one that can't be compared.
     let old_key = AtRestKey::find_existing(folder, credentials.as_deref()).ok().flatten();
     let access = match backup.access_file(&found.key)? {
         Some(text) => Some(parse_access(&arguments.file, &text)?),
@@ -51,7 +52,7 @@ pub fn run(config: &ConfigArgs, arguments: &RestoreArgs) -> Result<(), ServerErr
         replace: arguments.replace,
     };
     let done = restore(folder, &request, wall_clock(), &fault_points::point);
-    // Also after a failure: what is there must be usable by the server.
+    // Also after a failure, so that the server can open the files that are there.
     if folder.exists() {
         give_history_to_owner(folder)?;
     }
@@ -130,9 +131,7 @@ fn install_access(
     }
     let mut aside = None;
     if exists {
-        let names = (1..).map(|number: u64| path.with_extension(format!("json.replaced-{number}")));
-        let name =
-            names.into_iter().find(|name| name.symlink_metadata().is_err()).expect("endless");
+        let name = replaced_name(path);
         let moved = std::fs::rename(path, &name);
         moved.map_err(|source| AccessFileError::Io { path: path.into(), source })?;
         aside = Some(name);

@@ -1,8 +1,8 @@
 //! Whether the parts of the server make progress: the log writer, the hub and the event loop.
 //!
-//! Each part answers for itself: `admin::health_watch` asks it every second, and a question that
-//! stays unanswered for too long is a problem. Everyone who tells of the server's health, to a person
-//! or to a program, reads it here, at the moment of the question.
+//! `admin::health_watch` asks each part every second, and a question that a part leaves open for too
+//! long is a problem. The probes, `ctl status`, the watchdog and the status line all read the problems
+//! here, at the time when they report them.
 
 use std::fmt;
 use std::sync::Arc;
@@ -25,13 +25,13 @@ pub enum HealthProblem {
     /// The hub does not answer.
     #[error("the hub has not answered for {seconds} s, so messages are not delivered")]
     Hub {
-        /// Since the question.
+        /// Seconds since the question.
         seconds: u64,
     },
     /// A worker of the event loop does not answer.
     #[error("the event loop has not answered for {seconds} s, so connections are not served")]
     EventLoop {
-        /// Since the question, or since a worker was seen at work on the same task.
+        /// Seconds since the question, or since a worker was first seen at the task that it still runs.
         seconds: u64,
     },
 }
@@ -44,9 +44,16 @@ impl HealthProblem {
     }
 }
 
-/// The problems of a moment; none means that the server is ready.
+/// The problems at one time; none means that the server is ready.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Problems(pub Vec<HealthProblem>);
+
+impl Problems {
+    /// Whether the server is ready.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
 
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -63,9 +70,9 @@ impl fmt::Display for Problems {
 pub struct Health {
     /// The question to the hub.
     pub hub: Arc<Question>,
-    /// The question to the event loop, and to each of its workers.
+    /// The question to the event loop, which any of its workers answers.
     pub event_loop: Arc<Question>,
-    /// How long the busiest worker has been at one task.
+    /// The longest time that a worker of the event loop has been at the task that it runs now.
     pub longest_task: Mutex<Duration>,
 }
 

@@ -12,7 +12,7 @@
 //! This file holds the state, the loop and the dispatch of commands. The work is done in siblings:
 //! `membership` (enter, join, resume, leave, quit), `presence` (joins and leaves, user lists),
 //! `delivery` (encode once, fan out), `rotation` (keys), `access` (revocation, bans, kicks) and
-//! `operator` (status queries).
+//! `status_queries` (the questions of operators).
 //!
 //! Deliberately absent: waiting for a reader (what its socket does not take stays in the bounded send
 //! queue of its session), reading pages of the room log (sessions do that on blocking threads), and

@@ -1,5 +1,5 @@
-//! Whether the log writer makes progress, as it reports it itself: how long appends have failed, and
-//! how long something has waited without a commit.
+//! Whether the log writer makes progress: how long appends have failed, how long messages have waited
+//! without a commit, and how long the log writer has not answered.
 
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ pub enum LogWriterProblem {
         ({failures} in a row); see append_failed in the server log"
     )]
     Failing {
-        /// Since the first failure.
+        /// Seconds since the first failure.
         seconds: u64,
         /// Batches that failed in a row.
         failures: u64,
@@ -33,18 +33,18 @@ pub enum LogWriterProblem {
         "messages wait: the room log has committed nothing for {seconds} s; is the disk stuck?"
     )]
     Stuck {
-        /// Since the last commit, or since the message began to wait.
+        /// Seconds since the last commit, or since the message began to wait.
         seconds: u64,
     },
     /// No message waits, but the log writer does not answer.
     #[error("the log writer has not answered for {seconds} s; is the disk stuck?")]
     Silent {
-        /// Since the question.
+        /// Seconds since the question.
         seconds: u64,
     },
 }
 
-/// Shared by the log writer's thread, the sessions that submit, and those who ask.
+/// Shared by the log writer's thread, the sessions that submit messages, and the readers of the health.
 pub struct LogWriterHealth {
     /// The question to the thread, which it answers between two commits.
     pub question: Question,
@@ -63,7 +63,7 @@ struct Progress {
     failures_in_a_row: u64,
     first_failure: Duration,
     last_failure: Duration,
-    /// Since the start.
+    /// Batches in which an append failed, since the start.
     failures: u64,
 }
 
@@ -96,10 +96,10 @@ impl LogWriterHealth {
         self.progress.lock().problem(self.started.elapsed()).or(silent)
     }
 
-    /// Does not count the time until now: the process did not run.
-    pub fn forgive(&self) {
-        self.question.forgive();
-        self.progress.lock().last_progress = self.started.elapsed();
+    /// Does not count a pause until now, in which the process did not run.
+    pub fn leave_out(&self, pause: Duration) {
+        self.question.leave_out(pause);
+        self.progress.lock().leave_out(pause, self.started.elapsed());
     }
 
     /// Batches with a failed append, since the start.
@@ -134,6 +134,12 @@ impl Progress {
         self.failures_in_a_row += 1;
         self.failures += 1;
         self.last_failure = now;
+    }
+
+    fn leave_out(&mut self, pause: Duration, now: Duration) {
+        for time in [&mut self.last_progress, &mut self.first_failure, &mut self.last_failure] {
+            *time = (*time + pause).min(now);
+        }
     }
 
     fn problem(&self, now: Duration) -> Option<LogWriterProblem> {
@@ -183,6 +189,19 @@ mod tests {
         assert!(progress.problem(at(156)).is_some());
         progress.finished(1, false, at(157));
         assert_eq!((progress.problem(at(158)), progress.failures), (None, 12));
+    }
+
+    #[test]
+    fn time_in_which_the_process_did_not_run_does_not_count() {
+        let mut progress = Progress::default();
+        progress.submitted(at(100));
+        progress.finished(1, true, at(101));
+        progress.submitted(at(101));
+        // The process was stopped for 20 s.
+        progress.leave_out(at(20), at(121));
+        assert_eq!(progress.problem(at(126)), None);
+        let failing = LogWriterProblem::Failing { seconds: 6, failures: 1 };
+        assert_eq!(progress.problem(at(127)), Some(failing));
     }
 
     #[test]

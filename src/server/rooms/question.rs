@@ -1,15 +1,16 @@
-//! A question whether a part of the server makes progress.
+//! The question to a part of the server whether it makes progress.
 
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-/// A question to a part of the server, which the part answers when its turn comes.
+/// At most one open question to a part of the server. The part answers it in its queue of work, so a part
+/// that hangs does not answer.
 #[derive(Debug, Default)]
 pub struct Question(Mutex<Option<Instant>>);
 
 impl Question {
-    /// Asks. False if the last question is not answered yet: then there is nothing to send.
+    /// Asks the question. Returns `false` if it is open already; then it must not be sent again.
     pub fn ask(&self) -> bool {
         let mut asked = self.0.lock();
         let is_new = asked.is_none();
@@ -17,20 +18,20 @@ impl Question {
         is_new
     }
 
-    /// The part answers.
+    /// Must be called by the part when the question reaches it.
     pub fn answer(&self) {
         *self.0.lock() = None;
     }
 
-    /// How long the question has been open; zero if there is none.
+    /// How long the question has been open; zero if it was answered.
     pub fn open_for(&self) -> Duration {
         self.0.lock().map_or(Duration::ZERO, |asked| asked.elapsed())
     }
 
-    /// Does not count the time until now: the process did not run.
-    pub fn forgive(&self) {
+    /// Does not count a pause until now, in which the process did not run.
+    pub fn leave_out(&self, pause: Duration) {
         if let Some(asked) = &mut *self.0.lock() {
-            *asked = Instant::now();
+            *asked = (*asked + pause).min(Instant::now());
         }
     }
 }

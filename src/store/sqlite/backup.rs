@@ -34,11 +34,12 @@ use crate::protocol::Timestamp;
 use crate::protocol::random::random_hex;
 use crate::store::record;
 
-/// The name of a backup that is being made: this, a random word, and [`PART_SUFFIX`].
+/// The name of an unfinished backup: this prefix, a random word, and [`PART_SUFFIX`].
 const PART_PREFIX: &str = ".chat-server-backup-";
 const PART_SUFFIX: &str = ".part";
 const JOURNAL_SUFFIX: &str = "-journal";
-/// How often, and after which pauses, a server that is just stopping is looked at again.
+/// How many times, and in which interval, the command checks whether a stopping server has emptied its
+/// write-ahead log.
 const CLOSING_TRIES: u32 = 40;
 const CLOSING_PAUSE: Duration = Duration::from_millis(50);
 
@@ -79,7 +80,7 @@ pub fn backup(
     written
         .map_err(|error| BackupError::writing(file, error))?
         .map_err(|reason| BackupError::NotReadable { store, reason: reason.into() })?;
-    // Everything is read from the file as it is, before anything is claimed.
+    // The backup is read once more, as it is in the file, before it gets its name.
     let summary = Backup::open(&part.path)?.verify(key)?;
     point("backup_written");
     part.file.sync_all().map_err(|error| BackupError::io(file, error))?;
@@ -145,7 +146,7 @@ fn turn_into_backup(
     Ok(written)
 }
 
-/// Opens a file that only this process knows. It makes no file beside it, and does not sync it.
+/// Opens a file that no other process uses. SQLite creates no file beside it, and does not sync it.
 pub(super) fn open_alone(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let db = Connection::open_with_flags(path, flags)?;
@@ -222,7 +223,7 @@ fn remove_leftovers(folder: &Path) {
 /// Renames a file to a name that must not exist.
 fn rename_new(part: &Path, file: &Path) -> Result<(), BackupError> {
     let renamed = match renameat_with(CWD, part, CWD, file, RenameFlags::NOREPLACE) {
-        // The file system can't; the check for an existing file was a moment ago.
+        // The file system does not support NOREPLACE. `backup` checked a moment ago that no file exists.
         Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => fs::rename(part, file),
         renamed => renamed.map_err(io::Error::from),
     };

@@ -10,8 +10,8 @@
 //!
 //! The manifest is sealed and holds a digest of every row of the store, so a changed or missing row is
 //! noticed. The access file is sealed because it names users, and so that only the owner of the key can
-//! change who may connect. The application id
-//! is another one than that of a store, so that no server opens a backup as its history.
+//! change who may connect. The application id is not that of a store, so no server opens a backup as its
+//! history.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -36,8 +36,8 @@ pub(super) const APPLICATION_ID: i32 = 0x6368_626b;
 const PAGE_BYTES: u64 = schema::PAGE_BYTES as u64;
 /// The version of the table `backup`.
 const FORM: i32 = 1;
-/// What the digest in the manifest covers: the schema, so that nobody adds a trigger, and the tables. A
-/// restore empties the other tables.
+/// The digest in the manifest covers the schema, so that nobody can add a trigger, and these tables. A
+/// restore empties the others.
 const DIGESTED: [&str; 5] = [
     "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE tbl_name <> 'backup' ORDER BY 1, 2",
     "SELECT * FROM meta ORDER BY 1",
@@ -79,7 +79,7 @@ pub struct Backup {
 }
 
 impl Backup {
-    /// Opens a backup. A file that is none, that was cut off, or that a newer program made, is refused.
+    /// Opens a backup. Refuses a file that is not a backup, was cut off, or was made by a newer program.
     pub fn open(file: &Path) -> Result<Self, BackupError> {
         let not_a_backup = |reason| BackupError::NotABackup { file: file.into(), reason };
         let read_error = |source| BackupError::Io { path: file.into(), source };

@@ -1,4 +1,4 @@
-//! What a store takes on the disk, and what the disk has left.
+//! The disk space that a store uses, and how much is free.
 
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
@@ -12,13 +12,13 @@ const BLOCK_BYTES: u64 = 512;
 /// The disk usage of a store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DiskUsage {
-    /// All files of the store: the main file, the write-ahead log, and `.damaged-N` files.
+    /// The bytes of all files of the store: the main file, the write-ahead log, and `.damaged-N` files.
     pub bytes: u64,
-    /// The `.damaged-N` files alone.
+    /// The bytes of the `.damaged-N` files alone.
     pub damaged_bytes: u64,
-    /// What is left on the file system for this user.
+    /// The bytes that this user may still write to the file system.
     pub free_bytes: u64,
-    /// The size of the file system.
+    /// The size of the file system in bytes.
     pub total_bytes: u64,
 }
 

@@ -11,6 +11,12 @@ pub enum OpenError {
     /// Another process has it open.
     #[error("{0}: another server has this history open; give each server its own history.path")]
     Locked(PathBuf),
+    /// Another program reads it, so it can't be replaced.
+    #[error(
+        "{0}: another program reads this history, such as chat-server backup; wait until it has ended, \
+         and try again"
+    )]
+    BeingRead(PathBuf),
     /// It was encrypted under another key.
     #[error(
         "{file}: encrypted under another key than {key}; put the right key back, or move {file} away \
@@ -36,7 +42,7 @@ pub enum OpenError {
         known: i32,
     },
     /// The opening was stopped. Nothing is half done; the next start begins again.
-    #[error("{0}: the opening of the history was stopped; the next start goes on with it")]
+    #[error("{0}: the opening of the history was stopped; the next start begins it again")]
     Stopped(PathBuf),
     /// The key file could not be read or written.
     #[error(transparent)]

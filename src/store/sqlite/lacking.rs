@@ -1,4 +1,4 @@
-//! What a store holds that a backup lacks.
+//! Compares a store with a backup: which messages would a restore lose?
 
 use std::path::Path;
 
@@ -7,14 +7,12 @@ use rusqlite::{Connection, OptionalExtension as _, Result};
 use super::backup_file::Backup;
 use super::folder::{StoreFolder, StoreState};
 use super::integrity::key_fits;
+use super::recovery::RECOVERED;
 use super::{rooms, schema};
 use crate::credentials::at_rest_key::AtRestKey;
 use crate::crypto::sealer::Sealer;
 use crate::protocol::{RoomName, Seq, Timestamp};
 use crate::store::record::{self, Record};
-
-/// A recovered store that the next start puts into place.
-const RECOVERED: &str = ".saved";
 
 /// The store that is there before a restore.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,8 +1,8 @@
-//! The opening of a store as others see it: how far it has come, and how to stop it.
+//! The progress of opening a store, and how another thread stops it.
 //!
 //! The thread that opens the store calls [`Opening::begin`] for each step that may take long, and
-//! [`Opening::advance`] while it works. Any other thread may call [`Opening::stop`]. Whatever a stopped
-//! opening had begun is undone: a transaction is rolled back, and a file that was being built is removed.
+//! [`Opening::advance`] while it works. Any other thread may call [`Opening::stop`]. The step that a stop
+//! interrupts is undone: a transaction is rolled back, and a file that was being built is removed.
 //! The next start begins that step again.
 
 use std::fmt;
@@ -41,8 +41,8 @@ impl OpeningStep {
         }
     }
 
-    /// Whether the step is reported when it begins. The others are short in nearly every store, and
-    /// are reported only if they last.
+    /// Whether the step is rare. A rare step is reported when it begins; the others are short in nearly
+    /// every store, and are reported only if they take long.
     pub fn is_rare(self) -> bool {
         !matches!(self, OpeningStep::Check | OpeningStep::Rooms)
     }
@@ -66,7 +66,7 @@ pub struct OpeningProgress {
     pub step: OpeningStep,
     /// The messages, pages or rooms that it has done.
     pub done: u64,
-    /// Of how many; `None` if that is unknown.
+    /// How many there are in all; `None` if that is unknown.
     pub total: Option<u64>,
 }
 
@@ -123,8 +123,8 @@ impl Opening {
         *self.progress.lock()
     }
 
-    /// Stops the opening soon, unless it is nearly complete. SQLite forgets an interruption that comes
-    /// between two statements, so this must be called every moment until the opening has ended.
+    /// Stops the opening soon, unless it is nearly complete. SQLite ignores an interruption that comes
+    /// between two statements, so this must be called again and again until the opening has ended.
     pub fn stop(&self) {
         self.stopped.store(true, Ordering::SeqCst);
         let connections = self.connections.lock();

@@ -17,7 +17,7 @@ use crate::protocol::Timestamp;
 use crate::store::opened::Finding;
 
 /// Suffix of a recovered store that is complete and is about to replace the damaged one.
-const RECOVERED: &str = ".saved";
+pub(super) const RECOVERED: &str = ".saved";
 /// Shorter values are not sealed ones: the shortest plaintext of a store has 12 bytes.
 const MIN_SEALED_BYTES: usize = SEAL_OVERHEAD_BYTES + 12;
 

@@ -148,10 +148,15 @@ fn rebuild(
     if matches!(loss, Integrity::Intact) {
         rebuild.copy_starts(&db, &old).map_err(sqlite_error)?;
     }
-    // The WAL must be empty and gone before another file takes the store's name.
-    wal::checkpoint_and_truncate(&db).map_err(sqlite_error)?;
+    // The WAL must be empty and gone before another file takes the store's name, and that file must not
+    // share the WAL index with a reader of the old one.
+    if !wal::checkpoint_and_truncate(&db).map_err(sqlite_error)? {
+        return Err(OpenError::BeingRead(store));
+    }
     db.close().map_err(|(_, error)| sqlite_error(error))?;
-    folder.remove(&folder.with_suffix("-wal"))?;
+    for suffix in ["-wal", "-shm"] {
+        folder.remove(&folder.with_suffix(suffix))?;
+    }
     let messages = rebuild.messages();
     let built = rebuild.finish(folder, now)?;
     Ok((built, RekeyResult { messages, damaged }))

@@ -1,9 +1,10 @@
-//! Builds a store from a backup, and puts it in the place of another one.
+//! Builds a store from a backup, and puts it into place.
 //!
-//! Where a store is there, a complete folder is built beside its folder, and the two folders are
-//! exchanged in one step (renameat2(2), `RENAME_EXCHANGE`), so after a kill at any point either the old
-//! store with its key is there or the new one. The old folder then has the name that the new one had.
-//! Where no store is there, the key comes first and the store last, in the folder itself.
+//! If the folder has a store, a complete folder is built beside it, and the two folders are exchanged in
+//! one step (renameat2(2), `RENAME_EXCHANGE`). So after a kill at any point, either the old store with its
+//! key is in place or the new one. The new folder gets its final name, `.replaced-N`, before the exchange,
+//! because the old folder has it afterwards. If the folder has no store, the key and then the store are put
+//! into the folder itself.
 
 use std::fs::{self, File, Permissions};
 use std::io;
@@ -20,15 +21,15 @@ use super::folder::StoreFolder;
 use super::opening::Opening;
 use super::{migrate, rooms, schema, starts};
 use crate::credentials::at_rest_key::{AtRestKey, KEY_FILE};
-use crate::credentials::durable_file::{create_folder, create_new, sync_parent_folder};
+use crate::credentials::durable_file::{
+    create_folder, create_new, replaced_name, sync_parent_folder,
+};
 use crate::crypto::sealer::Sealer;
 use crate::protocol::Timestamp;
 use crate::store::record;
 
 /// Suffix of a folder, or of a store in a folder, that a restore is building.
 const RESTORING: &str = ".restoring";
-/// Suffix of what a restore replaced, followed by a number.
-const REPLACED: &str = ".replaced-";
 
 /// The key of a backup, whether it must be written beside the store, and when the backup was made.
 pub(super) struct InstalledKey<'a> {
@@ -58,7 +59,7 @@ pub(super) fn exchange(
     }
     // Held until the end: no server uses the new store before the restore is complete.
     let _new_lock = built?;
-    let aside = free_name(&old);
+    let aside = replaced_name(&old);
     let io_error = |error| BackupError::io(&old, error);
     fs::rename(&building, &aside).map_err(io_error)?;
     sync_parent_folder(&old).map_err(io_error)?;
@@ -112,14 +113,14 @@ pub(super) fn install(
     let mut aside = None;
     if key.write && !is_key_in(&key_file, key.key) {
         if key_file.symlink_metadata().is_ok() {
-            let name = free_name(&key_file);
+            let name = replaced_name(&key_file);
             folder.rename(&key_file, &name)?;
             aside = Some(name);
         }
         key.key.save(&key_file, true)?;
     }
     point("restore_built");
-    // It names the newest message of a store that is not there any more.
+    // A watermark that is left names the newest message of another store.
     folder.remove(&folder.watermark_file())?;
     folder.clear_damage_note()?;
     folder.rename(&building, &folder.store_file())?;
@@ -199,12 +200,6 @@ fn remove_folder(path: &Path) -> Result<(), BackupError> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(BackupError::io(path, error)),
         _ => Ok(()),
     }
-}
-
-/// The first name with [`REPLACED`] that is free.
-fn free_name(path: &Path) -> PathBuf {
-    let mut names = (1..).map(|number: u64| with_suffix(path, &format!("{REPLACED}{number}")));
-    names.find(|name| name.symlink_metadata().is_err()).expect("endless")
 }
 
 fn with_suffix(path: &Path, suffix: &str) -> PathBuf {

@@ -1,5 +1,5 @@
-//! Pruning by size: while the store is larger than its limit, the oldest messages of the largest rooms go
-//! first. A write is never refused because of the limit.
+//! Pruning by size: while the store is larger than its limit, the oldest messages of the largest rooms are
+//! removed. A write is never refused because of the limit.
 //!
 //! The size of a store is that of the pages in use: `page_count` minus `freelist_count`, times the page
 //! size. The ids of the last day and the list of rooms count too, but only messages are removed. The size
@@ -18,18 +18,18 @@ use crate::store::record::RoomCard;
 use crate::store::retention::MAX_PRUNED_PER_STEP;
 use crate::store::room_log::{PruneReason, PrunedRoom};
 
-/// Rooms whose size one step estimates.
+/// How many rooms one step estimates.
 const ROOMS_PER_STEP: usize = 256;
-/// Messages at each end of a room that give its average size.
+/// How many messages at each end of a room are averaged.
 const SAMPLE_MESSAGES: i64 = 16;
-/// What a message takes besides its sealed value.
+/// The bytes that a message takes besides its sealed value.
 const ROW_BYTES: u64 = 16;
 /// The newest messages of a room that stay, however large the store is.
 const KEPT_MESSAGES: i64 = 10;
-/// Pruning goes on until the store is smaller than its limit by this part of it, so that not every message
-/// that follows prunes another.
+/// Pruning continues until the store is below its limit by this part of the limit. Otherwise each message
+/// that follows would prune another one.
 const SLACK_PART: u64 = 32;
-/// The least that a step takes from the largest room.
+/// A step removes at least this many bytes from the largest room.
 const MIN_STEP_BYTES: u64 = 64 * 1024;
 
 /// The estimated sizes of the rooms.
@@ -48,7 +48,7 @@ pub(super) struct SizeLimit {
     is_stuck: bool,
 }
 
-/// What a step did.
+/// The result of a step.
 #[derive(Default)]
 pub(super) struct SizeStep {
     pub pruned: Option<PrunedRoom>,
@@ -173,7 +173,7 @@ fn room_bytes(db: &Connection, room: i64) -> Result<u64> {
 }
 
 /// Drops the oldest messages of a room, about `wanted` bytes of them. Returns what was dropped, and its
-/// bytes; `None` if only messages are left that stay.
+/// bytes; `None` if only messages are left that are never removed.
 fn drop_oldest(
     db: &Connection,
     sealer: &Sealer,

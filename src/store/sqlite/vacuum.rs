@@ -1,7 +1,8 @@
-//! Gives free pages back to the file system, a few at a time. Pruning leaves them in the file, and
-//! messages that follow use them again; what is more than they need soon is given back.
+//! Gives free pages back to the file system, a few at a time. Pruning leaves free pages in the file, and
+//! later messages use them again. Some free pages stay for them; the surplus is given back.
 //!
-//! A store that an earlier version created can't do that until `rekey` or a recovery writes it anew.
+//! The file of a store that an earlier version created does not shrink until `rekey` or a recovery writes
+//! it anew.
 
 use std::fs;
 use std::path::PathBuf;
@@ -33,7 +34,7 @@ impl Vacuum {
         Ok(Vacuum { main_file, is_possible, is_checkpoint_due: false })
     }
 
-    /// Does one bounded step. Returns whether there is more to do right away.
+    /// Does one bounded step. Returns whether another one should follow right away.
     pub fn step(&mut self, db: &Connection) -> Result<bool> {
         if !self.is_possible {
             return Ok(false);

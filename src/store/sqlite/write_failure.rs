@@ -1,8 +1,9 @@
-//! Why SQLite could not write, by the name of the system's error.
+//! Why SQLite could not write, by the errno.
 //!
-//! SQLite itself only tells ENOSPC from the rest. The rest are very different: a limit on the size of
-//! files or a quota is like a full disk, but after an I/O error the state of the disk is uncertain. So if
-//! a write failed, the store writes a file of its own beside the database, and looks at that error.
+//! SQLite distinguishes only ENOSPC from all other errors of a write. They differ in what follows: a limit
+//! on the size of files or a quota is like a full disk, but after an I/O error the state of the disk is
+//! uncertain. So after a failed write, the store writes a probe file beside the database, and looks at the
+//! errno of that write.
 
 use std::fs::{self, OpenOptions};
 use std::io;
@@ -13,16 +14,16 @@ use rusqlite::{Error, ErrorCode, ffi};
 use super::folder::StoreFolder;
 use crate::store::room_log::Shortage;
 
-/// Suffix of the file that is written to learn the error.
+/// Suffix of the probe file.
 const PROBE: &str = ".probe";
-/// How much is written at its beginning, and as far behind the end of the largest file as SQLite may have
-/// tried to write.
+/// The bytes that are written at the beginning of the probe file. One more byte is written this far behind
+/// the length of the largest file, where SQLite may have tried to write.
 const PROBE_BYTES: usize = 64 * 1024;
 
 /// Why SQLite could not write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WriteFailure {
-    /// Something is used up. Nothing was written, and writing works again once there is more of it.
+    /// Space, quota or file size is used up. Nothing was written, and writing works again once there is more.
     Shortage(Shortage),
     /// The file system is read-only. Nothing was written.
     ReadOnly,
@@ -38,7 +39,7 @@ pub(super) enum WriteFailure {
 }
 
 impl WriteFailure {
-    /// Looks at an error of a statement that writes.
+    /// Classifies an error of a statement that writes. May write the probe file.
     pub fn of(error: &Error, folder: &StoreFolder) -> Self {
         let extended = error.sqlite_error().map(|error| error.extended_code);
         match (error.sqlite_error_code(), extended) {
@@ -69,8 +70,7 @@ impl WriteFailure {
     }
 }
 
-/// Writes a file beside the database, as far behind its beginning as the database is large, and removes
-/// it.
+/// Writes a probe file that is longer than the database, and removes it.
 fn probe(folder: &StoreFolder) -> io::Result<()> {
     let size = |suffix| fs::metadata(folder.with_suffix(suffix)).map_or(0, |found| found.len());
     let end = size("").max(size("-wal"));

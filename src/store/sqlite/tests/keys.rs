@@ -69,3 +69,20 @@ fn an_interrupted_rekey_is_finished_or_undone() {
     assert_eq!(everything(&opened).entries.len(), 5);
     assert!(!next.exists());
 }
+
+#[test]
+fn a_rekey_beside_a_reader_is_refused_and_loses_nothing() {
+    let home = Home::new();
+    fill(&mut home.open(), 1..=5);
+    let reader = schema::open_reader(&home.file(STORE_FILE)).unwrap();
+    reader.execute_batch("BEGIN").unwrap();
+    let count: i64 =
+        reader.query_row("SELECT count(*) FROM records", [], |row| row.get(0)).unwrap();
+    assert_eq!(count, 5);
+    let rekey = || rekey(home.folder.path(), &home.key, &AtRestKey::fresh(), at(0));
+    let error = rekey().unwrap_err();
+    assert!(matches!(error, OpenError::BeingRead(_)), "{error}");
+    drop(reader);
+    assert_eq!(everything(&home.open()).entries.len(), 5);
+    assert_eq!(rekey().unwrap(), RekeyResult { messages: 5, damaged: 0 });
+}
