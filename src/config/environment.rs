@@ -35,8 +35,8 @@ pub(super) fn is_key_variable(variable: &str) -> bool {
 fn is_link(schema: &toml::Table, rest: &str) -> bool {
     let table = rest.split(SEPARATOR).next().unwrap_or_default().to_ascii_lowercase();
     let names_table = schema.get(&table).is_some_and(toml::Value::is_table);
-    let of_other = |link: &&str| rest.contains(&format!("_{link}"));
-    !names_table && LINKS.iter().any(|link| rest.starts_with(link) || of_other(&link))
+    let of_other = |link: &str| rest.contains(&format!("_{link}"));
+    !names_table && LINKS.iter().any(|link| rest.starts_with(link) || of_other(link))
 }
 
 /// The keys that variables set; an empty variable sets none. The schema gives the type of each value, so nothing is guessed: a
