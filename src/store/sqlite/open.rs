@@ -98,7 +98,12 @@ pub fn open_disk_watched(
     let clock = PruneClock::new(now, newest);
     let start = begin_start(&db, &folder, retention, clock, earlier, opening);
     let start = start.map_err(sqlite_error)?;
-    let watermark = Watermark::open(&folder, &sealer, &start.epoch)?;
+    // Until the start is in the store, the watermark of the earlier start stays: it names an epoch that
+    // the store knows.
+    let watermark = match start.begun {
+        true => Some(Watermark::open(&folder, &sealer, &start.epoch)?),
+        false => None,
+    };
     let (folder, sealer) = (Arc::new(folder), Arc::new(sealer));
     let rooms = Arc::new(AtomicU64::new(rooms::count(&db).map_err(sqlite_error)?));
     let epoch = start.epoch.clone();
@@ -127,7 +132,7 @@ fn begin_start(
         starts::begin(db, &mut start, earlier)
     });
     match begun {
-        // Reading works on a full disk. The first append tries it again.
+        // Reading works on a full disk. The log tries it again later.
         Err(error)
             if earlier == Earlier::Complete
                 && matches!(WriteFailure::of(&error, folder), WriteFailure::Shortage(_)) =>
