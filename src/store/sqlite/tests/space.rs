@@ -161,3 +161,28 @@ fn a_start_on_a_full_disk_begins_as_soon_as_there_is_space() {
     assert!(opened.findings.is_empty(), "{:?}", opened.findings);
     assert_eq!(resume(&opened, &position), Resumption { from: Seq(5), gap: None });
 }
+
+#[test]
+fn a_store_that_a_full_disk_keeps_from_opening_names_the_shortage() {
+    let Some(disk) = SmallDisk::new() else {
+        eprintln!("skipped: mounting a small file system needs root");
+        return;
+    };
+    let folder = disk.0.path().join("history");
+    let key = AtRestKey::find(&folder, None).unwrap();
+    let mut opened = open_disk(&folder, &key, RETENTION, at(0)).unwrap();
+    fill(&mut opened, 1..=5);
+    opened.log.close().unwrap();
+    drop(opened);
+    // As in a copy of the store: SQLite has to make these files again.
+    for suffix in ["-wal", "-shm"] {
+        let _ = std::fs::remove_file(folder.join(format!("{STORE_FILE}{suffix}")));
+    }
+    let ballast = fill_disk(&disk, 4096);
+    let error = open_disk(&folder, &key, RETENTION, at(0)).err().unwrap();
+    assert!(matches!(error, OpenError::Full { shortage: Shortage::Space, .. }), "{error}");
+    std::fs::remove_file(&ballast).unwrap();
+    let opened = open_disk(&folder, &key, RETENTION, at(0)).unwrap();
+    assert!(opened.findings.is_empty(), "{:?}", opened.findings);
+    assert_eq!(everything(&opened).entries.len(), 5);
+}
