@@ -208,7 +208,9 @@ struct LogWriterThread {
 impl LogWriterThread {
     /// Serves until it is finished, then closes the room log.
     fn run(mut self) {
-        self.serve();
+        let mut pruning = PruneLog::default();
+        self.serve(&mut pruning);
+        pruning.flush();
         if let Ok(Err(error)) = catch_unwind(AssertUnwindSafe(|| self.log.close())) {
             tracing::error!(event = "close_failed", reason = %error,
                 "the room log could not be closed; the next start recovers it from its write-ahead log");
@@ -216,9 +218,8 @@ impl LogWriterThread {
     }
 
     /// Each turn of the loop: wait for work, collect a batch, commit it, prune if that is due.
-    fn serve(&mut self) {
+    fn serve(&mut self, pruning: &mut PruneLog) {
         let started = Instant::now();
-        let mut pruning = PruneLog::default();
         let mut prune_at = Instant::now() + PRUNE_INTERVAL;
         let mut finishing = false;
         while !finishing {

@@ -53,16 +53,17 @@ impl PruneLog {
                  the newest of each room, the ids of the last day and the list of rooms stay"
             );
         }
-        for ((room, reason), messages, first) in self.take_due(result, now) {
-            let text = match reason {
-                PruneReason::Retention => {
-                    "messages beyond history.keep_messages or history.keep_for were removed"
-                }
-                PruneReason::MaxBytes => "messages were removed to keep history.max_bytes",
-            };
-            tracing::info!(event = "history_pruned", room = %room, messages, first = first.0,
-                reason = reason.word(), "{text}");
-        }
+        write(self.take_due(result, now));
+    }
+
+    /// Writes every line that waits for its time. Called when the log writer ends.
+    pub fn flush(&mut self) {
+        write(self.take_all());
+    }
+
+    fn take_all(&mut self) -> Vec<Due> {
+        let waiting = self.rooms.drain().filter(|(_, pending)| pending.messages > 0);
+        waiting.map(|(room, pending)| (room, pending.messages, pending.first)).collect()
     }
 
     fn take_due(&mut self, result: PruneResult, now: Instant) -> Vec<Due> {
@@ -91,6 +92,19 @@ impl PruneLog {
     }
 }
 
+fn write(lines: Vec<Due>) {
+    for ((room, reason), messages, first) in lines {
+        let text = match reason {
+            PruneReason::Retention => {
+                "messages beyond history.keep_messages or history.keep_for were removed"
+            }
+            PruneReason::MaxBytes => "messages were removed to keep history.max_bytes",
+        };
+        tracing::info!(event = "history_pruned", room = %room, messages, first = first.0,
+            reason = reason.word(), "{text}");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,8 +129,13 @@ mod tests {
         assert_eq!(log.take_due(result(5, 6), after(0)), [(room.clone(), 5, Seq(6))]);
         assert_eq!(log.take_due(result(1, 7), after(5)), []);
         assert_eq!(log.take_due(result(1, 8), after(10)), []);
-        assert_eq!(log.take_due(PruneResult::default(), after(60)), [(room, 2, Seq(8))]);
+        assert_eq!(log.take_due(PruneResult::default(), after(60)), [(room.clone(), 2, Seq(8))]);
         assert_eq!(log.take_due(PruneResult::default(), after(120)), []);
         assert!(log.rooms.is_empty());
+        // At the end, what waits is written, and nothing twice.
+        assert_eq!(log.take_due(result(4, 12), after(130)), [(room.clone(), 4, Seq(12))]);
+        assert_eq!(log.take_due(result(3, 15), after(135)), []);
+        assert_eq!(log.take_all(), [(room, 3, Seq(15))]);
+        assert_eq!(log.take_all(), []);
     }
 }

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::credentials::at_rest_key::KeyFileError;
+use crate::store::room_log::Shortage;
 
 /// Why a store does not open.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +48,14 @@ pub enum OpenError {
     /// The key file could not be read or written.
     #[error(transparent)]
     Key(#[from] KeyFileError),
+    /// The disk lacks what the opening needs.
+    #[error("{path}: the history can't be opened: {shortage}; make room, and start again")]
+    Full {
+        /// The store's file, or another file in its folder.
+        path: PathBuf,
+        /// What is used up.
+        shortage: Shortage,
+    },
     /// A system call failed.
     #[error("{path}: {source}")]
     Io {

@@ -26,6 +26,7 @@ use crate::protocol::Timestamp;
 use crate::store::opened::{Finding, OpenedStore};
 use crate::store::record;
 use crate::store::retention::{ID_RETENTION, Retention, expires_before};
+use crate::store::room_log::Shortage;
 
 /// Opens the store in a folder, or creates one. A damaged store is not refused: what can be read is
 /// recovered, and the findings report what happened.
@@ -40,6 +41,35 @@ pub fn open_disk(
 
 /// Like [`open_disk`], while other threads can see how far it is, and stop it through `opening`.
 pub fn open_disk_watched(
+    folder: &Path,
+    key: &AtRestKey,
+    retention: Retention,
+    now: Timestamp,
+    opening: &Opening,
+) -> Result<OpenedStore, OpenError> {
+    open_folder(folder, key, retention, now, opening).map_err(|error| name_shortage(error, folder))
+}
+
+/// Names what the disk lacked, if that is why the store does not open.
+fn name_shortage(error: OpenError, folder: &Path) -> OpenError {
+    match error {
+        OpenError::Sqlite { path, source } => {
+            let failure =
+                StoreFolder::lock(folder).map(|folder| WriteFailure::of(&source, &folder));
+            match failure {
+                Ok(WriteFailure::Shortage(shortage)) => OpenError::Full { path, shortage },
+                _ => OpenError::Sqlite { path, source },
+            }
+        }
+        OpenError::Io { path, source } => match Shortage::of(&source) {
+            Some(shortage) => OpenError::Full { path, shortage },
+            None => OpenError::Io { path, source },
+        },
+        error => error,
+    }
+}
+
+fn open_folder(
     folder: &Path,
     key: &AtRestKey,
     retention: Retention,
@@ -98,7 +128,12 @@ pub fn open_disk_watched(
     let clock = PruneClock::new(now, newest);
     let start = begin_start(&db, &folder, retention, clock, earlier, opening);
     let start = start.map_err(sqlite_error)?;
-    let watermark = Watermark::open(&folder, &sealer, &start.epoch)?;
+    // Until the start is in the store, the watermark of the earlier start stays: it names an epoch that
+    // the store knows.
+    let watermark = match start.begun {
+        true => Some(Watermark::open(&folder, &sealer, &start.epoch)?),
+        false => None,
+    };
     let (folder, sealer) = (Arc::new(folder), Arc::new(sealer));
     let rooms = Arc::new(AtomicU64::new(rooms::count(&db).map_err(sqlite_error)?));
     let epoch = start.epoch.clone();
@@ -127,7 +162,7 @@ fn begin_start(
         starts::begin(db, &mut start, earlier)
     });
     match begun {
-        // Reading works on a full disk. The first append tries it again.
+        // Reading works on a full disk. The log tries it again later.
         Err(error)
             if earlier == Earlier::Complete
                 && matches!(WriteFailure::of(&error, folder), WriteFailure::Shortage(_)) =>

@@ -46,6 +46,16 @@ pub(super) enum Earlier {
 /// The log keeps its length, so that it is never missing while the store is not closed. If the
 /// earlier record is incomplete, all earlier epochs are forgotten.
 pub(super) fn begin(db: &Connection, start: &mut Start, earlier: Earlier) -> Result<()> {
+    let begun = try_begin(db, start, earlier);
+    // A commit that failed on a full disk leaves a part of itself in the log. Beside a main file with the
+    // mark `closed`, the next start would take that for the log of another copy.
+    if begun.is_err() && is_closed(db).unwrap_or(false) {
+        let _ = wal::checkpoint_and_truncate(db);
+    }
+    begun
+}
+
+fn try_begin(db: &Connection, start: &mut Start, earlier: Earlier) -> Result<()> {
     let transaction = Transaction::new_unchecked(db, TransactionBehavior::Immediate)?;
     if earlier == Earlier::Lost {
         forget(db)?;

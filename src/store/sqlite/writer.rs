@@ -31,7 +31,8 @@ pub(super) struct DiskLog {
     db: Connection,
     sealer: Arc<Sealer>,
     start: Start,
-    watermark: Watermark,
+    /// `None` until the start has begun: the watermark of the earlier start stays in force.
+    watermark: Option<Watermark>,
     /// Room number, sequence number and time of the newest message, if the watermark does not have it
     /// yet.
     watermark_due: Option<(i64, Seq, Timestamp)>,
@@ -61,7 +62,7 @@ impl DiskLog {
         mut db: Connection,
         sealer: Arc<Sealer>,
         start: Start,
-        watermark: Watermark,
+        watermark: Option<Watermark>,
         retention: Retention,
         clock: PruneClock,
         room_count: Arc<AtomicU64>,
@@ -90,13 +91,22 @@ impl DiskLog {
         })
     }
 
+    /// Begins the start, if the disk was full when the store was opened.
+    fn begin(&mut self) -> Result<()> {
+        if self.start.begun {
+            return Ok(());
+        }
+        starts::begin(&self.db, &mut self.start, Earlier::Complete)?;
+        // Without a new watermark, the old one is behind, which is never a false alarm.
+        self.watermark = Watermark::open(&self.folder, &self.sealer, &self.start.epoch).ok();
+        Ok(())
+    }
+
     fn commit(&mut self, batch: Vec<Draft>, now: Timestamp) -> Result<Vec<AppendOutcome>> {
         if batch.is_empty() {
             return Ok(Vec::new());
         }
-        if !self.start.begun {
-            starts::begin(&self.db, &mut self.start, Earlier::Complete)?;
-        }
+        self.begin()?;
         let committed =
             append_batch(&self.db, &self.sealer, &self.start, &mut self.rooms, batch, now)?;
         if let Some((room, seq)) = committed.newest {
@@ -192,8 +202,10 @@ impl RoomLog for DiskLog {
     }
 
     fn after_commit(&mut self) {
-        if let Some((room, seq, at)) = self.watermark_due.take() {
-            self.watermark.update(&self.sealer, room, seq, at);
+        if let Some((room, seq, at)) = self.watermark_due.take()
+            && let Some(watermark) = &self.watermark
+        {
+            watermark.update(&self.sealer, room, seq, at);
         }
         if self.failed.is_none() {
             self.wal.extend(&self.db);
@@ -202,8 +214,14 @@ impl RoomLog for DiskLog {
     }
 
     fn prune(&mut self, now: Timestamp, uptime: Duration) -> PruneResult {
-        if !self.start.begun {
-            return PruneResult::default();
+        if self.failed.is_none()
+            && let Err(error) = self.begin()
+        {
+            return match self.handle_error(&error) {
+                // Each append is refused with the same reason.
+                StoreError::Full(_) => PruneResult::default(),
+                error => PruneResult { error: Some(error), ..PruneResult::default() },
+            };
         }
         let retention = self.retention;
         let times = PruneTimes {
@@ -249,8 +267,12 @@ impl RoomLog for DiskLog {
         if let Some(reason) = &self.failed {
             return Err(StoreError::Failed(reason.clone()));
         }
-        if !self.start.begun {
-            return Ok(());
+        // A reader may have a position under the epoch of this start, so it is tried once more.
+        if let Err(error) = self.begin() {
+            return match self.handle_error(&error) {
+                StoreError::Full(_) => Ok(()),
+                error => Err(error),
+            };
         }
         let closed = self.ends().and_then(|ends| {
             let clock = self.newest_at.max(self.pruned_by).unwrap_or(self.clock.newest());
