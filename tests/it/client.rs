@@ -253,6 +253,8 @@ fn a_server_that_refuses_for_now_is_quoted_at_once_and_at_the_end() {
         assert!(last.contains("(rooms_full); gave up after 2s"), "{last}");
         assert!(last.ends_with(unstored), "{last}");
     }
+    // The server asks for a minute.
+    assert_eq!(server.event_count("register_refused"), 3, "one attempt each");
 }
 
 #[test]
