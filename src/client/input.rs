@@ -1,5 +1,6 @@
 //! Standard input, read by a thread and cut into messages. The channel is bounded, so a fast pipe waits.
 
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 use tokio::sync::mpsc;
 
@@ -151,9 +152,14 @@ fn parse(line: Line, input: Input) -> InputLine {
 /// Reads a line of `--input json`. A field that is not known is refused: it may be a misspelt one.
 fn parse_json(text: &str) -> Result<Addressed, String> {
     let example = "such as {\"room\":\"ops\",\"content\":\"hola\",\"id\":\"job-7\"}";
-    let Ok(Value::Object(fields)) = serde_json::from_str(text) else {
+    let Ok(Fields(fields)) = serde_json::from_str(text) else {
         return Err(format!("it is not a JSON object {example}"));
     };
+    for (index, (name, _)) in fields.iter().enumerate() {
+        if fields[..index].iter().any(|(earlier, _)| earlier == name) {
+            return Err(format!("{name:?} is there twice"));
+        }
+    }
     let mut addressed = Addressed { room: None, id: None, text: String::new() };
     let mut has_content = false;
     for (name, value) in fields {
@@ -184,6 +190,31 @@ fn parse_json(text: &str) -> Result<Addressed, String> {
         return Err(format!("it has no \"content\"; write an object {example}"));
     }
     Ok(addressed)
+}
+
+/// The fields of a JSON object, also those that are there twice.
+struct Fields(Vec<(String, Value)>);
+
+impl<'de> Deserialize<'de> for Fields {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct ObjectVisitor;
+        impl<'de> Visitor<'de> for ObjectVisitor {
+            type Value = Fields;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
+                let mut fields = Vec::new();
+                while let Some(field) = map.next_entry()? {
+                    fields.push(field);
+                }
+                Ok(Fields(fields))
+            }
+        }
+        from.deserialize_map(ObjectVisitor)
+    }
 }
 
 #[cfg(test)]
@@ -218,6 +249,7 @@ mod tests {
             (r#"{"content":"x","id":""}"#, "\"id\""),
             (r#"{"room":"ops"}"#, "\"content\""),
             (r#"["x"]"#, "JSON object"),
+            (r#"{"content":"a","content":"b"}"#, "\"content\" is there twice"),
         ] {
             let error = parse_json(text).expect_err(text);
             assert!(error.contains(names), "{error}");

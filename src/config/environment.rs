@@ -7,14 +7,15 @@
 use std::collections::BTreeMap;
 
 use super::error::Problem;
-use super::schema::{all_keys, set_key, unknown_key, value_of, wrong_type};
+use super::schema::{all_keys, schema, set_key, unknown_key, value_of, wrong_type};
 
 /// The prefix of every variable that sets a key.
 const PREFIX: &str = "CHAT_SERVER_";
 /// Separates table and key.
 const SEPARATOR: &str = "__";
-/// What follows the prefix in the variables of `docker --link` and of Kubernetes' service links. They may
-/// contain [`SEPARATOR`], because they repeat variables of another container, or names of ports.
+/// What the variables of `docker --link` and of Kubernetes' service links have after the name of the
+/// service. They may contain [`SEPARATOR`], because they repeat variables of another container, or names
+/// of ports or services.
 const LINKS: [&str; 3] = ["ENV_", "PORT_", "SERVICE_"];
 
 /// The variable that sets `key`.
@@ -22,7 +23,23 @@ pub(super) fn variable_of(key: &str) -> String {
     format!("{PREFIX}{}", key.replace('.', SEPARATOR).to_ascii_uppercase())
 }
 
-/// The keys that variables set. The schema gives the type of each value, so nothing is guessed: a
+/// Whether a variable is meant to set a key.
+pub(super) fn is_key_variable(variable: &str) -> bool {
+    variable
+        .strip_prefix(PREFIX)
+        .is_some_and(|rest| rest.contains(SEPARATOR) && !is_link(&schema(), rest))
+}
+
+/// Whether a variable is a link to this service, or to one whose name begins with that of this one.
+/// `rest` follows the prefix.
+fn is_link(schema: &toml::Table, rest: &str) -> bool {
+    let table = rest.split(SEPARATOR).next().unwrap_or_default().to_ascii_lowercase();
+    let names_table = schema.get(&table).is_some_and(toml::Value::is_table);
+    let of_other = |link: &str| rest.contains(&format!("_{link}"));
+    !names_table && LINKS.iter().any(|link| rest.starts_with(link) || of_other(link))
+}
+
+/// The keys that variables set; an empty variable sets none. The schema gives the type of each value, so nothing is guessed: a
 /// path of digits stays a path.
 pub(super) fn read(
     schema: &toml::Table,
@@ -32,7 +49,7 @@ pub(super) fn read(
     let mut table = toml::Table::new();
     for (variable, text) in variables {
         let Some(rest) = variable.strip_prefix(PREFIX) else { continue };
-        if LINKS.iter().any(|link| rest.starts_with(link)) {
+        if text.is_empty() || is_link(schema, rest) {
             continue;
         }
         if !rest.contains(SEPARATOR) {
@@ -84,7 +101,6 @@ fn parse(key: &str, default: &toml::Value, text: &str) -> Option<toml::Value> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::schema::schema;
     use super::*;
 
     fn problems_of(variables: &[(&str, &str)]) -> Vec<String> {
@@ -114,6 +130,13 @@ mod tests {
             // Of a second service, called chat-server-listen.
             ("CHAT_SERVER_LISTEN_PORT", "tcp://10.0.0.2:8765"),
             ("CHAT_SERVER_LISTEN_SERVICE_HOST", "10.0.0.2"),
+            // Of services called chat-server-log and chat-server-a--b.
+            ("CHAT_SERVER_LOG_ENV_A__B", "1"),
+            ("CHAT_SERVER_A__B_SERVICE_HOST", "10.0.0.2"),
+            ("CHAT_SERVER_A__B_PORT_80_TCP", "tcp://10.0.0.2:80"),
+            // Set, but empty.
+            ("CHAT_SERVER_LISTEN__PORT", ""),
+            ("CHAT_SERVER_AUTH__MODE", ""),
             ("CHAT_SERVER_CONFIG", "/etc/x.toml"),
         ];
         assert_eq!(problems_of(&links), [""; 0]);

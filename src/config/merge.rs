@@ -20,6 +20,7 @@ pub(super) fn merge(sources: &Sources) -> Result<RawConfig, ConfigError> {
     let mut problems = Vec::new();
     check_keys(&schema, &file, "", &sources.file_name(), &mut problems);
     let environment = environment::read(&schema, &sources.environment, &mut problems);
+    problems.extend(sources.unreadable_variables());
     if !problems.is_empty() {
         return Err(ConfigError { problems });
     }

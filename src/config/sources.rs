@@ -1,9 +1,10 @@
 //! Where a configuration comes from, and the folders that the environment names.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use super::environment::variable_of;
+use super::environment::{is_key_variable, variable_of};
+use super::error::Problem;
 use super::file;
 
 /// The sources of a configuration. The environment is an argument, not read from the process.
@@ -15,6 +16,8 @@ pub struct Sources {
     pub default_file: Option<PathBuf>,
     /// All environment variables; those without our prefix set no key.
     pub environment: BTreeMap<String, String>,
+    /// The names of the environment variables whose values are not UTF-8.
+    pub not_utf8: BTreeSet<String>,
     /// The folders of the installed unit, for commands that root runs beside it.
     pub unit_folders: UnitFolders,
     /// `--port`.
@@ -107,6 +110,21 @@ impl Sources {
     /// is ours.
     fn folder(&self, name: &str) -> Option<PathBuf> {
         self.variable(name).map(|folders| folders.split(':').next().unwrap_or(folders).into())
+    }
+
+    /// A problem for each variable that counts here and is not UTF-8.
+    pub(super) fn unreadable_variables(&self) -> impl Iterator<Item = Problem> {
+        let home_counts =
+            ["STATE_DIRECTORY", "XDG_STATE_HOME"].iter().all(|name| self.variable(name).is_none());
+        let counts = move |name: &str| match name {
+            "STATE_DIRECTORY" | "RUNTIME_DIRECTORY" | "XDG_STATE_HOME" | "XDG_RUNTIME_DIR" => true,
+            "HOME" => home_counts,
+            _ => is_key_variable(name),
+        };
+        self.not_utf8.iter().filter(move |name| counts(name)).map(|name| Problem::Unreadable {
+            file: name.clone(),
+            reason: "its value is not UTF-8".into(),
+        })
     }
 
     /// A variable that is set and not empty.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 /// Syncs the folder that contains `path`. A new or renamed file survives power loss only after its
 /// folder was synced (fsync(2)).
 pub(crate) fn sync_parent_folder(path: &Path) -> io::Result<()> {
-    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+    File::open(folder_of(path))?.sync_all()
 }
 
 /// Creates a file of mode 0600 that does not exist yet, for the owner of its folder.

@@ -1,12 +1,14 @@
 //! Opens WebSocket connections: TCP (perhaps through a proxy), TLS, then the HTTP upgrade, each within
 //! its time limit.
 
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::{self, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use rustix::fs::OFlags;
 use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -98,8 +100,18 @@ impl Dialer {
     fn read(&self, file: &Path) -> Result<ServerUrl, DialError> {
         let error = |reason: String| DialError::UrlFile { file: file.to_owned(), reason };
         let mut text = String::new();
-        File::open(file)
-            .and_then(|opened| opened.take(MAX_URL_FILE_BYTES).read_to_string(&mut text))
+        // Without the flag, opening a FIFO waits for a writer (fifo(7)), and nothing else goes on.
+        let opened = OpenOptions::new()
+            .read(true)
+            .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+            .open(file)
+            .map_err(|reason| error(reason.to_string()))?;
+        if !opened.metadata().is_ok_and(|found| found.is_file()) {
+            return Err(error("is not a regular file".into()));
+        }
+        opened
+            .take(MAX_URL_FILE_BYTES)
+            .read_to_string(&mut text)
             .map_err(|reason| error(reason.to_string()))?;
         let url = ServerUrl::parse(text.lines().next().unwrap_or_default()).map_err(error)?;
         match self.pinned && !url.tls {

@@ -543,5 +543,11 @@ fn an_address_in_a_file_is_read_before_each_connection() {
     let pinned = Client::pipe(&["--url-file", name, "--pin", &pin, "--timeout", "1s"], b"x\n");
     assert_eq!(pinned.code, Some(69), "{}", pinned.errors);
     assert!(pinned.errors.contains("--pin names one"), "{}", pinned.errors);
+    // A FIFO has no end, so it is not waited for.
+    let fifo = folder.path().join("fifo");
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let refused = Client::pipe(&["--url-file", fifo.to_str().unwrap(), "--timeout", "1s"], b"x\n");
+    assert_eq!(refused.code, Some(69), "{}", refused.errors);
+    assert!(refused.errors.contains("is not a regular file"), "{}", refused.errors);
     server.stop();
 }

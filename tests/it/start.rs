@@ -87,6 +87,41 @@ fn variables_of_service_links_do_not_stop_the_start() {
     }
 }
 
+/// A value that can't be read is not a value that is not there.
+#[test]
+fn a_variable_that_is_not_utf_8_is_an_error_that_names_it() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    for variable in ["CHAT_SERVER_AUTH__MODE", "STATE_DIRECTORY"] {
+        let output = command(folder.path(), &[])
+            .arg("check")
+            .env(variable, OsStr::from_bytes(b"token\xff"))
+            .output()
+            .unwrap();
+        let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(78), "{printed}");
+        assert!(printed.contains(&format!("{variable}: its value is not UTF-8")), "{printed}");
+    }
+    let output =
+        command(folder.path(), &[]).arg("check").env("CHAT_SERVER_CONFIG", "").output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn an_access_file_in_the_working_folder_takes_a_token() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = command(folder.path(), &[])
+        .args(["token", "add", "--user", "ana"])
+        .env("CHAT_SERVER_AUTH__ACCESS_FILE", "access.json")
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{printed}");
+    assert!(output.stdout.starts_with(b"sct_"), "the access token is shown");
+}
+
 /// The exit codes are those of `exit_code.rs` and of docs/operations.md.
 #[test]
 fn systemd_does_not_restart_what_a_restart_cannot_correct() {

@@ -24,7 +24,7 @@ use crate::server::error::ServerError;
 use crate::server::rooms::health::{HealthProblem, Problems};
 use crate::server::rooms::status::HubStatus;
 use crate::store::DiskUsage;
-use crate::sys::clock::wall_clock;
+use crate::sys::clock::{has_http_date, wall_clock};
 
 /// How long one connection may last.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
@@ -76,7 +76,7 @@ pub async fn serve(listener: TcpListener, context: Arc<Context>, stop: Cancellat
             });
             let mut http = hyper::server::conn::http1::Builder::new();
             http.timer(TokioTimer::new()).keep_alive(false).max_buf_size(MAX_HEAD_BYTES);
-            http.header_read_timeout(REQUEST_TIMEOUT);
+            http.header_read_timeout(REQUEST_TIMEOUT).auto_date_header(has_http_date());
             let served = http.serve_connection(TokioIo::new(stream), service);
             let _ = tokio::time::timeout(CONNECTION_TIMEOUT, served).await;
         });

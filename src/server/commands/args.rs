@@ -1,8 +1,10 @@
 //! The command line of `chat-server`. The `///` texts here are its help and its manual page.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Sources, UnitFolders};
@@ -47,7 +49,7 @@ pub struct Arguments {
 #[derive(Clone, Debug, Args)]
 pub struct ConfigArgs {
     /// Configuration file
-    #[arg(long, env = "CHAT_SERVER_CONFIG", value_name = "FILE", global = true)]
+    #[arg(long, env = "CHAT_SERVER_CONFIG", value_name = "FILE", global = true, value_parser = OsStringValueParser::new().map(PathBuf::from))]
     pub config: Option<PathBuf>,
     /// TCP port to listen on; 0 picks any free port
     #[arg(long, value_name = "N", global = true)]
@@ -251,15 +253,21 @@ impl CtlCommand {
 impl ConfigArgs {
     /// The sources of the configuration: these options, and the environment of this process.
     pub fn sources(&self) -> Sources {
+        let mut environment = BTreeMap::new();
+        let mut not_utf8 = BTreeSet::new();
+        for (name, value) in std::env::vars_os() {
+            let Ok(name) = name.into_string() else { continue };
+            match value.into_string() {
+                Ok(value) => drop(environment.insert(name, value)),
+                Err(_) => drop(not_utf8.insert(name)),
+            }
+        }
         Sources {
             unit_folders: UnitFolders::default(),
-            file: self.config.clone(),
+            file: self.config.clone().filter(|file| !file.as_os_str().is_empty()),
             default_file: Some(DEFAULT_FILE.into()),
-            environment: std::env::vars_os()
-                .filter_map(|(name, value)| {
-                    Some((name.into_string().ok()?, value.into_string().ok()?))
-                })
-                .collect(),
+            environment,
+            not_utf8,
             port: self.port,
             log_level: self.log_level.clone(),
         }

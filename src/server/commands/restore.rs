@@ -57,9 +57,16 @@ pub fn run(config: &ConfigArgs, arguments: &RestoreArgs) -> Result<(), ServerErr
         give_history_to_owner(folder)?;
     }
     let done = done?;
+    let history = done.moved_to.as_ref().map(|path| path.display().to_string());
+    // Before the access file, which may fail.
+    if let Some(path) = &history {
+        print_error(&format!("what was there before is in {path}"));
+    }
+    if done.lacking > 0 {
+        print_error(&format!("it holds messages that the backup lacks: {}", done.lacking));
+    }
     let access_file = &config.auth.access_file;
     let access = install_access(access_file, access, arguments.replace_access)?;
-    let history = done.moved_to.as_ref().map(|path| path.display().to_string());
     let (outcome, old_access) = match &access {
         AccessOutcome::NotInBackup => ("none", None),
         AccessOutcome::Same => ("same", None),
@@ -68,12 +75,6 @@ pub fn run(config: &ConfigArgs, arguments: &RestoreArgs) -> Result<(), ServerErr
             ("restored", old.as_ref().map(|old| old.display().to_string()))
         }
     };
-    if let Some(path) = &history {
-        print_error(&format!("what was there before is in {path}"));
-    }
-    if done.lacking > 0 {
-        print_error(&format!("it holds messages that the backup lacks: {}", done.lacking));
-    }
     if let Some(path) = &old_access {
         print_error(&format!("the access file that was there before is {path}"));
     }

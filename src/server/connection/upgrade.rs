@@ -23,6 +23,7 @@ use crate::policy::origin;
 use crate::protocol::random::random_hex;
 use crate::server::client_info::ClientInfo;
 use crate::server::refusal_log::RefusalLog;
+use crate::sys::clock::has_http_date;
 
 /// The largest request head, in bytes.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
@@ -72,7 +73,7 @@ where
         async move { Ok::<_, Infallible>(answer) }
     });
     let mut http = hyper::server::conn::http1::Builder::new();
-    http.timer(TokioTimer::new()).max_buf_size(MAX_HEAD_BYTES);
+    http.timer(TokioTimer::new()).max_buf_size(MAX_HEAD_BYTES).auto_date_header(has_http_date());
     // After an error here the client has its HTTP answer or has disconnected.
     let _ = http.serve_connection(TokioIo::new(stream), service).with_upgrades().await;
     let (on_upgrade, client_info) = upgrade.lock().take()?;
