@@ -17,7 +17,7 @@ use tokio::time::Sleep;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::connection::{Connection, Ended, Step};
-use crate::client::failure::Failure;
+use crate::client::failure::{Failure, Refusal};
 use crate::client::now::now;
 use crate::client::random::random;
 use crate::conversation::client::conversation::Conversation;
@@ -25,7 +25,7 @@ use crate::conversation::client::event::{Event, excerpt};
 use crate::net::client_connection::ClientConnection;
 use crate::net::dial::{DialError, Dialer};
 use crate::policy::backoff::Backoff;
-use crate::policy::reconnect::{ConnectionEnd, reconnects_after};
+use crate::policy::reconnect::{ConnectionEnd, NO_CLOSE_CODE, reconnects_after};
 
 /// Bounds of the pause before the next attempt to connect.
 const MIN_RECONNECT_PAUSE: Duration = Duration::from_millis(250);
@@ -46,8 +46,12 @@ pub struct Driver {
     registered: bool,
     /// Since when the session of this connection lasts.
     session_since: Option<Instant>,
-    /// Code and text of the last frame, if it was an `error`.
-    last_error: Option<(String, String)>,
+    /// The last frame, if it was an `error`, and when the server wants to be asked again.
+    last_error: Option<(Refusal, Option<Duration>)>,
+    /// Why the server did not register the client at the last attempt, if it said so.
+    refusal: Option<Refusal>,
+    /// The pause that the server asked for with that refusal.
+    requested_pause: Option<Duration>,
 }
 
 enum State {
@@ -66,8 +70,9 @@ pub enum Update {
     Frame(Utf8Bytes),
     /// An attempt to connect failed; the driver tries again.
     Retrying(DialError),
-    /// The connection ended; the driver connects again.
-    Disconnected,
+    /// The connection ended; the driver connects again. A connection that the server ended before it
+    /// registered the client has the server's reason, if it named one.
+    Disconnected(Option<Refusal>),
     /// The driver can't go on.
     Failed(Failure),
 }
@@ -84,6 +89,8 @@ impl Driver {
             registered: false,
             session_since: None,
             last_error: None,
+            refusal: None,
+            requested_pause: None,
         }
     }
 
@@ -107,6 +114,26 @@ impl Driver {
         self.registered
     }
 
+    /// Whether the server registered the client on this connection.
+    pub fn has_session(&self) -> bool {
+        self.session_since.is_some()
+    }
+
+    /// Why the server did not register the client at the last attempt to connect, if it said so.
+    pub fn refusal(&self) -> Option<&Refusal> {
+        self.refusal.as_ref()
+    }
+
+    /// How a run ends that can't register within its timeout.
+    pub fn not_registered_within(&self, timeout: Duration) -> Failure {
+        match self.refusal.clone() {
+            Some(refusal) => {
+                Failure::NotLetIn { refusal, timeout, was_registered: self.registered }
+            }
+            None => Failure::NoConnection { server: self.server(), timeout },
+        }
+    }
+
     /// Sends what is due and returns what happens next.
     pub async fn next(&mut self) -> Update {
         poll_fn(|cx| self.poll_next(cx)).await
@@ -119,10 +146,13 @@ impl Driver {
         match &event {
             Event::Registered(_) => {
                 self.registered = true;
+                self.refusal = None;
                 self.session_since = Some(Instant::now());
             }
             Event::Error(error) => {
-                self.last_error = Some((error.code.to_string(), error.message.to_string()));
+                let refusal =
+                    Refusal { code: error.code.to_string(), text: excerpt(&error.message) };
+                self.last_error = Some((refusal, error.retry_after_ms.map(Duration::from_millis)));
             }
             Event::Unreadable if !self.registered => {
                 return Err(Failure::OtherProtocol { server: self.dialer.server() });
@@ -154,6 +184,7 @@ impl Driver {
                         self.state = State::Open(Box::new(Connection::new(connection, register)));
                     }
                     Err(error) => {
+                        self.refusal = None;
                         self.pause(error.retry_after());
                         return Poll::Ready(match reconnects_after(error.end(), self.registered) {
                             true => Update::Retrying(error),
@@ -170,7 +201,8 @@ impl Driver {
                 }
                 State::Closing(handshake) => {
                     ready!(handshake.as_mut().poll(cx));
-                    self.pause(None);
+                    let requested = self.requested_pause.take();
+                    self.pause(requested);
                 }
                 State::Pausing(pause) => {
                     ready!(pause.as_mut().poll(cx));
@@ -212,21 +244,43 @@ impl Driver {
             Ended::Invalid(_) => ConnectionEnd::NotChatServer,
         };
         if reconnects_after(end, self.registered) {
-            return Update::Disconnected;
+            return self.disconnected(&how);
         }
         Update::Failed(match how {
             Ended::Closed(close_code, reason) => {
                 // The error frame right before the close says more than the close.
-                let (code, reason) = self
-                    .last_error
-                    .take()
-                    .unwrap_or_else(|| (close_code.to_string(), excerpt(&reason)));
+                let (code, reason) = match self.last_error.take() {
+                    Some((Refusal { code, text }, _)) => (code, text),
+                    None => (close_code.to_string(), excerpt(&reason)),
+                };
                 Failure::Closed { close_code, code, reason }
             }
             Ended::TooLarge(reason) => Failure::TooLarge(reason),
             Ended::Invalid(reason) => Failure::NotWebSocket { server: self.server(), reason },
-            Ended::Lost => return Update::Disconnected,
+            Ended::Lost => return self.disconnected(&how),
         })
+    }
+
+    /// The end of a connection after which the driver connects again.
+    fn disconnected(&mut self, how: &Ended) -> Update {
+        self.refusal = None;
+        if self.session_since.is_none() {
+            let said = self.last_error.take();
+            self.requested_pause = said.as_ref().and_then(|(_, pause)| *pause);
+            self.refusal = match (said, how) {
+                (Some((refusal, _)), _) => Some(refusal),
+                (None, Ended::Closed(NO_CLOSE_CODE, _)) => None,
+                (None, Ended::Closed(code, reason)) => {
+                    let text = match reason.as_str() {
+                        "" => "it gave no reason".to_owned(),
+                        reason => excerpt(reason),
+                    };
+                    Some(Refusal { code: code.to_string(), text })
+                }
+                (None, _) => None,
+            };
+        }
+        Update::Disconnected(self.refusal.clone())
     }
 }
 

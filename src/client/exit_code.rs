@@ -35,7 +35,7 @@ const TABLE: [(ExitCode, &str); 9] = [
     (ExitCode::Done, "done: every line is stored, and everything asked for was printed"),
     (ExitCode::Usage, "the command line is wrong"),
     (ExitCode::BadInput, "a line can't be sent (the others were sent)"),
-    (ExitCode::NoServer, "no connection to the server"),
+    (ExitCode::NoServer, "no connection to the server, or it lets the client in only later"),
     (ExitCode::NoFile, "the cursor file can't be used, or another chat-client uses it"),
     (ExitCode::NoStdio, "standard input can't be read, or standard output can't be written"),
     (ExitCode::Unacked, "gave up with unacknowledged lines, or before everything arrived"),

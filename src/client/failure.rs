@@ -1,6 +1,7 @@
 //! Why a run can't go on: one enum, with one exit code and one sentence per reason, for the pipe,
 //! the history and the terminal alike.
 
+use std::fmt;
 use std::time::Duration;
 
 use super::exit_code::ExitCode;
@@ -20,6 +21,16 @@ pub enum Failure {
         server: String,
         /// `--timeout`.
         timeout: Duration,
+    },
+    /// The server refused to register the client for now, at every attempt until the timeout.
+    #[error("{refusal}; gave up after {}", humantime::format_duration(*timeout))]
+    NotLetIn {
+        /// The last refusal.
+        refusal: Refusal,
+        /// `--timeout`.
+        timeout: Duration,
+        /// Whether an earlier connection of this run was registered.
+        was_registered: bool,
     },
     /// The server sends bytes that are no WebSocket by RFC 6455.
     #[error("{server} does not speak WebSocket: {reason}")]
@@ -85,6 +96,21 @@ pub enum Failure {
     Signal(Signal),
 }
 
+/// Why the server ended a connection before it registered the client, in the server's own words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The code of the error frame that came last, else the close code.
+    pub code: String,
+    /// The text of that error frame, else the close reason.
+    pub text: String,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the server did not let the client in: {} ({})", self.text, self.code)
+    }
+}
+
 impl Failure {
     /// The exit code.
     pub fn exit(&self) -> ExitCode {
@@ -96,7 +122,9 @@ impl Failure {
                 | DialError::WrongScheme { .. }
                 | DialError::ProxyDropsHeaders { .. },
             ) => ExitCode::Protocol,
-            Failure::Dial(_) | Failure::NoConnection { .. } => ExitCode::NoServer,
+            Failure::Dial(_)
+            | Failure::NoConnection { .. }
+            | Failure::NotLetIn { was_registered: false, .. } => ExitCode::NoServer,
             Failure::NotWebSocket { .. }
             | Failure::OtherProtocol { .. }
             | Failure::NoHistory
@@ -104,7 +132,9 @@ impl Failure {
             | Failure::TooLarge(_) => ExitCode::Protocol,
             Failure::Closed { close_code: 1008 | 4001 | 4003 | 4008, .. } => ExitCode::Refused,
             Failure::Closed { .. } => ExitCode::Protocol,
-            Failure::Unacked { .. } | Failure::Incomplete { .. } => ExitCode::Unacked,
+            Failure::Unacked { .. }
+            | Failure::Incomplete { .. }
+            | Failure::NotLetIn { was_registered: true, .. } => ExitCode::Unacked,
             Failure::Cursor(_) => ExitCode::NoFile,
             Failure::Output { .. } => ExitCode::NoStdio,
             Failure::Signal(signal) => ExitCode::Signal(*signal),

@@ -109,7 +109,7 @@ impl History {
         let timeout = self.progress.timeout();
         match self.driver.was_registered() {
             true => Failure::Incomplete { timeout, printed: self.sink.printed() },
-            false => Failure::NoConnection { server: self.driver.server(), timeout },
+            false => self.driver.not_registered_within(timeout),
         }
     }
 
@@ -142,7 +142,7 @@ impl History {
                 self.progress.note(Instant::now());
                 self.sink.gap(text, &gap.room, self.driver.conversation().read_positions());
             }
-            Event::Error(error) if self.driver.was_registered() && error.code != "rate_limited" => {
+            Event::Error(error) if self.driver.has_session() && error.code != "rate_limited" => {
                 print_error(&format!("server error: {} ({})", error.message, error.code));
                 self.refused |= !error.temporary;
             }

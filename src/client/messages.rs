@@ -2,7 +2,7 @@
 //! language can lack a text; `{}` stands for a name or a number.
 
 use super::display::one_line;
-use super::failure::Failure;
+use super::failure::{Failure, Refusal};
 use super::spanish;
 use crate::net::dial::DialError;
 
@@ -185,6 +185,14 @@ impl Messages {
         match self.language {
             Language::English => failure.to_string(),
             Language::Spanish => spanish::failure(failure),
+        }
+    }
+
+    /// Why the server did not register the client.
+    pub fn of_refusal(&self, refusal: &Refusal) -> String {
+        match self.language {
+            Language::English => refusal.to_string(),
+            Language::Spanish => spanish::refusal(refusal),
         }
     }
 

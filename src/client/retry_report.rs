@@ -13,10 +13,12 @@ const QUICK_END: Duration = Duration::from_secs(10);
 /// How many of them.
 const QUICK_ENDS: u32 = 3;
 
-/// Reports failed attempts to connect, once per lost connection, and sessions that end again and again.
+/// Reports failed attempts to connect and refusals, once per lost connection, and sessions that end again and again.
 #[derive(Default)]
 pub struct RetryReport {
     reported: bool,
+    /// The code of the refusal that was reported last, since the last session.
+    refused: Option<String>,
     /// When the last session ended, and how many ended quickly one after the other.
     last_end: Option<(Instant, u32)>,
 }
@@ -27,8 +29,15 @@ impl RetryReport {
         match update {
             Update::Frame(text) => return Ok(Some(text)),
             Update::Failed(failure) => return Err(failure),
-            Update::Disconnected => {
+            Update::Disconnected(Some(refusal)) => {
+                if self.refused.as_ref() != Some(&refusal.code) {
+                    print_error(&format!("{refusal}; trying again"));
+                    self.refused = Some(refusal.code);
+                }
+            }
+            Update::Disconnected(None) => {
                 self.reported = false;
+                self.refused = None;
                 if self.note_end(Instant::now()) {
                     print_error("the server ends each connection soon; trying again");
                 }

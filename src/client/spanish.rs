@@ -5,7 +5,7 @@
 use rustix::io::Errno;
 
 use super::blanks::{fill, match_blanks};
-use super::failure::Failure;
+use super::failure::{Failure, Refusal};
 use crate::net::dial::DialError;
 use crate::protocol::code::ErrorCode;
 
@@ -16,6 +16,10 @@ pub fn failure(failure: &Failure) -> String {
         Failure::NoConnection { server, timeout } => {
             let timeout = humantime::format_duration(*timeout);
             format!("sin conexión con {server} en {timeout}; ¿está en marcha el servidor?")
+        }
+        Failure::NotLetIn { refusal: said, timeout, .. } => {
+            let timeout = humantime::format_duration(*timeout);
+            format!("{}; abandonado tras {timeout}", refusal(said))
         }
         Failure::NotWebSocket { server, .. } => format!("{server} no habla WebSocket"),
         Failure::OtherProtocol { server } => format!("{server} habla otro protocolo"),
@@ -45,6 +49,13 @@ pub fn failure(failure: &Failure) -> String {
         }
         Failure::Signal(signal) => format!("terminado por {signal}"),
     }
+}
+
+/// Why the server did not register the client.
+pub fn refusal(refusal: &Refusal) -> String {
+    let Refusal { code, text } = refusal;
+    let text = error(code).or_else(|| closed(code)).unwrap_or(text);
+    format!("el servidor no dejó entrar al cliente: {text} ({code})")
 }
 
 /// Why an attempt to connect failed.
@@ -243,6 +254,8 @@ fn closed(code: &str) -> Option<&'static str> {
         "1000" | "1001" => "el servidor termina",
         "1002" | "1007" => "el servidor no entendió al cliente",
         "1008" => "el servidor no admite lo que envió el cliente",
+        "1012" => "el servidor se reinicia",
+        "1013" => "el servidor no puede atender al cliente ahora",
         "1009" => "el servidor no admite mensajes tan grandes",
         "4001" => "hace falta una clave de acceso válida",
         "4003" => "no tienes permiso",
@@ -315,6 +328,13 @@ mod tests {
         assert_eq!(
             failure(&closed),
             "el servidor cerró la conexión: no tienes permiso (forbidden)"
+        );
+        let refusal = Refusal { code: "rooms_full".into(), text: "no".into() };
+        let not_let_in = Failure::NotLetIn { refusal, timeout, was_registered: false };
+        assert_eq!(
+            failure(&not_let_in),
+            "el servidor no dejó entrar al cliente: el servidor no admite más salas (rooms_full); \
+             abandonado tras 30s"
         );
         assert!(failure(&no_connection).starts_with("sin conexión con ws://h en 30s"));
     }

@@ -83,6 +83,9 @@ pub enum ServerError {
     /// The arguments make no sense together, or with the configuration.
     #[error("{0}")]
     Usage(String),
+    /// Standard output can't be written.
+    #[error("standard output can't be written: {0}")]
+    Output(io::Error),
     /// The operating system refused something basic.
     #[error("the operating system refused a basic operation: {0}")]
     System(#[from] io::Error),
@@ -145,7 +148,8 @@ impl ServerError {
             | ServerError::SealedKey { .. }
             | ServerError::Passphrase { .. }
             | ServerError::Key(_)
-            | ServerError::Access(_) => ExitCode::IoError,
+            | ServerError::Access(_)
+            | ServerError::Output(_) => ExitCode::IoError,
             ServerError::System(_) => ExitCode::OsError,
         }
     }

@@ -14,7 +14,8 @@ pub enum ExitCode {
     Unavailable = 69,
     /// EX_OSERR: the operating system refused something basic.
     OsError = 71,
-    /// EX_IOERR: the history, its key or the access file can't be used.
+    /// EX_IOERR: the history, its key or the access file can't be used, or standard output can't be
+    /// written.
     IoError = 74,
     /// EX_CONFIG: the configuration is wrong.
     Config = 78,

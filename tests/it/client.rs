@@ -224,3 +224,50 @@ async fn an_invalid_websocket_frame_is_closed_with_1002_and_exits_76() {
     assert_eq!(ended.code, Some(76), "{}", ended.errors);
     assert!(ended.errors.contains("does not speak WebSocket"), "{}", ended.errors);
 }
+
+#[test]
+fn a_server_that_refuses_for_now_is_quoted_at_once_and_at_the_end() {
+    let server = Server::with("[limits]\nrooms = 1\n").start();
+    let url = server.url();
+    assert_eq!(Client::pipe(&[&url, "-r", "one"], b"x\n").code, Some(0));
+    let why = "the server did not let the client in: ";
+    for (arguments, input, unstored) in [
+        (
+            &[&url, "-r", "new", "--timeout", "2s"][..],
+            &b"x\n"[..],
+            "not known to be stored: line 1",
+        ),
+        (&["history", "--url", &url, "-r", "new", "--timeout", "2s"], b"", ""),
+        (
+            &["send", "--url", &url, "-r", "new", "--timeout", "2s", "hi"],
+            b"",
+            "the message is not known to be stored",
+        ),
+    ] {
+        let ended = Client::pipe(arguments, input);
+        assert_eq!(ended.code, Some(69), "{}", ended.errors);
+        let lines: Vec<&str> = ended.errors.lines().collect();
+        let [first, last] = lines[..] else { panic!("{}", ended.errors) };
+        assert!(lines.iter().all(|line| line.contains(why) && line.contains("limits.rooms")));
+        assert!(first.ends_with("(rooms_full); trying again"), "{first}");
+        assert!(last.contains("(rooms_full); gave up after 2s"), "{last}");
+        assert!(last.ends_with(unstored), "{last}");
+    }
+    // The server asks for a minute.
+    assert_eq!(server.event_count("register_refused"), 3, "one attempt each");
+}
+
+#[test]
+fn a_refusal_after_a_restart_is_told_once() {
+    let mut server = Server::start();
+    let mut client = Client::start(&[&server.url(), "-u", "ana", "--follow"]);
+    client.write("x\n");
+    client.wait_for_text("x");
+    server.stop();
+    let tokens = std::fs::read_to_string(server.config_file()).unwrap();
+    std::fs::write(server.config_file(), format!("{tokens}\n[auth]\nmode = \"token\"\n")).unwrap();
+    server.start_again();
+    let ended = client.wait_for_exit(Duration::from_secs(30));
+    assert_eq!(ended.code, Some(77), "{}", ended.errors);
+    assert_eq!(ended.errors.matches("(unauthorized)").count(), 1, "{}", ended.errors);
+}

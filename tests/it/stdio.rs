@@ -3,12 +3,13 @@
 use std::fs::File;
 use std::io::{PipeReader, PipeWriter, Read as _, Write as _};
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rustix::fs::OFlags;
 
 use crate::support::client::{Client, command};
+use crate::support::programs;
 use crate::support::server::Server;
 
 const INPUT: &[u8] = b"uno\ndos\n";
@@ -309,5 +310,33 @@ fn what_the_client_prints_about_itself_ends_by_the_same_rules() {
                 assert!(!ended.printed.is_empty(), "{words:?}");
             }
         }
+    }
+}
+
+#[test]
+fn what_the_server_prints_about_itself_is_written_or_it_says_so() {
+    let full = || File::options().write(true).open("/dev/full").unwrap();
+    for words in [
+        &["--help"][..],
+        &["--version"],
+        &["help"],
+        &["token", "--help"],
+        &["man"],
+        &["completions", "bash"],
+        &["check"],
+    ] {
+        let run = |output: Stdio| {
+            let mut server = Command::new(programs::server());
+            server.args(words).stdin(Stdio::null()).stdout(output).output().unwrap()
+        };
+        let written = run(Stdio::piped());
+        assert!(written.status.success() && !written.stdout.is_empty(), "{words:?}");
+        let ended = run(full().into());
+        let errors = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(74), "{words:?}: {errors}");
+        assert!(
+            errors.contains("standard output can't be written: No space"),
+            "{words:?}: {errors}"
+        );
     }
 }

@@ -70,9 +70,10 @@ impl Pipe {
                 }
             }
             Event::Error(error) => {
-                // Errors about messages of this run are the outbox's.
+                // Errors about messages of this run are the outbox's. One before the registration is
+                // the reason of the close that follows.
                 let about_message = error.id.is_some() || error.code == "rate_limited";
-                if self.driver.was_registered() && !about_message {
+                if self.driver.has_session() && !about_message {
                     print_error(&format!("server error: {} ({})", error.message, error.code));
                 }
             }

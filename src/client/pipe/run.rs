@@ -292,9 +292,10 @@ impl Pipe {
     fn give_up(&self) -> Failure {
         let timeout = self.progress.timeout();
         if !self.driver.was_registered() {
-            return Failure::NoConnection { server: self.driver.server(), timeout };
+            return self.driver.not_registered_within(timeout);
         }
         match self.owes() {
+            true if self.driver.refusal().is_some() => self.driver.not_registered_within(timeout),
             true => Failure::Unacked { timeout },
             false => Failure::Incomplete { timeout, printed: self.sink.printed() },
         }

@@ -115,10 +115,7 @@ impl Chat {
             }
             let give_up_at = connect_by.filter(|_| self.may_give_up());
             if give_up_at.is_some_and(|at| at <= Instant::now()) {
-                return Err(Failure::NoConnection {
-                    server: self.driver.server(),
-                    timeout: self.timeout.0,
-                });
+                return Err(self.driver.not_registered_within(self.timeout.0));
             }
             self.draw();
             let has_room = self.has_room();
@@ -171,10 +168,14 @@ impl Chat {
         match update {
             Update::Frame(text) => return self.frame(&text),
             Update::Failed(failure) => return Err(failure),
-            Update::Disconnected if self.driver.was_registered() => {
+            Update::Disconnected(Some(refusal)) => {
+                let reason = one_line(&self.texts.of_refusal(&refusal));
+                self.tell_failure(fill(self.texts.retrying, &[&reason]));
+            }
+            Update::Disconnected(None) if self.driver.was_registered() => {
                 self.console.note(self.texts.lost);
             }
-            Update::Disconnected => {
+            Update::Disconnected(None) => {
                 self.tell_failure(fill(self.texts.not_accepted, &[&self.driver.server()]));
             }
             Update::Retrying(error) => {

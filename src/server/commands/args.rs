@@ -34,7 +34,7 @@ USR1 rotates the room keys, USR2 logs a status line.
 
 Exit codes: 0 success, 1 the running server refused, 2 usage, 69 can't listen or no server
 answers, 71 operating system error, 74 the history, its key or the access file can't be used,
-78 wrong configuration."
+or standard output can't be written, 78 wrong configuration."
 )]
 pub struct Arguments {
     /// The command; none is `run`.

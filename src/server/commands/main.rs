@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::{CommandFactory as _, Parser as _};
 
 use super::args::{Arguments, Command, ConfigArgs};
-use super::output::{print, print_error};
+use super::output::{print, print_error, print_help};
 use super::{backup, check, ctl, rekey, restore, token};
 use crate::config::Config;
 use crate::protocol::mask;
@@ -22,14 +22,18 @@ const RUNTIME_SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
 /// Runs `chat-server` with the arguments of this process.
 pub fn main() -> std::process::ExitCode {
     let early_signals = EarlySignals::hold_back();
-    let Arguments { command, config } = Arguments::try_parse().unwrap_or_else(|error| exit(&error));
+    let Arguments { command, config } = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) if !error.use_stderr() => return ended(print_help(&error)),
+        Err(error) => exit(&error),
+    };
     let command = command.unwrap_or(Command::Run);
     if !matches!(command, Command::Run)
         && let Ok(early_signals) = early_signals
     {
         early_signals.release();
     }
-    let outcome = match command {
+    ended(match command {
         Command::Run => serve(&config),
         Command::Check => check::run(&config),
         Command::Token { command } => token::run(&config, &command),
@@ -39,7 +43,11 @@ pub fn main() -> std::process::ExitCode {
         Command::Rekey { key, new_key } => rekey::run(&config, key.as_deref(), new_key.as_deref()),
         Command::Completions { shell } => completions(shell),
         Command::Man => man(),
-    };
+    })
+}
+
+/// The exit code of a command, whose error is printed.
+fn ended(outcome: Result<(), ServerError>) -> std::process::ExitCode {
     match outcome {
         Ok(()) => ExitCode::Ok.into(),
         Err(error) => {
@@ -49,11 +57,11 @@ pub fn main() -> std::process::ExitCode {
     }
 }
 
-/// Prints help, or the error of a command line that makes no sense, and exits.
+/// Prints the error of a command line that makes no sense, and exits.
 fn exit(error: &clap::Error) -> ! {
     let text = error.render().to_string();
     match mask::secrets(&text) {
-        shown if error.use_stderr() && shown != text => {
+        shown if shown != text => {
             eprint!("{shown}");
             std::process::exit(error.exit_code());
         }

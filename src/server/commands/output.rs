@@ -1,6 +1,6 @@
 //! The output of the commands: results on standard output, errors and notes on standard error.
 
-use std::io::{ErrorKind, Write as _};
+use std::io::{self, ErrorKind, Write as _};
 
 use serde_json::Value;
 
@@ -9,8 +9,18 @@ use crate::server::error::ServerError;
 
 /// Writes to standard output. A closed pipe (`| head -1`) is not an error.
 pub fn print(bytes: &[u8]) -> Result<(), ServerError> {
-    match std::io::stdout().write_all(bytes) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
+    let mut stdout = io::stdout().lock();
+    written(stdout.write_all(bytes).and_then(|()| stdout.flush()))
+}
+
+/// Prints help or the version, in colour on a terminal.
+pub fn print_help(help: &clap::Error) -> Result<(), ServerError> {
+    written(help.print().and_then(|()| io::stdout().flush()))
+}
+
+fn written(result: io::Result<()>) -> Result<(), ServerError> {
+    match result {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(ServerError::Output(error)),
         _ => Ok(()),
     }
 }
