@@ -1,7 +1,6 @@
 //! The access file: the records of all access tokens, and the banned users. JSON of mode 0600 that
 //! is replaced atomically. It contains only hashes of the access tokens.
 
-use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -11,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::durable_file::{create_folder, create_new, open_or_create, sync_parent_folder};
-use super::private_file::mode_for_others;
+use super::private_file::{mode_for_others, open_regular};
 use crate::policy::access::{self, Grant, GrantedRooms};
 use crate::policy::rights::Role;
 use crate::protocol::mask::ACCESS_TOKEN_PREFIX;
@@ -151,7 +150,7 @@ impl AccessFile {
     pub fn read(path: &Path) -> Result<Option<Self>, AccessFileError> {
         let error = |source| AccessFileError::Io { path: path.into(), source };
         let malformed = |reason: String| AccessFileError::Malformed { path: path.into(), reason };
-        let file = match File::open(path) {
+        let file = match open_regular(path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(error(source)),

@@ -120,3 +120,47 @@ async fn users_can_be_declared_in_the_configuration_and_reloaded(mode: Mode) {
     reload(TOKENS.to_owned());
     assert_eq!(wire.until_closed().await.0, 4001);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pipe_in_place_of_the_access_file_is_refused_and_holds_nothing_up() {
+    let mut server = Server::with(TOKENS).start();
+    let token = server.token("ana", &[]);
+    let mut session = entered(&server, &token, "lobby").await;
+    let path = server.state().join("access.json");
+    let kept = server.state().join("kept");
+    std::fs::rename(&path, &kept).unwrap();
+    make_pipe(&path);
+    let unreadable = server.wait_for_event("access_unreadable");
+    assert!(unreadable["reason"].as_str().unwrap().contains("not a regular file"), "{unreadable}");
+    let unavailable = refused("storage_failed", 1013);
+    assert_eq!(refusal(register(&server, &token, &["lobby"]).await).await, unavailable);
+    session.send(json!({"type": "who", "room": "lobby"})).await;
+    session.next_of("user_list").await;
+    server.run_ok(&["ctl", "reload"]);
+    let add = ["token", "add", "--user", "bob"];
+    let commands: [(&[&str], i32); 4] =
+        [(&["ctl", "ban", "bob"], 1), (&["ctl", "bans"], 1), (&["token", "list"], 74), (&add, 74)];
+    for (command, code) in commands {
+        let output = server.run(command);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{command:?}: {errors}");
+        assert!(errors.contains("access.json: not a regular file"), "{command:?}: {errors}");
+    }
+    std::fs::rename(&kept, &path).unwrap();
+    eventually("the server reads the file", || server.event_count("access_reread") > 1);
+    drop(entered(&server, &token, "lobby").await);
+    // The same for the file that is locked.
+    std::fs::remove_file(server.state().join("access.lock")).unwrap();
+    make_pipe(&server.state().join("access.lock"));
+    let output = server.run(&add);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(errors.contains("access.lock: not a regular file"), "{errors}");
+    std::fs::remove_file(&path).unwrap();
+    make_pipe(&path);
+    assert_eq!(server.stop().code(), Some(0));
+}
+
+fn make_pipe(path: &std::path::Path) {
+    let made = std::process::Command::new("mkfifo").args(["-m", "600"]).arg(path).status();
+    assert!(made.unwrap().success(), "{}", path.display());
+}
