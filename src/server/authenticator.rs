@@ -14,7 +14,7 @@ use parking_lot::{Mutex, MutexGuard};
 use super::client_info::ClientInfo;
 use crate::config::{Auth, AuthMode};
 use crate::conversation::server::registration::{Registration, Rejection};
-use crate::credentials::access_file::{AccessFile, AccessFileError};
+use crate::credentials::access_file::{AccessFile, AccessFileError, banned_user};
 use crate::policy::access::{self, AccessDenied, AccessList, Grant};
 use crate::policy::auth_throttle::AuthThrottle;
 use crate::policy::client_network::ClientNetwork;
@@ -165,13 +165,26 @@ impl Authenticator {
         for record in &file.tokens {
             grants.push(record.grant().map_err(malformed)?);
         }
-        let banned: Vec<UserName> = file.banned.iter().map(|name| UserName::clean(name)).collect();
+        let named = |entry: &String| {
+            let user = banned_user(entry);
+            if user.is_none() {
+                tracing::warn!(
+                    event = "ban_ignored",
+                    entry,
+                    "an entry of banned in the access file names no user; remove it"
+                );
+            }
+            user
+        };
+        let banned: Vec<UserName> = file.banned.iter().filter_map(named).collect();
         AccessList::new(grants, &banned).map_err(|error| malformed(error.to_string()))
     }
 
     fn file_version(&self) -> FileVersion {
         use std::os::unix::fs::MetadataExt as _;
-        let metadata = std::fs::metadata(&self.access_file).ok()?;
+        let path = &self.access_file;
+        // A symbolic link that leads nowhere is not the same as no file.
+        let metadata = std::fs::metadata(path).or_else(|_| path.symlink_metadata()).ok()?;
         // A change of mode or owner sets ctime, a change of content sets mtime, and a new file has
         // another inode.
         let ctime = metadata.ctime_nsec() as u64 ^ (metadata.ctime() as u64).rotate_left(32);
