@@ -206,6 +206,28 @@ async fn a_reload_refuses_a_configuration_that_is_a_pipe() {
     assert_eq!(server.stop().code(), Some(0));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_access_file_that_takes_too_long_to_read_stops_only_registering() {
+    let home = tempfile::tempdir().unwrap();
+    let stall = home.path().join("stall");
+    let stalled = format!("access_read={}", stall.display());
+    let mut server = Server::with(TOKENS).env("CHAT_TEST_STALL", &stalled).start();
+    let token = server.token("ana", &[]);
+    let mut session = entered(&server, &token, "lobby").await;
+    std::fs::write(&stall, "").unwrap();
+    server.run_ok(&["ctl", "reload"]);
+    let unavailable = refused("storage_failed", 1013);
+    assert_eq!(refusal(register(&server, &token, &["lobby"]).await).await, unavailable);
+    session.send(json!({"type": "who", "room": "lobby"})).await;
+    session.next_of("user_list").await;
+    std::fs::remove_file(&stall).unwrap();
+    eventually("the file is read again", || server.event_count("access_reread") > 0);
+    drop(entered(&server, &token, "lobby").await);
+    std::fs::write(&stall, "").unwrap();
+    server.run_ok(&["ctl", "reload"]);
+    assert_eq!(server.stop().code(), Some(0));
+}
+
 fn make_pipe(path: &std::path::Path) {
     let made = std::process::Command::new("mkfifo").args(["-m", "600"]).arg(path).status();
     assert!(made.unwrap().success(), "{}", path.display());
