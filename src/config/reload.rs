@@ -1,6 +1,9 @@
 //! Which keys a reload puts in force, and which ones take effect at the next start.
 
-use super::error::ConfigError;
+use std::os::unix::fs::FileTypeExt as _;
+use std::path::PathBuf;
+
+use super::error::{ConfigError, Problem};
 use super::raw::RawConfig;
 use super::schema::{all_keys, schema, value_of};
 use super::sources::Sources;
@@ -26,6 +29,7 @@ impl Config {
     /// Both configurations must be valid: that of the next start, and that which the reload puts in force,
     /// in which some keys keep their values.
     pub fn reload(sources: &Sources, started: &Config) -> Result<Reloaded, ConfigError> {
+        refuse_pipe(sources)?;
         let next = Config::load(sources)?;
         let now = with_start_values(&next.raw, &started.raw);
         let (config, problems) = validate::validate(&now, sources);
@@ -35,6 +39,21 @@ impl Config {
         let changed = differences(&started.raw, &now);
         let restart_needed = differences(&now, &next.raw);
         Ok(Reloaded { config, next, changed, restart_needed })
+    }
+}
+
+/// A pipe can be read once, at the start: a second time, it is empty or takes for ever.
+fn refuse_pipe(sources: &Sources) -> Result<(), ConfigError> {
+    let files = sources.file.iter().chain(&sources.default_file);
+    let is_pipe = |file: &&PathBuf| file.metadata().is_ok_and(|found| found.file_type().is_fifo());
+    match files.into_iter().find(is_pipe) {
+        None => Ok(()),
+        Some(file) => Err(ConfigError {
+            problems: vec![Problem::Unreadable {
+                file: file.display().to_string(),
+                reason: "is a pipe, which can't be read again; restart the server".into(),
+            }],
+        }),
     }
 }
 

@@ -2,7 +2,7 @@
 //! range and against the other values, and gathers all problems.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::checker::Checker;
@@ -14,6 +14,7 @@ use super::validated::{
     Shutdown, Store, TlsFiles,
 };
 use crate::credentials::access_file::ACCESS_FILE;
+use crate::credentials::private_file::open_regular;
 use crate::policy::access::AccessList;
 use crate::policy::ip_network::IpNetwork;
 
@@ -98,7 +99,8 @@ impl Checker<'_> {
         for (key, file) in
             [("listen.tls.certificate", &tls.certificate), ("listen.tls.key", &tls.key)]
         {
-            if let Err(error) = std::fs::File::open(file) {
+            // A reload reads the files again, so they can't be pipes.
+            if let Err(error) = open_regular(Path::new(file)) {
                 self.refuse(
                     key,
                     file,

@@ -1,9 +1,10 @@
 //! The access file: the records of all access tokens, and the banned users. JSON of mode 0600 that
 //! is replaced atomically. It contains only hashes of the access tokens.
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -11,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::durable_file::{create_folder, create_new, open_or_create, sync_parent_folder};
-use super::private_file::mode_for_others;
+use super::private_file::{mode_for_others, open_regular};
 use crate::policy::access::{self, Grant, GrantedRooms};
 use crate::policy::rights::Role;
 use crate::protocol::mask::ACCESS_TOKEN_PREFIX;
@@ -22,6 +23,10 @@ use crate::protocol::{RoomName, Timestamp, UserName};
 pub const ACCESS_FILE: &str = "access.json";
 /// Largest access file.
 const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
+/// How long a change waits for the lock.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often it tries.
+const LOCK_POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The content of the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,6 +88,12 @@ pub enum AccessFileError {
         path: PathBuf,
         /// The part that is not valid.
         reason: String,
+    },
+    /// Another process holds its lock.
+    #[error("another command is changing {path}; nothing was changed: try again")]
+    Busy {
+        /// The file.
+        path: PathBuf,
     },
     /// A file operation failed.
     #[error("{path}: {source}")]
@@ -151,9 +162,14 @@ impl AccessFile {
     pub fn read(path: &Path) -> Result<Option<Self>, AccessFileError> {
         let error = |source| AccessFileError::Io { path: path.into(), source };
         let malformed = |reason: String| AccessFileError::Malformed { path: path.into(), reason };
-        let file = match File::open(path) {
+        let file = match open_regular(path) {
             Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(missing) if missing.kind() == io::ErrorKind::NotFound => {
+                return match path.symlink_metadata() {
+                    Ok(_) => Err(error(dangling_link())),
+                    Err(_) => Ok(None),
+                };
+            }
             Err(source) => return Err(error(source)),
         };
         if let Some(mode) = mode_for_others(&file).map_err(error)? {
@@ -178,8 +194,9 @@ impl AccessFile {
     }
 
     /// Changes the file atomically and durably, under a lock, so that concurrent changes are not
-    /// lost. Creates the file, its lock and its folder if they do not exist; they get the owner of
-    /// the folder they are in, so that the server can use what root wrote.
+    /// lost; waits at most 5 seconds for it. Creates the file, its lock and its folder if they do not exist; they get the owner of
+    /// the folder they are in, so that the server can use what root wrote. If the file is a symbolic link, its target
+    /// is changed.
     pub fn change<T>(
         path: &Path,
         change: impl FnOnce(&mut AccessFile) -> T,
@@ -189,11 +206,15 @@ impl AccessFile {
             let path = path.to_owned();
             move |source| AccessFileError::Io { path, source }
         };
+        let target = link_target(path).map_err(error_of(path))?;
+        let path = target.as_deref().unwrap_or(path);
         let folder = path.parent().unwrap_or(Path::new("."));
         create_folder(folder).map_err(error_of(folder))?;
         let lock_file = path.with_extension("lock");
         let lock = open_or_create(&lock_file).map_err(error_of(&lock_file))?;
-        lock.lock().map_err(error_of(&lock_file))?;
+        lock_within(&lock, LOCK_TIMEOUT)
+            .map_err(error_of(&lock_file))?
+            .ok_or_else(|| AccessFileError::Busy { path: path.into() })?;
         let mut content = AccessFile::read(path)?.unwrap_or_default();
         let outcome = change(&mut content);
         let part = path.with_extension("part");
@@ -209,6 +230,43 @@ impl AccessFile {
         let renamed = std::fs::rename(&part, path).and_then(|()| sync_parent_folder(path));
         renamed.map_err(error_of(path))?;
         Ok(outcome)
+    }
+}
+
+/// The file that a symbolic link leads to; `None` if `path` is no link.
+fn link_target(path: &Path) -> io::Result<Option<PathBuf>> {
+    match path.symlink_metadata() {
+        Ok(found) if found.is_symlink() => match path.canonicalize() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(dangling_link()),
+            target => target.map(Some),
+        },
+        _ => Ok(None),
+    }
+}
+
+fn dangling_link() -> io::Error {
+    let text = "a symbolic link that leads to no file; put the file back, or remove the link";
+    io::Error::new(io::ErrorKind::InvalidInput, text)
+}
+
+/// The user that an entry of `banned` names; `None` if nothing of it can be in a name.
+pub fn banned_user(entry: &str) -> Option<UserName> {
+    let cleaned = UserName::clean(entry);
+    // Cleaning gives an entry without any usable character the name of users who give none.
+    let is_default = cleaned == UserName::clean("") && UserName::parse(entry).is_err();
+    (!is_default).then_some(cleaned)
+}
+
+/// Locks the file for this process alone; `None` if another one holds the lock all the time.
+fn lock_within(file: &File, timeout: Duration) -> io::Result<Option<()>> {
+    let deadline = Instant::now() + timeout;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(Some(())),
+            Err(TryLockError::Error(error)) => return Err(error),
+            Err(TryLockError::WouldBlock) if Instant::now() >= deadline => return Ok(None),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_POLL_INTERVAL),
+        }
     }
 }
 
@@ -279,6 +337,44 @@ mod tests {
             let error = AccessFile::read(&path).unwrap_err();
             assert!(matches!(error, AccessFileError::Malformed { .. }), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn an_entry_without_a_usable_character_bans_nobody() {
+        for entry in ["", " ", "@@@", "\u{200b}"] {
+            assert_eq!(banned_user(entry), None, "{entry:?}");
+        }
+        for entry in ["eve", " eve ", "Anónimo"] {
+            let cleaned = UserName::clean(entry);
+            assert_eq!(banned_user(entry), Some(cleaned), "{entry:?}");
+        }
+    }
+
+    #[test]
+    fn a_change_waits_for_the_lock_only_for_a_time() {
+        let home = tempfile::tempdir().unwrap();
+        let open = || File::create(home.path().join("access.lock")).unwrap();
+        let (held, other) = (open(), open());
+        held.lock().unwrap();
+        assert_eq!(lock_within(&other, Duration::from_millis(50)).unwrap(), None);
+        drop(held);
+        assert_eq!(lock_within(&other, Duration::ZERO).unwrap(), Some(()));
+    }
+
+    #[test]
+    fn a_change_writes_the_target_of_a_symbolic_link_and_a_dangling_link_is_an_error() {
+        let home = tempfile::tempdir().unwrap();
+        let (path, target) = (home.path().join("access.json"), home.path().join("shared.json"));
+        std::os::unix::fs::symlink("shared.json", &path).unwrap();
+        for error in
+            [AccessFile::read(&path).unwrap_err(), AccessFile::change(&path, |_| ()).unwrap_err()]
+        {
+            assert!(error.to_string().contains("symbolic link"), "{error}");
+        }
+        AccessFile::change(&target, |_| ()).unwrap();
+        AccessFile::change(&path, |file| file.banned.push("eve".into())).unwrap();
+        assert!(path.symlink_metadata().unwrap().is_symlink());
+        assert_eq!(AccessFile::read(&target).unwrap().unwrap().banned, ["eve"]);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::durable_file::{create_folder, create_new, give_files_to_owner, sync_parent_folder};
-use super::private_file::mode_for_others;
+use super::private_file::{mode_for_others, open_regular};
 use crate::protocol::random::fill_random;
 
 /// The name of the systemd credential, and of the key file in the history folder.
@@ -92,7 +92,7 @@ impl AtRestKey {
         credentials: Option<&Path>,
     ) -> Result<Option<Self>, KeyFileError> {
         if let Some(path) = credentials.map(|folder| folder.join(KEY_FILE)) {
-            match File::open(&path) {
+            match open_regular(&path) {
                 Ok(file) => return Self::read(file, &path, None).map(Some),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(source) => return Err(KeyFileError::Io { path, source }),
@@ -121,19 +121,26 @@ impl AtRestKey {
     }
 
     /// Reads a key from a file that the server does not manage, so that a rekey leaves the file
-    /// alone.
+    /// alone. It may be a pipe.
     pub fn open_external(path: &Path) -> Result<Self, KeyFileError> {
         let missing =
             || KeyFileError::Io { path: path.into(), source: io::ErrorKind::NotFound.into() };
-        let mut key = Self::open(path)?.ok_or_else(missing)?;
+        let mut key = Self::open_with(path, |path| File::open(path))?.ok_or_else(missing)?;
         key.file = None;
         Ok(key)
     }
 
     /// Reads a key from a file; `None` if there is no file.
     pub fn open(path: &Path) -> Result<Option<Self>, KeyFileError> {
+        Self::open_with(path, open_regular)
+    }
+
+    fn open_with(
+        path: &Path,
+        open: impl FnOnce(&Path) -> io::Result<File>,
+    ) -> Result<Option<Self>, KeyFileError> {
         let error = |source| KeyFileError::Io { path: path.into(), source };
-        let file = match File::open(path) {
+        let file = match open(path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(error(source)),

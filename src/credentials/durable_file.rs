@@ -5,6 +5,10 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
+
+use super::private_file::{check_regular, not_regular};
+
 /// Syncs the folder that contains `path`. A new or renamed file survives power loss only after its
 /// folder was synced (fsync(2)).
 pub(crate) fn sync_parent_folder(path: &Path) -> io::Result<()> {
@@ -19,15 +23,23 @@ pub(crate) fn create_new(path: &Path) -> io::Result<File> {
 }
 
 /// Opens a file for writing, or creates it with mode 0600. The file gets the owner of its folder,
-/// also if an earlier command of another user left it behind. A symbolic link is refused.
+/// also if an earlier command of another user left it behind. A symbolic link is refused, and
+/// anything else than a regular file.
 pub(crate) fn open_or_create(path: &Path) -> io::Result<File> {
+    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
     let file = OpenOptions::new()
         .create(true)
         .truncate(false)
         .write(true)
         .mode(0o600)
-        .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
-        .open(path)?;
+        .custom_flags(flags.bits().cast_signed())
+        .open(path)
+        .map_err(|error| match error.raw_os_error().map(Errno::from_raw_os_error) {
+            // A pipe that no process reads (open(2)).
+            Some(Errno::NXIO) => not_regular(),
+            _ => error,
+        })?;
+    check_regular(&file)?;
     give_to_owner(&file, &folder_of(path).metadata()?)?;
     Ok(file)
 }

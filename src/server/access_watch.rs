@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::audit::{self, Operator};
+use super::authenticator::Authenticator;
 use super::context::Context;
 use super::rooms::command::Command;
 use crate::config::{Auth, AuthMode};
@@ -15,6 +16,8 @@ use crate::sys::clock::wall_clock;
 
 /// How often the access file is checked for changes. `chat-server token` also notifies the server.
 pub const POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// How long the file system may take for the access file.
+const READ_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long the hub may take to end the sessions that lost their access.
 const HUB_ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -29,14 +32,69 @@ pub const NOT_ENFORCED: &str =
 /// soon as it runs again.
 /// The server log gets an audit line per access token that is new or gone; `by` caused the change.
 pub async fn reread(context: &Context, by: Operator) -> Option<usize> {
-    let active = context.active_config.load_full();
-    let before = context.authenticator.read(&active.config.auth);
-    audit::log_token_changes(&before, &context.authenticator.list(), by);
+    off_event_loop(context, || {
+        let active = context.active_config.load_full();
+        move |authenticator: &Authenticator| {
+            let before = authenticator.read(&active.config.auth);
+            audit::log_token_changes(&before, &authenticator.list(), by);
+        }
+    })
+    .await;
     enforce(context).await
+}
+
+/// Runs a file operation on a thread of the blocking pool, one at a time. `prepare` is called when no
+/// other one runs. Gives `None`, and lets no user register, if the file system does not answer in
+/// time; the operation then ends later.
+async fn off_event_loop<T, F>(context: &Context, prepare: impl FnOnce() -> F) -> Option<T>
+where
+    T: Send + 'static,
+    F: FnOnce(&Authenticator) -> T + Send + 'static,
+{
+    let ended = async {
+        let reserved = context.authenticator.reserve().await;
+        let (operation, authenticator) = (prepare(), context.authenticator.clone());
+        let operation = move || {
+            let outcome = operation(&authenticator);
+            drop(reserved);
+            outcome
+        };
+        tokio::task::spawn_blocking(operation).await.ok()
+    };
+    let ended = tokio::time::timeout(READ_TIMEOUT, ended).await;
+    ended.unwrap_or_else(|_| {
+        context.authenticator.close();
+        None
+    })
 }
 
 /// Rereads the access file when it changes and enforces expiry times, until `stop`.
 pub async fn watch(context: Arc<Context>, stop: CancellationToken) {
+    let both = async { tokio::join!(watch_file(&context), watch_expiry(&context)) };
+    tokio::select! {
+        () = stop.cancelled() => {}
+        _ = both => {}
+    }
+}
+
+async fn watch_file(context: &Context) {
+    loop {
+        tokio::time::sleep(POLL_INTERVAL).await;
+        let changed = off_event_loop(context, || Authenticator::file_has_changed).await;
+        if changed == Some(true)
+            && let Some(ended) = reread(context, Operator::AccessFile).await
+        {
+            tracing::info!(
+                event = "access_reread",
+                tokens = context.authenticator.list().len() as u64,
+                ended = ended as u64,
+                "the access file has changed"
+            );
+        }
+    }
+}
+
+async fn watch_expiry(context: &Context) {
     let now = wall_clock;
     let mut last_check = now();
     loop {
@@ -46,25 +104,12 @@ pub async fn watch(context: Arc<Context>, stop: CancellationToken) {
             .list()
             .next_expiry(now())
             .map_or(POLL_INTERVAL, |expiry| expiry.since(now()));
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = tokio::time::sleep(until_expiry.min(POLL_INTERVAL)) => {}
-        }
+        tokio::time::sleep(until_expiry.min(POLL_INTERVAL)).await;
         context.refusals.report_left_out();
-        if context.authenticator.file_has_changed()
-            && let Some(ended) = reread(&context, Operator::AccessFile).await
-        {
-            tracing::info!(
-                event = "access_reread",
-                tokens = context.authenticator.list().len() as u64,
-                ended = ended as u64,
-                "the access file has changed"
-            );
-        }
         let previous_check = std::mem::replace(&mut last_check, now());
         let next_expiry = context.authenticator.list().next_expiry(previous_check);
         if next_expiry.is_some_and(|expiry| expiry <= last_check) {
-            enforce(&context).await;
+            enforce(context).await;
         }
     }
 }

@@ -6,21 +6,24 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, MutexGuard};
+use tokio::sync::OwnedMutexGuard;
 
 use super::client_info::ClientInfo;
 use crate::config::{Auth, AuthMode};
 use crate::conversation::server::registration::{Registration, Rejection};
-use crate::credentials::access_file::{AccessFile, AccessFileError};
+use crate::credentials::access_file::{AccessFile, AccessFileError, banned_user};
 use crate::policy::access::{self, AccessDenied, AccessList, Grant};
 use crate::policy::auth_throttle::AuthThrottle;
 use crate::policy::client_network::ClientNetwork;
 use crate::policy::rights::Action;
 use crate::protocol::{CloseCode, ErrorCode, UserName};
 use crate::sys::clock::wall_clock;
+use crate::sys::fault_points;
 
 /// Inode, ctime and mtime of the access file; `None` if there is no file.
 type FileVersion = Option<(u64, u64, SystemTime)>;
@@ -32,6 +35,10 @@ pub struct Authenticator {
     /// The version of the access file that was read last.
     last_read: Mutex<FileVersion>,
     throttle: Mutex<AuthThrottle>,
+    /// Locked by the only thread that may read the file or look at it, however long that takes.
+    reading: Arc<tokio::sync::Mutex<()>>,
+    /// Whether a thread took too long, so that the file has to be read again.
+    is_late: AtomicBool,
     started: Instant,
 }
 
@@ -43,6 +50,8 @@ impl Authenticator {
             list: ArcSwap::default(),
             last_read: Mutex::default(),
             throttle: Mutex::default(),
+            reading: Arc::default(),
+            is_late: AtomicBool::new(false),
             started: Instant::now(),
         }
     }
@@ -61,6 +70,8 @@ impl Authenticator {
     pub fn read(&self, auth: &Auth) -> Arc<AccessList> {
         // Held until the end, so that of two simultaneous calls only one sees the change.
         let mut last_read = self.last_read();
+        self.is_late.store(false, Ordering::Relaxed);
+        fault_points::point("access_read");
         let version = self.file_version();
         let read = AccessFile::read(&self.access_file).map(Option::unwrap_or_default);
         let list = read.and_then(|file| self.build_list(&file, auth));
@@ -75,7 +86,24 @@ impl Authenticator {
 
     /// Whether the access file has changed since it was read last.
     pub fn file_has_changed(&self) -> bool {
-        *self.last_read() != self.file_version()
+        self.is_late.load(Ordering::Relaxed) || *self.last_read() != self.file_version()
+    }
+
+    /// Waits until no other thread reads the file, and keeps others from it.
+    pub async fn reserve(&self) -> OwnedMutexGuard<()> {
+        self.reading.clone().lock_owned().await
+    }
+
+    /// Lets no user register until the file was read again, because reading it takes too long.
+    pub fn close(&self) {
+        if !self.is_late.swap(true, Ordering::Relaxed) {
+            tracing::error!(
+                event = "access_unreadable",
+                reason = "reading it takes too long",
+                "the access file can't be used; no user can register"
+            );
+        }
+        self.list.rcu(|list| AccessList::clone(list).closed());
     }
 
     /// Decides about a `register`. In token mode, sets its user to the one that the access token
@@ -165,13 +193,26 @@ impl Authenticator {
         for record in &file.tokens {
             grants.push(record.grant().map_err(malformed)?);
         }
-        let banned: Vec<UserName> = file.banned.iter().map(|name| UserName::clean(name)).collect();
+        let named = |entry: &String| {
+            let user = banned_user(entry);
+            if user.is_none() {
+                tracing::warn!(
+                    event = "ban_ignored",
+                    entry,
+                    "an entry of banned in the access file names no user; remove it"
+                );
+            }
+            user
+        };
+        let banned: Vec<UserName> = file.banned.iter().filter_map(named).collect();
         AccessList::new(grants, &banned).map_err(|error| malformed(error.to_string()))
     }
 
     fn file_version(&self) -> FileVersion {
         use std::os::unix::fs::MetadataExt as _;
-        let metadata = std::fs::metadata(&self.access_file).ok()?;
+        let path = &self.access_file;
+        // A symbolic link that leads nowhere is not the same as no file.
+        let metadata = std::fs::metadata(path).or_else(|_| path.symlink_metadata()).ok()?;
         // A change of mode or owner sets ctime, a change of content sets mtime, and a new file has
         // another inode.
         let ctime = metadata.ctime_nsec() as u64 ^ (metadata.ctime() as u64).rotate_left(32);

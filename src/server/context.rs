@@ -43,7 +43,7 @@ pub struct Context {
     /// Reads the room log.
     pub reader: Arc<dyn RoomLogReader>,
     /// Decides which users may register.
-    pub authenticator: Authenticator,
+    pub authenticator: Arc<Authenticator>,
     /// The addresses that the server listens on.
     pub addresses: Vec<SocketAddr>,
     /// The answers of the parts of the server to the question whether they make progress.

@@ -106,7 +106,7 @@ impl Server {
         access_watch::warn_if_nobody_has_access(&active.config.auth, authenticator.list().len());
         let tls = active.tls.is_some();
         let context = Arc::new(Context {
-            authenticator,
+            authenticator: Arc::new(authenticator),
             addresses: listeners::addresses(&listeners),
             health: Health::default(),
             reload_state: ReloadState::default(),

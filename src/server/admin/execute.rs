@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::request::{AdminRequest, MainRequest};
 use super::status::{self, NO_ANSWER};
-use crate::credentials::access_file::AccessFile;
+use crate::credentials::access_file::{AccessFile, AccessFileError, banned_user};
 use crate::policy::confusable_names::is_confusable;
 use crate::protocol::UserName;
 use crate::server::access_watch;
@@ -115,12 +115,12 @@ async fn report_status(context: &Context) -> Result<Value, String> {
 
 async fn ban(context: &Context, by: Operator, user: UserName) -> Result<Value, String> {
     let banned_user = user.clone();
-    change_bans(context, move |banned| {
-        banned.retain(|known| !is_confusable(&UserName::clean(known), &banned_user));
+    let change = move |banned: &mut Vec<String>| {
+        banned.retain(|known| !bans(known, &banned_user));
         banned.push(banned_user.as_str().to_owned());
-    })
-    .await?;
-    audit::log_user_act("ban", &user, by);
+        true
+    };
+    change_bans(context, change, "ban", &user, by).await?;
     match access_watch::reread(context, by).await {
         Some(ended) => Ok(json!({"ended": ended})),
         None => Err(format!("{user} is banned, but {}", access_watch::NOT_ENFORCED)),
@@ -129,16 +129,14 @@ async fn ban(context: &Context, by: Operator, user: UserName) -> Result<Value, S
 
 async fn unban(context: &Context, by: Operator, user: UserName) -> Result<Value, String> {
     let unbanned_user = user.clone();
-    let removed = change_bans(context, move |banned| {
+    let change = move |banned: &mut Vec<String>| {
         let before = banned.len();
-        banned.retain(|known| !is_confusable(&UserName::clean(known), &unbanned_user));
-        before - banned.len()
-    })
-    .await?;
-    if removed == 0 {
+        banned.retain(|known| !bans(known, &unbanned_user));
+        banned.len() < before
+    };
+    if !change_bans(context, change, "unban", &user, by).await? {
         return Err(format!("no user named {user} is banned"));
     }
-    audit::log_user_act("unban", &user, by);
     match access_watch::reread(context, by).await {
         Some(_) => Ok(json!({})),
         None => Err(format!("the ban of {user} is lifted, but {NO_ANSWER}")),
@@ -176,13 +174,28 @@ async fn list_bans(context: &Context) -> Result<Value, String> {
     }
 }
 
-async fn change_bans<T: Send + 'static>(
+/// Whether the entry of the access file bans this user.
+fn bans(entry: &str, user: &UserName) -> bool {
+    banned_user(entry).is_some_and(|banned| is_confusable(&banned, user))
+}
+
+/// Carries out `change`, which tells whether it changed something; then there is an audit line, even
+/// if no caller waits any more.
+async fn change_bans(
     context: &Context,
-    change: impl FnOnce(&mut Vec<String>) -> T + Send + 'static,
-) -> Result<T, String> {
+    change: impl FnOnce(&mut Vec<String>) -> bool + Send + 'static,
+    action: &'static str,
+    user: &UserName,
+    by: Operator,
+) -> Result<bool, String> {
+    let user = user.clone();
     let file = context.active_config.load().config.auth.access_file.clone();
     let changed = tokio::task::spawn_blocking(move || {
-        AccessFile::change(&file, |file| change(&mut file.banned))
+        let changed = AccessFile::change(&file, |file| change(&mut file.banned))?;
+        if changed {
+            audit::log_user_act(action, &user, by);
+        }
+        Ok::<_, AccessFileError>(changed)
     });
     match changed.await {
         Ok(Ok(outcome)) => Ok(outcome),

@@ -25,8 +25,9 @@ use crate::server::error::ServerError;
 
 /// Longest request line.
 const MAX_REQUEST_BYTES: u64 = 64 * 1024;
-/// How long one request and its answer may take.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long one request and its answer may take: longer than a wait for the lock of the access file and
+/// one for the hub together, and shorter than `chat-server ctl` waits.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(18);
 /// Requests at the same time; later ones wait.
 const MAX_REQUESTS: usize = 16;
 /// Pause after a failed `accept`.

@@ -7,6 +7,7 @@ use serde_json::json;
 use super::{TOKENS, entered, refusal, refused, register};
 use crate::support::client::Client;
 use crate::support::server::Server;
+use crate::support::wire::Wire;
 use crate::support::{Mode, TIMEOUT, eventually, in_both_modes};
 
 in_both_modes!(
@@ -119,4 +120,115 @@ async fn users_can_be_declared_in_the_configuration_and_reloaded(mode: Mode) {
     assert!(String::from_utf8_lossy(&output.stderr).contains("auth.users"));
     reload(TOKENS.to_owned());
     assert_eq!(wire.until_closed().await.0, 4001);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pipe_in_place_of_the_access_file_is_refused_and_holds_nothing_up() {
+    let mut server = Server::with(TOKENS).start();
+    let token = server.token("ana", &[]);
+    let mut session = entered(&server, &token, "lobby").await;
+    let path = server.state().join("access.json");
+    let kept = server.state().join("kept");
+    std::fs::rename(&path, &kept).unwrap();
+    make_pipe(&path);
+    let unreadable = server.wait_for_event("access_unreadable");
+    assert!(unreadable["reason"].as_str().unwrap().contains("not a regular file"), "{unreadable}");
+    let unavailable = refused("storage_failed", 1013);
+    assert_eq!(refusal(register(&server, &token, &["lobby"]).await).await, unavailable);
+    session.send(json!({"type": "who", "room": "lobby"})).await;
+    session.next_of("user_list").await;
+    server.run_ok(&["ctl", "reload"]);
+    let add = ["token", "add", "--user", "bob"];
+    let commands: [(&[&str], i32); 4] =
+        [(&["ctl", "ban", "bob"], 1), (&["ctl", "bans"], 1), (&["token", "list"], 74), (&add, 74)];
+    for (command, code) in commands {
+        let output = server.run(command);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{command:?}: {errors}");
+        assert!(errors.contains("access.json: not a regular file"), "{command:?}: {errors}");
+    }
+    std::fs::rename(&kept, &path).unwrap();
+    eventually("the server reads the file", || server.event_count("access_reread") > 1);
+    drop(entered(&server, &token, "lobby").await);
+    // The same for the file that is locked.
+    std::fs::remove_file(server.state().join("access.lock")).unwrap();
+    make_pipe(&server.state().join("access.lock"));
+    let output = server.run(&add);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(errors.contains("access.lock: not a regular file"), "{errors}");
+    std::fs::remove_file(&path).unwrap();
+    make_pipe(&path);
+    assert_eq!(server.stop().code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_of_the_access_file_gives_up_while_its_lock_is_held() {
+    let server = Server::with(TOKENS).start();
+    server.token("ana", &[]);
+    let lock = std::fs::File::create(server.state().join("access.lock")).unwrap();
+    lock.lock().unwrap();
+    for command in [&["ctl", "ban", "eve"][..], &["token", "add", "--user", "bob"]] {
+        let output = server.run(command);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success(), "{command:?}");
+        assert!(errors.contains("another command is changing"), "{command:?}: {errors}");
+        assert!(errors.contains("access.json"), "{command:?}: {errors}");
+    }
+    drop(lock);
+    assert_eq!(server.run_ok(&["ctl", "bans", "--json"]).matches("eve").count(), 0);
+    server.run_ok(&["ctl", "ban", "eve"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_entry_of_banned_that_names_no_user_bans_nobody() {
+    let server = Server::with("[limits]\nrate_messages = 1000\n").start();
+    let path = server.state().join("access.json");
+    std::fs::write(&path, r#"{"banned": ["@@@", "", "eve"]}"#).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    server.run_ok(&["ctl", "reload"]);
+    server.wait_for_event("ban_ignored");
+    let mut wire = Wire::connect(&server).await;
+    wire.send(json!({"type": "register", "protocol": 1, "username": "Anónimo"})).await;
+    wire.next_of("welcome").await;
+    let mut wire = Wire::connect(&server).await;
+    wire.send(json!({"type": "register", "protocol": 1, "username": "eve"})).await;
+    assert_eq!(refusal(wire).await, refused("forbidden", 4003));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reload_refuses_a_configuration_that_is_a_pipe() {
+    let mut server = Server::with(TOKENS).start();
+    std::fs::remove_file(server.config_file()).unwrap();
+    make_pipe(&server.config_file());
+    server.signal("HUP");
+    let failed = server.wait_for_event("reload_failed");
+    assert!(failed["reason"].as_str().unwrap().contains("is a pipe"), "{failed}");
+    assert_eq!(server.stop().code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_access_file_that_takes_too_long_to_read_stops_only_registering() {
+    let home = tempfile::tempdir().unwrap();
+    let stall = home.path().join("stall");
+    let stalled = format!("access_read={}", stall.display());
+    let mut server = Server::with(TOKENS).env("CHAT_TEST_STALL", &stalled).start();
+    let token = server.token("ana", &[]);
+    let mut session = entered(&server, &token, "lobby").await;
+    std::fs::write(&stall, "").unwrap();
+    server.run_ok(&["ctl", "reload"]);
+    let unavailable = refused("storage_failed", 1013);
+    assert_eq!(refusal(register(&server, &token, &["lobby"]).await).await, unavailable);
+    session.send(json!({"type": "who", "room": "lobby"})).await;
+    session.next_of("user_list").await;
+    std::fs::remove_file(&stall).unwrap();
+    eventually("the file is read again", || server.event_count("access_reread") > 0);
+    drop(entered(&server, &token, "lobby").await);
+    std::fs::write(&stall, "").unwrap();
+    server.run_ok(&["ctl", "reload"]);
+    assert_eq!(server.stop().code(), Some(0));
+}
+
+fn make_pipe(path: &std::path::Path) {
+    let made = std::process::Command::new("mkfifo").args(["-m", "600"]).arg(path).status();
+    assert!(made.unwrap().success(), "{}", path.display());
 }
