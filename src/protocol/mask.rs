@@ -335,12 +335,10 @@ mod tests {
         }
 
         #[test]
-        fn masking_twice_changes_nothing(
+        fn any_text_is_masked_within_the_bound(
             text in "([a-z:@/=?'\" ]|://|sct_|token=|access_token=|Bearer |gAAAA|0123456789){0,40}|.{0,5000}",
         ) {
-            let once = secrets(&text).into_owned();
-            prop_assert!(once.len() <= MAX_SHOWN_BYTES);
-            prop_assert_eq!(secrets(&once), once.as_str());
+            prop_assert!(secrets(&text).len() <= MAX_SHOWN_BYTES);
         }
     }
 }
