@@ -45,7 +45,7 @@ fn named_lines(errors: &str) -> Vec<u64> {
 fn a_signal_stops_reading_and_the_lines_that_are_not_stored_are_named() {
     for (name, number) in [("TERM", 15), ("INT", 2), ("HUP", 1)] {
         let server = Server::with(SLOW).start();
-        let mut client = Client::start(&[&server.url(), "-q"]);
+        let mut client = Client::start_with_default_signals(&[&server.url(), "-q"]);
         client.write(&numbers(1, 300));
         eventually("some lines are stored", || server.event_count("session_opened") == 1);
         let before = Instant::now();

@@ -28,9 +28,26 @@ impl Client {
 
     /// Starts a client with these environment variables.
     pub fn start_with(arguments: &[&str], environment: &[(&str, &str)]) -> Client {
-        let mut child = command()
-            .args(arguments)
-            .envs(environment.iter().copied())
+        let mut command = command();
+        command.args(arguments).envs(environment.iter().copied());
+        Client::spawn(command)
+    }
+
+    /// Starts a client that ignores no signal, also where the tests run under nohup(1) or in the background
+    /// of a script, which ignore some.
+    pub fn start_with_default_signals(arguments: &[&str]) -> Client {
+        let client = command();
+        let mut command = Command::new("env");
+        command.env_clear();
+        for (name, value) in client.get_envs() {
+            command.env(name, value.expect("it is set"));
+        }
+        command.arg("--default-signal=HUP,INT,TERM").arg(client.get_program()).args(arguments);
+        Client::spawn(command)
+    }
+
+    fn spawn(mut command: Command) -> Client {
+        let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
