@@ -47,20 +47,24 @@ pub fn open_disk_watched(
     now: Timestamp,
     opening: &Opening,
 ) -> Result<OpenedStore, OpenError> {
-    open_folder(folder, key, retention, now, opening).map_err(|error| name_shortage(error, folder))
+    let folder = Arc::new(StoreFolder::lock(folder).map_err(name_shortage_of_io)?);
+    open_folder(&folder, key, retention, now, opening)
+        .map_err(|error| name_shortage(error, &folder))
 }
 
 /// Names what the disk lacked, if that is why the store does not open.
-fn name_shortage(error: OpenError, folder: &Path) -> OpenError {
+fn name_shortage(error: OpenError, folder: &StoreFolder) -> OpenError {
     match error {
-        OpenError::Sqlite { path, source } => {
-            let failure =
-                StoreFolder::lock(folder).map(|folder| WriteFailure::of(&source, &folder));
-            match failure {
-                Ok(WriteFailure::Shortage(shortage)) => OpenError::Full { path, shortage },
-                _ => OpenError::Sqlite { path, source },
-            }
-        }
+        OpenError::Sqlite { path, source } => match WriteFailure::of(&source, folder) {
+            WriteFailure::Shortage(shortage) => OpenError::Full { path, shortage },
+            _ => OpenError::Sqlite { path, source },
+        },
+        error => name_shortage_of_io(error),
+    }
+}
+
+fn name_shortage_of_io(error: OpenError) -> OpenError {
+    match error {
         OpenError::Io { path, source } => match Shortage::of(&source) {
             Some(shortage) => OpenError::Full { path, shortage },
             None => OpenError::Io { path, source },
@@ -70,36 +74,35 @@ fn name_shortage(error: OpenError, folder: &Path) -> OpenError {
 }
 
 fn open_folder(
-    folder: &Path,
+    folder: &Arc<StoreFolder>,
     key: &AtRestKey,
     retention: Retention,
     now: Timestamp,
     opening: &Opening,
 ) -> Result<OpenedStore, OpenError> {
-    let folder = StoreFolder::lock(folder)?;
-    refuse_newer(&folder)?;
+    refuse_newer(folder)?;
     let mut findings = Vec::new();
     let mut earlier = Earlier::Complete;
-    let sealer = match finish_rekey(&folder, key, &mut findings)? {
+    let sealer = match finish_rekey(folder, key, &mut findings)? {
         Some(new_key) => record::sealer(&new_key),
         None => record::sealer(key),
     };
-    finish_recovery(&folder)?;
+    finish_recovery(folder)?;
     let store = folder.store_file();
     match folder.state()? {
         StoreState::Absent => {
-            create_store(&folder, &sealer, now)?;
+            create_store(folder, &sealer, now)?;
             findings.push(Finding::Created(store.display().to_string()));
         }
         StoreState::Unusable(reason) => {
-            findings.push(recover(&folder, &sealer, key, reason, now, opening)?);
+            findings.push(recover(folder, &sealer, key, reason, now, opening)?);
         }
         StoreState::Present => {
             let closed = schema::is_main_file_closed(&store);
             if closed && folder.has_wal() {
-                findings.push(set_foreign_wal_aside(&folder)?);
+                findings.push(set_foreign_wal_aside(folder)?);
             }
-            match check_integrity(&folder, &sealer, closed, opening)? {
+            match check_integrity(folder, &sealer, closed, opening)? {
                 Integrity::Intact => {}
                 Integrity::MayLack(reason) => {
                     let file = store.display().to_string();
@@ -107,7 +110,7 @@ fn open_folder(
                     earlier = Earlier::Lost;
                 }
                 Integrity::Damaged(reason) => {
-                    findings.push(recover(&folder, &sealer, key, &reason, now, opening)?);
+                    findings.push(recover(folder, &sealer, key, &reason, now, opening)?);
                 }
                 Integrity::WrongKey => return Err(folder.wrong_key(key)),
             }
@@ -124,21 +127,21 @@ fn open_folder(
     if let Some(made) = starts::restored_from(&db).map_err(sqlite_error)? {
         findings.push(Finding::FromBackup { file: store.display().to_string(), made });
     }
-    let newest = newest_time(&db, &folder, &sealer, opening).map_err(sqlite_error)?;
+    let newest = newest_time(&db, folder, &sealer, opening).map_err(sqlite_error)?;
     let clock = PruneClock::new(now, newest);
-    let start = begin_start(&db, &folder, retention, clock, earlier, opening);
+    let start = begin_start(&db, folder, retention, clock, earlier, opening);
     let start = start.map_err(sqlite_error)?;
     // Until the start is in the store, the watermark of the earlier start stays: it names an epoch that
     // the store knows.
     let watermark = match start.begun {
-        true => Some(Watermark::open(&folder, &sealer, &start.epoch)?),
+        true => Some(Watermark::open(folder, &sealer, &start.epoch)?),
         false => None,
     };
-    let (folder, sealer) = (Arc::new(folder), Arc::new(sealer));
+    let sealer = Arc::new(sealer);
     let rooms = Arc::new(AtomicU64::new(rooms::count(&db).map_err(sqlite_error)?));
     let epoch = start.epoch.clone();
     let reader = DiskReader::new(folder.clone(), sealer.clone(), epoch, rooms.clone());
-    let log = DiskLog::new(folder, db, sealer, start, watermark, retention, clock, rooms);
+    let log = DiskLog::new(folder.clone(), db, sealer, start, watermark, retention, clock, rooms);
     let log = log.map_err(sqlite_error)?;
     Ok(OpenedStore { log: Box::new(log), reader: Arc::new(reader), findings })
 }

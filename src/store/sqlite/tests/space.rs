@@ -12,50 +12,87 @@ use crate::store::{PruneResult, Shortage, StoreError};
 /// lock of a store open too.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
-/// A small file system, unmounted when dropped.
-struct SmallDisk(
-    tempfile::TempDir,
-    #[allow(dead_code, reason = "a guard")] MutexGuard<'static, ()>,
-);
+/// A store on a small file system, which is unmounted when this is dropped.
+struct SmallDisk {
+    mount: tempfile::TempDir,
+    key: AtRestKey,
+    _guard: MutexGuard<'static, ()>,
+}
 
 impl SmallDisk {
-    /// `None` if this user may not mount.
+    /// `None`, said on standard error, if this user may not mount.
     fn new() -> Option<Self> {
         let guard = ONE_AT_A_TIME.lock();
-        let folder = tempfile::tempdir().unwrap();
+        let mount = tempfile::tempdir().unwrap();
         let mounted = Command::new("mount")
             .args(["-t", "tmpfs", "-o", "size=2m", "tmpfs"])
-            .arg(folder.path())
+            .arg(mount.path())
             .output()
             .is_ok_and(|output| output.status.success());
-        mounted.then_some(SmallDisk(folder, guard))
+        if !mounted {
+            eprintln!("skipped: mounting a small file system needs root");
+            return None;
+        }
+        let key = AtRestKey::find(&mount.path().join("history"), None).unwrap();
+        Some(SmallDisk { mount, key, _guard: guard })
+    }
+
+    fn store(&self) -> PathBuf {
+        self.mount.path().join("history")
+    }
+
+    fn try_open(&self) -> Result<OpenedStore, OpenError> {
+        open_disk(&self.store(), &self.key, RETENTION, at(0))
+    }
+
+    fn open(&self) -> OpenedStore {
+        self.try_open().unwrap()
+    }
+
+    /// Stores five messages and closes the store. Gives the position of the last one.
+    fn store_five_messages(&self) -> Position {
+        let mut opened = self.open();
+        fill(&mut opened, 1..=5);
+        let position = Position { epoch: everything(&opened).head.epoch, seq: Seq(5) };
+        opened.log.close().unwrap();
+        position
+    }
+
+    /// The file whose removal makes space.
+    fn ballast(&self) -> PathBuf {
+        self.mount.path().join("ballast")
+    }
+
+    /// Fills the file system until only this many bytes are free.
+    fn fill(&self, free_bytes: u64) {
+        let file = std::fs::File::create(self.ballast()).unwrap();
+        let system = rustix::fs::statvfs(self.mount.path()).unwrap();
+        let bytes = system.f_bavail * system.f_frsize - free_bytes;
+        std::os::unix::fs::FileExt::write_all_at(&file, &vec![1; bytes as usize], 0).unwrap();
+    }
+
+    fn make_space(&self) {
+        std::fs::remove_file(self.ballast()).unwrap();
     }
 }
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
+        let _ = Command::new("umount").arg("-l").arg(self.mount.path()).status();
     }
 }
 
 #[test]
 fn a_full_disk_refuses_whole_batches_until_there_is_space() {
-    let Some(disk) = SmallDisk::new() else {
-        eprintln!("skipped: mounting a small file system needs root");
-        return;
-    };
-    let folder = disk.0.path().join("history");
-    let key = AtRestKey::find(&folder, None).unwrap();
-    let open = || open_disk(&folder, &key, RETENTION, at(0)).unwrap();
-    let mut opened = open();
+    let Some(disk) = SmallDisk::new() else { return };
+    let mut opened = disk.open();
     let mut sent = 0u64;
     let mut batch = || {
         let from = sent + 1;
         sent += 5;
         (from..=sent).map(|n| draft("lobby", &n.to_string(), &"x".repeat(2000))).collect()
     };
-    let ballast = disk.0.path().join("ballast");
-    std::fs::write(&ballast, vec![1; 600_000]).unwrap();
+    std::fs::write(disk.ballast(), vec![1; 600_000]).unwrap();
     let mut acked = 0;
     let refused =
         loop {
@@ -74,48 +111,28 @@ fn a_full_disk_refuses_whole_batches_until_there_is_space() {
     assert!(acked > 0);
     let page = everything(&opened);
     assert_eq!((page.entries.len(), page.head.last), (acked, Seq(acked as u64)));
-    std::fs::remove_file(&ballast).unwrap();
+    disk.make_space();
     let outcomes = opened.log.append(refused, at(2));
     let first = Seq(acked as u64 + 1);
     assert!(matches!(&outcomes[0], AppendOutcome::Appended(entry) if entry.seq == first));
     drop(opened);
-    let opened = open();
+    let opened = disk.open();
     assert_eq!(opened.findings, []);
     assert_eq!(everything(&opened).entries.len(), acked + 5);
 }
 
-/// Fills a file system until only this many bytes are free. Gives the file to remove.
-fn fill_disk(disk: &SmallDisk, free_bytes: u64) -> PathBuf {
-    let ballast = disk.0.path().join("ballast");
-    let file = std::fs::File::create(&ballast).unwrap();
-    let system = rustix::fs::statvfs(disk.0.path()).unwrap();
-    let bytes = system.f_bavail * system.f_frsize - free_bytes;
-    std::os::unix::fs::FileExt::write_all_at(&file, &vec![1; bytes as usize], 0).unwrap();
-    ballast
-}
-
 #[test]
 fn a_start_and_a_stop_on_a_full_disk_are_no_loss() {
-    let Some(disk) = SmallDisk::new() else {
-        eprintln!("skipped: mounting a small file system needs root");
-        return;
-    };
-    let folder = disk.0.path().join("history");
-    let key = AtRestKey::find(&folder, None).unwrap();
-    let open = || open_disk(&folder, &key, RETENTION, at(0)).unwrap();
-    let mut opened = open();
-    fill(&mut opened, 1..=5);
-    let position = Position { epoch: everything(&opened).head.epoch, seq: Seq(5) };
+    let Some(disk) = SmallDisk::new() else { return };
+    let position = disk.store_five_messages();
     let same = Resumption { from: Seq(5), gap: None };
-    opened.log.close().unwrap();
-    drop(opened);
     // Somewhere among these, the shared memory of SQLite has room, and the first commit has not.
     let mut refused = 0;
     for (pages, crash) in (0u64..=10).flat_map(|pages| [(pages, false), (pages, true)]) {
         let shown = format!("{pages} free pages, crash: {crash}");
-        let ballast = fill_disk(&disk, pages * 4096);
+        disk.fill(pages * 4096);
         // With less space than the shared memory takes, the store does not open.
-        if let Ok(mut opened) = open_disk(&folder, &key, RETENTION, at(0)) {
+        if let Ok(mut opened) = disk.try_open() {
             assert!(opened.findings.is_empty(), "{shown}: {:?}", opened.findings);
             let outcomes = opened.log.append(vec![draft("lobby", &shown, "x")], at(1));
             let full = AppendOutcome::Refused(StoreError::Full(Shortage::Space));
@@ -126,8 +143,8 @@ fn a_start_and_a_stop_on_a_full_disk_are_no_loss() {
                 let _ = opened.log.close();
             }
         }
-        std::fs::remove_file(&ballast).unwrap();
-        let mut opened = open();
+        disk.make_space();
+        let mut opened = disk.open();
         assert!(opened.findings.is_empty(), "{shown}: {:?}", opened.findings);
         assert_eq!(resume(&opened, &position), same, "{shown}");
         opened.log.close().unwrap();
@@ -137,52 +154,35 @@ fn a_start_and_a_stop_on_a_full_disk_are_no_loss() {
 
 #[test]
 fn a_start_on_a_full_disk_begins_as_soon_as_there_is_space() {
-    let Some(disk) = SmallDisk::new() else {
-        eprintln!("skipped: mounting a small file system needs root");
-        return;
-    };
-    let folder = disk.0.path().join("history");
-    let key = AtRestKey::find(&folder, None).unwrap();
-    let open = || open_disk(&folder, &key, RETENTION, at(0)).unwrap();
-    let mut opened = open();
-    fill(&mut opened, 1..=5);
-    opened.log.close().unwrap();
-    drop(opened);
-    let ballast = fill_disk(&disk, 9 * 4096);
-    let mut opened = open();
+    let Some(disk) = SmallDisk::new() else { return };
+    disk.store_five_messages();
+    disk.fill(9 * 4096);
+    let mut opened = disk.open();
     // A reader that reads now has a position under the epoch of this start.
     let position = Position { epoch: everything(&opened).head.epoch, seq: Seq(5) };
     assert_eq!(opened.log.prune(at(1), Duration::ZERO), PruneResult::default());
-    std::fs::remove_file(&ballast).unwrap();
+    disk.make_space();
     assert_eq!(opened.log.prune(at(2), Duration::ZERO).error, None);
     // The next start recovers this one like any that was killed.
     drop(opened);
-    let opened = open();
+    let opened = disk.open();
     assert!(opened.findings.is_empty(), "{:?}", opened.findings);
     assert_eq!(resume(&opened, &position), Resumption { from: Seq(5), gap: None });
 }
 
 #[test]
 fn a_store_that_a_full_disk_keeps_from_opening_names_the_shortage() {
-    let Some(disk) = SmallDisk::new() else {
-        eprintln!("skipped: mounting a small file system needs root");
-        return;
-    };
-    let folder = disk.0.path().join("history");
-    let key = AtRestKey::find(&folder, None).unwrap();
-    let mut opened = open_disk(&folder, &key, RETENTION, at(0)).unwrap();
-    fill(&mut opened, 1..=5);
-    opened.log.close().unwrap();
-    drop(opened);
+    let Some(disk) = SmallDisk::new() else { return };
+    disk.store_five_messages();
     // As in a copy of the store: SQLite has to make these files again.
     for suffix in ["-wal", "-shm"] {
-        let _ = std::fs::remove_file(folder.join(format!("{STORE_FILE}{suffix}")));
+        let _ = std::fs::remove_file(disk.store().join(format!("{STORE_FILE}{suffix}")));
     }
-    let ballast = fill_disk(&disk, 4096);
-    let error = open_disk(&folder, &key, RETENTION, at(0)).err().unwrap();
+    disk.fill(4096);
+    let error = disk.try_open().err().unwrap();
     assert!(matches!(error, OpenError::Full { shortage: Shortage::Space, .. }), "{error}");
-    std::fs::remove_file(&ballast).unwrap();
-    let opened = open_disk(&folder, &key, RETENTION, at(0)).unwrap();
+    disk.make_space();
+    let opened = disk.open();
     assert!(opened.findings.is_empty(), "{:?}", opened.findings);
     assert_eq!(everything(&opened).entries.len(), 5);
 }
