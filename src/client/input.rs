@@ -18,7 +18,7 @@ const READS_WAITING: usize = 2;
 /// Longest line in bytes; no server takes a longer one.
 const MAX_LINE_BYTES: usize = 1024 * 1024;
 
-/// What the reading thread says.
+/// A result of the reading thread.
 #[derive(Debug)]
 pub enum Read {
     /// Complete lines, at least one.
@@ -96,7 +96,7 @@ pub enum WholeError {
     /// It can't be read to its end.
     #[error("standard input can't be read: {0}; nothing was sent")]
     Unreadable(std::io::Error),
-    /// What it says can't be a message.
+    /// Its text can't be a message.
     #[error("standard input can't be sent: {0}")]
     Unfit(&'static str),
 }

@@ -204,7 +204,7 @@ impl Messages {
         }
     }
 
-    /// What an `error` frame says. `text` is the server's own sentence.
+    /// The sentence for an `error` frame. `text` is the server's own sentence.
     pub fn of_error(&self, code: &str, text: &str) -> String {
         match self.language {
             Language::English => text.to_owned(),

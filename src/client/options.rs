@@ -39,7 +39,7 @@ pub struct RunOptions {
     pub source: InputSource,
     /// Whether the run goes on after the end of standard input.
     pub follow: bool,
-    /// What is printed.
+    /// The frames that are printed.
     pub printed: Printed,
     /// How it is printed; `None`: not at all.
     pub output: Option<Output>,
@@ -57,7 +57,7 @@ pub struct RunOptions {
     pub until: Option<Until>,
 }
 
-/// What a run prints.
+/// The frames that a run prints.
 #[derive(Clone, Copy, Debug)]
 pub struct Printed {
     /// Messages, and what concerns them.

@@ -31,7 +31,7 @@ pub enum DialError {
         proxy: String,
         /// The reason and the next step.
         reason: String,
-        /// What the table of reconnects looks up.
+        /// The key in the table of reconnects.
         end: ConnectionEnd,
     },
     /// The file of `--url-file` has no address at the moment.
@@ -114,7 +114,7 @@ pub enum DialError {
 }
 
 impl DialError {
-    /// What the table of reconnects looks up.
+    /// The key in the table of reconnects.
     pub fn end(&self) -> ConnectionEnd {
         match self {
             // A tunnel removes its file while it has no address.

@@ -20,7 +20,7 @@ const MAX_HEAD_BYTES: usize = 16 * 1024;
 /// Why a proxy did not connect to the server.
 #[derive(Debug)]
 pub struct ProxyError {
-    /// What the table of reconnects looks up.
+    /// The key in the table of reconnects.
     pub end: ConnectionEnd,
     /// The reason and the next step.
     pub reason: String,

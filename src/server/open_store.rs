@@ -104,7 +104,7 @@ fn log(progress: &OpeningProgress, since: Duration) {
     );
 }
 
-/// What the main task knows about an opening.
+/// The opening as the main task sees it.
 struct Watch<'a> {
     opening: &'a Opening,
     began: Instant,

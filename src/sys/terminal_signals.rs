@@ -5,7 +5,7 @@ use std::io;
 use futures_util::StreamExt as _;
 use signal_hook::consts::{SIGCONT, SIGWINCH};
 
-/// What happened to the terminal.
+/// A change of the terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TerminalChange {
     /// SIGWINCH: the window has another size.

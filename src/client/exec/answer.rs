@@ -74,7 +74,7 @@ impl Answer {
         lines
     }
 
-    /// What can't be sent, since the last call.
+    /// The errors about lines that can't be sent, since the last call.
     pub fn take_errors(&mut self) -> Vec<String> {
         std::mem::take(&mut self.errors)
     }

@@ -83,7 +83,7 @@ struct Asker {
     depth: u32,
 }
 
-/// What standard error says of the present backlog.
+/// The problems of the present backlog that standard error has named.
 #[derive(Default)]
 struct Told {
     slow: bool,

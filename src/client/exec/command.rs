@@ -44,7 +44,7 @@ pub struct Run {
     pub name: String,
 }
 
-/// What a run brings.
+/// An event of one run of the command.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Output {
     /// A line that the command printed.
@@ -134,7 +134,7 @@ struct Running {
     group: ProcessGroup,
     /// `None` when everything is written, or the command reads no more.
     stdin: Option<ChildStdin>,
-    /// What is not written yet.
+    /// The part of the message that is not written to `stdin` yet.
     input: Vec<u8>,
     /// `None` when everything is read.
     stdout: Option<ChildStdout>,

@@ -5,7 +5,7 @@ use crate::conversation::client::event::Message;
 /// Variables with their values, and those that are removed.
 pub type Environment = Vec<(&'static str, Option<String>)>;
 
-/// What the command may know of the client's own connection.
+/// The parts of the client's own connection that the command gets.
 pub struct BotConnection<'a> {
     /// The server's URL.
     pub server: String,

@@ -12,7 +12,7 @@ use crate::protocol::random::random_hex;
 
 /// Ids that the input named and that are remembered, at most.
 const MAX_NAMED: usize = 1024;
-/// What stands between a reply's number and its depth.
+/// Separates the number of a reply from its depth.
 const REPLY: &str = "-reply-";
 
 /// Makes the ids of one run, and recognizes them.

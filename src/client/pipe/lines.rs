@@ -20,7 +20,7 @@ const MAX_TEXT_BYTES_UNTOLD: usize = 40_000;
 /// The line number of replies; lines of the input begin with 1.
 pub const REPLY_LINE: u64 = 0;
 
-/// What the run sends.
+/// The messages that the run sends.
 pub struct Lines {
     /// `None` after the end of standard input.
     input: Option<mpsc::Receiver<Read>>,

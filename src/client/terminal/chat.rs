@@ -291,7 +291,7 @@ impl Chat {
         self.console.flush();
     }
 
-    /// What waits, while there is no connection or nothing is confirmed for a while.
+    /// The messages that wait, while there is no connection or nothing is confirmed for a while.
     fn status(&self) -> Vec<String> {
         let stalled = self.unsent.stalled_at().is_some_and(|at| at <= Instant::now());
         let connecting = !self.driver.was_registered() && self.failure_told.is_none();

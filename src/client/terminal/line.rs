@@ -84,7 +84,7 @@ impl Line {
         self.buffer.pos()
     }
 
-    /// What is searched for, during a search.
+    /// The text that is searched for, during a search.
     pub fn searched(&self) -> Option<&str> {
         self.search.as_ref().map(|(wanted, _)| wanted.as_str())
     }

@@ -15,7 +15,7 @@ pub struct Unsent {
     texts: BTreeMap<u64, String>,
     /// The number of the last message.
     last: u64,
-    /// What [`Outbox::completed`] said.
+    /// The last value of [`Outbox::completed`].
     completed: u64,
     /// Since when no message was confirmed, while some wait.
     stalled_since: Option<Instant>,

@@ -33,7 +33,7 @@ pub struct View {
     colours: bool,
 }
 
-/// What the view shows.
+/// The status lines, the prompt and the line being typed.
 #[derive(Clone, Copy)]
 pub struct Content<'a> {
     /// Lines above the prompt.

@@ -75,7 +75,7 @@ fn leave_out(context: &Context, pause: Duration) {
     context.log_writer.health().leave_out(pause);
 }
 
-/// What was reported last.
+/// The state that was reported last.
 struct Reported {
     is_ready: bool,
     status_at: Instant,

@@ -18,7 +18,7 @@ use crate::store::{Backup, RestoreRequest, restore};
 use crate::sys::clock::wall_clock;
 use crate::sys::fault_points;
 
-/// What happened to the access file.
+/// The outcome for the access file.
 enum AccessOutcome {
     /// The backup has none.
     NotInBackup,

@@ -195,7 +195,7 @@ impl Batch {
     }
 }
 
-/// What the thread owns.
+/// The state of the thread.
 struct LogWriterThread {
     log: Box<dyn RoomLog>,
     queue: Receiver<Work>,
