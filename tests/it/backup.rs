@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::support::client::Client;
 use crate::support::server::{Server, command};
+use crate::support::stall::Stall;
 use crate::support::wire::Wire;
 use crate::support::{eventually, load_lock, programs};
 
@@ -644,19 +645,17 @@ fn files_of_backup_and_restore_belong_to_the_owner_of_their_folder() {
 
 #[test]
 fn two_backups_at_the_same_time_do_not_disturb_each_other() {
-    if !programs::have_faults("two_backups_at_the_same_time_do_not_disturb_each_other") {
-        return;
-    }
+    let test = "two_backups_at_the_same_time_do_not_disturb_each_other";
+    let Some(stall) = Stall::at("backup_copied", test) else { return };
     let server = Server::start();
     say(&server, &numbered("kept", 1..=5));
     let folder = tempfile::tempdir().unwrap();
     let named = |name: &str| folder.path().join(name).display().to_string();
-    let stall = folder.path().join("stall");
-    std::fs::write(&stall, "").unwrap();
+    stall.begin();
     std::thread::scope(|scope| {
         let first = scope.spawn(|| {
-            let stall = format!("backup_copied={}", stall.display());
-            run_with(&server, ("CHAT_TEST_STALL", &stall), &["backup", &named("first")])
+            let (name, value) = stall.variable();
+            run_with(&server, (name, &value), &["backup", &named("first")])
         });
         // The first one has a complete copy and waits.
         eventually("a part of 4 KiB or more", || {
@@ -664,7 +663,7 @@ fn two_backups_at_the_same_time_do_not_disturb_each_other() {
             entries.any(|entry| entry.metadata().is_ok_and(|found| found.len() >= 4096))
         });
         server.run_ok(&["backup", &named("second")]);
-        std::fs::remove_file(&stall).unwrap();
+        stall.end();
         let first = first.join().unwrap();
         assert!(first.status.success(), "{}", String::from_utf8_lossy(&first.stderr));
     });

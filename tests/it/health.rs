@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::support::eventually;
 use crate::support::server::{Builder, Server};
+use crate::support::stall::Stall;
 use crate::support::wire::Wire;
-use crate::support::{eventually, programs};
 
 /// A fault is told within this time.
 const TOLD_WITHIN: Duration = Duration::from_secs(10);
@@ -116,19 +117,14 @@ fn server() -> Builder {
 
 /// Stalls at a fault point while a file exists, and checks that it is told.
 async fn a_stall_is_told(point: &str, text: &str, healthz: &str) {
-    if !programs::have_faults(text) {
-        return;
-    }
-    let folder = tempfile::tempdir().unwrap();
-    let stall = folder.path().join("stall");
-    let fault_point = format!("{point}={}", stall.display());
-    let watched = Watched::start(server().env("CHAT_TEST_STALL", &fault_point));
+    let Some(stall) = Stall::at(point, text) else { return };
+    let watched = Watched::start(server().stalling_at(&stall));
     let (mut ana, _) = Wire::full(watched.server.address(), "ana", "ops").await;
     assert_eq!(watched.get("/readyz").0, "200");
-    std::fs::write(&stall, "").unwrap();
+    stall.begin();
     ana.send_chat_in("ops", "1", "hola").await;
     watched.is_told(text, healthz);
-    std::fs::remove_file(&stall).unwrap();
+    stall.end();
     watched.is_over();
 }
 

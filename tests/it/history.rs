@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::support::client::Client;
 use crate::support::server::Server;
+use crate::support::stall::Stall;
 use crate::support::wire::Wire;
 use crate::support::{TIMEOUT, eventually, load_lock, programs};
 
@@ -334,16 +335,11 @@ async fn limits_rooms_refuses_new_rooms_and_leaves_the_others_alone() {
 
 #[tokio::test]
 async fn a_stop_that_could_not_close_the_history_says_so() {
-    if !programs::have_faults("a_stop_that_could_not_close_the_history_says_so") {
-        return;
-    }
-    let folder = tempfile::tempdir().unwrap();
-    let stall = folder.path().join("stall");
-    let fault_point = format!("log_writer={}", stall.display());
-    let mut server =
-        Server::with("[shutdown]\ngrace = \"1s\"\n").env("CHAT_TEST_STALL", &fault_point).start();
+    let test = "a_stop_that_could_not_close_the_history_says_so";
+    let Some(stall) = Stall::at("log_writer", test) else { return };
+    let mut server = Server::with("[shutdown]\ngrace = \"1s\"\n").stalling_at(&stall).start();
     let (mut wire, _) = Wire::full(&server, "ci", "ops").await;
-    std::fs::write(&stall, "").unwrap();
+    stall.begin();
     wire.send_chat_in("ops", "1", "hola").await;
     assert!(server.stop().success());
     assert_eq!(server.event_count("close_failed"), 1);

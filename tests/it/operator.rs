@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::access::TOKENS;
 use crate::support::client::Client;
 use crate::support::server::Server;
+use crate::support::stall::Stall;
 use crate::support::wire::Wire;
 use crate::support::{eventually, programs};
 
@@ -226,13 +227,9 @@ fn a_reload_does_not_open_the_server_to_other_machines() {
 
 #[tokio::test]
 async fn a_command_that_is_not_carried_out_is_not_reported_as_done() {
-    if !programs::have_faults("a_command_that_is_not_carried_out_is_not_reported_as_done") {
-        return;
-    }
-    let folder = tempfile::tempdir().unwrap();
-    let stall = folder.path().join("stall");
-    let fault_point = format!("hub={}", stall.display());
-    let server = Server::with(TOKENS).env("CHAT_TEST_STALL", &fault_point).start();
+    let test = "a_command_that_is_not_carried_out_is_not_reported_as_done";
+    let Some(stall) = Stall::at("hub", test) else { return };
+    let server = Server::with(TOKENS).stalling_at(&stall).start();
     let token = server.token("ana", &[]);
     let id = server.token_id("ana");
     server.run_ok(&["ctl", "ban", "eve"]);
@@ -241,7 +238,7 @@ async fn a_command_that_is_not_carried_out_is_not_reported_as_done() {
     ana.send(register).await;
     ana.next_of("encryption_key").await;
     // After this answer the hub stalls and can't carry out commands.
-    std::fs::write(&stall, "").unwrap();
+    stall.begin();
     ana.send(json!({"type": "who", "room": "lobby"})).await;
     ana.next_of("user_list").await;
     let unfinished =
@@ -274,7 +271,7 @@ async fn a_command_that_is_not_carried_out_is_not_reported_as_done() {
     }
     server.wait_for_event("access_not_upheld");
     // The hub carries out the commands as soon as it runs again.
-    std::fs::remove_file(&stall).unwrap();
+    stall.end();
     assert_eq!(ana.until_closed().await.0, 4001);
 }
 
@@ -329,9 +326,9 @@ async fn silent_connections_to_the_admin_socket_do_not_delay_a_stop() {
     let mut server = Server::with("[shutdown]\ngrace = \"8s\"\n").start();
     let (ana, _) = Wire::full(server.address(), "ana", "ops").await;
     let socket = server.state().parent().unwrap().join("run/admin.sock");
-    let before = server.descriptors();
+    let before = server.sockets();
     let _silent: Vec<_> = (0..17).map(|_| UnixStream::connect(&socket).unwrap()).collect();
-    eventually("the server has accepted them", || server.descriptors() >= before + 17);
+    eventually("the server has accepted them", || server.sockets() >= before + 17);
     server.signal("TERM");
     assert_eq!(ana.until_closed().await.0, 1012);
     assert!(server.wait().success());
@@ -341,22 +338,18 @@ async fn silent_connections_to_the_admin_socket_do_not_delay_a_stop() {
 /// A session can be evicted even while another batch of messages is always waiting.
 #[tokio::test]
 async fn commands_wait_for_one_delivery_at_most() {
-    if !programs::have_faults("commands_wait_for_one_delivery_at_most") {
-        return;
-    }
-    let folder = tempfile::tempdir().unwrap();
-    let stall = folder.path().join("stall");
-    let fault_point = format!("delivered={}", stall.display());
-    let server = Server::with("").env("CHAT_TEST_STALL", &fault_point).start();
+    let test = "commands_wait_for_one_delivery_at_most";
+    let Some(stall) = Stall::at("delivered", test) else { return };
+    let server = Server::with("").stalling_at(&stall).start();
     let (mut ana, _) = Wire::full(server.address(), "ana", "ops").await;
     // The hub stalls at the end of this delivery.
-    std::fs::write(&stall, "").unwrap();
+    stall.begin();
     ana.send_chat_and_wait("ops", "first", "first").await;
     // The command is queued before the message, because a session takes one frame after the other.
     ana.send(json!({"type": "who", "room": "ops"})).await;
     ana.send_chat_in("ops", "second", "second").await;
     ana.next_of("ack").await;
-    std::fs::remove_file(&stall).unwrap();
+    stall.end();
     // Whether more messages wait or not, the hub carries out the command first.
     let next = loop {
         let frame = ana.next().await;

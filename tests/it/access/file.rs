@@ -7,8 +7,9 @@ use serde_json::json;
 use super::{TOKENS, entered, refusal, refused, register};
 use crate::support::client::Client;
 use crate::support::server::Server;
+use crate::support::stall::Stall;
 use crate::support::wire::Wire;
-use crate::support::{Mode, TIMEOUT, eventually, in_both_modes, programs};
+use crate::support::{Mode, TIMEOUT, eventually, in_both_modes};
 
 in_both_modes!(
     an_unusable_access_file_admits_no_user,
@@ -208,25 +209,21 @@ async fn a_reload_refuses_a_configuration_that_is_a_pipe() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_access_file_that_takes_too_long_to_read_stops_only_registering() {
-    if !programs::have_faults("an_access_file_that_takes_too_long_to_read_stops_only_registering") {
-        return;
-    }
-    let home = tempfile::tempdir().unwrap();
-    let stall = home.path().join("stall");
-    let stalled = format!("access_read={}", stall.display());
-    let mut server = Server::with(TOKENS).env("CHAT_TEST_STALL", &stalled).start();
+    let test = "an_access_file_that_takes_too_long_to_read_stops_only_registering";
+    let Some(stall) = Stall::at("access_read", test) else { return };
+    let mut server = Server::with(TOKENS).stalling_at(&stall).start();
     let token = server.token("ana", &[]);
     let mut session = entered(&server, &token, "lobby").await;
-    std::fs::write(&stall, "").unwrap();
+    stall.begin();
     server.run_ok(&["ctl", "reload"]);
     let unavailable = refused("storage_failed", 1013);
     assert_eq!(refusal(register(&server, &token, &["lobby"]).await).await, unavailable);
     session.send(json!({"type": "who", "room": "lobby"})).await;
     session.next_of("user_list").await;
-    std::fs::remove_file(&stall).unwrap();
+    stall.end();
     eventually("the file is read again", || server.event_count("access_reread") > 0);
     drop(entered(&server, &token, "lobby").await);
-    std::fs::write(&stall, "").unwrap();
+    stall.begin();
     server.run_ok(&["ctl", "reload"]);
     assert_eq!(server.stop().code(), Some(0));
 }

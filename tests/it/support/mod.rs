@@ -8,6 +8,7 @@ pub mod nginx;
 pub mod programs;
 pub mod python;
 pub mod server;
+pub mod stall;
 pub mod terminal;
 pub mod wire;
 

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::certificates::certificates;
 use super::endpoint::{AccessTokens, Endpoint};
+use super::stall::Stall;
 use super::{Mode, TIMEOUT, eventually, programs};
 
 /// How to start a server.
@@ -175,6 +176,14 @@ impl Server {
         std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
     }
 
+    /// The sockets that the server has open. Files come and go, as the readers of the store do.
+    pub fn sockets(&self) -> usize {
+        let descriptors = std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap();
+        let targets =
+            descriptors.flatten().filter_map(|entry| std::fs::read_link(entry.path()).ok());
+        targets.filter(|target| target.to_string_lossy().starts_with("socket:")).count()
+    }
+
     /// The CPU time used so far in seconds, user and system.
     pub fn cpu_seconds(&self) -> f64 {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
@@ -242,6 +251,12 @@ impl Server {
 }
 
 impl Builder {
+    /// The server stalls at the fault point of `stall`, between its begin and its end.
+    pub fn stalling_at(self, stall: &Stall) -> Self {
+        let (name, value) = stall.variable();
+        self.env(name, &value)
+    }
+
     /// Sets an environment variable.
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.into(), value.into()));
