@@ -77,9 +77,13 @@ impl Client {
         self.child.id()
     }
 
-    /// Writes to the client's standard input.
+    /// Writes to the client's standard input. A client that has ended takes nothing more, which is no
+    /// error here: its exit code and its errors tell why it ended.
     pub fn write(&mut self, text: &str) {
-        self.input.as_mut().unwrap().write_all(text.as_bytes()).unwrap();
+        match self.input.as_mut().unwrap().write_all(text.as_bytes()) {
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
+            written => written.unwrap(),
+        }
     }
 
     /// Sends a signal, such as `TERM`, to the client.
