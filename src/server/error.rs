@@ -128,6 +128,12 @@ pub enum CtlError {
         /// How long the command waited.
         seconds: u64,
     },
+    /// The lines of `ctl tail` ended without the last one.
+    #[error(
+        "the server ended the connection: it was killed, or nothing read the lines for an hour; \
+         see its log"
+    )]
+    TailEnded,
     /// The server answered with an error, whose text this is.
     #[error("{0}")]
     Refused(String),
@@ -162,6 +168,7 @@ impl CtlError {
             CtlError::NoSocket
             | CtlError::NoServer { .. }
             | CtlError::NotAllowed { .. }
+            | CtlError::TailEnded
             | CtlError::TimedOut { .. } => ExitCode::Unavailable,
         }
     }

@@ -1,7 +1,7 @@
-//! The lines of the server log about refusals, and the counters of `/metrics` for them.
+//! The lines of the server log about refusals and gaps, and the counters of `/metrics` for refusals.
 //!
-//! A client can cause a refusal as often as it likes. So only the first few of the same kind, per
-//! client network or session and minute, get a line of their own; the others are counted, and one
+//! A client can cause them as often as it likes. So only the first few of the same kind, per
+//! client network (for messages: and user) and minute, get a line of their own; the others are counted, and one
 //! line with the count follows when the minute is over or the server stops.
 
 use std::collections::BTreeMap;
@@ -13,7 +13,8 @@ use parking_lot::Mutex;
 use crate::policy::access::Grant;
 use crate::policy::client_network::ClientNetwork;
 use crate::policy::log_limit::LogLimit;
-use crate::protocol::{ErrorCode, SessionId, UserName};
+use crate::protocol::{ErrorCode, RoomName, SessionId, UserName};
+use crate::store::Gap;
 
 /// Logs refusals, and counts them by error code.
 pub struct RefusalLog {
@@ -27,6 +28,8 @@ pub struct RefusalLog {
 pub struct RefusedMessage<'a> {
     /// The session that sent it.
     pub session: &'a SessionId,
+    /// Its client's address.
+    pub peer: IpAddr,
     /// Its user.
     pub user: &'a UserName,
     /// The grant of its access token; `None` in open mode.
@@ -39,12 +42,27 @@ pub struct RefusedMessage<'a> {
     pub code: &'a str,
 }
 
+/// A `gap` frame that a session was sent.
+pub struct SentGap<'a> {
+    /// The session.
+    pub session: &'a SessionId,
+    /// Its client's address.
+    pub peer: IpAddr,
+    /// Its user.
+    pub user: &'a UserName,
+    /// The room whose messages are missing.
+    pub room: &'a RoomName,
+    /// The messages that are missing, and why.
+    pub gap: &'a Gap,
+}
+
 /// The refusals that share a limit.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Refusal {
     Register { network: ClientNetwork, code: &'static str },
     Origin { network: ClientNetwork },
-    Message { session: String, user: UserName, code: String },
+    Message { network: ClientNetwork, user: UserName, code: String },
+    Gap { network: ClientNetwork, user: UserName, room: RoomName, reason: &'static str },
 }
 
 impl Default for RefusalLog {
@@ -55,36 +73,36 @@ impl Default for RefusalLog {
 
 impl RefusalLog {
     /// A connection was not allowed to register.
-    pub fn register_refused(&self, peer: IpAddr, code: ErrorCode) {
+    pub fn register_refused(&self, session: &SessionId, peer: IpAddr, code: ErrorCode) {
         let code = code.as_str();
         self.count(code);
         if self.admit(Refusal::Register { network: ClientNetwork::of(peer), code }) {
-            tracing::info!(event = "register_refused", peer = %peer, reason = code,
+            tracing::info!(event = "register_refused", session = %session, peer = %peer, reason = code,
                 "a connection did not register");
         }
     }
 
     /// A web page's `Origin` is not allowed.
-    pub fn origin_refused(&self, peer: IpAddr, origin: &str) {
+    pub fn origin_refused(&self, session: &SessionId, peer: IpAddr, origin: &str) {
         if self.admit(Refusal::Origin { network: ClientNetwork::of(peer) }) {
-            tracing::info!(event = "origin_refused", peer = %peer, origin,
+            tracing::info!(event = "origin_refused", session = %session, peer = %peer, origin,
                 "the origin of a web page is not allowed; allowed origins are listed in listen.origins");
         }
     }
 
     /// A session's message was refused.
     pub fn message_refused(&self, message: &RefusedMessage<'_>) {
-        let RefusedMessage { session, user, grant, room, id, code } = *message;
+        let RefusedMessage { session, peer, user, grant, room, id, code } = *message;
         self.count(code);
         let refusal = Refusal::Message {
-            session: session.to_string(),
+            network: ClientNetwork::of(peer),
             user: user.clone(),
             code: code.to_owned(),
         };
         if self.admit(refusal) {
             let token = grant.map(|grant| grant.id.as_str());
-            tracing::info!(event = "message_refused", session = %session, user = %user, room, id,
-                code, token, "a message was refused");
+            tracing::info!(event = "message_refused", session = %session, user = %user, peer = %peer,
+                room, id, code, token, "a message was refused");
         }
     }
 
@@ -93,6 +111,19 @@ impl RefusalLog {
         self.count(code);
         tracing::debug!(event = "refused", session = %session, user = %user, reason = code,
             "a frame was refused");
+    }
+
+    /// A session was sent a `gap`. A client can ask for the same one again and again.
+    pub fn gap_sent(&self, sent: &SentGap<'_>) {
+        let SentGap { session, peer, user, room, gap } = *sent;
+        let reason = gap.reason.word();
+        let network = ClientNetwork::of(peer);
+        let (user, room) = (user.clone(), room.clone());
+        if self.admit(Refusal::Gap { network, user: user.clone(), room: room.clone(), reason }) {
+            tracing::info!(event = "gap", session = %session, user = %user, peer = %peer, room = %room,
+                after = gap.after.0, next = gap.next.0, reason,
+                "messages are missing; the client was sent a gap");
+        }
     }
 
     /// Logs how many refusals got no line, for the minutes that are over. To be called every second
@@ -119,9 +150,13 @@ impl RefusalLog {
                     tracing::info!(event = "origin_refused", peer = %network, count,
                         "more requests of web pages from this network were refused");
                 }
-                Some(Refusal::Message { session, user, code }) => {
-                    tracing::info!(event = "message_refused", session, user = %user, code, count,
-                        "more messages of this session were refused");
+                Some(Refusal::Message { network, user, code }) => {
+                    tracing::info!(event = "message_refused", user = %user, peer = %network, code, count,
+                        "more messages of this user from this network were refused");
+                }
+                Some(Refusal::Gap { network, user, room, reason }) => {
+                    tracing::info!(event = "gap", user = %user, peer = %network, room = %room, reason,
+                        count, "more gaps were sent to this user in this network");
                 }
                 None => {
                     tracing::warn!(

@@ -35,6 +35,7 @@ use crate::config::{Config, Store};
 use crate::net::admission::Admission;
 use crate::protocol::CloseCode;
 use crate::sys::clock::wall_clock;
+use crate::sys::logging::LogControl;
 use crate::sys::signals::{Signal, Signals};
 use crate::sys::systemd;
 use crate::sys::thread::{self, Ended};
@@ -52,7 +53,8 @@ pub async fn run(
     mut signals: Signals,
     mut reload: Reload,
 ) -> Result<(), ServerError> {
-    let Some(mut server) = Server::build(config, &mut signals).await? else { return Ok(()) };
+    let log = reload.server_log.control();
+    let Some(mut server) = Server::build(config, log, &mut signals).await? else { return Ok(()) };
     systemd::ready();
     let close = server.serve(&mut signals, &mut reload).await;
     systemd::stopping();
@@ -78,7 +80,11 @@ struct Server {
 impl Server {
     /// Opens the room log, binds all sockets, starts the threads, and begins to accept. Returns `None` if
     /// a signal stopped it while the room log was opened.
-    async fn build(config: Config, signals: &mut Signals) -> Result<Option<Self>, ServerError> {
+    async fn build(
+        config: Config,
+        log: Arc<LogControl>,
+        signals: &mut Signals,
+    ) -> Result<Option<Self>, ServerError> {
         let active = ActiveConfig::new(config)?;
         tls_warnings::log(&active.config, wall_clock());
         let retention = active.retention();
@@ -117,6 +123,7 @@ impl Server {
             reader: store.reader,
             admission: Arc::new(Admission::default()),
             connections: TaskTracker::new(),
+            log,
             started: Instant::now(),
             durable,
             disk: DiskWatch::default(),

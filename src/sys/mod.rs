@@ -4,6 +4,10 @@ pub mod clock;
 #[cfg(feature = "server")]
 pub mod fault_points;
 #[cfg(feature = "server")]
+pub mod log_line;
+#[cfg(feature = "server")]
+pub mod log_watch;
+#[cfg(feature = "server")]
 pub mod logging;
 #[cfg(feature = "client")]
 pub mod process_group;

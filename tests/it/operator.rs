@@ -13,8 +13,10 @@ use crate::support::wire::Wire;
 use crate::support::{eventually, programs};
 
 /// Every command of `ctl`, a word in its text output, and a field in its JSON output.
-const VERBS: [(&[&str], &str, &str); 10] = [
+const VERBS: [(&[&str], &str, &str); 12] = [
     (&["status"], "durable", "durable"),
+    (&["log-level"], "info", "log_level"),
+    (&["log-level", "info", "--for", "1m"], "log_level_seconds_left", "log_level_configured"),
     (&["rooms"], "lobby", "rooms"),
     (&["sessions"], "ana", "sessions"),
     (&["rotate"], "done", "ok"),

@@ -28,8 +28,10 @@ enum Kind {
 }
 
 /// Every command. `ID1` and `ID2` stand for the ids of two access tokens.
-const COMMANDS: [(&str, Kind); 14] = [
+const COMMANDS: [(&str, Kind); 16] = [
     ("ctl status", Kind::Ask),
+    ("ctl log-level", Kind::Ask),
+    ("ctl log-level info --for 1m", Kind::Act("log_level")),
     ("ctl rooms", Kind::Ask),
     ("ctl sessions", Kind::Ask),
     ("ctl bans", Kind::Ask),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
+use super::log_level;
 use super::request::{AdminRequest, MainRequest};
 use super::status::{self, NO_ANSWER};
 use crate::credentials::access_file::{AccessFile, AccessFileError, banned_user};
@@ -62,6 +63,11 @@ pub async fn execute(
         AdminRequest::Ban { user } => ban(context, by, user_name(&user)?).await,
         AdminRequest::Unban { user } => unban(context, by, user_name(&user)?).await,
         AdminRequest::Bans => list_bans(context).await,
+        AdminRequest::LogLevel { level, seconds } => {
+            log_level::report_or_change(context, level.as_deref(), seconds, by)
+        }
+        // The admin socket answers it, because the answer goes on.
+        AdminRequest::Tail(_) => Err("tail is answered line by line".into()),
         AdminRequest::NoteBackup => {
             audit::log_act("backup", by);
             Ok(json!({}))
@@ -106,6 +112,11 @@ async fn report_status(context: &Context) -> Result<Value, String> {
         "health": if problems.is_empty() { "ok".to_owned() } else { problems.to_string() },
         "reload": reload.as_deref().unwrap_or("ok"),
     });
+    if let (Value::Object(answer), Value::Object(level)) =
+        (&mut answer, log_level::describe(context))
+    {
+        answer.extend(level);
+    }
     let restart_needed = context.reload_state.restart_needed();
     if !restart_needed.is_empty() {
         answer["restart_needed"] = json!(restart_needed);

@@ -2,9 +2,11 @@
 
 pub mod execute;
 pub mod health_watch;
+pub mod log_level;
 pub mod metrics;
 pub mod reload;
 pub mod request;
 pub mod socket;
 pub mod status;
+pub mod tail;
 pub mod thread;

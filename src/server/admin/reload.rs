@@ -67,7 +67,7 @@ impl Reload {
         listeners::refuse_open_to_other_machines(&config, &context.addresses)?;
         let new = ActiveConfig::new(config)?;
         tls_warnings::log(&new.config, wall_clock());
-        self.server_log.set_level(new.config.log.level);
+        context.log.configure_level(new.config.log.level);
         let _ = context.hub.send(Command::Reconfigure(new.hub_config(context.durable)));
         context.log_writer.set_retention(new.retention());
         context.active_config.store(Arc::new(new));

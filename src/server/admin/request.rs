@@ -39,10 +39,35 @@ pub enum AdminRequest {
     },
     /// List the banned users.
     Bans,
+    /// Answer with the lines of the server log as they come, until the client closes the connection.
+    Tail(TailFilter),
+    /// Report the level of the server log, or change it.
+    LogLevel {
+        /// The new level, or `reset` for that of the configuration; `None` changes nothing.
+        level: Option<String>,
+        /// For how long.
+        seconds: Option<u64>,
+    },
     /// A backup was made; for the server log.
     NoteBackup,
     /// Finish what was received and exit, as SIGTERM does.
     Drain,
+}
+
+/// The lines that `tail` is for: those that fit each part. An empty list fits every line.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TailFilter {
+    /// The least severe level; `None`: the lines that are also in the server log.
+    pub level: Option<String>,
+    /// Their events.
+    pub events: Vec<String>,
+    /// Their users, or names that look the same.
+    pub users: Vec<String>,
+    /// Their rooms.
+    pub rooms: Vec<String>,
+    /// Their sessions.
+    pub sessions: Vec<String>,
 }
 
 /// A request that the admin socket passes on to the main task.

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::args::{ConfigArgs, CtlCommand};
 use super::output::{format_answer, format_reload, print, print_error};
+use super::tail;
 use crate::config::Config;
 use crate::server::admin::request::AdminRequest;
 use crate::server::error::{CtlError, ServerError};
@@ -22,6 +23,20 @@ const MAX_ANSWER_BYTES: u64 = 256 * 1024 * 1024;
 /// operator does not have to repair a file before kicking a user.
 pub fn run(config: &ConfigArgs, json: bool, command: &CtlCommand) -> Result<(), ServerError> {
     let (socket, config_error) = Config::admin_socket(&config.command_sources())?;
+    if let CtlCommand::Tail(_) = command {
+        return match (begin(socket.as_deref(), &command.request()), config_error) {
+            (Err(CtlError::NoServer { .. }), Some(error)) => Err(error.into()),
+            (begun, config_error) => {
+                let (_, server) = begun?;
+                if let Some(error) = config_error {
+                    print_error(&format!(
+                        "the configuration is broken now, so the server uses an older one: {error}"
+                    ));
+                }
+                tail::print_lines(server, json)
+            }
+        };
+    }
     let answer = match (ask(socket.as_deref(), &command.request()), config_error) {
         // The path of the socket may be wrong because the configuration is.
         (Err(CtlError::NoServer { .. }), Some(error)) => return Err(error.into()),
@@ -45,6 +60,14 @@ pub fn run(config: &ConfigArgs, json: bool, command: &CtlCommand) -> Result<(), 
 
 /// Sends one request to the server behind `socket` and waits for its answer.
 pub fn ask(socket: Option<&Path>, request: &AdminRequest) -> Result<Value, CtlError> {
+    begin(socket, request).map(|(answer, _)| answer)
+}
+
+/// Sends one request, waits for the first line of the answer, and gives the rest of the answer unread.
+fn begin(
+    socket: Option<&Path>,
+    request: &AdminRequest,
+) -> Result<(Value, BufReader<UnixStream>), CtlError> {
     let path = socket.ok_or(CtlError::NoSocket)?;
     let error = |source: io::Error| {
         let path = path.display().to_string();
@@ -64,12 +87,13 @@ pub fn ask(socket: Option<&Path>, request: &AdminRequest) -> Result<Value, CtlEr
     line.push('\n');
     stream.write_all(line.as_bytes()).map_err(error)?;
     let mut answer = String::new();
-    BufReader::new(stream.take(MAX_ANSWER_BYTES)).read_line(&mut answer).map_err(error)?;
+    let mut server = BufReader::new(stream);
+    (&mut server).take(MAX_ANSWER_BYTES).read_line(&mut answer).map_err(error)?;
     let answer: Value = serde_json::from_str(&answer).map_err(|_| {
         CtlError::Refused("the server closed the connection without an answer; see its log".into())
     })?;
     match answer["ok"].as_bool() {
-        Some(true) => Ok(answer),
+        Some(true) => Ok((answer, server)),
         _ => Err(CtlError::Refused(answer["error"].as_str().unwrap_or("refused").to_owned())),
     }
 }

@@ -1,7 +1,8 @@
 //! From a listener to a WebSocket: admission, TLS and the HTTP upgrade, within one time limit.
 
+use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,11 +12,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::lifecycle;
 use super::register::NewConnection;
-use super::upgrade::{self, Upgraded};
+use super::unregistered::Unregistered;
+use super::upgrade::{self, TcpPeer, Upgraded};
 use crate::net::admission::ConnectionPermit;
 use crate::net::send_queue::SendQueue;
 use crate::net::server_connection::ServerConnection;
 use crate::net::transport::{ServerStream, Transport};
+use crate::protocol::SessionId;
 use crate::server::context::{ActiveConfig, Context};
 use crate::server::refusal_log::RefusalLog;
 
@@ -67,28 +70,42 @@ fn is_shortage(error: &io::Error) -> bool {
 /// Takes a connection permit for the connection and starts its task, or refuses the connection.
 fn admit(context: &Arc<Context>, stream: TcpStream, peer: SocketAddr) {
     let active = context.active_config.load_full();
+    let session = SessionId::fresh();
     let Some(mut permit) = context.admission.admit(active.max_connections) else {
-        return refuse(&stream, &active, peer, "full");
+        return refuse(&stream, &active, &session, peer, "full");
     };
     // A trusted proxy connects for many clients: each is counted after its request has named it.
     let proxy =
         active.listen.trusted_proxies.iter().any(|net| net.contains(peer.ip().to_canonical()));
     if !proxy && !permit.count_for_network(peer.ip(), active.config.limits.connections_per_address)
     {
-        return refuse(&stream, &active, peer, "full_address");
+        return refuse(&stream, &active, &session, peer, "full_address");
     }
     let permit_id = permit.permit_id();
     let deadline = Instant::now() + active.config.limits.register_timeout;
-    let task = serve_connection(context.clone(), active, stream, peer, permit, deadline);
+    let unregistered = Unregistered::accepted(session, peer);
+    let task =
+        serve_connection(context.clone(), active, stream, peer, permit, deadline, unregistered);
     let task = context.connections.spawn(task);
     context.admission.set_task(permit_id, task.abort_handle());
 }
 
-fn refuse(stream: &TcpStream, active: &ActiveConfig, peer: SocketAddr, reason: &'static str) {
-    tracing::debug!(event = "connection_refused", peer = %peer, reason, "too many connections");
+fn refuse(
+    stream: &TcpStream,
+    active: &ActiveConfig,
+    session: &SessionId,
+    peer: SocketAddr,
+    reason: &'static str,
+) {
+    log_refused(session, &peer, reason);
     if active.tls.is_none() {
         let _ = stream.try_write(FULL);
     }
+}
+
+fn log_refused(session: &SessionId, peer: &dyn fmt::Display, reason: &'static str) {
+    tracing::debug!(event = "connection_refused", session = %session, peer = %peer, reason,
+        "too many connections");
 }
 
 async fn serve_connection(
@@ -98,55 +115,68 @@ async fn serve_connection(
     peer: SocketAddr,
     permit: ConnectionPermit,
     deadline: Instant,
+    unregistered: Unregistered,
 ) {
     // Without TCP_NODELAY a small frame can wait until the frame before is acknowledged (RFC 896).
     let _ = stream.set_nodelay(true);
     let refusals = context.refusals.clone();
-    let opening = Box::pin(open(&active, stream, peer.ip(), permit, refusals));
+    let peer = TcpPeer { address: peer.ip(), session: unregistered.session().clone() };
+    let opening = Box::pin(open(&active, stream, peer, permit, refusals));
     let opened = tokio::time::timeout_at(deadline.into(), opening).await;
-    let Ok(Some((connection, outbound, new_connection))) = opened else {
-        tracing::debug!(event = "connection_dropped", peer = %peer,
-            "no WebSocket within the time limit");
-        return;
+    let (connection, outbound, new_connection) = match opened {
+        Ok(Ok(opened)) => opened,
+        Ok(Err(reason)) => return unregistered.ended(reason),
+        Err(_) => return unregistered.ended("timeout"),
     };
     drop(active);
-    lifecycle::run(context, connection, outbound, new_connection, deadline).await;
+    lifecycle::run(context, connection, outbound, new_connection, deadline, unregistered).await;
 }
 
-/// TLS if it is configured, and the HTTP upgrade. `None` if the client did not open a WebSocket.
+/// TLS if it is configured, and the HTTP upgrade. The error is the reason for the server log.
 async fn open(
     active: &ActiveConfig,
     stream: TcpStream,
-    peer: IpAddr,
+    peer: TcpPeer,
     permit: ConnectionPermit,
     refusals: Arc<RefusalLog>,
-) -> Option<(Box<ServerConnection>, Arc<SendQueue>, NewConnection)> {
+) -> Result<(Box<ServerConnection>, Arc<SendQueue>, NewConnection), &'static str> {
+    let session = peer.session.clone();
     let permit = Arc::new(Mutex::new(permit));
     let max_per_address = active.config.limits.connections_per_address;
     let counted = permit.clone();
-    let admit = move |address| counted.lock().count_for_network(address, max_per_address);
+    let counted_session = session.clone();
+    let admit = move |address| {
+        let is_admitted = counted.lock().count_for_network(address, max_per_address);
+        if !is_admitted {
+            log_refused(&counted_session, &address, "full_address");
+        }
+        is_admitted
+    };
     let mode = active.config.auth.mode;
     let bound = active.config.limits.outbound_bytes;
     let (stream, outbound, early, client_info) = match &active.tls {
         None => {
             let Upgraded { stream, early, client_info } =
                 upgrade::accept(stream, peer, false, active.listen.clone(), mode, admit, refusals)
-                    .await?;
+                    .await
+                    .ok_or("no_websocket")?;
             (ServerStream::Plain, SendQueue::new(Some(stream), bound), early, client_info)
         }
         Some(tls) => {
-            let stream = tls.accept(stream).await.ok()?;
+            let stream = tls.accept(stream).await.map_err(|_| "no_tls")?;
             let Upgraded { stream, early, client_info } =
                 upgrade::accept(stream, peer, true, active.listen.clone(), mode, admit, refusals)
-                    .await?;
+                    .await
+                    .ok_or("no_websocket")?;
             (ServerStream::Tls(Box::new(stream)), SendQueue::new(None, bound), early, client_info)
         }
     };
-    let permit = Arc::try_unwrap(permit).ok()?.into_inner();
+    // The HTTP service that shared it has ended with the upgrade.
+    let permit = Arc::try_unwrap(permit).map_err(|_| "no_websocket")?.into_inner();
     let outbound = Arc::new(outbound);
     let transport = Transport::new(stream, outbound.clone(), early);
     let frame_bytes = active.config.limits.frame_bytes;
     let connection =
         ServerConnection::new(transport, outbound.clone(), frame_bytes, active.timeouts).await;
-    Some((connection, outbound, NewConnection { permit, client_info }))
+    Ok((connection, outbound, NewConnection { permit, client_info, session }))
 }

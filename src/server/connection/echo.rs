@@ -8,12 +8,13 @@ use bytes::BytesMut;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::Message;
 
-use super::upgrade::{self, Upgraded};
+use super::upgrade::{self, TcpPeer, Upgraded};
 use crate::config::{AuthMode, Config, Listen, Sources};
 use crate::net::framing;
 use crate::net::send_queue::SendQueue;
 use crate::net::server_connection::{Received, ServerConnection, Timeouts};
 use crate::net::transport::{ServerStream, Transport};
+use crate::protocol::SessionId;
 
 /// The smallest bound of the send queue, in bytes.
 const MIN_OUTBOUND_BYTES: usize = 4 << 20;
@@ -36,8 +37,9 @@ async fn echo(stream: TcpStream, listen: Arc<Listen>, frame_bytes: usize) {
     let Ok(peer) = stream.peer_addr() else { return };
     let _ = stream.set_nodelay(true);
     let refusals = Arc::default();
+    let peer = TcpPeer { address: peer.ip(), session: SessionId::fresh() };
     let upgraded =
-        upgrade::accept(stream, peer.ip(), false, listen, AuthMode::Open, |_| true, refusals).await;
+        upgrade::accept(stream, peer, false, listen, AuthMode::Open, |_| true, refusals).await;
     let Some(Upgraded { stream, early, .. }) = upgraded else { return };
     let bound = MIN_OUTBOUND_BYTES.max(4 * frame_bytes);
     let outbound = Arc::new(SendQueue::new(Some(stream), bound));

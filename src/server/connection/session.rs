@@ -279,6 +279,7 @@ impl Session {
         let peer = self.peer();
         self.context().refusals.message_refused(&RefusedMessage {
             session: &peer.session,
+            peer: peer.address,
             user: &peer.user,
             grant: peer.grant.as_deref(),
             room: room.map(RoomName::as_str),

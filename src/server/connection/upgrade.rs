@@ -3,6 +3,7 @@
 //! Checks, in order: the path, the method, the `Origin`, the number of connections from the client's
 //! address, and the WebSocket handshake.
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
@@ -20,6 +21,7 @@ use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body
 
 use crate::config::{AuthMode, Listen};
 use crate::policy::origin;
+use crate::protocol::SessionId;
 use crate::protocol::random::random_hex;
 use crate::server::client_info::ClientInfo;
 use crate::server::refusal_log::RefusalLog;
@@ -44,13 +46,20 @@ pub struct Upgraded<S> {
     pub client_info: ClientInfo,
 }
 
+/// The other end of a TCP connection.
+pub struct TcpPeer {
+    /// Its address.
+    pub address: IpAddr,
+    /// The id of the connection.
+    pub session: SessionId,
+}
+
 /// Reads the request on `stream` and answers it. Returns `None` if it did not open a WebSocket; then
-/// the HTTP answer is sent already. `peer` is the address of the TCP connection and `encrypted`
-/// whether it uses TLS. `admit` decides, before the upgrade, whether the client's address may open one
+/// the HTTP answer is sent already. `encrypted`: whether the connection uses TLS. `admit` decides, before the upgrade, whether the client's address may open one
 /// more connection.
 pub async fn accept<S>(
     stream: S,
-    peer: IpAddr,
+    peer: TcpPeer,
     encrypted: bool,
     listen: Arc<Listen>,
     mode: AuthMode,
@@ -63,8 +72,11 @@ where
     let upgrade = Arc::new(Mutex::new(None));
     let upgrade_slot = upgrade.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
-        let client_info = ClientInfo::from_headers(request.headers(), peer, encrypted, &listen);
-        let answer = answer(&request, client_info, &listen, mode, &admit, &refusals);
+        let client_info =
+            ClientInfo::from_headers(request.headers(), peer.address, encrypted, &listen);
+        let origin_refused =
+            |origin: &str| refusals.origin_refused(&peer.session, client_info.address, origin);
+        let answer = answer(&request, client_info, &listen, mode, &admit, origin_refused);
         if request.headers().contains_key(header::UPGRADE) {
             let on_upgrade = hyper::upgrade::on(&mut request);
             let accepted = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
@@ -93,7 +105,7 @@ fn answer(
     listen: &Listen,
     mode: AuthMode,
     admit: &impl Fn(IpAddr) -> bool,
-    refusals: &RefusalLog,
+    origin_refused: impl FnOnce(&str),
 ) -> Response<Full<Bytes>> {
     if request.uri().path() != "/" {
         return plain(StatusCode::NOT_FOUND, "There is nothing at this path; the chat is at /.\n");
@@ -111,7 +123,7 @@ fn answer(
         return answer;
     }
     if !origin_allowed(request.headers(), client_info, listen) {
-        log_origin_refused(request.headers(), client_info, refusals);
+        origin_refused(&shown_origin(request.headers()));
         return plain(
             StatusCode::FORBIDDEN,
             "This origin is not allowed; the operator can add it to listen.origins.\n",
@@ -200,8 +212,8 @@ fn origin_allowed(headers: &HeaderMap, client_info: ClientInfo, listen: &Listen)
     }
 }
 
-fn log_origin_refused(headers: &HeaderMap, client_info: ClientInfo, refusals: &RefusalLog) {
+/// The beginning of the first `Origin`, for the server log.
+fn shown_origin(headers: &HeaderMap) -> Cow<'_, str> {
     let origin = headers.get(header::ORIGIN).map_or(&b""[..], HeaderValue::as_bytes);
-    let origin = String::from_utf8_lossy(&origin[..origin.len().min(200)]);
-    refusals.origin_refused(client_info.address, &origin);
+    String::from_utf8_lossy(&origin[..origin.len().min(200)])
 }
