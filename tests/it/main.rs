@@ -28,6 +28,7 @@ mod ngrok;
 mod operator;
 mod operator_table;
 mod ownership;
+mod packages;
 mod pipe;
 mod protocol;
 mod proxy;
