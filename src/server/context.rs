@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use tokio_util::task::TaskTracker;
 
 use super::authenticator::Authenticator;
+use super::counters::Counters;
 use super::disk_watch::DiskWatch;
 use super::refusal_log::RefusalLog;
 use super::reload_state::ReloadState;
@@ -52,6 +53,8 @@ pub struct Context {
     pub reload_state: ReloadState,
     /// Logs and counts what is refused.
     pub refusals: Arc<RefusalLog>,
+    /// What the parts of the server count.
+    pub counters: Arc<Counters>,
     /// What the history takes on the disk.
     pub disk: DiskWatch,
     /// Counts the connections, in all and per client network.

@@ -20,6 +20,7 @@ use super::audit::Operator;
 use super::authenticator::Authenticator;
 use super::connection::accept;
 use super::context::{ActiveConfig, Context};
+use super::counters::Counters;
 use super::disk_watch::DiskWatch;
 use super::error::ServerError;
 use super::listeners;
@@ -90,18 +91,25 @@ impl Server {
         let metrics = metrics::bind(&active.config).await?;
 
         let durable = store.log.durable();
-        let refusals = Arc::new(RefusalLog::default());
+        let counters = Arc::new(Counters::default());
+        counters.reloaded_at.set(wall_clock());
+        let refusals = Arc::new(RefusalLog::new(counters.clone()));
         let (hub, commands) = command::queue();
         let (to_hub, committed) = mpsc::channel(MAX_WAITING_BATCHES);
-        let (log_writer, log_writer_ended) = LogWriter::start(store.log, to_hub, refusals.clone())?;
+        let (log_writer, log_writer_ended) =
+            LogWriter::start(store.log, to_hub, refusals.clone(), counters.clone())?;
         let authenticator = Authenticator::new(&active.config.auth);
         authenticator.read(&active.config.auth);
-        let rooms =
-            Hub::new(active.hub_config(durable), store.reader.clone(), authenticator.list());
+        let rooms = Hub::new(
+            active.hub_config(durable),
+            store.reader.clone(),
+            authenticator.list(),
+            counters.clone(),
+        );
         let runtime = tokio::runtime::Handle::current();
-        let counts = log_writer.stats();
+        let stats = log_writer.stats();
         let hub_ended =
-            thread::spawn("hub", move || runtime.block_on(rooms.run(commands, committed, counts)))?;
+            thread::spawn("hub", move || runtime.block_on(rooms.run(commands, committed, stats)))?;
 
         access_watch::warn_if_nobody_has_access(&active.config.auth, authenticator.list().len());
         let tls = active.tls.is_some();
@@ -111,6 +119,7 @@ impl Server {
             health: Health::default(),
             reload_state: ReloadState::default(),
             refusals,
+            counters,
             active_config: ArcSwap::from_pointee(active),
             hub,
             log_writer,

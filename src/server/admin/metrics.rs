@@ -113,7 +113,12 @@ fn metrics(status: Option<HubStatus>, context: &Context) -> String {
         put("chat_key_rotations_total", "counter", "Key rotations.", status.rotations);
     }
     put("chat_connections", "gauge", "Client connections.", context.admission.count() as u64);
-    put("chat_commits_total", "counter", "Commits of the room log.", context.log_writer.commits());
+    put(
+        "chat_commits_total",
+        "counter",
+        "Commits of the room log.",
+        context.counters.commits.snapshot().count,
+    );
     let health = context.log_writer.health();
     put(
         "chat_append_failures_total",
@@ -144,6 +149,27 @@ fn metrics(status: Option<HubStatus>, context: &Context) -> String {
             free_bytes,
         );
     }
+    let counters = &context.counters;
+    let opened = counters.sessions_opened.full.get() + counters.sessions_opened.basic.get();
+    put("chat_sessions_opened_total", "counter", "Sessions that registered.", opened);
+    put(
+        "chat_auth_failures_total",
+        "counter",
+        "Registrations without a valid access token.",
+        counters.auth_failures.get(),
+    );
+    put(
+        "chat_accept_pauses_total",
+        "counter",
+        "Pauses because the system was out of descriptors or memory.",
+        counters.accept_pauses.get(),
+    );
+    put(
+        "chat_connections_accepted_total",
+        "counter",
+        "Connections that were accepted.",
+        counters.connections_accepted.get(),
+    );
     put("chat_access_tokens", "gauge", "Access tokens.", context.authenticator.list().len() as u64);
     put(
         "chat_uptime_seconds",
@@ -161,7 +187,7 @@ fn metrics(status: Option<HubStatus>, context: &Context) -> String {
     let name = "chat_refused_total";
     let _ = writeln!(out, "# HELP {name} Refused registrations, messages and other frames.");
     let _ = writeln!(out, "# TYPE {name} counter");
-    for (code, count) in context.refusals.counts() {
+    for (code, count) in context.counters.refusals.counts() {
         let _ = writeln!(out, "{name}{{code=\"{code}\"}} {count}");
     }
     out
