@@ -25,6 +25,7 @@ use crate::policy::rate::Quota;
 use crate::protocol::Timestamp;
 use crate::protocol::frame::Limits;
 use crate::store::{Retention, RoomLogReader};
+use crate::sys::logging::DroppedLines;
 
 /// The most unacked messages of a full client; sent in its `welcome`.
 const MAX_UNACKED_MESSAGES: u64 = 64;
@@ -55,6 +56,8 @@ pub struct Context {
     pub refusals: Arc<RefusalLog>,
     /// What the parts of the server count.
     pub counters: Arc<Counters>,
+    /// The lines of the server log that were dropped.
+    pub dropped_lines: DroppedLines,
     /// What the history takes on the disk.
     pub disk: DiskWatch,
     /// Counts the connections, in all and per client network.

@@ -7,11 +7,14 @@
 //!
 //! Every set of words by which something is counted is closed: a client can't make it grow.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::conversation::server::registration::Dialect;
+use crate::net::send_queue::SendQueueTotals;
 use crate::protocol::{ErrorCode, Timestamp};
+use crate::sys::clock::wall_clock;
 
 /// The reasons of `session_closed` in the server log, as `docs/logging.md` lists them.
 pub const CLOSE_REASONS: [&str; 17] = [
@@ -213,6 +216,8 @@ impl Moment {
 /// What the parts of the server count since its start.
 #[derive(Debug)]
 pub struct Counters {
+    /// When the server started, by the wall clock.
+    pub started_at: Timestamp,
     /// The zero of [`Counters::set_oldest_key`].
     started: Instant,
     /// Registered sessions.
@@ -227,6 +232,8 @@ pub struct Counters {
     pub messages: Counter,
     /// Message frames put into send queues.
     pub deliveries: Counter,
+    /// What waits in the send queues of all connections.
+    pub send_queues: Arc<SendQueueTotals>,
     /// Key rotations.
     pub rotations: Counter,
     /// From the arrival of a message to the moment when its ack or refusal is in the sender's queue.
@@ -254,6 +261,7 @@ pub struct Counters {
 impl Default for Counters {
     fn default() -> Self {
         Counters {
+            started_at: wall_clock(),
             started: Instant::now(),
             sessions: ByDialect::default(),
             sessions_opened: ByDialect::default(),
@@ -261,6 +269,7 @@ impl Default for Counters {
             rooms: Gauge::default(),
             messages: Counter::default(),
             deliveries: Counter::default(),
+            send_queues: Arc::default(),
             rotations: Counter::default(),
             send_to_ack: Histogram::default(),
             commits: Histogram::default(),

@@ -36,6 +36,7 @@ use crate::config::{Config, Store};
 use crate::net::admission::Admission;
 use crate::protocol::CloseCode;
 use crate::sys::clock::wall_clock;
+use crate::sys::logging::DroppedLines;
 use crate::sys::signals::{Signal, Signals};
 use crate::sys::systemd;
 use crate::sys::thread::{self, Ended};
@@ -53,7 +54,11 @@ pub async fn run(
     mut signals: Signals,
     mut reload: Reload,
 ) -> Result<(), ServerError> {
-    let Some(mut server) = Server::build(config, &mut signals).await? else { return Ok(()) };
+    let Some(mut server) =
+        Server::build(config, &mut signals, reload.server_log.dropped_lines()).await?
+    else {
+        return Ok(());
+    };
     systemd::ready();
     let close = server.serve(&mut signals, &mut reload).await;
     systemd::stopping();
@@ -79,7 +84,12 @@ struct Server {
 impl Server {
     /// Opens the room log, binds all sockets, starts the threads, and begins to accept. Returns `None` if
     /// a signal stopped it while the room log was opened.
-    async fn build(config: Config, signals: &mut Signals) -> Result<Option<Self>, ServerError> {
+    async fn build(
+        config: Config,
+        signals: &mut Signals,
+        dropped_lines: DroppedLines,
+    ) -> Result<Option<Self>, ServerError> {
+        let counters = Arc::new(Counters::default());
         let active = ActiveConfig::new(config)?;
         tls_warnings::log(&active.config, wall_clock());
         let retention = active.retention();
@@ -91,7 +101,6 @@ impl Server {
         let metrics = metrics::bind(&active.config).await?;
 
         let durable = store.log.durable();
-        let counters = Arc::new(Counters::default());
         counters.reloaded_at.set(wall_clock());
         let refusals = Arc::new(RefusalLog::new(counters.clone()));
         let (hub, commands) = command::queue();
@@ -128,6 +137,7 @@ impl Server {
             connections: TaskTracker::new(),
             started: Instant::now(),
             durable,
+            dropped_lines,
             disk: DiskWatch::default(),
         });
 

@@ -138,28 +138,30 @@ async fn open(
     let permit = Arc::new(Mutex::new(permit));
     let max_per_address = active.config.limits.connections_per_address;
     let counted = permit.clone();
+    let refused = counters.clone();
     let admit = move |address| {
         let admitted = counted.lock().count_for_network(address, max_per_address);
         if !admitted {
-            counters.connections_refused.increment(FULL_ADDRESS);
+            refused.connections_refused.increment(FULL_ADDRESS);
         }
         admitted
     };
     let mode = active.config.auth.mode;
     let bound = active.config.limits.outbound_bytes;
+    let new_queue = |stream| SendQueue::new(stream, bound, counters.send_queues.clone());
     let (stream, outbound, early, client_info) = match &active.tls {
         None => {
             let Upgraded { stream, early, client_info } =
                 upgrade::accept(stream, peer, false, active.listen.clone(), mode, admit, refusals)
                     .await?;
-            (ServerStream::Plain, SendQueue::new(Some(stream), bound), early, client_info)
+            (ServerStream::Plain, new_queue(Some(stream)), early, client_info)
         }
         Some(tls) => {
             let stream = tls.accept(stream).await.ok()?;
             let Upgraded { stream, early, client_info } =
                 upgrade::accept(stream, peer, true, active.listen.clone(), mode, admit, refusals)
                     .await?;
-            (ServerStream::Tls(Box::new(stream)), SendQueue::new(None, bound), early, client_info)
+            (ServerStream::Tls(Box::new(stream)), new_queue(None), early, client_info)
         }
     };
     let permit = Arc::try_unwrap(permit).ok()?.into_inner();

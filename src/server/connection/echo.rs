@@ -41,7 +41,7 @@ async fn echo(stream: TcpStream, listen: Arc<Listen>, frame_bytes: usize) {
         upgrade::accept(stream, peer.ip(), false, listen, AuthMode::Open, |_| true, refusals).await;
     let Some(Upgraded { stream, early, .. }) = upgraded else { return };
     let bound = MIN_OUTBOUND_BYTES.max(4 * frame_bytes);
-    let outbound = Arc::new(SendQueue::new(Some(stream), bound));
+    let outbound = Arc::new(SendQueue::new(Some(stream), bound, Arc::default()));
     let transport = Transport::new(ServerStream::Plain, outbound.clone(), early);
     let mut connection =
         ServerConnection::new(transport, outbound.clone(), frame_bytes, TIMEOUTS).await;
