@@ -15,6 +15,7 @@ use crate::server::audit::{self, Operator};
 use crate::server::context::Context;
 use crate::server::rooms::command::Command;
 use crate::server::rooms::membership::SERVER;
+use crate::sys::clock::wall_clock;
 
 /// How long the hub may take to carry out a request. It does so also later.
 const HUB_ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -64,6 +65,7 @@ pub async fn execute(
         AdminRequest::Bans => list_bans(context).await,
         AdminRequest::NoteBackup => {
             audit::log_act("backup", by);
+            context.counters.backed_up_at.set(wall_clock());
             Ok(json!({}))
         }
         AdminRequest::Drain => {
