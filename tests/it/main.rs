@@ -21,6 +21,7 @@ mod health;
 mod history;
 mod hostile;
 mod identity;
+mod invite;
 mod layers;
 mod limits;
 mod logging;
