@@ -24,6 +24,7 @@ mod identity;
 mod layers;
 mod limits;
 mod logging;
+mod metrics;
 mod ngrok;
 mod operator;
 mod operator_table;
