@@ -110,10 +110,25 @@ async fn the_page_describes_what_the_server_serves_and_promtool_finds_nothing() 
     let parsed = read_by_python(&text);
     assert_eq!(parsed, described_by_the_page().len().to_string(), "metrics that Python read");
 
+    assert_eq!(words_of(&text, "chat_sessions_closed_total"), reasons_of_session_closed());
+
     let (head, text) = get(&server, "/metrics", "*/*");
     assert!(head.contains("content-type: text/plain; version=0.0.4; charset=utf-8"), "{head}");
     assert!(!text.contains("# EOF") && !text.contains("# UNIT"), "{text}");
     promtool(&["check", "metrics"], &text);
+}
+
+/// The values of the label of a metric.
+fn words_of(text: &str, metric: &str) -> BTreeSet<String> {
+    let samples = text.lines().filter_map(|line| line.strip_prefix(metric));
+    samples.filter_map(|rest| Some(rest.split('"').nth(1)?.to_owned())).collect()
+}
+
+/// The reasons that docs/logging.md lists.
+fn reasons_of_session_closed() -> BTreeSet<String> {
+    let page = file("docs/logging.md");
+    let (_, section) = page.split_once("## Reasons of `session_closed`").unwrap();
+    section.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
 /// The strict parser of OpenMetrics in Python's client library; gives the number of metrics.
