@@ -25,6 +25,7 @@ mod invite;
 mod layers;
 mod limits;
 mod logging;
+mod metrics;
 mod ngrok;
 mod operator;
 mod operator_table;
