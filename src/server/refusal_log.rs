@@ -1,15 +1,16 @@
-//! The lines of the server log about refusals, and the counters of `/metrics` for them.
+//! The lines of the server log about refusals. It also counts them.
 //!
 //! A client can cause a refusal as often as it likes. So only the first few of the same kind, per
 //! client network or session and minute, get a line of their own; the others are counted, and one
 //! line with the count follows when the minute is over or the server stops.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use parking_lot::Mutex;
 
+use super::counters::Counters;
 use crate::policy::access::Grant;
 use crate::policy::client_network::ClientNetwork;
 use crate::policy::ip_network::IpNetwork;
@@ -21,8 +22,7 @@ pub struct RefusalLog {
     limit: Mutex<LogLimit<Refusal>>,
     /// How often banned clients were told that they are.
     explained: Mutex<LogLimit<ClientNetwork>>,
-    /// Refusals since the start, per error code.
-    counts: Mutex<BTreeMap<String, u64>>,
+    counters: Arc<Counters>,
     started: Instant,
 }
 
@@ -51,22 +51,25 @@ enum Refusal {
     Message { session: String, user: UserName, code: String },
 }
 
-impl Default for RefusalLog {
-    fn default() -> Self {
+impl RefusalLog {
+    /// Logs nothing yet, and counts with `counters`.
+    pub fn new(counters: Arc<Counters>) -> Self {
         RefusalLog {
             limit: Mutex::default(),
             explained: Mutex::default(),
-            counts: Mutex::default(),
+            counters,
             started: Instant::now(),
         }
     }
-}
 
-impl RefusalLog {
     /// A connection was not allowed to register.
     pub fn register_refused(&self, peer: IpAddr, code: ErrorCode) {
+        // Only the throttle of wrong access tokens limits the rate of registrations.
+        if matches!(code, ErrorCode::Unauthorized | ErrorCode::RateLimited) {
+            self.counters.auth_failures.increment();
+        }
         let code = code.as_str();
-        self.count(code);
+        self.counters.refusals.increment(code);
         if self.admit(Refusal::Register { network: ClientNetwork::of(peer), code }) {
             tracing::info!(event = "register_refused", peer = %peer, reason = code,
                 "a connection did not register");
@@ -83,7 +86,7 @@ impl RefusalLog {
 
     /// A client in a banned network connected. The lines of all clients in that network share a limit.
     pub fn address_refused(&self, peer: IpAddr, banned: IpNetwork) {
-        self.count(ErrorCode::Forbidden.as_str());
+        self.counters.refusals.increment(ErrorCode::Forbidden.as_str());
         if self.admit(Refusal::Banned { network: banned }) {
             tracing::info!(event = "address_refused", peer = %peer, banned = banned.short(),
                 "a client in a banned network was refused");
@@ -99,7 +102,7 @@ impl RefusalLog {
     /// A session's message was refused.
     pub fn message_refused(&self, message: &RefusedMessage<'_>) {
         let RefusedMessage { session, user, grant, room, id, code } = *message;
-        self.count(code);
+        self.counters.refusals.increment(code);
         let refusal = Refusal::Message {
             session: session.to_string(),
             user: user.clone(),
@@ -114,7 +117,7 @@ impl RefusalLog {
 
     /// A session's frame other than a message was refused.
     pub fn frame_refused(&self, session: &SessionId, user: &UserName, code: &str) {
-        self.count(code);
+        self.counters.refusals.increment(code);
         tracing::debug!(event = "refused", session = %session, user = %user, reason = code,
             "a frame was refused");
     }
@@ -168,20 +171,7 @@ impl RefusalLog {
         }
     }
 
-    /// Refusals since the start, per error code.
-    pub fn counts(&self) -> BTreeMap<String, u64> {
-        self.counts.lock().clone()
-    }
-
     fn admit(&self, refusal: Refusal) -> bool {
         self.limit.lock().admit(refusal, self.started.elapsed())
-    }
-
-    fn count(&self, code: &str) {
-        let mut counts = self.counts.lock();
-        match counts.get_mut(code) {
-            Some(count) => *count += 1,
-            None => drop(counts.insert(code.to_owned(), 1)),
-        }
     }
 }

@@ -8,6 +8,8 @@ pub mod logging;
 #[cfg(feature = "client")]
 pub mod process_group;
 #[cfg(feature = "server")]
+pub mod process_usage;
+#[cfg(feature = "server")]
 pub mod signals;
 #[cfg(feature = "client")]
 pub mod stdio;

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
 use super::ask::ask_hub;
+use super::listening;
 use super::request::{AdminRequest, MainRequest};
 use super::status::{self, NO_ANSWER};
 use super::{bans, sessions};
@@ -12,6 +13,7 @@ use crate::server::audit::{self, Operator};
 use crate::server::context::Context;
 use crate::server::rooms::command::Command;
 use crate::server::rooms::membership::SERVER;
+use crate::sys::clock::wall_clock;
 
 /// Carries out `request`, and logs an audit line if it changes something. Returns the fields of the
 /// answer, or the error text for the operator.
@@ -49,8 +51,10 @@ pub async fn execute(
         AdminRequest::Mute(request) => bans::mute(context, by, request).await,
         AdminRequest::Unmute { user, room } => bans::unmute(context, by, user, room).await,
         AdminRequest::Bans => bans::list(context).await,
+        AdminRequest::Listening => Ok(listening::report(context)),
         AdminRequest::NoteBackup => {
             audit::log_act("backup", by);
+            context.counters.backed_up_at.set(wall_clock());
             Ok(json!({}))
         }
         AdminRequest::Drain => {

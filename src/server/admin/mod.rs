@@ -4,6 +4,7 @@ mod ask;
 pub mod bans;
 pub mod execute;
 pub mod health_watch;
+mod listening;
 pub mod metrics;
 pub mod reload;
 pub mod request;
