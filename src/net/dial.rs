@@ -18,7 +18,7 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use super::client_connection::ClientConnection;
 use super::client_stream::{ClientStream, FirstBytes, PlainStream};
 use super::tls_client::{self, TrustError, TrustOptions};
-use super::{happy_eyeballs, proxy};
+use super::{dial_error, happy_eyeballs, proxy};
 use crate::conversation::client::proxy_settings::{Proxy, proxy_for};
 use crate::conversation::client::server_url::{ServerUrl, without_zone};
 
@@ -99,7 +99,6 @@ impl Dialer {
 
     fn read(&self, file: &Path) -> Result<ServerUrl, DialError> {
         let error = |reason: String| DialError::UrlFile { file: file.to_owned(), reason };
-        let mut text = String::new();
         // Without the flag, opening a FIFO waits for a writer (fifo(7)), and nothing else goes on.
         let opened = OpenOptions::new()
             .read(true)
@@ -109,11 +108,18 @@ impl Dialer {
         if !opened.metadata().is_ok_and(|found| found.is_file()) {
             return Err(error("is not a regular file".into()));
         }
+        let mut bytes = Vec::new();
         opened
             .take(MAX_URL_FILE_BYTES)
-            .read_to_string(&mut text)
+            .read_to_end(&mut bytes)
             .map_err(|reason| error(reason.to_string()))?;
-        let url = ServerUrl::parse(text.lines().next().unwrap_or_default()).map_err(error)?;
+        let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
+        let text = std::str::from_utf8(line).map_err(|_| error("is not UTF-8".into()))?;
+        let text = text.trim_start_matches('\u{feff}').trim();
+        if text.is_empty() {
+            return Err(error("its first line is empty".into()));
+        }
+        let url = ServerUrl::parse(text).map_err(error)?;
         match self.pinned && !url.tls {
             true => Err(error(format!("{url} has no certificate, and --pin names one"))),
             false => Ok(url),
@@ -187,9 +193,9 @@ impl Attempt<'_> {
     ) -> Result<TlsStream<TcpStream>, DialError> {
         let host = without_zone(&self.target.host);
         let name = ServerName::try_from(host.strip_suffix('.').unwrap_or(host).to_owned());
-        let name = name.map_err(|_| {
-            let text = "the host name can't appear in a certificate; check the address";
-            self.unreachable(text.into())
+        let name = name.map_err(|_| DialError::Untrusted {
+            target: self.target.to_string(),
+            reason: "the host name can't appear in a certificate; check the address".into(),
         })?;
         match tokio::time::timeout(STEP_TIMEOUT, tls.connect(name, tcp)).await {
             Err(_) => {
@@ -205,15 +211,16 @@ impl Attempt<'_> {
 
     fn tls_error(&self, error: &io::Error) -> DialError {
         let target = self.target.to_string();
-        let reason = error.to_string();
         match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
             Some(rustls::Error::InvalidCertificate(error)) => DialError::Untrusted {
                 target,
                 reason: tls_client::describe_certificate_error(error),
             },
             Some(rustls::Error::InvalidMessage(_)) => DialError::speaks_no_tls(&self.target),
-            Some(_) => DialError::NotChatServer { target, reason },
-            None => DialError::Unreachable { target, reason },
+            Some(error) => {
+                DialError::NotChatServer { target, reason: tls_client::describe_tls_error(error) }
+            }
+            None => DialError::Unreachable { target, reason: dial_error::describe_io(error) },
         }
     }
 }
