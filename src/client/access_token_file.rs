@@ -33,7 +33,7 @@ pub fn read_access_token(file: &Path) -> Result<String, Refusal> {
         .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
         .open(file)
         .map_err(unreadable)?;
-    warn_if_open_to_others(file, &found);
+    warn_if_readable(file, &found);
     let bytes = match found.is_file() {
         true => read_file(opened),
         false => read_pipe(opened),
@@ -61,7 +61,8 @@ fn unfit(kind: FileType) -> Option<&'static str> {
     }
 }
 
-fn warn_if_open_to_others(file: &Path, found: &Metadata) {
+/// Warns of a file with an access token that other users can read.
+pub fn warn_if_readable(file: &Path, found: &Metadata) {
     let mode = found.permissions().mode() & 0o7777;
     if found.is_file() && mode & 0o077 != 0 {
         let file = file.display();

@@ -203,6 +203,7 @@ impl Driver {
                         if matches!(self.attempt, Attempt::Unfinished) {
                             self.attempt = Attempt::Unanswered;
                         }
+                        self.conversation.set_invitation_token(self.dialer.invitation_token());
                         let register = self.conversation.register();
                         self.state = State::Open(Box::new(Connection::new(connection, register)));
                     }

@@ -2,10 +2,10 @@
 //! anything is connected.
 
 use std::env::VarError;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use super::access_token_file::read_access_token;
+use super::access_token_file::{read_access_token, warn_if_readable};
 use super::args::{Arguments, Command, Common, Input, Output};
 use super::exit_code::{ExitCode, Refusal, print_error};
 use super::input::{self, WholeError};
@@ -14,7 +14,7 @@ use crate::conversation::client::conversation::ConnectOptions;
 use crate::conversation::client::line_splitter::Delimiter;
 use crate::conversation::client::server_url::ServerUrl;
 use crate::conversation::client::since::Since;
-use crate::net::dial::Target;
+use crate::net::dial::{Target, read_url_file};
 use crate::net::tls_client::TrustOptions;
 use crate::protocol::{MessageId, RoomName, Seq, Timestamp};
 use crate::sys::user::user_id;
@@ -93,8 +93,11 @@ impl RunOptions {
     /// Validates the command line and reads the files that it names.
     pub fn new(arguments: Arguments) -> Result<RunOptions, Refusal> {
         let usage = |text: String| (ExitCode::Usage, text);
-        let Arguments { command, server, common, .. } = &arguments;
-        let server = target(server.as_deref(), common).map_err(usage)?;
+        let Arguments { command, server: argument, common, .. } = &arguments;
+        let server = target(argument.as_deref(), common).map_err(usage)?;
+        if let Target::File(file) = &server {
+            warn_if_others_can_read(file);
+        }
         let rooms = rooms(common).map_err(usage)?;
         if common.user.as_deref() == Some("") {
             return Err(usage("--user: the name is empty".into()));
@@ -163,7 +166,7 @@ impl RunOptions {
         let reads_history = matches!(source, InputSource::History);
         let connect = ConnectOptions {
             username: user(common),
-            access_token: access_token(common)?,
+            access_token: access_token(argument.is_none(), common)?,
             rooms,
             echo: printed.messages && output.is_some(),
             presence: printed.events && !reads_history,
@@ -271,8 +274,17 @@ fn rooms(common: &Common) -> Result<Vec<String>, String> {
     Ok(common.room.clone())
 }
 
-/// The access token, from its file or from the environment, never from an argument.
-fn access_token(common: &Common) -> Result<Option<String>, Refusal> {
+/// The access token: of the invitation that names the server, else from its file or from the
+/// environment, never from an argument. That of an invitation is for the server that it names.
+fn access_token(by_option: bool, common: &Common) -> Result<Option<String>, Refusal> {
+    if let Some(invitation) = common.invitation.as_ref().filter(|_| by_option) {
+        if common.access_token_file.is_some() {
+            let text =
+                "the invitation has an access token, so --access-token-file can't name another";
+            return Err((ExitCode::Usage, text.into()));
+        }
+        return Ok(Some(invitation.token.to_string()));
+    }
     if let Some(file) = &common.access_token_file {
         return read_access_token(file).map(Some);
     }
@@ -282,6 +294,16 @@ fn access_token(common: &Common) -> Result<Option<String>, Refusal> {
         Err(VarError::NotUnicode(_)) => {
             Err((ExitCode::Usage, "CHAT_ACCESS_TOKEN is not UTF-8".into()))
         }
+    }
+}
+
+/// Warns of a file with an invitation that other users can read. A file that can't be read is the
+/// dialer's business.
+fn warn_if_others_can_read(file: &Path) {
+    if let Ok(found) = std::fs::metadata(file)
+        && read_url_file(file).is_ok_and(|address| address.token.is_some())
+    {
+        warn_if_readable(file, &found);
     }
 }
 

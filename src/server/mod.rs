@@ -12,6 +12,7 @@ mod client_info;
 mod commands;
 pub mod connection;
 mod context;
+mod counters;
 mod disk_watch;
 mod error;
 mod exit_code;

@@ -1,15 +1,16 @@
-//! The lines of the server log about refusals, and the counters of `/metrics` for them.
+//! The lines of the server log about refusals. It also counts them.
 //!
 //! A client can cause a refusal as often as it likes. So only the first few of the same kind, per
 //! client network or session and minute, get a line of their own; the others are counted, and one
 //! line with the count follows when the minute is over or the server stops.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use parking_lot::Mutex;
 
+use super::counters::Counters;
 use crate::policy::access::Grant;
 use crate::policy::client_network::ClientNetwork;
 use crate::policy::log_limit::LogLimit;
@@ -18,8 +19,7 @@ use crate::protocol::{ErrorCode, SessionId, UserName};
 /// Logs refusals, and counts them by error code.
 pub struct RefusalLog {
     limit: Mutex<LogLimit<Refusal>>,
-    /// Refusals since the start, per error code.
-    counts: Mutex<BTreeMap<String, u64>>,
+    counters: Arc<Counters>,
     started: Instant,
 }
 
@@ -47,17 +47,20 @@ enum Refusal {
     Message { session: String, user: UserName, code: String },
 }
 
-impl Default for RefusalLog {
-    fn default() -> Self {
-        RefusalLog { limit: Mutex::default(), counts: Mutex::default(), started: Instant::now() }
-    }
-}
-
 impl RefusalLog {
+    /// Logs nothing yet, and counts with `counters`.
+    pub fn new(counters: Arc<Counters>) -> Self {
+        RefusalLog { limit: Mutex::default(), counters, started: Instant::now() }
+    }
+
     /// A connection was not allowed to register.
     pub fn register_refused(&self, peer: IpAddr, code: ErrorCode) {
+        // Only the throttle of wrong access tokens limits the rate of registrations.
+        if matches!(code, ErrorCode::Unauthorized | ErrorCode::RateLimited) {
+            self.counters.auth_failures.increment();
+        }
         let code = code.as_str();
-        self.count(code);
+        self.counters.refusals.increment(code);
         if self.admit(Refusal::Register { network: ClientNetwork::of(peer), code }) {
             tracing::info!(event = "register_refused", peer = %peer, reason = code,
                 "a connection did not register");
@@ -75,7 +78,7 @@ impl RefusalLog {
     /// A session's message was refused.
     pub fn message_refused(&self, message: &RefusedMessage<'_>) {
         let RefusedMessage { session, user, grant, room, id, code } = *message;
-        self.count(code);
+        self.counters.refusals.increment(code);
         let refusal = Refusal::Message {
             session: session.to_string(),
             user: user.clone(),
@@ -90,7 +93,7 @@ impl RefusalLog {
 
     /// A session's frame other than a message was refused.
     pub fn frame_refused(&self, session: &SessionId, user: &UserName, code: &str) {
-        self.count(code);
+        self.counters.refusals.increment(code);
         tracing::debug!(event = "refused", session = %session, user = %user, reason = code,
             "a frame was refused");
     }
@@ -134,20 +137,7 @@ impl RefusalLog {
         }
     }
 
-    /// Refusals since the start, per error code.
-    pub fn counts(&self) -> BTreeMap<String, u64> {
-        self.counts.lock().clone()
-    }
-
     fn admit(&self, refusal: Refusal) -> bool {
         self.limit.lock().admit(refusal, self.started.elapsed())
-    }
-
-    fn count(&self, code: &str) {
-        let mut counts = self.counts.lock();
-        match counts.get_mut(code) {
-            Some(count) => *count += 1,
-            None => drop(counts.insert(code.to_owned(), 1)),
-        }
     }
 }

@@ -8,6 +8,8 @@ mod ignored_signals;
 pub mod logging;
 #[cfg(feature = "client")]
 pub mod process_group;
+#[cfg(feature = "server")]
+pub mod process_usage;
 pub mod signal_mask;
 #[cfg(feature = "server")]
 pub mod signals;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
+use super::listening;
 use super::request::{AdminRequest, MainRequest};
 use super::status::{self, NO_ANSWER};
 use crate::credentials::access_file::{AccessFile, AccessFileError, banned_user};
@@ -15,6 +16,7 @@ use crate::server::audit::{self, Operator};
 use crate::server::context::Context;
 use crate::server::rooms::command::Command;
 use crate::server::rooms::membership::SERVER;
+use crate::sys::clock::wall_clock;
 
 /// How long the hub may take to carry out a request. It does so also later.
 const HUB_ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -62,8 +64,10 @@ pub async fn execute(
         AdminRequest::Ban { user } => ban(context, by, user_name(&user)?).await,
         AdminRequest::Unban { user } => unban(context, by, user_name(&user)?).await,
         AdminRequest::Bans => list_bans(context).await,
+        AdminRequest::Listening => Ok(listening::report(context)),
         AdminRequest::NoteBackup => {
             audit::log_act("backup", by);
+            context.counters.backed_up_at.set(wall_clock());
             Ok(json!({}))
         }
         AdminRequest::Drain => {

@@ -17,12 +17,16 @@ use crate::net::send_queue::SendQueue;
 use crate::net::server_connection::ServerConnection;
 use crate::net::transport::{ServerStream, Transport};
 use crate::server::context::{ActiveConfig, Context};
+use crate::server::counters::Counters;
 use crate::server::refusal_log::RefusalLog;
 
 /// The pause after `accept` failed because the system is out of descriptors or memory.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 /// The shortest time between two warnings about that in the server log.
 const ACCEPT_WARNING_INTERVAL: Duration = Duration::from_secs(10);
+
+/// The reason for a refusal by `limits.connections_per_address`, in the server log and the metrics.
+const FULL_ADDRESS: &str = "full_address";
 
 /// The answer to a connection above a limit, sent only without TLS.
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\n\
@@ -41,6 +45,7 @@ pub async fn serve(listener: TcpListener, context: Arc<Context>, stop: Cancellat
         match accepted {
             Ok((stream, peer)) => admit(&context, stream, peer),
             Err(error) if is_shortage(&error) => {
+                context.counters.accept_pauses.increment();
                 // End an unregistered connection, and wait a moment for others to end.
                 context.admission.evict_oldest_unregistered();
                 if last_warning.is_none_or(|last| last.elapsed() > ACCEPT_WARNING_INTERVAL) {
@@ -67,15 +72,16 @@ fn is_shortage(error: &io::Error) -> bool {
 /// Takes a connection permit for the connection and starts its task, or refuses the connection.
 fn admit(context: &Arc<Context>, stream: TcpStream, peer: SocketAddr) {
     let active = context.active_config.load_full();
+    context.counters.connections_accepted.increment();
     let Some(mut permit) = context.admission.admit(active.max_connections) else {
-        return refuse(&stream, &active, peer, "full");
+        return refuse(context, &stream, &active, peer, "full");
     };
     // A trusted proxy connects for many clients: each is counted after its request has named it.
     let proxy =
         active.listen.trusted_proxies.iter().any(|net| net.contains(peer.ip().to_canonical()));
     if !proxy && !permit.count_for_network(peer.ip(), active.config.limits.connections_per_address)
     {
-        return refuse(&stream, &active, peer, "full_address");
+        return refuse(context, &stream, &active, peer, FULL_ADDRESS);
     }
     let permit_id = permit.permit_id();
     let deadline = Instant::now() + active.config.limits.register_timeout;
@@ -84,7 +90,14 @@ fn admit(context: &Arc<Context>, stream: TcpStream, peer: SocketAddr) {
     context.admission.set_task(permit_id, task.abort_handle());
 }
 
-fn refuse(stream: &TcpStream, active: &ActiveConfig, peer: SocketAddr, reason: &'static str) {
+fn refuse(
+    context: &Context,
+    stream: &TcpStream,
+    active: &ActiveConfig,
+    peer: SocketAddr,
+    reason: &'static str,
+) {
+    context.counters.connections_refused.increment(reason);
     tracing::debug!(event = "connection_refused", peer = %peer, reason, "too many connections");
     if active.tls.is_none() {
         let _ = stream.try_write(FULL);
@@ -101,8 +114,8 @@ async fn serve_connection(
 ) {
     // Without TCP_NODELAY a small frame can wait until the frame before is acknowledged (RFC 896).
     let _ = stream.set_nodelay(true);
-    let refusals = context.refusals.clone();
-    let opening = Box::pin(open(&active, stream, peer.ip(), permit, refusals));
+    let (refusals, counters) = (context.refusals.clone(), context.counters.clone());
+    let opening = Box::pin(open(&active, stream, peer.ip(), permit, refusals, counters));
     let opened = tokio::time::timeout_at(deadline.into(), opening).await;
     let Ok(Some((connection, outbound, new_connection))) = opened else {
         tracing::debug!(event = "connection_dropped", peer = %peer,
@@ -120,26 +133,36 @@ async fn open(
     peer: IpAddr,
     permit: ConnectionPermit,
     refusals: Arc<RefusalLog>,
+    counters: Arc<Counters>,
 ) -> Option<(Box<ServerConnection>, Arc<SendQueue>, NewConnection)> {
     let permit = Arc::new(Mutex::new(permit));
     let max_per_address = active.config.limits.connections_per_address;
     let counted = permit.clone();
-    let admit = move |address| counted.lock().count_for_network(address, max_per_address);
+    let refused = counters.clone();
+    let admit = move |address| {
+        let admitted = counted.lock().count_for_network(address, max_per_address);
+        if !admitted {
+            refused.connections_refused.increment(FULL_ADDRESS);
+        }
+        admitted
+    };
     let mode = active.config.auth.mode;
     let bound = active.config.limits.outbound_bytes;
-    let (stream, outbound, early, client_info) = match &active.tls {
+    let new_queue = |stream| SendQueue::new(stream, bound, counters.send_queues.clone());
+    let (stream, outbound, early, client_info, access_token) = match &active.tls {
         None => {
-            let Upgraded { stream, early, client_info } =
+            let Upgraded { stream, early, client_info, access_token } =
                 upgrade::accept(stream, peer, false, active.listen.clone(), mode, admit, refusals)
                     .await?;
-            (ServerStream::Plain, SendQueue::new(Some(stream), bound), early, client_info)
+            (ServerStream::Plain, new_queue(Some(stream)), early, client_info, access_token)
         }
         Some(tls) => {
             let stream = tls.accept(stream).await.ok()?;
-            let Upgraded { stream, early, client_info } =
+            let Upgraded { stream, early, client_info, access_token } =
                 upgrade::accept(stream, peer, true, active.listen.clone(), mode, admit, refusals)
                     .await?;
-            (ServerStream::Tls(Box::new(stream)), SendQueue::new(None, bound), early, client_info)
+            let stream = ServerStream::Tls(Box::new(stream));
+            (stream, new_queue(None), early, client_info, access_token)
         }
     };
     let permit = Arc::try_unwrap(permit).ok()?.into_inner();
@@ -148,5 +171,5 @@ async fn open(
     let frame_bytes = active.config.limits.frame_bytes;
     let connection =
         ServerConnection::new(transport, outbound.clone(), frame_bytes, active.timeouts).await;
-    Some((connection, outbound, NewConnection { permit, client_info }))
+    Some((connection, outbound, NewConnection { permit, client_info, access_token }))
 }

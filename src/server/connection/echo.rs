@@ -14,6 +14,7 @@ use crate::net::framing;
 use crate::net::send_queue::SendQueue;
 use crate::net::server_connection::{Received, ServerConnection, Timeouts};
 use crate::net::transport::{ServerStream, Transport};
+use crate::server::refusal_log::RefusalLog;
 
 /// The smallest bound of the send queue, in bytes.
 const MIN_OUTBOUND_BYTES: usize = 4 << 20;
@@ -35,12 +36,12 @@ pub async fn serve(listener: TcpListener, frame_bytes: usize) {
 async fn echo(stream: TcpStream, listen: Arc<Listen>, frame_bytes: usize) {
     let Ok(peer) = stream.peer_addr() else { return };
     let _ = stream.set_nodelay(true);
-    let refusals = Arc::default();
+    let refusals = Arc::new(RefusalLog::new(Arc::default()));
     let upgraded =
         upgrade::accept(stream, peer.ip(), false, listen, AuthMode::Open, |_| true, refusals).await;
     let Some(Upgraded { stream, early, .. }) = upgraded else { return };
     let bound = MIN_OUTBOUND_BYTES.max(4 * frame_bytes);
-    let outbound = Arc::new(SendQueue::new(Some(stream), bound));
+    let outbound = Arc::new(SendQueue::new(Some(stream), bound, Arc::default()));
     let transport = Transport::new(ServerStream::Plain, outbound.clone(), early);
     let mut connection =
         ServerConnection::new(transport, outbound.clone(), frame_bytes, TIMEOUTS).await;

@@ -294,6 +294,7 @@ impl Session {
             Dialect::Basic => "basic",
             Dialect::Full => "full",
         };
+        self.context().counters.sessions_opened.of(peer.dialect).increment();
         tracing::info!(event = "session_opened", session = %peer.session, user = %peer.user,
             peer = %peer.address, protocol = dialect, verified = peer.verified(), "session registered");
     }
@@ -301,6 +302,7 @@ impl Session {
     pub(super) fn log_closed(&self, reason: &'static str) {
         let peer = self.peer();
         let seconds = peer.since.elapsed().as_secs();
+        self.context().counters.sessions_closed.increment(reason);
         tracing::info!(event = "session_closed", session = %peer.session, user = %peer.user,
             reason, seconds, bytes = self.bytes_counted, "session closed");
     }

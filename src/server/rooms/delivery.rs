@@ -75,7 +75,6 @@ impl Hub {
             batch.iter().map(|committed| (InFlight(&committed.sender), committed)).collect();
         for (in_flight, committed) in batch {
             if let AppendOutcome::Appended(entry) = &committed.outcome {
-                self.status.messages += 1;
                 self.encode(entry, &committed.sender, &mut encoded);
             }
             drop(in_flight);
@@ -86,7 +85,8 @@ impl Hub {
         let chunk_bytes = MAX_CHUNK_BYTES.min(self.config.outbound_bytes / MIN_CHUNKS_PER_QUEUE);
         for (name, encoded) in encoded {
             if let Some(room) = self.rooms.get_mut(&name) {
-                self.status.deliveries += room.fan_out(&encoded, chunk_bytes, &mut self.uring);
+                let deliveries = room.fan_out(&encoded, chunk_bytes, &mut self.uring);
+                self.counters.deliveries.add(deliveries);
             }
         }
         for (peer, close) in to_close {
@@ -125,7 +125,7 @@ impl Hub {
         room.last = entry.seq;
         if room.rotate_before_next_message {
             replace_key(room, &entry.room, Instant::now(), self.config.grace);
-            self.status.rotations += 1;
+            self.counters.rotations.increment();
         }
         if room.resuming > 0 {
             room.keep_recent(entry);

@@ -8,7 +8,13 @@ use crate::conversation::server::registration::Dialect;
 
 impl Hub {
     pub(super) fn hub_status(&self) -> HubStatus {
-        HubStatus { rooms: self.rooms.len(), sessions: self.sessions.len(), ..self.status.clone() }
+        HubStatus {
+            rooms: self.rooms.len(),
+            sessions: self.sessions.len(),
+            messages: self.counters.messages.get(),
+            deliveries: self.counters.deliveries.get(),
+            rotations: self.counters.rotations.get(),
+        }
     }
 
     /// All rooms, by name.
