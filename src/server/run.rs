@@ -20,6 +20,7 @@ use super::audit::Operator;
 use super::authenticator::Authenticator;
 use super::connection::accept;
 use super::context::{ActiveConfig, Context};
+use super::counters::Counters;
 use super::disk_watch::DiskWatch;
 use super::error::ServerError;
 use super::listeners;
@@ -35,7 +36,7 @@ use crate::config::{Config, Store};
 use crate::net::admission::Admission;
 use crate::protocol::CloseCode;
 use crate::sys::clock::wall_clock;
-use crate::sys::logging::LogControl;
+use crate::sys::logging::{DroppedLines, LogControl};
 use crate::sys::signals::{Signal, Signals};
 use crate::sys::systemd;
 use crate::sys::thread::{self, Ended};
@@ -53,8 +54,10 @@ pub async fn run(
     mut signals: Signals,
     mut reload: Reload,
 ) -> Result<(), ServerError> {
-    let log = reload.server_log.control();
-    let Some(mut server) = Server::build(config, log, &mut signals).await? else { return Ok(()) };
+    let (log, dropped_lines) = (reload.server_log.control(), reload.server_log.dropped_lines());
+    let Some(mut server) = Server::build(config, &mut signals, log, dropped_lines).await? else {
+        return Ok(());
+    };
     systemd::ready();
     let close = server.serve(&mut signals, &mut reload).await;
     systemd::stopping();
@@ -82,9 +85,11 @@ impl Server {
     /// a signal stopped it while the room log was opened.
     async fn build(
         config: Config,
-        log: Arc<LogControl>,
         signals: &mut Signals,
+        log: Arc<LogControl>,
+        dropped_lines: DroppedLines,
     ) -> Result<Option<Self>, ServerError> {
+        let counters = Arc::new(Counters::default());
         let active = ActiveConfig::new(config)?;
         tls_warnings::log(&active.config, wall_clock());
         let retention = active.retention();
@@ -96,18 +101,24 @@ impl Server {
         let metrics = metrics::bind(&active.config).await?;
 
         let durable = store.log.durable();
-        let refusals = Arc::new(RefusalLog::default());
+        counters.reloaded_at.set(wall_clock());
+        let refusals = Arc::new(RefusalLog::new(counters.clone()));
         let (hub, commands) = command::queue();
         let (to_hub, committed) = mpsc::channel(MAX_WAITING_BATCHES);
-        let (log_writer, log_writer_ended) = LogWriter::start(store.log, to_hub, refusals.clone())?;
+        let (log_writer, log_writer_ended) =
+            LogWriter::start(store.log, to_hub, refusals.clone(), counters.clone())?;
         let authenticator = Authenticator::new(&active.config.auth);
         authenticator.read(&active.config.auth);
-        let rooms =
-            Hub::new(active.hub_config(durable), store.reader.clone(), authenticator.list());
+        let rooms = Hub::new(
+            active.hub_config(durable),
+            store.reader.clone(),
+            authenticator.list(),
+            counters.clone(),
+        );
         let runtime = tokio::runtime::Handle::current();
-        let counts = log_writer.stats();
+        let stats = log_writer.stats();
         let hub_ended =
-            thread::spawn("hub", move || runtime.block_on(rooms.run(commands, committed, counts)))?;
+            thread::spawn("hub", move || runtime.block_on(rooms.run(commands, committed, stats)))?;
 
         access_watch::warn_if_nobody_has_access(&active.config.auth, authenticator.list().len());
         let tls = active.tls.is_some();
@@ -117,6 +128,7 @@ impl Server {
             health: Health::default(),
             reload_state: ReloadState::default(),
             refusals,
+            counters,
             active_config: ArcSwap::from_pointee(active),
             hub,
             log_writer,
@@ -126,6 +138,7 @@ impl Server {
             log,
             started: Instant::now(),
             durable,
+            dropped_lines,
             disk: DiskWatch::default(),
         });
 

@@ -3,6 +3,7 @@
 pub mod clock;
 #[cfg(feature = "server")]
 pub mod fault_points;
+mod ignored_signals;
 #[cfg(feature = "server")]
 pub mod log_line;
 #[cfg(feature = "server")]
@@ -11,6 +12,9 @@ pub mod log_watch;
 pub mod logging;
 #[cfg(feature = "client")]
 pub mod process_group;
+#[cfg(feature = "server")]
+pub mod process_usage;
+pub mod signal_mask;
 #[cfg(feature = "server")]
 pub mod signals;
 #[cfg(feature = "client")]

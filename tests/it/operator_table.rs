@@ -28,7 +28,7 @@ enum Kind {
 }
 
 /// Every command. `ID1` and `ID2` stand for the ids of two access tokens.
-const COMMANDS: [(&str, Kind); 16] = [
+const COMMANDS: [(&str, Kind); 18] = [
     ("ctl status", Kind::Ask),
     ("ctl log-level", Kind::Ask),
     ("ctl log-level info --for 1m", Kind::Act("log_level")),
@@ -40,6 +40,8 @@ const COMMANDS: [(&str, Kind); 16] = [
     ("ctl kick ana", Kind::Act("kick")),
     ("ctl ban eve", Kind::Act("ban")),
     ("ctl unban eve", Kind::Act("unban")),
+    ("ctl mute eve --for 1h", Kind::Act("mute")),
+    ("ctl unmute eve", Kind::Act("unmute")),
     ("token list", Kind::Read),
     ("token add --user eve", Kind::Change("token_add")),
     ("token rotate ID1", Kind::Change("token_rotate")),

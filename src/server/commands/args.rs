@@ -7,11 +7,11 @@ use std::time::Duration;
 use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use clap::{Args, Parser, Subcommand};
 
-use super::events;
-use crate::config::{LogLevel, Sources, UnitFolders};
-use crate::protocol::{RoomName, SessionId, UserName};
-use crate::server::admin::log_level;
-use crate::server::admin::request::{AdminRequest, TailFilter};
+use super::ban_args::{BanArgs, KickArgs, MuteArgs, UnbanArgs, UnmuteArgs, parse_room};
+use super::log_args::{LogLevelArgs, TailArgs};
+use crate::config::{Sources, UnitFolders};
+use crate::protocol::{RoomName, UserName};
+use crate::server::admin::request::{AdminRequest, SessionFilter};
 use crate::sys::user::user_id;
 
 /// The configuration file that is read if no file is named and this one exists.
@@ -74,6 +74,8 @@ pub enum Command {
         #[allow(missing_docs, reason = "the help lists the subcommands")]
         command: TokenCommand,
     },
+    /// Make an access token and print an invitation: one line to paste into chat-client
+    Invite(InviteArgs),
     /// Control the running server through its admin socket
     Ctl {
         /// Print the answer as one JSON object
@@ -130,9 +132,35 @@ pub enum TokenCommand {
     },
 }
 
-/// The rights of a new access token.
+/// The options of `chat-server token add`.
 #[derive(Debug, Args)]
 pub struct NewToken {
+    /// The rights of the access token.
+    #[command(flatten)]
+    pub rights: TokenRights,
+    /// Store nothing; print a table for the configuration file instead
+    #[arg(long)]
+    pub declare: bool,
+}
+
+/// The options of `chat-server invite`.
+#[derive(Debug, Args)]
+pub struct InviteArgs {
+    /// The rights of the access token.
+    #[command(flatten)]
+    pub rights: TokenRights,
+    /// The address at which others reach the server, as in wss://chat.example [default: the address of
+    /// the ngrok tunnel, else a name in the certificate of listen.tls]
+    #[arg(long, value_name = "URL")]
+    pub url: Option<String>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The rights of a new access token.
+#[derive(Debug, Args)]
+pub struct TokenRights {
     /// The user that the access token proves
     #[arg(long, value_name = "NAME", value_parser = UserName::parse)]
     pub user: UserName,
@@ -145,9 +173,6 @@ pub struct NewToken {
     /// When it expires, from now: 12h, 30d [default: never]
     #[arg(long, value_name = "TIME", value_parser = parse_expires)]
     pub expires: Option<Duration>,
-    /// Store nothing; print a table for the configuration file instead
-    #[arg(long)]
-    pub declare: bool,
 }
 
 /// The options of `chat-server backup`.
@@ -205,78 +230,36 @@ pub enum CtlCommand {
     /// List the rooms that have members
     Rooms,
     /// List the sessions
-    Sessions,
+    Sessions {
+        /// Only those of this user
+        #[arg(long, value_name = "NAME", value_parser = UserName::parse)]
+        user: Option<UserName>,
+        /// Only those in this room
+        #[arg(long, value_name = "R", value_parser = parse_room)]
+        room: Option<RoomName>,
+    },
     /// Replace the key of every room now
     Rotate,
     /// Reload the configuration; reports what is wrong with it
     Reload,
-    /// End a user's sessions
-    Kick {
-        /// The user's name
-        #[arg(value_parser = UserName::parse)]
-        user: UserName,
-    },
-    /// End a user's sessions and ban the name
-    Ban {
-        /// The user's name
-        #[arg(value_parser = UserName::parse)]
-        user: UserName,
-    },
-    /// List the banned users
+    /// End the sessions of a user or of an address, or one session; they can come back
+    Kick(KickArgs),
+    /// Keep a user, an address or a network out, and end its sessions
+    Ban(BanArgs),
+    /// Let it in again
+    Unban(UnbanArgs),
+    /// Refuse a user's messages; it can go on reading
+    Mute(MuteArgs),
+    /// Accept a user's messages again
+    Unmute(UnmuteArgs),
+    /// List the bans and mutes
     Bans,
-    /// Lift a user's ban
-    Unban {
-        /// The user's name
-        #[arg(value_parser = UserName::parse)]
-        user: UserName,
-    },
     /// Print the events of the server log as they come, until Ctrl-C
     Tail(TailArgs),
     /// Show the level of the server log, or change it for a time
-    LogLevel {
-        /// error, warn, info, debug or trace; reset: the level of the configuration
-        #[arg(value_parser = parse_level_or_reset)]
-        level: Option<String>,
-        /// When the level of the configuration is back in force, at most 24h from now [default: 10m]
-        #[arg(long = "for", value_name = "TIME", value_parser = parse_level_time, requires = "level")]
-        time: Option<Duration>,
-    },
+    LogLevel(LogLevelArgs),
     /// Finish what was received and exit, as SIGTERM does
     Drain,
-}
-
-/// The lines that `chat-server ctl tail` prints: those that fit each of these options.
-#[derive(Debug, Args)]
-pub struct TailArgs {
-    /// Only lines about this user, or one whose name looks the same; repeat for more
-    #[arg(long, value_name = "NAME", value_parser = UserName::parse)]
-    pub user: Vec<UserName>,
-    /// Only lines about this room; repeat for more
-    #[arg(long, value_name = "R", value_parser = parse_room)]
-    pub room: Vec<RoomName>,
-    /// Only this event, such as session_closed; repeat for more
-    #[arg(long, value_name = "EVENT", value_parser = parse_event)]
-    pub event: Vec<String>,
-    /// Only lines about this session, by its id; repeat for more
-    #[arg(long, value_name = "ID", value_parser = parse_session)]
-    pub session: Vec<SessionId>,
-    /// Only lines of this level or a more severe one; debug and trace also show lines that the server
-    /// log leaves out [default: the lines of the server log]
-    #[arg(long, value_name = "LEVEL", value_parser = parse_level)]
-    pub level: Option<LogLevel>,
-}
-
-impl TailArgs {
-    /// The filter for the admin socket.
-    fn filter(&self) -> TailFilter {
-        TailFilter {
-            level: self.level.map(|level| level.as_str().to_owned()),
-            events: self.event.clone(),
-            users: self.user.iter().map(UserName::to_string).collect(),
-            rooms: self.room.iter().map(RoomName::to_string).collect(),
-            sessions: self.session.iter().map(SessionId::to_string).collect(),
-        }
-    }
 }
 
 impl CtlCommand {
@@ -285,18 +268,20 @@ impl CtlCommand {
         match self {
             CtlCommand::Status => AdminRequest::Status,
             CtlCommand::Rooms => AdminRequest::Rooms,
-            CtlCommand::Sessions => AdminRequest::Sessions,
+            CtlCommand::Sessions { user, room } => AdminRequest::Sessions(SessionFilter {
+                user: user.as_ref().map(UserName::to_string),
+                room: room.as_ref().map(RoomName::to_string),
+            }),
             CtlCommand::Rotate => AdminRequest::Rotate,
             CtlCommand::Reload => AdminRequest::Reload,
-            CtlCommand::Kick { user } => AdminRequest::Kick { user: user.to_string() },
-            CtlCommand::Ban { user } => AdminRequest::Ban { user: user.to_string() },
-            CtlCommand::Unban { user } => AdminRequest::Unban { user: user.to_string() },
+            CtlCommand::Kick(arguments) => arguments.request(),
+            CtlCommand::Ban(arguments) => arguments.request(),
+            CtlCommand::Unban(arguments) => arguments.request(),
+            CtlCommand::Mute(arguments) => arguments.request(),
+            CtlCommand::Unmute(arguments) => arguments.request(),
             CtlCommand::Bans => AdminRequest::Bans,
-            CtlCommand::Tail(arguments) => AdminRequest::Tail(arguments.filter()),
-            CtlCommand::LogLevel { level, time } => AdminRequest::LogLevel {
-                level: level.clone(),
-                seconds: time.map(|time| time.as_secs()),
-            },
+            CtlCommand::Tail(arguments) => arguments.request(),
+            CtlCommand::LogLevel(arguments) => arguments.request(),
             CtlCommand::Drain => AdminRequest::Drain,
         }
     }
@@ -338,42 +323,5 @@ fn parse_expires(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(expires) if !expires.is_zero() && expires <= MAX_EXPIRES => Ok(expires),
         _ => Err("must be a number with a unit, as in 12h or 30d".into()),
-    }
-}
-
-fn parse_level(text: &str) -> Result<LogLevel, &'static str> {
-    LogLevel::parse(text).ok_or("must be error, warn, info, debug or trace")
-}
-
-fn parse_level_or_reset(text: &str) -> Result<String, &'static str> {
-    match LogLevel::parse(text) {
-        Some(level) => Ok(level.as_str().to_owned()),
-        None if text == log_level::RESET => Ok(text.to_owned()),
-        None => Err("must be error, warn, info, debug, trace or reset"),
-    }
-}
-
-fn parse_level_time(text: &str) -> Result<Duration, &'static str> {
-    match humantime::parse_duration(text) {
-        Ok(time) if time >= Duration::from_secs(1) && time <= log_level::MAX_TIME => Ok(time),
-        _ => Err("must be a number with a unit between 1s and 24h, as in 10m"),
-    }
-}
-
-fn parse_room(text: &str) -> Result<RoomName, &'static str> {
-    RoomName::parse(text).ok_or("must be the name of a room")
-}
-
-fn parse_session(text: &str) -> Result<SessionId, &'static str> {
-    SessionId::parse(text).ok_or(SessionId::RULE)
-}
-
-fn parse_event(text: &str) -> Result<String, String> {
-    match events::is_known(text) {
-        true => Ok(text.to_owned()),
-        false => Err(match events::most_similar(text) {
-            Some(event) => format!("no event has this name; a similar one is {event}"),
-            None => "no event has this name; docs/logging.md lists them".into(),
-        }),
     }
 }

@@ -3,11 +3,17 @@
 mod args;
 mod backup;
 mod backup_key;
+mod ban_args;
+mod ban_output;
 mod check;
 mod ctl;
 mod events;
+mod invite;
+mod invite_address;
+mod log_args;
 mod main;
 mod output;
+mod qr_code;
 mod rekey;
 mod restore;
 mod tail;

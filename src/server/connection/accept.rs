@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,13 +13,16 @@ use tokio_util::sync::CancellationToken;
 use super::lifecycle;
 use super::register::NewConnection;
 use super::unregistered::Unregistered;
-use super::upgrade::{self, TcpPeer, Upgraded};
+use super::upgrade::{self, ClientChecks, Upgraded};
 use crate::net::admission::ConnectionPermit;
 use crate::net::send_queue::SendQueue;
 use crate::net::server_connection::ServerConnection;
 use crate::net::transport::{ServerStream, Transport};
 use crate::protocol::SessionId;
+use crate::server::authenticator::Authenticator;
+use crate::server::client_info::ClientInfo;
 use crate::server::context::{ActiveConfig, Context};
+use crate::server::counters::Counters;
 use crate::server::refusal_log::RefusalLog;
 
 /// The pause after `accept` failed because the system is out of descriptors or memory.
@@ -27,10 +30,17 @@ const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 /// The shortest time between two warnings about that in the server log.
 const ACCEPT_WARNING_INTERVAL: Duration = Duration::from_secs(10);
 
+/// The reason for a refusal by `limits.connections_per_address`, in the server log and the metrics.
+const FULL_ADDRESS: &str = "full_address";
+
 /// The answer to a connection above a limit, sent only without TLS.
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\n\
     Content-Type: text/plain; charset=utf-8\r\nContent-Length: 38\r\n\r\n\
     The server is full; try again later.\r\n";
+/// The answer to a client that was told already that its address is banned, sent only without TLS.
+const BANNED: &[u8] = b"HTTP/1.1 403 Forbidden\r\nConnection: close\r\n\
+    Content-Type: text/plain; charset=utf-8\r\nContent-Length: 25\r\n\r\n\
+    This address is banned.\r\n";
 
 /// Accepts connections until `stop` is cancelled.
 pub async fn serve(listener: TcpListener, context: Arc<Context>, stop: CancellationToken) {
@@ -44,6 +54,7 @@ pub async fn serve(listener: TcpListener, context: Arc<Context>, stop: Cancellat
         match accepted {
             Ok((stream, peer)) => admit(&context, stream, peer),
             Err(error) if is_shortage(&error) => {
+                context.counters.accept_pauses.increment();
                 // End an unregistered connection, and wait a moment for others to end.
                 context.admission.evict_oldest_unregistered();
                 if last_warning.is_none_or(|last| last.elapsed() > ACCEPT_WARNING_INTERVAL) {
@@ -71,35 +82,102 @@ fn is_shortage(error: &io::Error) -> bool {
 fn admit(context: &Arc<Context>, stream: TcpStream, peer: SocketAddr) {
     let active = context.active_config.load_full();
     let session = SessionId::fresh();
-    let Some(mut permit) = context.admission.admit(active.max_connections) else {
-        return refuse(&stream, &active, &session, peer, "full");
-    };
-    // A trusted proxy connects for many clients: each is counted after its request has named it.
-    let proxy =
+    context.counters.connections_accepted.increment();
+    // A trusted proxy connects for many clients: each is checked and counted after its request has
+    // named it.
+    let is_proxy =
         active.listen.trusted_proxies.iter().any(|net| net.contains(peer.ip().to_canonical()));
-    if !proxy && !permit.count_for_network(peer.ip(), active.config.limits.connections_per_address)
+    let banned = match is_proxy {
+        true => None,
+        false => context.authenticator.list().bans().banned_network(peer.ip()),
+    };
+    if let Some(network) = banned {
+        context.refusals.address_refused(&session, peer.ip(), network);
+        if !context.refusals.may_explain_ban(peer.ip()) {
+            return answer_unread(&stream, &active, BANNED);
+        }
+    }
+    let Some(mut permit) = context.admission.admit(active.max_connections) else {
+        return refuse(context, &stream, &active, &session, peer, "full");
+    };
+    if !is_proxy
+        && !permit.count_for_network(peer.ip(), active.config.limits.connections_per_address)
     {
-        return refuse(&stream, &active, &session, peer, "full_address");
+        return refuse(context, &stream, &active, &session, peer, FULL_ADDRESS);
     }
     let permit_id = permit.permit_id();
     let deadline = Instant::now() + active.config.limits.register_timeout;
-    let unregistered = Unregistered::accepted(session, peer);
+    let unregistered = Unregistered::accepted(session.clone(), peer);
+    let checks = Checks {
+        session,
+        authenticator: context.authenticator.clone(),
+        refusals: context.refusals.clone(),
+        is_banned: banned.is_some(),
+        permit: Arc::new(Mutex::new(permit)),
+        max_per_address: active.config.limits.connections_per_address,
+        counters: context.counters.clone(),
+    };
     let task =
-        serve_connection(context.clone(), active, stream, peer, permit, deadline, unregistered);
+        serve_connection(context.clone(), active, stream, peer, checks, deadline, unregistered);
     let task = context.connections.spawn(task);
     context.admission.set_task(permit_id, task.abort_handle());
 }
 
 fn refuse(
+    context: &Context,
     stream: &TcpStream,
     active: &ActiveConfig,
     session: &SessionId,
     peer: SocketAddr,
     reason: &'static str,
 ) {
+    context.counters.connections_refused.increment(reason);
     log_refused(session, &peer, reason);
+    answer_unread(stream, active, FULL);
+}
+
+/// Answers before the request was read; over TLS nothing can be said yet.
+fn answer_unread(stream: &TcpStream, active: &ActiveConfig, answer: &[u8]) {
     if active.tls.is_none() {
-        let _ = stream.try_write(FULL);
+        let _ = stream.try_write(answer);
+    }
+}
+
+/// The checks of one connection.
+struct Checks {
+    session: SessionId,
+    authenticator: Arc<Authenticator>,
+    refusals: Arc<RefusalLog>,
+    /// Whether the peer itself is banned, which is counted already.
+    is_banned: bool,
+    permit: Arc<Mutex<ConnectionPermit>>,
+    max_per_address: usize,
+    counters: Arc<Counters>,
+}
+
+impl ClientChecks for Checks {
+    fn is_banned(&self, client_info: ClientInfo) -> bool {
+        if self.is_banned {
+            return true;
+        }
+        let banned = self.authenticator.banned_network(client_info);
+        if let Some(network) = banned {
+            self.refusals.address_refused(&self.session, client_info.address, network);
+        }
+        banned.is_some()
+    }
+
+    fn admits(&self, address: IpAddr) -> bool {
+        let admitted = self.permit.lock().count_for_network(address, self.max_per_address);
+        if !admitted {
+            self.counters.connections_refused.increment(FULL_ADDRESS);
+            log_refused(&self.session, &address, FULL_ADDRESS);
+        }
+        admitted
+    }
+
+    fn log_refused_origin(&self, address: IpAddr, origin: &str) {
+        self.refusals.origin_refused(&self.session, address, origin);
     }
 }
 
@@ -113,15 +191,13 @@ async fn serve_connection(
     active: Arc<ActiveConfig>,
     stream: TcpStream,
     peer: SocketAddr,
-    permit: ConnectionPermit,
+    checks: Checks,
     deadline: Instant,
     unregistered: Unregistered,
 ) {
     // Without TCP_NODELAY a small frame can wait until the frame before is acknowledged (RFC 896).
     let _ = stream.set_nodelay(true);
-    let refusals = context.refusals.clone();
-    let peer = TcpPeer { address: peer.ip(), session: unregistered.session().clone() };
-    let opening = Box::pin(open(&active, stream, peer, permit, refusals));
+    let opening = Box::pin(open(&active, stream, peer.ip(), checks));
     let opened = tokio::time::timeout_at(deadline.into(), opening).await;
     let (connection, outbound, new_connection) = match opened {
         Ok(Ok(opened)) => opened,
@@ -136,39 +212,30 @@ async fn serve_connection(
 async fn open(
     active: &ActiveConfig,
     stream: TcpStream,
-    peer: TcpPeer,
-    permit: ConnectionPermit,
-    refusals: Arc<RefusalLog>,
+    peer: IpAddr,
+    checks: Checks,
 ) -> Result<(Box<ServerConnection>, Arc<SendQueue>, NewConnection), &'static str> {
-    let session = peer.session.clone();
-    let permit = Arc::new(Mutex::new(permit));
-    let max_per_address = active.config.limits.connections_per_address;
-    let counted = permit.clone();
-    let counted_session = session.clone();
-    let admit = move |address| {
-        let is_admitted = counted.lock().count_for_network(address, max_per_address);
-        if !is_admitted {
-            log_refused(&counted_session, &address, "full_address");
-        }
-        is_admitted
-    };
+    let (permit, session) = (checks.permit.clone(), checks.session.clone());
+    let counters = checks.counters.clone();
     let mode = active.config.auth.mode;
     let bound = active.config.limits.outbound_bytes;
-    let (stream, outbound, early, client_info) = match &active.tls {
+    let new_queue = |stream| SendQueue::new(stream, bound, counters.send_queues.clone());
+    let (stream, outbound, early, client_info, access_token) = match &active.tls {
         None => {
-            let Upgraded { stream, early, client_info } =
-                upgrade::accept(stream, peer, false, active.listen.clone(), mode, admit, refusals)
+            let Upgraded { stream, early, client_info, access_token } =
+                upgrade::accept(stream, peer, false, active.listen.clone(), mode, checks)
                     .await
                     .ok_or("no_websocket")?;
-            (ServerStream::Plain, SendQueue::new(Some(stream), bound), early, client_info)
+            (ServerStream::Plain, new_queue(Some(stream)), early, client_info, access_token)
         }
         Some(tls) => {
             let stream = tls.accept(stream).await.map_err(|_| "no_tls")?;
-            let Upgraded { stream, early, client_info } =
-                upgrade::accept(stream, peer, true, active.listen.clone(), mode, admit, refusals)
+            let Upgraded { stream, early, client_info, access_token } =
+                upgrade::accept(stream, peer, true, active.listen.clone(), mode, checks)
                     .await
                     .ok_or("no_websocket")?;
-            (ServerStream::Tls(Box::new(stream)), SendQueue::new(None, bound), early, client_info)
+            let stream = ServerStream::Tls(Box::new(stream));
+            (stream, new_queue(None), early, client_info, access_token)
         }
     };
     // The HTTP service that shared it has ended with the upgrade.
@@ -178,5 +245,5 @@ async fn open(
     let frame_bytes = active.config.limits.frame_bytes;
     let connection =
         ServerConnection::new(transport, outbound.clone(), frame_bytes, active.timeouts).await;
-    Ok((connection, outbound, NewConnection { permit, client_info, session }))
+    Ok((connection, outbound, NewConnection { permit, client_info, access_token, session }))
 }

@@ -14,7 +14,7 @@ pub async fn run(
     context: Arc<Context>,
     mut connection: Box<ServerConnection>,
     outbound: Arc<SendQueue>,
-    new_connection: NewConnection,
+    mut new_connection: NewConnection,
     deadline: Instant,
     unregistered: Unregistered,
 ) {
@@ -23,7 +23,7 @@ pub async fn run(
         context,
         &mut connection,
         outbound,
-        &new_connection,
+        &mut new_connection,
         deadline,
         unregistered,
     ));

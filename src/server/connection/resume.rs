@@ -1,5 +1,7 @@
 //! Reading the room log for a client: `history` pages, and the replay that resumes a room.
 
+use std::sync::atomic::Ordering;
+
 use tokio::sync::oneshot;
 
 use super::session::{HUB_TIMEOUT, Session};
@@ -129,6 +131,7 @@ impl Session {
         }
         // The frames are queued while the lock is held, so no newer key can precede them.
         drop(ring);
+        self.peer().received.fetch_add(page.entries.len() as u64, Ordering::Relaxed);
         for gap in gaps {
             self.push_gap(room, *gap, &page.head.epoch);
         }
@@ -183,7 +186,7 @@ impl Session {
         let peer = self.peer();
         self.context().refusals.gap_sent(&SentGap {
             session: &peer.session,
-            peer: peer.address,
+            peer: peer.client.address,
             user: &peer.user,
             room,
             gap: &gap,

@@ -22,11 +22,6 @@ impl Unregistered {
         Unregistered { session, peer, end: Some("evicted") }
     }
 
-    /// The id of the connection, and of its session.
-    pub(super) fn session(&self) -> &SessionId {
-        &self.session
-    }
-
     /// The connection is registered: from here on its lines are those of a session.
     pub(super) fn registered(mut self) {
         self.end = None;

@@ -1,7 +1,7 @@
 //! The HTTP upgrade: reads one request and either opens a WebSocket or answers by HTTP.
 //!
-//! Checks, in order: the path, the method, the `Origin`, the number of connections from the client's
-//! address, and the WebSocket handshake.
+//! Checks, in order: bans of the client's address, the path, the method, the `Origin`, the number of
+//! connections from the client's address, and the WebSocket handshake.
 
 use std::borrow::Cow;
 use std::convert::Infallible;
@@ -18,13 +18,13 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
+use zeroize::Zeroizing;
 
+use super::authorization::access_token;
 use crate::config::{AuthMode, Listen};
 use crate::policy::origin;
-use crate::protocol::SessionId;
 use crate::protocol::random::random_hex;
 use crate::server::client_info::ClientInfo;
-use crate::server::refusal_log::RefusalLog;
 use crate::sys::clock::has_http_date;
 
 /// The largest request head, in bytes.
@@ -44,27 +44,30 @@ pub struct Upgraded<S> {
     pub early: Bytes,
     /// The client's address, and whether the server may send keys to it.
     pub client_info: ClientInfo,
+    /// The access token in the request's `Authorization` header.
+    pub access_token: Option<Zeroizing<String>>,
 }
 
-/// The other end of a TCP connection.
-pub struct TcpPeer {
-    /// Its address.
-    pub address: IpAddr,
-    /// The id of the connection.
-    pub session: SessionId,
+/// What a listener checks about a client as soon as its request has named it.
+pub trait ClientChecks: Send + Sync + 'static {
+    /// Whether its address is banned.
+    fn is_banned(&self, client_info: ClientInfo) -> bool;
+    /// Whether its address may open one more connection.
+    fn admits(&self, address: IpAddr) -> bool;
+    /// Logs that its web page may not connect.
+    fn log_refused_origin(&self, address: IpAddr, origin: &str);
 }
 
 /// Reads the request on `stream` and answers it. Returns `None` if it did not open a WebSocket; then
-/// the HTTP answer is sent already. `encrypted`: whether the connection uses TLS. `admit` decides, before the upgrade, whether the client's address may open one
-/// more connection.
+/// the HTTP answer is sent already. `peer` is the address of the TCP connection and `encrypted`
+/// whether it uses TLS.
 pub async fn accept<S>(
     stream: S,
-    peer: TcpPeer,
+    peer: IpAddr,
     encrypted: bool,
     listen: Arc<Listen>,
     mode: AuthMode,
-    admit: impl Fn(IpAddr) -> bool + Send + Sync + 'static,
-    refusals: Arc<RefusalLog>,
+    checks: impl ClientChecks,
 ) -> Option<Upgraded<S>>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -72,15 +75,13 @@ where
     let upgrade = Arc::new(Mutex::new(None));
     let upgrade_slot = upgrade.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
-        let client_info =
-            ClientInfo::from_headers(request.headers(), peer.address, encrypted, &listen);
-        let origin_refused =
-            |origin: &str| refusals.origin_refused(&peer.session, client_info.address, origin);
-        let answer = answer(&request, client_info, &listen, mode, &admit, origin_refused);
+        let client_info = ClientInfo::from_headers(request.headers(), peer, encrypted, &listen);
+        let answer = answer(&request, client_info, &listen, mode, &checks);
         if request.headers().contains_key(header::UPGRADE) {
             let on_upgrade = hyper::upgrade::on(&mut request);
             let accepted = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
-            *upgrade_slot.lock() = Some((on_upgrade, accepted.then_some(client_info)));
+            let accepted = accepted.then(|| (client_info, access_token(request.headers())));
+            *upgrade_slot.lock() = Some((on_upgrade, accepted));
         }
         async move { Ok::<_, Infallible>(answer) }
     });
@@ -88,15 +89,16 @@ where
     http.timer(TokioTimer::new()).max_buf_size(MAX_HEAD_BYTES).auto_date_header(has_http_date());
     // After an error here the client has its HTTP answer or has disconnected.
     let _ = http.serve_connection(TokioIo::new(stream), service).with_upgrades().await;
-    let (on_upgrade, client_info) = upgrade.lock().take()?;
+    let (on_upgrade, accepted) = upgrade.lock().take()?;
     let parts = on_upgrade.await.ok()?.downcast::<TokioIo<S>>().ok()?;
-    let Some(client_info) = client_info else {
+    let Some((client_info, access_token)) = accepted else {
         // hyper returns the stream here too and leaves closing it to us. Without a close_notify
         // alert of TLS, the client can't tell whether the answer was truncated (RFC 8446, section 6.1).
         let _ = parts.io.into_inner().shutdown().await;
         return None;
     };
-    Some(Upgraded { stream: parts.io.into_inner(), early: parts.read_buf, client_info })
+    let (stream, early) = (parts.io.into_inner(), parts.read_buf);
+    Some(Upgraded { stream, early, client_info, access_token })
 }
 
 fn answer(
@@ -104,9 +106,11 @@ fn answer(
     client_info: ClientInfo,
     listen: &Listen,
     mode: AuthMode,
-    admit: &impl Fn(IpAddr) -> bool,
-    origin_refused: impl FnOnce(&str),
+    checks: &impl ClientChecks,
 ) -> Response<Full<Bytes>> {
+    if checks.is_banned(client_info) {
+        return plain(StatusCode::FORBIDDEN, "This address is banned.\n");
+    }
     if request.uri().path() != "/" {
         return plain(StatusCode::NOT_FOUND, "There is nothing at this path; the chat is at /.\n");
     }
@@ -123,7 +127,7 @@ fn answer(
         return answer;
     }
     if !origin_allowed(request.headers(), client_info, listen) {
-        origin_refused(&shown_origin(request.headers()));
+        checks.log_refused_origin(client_info.address, &shown_origin(request.headers()));
         return plain(
             StatusCode::FORBIDDEN,
             "This origin is not allowed; the operator can add it to listen.origins.\n",
@@ -131,7 +135,7 @@ fn answer(
     }
     // If a trusted proxy does not name its client, its address stands for many clients and has no
     // limit.
-    if !client_info.is_proxy && !admit(client_info.address) {
+    if !client_info.is_proxy && !checks.admits(client_info.address) {
         return too_many_connections("Too many connections from this address; try again later.\n");
     }
     // tungstenite checks the version, the key and the connection header.

@@ -34,7 +34,7 @@ pub fn answer_all(batch: &[Committed], refusals: &RefusalLog) {
             if let ServerFrame::Error(error) = &answer {
                 refusals.message_refused(&RefusedMessage {
                     session: &sender.session,
-                    peer: sender.address,
+                    peer: sender.client.address,
                     user: &sender.user,
                     grant: sender.grant.as_deref(),
                     room: Some(committed.room.as_str()),

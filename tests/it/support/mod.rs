@@ -5,6 +5,7 @@ pub mod client;
 pub mod endpoint;
 pub mod front;
 pub mod log_schema;
+pub mod metrics;
 pub mod nginx;
 pub mod programs;
 pub mod python;
