@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::exit_code::ExitCode;
 use crate::conversation::client::since::{Since, parse_timeout};
+use crate::protocol::invitation::{Incomplete, Invitation};
 
 fn help() -> String {
     let about = "\
@@ -72,7 +73,11 @@ pub struct Common {
     /// The server's URL [env: CHAT_URL]
     #[arg(long, value_name = "URL", global = true)]
     pub url: Option<String>,
-    /// File with the server's URL, which is read again before each connection [env: CHAT_URL_FILE]
+    /// The invitation that `url` was; it is never an argument.
+    #[arg(skip)]
+    pub invitation: Option<Invitation>,
+    /// File with the server's URL or an invitation, which is read again before each connection
+    /// [env: CHAT_URL_FILE]
     #[arg(long, value_name = "FILE", global = true)]
     pub url_file: Option<PathBuf>,
     /// Your user name [env: CHAT_USER] [default: the login name]
@@ -114,6 +119,13 @@ pub struct Common {
 }
 
 impl Common {
+    /// Names the server by its URL or by an invitation.
+    pub fn set_url(&mut self, text: String) -> Result<(), Incomplete> {
+        self.invitation = Invitation::find(&text).transpose()?;
+        self.url = Some(self.invitation.as_ref().map_or(text, |found| found.address.clone()));
+        Ok(())
+    }
+
     /// Takes from the environment what the command line leaves out. An empty variable is not set.
     pub fn fill_in(
         &mut self,
@@ -126,7 +138,9 @@ impl Common {
             }
         };
         if self.url.is_none() && self.url_file.is_none() {
-            self.url = variable("CHAT_URL")?;
+            if let Some(url) = variable("CHAT_URL")? {
+                self.set_url(url).map_err(|Incomplete| incomplete("CHAT_URL"))?;
+            }
             self.url_file = variable("CHAT_URL_FILE")?.map(PathBuf::from);
         }
         if self.user.is_none() {
@@ -144,6 +158,13 @@ impl Common {
         }
         Ok(())
     }
+}
+
+/// The error about an invitation that is cut.
+pub fn incomplete(place: &str) -> String {
+    format!(
+        "{place}: the access token at the end of the invitation is not whole; copy the whole line"
+    )
 }
 
 /// A certificate's SHA-256.

@@ -180,6 +180,7 @@ impl Driver {
                 State::Dialing(attempt) => match ready!(attempt.as_mut().poll(cx)) {
                     Ok(connection) => {
                         self.last_error = None;
+                        self.conversation.set_invitation_token(self.dialer.invitation_token());
                         let register = self.conversation.register();
                         self.state = State::Open(Box::new(Connection::new(connection, register)));
                     }

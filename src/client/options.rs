@@ -1,8 +1,9 @@
 //! From the command line to the options of a run. Every refusal of a flag happens here, before
 //! anything is connected.
 
+use std::fs::Metadata;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::args::{Arguments, Command, Common, Input, Output};
@@ -13,7 +14,7 @@ use crate::conversation::client::conversation::ConnectOptions;
 use crate::conversation::client::line_splitter::Delimiter;
 use crate::conversation::client::server_url::ServerUrl;
 use crate::conversation::client::since::Since;
-use crate::net::dial::Target;
+use crate::net::dial::{Target, read_url_file};
 use crate::net::tls_client::TrustOptions;
 use crate::protocol::{MessageId, RoomName, Seq, Timestamp};
 use crate::sys::user::user_id;
@@ -94,8 +95,11 @@ impl RunOptions {
     /// Validates the command line and reads the files that it names.
     pub fn new(arguments: Arguments) -> Result<RunOptions, Refusal> {
         let usage = |text: String| (ExitCode::Usage, text);
-        let Arguments { command, server, common, .. } = &arguments;
-        let server = target(server.as_deref(), common).map_err(usage)?;
+        let Arguments { command, server: argument, common, .. } = &arguments;
+        let server = target(argument.as_deref(), common).map_err(usage)?;
+        if let Target::File(file) = &server {
+            warn_if_others_can_read(file);
+        }
         let rooms = rooms(common).map_err(usage)?;
         if common.user.as_deref() == Some("") {
             return Err(usage("--user: the name is empty".into()));
@@ -161,7 +165,7 @@ impl RunOptions {
         let reads_history = matches!(source, InputSource::History);
         let connect = ConnectOptions {
             username: user(common),
-            access_token: access_token(common).map_err(usage)?,
+            access_token: access_token(argument.is_none(), common).map_err(usage)?,
             rooms,
             echo: printed.messages && output.is_some(),
             presence: printed.events && !reads_history,
@@ -269,20 +273,24 @@ fn rooms(common: &Common) -> Result<Vec<String>, String> {
     Ok(common.room.clone())
 }
 
-/// The access token, from its file or from the environment, never from an argument.
-fn access_token(common: &Common) -> Result<Option<String>, String> {
+/// The access token: of the invitation that names the server, else from its file or from the
+/// environment, never from an argument. That of an invitation is for the server that it names.
+fn access_token(by_option: bool, common: &Common) -> Result<Option<String>, String> {
+    if let Some(invitation) = common.invitation.as_ref().filter(|_| by_option) {
+        if common.access_token_file.is_some() {
+            return Err(
+                "the invitation has an access token, so --access-token-file can't name another"
+                    .into(),
+            );
+        }
+        return Ok(Some(invitation.token.to_string()));
+    }
     let text = match &common.access_token_file {
         None => std::env::var("CHAT_ACCESS_TOKEN").ok(),
         Some(file) => {
             let wrong = |why: String| format!("--access-token-file {}: {why}", file.display());
             let found = std::fs::metadata(file).map_err(|error| wrong(error.to_string()))?;
-            let mode = found.permissions().mode() & 0o7777;
-            if found.is_file() && mode & 0o077 != 0 {
-                let file = file.display();
-                print_error(&format!(
-                    "{file}: other users can read the access token (mode {mode:04o}); run: chmod 600 {file}"
-                ));
-            }
+            warn_if_readable(file, &found);
             let size = found.len();
             if size > MAX_TOKEN_FILE_BYTES {
                 return Err(wrong("too large for an access token".into()));
@@ -292,6 +300,26 @@ fn access_token(common: &Common) -> Result<Option<String>, String> {
     };
     let text = text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
     Ok(text)
+}
+
+/// Warns of a file with an invitation that other users can read. A file that can't be read is the
+/// dialer's business.
+fn warn_if_others_can_read(file: &Path) {
+    if let Ok(found) = std::fs::metadata(file)
+        && read_url_file(file).is_ok_and(|address| address.token.is_some())
+    {
+        warn_if_readable(file, &found);
+    }
+}
+
+fn warn_if_readable(file: &Path, found: &Metadata) {
+    let mode = found.permissions().mode() & 0o7777;
+    if found.is_file() && mode & 0o077 != 0 {
+        let file = file.display();
+        print_error(&format!(
+            "{file}: other users can read the access token (mode {mode:04o}); run: chmod 600 {file}"
+        ));
+    }
 }
 
 fn backfill_start(since: Since) -> BackfillStart {

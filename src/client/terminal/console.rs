@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
+use std::ops::Range;
 use std::time::Instant;
 
 use tokio::sync::mpsc;
@@ -18,6 +19,7 @@ use crate::client::blanks::fill;
 use crate::client::display;
 use crate::client::driver::sleep_until;
 use crate::client::messages::Messages;
+use crate::protocol::{invitation, mask};
 use crate::sys::terminal_signals::{TerminalChange, TerminalSignals};
 
 /// Reads that wait until they are processed; the terminal itself holds what is typed meanwhile.
@@ -56,6 +58,8 @@ pub struct Console {
     colours: bool,
     /// Whether the user was told that a key was not UTF-8.
     not_utf8_told: bool,
+    /// Whether the line being typed answers a question, so that it may be an invitation.
+    asking: bool,
 }
 
 struct Editor {
@@ -91,6 +95,7 @@ impl Console {
             texts,
             colours,
             not_utf8_told: false,
+            asking: false,
         })
     }
 
@@ -173,6 +178,7 @@ impl Console {
 
     /// Asks a question; `None` if the user does not answer.
     pub async fn ask(&mut self, question: &str) -> Option<String> {
+        self.asking = true;
         self.set_prompt(question);
         if self.editor.is_none() {
             write(question);
@@ -180,13 +186,14 @@ impl Console {
         let Input::Line(answer) = self.next(true).await else { return None };
         // Questions and answers stay readable above.
         if self.editor.is_some() {
-            self.show(&display::one_line(&format!("{question}{answer}")));
+            self.show(&display::one_line(&mask::secrets(&format!("{question}{answer}"))));
         }
         Some(answer.trim().to_owned())
     }
 
     /// After the last question: the answers can't be recalled as messages.
     pub fn end_questions(&mut self) {
+        self.asking = false;
         if let Some(editor) = &mut self.editor {
             editor.line.clear_history();
         }
@@ -211,10 +218,18 @@ impl Console {
                     &search
                 }
             };
+            let hidden;
+            let text = match invitation::secret_part(editor.line.text()).filter(|_| self.asking) {
+                None => editor.line.text(),
+                Some(secret) => {
+                    hidden = hide(editor.line.text(), secret);
+                    &hidden
+                }
+            };
             editor.view.paint(Content {
                 status: &editor.status,
                 prompt,
-                text: editor.line.text(),
+                text,
                 cursor: editor.line.cursor(),
             });
         }
@@ -270,6 +285,12 @@ impl Console {
             self.note(self.texts.key_not_utf8);
         }
     }
+}
+
+/// The text with a star for each byte of a part of it, so that the cursor stays where it is.
+fn hide(text: &str, part: Range<usize>) -> String {
+    let stars = "*".repeat(part.len());
+    format!("{}{stars}{}", &text[..part.start], &text[part.end..])
 }
 
 impl Drop for Console {

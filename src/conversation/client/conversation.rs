@@ -70,6 +70,8 @@ pub struct Now {
 /// The client's state. See the module documentation for the order of calls.
 pub struct Conversation {
     pub(super) options: ConnectOptions,
+    /// The access token of the invitation that names the server.
+    pub(super) invitation_token: Option<String>,
     /// The name that the server gave the user, or else the one asked for.
     pub(super) name: String,
     pub(super) phase: Phase,
@@ -106,6 +108,7 @@ impl Conversation {
         Conversation {
             name: options.username.clone(),
             options,
+            invitation_token: None,
             phase: Phase::Disconnected,
             keys: ClientKeys::default(),
             read_positions,

@@ -26,7 +26,7 @@ const DEFAULT_PORT: u16 = 8765;
 
 impl ServerUrl {
     /// Parses `ws://…`, `wss://…`, `http(s)://…`, `abcd.ngrok.app`, `host:port`. Without
-    /// a scheme it is `ws://` on loopback and `wss://` elsewhere.
+    /// a scheme it is `ws://` on loopback and `wss://` elsewhere. A fragment is left out.
     pub fn parse(text: &str) -> Result<Self, String> {
         let error = |reason: &str| {
             let shown = mask::secrets(text);
@@ -34,7 +34,7 @@ impl ServerUrl {
                 "{shown:?} is not the address of a server: {reason}; write wss://chat.example or host:port"
             )
         };
-        let trimmed = text.trim();
+        let trimmed = text.trim().split('#').next().unwrap_or_default();
         let (scheme, rest) = match trimmed.split_once("://") {
             Some((scheme, rest)) => (Some(scheme.to_ascii_lowercase()), rest),
             None => (None, trimmed),
@@ -138,9 +138,8 @@ fn in_ascii(host: String) -> Option<(String, Option<String>)> {
 }
 
 /// A path and query as they go into a request: other characters than visible ASCII are
-/// percent-encoded (RFC 3986 §2.1), and a fragment is left out.
+/// percent-encoded (RFC 3986 §2.1).
 fn encoded_path(path: &str) -> String {
-    let path = path.split('#').next().unwrap_or_default();
     let mut out = String::with_capacity(path.len() + 1);
     if !path.starts_with('/') {
         out.push('/');
@@ -204,6 +203,8 @@ mod tests {
             ("http://localhost", "ws://localhost", 80),
             ("wss://h/p?q", "wss://h/p?q", 443),
             ("wss://h/ñ?a b#c", "wss://h/%C3%B1?a%20b", 443),
+            ("wss://h#c", "wss://h", 443),
+            ("https://h/#sct_12345678", "wss://h", 443),
             ("localhost.:9000", "ws://localhost.:9000", 9000),
             ("[::ffff:127.0.0.1]:9000", "ws://[::ffff:127.0.0.1]:9000", 9000),
             ("[fe80::1%eth0]:9000", "wss://[fe80::1%eth0]:9000", 9000),

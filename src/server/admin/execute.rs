@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
+use super::listening;
 use super::request::{AdminRequest, MainRequest};
 use super::status::{self, NO_ANSWER};
 use crate::credentials::access_file::{AccessFile, AccessFileError, banned_user};
@@ -63,6 +64,7 @@ pub async fn execute(
         AdminRequest::Ban { user } => ban(context, by, user_name(&user)?).await,
         AdminRequest::Unban { user } => unban(context, by, user_name(&user)?).await,
         AdminRequest::Bans => list_bans(context).await,
+        AdminRequest::Listening => Ok(listening::report(context)),
         AdminRequest::NoteBackup => {
             audit::log_act("backup", by);
             context.counters.backed_up_at.set(wall_clock());

@@ -2,6 +2,7 @@
 
 pub mod execute;
 pub mod health_watch;
+mod listening;
 pub mod metrics;
 pub mod reload;
 pub mod request;

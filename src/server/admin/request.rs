@@ -39,6 +39,8 @@ pub enum AdminRequest {
     },
     /// List the banned users.
     Bans,
+    /// Report where the server listens, and who may register.
+    Listening,
     /// A backup was made; for the server log.
     NoteBackup,
     /// Finish what was received and exit, as SIGTERM does.

@@ -72,6 +72,8 @@ pub enum Command {
         #[allow(missing_docs, reason = "the help lists the subcommands")]
         command: TokenCommand,
     },
+    /// Make an access token and print an invitation: one line to paste into chat-client
+    Invite(InviteArgs),
     /// Control the running server through its admin socket
     Ctl {
         /// Print the answer as one JSON object
@@ -128,9 +130,35 @@ pub enum TokenCommand {
     },
 }
 
-/// The rights of a new access token.
+/// The options of `chat-server token add`.
 #[derive(Debug, Args)]
 pub struct NewToken {
+    /// The rights of the access token.
+    #[command(flatten)]
+    pub rights: TokenRights,
+    /// Store nothing; print a table for the configuration file instead
+    #[arg(long)]
+    pub declare: bool,
+}
+
+/// The options of `chat-server invite`.
+#[derive(Debug, Args)]
+pub struct InviteArgs {
+    /// The rights of the access token.
+    #[command(flatten)]
+    pub rights: TokenRights,
+    /// The address at which others reach the server, as in wss://chat.example [default: the address of
+    /// the ngrok tunnel, else a name in the certificate of listen.tls]
+    #[arg(long, value_name = "URL")]
+    pub url: Option<String>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The rights of a new access token.
+#[derive(Debug, Args)]
+pub struct TokenRights {
     /// The user that the access token proves
     #[arg(long, value_name = "NAME", value_parser = UserName::parse)]
     pub user: UserName,
@@ -143,9 +171,6 @@ pub struct NewToken {
     /// When it expires, from now: 12h, 30d [default: never]
     #[arg(long, value_name = "TIME", value_parser = parse_expires)]
     pub expires: Option<Duration>,
-    /// Store nothing; print a table for the configuration file instead
-    #[arg(long)]
-    pub declare: bool,
 }
 
 /// The options of `chat-server backup`.

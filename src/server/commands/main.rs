@@ -6,7 +6,7 @@ use clap::{CommandFactory as _, Parser as _};
 
 use super::args::{Arguments, Command, ConfigArgs};
 use super::output::{print, print_error, print_help};
-use super::{backup, check, ctl, rekey, restore, token};
+use super::{backup, check, ctl, invite, rekey, restore, token};
 use crate::config::Config;
 use crate::protocol::mask;
 use crate::server::admin::reload::Reload;
@@ -37,6 +37,7 @@ pub fn main() -> std::process::ExitCode {
         Command::Run => serve(&config),
         Command::Check => check::run(&config),
         Command::Token { command } => token::run(&config, &command),
+        Command::Invite(arguments) => invite::run(&config, &arguments),
         Command::Ctl { json, command } => ctl::run(&config, json, &command),
         Command::Backup(arguments) => backup::run(&config, &arguments),
         Command::Restore(arguments) => restore::run(&config, &arguments),

@@ -149,19 +149,20 @@ async fn open(
     let mode = active.config.auth.mode;
     let bound = active.config.limits.outbound_bytes;
     let new_queue = |stream| SendQueue::new(stream, bound, counters.send_queues.clone());
-    let (stream, outbound, early, client_info) = match &active.tls {
+    let (stream, outbound, early, client_info, access_token) = match &active.tls {
         None => {
-            let Upgraded { stream, early, client_info } =
+            let Upgraded { stream, early, client_info, access_token } =
                 upgrade::accept(stream, peer, false, active.listen.clone(), mode, admit, refusals)
                     .await?;
-            (ServerStream::Plain, new_queue(Some(stream)), early, client_info)
+            (ServerStream::Plain, new_queue(Some(stream)), early, client_info, access_token)
         }
         Some(tls) => {
             let stream = tls.accept(stream).await.ok()?;
-            let Upgraded { stream, early, client_info } =
+            let Upgraded { stream, early, client_info, access_token } =
                 upgrade::accept(stream, peer, true, active.listen.clone(), mode, admit, refusals)
                     .await?;
-            (ServerStream::Tls(Box::new(stream)), new_queue(None), early, client_info)
+            let stream = ServerStream::Tls(Box::new(stream));
+            (stream, new_queue(None), early, client_info, access_token)
         }
     };
     let permit = Arc::try_unwrap(permit).ok()?.into_inner();
@@ -170,5 +171,5 @@ async fn open(
     let frame_bytes = active.config.limits.frame_bytes;
     let connection =
         ServerConnection::new(transport, outbound.clone(), frame_bytes, active.timeouts).await;
-    Some((connection, outbound, NewConnection { permit, client_info }))
+    Some((connection, outbound, NewConnection { permit, client_info, access_token }))
 }
