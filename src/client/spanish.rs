@@ -173,6 +173,7 @@ pub fn error(code: &str) -> Option<&'static str> {
             "hace falta una clave de acceso válida; la crea quien administra el servidor"
         }
         ErrorCode::Forbidden => "no tienes permiso",
+        ErrorCode::Muted => "quien administra el servidor no te deja escribir en esta sala",
         ErrorCode::Plaintext => "el servidor exige una conexión cifrada; usa wss://",
         ErrorCode::StorageFull => "el disco del servidor está lleno",
         ErrorCode::StorageFailed => "el servidor no puede usar su almacén ahora",

@@ -25,6 +25,7 @@ mod invite;
 mod layers;
 mod limits;
 mod logging;
+mod metrics;
 mod ngrok;
 mod odd_servers;
 mod operator;
