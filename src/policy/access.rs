@@ -230,6 +230,11 @@ impl AccessList {
             && name_skeletons(user).iter().any(|skeleton| self.banned.contains(skeleton))
     }
 
+    /// Whether no session is let in, because the access file can't be used.
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+
     /// All grants, expired ones included.
     pub fn grants(&self) -> &[Arc<Grant>] {
         &self.grants

@@ -127,19 +127,21 @@ async fn open(
     let admit = move |address| counted.lock().count_for_network(address, max_per_address);
     let mode = active.config.auth.mode;
     let bound = active.config.limits.outbound_bytes;
-    let (stream, outbound, early, client_info) = match &active.tls {
+    let (stream, outbound, early, client_info, access_token) = match &active.tls {
         None => {
-            let Upgraded { stream, early, client_info } =
+            let Upgraded { stream, early, client_info, access_token } =
                 upgrade::accept(stream, peer, false, active.listen.clone(), mode, admit, refusals)
                     .await?;
-            (ServerStream::Plain, SendQueue::new(Some(stream), bound), early, client_info)
+            let outbound = SendQueue::new(Some(stream), bound);
+            (ServerStream::Plain, outbound, early, client_info, access_token)
         }
         Some(tls) => {
             let stream = tls.accept(stream).await.ok()?;
-            let Upgraded { stream, early, client_info } =
+            let Upgraded { stream, early, client_info, access_token } =
                 upgrade::accept(stream, peer, true, active.listen.clone(), mode, admit, refusals)
                     .await?;
-            (ServerStream::Tls(Box::new(stream)), SendQueue::new(None, bound), early, client_info)
+            let stream = ServerStream::Tls(Box::new(stream));
+            (stream, SendQueue::new(None, bound), early, client_info, access_token)
         }
     };
     let permit = Arc::try_unwrap(permit).ok()?.into_inner();
@@ -148,5 +150,5 @@ async fn open(
     let frame_bytes = active.config.limits.frame_bytes;
     let connection =
         ServerConnection::new(transport, outbound.clone(), frame_bytes, active.timeouts).await;
-    Some((connection, outbound, NewConnection { permit, client_info }))
+    Some((connection, outbound, NewConnection { permit, client_info, access_token }))
 }

@@ -17,7 +17,9 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
+use zeroize::Zeroizing;
 
+use super::authorization::access_token;
 use crate::config::{AuthMode, Listen};
 use crate::policy::origin;
 use crate::protocol::random::random_hex;
@@ -42,6 +44,8 @@ pub struct Upgraded<S> {
     pub early: Bytes,
     /// The client's address, and whether the server may send keys to it.
     pub client_info: ClientInfo,
+    /// The access token in the request's `Authorization` header.
+    pub access_token: Option<Zeroizing<String>>,
 }
 
 /// Reads the request on `stream` and answers it. Returns `None` if it did not open a WebSocket; then
@@ -68,7 +72,8 @@ where
         if request.headers().contains_key(header::UPGRADE) {
             let on_upgrade = hyper::upgrade::on(&mut request);
             let accepted = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
-            *upgrade_slot.lock() = Some((on_upgrade, accepted.then_some(client_info)));
+            let accepted = accepted.then(|| (client_info, access_token(request.headers())));
+            *upgrade_slot.lock() = Some((on_upgrade, accepted));
         }
         async move { Ok::<_, Infallible>(answer) }
     });
@@ -76,15 +81,16 @@ where
     http.timer(TokioTimer::new()).max_buf_size(MAX_HEAD_BYTES).auto_date_header(has_http_date());
     // After an error here the client has its HTTP answer or has disconnected.
     let _ = http.serve_connection(TokioIo::new(stream), service).with_upgrades().await;
-    let (on_upgrade, client_info) = upgrade.lock().take()?;
+    let (on_upgrade, accepted) = upgrade.lock().take()?;
     let parts = on_upgrade.await.ok()?.downcast::<TokioIo<S>>().ok()?;
-    let Some(client_info) = client_info else {
+    let Some((client_info, access_token)) = accepted else {
         // hyper returns the stream here too and leaves closing it to us. Without a close_notify
         // alert of TLS, the client can't tell whether the answer was truncated (RFC 8446, section 6.1).
         let _ = parts.io.into_inner().shutdown().await;
         return None;
     };
-    Some(Upgraded { stream: parts.io.into_inner(), early: parts.read_buf, client_info })
+    let (stream, early) = (parts.io.into_inner(), parts.read_buf);
+    Some(Upgraded { stream, early, client_info, access_token })
 }
 
 fn answer(

@@ -1,5 +1,6 @@
 //! P23: access tokens and evictions. The rights of each role are in `rights`.
 
+mod authorization;
 mod eviction;
 mod file;
 mod tokens;
