@@ -79,10 +79,12 @@ pub async fn unless_stopped<T: Send + 'static>(
 /// A server that accepts connections.
 struct Server {
     context: Arc<Context>,
-    /// The tasks that accept connections, on all kinds of sockets, the access watch and the reloader.
+    /// The tasks that accept connections, on all kinds of sockets, and the reloader.
     acceptors: TaskTracker,
     /// Ends the acceptors.
     stop: CancellationToken,
+    /// The access watch, and what ends it. It goes on while sessions are open.
+    access_watch: (TaskTracker, CancellationToken),
     reloads: ReloadQueue,
     main_requests: mpsc::Receiver<MainRequest>,
     /// Keeps `main_requests` open when there is no admin socket.
@@ -160,7 +162,8 @@ impl Server {
             }
             acceptors.spawn(accept::serve(listener, context.clone(), stop.clone()));
         }
-        acceptors.spawn(access_watch::watch(context.clone(), stop.clone()));
+        let access_watch = (TaskTracker::new(), CancellationToken::new());
+        access_watch.0.spawn(access_watch::watch(context.clone(), access_watch.1.clone()));
         let (reloader, reloads) = Reloader::new(reload);
         acceptors.spawn(reloader.run(context.clone(), stop.clone()));
         let history = &context.active_config.load().config.history;
@@ -174,6 +177,7 @@ impl Server {
             context,
             acceptors,
             stop,
+            access_watch,
             reloads,
             main_requests,
             _main: main,
@@ -213,6 +217,7 @@ impl Server {
     /// the room log; all within `shutdown.grace` and a little more for the last writes.
     async fn drain(self, close: CloseCode) {
         let grace = self.context.active_config.load().config.shutdown.grace;
+        let deadline = Instant::now() + grace;
         tracing::info!(
             event = "stopping",
             grace_ms = grace.as_millis() as u64,
@@ -224,11 +229,15 @@ impl Server {
         let sessions_closed = async {
             self.acceptors.wait().await;
             let _ = self.admin_ended.await;
-            let _ = self.context.hub.send(Command::Drain(close));
+            let _ = self.context.hub.send(Command::Drain(close, deadline));
             self.context.connections.close();
             self.context.connections.wait().await;
         };
         let drained = tokio::time::timeout(grace, sessions_closed).await.is_ok();
+        let (watch, end_watch) = self.access_watch;
+        end_watch.cancel();
+        watch.close();
+        watch.wait().await;
         self.context.log_writer.finish();
         let refusals = self.context.refusals.clone();
         // The hub and the log writer end when the last handle to them is dropped.
