@@ -19,6 +19,7 @@ use super::admin::{self, metrics, status};
 use super::authenticator::Authenticator;
 use super::connection::accept;
 use super::context::{ActiveConfig, Context};
+use super::counters::Counters;
 use super::disk_watch::DiskWatch;
 use super::error::ServerError;
 use super::listeners;
@@ -110,6 +111,8 @@ impl Server {
         let Some(prepared) = unless_stopped(signals, prepare).await? else { return Ok(None) };
         let (active, warnings) = prepared?;
         tls_warnings::log(&warnings);
+        let dropped_lines = reload.server_log.lock().dropped_lines();
+        let counters = Arc::new(Counters::default());
         let retention = active.retention();
         let Some(store) = open_store::open(&active.config, retention, signals).await? else {
             return Ok(None);
@@ -119,18 +122,24 @@ impl Server {
         let metrics = metrics::bind(&active.config).await?;
 
         let durable = store.log.durable();
-        let refusals = Arc::new(RefusalLog::default());
+        counters.reloaded_at.set(wall_clock());
+        let refusals = Arc::new(RefusalLog::new(counters.clone()));
         let (hub, commands) = command::queue();
         let (to_hub, committed) = mpsc::channel(MAX_WAITING_BATCHES);
-        let (log_writer, log_writer_ended) = LogWriter::start(store.log, to_hub, refusals.clone())?;
+        let (log_writer, log_writer_ended) =
+            LogWriter::start(store.log, to_hub, refusals.clone(), counters.clone())?;
         let authenticator = Arc::new(Authenticator::new(&active.config.auth));
         access_watch::read_first(&authenticator, &active.config.auth).await;
-        let rooms =
-            Hub::new(active.hub_config(durable), store.reader.clone(), authenticator.list());
+        let rooms = Hub::new(
+            active.hub_config(durable),
+            store.reader.clone(),
+            authenticator.list(),
+            counters.clone(),
+        );
         let runtime = tokio::runtime::Handle::current();
-        let counts = log_writer.stats();
+        let stats = log_writer.stats();
         let hub_ended =
-            thread::spawn("hub", move || runtime.block_on(rooms.run(commands, committed, counts)))?;
+            thread::spawn("hub", move || runtime.block_on(rooms.run(commands, committed, stats)))?;
 
         let access = authenticator.list();
         if !access.is_closed() {
@@ -143,6 +152,7 @@ impl Server {
             health: Health::default(),
             reload_state: ReloadState::default(),
             refusals,
+            counters,
             active_config: ArcSwap::from_pointee(active),
             hub,
             log_writer,
@@ -151,6 +161,7 @@ impl Server {
             connections: TaskTracker::new(),
             started: Instant::now(),
             durable,
+            dropped_lines,
             disk: DiskWatch::default(),
         });
 

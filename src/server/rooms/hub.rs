@@ -35,10 +35,10 @@ use super::log_writer::LogWriterStats;
 use super::peer::Peer;
 use super::room::Room;
 use super::rooms_full_log::RoomsFullLog;
-use super::status::HubStatus;
 use crate::net::uring::UringSender;
 use crate::policy::access::AccessList;
 use crate::protocol::{RoomName, SessionId, Timestamp};
+use crate::server::counters::Counters;
 use crate::store::RoomLogReader;
 use crate::sys::clock::wall_clock;
 use crate::sys::fault_points;
@@ -66,9 +66,9 @@ pub struct Hub {
     pub(super) departing: Vec<Arc<Peer>>,
     pub(super) reader: Arc<dyn RoomLogReader>,
     pub(super) config: HubConfig,
-    /// The counters; `hub_status` fills in the current sizes.
-    pub(super) status: HubStatus,
+    pub(super) counters: Arc<Counters>,
     pub(super) next_rotation: Option<Instant>,
+    pub(super) oldest_key_noted_at: Instant,
     /// Rooms that a member lost access to; their keys are rotated after the current commands.
     pub(super) rotation_pending: BTreeSet<RoomName>,
     /// The access list that was last enforced, and when.
@@ -92,7 +92,12 @@ pub(super) struct SessionRooms {
 
 impl Hub {
     /// A hub without rooms.
-    pub fn new(config: HubConfig, reader: Arc<dyn RoomLogReader>, access: Arc<AccessList>) -> Self {
+    pub fn new(
+        config: HubConfig,
+        reader: Arc<dyn RoomLogReader>,
+        access: Arc<AccessList>,
+        counters: Arc<Counters>,
+    ) -> Self {
         Hub {
             rooms: HashMap::new(),
             sessions: HashMap::new(),
@@ -101,8 +106,9 @@ impl Hub {
             departing: Vec::new(),
             reader,
             config,
-            status: HubStatus::default(),
+            counters,
             next_rotation: None,
+            oldest_key_noted_at: Instant::now(),
             rotation_pending: BTreeSet::new(),
             access,
             access_enforced_at: wall_clock(),
@@ -221,8 +227,8 @@ impl Hub {
             Command::Access(list, answer) => {
                 let _ = answer.send(self.enforce_access(&list));
             }
-            Command::Kick(user, answer) => {
-                let _ = answer.send(self.kick(&user));
+            Command::Kick(selected, answer) => {
+                let _ = answer.send(self.kick(&selected));
             }
             Command::Rooms(answer) => {
                 let _ = answer.send(self.room_statuses());
@@ -230,7 +236,10 @@ impl Hub {
             Command::Sessions(answer) => {
                 let _ = answer.send(self.session_statuses());
             }
-            Command::Ping(question) => question.answer(),
+            Command::Ping(question) => {
+                question.answer();
+                self.note_oldest_key_sometimes();
+            }
             Command::Status(answer) => {
                 let _ = answer.send(self.hub_status());
             }
