@@ -1,6 +1,7 @@
 //! The commands that sessions and operators send to the hub, and the hub's answers.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
@@ -86,8 +87,9 @@ pub enum Command {
     Rooms(oneshot::Sender<Vec<RoomStatus>>),
     /// List the sessions.
     Sessions(oneshot::Sender<Vec<SessionStatus>>),
-    /// Close every session with this code, each as soon as its last messages are answered.
-    Drain(CloseCode),
+    /// Close every session with this code, each as soon as its last messages are answered, and all of them
+    /// well before this moment.
+    Drain(CloseCode, Instant),
 }
 
 /// The sessions that an operator means.
