@@ -2,6 +2,7 @@
 //! first, and then replaces the one in force as a whole.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::status;
 use crate::config::{Config, Reloaded, Sources};
@@ -12,7 +13,7 @@ use crate::server::audit::Operator;
 use crate::server::context::{ActiveConfig, Context};
 use crate::server::error::ServerError;
 use crate::server::listeners;
-use crate::server::reload_state::AppliedKeys;
+use crate::server::reload_state::{AppliedKeys, LastReload};
 use crate::server::rooms::command::Command;
 use crate::server::tls_warnings;
 use crate::sys::clock::wall_clock;
@@ -50,7 +51,8 @@ impl Reload {
         if outcome.is_ok() {
             context.counters.reloaded_at.set(wall_clock());
         }
-        context.reload_state.set(outcome.clone());
+        let reload = LastReload { at: (Instant::now(), wall_clock()), by };
+        context.reload_state.set(reload, outcome.clone());
         systemd::status(&status::line(context).await);
         systemd::ready();
         match enforced {
