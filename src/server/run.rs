@@ -24,6 +24,7 @@ use super::disk_watch::DiskWatch;
 use super::error::ServerError;
 use super::listeners;
 use super::open_store;
+use super::rates::Rates;
 use super::refusal_log::RefusalLog;
 use super::reload_state::ReloadState;
 use super::rooms::command::{self, Command};
@@ -153,6 +154,8 @@ impl Server {
             reload_state: ReloadState::default(),
             refusals,
             counters,
+            rates: Rates::default(),
+            history_question: Arc::default(),
             active_config: ArcSwap::from_pointee(active),
             hub,
             log_writer,
