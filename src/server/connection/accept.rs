@@ -18,6 +18,7 @@ use crate::net::admission::ConnectionPermit;
 use crate::net::send_queue::SendQueue;
 use crate::net::server_connection::ServerConnection;
 use crate::net::transport::{ServerStream, Transport};
+use crate::policy::client_network::ClientNetwork;
 use crate::protocol::SessionId;
 use crate::server::authenticator::Authenticator;
 use crate::server::client_info::ClientInfo;
@@ -83,6 +84,7 @@ fn admit(context: &Arc<Context>, stream: TcpStream, peer: SocketAddr) {
     let active = context.active_config.load_full();
     let session = SessionId::fresh();
     context.counters.connections_accepted.increment();
+    context.counters.activity.connection(ClientNetwork::of(peer.ip()));
     // A trusted proxy connects for many clients: each is checked and counted after its request has
     // named it.
     let is_proxy =
@@ -109,6 +111,7 @@ fn admit(context: &Arc<Context>, stream: TcpStream, peer: SocketAddr) {
     let deadline = Instant::now() + active.config.limits.register_timeout;
     let unregistered = Unregistered::accepted(session.clone(), peer);
     let checks = Checks {
+        peer: peer.ip(),
         session,
         authenticator: context.authenticator.clone(),
         refusals: context.refusals.clone(),
@@ -132,6 +135,7 @@ fn refuse(
     reason: &'static str,
 ) {
     context.counters.connections_refused.increment(reason);
+    context.counters.activity.connection_refused(ClientNetwork::of(peer.ip()));
     log_refused(session, &peer, reason);
     answer_unread(stream, active, FULL);
 }
@@ -145,6 +149,7 @@ fn answer_unread(stream: &TcpStream, active: &ActiveConfig, answer: &[u8]) {
 
 /// The checks of one connection.
 struct Checks {
+    peer: IpAddr,
     session: SessionId,
     authenticator: Arc<Authenticator>,
     refusals: Arc<RefusalLog>,
@@ -168,9 +173,15 @@ impl ClientChecks for Checks {
     }
 
     fn admits(&self, address: IpAddr) -> bool {
+        let (network, activity) = (ClientNetwork::of(address), &self.counters.activity);
+        // A proxy is counted when it connects, and each of its clients here.
+        if network != ClientNetwork::of(self.peer) {
+            activity.connection(network);
+        }
         let admitted = self.permit.lock().count_for_network(address, self.max_per_address);
         if !admitted {
             self.counters.connections_refused.increment(FULL_ADDRESS);
+            activity.connection_refused(network);
             log_refused(&self.session, &address, FULL_ADDRESS);
         }
         admitted
