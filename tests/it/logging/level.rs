@@ -54,7 +54,7 @@ async fn a_level_is_changed_for_a_time_and_then_that_of_the_configuration() {
     assert_eq!(log_level(&server, &["reset"]), json!({"log_level": "warn", "ok": true}));
     // The acts of operators are logged at every level.
     log_level(&server, &["error"]);
-    server.run_ok(&["ctl", "kick", "nobody"]);
+    server.run_ok(&["ctl", "rotate"]);
     eventually("the acts are logged", || server.event_count("audit") == 7);
     let acts = server.log().into_iter().filter(|line| line["event"] == "audit");
     let acts: Vec<Value> =
@@ -69,7 +69,7 @@ async fn a_level_is_changed_for_a_time_and_then_that_of_the_configuration() {
             ["log_level", "trace", 86_400],
             ["log_level", "reset", none],
             ["log_level", "error", 600],
-            ["kick", none, none],
+            ["rotate", none, none],
         ])
     );
 }

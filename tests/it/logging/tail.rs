@@ -187,7 +187,7 @@ fn a_wrong_filter_is_refused() {
         (&["--event", "sesion_opened"][..], "a similar one is session_opened"),
         (&["--level", "loud"], "must be error, warn, info, debug or trace"),
         (&["--user", "@@@"], "@@@"),
-        (&["--room", "Not A Room"], "must be the name of a room"),
+        (&["--room", "Not A Room"], "a room's name has 1 to 64 characters"),
         (&["--session", ""], "a session id is a word of 1 to 64 characters"),
     ] {
         let output = server.run(&[&["ctl", "tail"], arguments].concat());
