@@ -135,17 +135,26 @@ impl<T> ByDialect<T> {
     }
 }
 
-/// The upper bounds of the buckets of a [`Histogram`], in microseconds.
-const BOUNDS_MICROS: [u64; 16] = [
-    100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000,
-    1_000_000, 2_500_000, 5_000_000, 10_000_000,
-];
+/// The upper bounds of the buckets of a [`Histogram`].
+const BOUNDS: [Duration; 16] = {
+    let micros = [
+        100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000,
+        1_000_000, 2_500_000, 5_000_000, 10_000_000,
+    ];
+    let mut bounds = [Duration::ZERO; 16];
+    let mut index = 0;
+    while index < micros.len() {
+        bounds[index] = Duration::from_micros(micros[index]);
+        index += 1;
+    }
+    bounds
+};
 
 /// How many durations fell into each of a few buckets, and their sum.
 #[derive(Debug, Default)]
 pub struct Histogram {
     /// One per bound, and one for what is longer than all of them.
-    buckets: [Counter; BOUNDS_MICROS.len() + 1],
+    buckets: [Counter; BOUNDS.len() + 1],
     sum_nanos: Counter,
 }
 
@@ -168,11 +177,10 @@ impl Histogram {
 
     /// Counts some durations, with one atomic operation per bucket that they fall into.
     pub fn observe_all(&self, durations: impl IntoIterator<Item = Duration>) {
-        let mut counts = [0; BOUNDS_MICROS.len() + 1];
+        let mut counts = [0; BOUNDS.len() + 1];
         let mut sum = Duration::ZERO;
         for duration in durations {
-            let bucket =
-                BOUNDS_MICROS.partition_point(|bound| Duration::from_micros(*bound) < duration);
+            let bucket = BOUNDS.partition_point(|bound| *bound < duration);
             counts[bucket] += 1;
             sum = sum.saturating_add(duration);
         }
@@ -189,9 +197,9 @@ impl Histogram {
             count += bucket.get();
             count
         };
-        let bounds = BOUNDS_MICROS.iter().map(|micros| *micros as f64 / 1e6);
+        let bounds = BOUNDS.iter().map(Duration::as_secs_f64);
         let buckets = bounds.zip(self.buckets.iter().map(&mut up_to)).collect();
-        let count = up_to(&self.buckets[BOUNDS_MICROS.len()]);
+        let count = up_to(&self.buckets[BOUNDS.len()]);
         HistogramSnapshot { buckets, count, sum: self.sum_nanos.get() as f64 / 1e9 }
     }
 }

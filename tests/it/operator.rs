@@ -417,7 +417,7 @@ async fn metrics_are_served_if_configured() {
     assert!(get("/healthz").await.starts_with("HTTP/1.1 200"));
     assert!(get("/readyz").await.starts_with("HTTP/1.1 200"));
     assert!(get("/").await.starts_with("HTTP/1.1 404"));
-    assert!(get("/metrics").await.contains("\nchat_sessions 1\n"));
+    assert!(get("/metrics").await.contains("\nchat_sessions{protocol=\"basic\"} 1\n"));
 }
 
 #[tokio::test]
