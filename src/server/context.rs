@@ -26,7 +26,7 @@ use crate::policy::rate::Quota;
 use crate::protocol::Timestamp;
 use crate::protocol::frame::Limits;
 use crate::store::{Retention, RoomLogReader};
-use crate::sys::logging::DroppedLines;
+use crate::sys::logging::{DroppedLines, LogControl};
 
 /// The most unacked messages of a full client; sent in its `welcome`.
 const MAX_UNACKED_MESSAGES: u64 = 64;
@@ -69,6 +69,8 @@ pub struct Context {
     pub admission: Arc<Admission>,
     /// The tasks of the connections; shutdown waits for them.
     pub connections: TaskTracker,
+    /// Changes the level of the server log, and registers its watchers.
+    pub log: Arc<LogControl>,
     /// When the server started: the zero of the clock that rate meters use.
     pub started: Instant,
     /// Whether a message survives power loss once it is acked.

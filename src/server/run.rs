@@ -112,7 +112,10 @@ impl Server {
         let Some(prepared) = unless_stopped(signals, prepare).await? else { return Ok(None) };
         let (active, warnings) = prepared?;
         tls_warnings::log(&warnings);
-        let dropped_lines = reload.server_log.lock().dropped_lines();
+        let (log, dropped_lines) = {
+            let server_log = reload.server_log.lock();
+            (server_log.control(), server_log.dropped_lines())
+        };
         let counters = Arc::new(Counters::default());
         let retention = active.retention();
         let Some(store) = open_store::open(&active.config, retention, signals).await? else {
@@ -162,6 +165,7 @@ impl Server {
             reader: store.reader,
             admission: Arc::new(Admission::default()),
             connections: TaskTracker::new(),
+            log,
             started: Instant::now(),
             durable,
             dropped_lines,

@@ -13,9 +13,11 @@ use crate::support::wire::Wire;
 use crate::support::{eventually, programs};
 
 /// Every command of `ctl`, a word in its text output, and a field in its JSON output.
-const VERBS: [(&[&str], &str, &str); 13] = [
+const VERBS: [(&[&str], &str, &str); 15] = [
     (&["status"], "durable", "durable"),
     (&["top"], "the last", "addresses"),
+    (&["log-level"], "info", "log_level"),
+    (&["log-level", "info", "--for", "1m"], "log_level_seconds_left", "log_level_configured"),
     (&["rooms"], "lobby", "rooms"),
     (&["sessions"], "ana", "sessions"),
     (&["rotate"], "done", "ok"),

@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::ask::ask_hub;
 use super::listening;
+use super::log_level;
 use super::request::{AdminRequest, MainRequest};
 use super::status::NO_ANSWER;
 use super::{bans, rooms, sessions, status_collect, top};
@@ -26,7 +27,15 @@ pub async fn execute(
     main: &mpsc::Sender<MainRequest>,
 ) -> Result<Value, String> {
     match request {
-        AdminRequest::Status => to_answer(&status_collect::report(context).await),
+        AdminRequest::Status => {
+            let mut answer = to_answer(&status_collect::report(context).await)?;
+            if let (Value::Object(answer), Value::Object(level)) =
+                (&mut answer, log_level::describe(context))
+            {
+                answer.extend(level);
+            }
+            Ok(answer)
+        }
         AdminRequest::Top { seconds, count } => {
             to_answer(&top::top(context, Duration::from_secs(seconds), count))
         }
@@ -60,6 +69,11 @@ pub async fn execute(
         AdminRequest::Unmute { user, room } => bans::unmute(context, by, user, room).await,
         AdminRequest::Bans => bans::list(context).await,
         AdminRequest::Listening => Ok(listening::report(context)),
+        AdminRequest::LogLevel { level, seconds } => {
+            log_level::report_or_change(context, level.as_deref(), seconds, by)
+        }
+        // The admin socket answers it, because the answer goes on.
+        AdminRequest::Tail(_) => Err("tail is answered line by line".into()),
         AdminRequest::NoteBackup => {
             audit::log_act("backup", by);
             context.counters.backed_up_at.set(wall_clock());

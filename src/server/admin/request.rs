@@ -57,6 +57,15 @@ pub enum AdminRequest {
     Bans,
     /// Report where the server listens, and who may register.
     Listening,
+    /// Answer with the lines of the server log as they come, until the client closes the connection.
+    Tail(TailFilter),
+    /// Report the level of the server log, or change it.
+    LogLevel {
+        /// The new level, or `reset` for that of the configuration; `None` changes nothing.
+        level: Option<String>,
+        /// For how long.
+        seconds: Option<u64>,
+    },
     /// A backup was made; for the server log.
     NoteBackup,
     /// Finish what was received and exit, as SIGTERM does.
@@ -158,6 +167,22 @@ pub struct SessionFilter {
     pub user: Option<String>,
     /// Those in this room.
     pub room: Option<String>,
+}
+
+/// The lines that `tail` is for: those that fit each part. An empty list fits every line.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TailFilter {
+    /// The least severe level; `None`: the lines that are also in the server log.
+    pub level: Option<String>,
+    /// Their events.
+    pub events: Vec<String>,
+    /// Their users, or names that look the same.
+    pub users: Vec<String>,
+    /// Their rooms.
+    pub rooms: Vec<String>,
+    /// Their sessions.
+    pub sessions: Vec<String>,
 }
 
 /// A request that the admin socket passes on to the main task.

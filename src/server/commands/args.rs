@@ -8,6 +8,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use clap::{Args, Parser, Subcommand, value_parser};
 
 use super::ban_args::{BanArgs, KickArgs, MuteArgs, UnbanArgs, UnmuteArgs, parse_room};
+use super::log_args::{LogLevelArgs, TailArgs};
 use crate::config::{Sources, UnitFolders};
 use crate::policy::recent_activity;
 use crate::protocol::{RoomName, UserName};
@@ -270,6 +271,10 @@ pub enum CtlCommand {
     Unmute(UnmuteArgs),
     /// List the bans and mutes
     Bans,
+    /// Print the events of the server log as they come, until Ctrl-C
+    Tail(TailArgs),
+    /// Show the level of the server log, or change it for a time
+    LogLevel(LogLevelArgs),
     /// Finish what was received and exit, as SIGTERM does
     Drain,
 }
@@ -297,6 +302,8 @@ impl CtlCommand {
             CtlCommand::Mute(arguments) => arguments.request(),
             CtlCommand::Unmute(arguments) => arguments.request(),
             CtlCommand::Bans => AdminRequest::Bans,
+            CtlCommand::Tail(arguments) => arguments.request(),
+            CtlCommand::LogLevel(arguments) => arguments.request(),
             CtlCommand::Drain => AdminRequest::Drain,
         }
     }
