@@ -257,11 +257,11 @@ async fn the_metrics_are_complete_while_the_hub_hangs() {
     let server = Server::with(METRICS).stalling_at(&stall).start();
     let (mut ana, _) = Wire::full(server.address(), "ana", "ops").await;
     stall.begin();
-    ana.send_chat_in("ops", "1", "hola").await;
-    ana.next_of("ack").await;
     eventually("the open question is told", || {
         Samples::of(&server).value("chat_part_answer_seconds{part=\"hub\"}") > 1.0
     });
+    ana.send_chat_in("ops", "1", "hola").await;
+    ana.next_of("ack").await;
     let samples = Samples::of(&server);
     assert_eq!(samples.value("chat_sessions{protocol=\"full\"}"), 1.0);
     assert_eq!(samples.value("chat_messages_total"), 1.0, "it is stored, though not delivered");
