@@ -233,7 +233,8 @@ if [ -n "$server" ]; then
 		done
 		if ! is_active chat-server.service; then
 			say "to start the server now and at each boot: systemctl enable --now chat-server.socket chat-server.service"
-		elif problems=$({ "$prefix/bin/chat-server" check >/dev/null; } 2>&1); then
+		elif problems=$({ env -i STATE_DIRECTORY=/var/lib/chat-server RUNTIME_DIRECTORY=/run/chat-server \
+			"$prefix/bin/chat-server" check >/dev/null; } 2>&1); then
 			# The socket stays open while the service restarts.
 			systemctl restart chat-server.service || fail "the server did not start. The reason: journalctl -t chat-server -n 20"
 			say "the server runs the new program"

@@ -57,11 +57,8 @@ pub struct Arguments {
     #[arg(short = '0')]
     pub nul: bool,
     /// Also print who joins and leaves, who is there, and key changes
-    #[arg(long)]
+    #[arg(long, conflicts_with = "quiet")]
     pub events: bool,
-    /// Print nothing
-    #[arg(short, long, conflicts_with = "events")]
-    pub quiet: bool,
     /// Options of every subcommand
     #[command(flatten)]
     pub common: Common,
@@ -91,7 +88,7 @@ pub struct Common {
     pub room: Vec<String>,
     /// Print earlier messages first: those after SEQ, of the last 10m, from a moment on
     /// (2026-11-26T15:00:00Z or @SECONDS), or all. A room with a position in --cursor continues there
-    #[arg(long, value_name = "SEQ|TIME|all", global = true)]
+    #[arg(long, value_name = "SEQ|TIME|all", global = true, allow_hyphen_values = true)]
     pub since: Option<Since>,
     /// Continue after the last line printed by the run before, which FILE names, and keep FILE up to
     /// date
@@ -101,11 +98,15 @@ pub struct Common {
     #[arg(short = 'n', long, value_name = "N", global = true)]
     pub count: Option<u64>,
     /// Give up after TIME without progress, or never [default: 30s]
-    #[arg(long, value_name = "TIME", value_parser = parse_timeout, global = true)]
+    #[arg(long, value_name = "TIME", value_parser = parse_timeout, global = true,
+        allow_negative_numbers = true)]
     pub timeout: Option<Duration>,
     /// Format of printed messages [default: plain on a terminal, else json]
     #[arg(long, value_enum, global = true)]
     pub output: Option<Output>,
+    /// Print nothing; a cursor is kept all the same
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
     /// Trust the certificates in FILE (PEM) as well
     #[arg(long, value_name = "FILE", global = true)]
     pub ca_file: Option<PathBuf>,

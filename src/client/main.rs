@@ -10,10 +10,12 @@ use super::messages::{ENGLISH, of_locale};
 use super::options::{InputSource, RunOptions};
 use super::{history, pipe, runtime, terminal};
 use crate::protocol::{invitation, mask};
+use crate::sys::signal_mask;
 use crate::sys::stdio::{self, OutputError};
 
 /// Parses the command line and runs its subcommand.
 pub fn main() -> std::process::ExitCode {
+    signal_mask::unblock_all();
     let exit = match Arguments::try_parse() {
         Ok(arguments) => run(arguments).unwrap_or_else(|(exit, text)| {
             print_error(&text);

@@ -1,11 +1,11 @@
 //! From the command line to the options of a run. Every refusal of a flag happens here, before
 //! anything is connected.
 
-use std::fs::Metadata;
-use std::os::unix::fs::PermissionsExt as _;
+use std::env::VarError;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use super::access_token_file::{read_access_token, warn_if_readable};
 use super::args::{Arguments, Command, Common, Input, Output};
 use super::exit_code::{ExitCode, Refusal, print_error};
 use super::input::{self, WholeError};
@@ -25,8 +25,6 @@ const DEFAULT_SERVER: &str = "ws://127.0.0.1:8765";
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 /// `--exec-timeout` where none is given.
 const DEFAULT_EXEC_TIMEOUT: Duration = Duration::from_secs(60);
-/// Largest file with an access token, in bytes.
-const MAX_TOKEN_FILE_BYTES: u64 = 4096;
 
 /// The validated options of a run.
 pub struct RunOptions {
@@ -117,13 +115,16 @@ impl RunOptions {
         let source = match command {
             Some(Command::Send { id, text }) => {
                 without_reading(common).map_err(usage)?;
-                let acks = common.output == Some(Output::Json) && !arguments.quiet;
+                let acks = common.output == Some(Output::Json) && !common.quiet;
                 printed = Printed { messages: false, events: false, acks };
                 output = acks.then_some(Output::Json);
                 follow = false;
                 one_message(id.clone(), text)?
             }
             Some(Command::History { until: last }) => {
+                if let (Some(since), Some(last)) = (common.since, *last) {
+                    refuse_empty_range(since, last).map_err(usage)?;
+                }
                 until = last.map(until_of).transpose().map_err(usage)?;
                 let newest = common.count.filter(|_| since.is_none() && common.cursor.is_none());
                 since = Some(match (newest, until) {
@@ -143,7 +144,7 @@ impl RunOptions {
                 InputSource::Lines(arguments.input, delimiter)
             }
         };
-        if arguments.quiet {
+        if common.quiet {
             output = None;
         }
         if let (Some(_), Target::Url(server)) = (&common.pin, &server)
@@ -165,7 +166,7 @@ impl RunOptions {
         let reads_history = matches!(source, InputSource::History);
         let connect = ConnectOptions {
             username: user(common),
-            access_token: access_token(argument.is_none(), common).map_err(usage)?,
+            access_token: access_token(argument.is_none(), common)?,
             rooms,
             echo: printed.messages && output.is_some(),
             presence: printed.events && !reads_history,
@@ -275,31 +276,25 @@ fn rooms(common: &Common) -> Result<Vec<String>, String> {
 
 /// The access token: of the invitation that names the server, else from its file or from the
 /// environment, never from an argument. That of an invitation is for the server that it names.
-fn access_token(by_option: bool, common: &Common) -> Result<Option<String>, String> {
+fn access_token(by_option: bool, common: &Common) -> Result<Option<String>, Refusal> {
     if let Some(invitation) = common.invitation.as_ref().filter(|_| by_option) {
         if common.access_token_file.is_some() {
-            return Err(
-                "the invitation has an access token, so --access-token-file can't name another"
-                    .into(),
-            );
+            let text =
+                "the invitation has an access token, so --access-token-file can't name another";
+            return Err((ExitCode::Usage, text.into()));
         }
         return Ok(Some(invitation.token.to_string()));
     }
-    let text = match &common.access_token_file {
-        None => std::env::var("CHAT_ACCESS_TOKEN").ok(),
-        Some(file) => {
-            let wrong = |why: String| format!("--access-token-file {}: {why}", file.display());
-            let found = std::fs::metadata(file).map_err(|error| wrong(error.to_string()))?;
-            warn_if_readable(file, &found);
-            let size = found.len();
-            if size > MAX_TOKEN_FILE_BYTES {
-                return Err(wrong("too large for an access token".into()));
-            }
-            Some(std::fs::read_to_string(file).map_err(|error| wrong(error.to_string()))?)
+    if let Some(file) = &common.access_token_file {
+        return read_access_token(file).map(Some);
+    }
+    match std::env::var("CHAT_ACCESS_TOKEN") {
+        Ok(text) => Ok(Some(text.trim().to_owned()).filter(|text| !text.is_empty())),
+        Err(VarError::NotPresent) => Ok(None),
+        Err(VarError::NotUnicode(_)) => {
+            Err((ExitCode::Usage, "CHAT_ACCESS_TOKEN is not UTF-8".into()))
         }
-    };
-    let text = text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
-    Ok(text)
+    }
 }
 
 /// Warns of a file with an invitation that other users can read. A file that can't be read is the
@@ -312,22 +307,31 @@ fn warn_if_others_can_read(file: &Path) {
     }
 }
 
-fn warn_if_readable(file: &Path, found: &Metadata) {
-    let mode = found.permissions().mode() & 0o7777;
-    if found.is_file() && mode & 0o077 != 0 {
-        let file = file.display();
-        print_error(&format!(
-            "{file}: other users can read the access token (mode {mode:04o}); run: chmod 600 {file}"
-        ));
-    }
-}
-
 fn backfill_start(since: Since) -> BackfillStart {
     match since {
         Since::All => BackfillStart::After(Seq(0)),
         Since::After(seq) => BackfillStart::After(seq),
         Since::Ago(age) => BackfillStart::NotBefore(ago(age)),
         Since::At(moment) => BackfillStart::NotBefore(moment),
+    }
+}
+
+/// Refuses a `--since` that is not before `--until`: nothing can be between them.
+fn refuse_empty_range(since: Since, until: Since) -> Result<(), String> {
+    let is_empty = match (since, until) {
+        (Since::After(since), Since::After(until)) => until <= since,
+        (Since::Ago(since), Since::Ago(until)) => until > since,
+        (Since::At(since), Since::At(until)) => until < since,
+        (Since::Ago(since), Since::At(until)) => until < ago(since),
+        (Since::At(since), Since::Ago(until)) => ago(until) < since,
+        (Since::All, _) | (_, Since::All) | (Since::After(_), _) | (_, Since::After(_)) => false,
+    };
+    match is_empty {
+        true => {
+            Err("--until: it is before the first message after --since, so nothing is between them"
+                .into())
+        }
+        false => Ok(()),
     }
 }
 

@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 use super::client_connection::ClientConnection;
 use super::client_stream::{ClientStream, FirstBytes, PlainStream};
 use super::tls_client::{self, TrustError, TrustOptions};
-use super::{happy_eyeballs, proxy};
+use super::{dial_error, happy_eyeballs, proxy};
 use crate::conversation::client::proxy_settings::{Proxy, proxy_for};
 use crate::conversation::client::server_url::{ServerUrl, without_zone};
 use crate::protocol::invitation::{Incomplete, Invitation};
@@ -137,12 +137,14 @@ pub fn read_url_file(file: &Path) -> Result<AddressInFile, String> {
     if !opened.metadata().is_ok_and(|found| found.is_file()) {
         return Err("is not a regular file".into());
     }
-    let mut text = Zeroizing::new(String::new());
-    opened
-        .take(MAX_URL_FILE_BYTES)
-        .read_to_string(&mut text)
-        .map_err(|reason| reason.to_string())?;
-    let line = text.lines().next().unwrap_or_default();
+    let mut bytes = Zeroizing::new(Vec::new());
+    opened.take(MAX_URL_FILE_BYTES).read_to_end(&mut bytes).map_err(|reason| reason.to_string())?;
+    let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let line = std::str::from_utf8(line).map_err(|_| "is not UTF-8")?;
+    let line = line.trim_start_matches('\u{feff}').trim();
+    if line.is_empty() {
+        return Err("its first line is empty".into());
+    }
     match Invitation::find(line) {
         Some(Ok(Invitation { address, token })) => {
             Ok(AddressInFile { url: ServerUrl::parse(&address)?, token: Some(token) })
@@ -221,9 +223,9 @@ impl Attempt<'_> {
     ) -> Result<TlsStream<TcpStream>, DialError> {
         let host = without_zone(&self.target.host);
         let name = ServerName::try_from(host.strip_suffix('.').unwrap_or(host).to_owned());
-        let name = name.map_err(|_| {
-            let text = "the host name can't appear in a certificate; check the address";
-            self.unreachable(text.into())
+        let name = name.map_err(|_| DialError::Untrusted {
+            target: self.target.to_string(),
+            reason: "the host name can't appear in a certificate; check the address".into(),
         })?;
         match tokio::time::timeout(STEP_TIMEOUT, tls.connect(name, tcp)).await {
             Err(_) => {
@@ -239,15 +241,16 @@ impl Attempt<'_> {
 
     fn tls_error(&self, error: &io::Error) -> DialError {
         let target = self.target.to_string();
-        let reason = error.to_string();
         match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
             Some(rustls::Error::InvalidCertificate(error)) => DialError::Untrusted {
                 target,
                 reason: tls_client::describe_certificate_error(error),
             },
             Some(rustls::Error::InvalidMessage(_)) => DialError::speaks_no_tls(&self.target),
-            Some(_) => DialError::NotChatServer { target, reason },
-            None => DialError::Unreachable { target, reason },
+            Some(error) => {
+                DialError::NotChatServer { target, reason: tls_client::describe_tls_error(error) }
+            }
+            None => DialError::Unreachable { target, reason: dial_error::describe_io(error) },
         }
     }
 }

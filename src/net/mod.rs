@@ -38,3 +38,5 @@ pub(crate) mod tls_server;
 pub(crate) mod transport;
 #[cfg(feature = "server")]
 pub(crate) mod uring;
+#[cfg(feature = "client")]
+mod websocket_error;

@@ -8,6 +8,7 @@ mod access_watch;
 mod admin;
 mod audit;
 mod authenticator;
+mod ban_schedule;
 mod client_info;
 mod commands;
 pub mod connection;

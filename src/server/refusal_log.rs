@@ -13,12 +13,15 @@ use parking_lot::Mutex;
 use super::counters::Counters;
 use crate::policy::access::Grant;
 use crate::policy::client_network::ClientNetwork;
+use crate::policy::ip_network::IpNetwork;
 use crate::policy::log_limit::LogLimit;
 use crate::protocol::{ErrorCode, SessionId, UserName};
 
 /// Logs refusals, and counts them by error code.
 pub struct RefusalLog {
     limit: Mutex<LogLimit<Refusal>>,
+    /// How often banned clients were told that they are.
+    explained: Mutex<LogLimit<ClientNetwork>>,
     counters: Arc<Counters>,
     started: Instant,
 }
@@ -44,13 +47,19 @@ pub struct RefusedMessage<'a> {
 enum Refusal {
     Register { network: ClientNetwork, code: &'static str },
     Origin { network: ClientNetwork },
+    Banned { network: IpNetwork },
     Message { session: String, user: UserName, code: String },
 }
 
 impl RefusalLog {
     /// Logs nothing yet, and counts with `counters`.
     pub fn new(counters: Arc<Counters>) -> Self {
-        RefusalLog { limit: Mutex::default(), counters, started: Instant::now() }
+        RefusalLog {
+            limit: Mutex::default(),
+            explained: Mutex::default(),
+            counters,
+            started: Instant::now(),
+        }
     }
 
     /// A connection was not allowed to register.
@@ -69,10 +78,27 @@ impl RefusalLog {
 
     /// A web page's `Origin` is not allowed.
     pub fn origin_refused(&self, peer: IpAddr, origin: &str) {
+        self.counters.connections_refused.increment("origin");
         if self.admit(Refusal::Origin { network: ClientNetwork::of(peer) }) {
             tracing::info!(event = "origin_refused", peer = %peer, origin,
                 "the origin of a web page is not allowed; allowed origins are listed in listen.origins");
         }
+    }
+
+    /// A client in a banned network connected. The lines of all clients in that network share a limit.
+    pub fn address_refused(&self, peer: IpAddr, banned: IpNetwork) {
+        self.counters.refusals.increment(ErrorCode::Forbidden.as_str());
+        self.counters.connections_refused.increment("banned");
+        if self.admit(Refusal::Banned { network: banned }) {
+            tracing::info!(event = "address_refused", peer = %peer, banned = banned.short(),
+                "a client in a banned network was refused");
+        }
+    }
+
+    /// Whether a banned client may still learn in this minute that it is banned, for the price of a TLS
+    /// handshake and a request: the first few times per client network.
+    pub fn may_explain_ban(&self, peer: IpAddr) -> bool {
+        self.explained.lock().admit(ClientNetwork::of(peer), self.started.elapsed())
     }
 
     /// A session's message was refused.
@@ -101,7 +127,9 @@ impl RefusalLog {
     /// Logs how many refusals got no line, for the minutes that are over. To be called every second
     /// or so.
     pub fn report_left_out(&self) {
-        let left_out = self.limit.lock().take_left_out(self.started.elapsed());
+        let now = self.started.elapsed();
+        drop(self.explained.lock().take_left_out(now));
+        let left_out = self.limit.lock().take_left_out(now);
         Self::log_left_out(left_out);
     }
 
@@ -121,6 +149,14 @@ impl RefusalLog {
                 Some(Refusal::Origin { network }) => {
                     tracing::info!(event = "origin_refused", peer = %network, count,
                         "more requests of web pages from this network were refused");
+                }
+                Some(Refusal::Banned { network }) => {
+                    tracing::info!(
+                        event = "address_refused",
+                        banned = network.short(),
+                        count,
+                        "more clients in this banned network were refused"
+                    );
                 }
                 Some(Refusal::Message { session, user, code }) => {
                     tracing::info!(event = "message_refused", session, user = %user, code, count,

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 
 use super::keys::{Decoder, Key};
 use super::line::{Line, Outcome};
-use super::mode::{KeyMode, read, window_size, write};
+use super::mode::{KeyMode, ask_to_stop, read, window_size, write};
 use super::view::{Content, View};
 use crate::client::blanks::fill;
 use crate::client::display;
@@ -199,6 +199,18 @@ impl Console {
         }
     }
 
+    /// Puts a line that was entered back, to be changed. `false` if another line is being typed.
+    pub fn put_back(&mut self, line: &str) -> bool {
+        let Some(editor) = &mut self.editor else { return false };
+        editor.stale = true;
+        editor.line.put_back(line)
+    }
+
+    /// Whether the user can bring earlier lines back.
+    pub fn recalls_lines(&self) -> bool {
+        self.editor.is_some()
+    }
+
     /// Adds a name for completion.
     pub fn remember(&mut self, name: &str) {
         if self.names.len() < MAX_NAMES {
@@ -249,12 +261,13 @@ impl Console {
                 Outcome::Edited => {}
                 Outcome::Entered(line) => return Some(Input::Line(line)),
                 Outcome::Quit => return Some(Input::End),
-                Outcome::Suspend => editor.suspend(),
+                Outcome::Suspend => ask_to_stop(),
                 Outcome::Clear => editor.view.clear(),
                 Outcome::Candidates(found) => self.note(&found.join("  ")),
                 Outcome::TooLong => self.note(self.texts.line_full),
                 Outcome::Other(Key::Enter) => return Some(Input::NotTaken),
                 Outcome::Other(Key::Column(column)) => editor.view.answer(Some(column)),
+                Outcome::Other(Key::PasteCut) => self.note(self.texts.paste_cut),
                 Outcome::Other(_) => self.tell_not_utf8(),
             }
         }
@@ -332,6 +345,7 @@ impl Editor {
                 self.view.resize(columns, lines, Instant::now());
                 self.stale = true;
             }
+            TerminalChange::Stop => self.suspend(),
             TerminalChange::Continued => {
                 // The terminal may be gone.
                 let _ = self.mode.enter();

@@ -1,11 +1,14 @@
 //! The tools of operators: the admin socket, metrics and health, the status line, and reload.
 
+mod ask;
+pub mod bans;
 pub mod execute;
 pub mod health_watch;
 mod listening;
 pub mod metrics;
 pub mod reload;
 pub mod request;
+pub mod sessions;
 pub mod socket;
 pub mod status;
 pub mod thread;

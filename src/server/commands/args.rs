@@ -7,9 +7,10 @@ use std::time::Duration;
 use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use clap::{Args, Parser, Subcommand};
 
+use super::ban_args::{BanArgs, KickArgs, MuteArgs, UnbanArgs, UnmuteArgs, parse_room};
 use crate::config::{Sources, UnitFolders};
-use crate::protocol::UserName;
-use crate::server::admin::request::AdminRequest;
+use crate::protocol::{RoomName, UserName};
+use crate::server::admin::request::{AdminRequest, SessionFilter};
 use crate::sys::user::user_id;
 
 /// The configuration file that is read if no file is named and this one exists.
@@ -228,31 +229,30 @@ pub enum CtlCommand {
     /// List the rooms that have members
     Rooms,
     /// List the sessions
-    Sessions,
+    Sessions {
+        /// Only those of this user
+        #[arg(long, value_name = "NAME", value_parser = UserName::parse)]
+        user: Option<UserName>,
+        /// Only those in this room
+        #[arg(long, value_name = "R", value_parser = parse_room)]
+        room: Option<RoomName>,
+    },
     /// Replace the key of every room now
     Rotate,
     /// Reload the configuration; reports what is wrong with it
     Reload,
-    /// End a user's sessions
-    Kick {
-        /// The user's name
-        #[arg(value_parser = UserName::parse)]
-        user: UserName,
-    },
-    /// End a user's sessions and ban the name
-    Ban {
-        /// The user's name
-        #[arg(value_parser = UserName::parse)]
-        user: UserName,
-    },
-    /// List the banned users
+    /// End the sessions of a user or of an address, or one session; they can come back
+    Kick(KickArgs),
+    /// Keep a user, an address or a network out, and end its sessions
+    Ban(BanArgs),
+    /// Let it in again
+    Unban(UnbanArgs),
+    /// Refuse a user's messages; it can go on reading
+    Mute(MuteArgs),
+    /// Accept a user's messages again
+    Unmute(UnmuteArgs),
+    /// List the bans and mutes
     Bans,
-    /// Lift a user's ban
-    Unban {
-        /// The user's name
-        #[arg(value_parser = UserName::parse)]
-        user: UserName,
-    },
     /// Finish what was received and exit, as SIGTERM does
     Drain,
 }
@@ -263,12 +263,17 @@ impl CtlCommand {
         match self {
             CtlCommand::Status => AdminRequest::Status,
             CtlCommand::Rooms => AdminRequest::Rooms,
-            CtlCommand::Sessions => AdminRequest::Sessions,
+            CtlCommand::Sessions { user, room } => AdminRequest::Sessions(SessionFilter {
+                user: user.as_ref().map(UserName::to_string),
+                room: room.as_ref().map(RoomName::to_string),
+            }),
             CtlCommand::Rotate => AdminRequest::Rotate,
             CtlCommand::Reload => AdminRequest::Reload,
-            CtlCommand::Kick { user } => AdminRequest::Kick { user: user.to_string() },
-            CtlCommand::Ban { user } => AdminRequest::Ban { user: user.to_string() },
-            CtlCommand::Unban { user } => AdminRequest::Unban { user: user.to_string() },
+            CtlCommand::Kick(arguments) => arguments.request(),
+            CtlCommand::Ban(arguments) => arguments.request(),
+            CtlCommand::Unban(arguments) => arguments.request(),
+            CtlCommand::Mute(arguments) => arguments.request(),
+            CtlCommand::Unmute(arguments) => arguments.request(),
             CtlCommand::Bans => AdminRequest::Bans,
             CtlCommand::Drain => AdminRequest::Drain,
         }

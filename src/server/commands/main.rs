@@ -14,6 +14,7 @@ use crate::server::error::ServerError;
 use crate::server::exit_code::ExitCode;
 use crate::server::run;
 use crate::sys::logging;
+use crate::sys::signal_mask;
 use crate::sys::signals::{EarlySignals, Signals};
 
 /// How long blocked file operations may delay the exit, once the server has stopped.
@@ -22,6 +23,8 @@ const RUNTIME_SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
 /// Runs `chat-server` with the arguments of this process.
 pub fn main() -> std::process::ExitCode {
     let early_signals = EarlySignals::hold_back();
+    // After the handlers are there: a signal that waits comes at once.
+    signal_mask::unblock_all();
     let Arguments { command, config } = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) if !error.use_stderr() => return ended(print_help(&error)),

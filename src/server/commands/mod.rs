@@ -3,6 +3,8 @@
 mod args;
 mod backup;
 mod backup_key;
+mod ban_args;
+mod ban_output;
 mod check;
 mod ctl;
 mod invite;

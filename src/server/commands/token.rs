@@ -77,7 +77,7 @@ pub fn make(config: &Config, rights: &TokenRights) -> Result<MadeToken, ServerEr
         let mut grants = grants_of(path, file)?;
         grants.splice(0..0, config.auth.users.clone());
         grants.push(grant);
-        AccessList::new(grants, &[]).map_err(|error| ServerError::Usage(error.to_string()))?;
+        AccessList::new(grants).map_err(|error| ServerError::Usage(error.to_string()))?;
         file.tokens.push(record.clone());
         Ok(())
     })??;
@@ -131,8 +131,10 @@ fn list(config: &Config, json: bool) -> Result<(), ServerError> {
             })
         })
         .collect();
-    if !file.banned.is_empty() {
-        print_error(&format!("banned: {}", file.banned.join(", ")));
+    let banned = file.banned.iter().filter_map(|entry| Some(entry.ban().ok()??.target()));
+    let banned: Vec<String> = banned.collect();
+    if !banned.is_empty() {
+        print_error(&format!("banned: {}", banned.join(", ")));
     }
     let out = match json {
         true => rows.iter().map(|row| format!("{row}\n")).collect(),

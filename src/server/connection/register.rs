@@ -149,7 +149,7 @@ async fn enter_rooms(
         grant,
         registration.dialect,
         options,
-        client_info.address,
+        client_info,
         outbound.clone(),
     ));
     let entries = registration

@@ -1,7 +1,7 @@
 //! The HTTP upgrade: reads one request and either opens a WebSocket or answers by HTTP.
 //!
-//! Checks, in order: the path, the method, the `Origin`, the number of connections from the client's
-//! address, and the WebSocket handshake.
+//! Checks, in order: bans of the client's address, the path, the method, the `Origin`, the number of
+//! connections from the client's address, and the WebSocket handshake.
 
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -48,17 +48,24 @@ pub struct Upgraded<S> {
     pub access_token: Option<Zeroizing<String>>,
 }
 
+/// What a listener checks about a client as soon as its request has named it.
+pub trait ClientChecks: Send + Sync + 'static {
+    /// Whether its address is banned.
+    fn is_banned(&self, client_info: ClientInfo) -> bool;
+    /// Whether its address may open one more connection.
+    fn admits(&self, address: IpAddr) -> bool;
+}
+
 /// Reads the request on `stream` and answers it. Returns `None` if it did not open a WebSocket; then
 /// the HTTP answer is sent already. `peer` is the address of the TCP connection and `encrypted`
-/// whether it uses TLS. `admit` decides, before the upgrade, whether the client's address may open one
-/// more connection.
+/// whether it uses TLS.
 pub async fn accept<S>(
     stream: S,
     peer: IpAddr,
     encrypted: bool,
     listen: Arc<Listen>,
     mode: AuthMode,
-    admit: impl Fn(IpAddr) -> bool + Send + Sync + 'static,
+    checks: impl ClientChecks,
     refusals: Arc<RefusalLog>,
 ) -> Option<Upgraded<S>>
 where
@@ -68,7 +75,7 @@ where
     let upgrade_slot = upgrade.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
         let client_info = ClientInfo::from_headers(request.headers(), peer, encrypted, &listen);
-        let answer = answer(&request, client_info, &listen, mode, &admit, &refusals);
+        let answer = answer(&request, client_info, &listen, mode, &checks, &refusals);
         if request.headers().contains_key(header::UPGRADE) {
             let on_upgrade = hyper::upgrade::on(&mut request);
             let accepted = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
@@ -98,9 +105,12 @@ fn answer(
     client_info: ClientInfo,
     listen: &Listen,
     mode: AuthMode,
-    admit: &impl Fn(IpAddr) -> bool,
+    checks: &impl ClientChecks,
     refusals: &RefusalLog,
 ) -> Response<Full<Bytes>> {
+    if checks.is_banned(client_info) {
+        return plain(StatusCode::FORBIDDEN, "This address is banned.\n");
+    }
     if request.uri().path() != "/" {
         return plain(StatusCode::NOT_FOUND, "There is nothing at this path; the chat is at /.\n");
     }
@@ -125,7 +135,7 @@ fn answer(
     }
     // If a trusted proxy does not name its client, its address stands for many clients and has no
     // limit.
-    if !client_info.is_proxy && !admit(client_info.address) {
+    if !client_info.is_proxy && !checks.admits(client_info.address) {
         return too_many_connections("Too many connections from this address; try again later.\n");
     }
     // tungstenite checks the version, the key and the connection header.

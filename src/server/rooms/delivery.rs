@@ -10,6 +10,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
@@ -75,6 +76,7 @@ impl Hub {
             batch.iter().map(|committed| (InFlight(&committed.sender), committed)).collect();
         for (in_flight, committed) in batch {
             if let AppendOutcome::Appended(entry) = &committed.outcome {
+                committed.sender.sent.fetch_add(1, Ordering::Relaxed);
                 self.encode(entry, &committed.sender, &mut encoded);
             }
             drop(in_flight);
@@ -167,6 +169,7 @@ impl Room {
             let mut whole: Vec<&SendQueue> = Vec::with_capacity(self.members.len());
             for member in &self.members {
                 if chunk.is_whole_for(member) {
+                    member.count_received(chunk.messages.len() as u64);
                     whole.push(&member.outbound);
                 } else {
                     deliveries += chunk.send_parts(member);
@@ -228,6 +231,7 @@ impl<'a> Chunk<'a> {
         }
         self.push_part(member, from, to);
         member.outbound.flush();
+        member.count_received(count);
         count
     }
 

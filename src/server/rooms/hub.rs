@@ -220,8 +220,8 @@ impl Hub {
             Command::Access(list, answer) => {
                 let _ = answer.send(self.enforce_access(&list));
             }
-            Command::Kick(user, answer) => {
-                let _ = answer.send(self.kick(&user));
+            Command::Kick(selected, answer) => {
+                let _ = answer.send(self.kick(&selected));
             }
             Command::Rooms(answer) => {
                 let _ = answer.send(self.room_statuses());

@@ -1,6 +1,8 @@
 //! Membership: entering, joining, resuming, leaving, and the end of a session.
 
+use std::cell::Cell;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use tokio::sync::oneshot;
@@ -34,6 +36,7 @@ impl Hub {
             evict_without_access(peer, status);
             return;
         }
+        peer.set_muted(self.access.bans().muted_rooms(&peer.user));
         let session = SessionRooms { peer: peer.clone(), rooms: Vec::with_capacity(rooms.len()) };
         self.sessions.insert(peer.session.clone(), session);
         self.counters.sessions.of(peer.dialect).increment();
@@ -131,6 +134,7 @@ impl Hub {
         for entry in room.recent.iter().skip(room.recent.len() - missing) {
             peer.outbound.push(replay_frame(entry, &ring));
         }
+        peer.received.fetch_add(missing as u64, Ordering::Relaxed);
         drop(ring);
         room.members[index].live_since = Some(after.max(room.last));
         room.resume_ended();
@@ -223,6 +227,7 @@ impl Hub {
             echo: peer.echo,
             live_since,
             can_receive,
+            received: Cell::new(0),
         });
         let membership = Membership {
             room: entry.room.clone(),
