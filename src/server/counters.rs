@@ -253,7 +253,8 @@ pub struct Counters {
     pub activity: Activity,
     /// Connections that were accepted.
     pub connections_accepted: Counter,
-    /// Connections that were refused because of a limit, by the reason in `connection_refused`.
+    /// Connections that were refused because of a limit, by the reason in `connection_refused`, or of a
+    /// ban of their address.
     pub connections_refused: CounterByWord,
     /// Times when no connection could be accepted, because the system was out of descriptors or memory.
     pub accept_pauses: Counter,
@@ -286,7 +287,7 @@ impl Default for Counters {
             commits: Histogram::default(),
             activity: Activity::default(),
             connections_accepted: Counter::default(),
-            connections_refused: CounterByWord::new(["full", "full_address"]),
+            connections_refused: CounterByWord::new(["full", "full_address", "banned"]),
             accept_pauses: Counter::default(),
             refusals: CounterByWord::new(ErrorCode::ALL.iter().map(|code| code.as_str())),
             auth_failures: Counter::default(),

@@ -91,7 +91,7 @@ impl RefusalLog {
 
     /// A client in a banned network connected. The lines of all clients in that network share a limit.
     pub fn address_refused(&self, peer: IpAddr, banned: IpNetwork) {
-        self.counters.refusals.increment(ErrorCode::Forbidden.as_str());
+        self.counters.connections_refused.increment("banned");
         self.counters.activity.connection_refused(ClientNetwork::of(peer));
         if self.admit(Refusal::Banned { network: banned }) {
             tracing::info!(event = "address_refused", peer = %peer, banned = banned.short(),

@@ -39,6 +39,7 @@ mod proxy;
 mod python;
 mod refusals;
 mod reliability;
+mod reload;
 mod rights;
 mod sample_clients;
 mod signals;

@@ -92,6 +92,7 @@ impl Session {
             };
             fault_points::point("session");
             let active = self.context().active_config.load_full();
+            connection.set_timeouts(active.timeouts);
             self.meter(connection, &active, &frame);
             match frame {
                 Message::Text(text) => self.receive(connection, &active, &text).await,

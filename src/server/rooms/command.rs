@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
@@ -125,8 +126,9 @@ pub enum Command {
     Rooms(oneshot::Sender<Vec<RoomStatus>>),
     /// List the sessions.
     Sessions(oneshot::Sender<Vec<SessionStatus>>),
-    /// Close every session with this code, each as soon as its last messages are answered.
-    Drain(CloseCode),
+    /// Close every session with this code, each as soon as its last messages are answered, and all of them
+    /// well before this moment.
+    Drain(CloseCode, Instant),
 }
 
 /// The sessions that an operator means.

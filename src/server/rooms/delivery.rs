@@ -80,8 +80,11 @@ impl Hub {
                 self.encode(entry, &committed.sender, &mut encoded);
             }
             drop(in_flight);
-            if let Some(close) = self.draining.filter(|_| committed.sender.in_flight() == 0) {
-                to_close.push((committed.sender.clone(), close));
+            if let Some(drain) = &self.draining
+                && committed.sender.has_stopped_reading()
+                && committed.sender.in_flight() == 0
+            {
+                to_close.push((committed.sender.clone(), drain.close));
             }
         }
         let chunk_bytes = MAX_CHUNK_BYTES.min(self.config.outbound_bytes / MIN_CHUNKS_PER_QUEUE);

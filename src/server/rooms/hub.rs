@@ -5,14 +5,14 @@
 //! two messages, and rooms need no locks.
 //!
 //! Each turn of [`Hub::run`] does the first of these that is due: rotate keys; flush presence
-//! frames; deliver a committed batch, and then the waiting commands; run the waiting commands.
+//! frames; close sessions of a server that stops; deliver a committed batch, and then the waiting commands; run the waiting commands.
 //! After the commands, the rooms that a member lost access to get new keys. A room that a member left
 //! gets a new key before its next message.
 //!
 //! This file holds the state, the loop and the dispatch of commands. The work is done in siblings:
 //! `membership` (enter, join, resume, leave, quit), `presence` (joins and leaves, user lists),
-//! `delivery` (encode once, fan out), `rotation` (keys), `access` (revocation, bans, kicks) and
-//! `status_queries` (the questions of operators).
+//! `delivery` (encode once, fan out), `rotation` (keys), `access` (revocation, bans, kicks), `drain` (the
+//! end of all sessions) and `status_queries` (the questions of operators).
 //!
 //! Deliberately absent: waiting for a reader (what its socket does not take stays in the bounded send
 //! queue of its session), reading pages of the room log (sessions do that on blocking threads), and
@@ -30,13 +30,14 @@ use tokio::time::timeout_at;
 use super::command::{Command, Commands};
 use super::committed::Committed;
 use super::config::HubConfig;
+use super::drain_schedule::DrainSchedule;
 use super::log_writer::LogWriterStats;
 use super::peer::Peer;
 use super::room::Room;
 use super::rooms_full_log::RoomsFullLog;
 use crate::net::uring::UringSender;
 use crate::policy::access::AccessList;
-use crate::protocol::{CloseCode, RoomName, SessionId, Timestamp};
+use crate::protocol::{RoomName, SessionId, Timestamp};
 use crate::server::counters::Counters;
 use crate::store::RoomLogReader;
 use crate::sys::clock::wall_clock;
@@ -76,8 +77,9 @@ pub struct Hub {
     /// Rooms with presence frames in send queues that are not flushed yet, and when to flush them.
     pub(super) pending_presence: BTreeSet<RoomName>,
     pub(super) presence_flush_at: Option<Instant>,
-    /// The close code for every session, once the server drains.
-    pub(super) draining: Option<CloseCode>,
+    /// The sessions that are to be closed, once the server drains, and when the next of them are.
+    pub(super) draining: Option<DrainSchedule>,
+    pub(super) drain_step_at: Option<Instant>,
     /// Sends to many sockets with one system call, if the kernel allows io_uring.
     pub(super) uring: Option<UringSender>,
 }
@@ -113,6 +115,7 @@ impl Hub {
             pending_presence: BTreeSet::new(),
             presence_flush_at: None,
             draining: None,
+            drain_step_at: None,
             uring: UringSender::new(),
         }
     }
@@ -127,6 +130,7 @@ impl Hub {
         loop {
             let rotation = sleep_until(self.next_rotation);
             let presence = sleep_until(self.presence_flush_at);
+            let drain_step = sleep_until(self.drain_step_at);
             tokio::select! {
                 biased;
                 () = rotation => {
@@ -134,6 +138,9 @@ impl Hub {
                 }
                 () = presence => {
                     self.catch_panic(Hub::flush_pending_presence);
+                }
+                () = drain_step => {
+                    self.catch_panic(Hub::close_due_sessions);
                 }
                 // The log writer ends last, after it has committed every draft.
                 batch = batches.recv() => match batch {
@@ -212,7 +219,7 @@ impl Hub {
                 let _ = answer.send(());
             }
             Command::Reconfigure(config) => self.reconfigure(config),
-            Command::Drain(close) => self.drain(close),
+            Command::Drain(close, deadline) => self.drain(close, deadline),
             Command::Access(list, answer) => {
                 let _ = answer.send(self.enforce_access(&list));
             }
@@ -246,18 +253,6 @@ impl Hub {
         }
         self.config = config;
         self.schedule_rotation();
-    }
-
-    /// Stops reading from every session and closes those without messages in flight; `deliver`
-    /// closes the others after their last message.
-    fn drain(&mut self, close: CloseCode) {
-        self.draining = Some(close);
-        for SessionRooms { peer, .. } in self.sessions.values() {
-            peer.stop_reading();
-            if peer.in_flight() == 0 {
-                peer.close_for_shutdown(close);
-            }
-        }
     }
 }
 

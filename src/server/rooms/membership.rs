@@ -40,8 +40,8 @@ impl Hub {
         let session = SessionRooms { peer: peer.clone(), rooms: Vec::with_capacity(rooms.len()) };
         self.sessions.insert(peer.session.clone(), session);
         self.counters.sessions.of(peer.dialect).increment();
-        if let Some(close) = self.draining {
-            peer.close_for_shutdown(close);
+        if let Some(drain) = &self.draining {
+            peer.close_for_shutdown(drain.close);
         }
         let entered: Result<Vec<Membership>, EnterError> =
             rooms.iter().map(|entry| self.add_member(peer, entry)).collect();

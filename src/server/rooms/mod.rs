@@ -1,8 +1,9 @@
 //! Rooms: the hub that owns them, the log writer that appends and commits, and the acks.
 //!
 //! From the bottom up: `peer` (a session as others see it), `room`, the values that sessions and the
-//! hub exchange (`command`, `config`, `status`, `committed`), `acks`, `prune_log`, `log_writer`, `hub`, and the
-//! parts of the hub: `membership`, `presence`, `delivery`, `rotation`, `access`, `operator`.
+//! hub exchange (`command`, `config`, `status`, `committed`), `acks`, `prune_log`, `log_writer`,
+//! `drain_schedule`, `hub`, and the parts of the hub: `membership`, `presence`, `delivery`, `rotation`,
+//! `access`, `drain`, `status_queries`.
 
 mod access;
 mod acks;
@@ -10,6 +11,8 @@ pub mod command;
 mod committed;
 pub mod config;
 pub mod delivery;
+mod drain;
+mod drain_schedule;
 pub mod health;
 pub mod hub;
 pub mod log_writer;

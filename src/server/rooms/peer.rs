@@ -165,9 +165,14 @@ impl Peer {
         self.outbound.wake();
     }
 
+    /// Whether nothing more is read from the client.
+    pub fn has_stopped_reading(&self) -> bool {
+        self.reading_stopped.load(Ordering::Acquire)
+    }
+
     /// Whether the connection may read the client's next frame now.
     pub fn may_read(&self) -> bool {
-        self.in_flight() < MAX_MESSAGES_IN_FLIGHT && !self.reading_stopped.load(Ordering::Acquire)
+        self.in_flight() < MAX_MESSAGES_IN_FLIGHT && !self.has_stopped_reading()
     }
 
     /// Closes the session because the server stops. Everything in the send queue is written first.
