@@ -208,7 +208,7 @@ mod tests {
             "error": "not a valid admin request: unknown variant `top`, expected one of `status`",
         })));
         for line in
-            ["", "{}", r#"{"verb":7}"#, r#"{"verb":"kick"}"#, "[", r#"{"verb":"top","seconds":-1}"#]
+            ["", "{}", r#"{"verb":7}"#, r#"{"verb":"top"}"#, "[", r#"{"verb":"top","seconds":-1}"#]
         {
             let answer = read(line).unwrap_err();
             assert!(!is_unknown_verb(&answer) && answer["ok"] == false, "{line}: {answer}");
