@@ -16,7 +16,7 @@ use super::retry_report::RetryReport;
 use super::sink::Sink;
 use crate::conversation::client::backfill::Until;
 use crate::conversation::client::conversation::{Conversation, Phase};
-use crate::conversation::client::event::{Event, HeldGap, Message, PageItem};
+use crate::conversation::client::event::{Event, HeldGap, HeldRedaction, Message, PageItem};
 use crate::net::dial::Dialer;
 use crate::protocol::{Seq, Timestamp};
 use crate::sys::termination_signal::TerminationSignal;
@@ -135,6 +135,7 @@ impl History {
                             self.progress.note(Instant::now());
                             self.sink.gap_in_page(gap, self.driver.conversation().read_positions());
                         }
+                        PageItem::Redacted(redaction) => self.redacted(redaction),
                     }
                 }
             }
@@ -142,6 +143,7 @@ impl History {
                 self.progress.note(Instant::now());
                 self.sink.gap(text, &gap.room, self.driver.conversation().read_positions());
             }
+            Event::Redacted(redacted) => self.redacted(&HeldRedaction::new(text, &redacted)),
             Event::Error(error) if self.driver.has_session() && error.code != "rate_limited" => {
                 print_error(&format!("server error: {} ({})", error.message, error.code));
                 self.refused |= !error.temporary;
@@ -155,6 +157,15 @@ impl History {
     fn is_behind_the_end(&self, gap: &HeldGap) -> bool {
         let at_end = self.until.is_some_and(|until| !until.includes(Some(gap.after.next()), None));
         at_end || self.ended_rooms.contains(&gap.room)
+    }
+
+    fn redacted(&mut self, redaction: &HeldRedaction) {
+        self.progress.note(Instant::now());
+        let at = Timestamp::parse(&redaction.timestamp);
+        let is_wanted = self.until.is_none_or(|until| until.includes(Some(redaction.seq), at));
+        if is_wanted && !self.ended_rooms.contains(&redaction.room) {
+            self.sink.redacted(redaction, self.driver.conversation().read_positions());
+        }
     }
 
     fn message(&mut self, message: &Message<'_>) {

@@ -27,6 +27,7 @@ use super::open_store;
 use super::refusal_log::RefusalLog;
 use super::reload_state::ReloadState;
 use super::rooms::command::{self, Command};
+use super::rooms::deletion::DeletionCount;
 use super::rooms::health::Health;
 use super::rooms::hub::Hub;
 use super::rooms::log_writer::LogWriter;
@@ -94,10 +95,15 @@ impl Server {
         let (hub, commands) = command::queue();
         let (to_hub, committed) = mpsc::channel(MAX_WAITING_BATCHES);
         let (log_writer, log_writer_ended) = LogWriter::start(store.log, to_hub, refusals.clone())?;
+        let deletions = Arc::new(DeletionCount::default());
         let authenticator = Authenticator::new(&active.config.auth);
         authenticator.read(&active.config.auth);
-        let rooms =
-            Hub::new(active.hub_config(durable), store.reader.clone(), authenticator.list());
+        let rooms = Hub::new(
+            active.hub_config(durable),
+            store.reader.clone(),
+            deletions.clone(),
+            authenticator.list(),
+        );
         let runtime = tokio::runtime::Handle::current();
         let counts = log_writer.stats();
         let hub_ended =
@@ -115,6 +121,7 @@ impl Server {
             hub,
             log_writer,
             reader: store.reader,
+            deletions,
             admission: Arc::new(Admission::default()),
             connections: TaskTracker::new(),
             started: Instant::now(),

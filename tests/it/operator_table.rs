@@ -28,7 +28,7 @@ enum Kind {
 }
 
 /// Every command. `ID1` and `ID2` stand for the ids of two access tokens.
-const COMMANDS: [(&str, Kind); 14] = [
+const COMMANDS: [(&str, Kind); 16] = [
     ("ctl status", Kind::Ask),
     ("ctl rooms", Kind::Ask),
     ("ctl sessions", Kind::Ask),
@@ -38,6 +38,8 @@ const COMMANDS: [(&str, Kind); 14] = [
     ("ctl kick ana", Kind::Act("kick")),
     ("ctl ban eve", Kind::Act("ban")),
     ("ctl unban eve", Kind::Act("unban")),
+    ("ctl delete lobby 1", Kind::Act("delete")),
+    ("ctl room delete lobby", Kind::Act("room_delete")),
     ("token list", Kind::Read),
     ("token add --user eve", Kind::Change("token_add")),
     ("token rotate ID1", Kind::Change("token_rotate")),
@@ -77,7 +79,8 @@ impl Table {
         });
         let mut ana = Wire::connect(&server).await;
         ana.send(json!({"type": "register", "protocol": 1, "access_token": token})).await;
-        ana.next_of("welcome").await;
+        ana.next_of("encryption_key").await;
+        ana.send_chat_and_wait("lobby", "id", "a pasted secret").await;
         eventually("the first acts are logged", || server.event_count("audit") == 3);
         (Table { server, ids }, ana)
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
+use super::delete;
 use super::request::{AdminRequest, MainRequest};
 use super::status::{self, NO_ANSWER};
 use crate::credentials::access_file::{AccessFile, AccessFileError, banned_user};
@@ -62,6 +63,10 @@ pub async fn execute(
         AdminRequest::Ban { user } => ban(context, by, user_name(&user)?).await,
         AdminRequest::Unban { user } => unban(context, by, user_name(&user)?).await,
         AdminRequest::Bans => list_bans(context).await,
+        AdminRequest::Delete { room, seqs } => {
+            delete::delete_messages(context, by, &room, &seqs).await
+        }
+        AdminRequest::RoomDelete { room } => delete::delete_room(context, by, &room).await,
         AdminRequest::NoteBackup => {
             audit::log_act("backup", by);
             Ok(json!({}))

@@ -1,5 +1,6 @@
 //! The tools of operators: the admin socket, metrics and health, the status line, and reload.
 
+mod delete;
 pub mod execute;
 pub mod health_watch;
 pub mod metrics;

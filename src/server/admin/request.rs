@@ -39,6 +39,18 @@ pub enum AdminRequest {
     },
     /// List the banned users.
     Bans,
+    /// Delete the texts of messages.
+    Delete {
+        /// The room.
+        room: String,
+        /// Sequence numbers and ranges of them: `58`, `58-60`.
+        seqs: Vec<String>,
+    },
+    /// Delete every message of a room.
+    RoomDelete {
+        /// The room.
+        room: String,
+    },
     /// A backup was made; for the server log.
     NoteBackup,
     /// Finish what was received and exit, as SIGTERM does.

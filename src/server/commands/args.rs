@@ -8,7 +8,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Sources, UnitFolders};
-use crate::protocol::UserName;
+use crate::protocol::{RoomName, SeqRange, UserName};
 use crate::server::admin::request::AdminRequest;
 use crate::sys::user::user_id;
 
@@ -228,8 +228,34 @@ pub enum CtlCommand {
         #[arg(value_parser = UserName::parse)]
         user: UserName,
     },
+    /// Delete the texts of messages, for example of a pasted secret
+    Delete {
+        /// The room
+        #[arg(value_parser = parse_room)]
+        room: RoomName,
+        /// The seq of a message, or several: 58-60
+        #[arg(value_name = "SEQ", required = true)]
+        seqs: Vec<SeqRange>,
+    },
+    /// Change a room
+    Room {
+        #[command(subcommand)]
+        #[allow(missing_docs, reason = "the help lists the subcommands")]
+        command: RoomCommand,
+    },
     /// Finish what was received and exit, as SIGTERM does
     Drain,
+}
+
+/// The commands of `chat-server ctl room`.
+#[derive(Debug, Subcommand)]
+pub enum RoomCommand {
+    /// Delete every message of a room; its members have to reconnect
+    Delete {
+        /// The room
+        #[arg(value_parser = parse_room)]
+        room: RoomName,
+    },
 }
 
 impl CtlCommand {
@@ -245,6 +271,13 @@ impl CtlCommand {
             CtlCommand::Ban { user } => AdminRequest::Ban { user: user.to_string() },
             CtlCommand::Unban { user } => AdminRequest::Unban { user: user.to_string() },
             CtlCommand::Bans => AdminRequest::Bans,
+            CtlCommand::Delete { room, seqs } => AdminRequest::Delete {
+                room: room.to_string(),
+                seqs: seqs.iter().map(SeqRange::to_string).collect(),
+            },
+            CtlCommand::Room { command: RoomCommand::Delete { room } } => {
+                AdminRequest::RoomDelete { room: room.to_string() }
+            }
             CtlCommand::Drain => AdminRequest::Drain,
         }
     }
@@ -280,6 +313,10 @@ impl ConfigArgs {
         let unit_folders = if is_root { UnitFolders::find(UNIT) } else { UnitFolders::default() };
         Sources { unit_folders, ..self.sources() }
     }
+}
+
+fn parse_room(text: &str) -> Result<RoomName, String> {
+    RoomName::parse(text).ok_or_else(|| RoomName::RULE.to_owned())
 }
 
 fn parse_expires(text: &str) -> Result<Duration, String> {

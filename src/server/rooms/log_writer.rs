@@ -27,10 +27,14 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::acks::answer_all;
 use super::committed::Committed;
+use super::deletion::{DeleteOutcome, DeleteRequest, Deletion, Doomed};
+use super::eraser::Eraser;
+use super::log_event::LogEvent;
 use super::log_writer_health::LogWriterHealth;
 use super::peer::Peer;
 use super::prune_log::PruneLog;
-use crate::protocol::{MessageId, RoomName};
+use crate::protocol::{MessageId, RoomName, SeqRange};
+use crate::server::audit::{self, Operator};
 use crate::server::refusal_log::RefusalLog;
 use crate::store::{AppendOutcome, Draft, Retention, RoomLog, StoreError};
 use crate::sys::clock::wall_clock;
@@ -77,7 +81,7 @@ impl LogWriter {
     /// the thread has ended.
     pub fn start(
         log: Box<dyn RoomLog>,
-        hub: mpsc::Sender<Vec<Committed>>,
+        hub: mpsc::Sender<LogEvent>,
         refusals: Arc<RefusalLog>,
     ) -> std::io::Result<(LogWriter, Ended)> {
         let (work, queue) = channel();
@@ -151,6 +155,11 @@ impl LogWriter {
         let _ = self.work.send(Work::SetRetention(retention));
     }
 
+    /// Deletes messages, and answers the request.
+    pub fn delete(&self, request: DeleteRequest) {
+        let _ = self.work.send(Work::Delete(request));
+    }
+
     /// Makes the thread commit everything queued and end.
     pub fn finish(&self) {
         let _ = self.work.send(Work::Finish);
@@ -160,6 +169,7 @@ impl LogWriter {
 enum Work {
     Append(Draft, Arc<Peer>, OwnedSemaphorePermit),
     SetRetention(Retention),
+    Delete(DeleteRequest),
     Ping,
     Finish,
 }
@@ -199,7 +209,7 @@ impl Batch {
 struct LogWriterThread {
     log: Box<dyn RoomLog>,
     queue: Receiver<Work>,
-    hub: mpsc::Sender<Vec<Committed>>,
+    hub: mpsc::Sender<LogEvent>,
     stats: Arc<LogWriterStats>,
     health: Arc<LogWriterHealth>,
     refusals: Arc<RefusalLog>,
@@ -221,19 +231,23 @@ impl LogWriterThread {
     fn serve(&mut self, pruning: &mut PruneLog) {
         let started = Instant::now();
         let mut prune_at = Instant::now() + PRUNE_INTERVAL;
+        let mut eraser = Eraser::default();
         let mut finishing = false;
         while !finishing {
-            let timeout = prune_at.saturating_duration_since(Instant::now());
+            let wake_at = eraser.next_step_at().map_or(prune_at, |at| at.min(prune_at));
+            let timeout = wake_at.saturating_duration_since(Instant::now());
             let mut next = match self.queue.recv_timeout(timeout) {
                 Ok(work) => Some(work),
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return,
             };
             let mut batch = Batch::default();
+            let mut deletions = Vec::new();
             while let Some(work) = next {
                 match work {
                     Work::Append(draft, sender, permit) => batch.push(draft, sender, permit),
                     Work::SetRetention(retention) => self.log.set_retention(retention),
+                    Work::Delete(request) => deletions.push(request),
                     Work::Ping => self.health.question.answer(),
                     Work::Finish => finishing = true,
                 }
@@ -247,7 +261,7 @@ impl LogWriterThread {
                 self.health.finished(committed.len() as u64, committed.iter().any(failed));
                 let _ = catch_unwind(AssertUnwindSafe(|| answer_all(&committed, &self.refusals)));
                 self.stats.in_flight.fetch_sub(committed.len() as u64, Ordering::Relaxed);
-                let hub_runs = self.hub.blocking_send(committed).is_ok();
+                let hub_runs = self.hub.blocking_send(LogEvent::Committed(committed)).is_ok();
                 let _ = catch_unwind(AssertUnwindSafe(|| self.log.after_commit()));
                 if self.log.is_over_limit() {
                     prune_at = prune_at.min(Instant::now() + PRUNE_STEP_PAUSE);
@@ -256,6 +270,10 @@ impl LogWriterThread {
                     return;
                 }
             }
+            for request in deletions {
+                self.delete(request, &mut eraser);
+            }
+            let _ = catch_unwind(AssertUnwindSafe(|| eraser.step(self.log.as_mut())));
             if Instant::now() >= prune_at {
                 let uptime = started.elapsed();
                 let pruned =
@@ -266,6 +284,47 @@ impl LogWriterThread {
                 prune_at = Instant::now() + if more { PRUNE_STEP_PAUSE } else { PRUNE_INTERVAL };
             }
         }
+    }
+}
+
+impl LogWriterThread {
+    /// Deletes in the room log, and tells the hub, which answers. A refused request is answered here.
+    fn delete(&mut self, request: DeleteRequest, eraser: &mut Eraser) {
+        let DeleteRequest { room, doomed, by, done, erased } = request;
+        if done.is_closed() {
+            tracing::warn!(event = "request_abandoned", by = %by,
+                "nothing was deleted: the command that asked for it did not wait for the answer");
+            return;
+        }
+        let deleted = catch_unwind(AssertUnwindSafe(|| match &doomed {
+            Doomed::Messages(ranges) => self.log.delete(&room, ranges).map(DeleteOutcome::Messages),
+            Doomed::Room => self.log.delete_room(&room, wall_clock()).map(DeleteOutcome::Room),
+        }));
+        let deleted = deleted.unwrap_or_else(|_| {
+            Err(StoreError::Failed("an internal error interrupted it".into()).into())
+        });
+        match deleted {
+            Err(error) => drop(done.send(Err(error))),
+            Ok(outcome) => {
+                log_deletion(&room, &doomed, &outcome, by);
+                fault_points::point("deleted");
+                eraser.begin(erased);
+                let _ = self.hub.blocking_send(LogEvent::Deleted(Deletion { room, outcome, done }));
+            }
+        }
+    }
+}
+
+fn log_deletion(room: &RoomName, doomed: &Doomed, outcome: &DeleteOutcome, by: Operator) {
+    match (doomed, outcome) {
+        (Doomed::Messages(_), DeleteOutcome::Messages(deleted))
+            if deleted.redactions.is_empty() && deleted.already == 0 => {}
+        (Doomed::Messages(ranges), DeleteOutcome::Messages(deleted)) => {
+            let seqs: Vec<String> = ranges.iter().map(SeqRange::to_string).collect();
+            audit::log_delete(room, &seqs.join(","), deleted.redactions.len() as u64, by);
+        }
+        (_, DeleteOutcome::Room(deleted)) => audit::log_room_delete(room, deleted.messages, by),
+        _ => {}
     }
 }
 

@@ -1,17 +1,21 @@
 //! Rooms: the hub that owns them, the log writer that appends and commits, and the acks.
 //!
 //! From the bottom up: `peer` (a session as others see it), `room`, the values that sessions and the
-//! hub exchange (`command`, `config`, `status`, `committed`), `acks`, `prune_log`, `log_writer`, `hub`, and the
-//! parts of the hub: `membership`, `presence`, `delivery`, `rotation`, `access`, `operator`.
+//! hub exchange (`command`, `config`, `status`, `committed`, `deletion`, `log_event`), `acks`, `prune_log`,
+//! `eraser`, `log_writer`, `hub`, and the parts of the hub: `membership`, `presence`, `delivery`, `rotation`,
+//! `access`, `redaction`, `status_queries`.
 
 mod access;
 mod acks;
 pub mod command;
 mod committed;
 pub mod config;
+pub mod deletion;
 pub mod delivery;
+mod eraser;
 pub mod health;
 pub mod hub;
+pub mod log_event;
 pub mod log_writer;
 pub mod log_writer_health;
 pub mod membership;
@@ -19,6 +23,7 @@ pub mod peer;
 mod presence;
 mod prune_log;
 pub mod question;
+pub mod redaction;
 mod room;
 mod rooms_full_log;
 mod rotation;

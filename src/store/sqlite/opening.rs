@@ -26,6 +26,8 @@ pub enum OpeningStep {
     Finish,
     /// The newest message of each room is looked up.
     Rooms,
+    /// The file is written anew, so that nothing of deleted messages is left in it.
+    Erase,
 }
 
 impl OpeningStep {
@@ -38,6 +40,7 @@ impl OpeningStep {
             OpeningStep::Scan => "scan",
             OpeningStep::Finish => "finish",
             OpeningStep::Rooms => "rooms",
+            OpeningStep::Erase => "erase",
         }
     }
 
@@ -55,6 +58,7 @@ impl OpeningStep {
             OpeningStep::Scan => "searching the pages of a damaged file",
             OpeningStep::Finish => "completing the new file",
             OpeningStep::Rooms => "reading the list of rooms",
+            OpeningStep::Erase => "erasing deleted messages",
         }
     }
 }
