@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::exit_code::ExitCode;
 use crate::conversation::client::since::{Since, parse_timeout};
+use crate::protocol::invitation::{Incomplete, Invitation};
 
 fn help() -> String {
     let about = "\
@@ -56,11 +57,8 @@ pub struct Arguments {
     #[arg(short = '0')]
     pub nul: bool,
     /// Also print who joins and leaves, who is there, and key changes
-    #[arg(long)]
+    #[arg(long, conflicts_with = "quiet")]
     pub events: bool,
-    /// Print nothing
-    #[arg(short, long, conflicts_with = "events")]
-    pub quiet: bool,
     /// Options of every subcommand
     #[command(flatten)]
     pub common: Common,
@@ -72,7 +70,11 @@ pub struct Common {
     /// The server's URL [env: CHAT_URL]
     #[arg(long, value_name = "URL", global = true)]
     pub url: Option<String>,
-    /// File with the server's URL, which is read again before each connection [env: CHAT_URL_FILE]
+    /// The invitation that `url` was; it is never an argument.
+    #[arg(skip)]
+    pub invitation: Option<Invitation>,
+    /// File with the server's URL or an invitation, which is read again before each connection
+    /// [env: CHAT_URL_FILE]
     #[arg(long, value_name = "FILE", global = true)]
     pub url_file: Option<PathBuf>,
     /// Your user name [env: CHAT_USER] [default: the login name]
@@ -86,7 +88,7 @@ pub struct Common {
     pub room: Vec<String>,
     /// Print earlier messages first: those after SEQ, of the last 10m, from a moment on
     /// (2026-11-26T15:00:00Z or @SECONDS), or all. A room with a position in --cursor continues there
-    #[arg(long, value_name = "SEQ|TIME|all", global = true)]
+    #[arg(long, value_name = "SEQ|TIME|all", global = true, allow_hyphen_values = true)]
     pub since: Option<Since>,
     /// Continue after the last line printed by the run before, which FILE names, and keep FILE up to
     /// date
@@ -96,11 +98,15 @@ pub struct Common {
     #[arg(short = 'n', long, value_name = "N", global = true)]
     pub count: Option<u64>,
     /// Give up after TIME without progress, or never [default: 30s]
-    #[arg(long, value_name = "TIME", value_parser = parse_timeout, global = true)]
+    #[arg(long, value_name = "TIME", value_parser = parse_timeout, global = true,
+        allow_negative_numbers = true)]
     pub timeout: Option<Duration>,
     /// Format of printed messages [default: plain on a terminal, else json]
     #[arg(long, value_enum, global = true)]
     pub output: Option<Output>,
+    /// Print nothing; a cursor is kept all the same
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
     /// Trust the certificates in FILE (PEM) as well
     #[arg(long, value_name = "FILE", global = true)]
     pub ca_file: Option<PathBuf>,
@@ -114,6 +120,13 @@ pub struct Common {
 }
 
 impl Common {
+    /// Names the server by its URL or by an invitation.
+    pub fn set_url(&mut self, text: String) -> Result<(), Incomplete> {
+        self.invitation = Invitation::find(&text).transpose()?;
+        self.url = Some(self.invitation.as_ref().map_or(text, |found| found.address.clone()));
+        Ok(())
+    }
+
     /// Takes from the environment what the command line leaves out. An empty variable is not set.
     pub fn fill_in(
         &mut self,
@@ -126,7 +139,9 @@ impl Common {
             }
         };
         if self.url.is_none() && self.url_file.is_none() {
-            self.url = variable("CHAT_URL")?;
+            if let Some(url) = variable("CHAT_URL")? {
+                self.set_url(url).map_err(|Incomplete| incomplete("CHAT_URL"))?;
+            }
             self.url_file = variable("CHAT_URL_FILE")?.map(PathBuf::from);
         }
         if self.user.is_none() {
@@ -144,6 +159,13 @@ impl Common {
         }
         Ok(())
     }
+}
+
+/// The error about an invitation that is cut.
+pub fn incomplete(place: &str) -> String {
+    format!(
+        "{place}: the access token at the end of the invitation is not whole; copy the whole line"
+    )
 }
 
 /// A certificate's SHA-256.

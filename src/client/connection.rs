@@ -51,6 +51,8 @@ pub enum Step {
 pub enum Ended {
     /// Without a close frame, or by a time limit of the client.
     Lost,
+    /// Because the server did not answer `register` in time.
+    Unanswered,
     /// By a close frame: its code and reason.
     Closed(u16, String),
     /// By a message above the limit.
@@ -102,7 +104,9 @@ impl Connection {
                 continue;
             }
             if self.is_overdue(conversation, Instant::now()) {
-                return Poll::Ready(Step::Ended(Ended::Lost));
+                let registering = conversation.phase() == Phase::Registering;
+                let how = if registering { Ended::Unanswered } else { Ended::Lost };
+                return Poll::Ready(Step::Ended(how));
             }
             let deadline = self.next_deadline(conversation, before);
             self.timer.as_mut().reset(deadline.into());

@@ -75,8 +75,17 @@ impl CursorFile {
         }
         let mut text = Vec::new();
         locked.read_to_end(&mut text).map_err(unusable)?;
+        // Some file systems leave a file of zero bytes behind after a crash of the machine.
+        let is_blank = text.iter().all(|byte| *byte == 0 || byte.is_ascii_whitespace());
         let content = match text.is_empty() {
             true => Content::default(),
+            false if is_blank => {
+                return Err(wrong(
+                    "holds blanks and no position, as a crash of the machine can leave it; \
+                     remove it, and name where to start by --since"
+                        .into(),
+                ));
+            }
             false => serde_json::from_slice(&text).map_err(|_| {
                 wrong("is no cursor file of this program; remove it to start anew".into())
             })?,
@@ -232,8 +241,10 @@ mod tests {
         cursor.save(&positions(41)).unwrap();
         drop(cursor);
         assert_eq!(CursorFile::open(&file).unwrap().opened(), &positions(41));
-        std::fs::write(&file, "half").unwrap();
-        assert!(error(&file).contains("remove it"));
+        for (text, words) in [("half", "remove it"), (" \n", "no position"), ("\0\0", "crash")] {
+            std::fs::write(&file, text).unwrap();
+            assert!(error(&file).contains(words), "{}", error(&file));
+        }
     }
 
     #[test]

@@ -17,7 +17,8 @@ use tokio::time::Sleep;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::connection::{Connection, Ended, Step};
-use crate::client::failure::{Failure, Refusal};
+use super::standstill::Standstill;
+use crate::client::failure::{Attempt, Failure, Refusal};
 use crate::client::now::now;
 use crate::client::random::random;
 use crate::conversation::client::conversation::Conversation;
@@ -26,6 +27,7 @@ use crate::net::client_connection::ClientConnection;
 use crate::net::dial::{DialError, Dialer};
 use crate::policy::backoff::Backoff;
 use crate::policy::reconnect::{ConnectionEnd, NO_CLOSE_CODE, reconnects_after};
+use crate::protocol::CloseCode;
 
 /// Bounds of the pause before the next attempt to connect.
 const MIN_RECONNECT_PAUSE: Duration = Duration::from_millis(250);
@@ -48,10 +50,12 @@ pub struct Driver {
     session_since: Option<Instant>,
     /// The last frame, if it was an `error`, and when the server wants to be asked again.
     last_error: Option<(Refusal, Option<Duration>)>,
-    /// Why the server did not register the client at the last attempt, if it said so.
-    refusal: Option<Refusal>,
-    /// The pause that the server asked for with that refusal.
+    /// How the last attempt to connect ended, if it led to no session.
+    attempt: Attempt,
+    /// The pause that the server asked for at the last attempt.
     requested_pause: Option<Duration>,
+    /// Whether this process stood still between the start of the attempt and the session.
+    standstill: Standstill,
 }
 
 enum State {
@@ -68,11 +72,10 @@ enum State {
 pub enum Update {
     /// A text frame came; it goes to [`Driver::receive`].
     Frame(Utf8Bytes),
-    /// An attempt to connect failed; the driver tries again.
-    Retrying(DialError),
-    /// The connection ended; the driver connects again. A connection that the server ended before it
-    /// registered the client has the server's reason, if it named one.
-    Disconnected(Option<Refusal>),
+    /// An attempt to connect led to no session; the driver tries again.
+    Retrying(Attempt),
+    /// A session ended; the driver connects again.
+    Disconnected,
     /// The driver can't go on.
     Failed(Failure),
 }
@@ -89,8 +92,9 @@ impl Driver {
             registered: false,
             session_since: None,
             last_error: None,
-            refusal: None,
+            attempt: Attempt::Unfinished,
             requested_pause: None,
+            standstill: Standstill::default(),
         }
     }
 
@@ -119,18 +123,26 @@ impl Driver {
         self.session_since.is_some()
     }
 
-    /// Why the server did not register the client at the last attempt to connect, if it said so.
-    pub fn refusal(&self) -> Option<&Refusal> {
-        self.refusal.as_ref()
+    /// How a run ends that has no session within its timeout.
+    pub fn no_session_within(&self, timeout: Duration) -> Failure {
+        self.no_session(timeout, None)
     }
 
-    /// How a run ends that can't register within its timeout.
-    pub fn not_registered_within(&self, timeout: Duration) -> Failure {
-        match self.refusal.clone() {
-            Some(refusal) => {
-                Failure::NotLetIn { refusal, timeout, was_registered: self.registered }
-            }
-            None => Failure::NoConnection { server: self.server(), timeout },
+    /// How a run ends at once, because the server asks for a pause that is longer than the time that the
+    /// run has left.
+    pub fn asks_for_more_than(&self, left: Option<Duration>, timeout: Duration) -> Option<Failure> {
+        let asked = self.requested_pause?;
+        let is_late = asked.min(MAX_REQUESTED_PAUSE) > left?;
+        is_late.then(|| self.no_session(timeout, Some(asked)))
+    }
+
+    fn no_session(&self, timeout: Duration, asked_pause: Option<Duration>) -> Failure {
+        Failure::NoSession {
+            server: self.server(),
+            timeout,
+            attempt: Box::new(self.attempt.clone()),
+            asked_pause,
+            was_registered: self.registered,
         }
     }
 
@@ -146,7 +158,6 @@ impl Driver {
         match &event {
             Event::Registered(_) => {
                 self.registered = true;
-                self.refusal = None;
                 self.session_since = Some(Instant::now());
             }
             Event::Error(error) => {
@@ -155,7 +166,12 @@ impl Driver {
                 self.last_error = Some((refusal, error.retry_after_ms.map(Duration::from_millis)));
             }
             Event::Unreadable if !self.registered => {
-                return Err(Failure::OtherProtocol { server: self.dialer.server() });
+                let reason = "its answer to register is none of the chat".to_owned();
+                return Err(Failure::OtherProtocol { server: self.dialer.server(), reason });
+            }
+            Event::Violation(reason) => {
+                let reason = reason.clone();
+                return Err(Failure::OtherProtocol { server: self.dialer.server(), reason });
             }
             _ => {}
         }
@@ -176,20 +192,29 @@ impl Driver {
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Update> {
         loop {
+            if self.session_since.is_none() {
+                self.standstill.poll(cx);
+            }
             match &mut self.state {
                 State::Dialing(attempt) => match ready!(attempt.as_mut().poll(cx)) {
                     Ok(connection) => {
                         self.last_error = None;
+                        self.requested_pause = None;
+                        if matches!(self.attempt, Attempt::Unfinished) {
+                            self.attempt = Attempt::Unanswered;
+                        }
+                        self.conversation.set_invitation_token(self.dialer.invitation_token());
                         let register = self.conversation.register();
                         self.state = State::Open(Box::new(Connection::new(connection, register)));
                     }
                     Err(error) => {
-                        self.refusal = None;
-                        self.pause(error.retry_after());
-                        return Poll::Ready(match reconnects_after(error.end(), self.registered) {
-                            true => Update::Retrying(error),
-                            false => Update::Failed(error.into()),
-                        });
+                        self.requested_pause = error.retry_after();
+                        self.pause();
+                        if !reconnects_after(error.end(), self.registered) {
+                            return Poll::Ready(Update::Failed(error.into()));
+                        }
+                        self.attempt = Attempt::Failed(error);
+                        return Poll::Ready(Update::Retrying(self.attempt.clone()));
                     }
                 },
                 State::Open(connection) => {
@@ -201,19 +226,19 @@ impl Driver {
                 }
                 State::Closing(handshake) => {
                     ready!(handshake.as_mut().poll(cx));
-                    let requested = self.requested_pause.take();
-                    self.pause(requested);
+                    self.pause();
                 }
                 State::Pausing(pause) => {
                     ready!(pause.as_mut().poll(cx));
+                    self.standstill = Standstill::default();
                     self.state = dial(&self.dialer);
                 }
             }
         }
     }
 
-    fn pause(&mut self, requested: Option<Duration>) {
-        let pause = match requested {
+    fn pause(&mut self) {
+        let pause = match self.requested_pause {
             None => self.backoff.pause(random()),
             Some(requested) => {
                 self.backoff.pause_of_at_least(requested.min(MAX_REQUESTED_PAUSE), random())
@@ -238,7 +263,9 @@ impl Driver {
     /// Whether the driver reconnects, or the run ends.
     fn classify(&mut self, how: Ended) -> Update {
         let end = match &how {
-            Ended::Lost => ConnectionEnd::Lost,
+            Ended::Lost | Ended::Unanswered => ConnectionEnd::Lost,
+            // The server waited for a client that was stopped.
+            Ended::Closed(code, _) if self.was_stopped_before(*code) => ConnectionEnd::Lost,
             Ended::Closed(code, _) => ConnectionEnd::Closed(*code),
             Ended::TooLarge(_) => ConnectionEnd::TooLarge,
             Ended::Invalid(_) => ConnectionEnd::NotChatServer,
@@ -257,30 +284,37 @@ impl Driver {
             }
             Ended::TooLarge(reason) => Failure::TooLarge(reason),
             Ended::Invalid(reason) => Failure::NotWebSocket { server: self.server(), reason },
-            Ended::Lost => return self.disconnected(&how),
+            Ended::Lost | Ended::Unanswered => return self.disconnected(&how),
         })
+    }
+
+    fn was_stopped_before(&self, close_code: u16) -> bool {
+        let is_late = close_code == CloseCode::RegisterTimeout.as_u16();
+        is_late && self.session_since.is_none() && self.standstill.was_seen()
     }
 
     /// The end of a connection after which the driver connects again.
     fn disconnected(&mut self, how: &Ended) -> Update {
-        self.refusal = None;
-        if self.session_since.is_none() {
-            let said = self.last_error.take();
-            self.requested_pause = said.as_ref().and_then(|(_, pause)| *pause);
-            self.refusal = match (said, how) {
-                (Some((refusal, _)), _) => Some(refusal),
-                (None, Ended::Closed(NO_CLOSE_CODE, _)) => None,
-                (None, Ended::Closed(code, reason)) => {
-                    let text = match reason.as_str() {
-                        "" => "it gave no reason".to_owned(),
-                        reason => excerpt(reason),
-                    };
-                    Some(Refusal { code: code.to_string(), text })
-                }
-                (None, _) => None,
-            };
+        if self.session_since.is_some() {
+            self.attempt = Attempt::Unfinished;
+            return Update::Disconnected;
         }
-        Update::Disconnected(self.refusal.clone())
+        let said = self.last_error.take();
+        self.requested_pause = said.as_ref().and_then(|(_, pause)| *pause);
+        self.attempt = match (said, how) {
+            (Some((refusal, _)), _) => Attempt::Refused(refusal),
+            (None, Ended::Closed(NO_CLOSE_CODE, _)) => Attempt::Dropped,
+            (None, Ended::Closed(code, reason)) => {
+                let text = match reason.as_str() {
+                    "" => "it gave no reason".to_owned(),
+                    reason => excerpt(reason),
+                };
+                Attempt::Refused(Refusal { code: code.to_string(), text })
+            }
+            (None, Ended::Unanswered) => Attempt::Unanswered,
+            (None, _) => Attempt::Dropped,
+        };
+        Update::Retrying(self.attempt.clone())
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::exit_code::ExitCode;
 use crate::net::dial::DialError;
+use crate::protocol::ErrorCode;
 use crate::sys::termination_signal::Signal;
 
 /// A reason to end the run.
@@ -14,21 +15,17 @@ pub enum Failure {
     /// The server can't be connected to, and trying again can't help.
     #[error(transparent)]
     Dial(#[from] DialError),
-    /// No attempt succeeded within the timeout.
-    #[error("no connection to {server} in {}; is the server running?", humantime::format_duration(*timeout))]
-    NoConnection {
+    /// No attempt to connect led to a session within the timeout.
+    #[error("{}", no_session(server, *timeout, attempt, *asked_pause))]
+    NoSession {
         /// The server's URL.
         server: String,
         /// `--timeout`.
         timeout: Duration,
-    },
-    /// The server refused to register the client for now, at every attempt until the timeout.
-    #[error("{refusal}; gave up after {}", humantime::format_duration(*timeout))]
-    NotLetIn {
-        /// The last refusal.
-        refusal: Refusal,
-        /// `--timeout`.
-        timeout: Duration,
+        /// How the last attempt ended.
+        attempt: Box<Attempt>,
+        /// The pause that the server asked for, if that alone is longer than the time that was left.
+        asked_pause: Option<Duration>,
         /// Whether an earlier connection of this run was registered.
         was_registered: bool,
     },
@@ -41,10 +38,12 @@ pub enum Failure {
         reason: String,
     },
     /// The server's first frames are not those of the chat.
-    #[error("{server} speaks another protocol")]
+    #[error("{server} speaks another protocol: {reason}")]
     OtherProtocol {
         /// The server's URL.
         server: String,
+        /// What the client can't work with.
+        reason: String,
     },
     /// The server speaks only the basic protocol, which has no history.
     #[error("this server speaks only the basic protocol and keeps no history")]
@@ -59,13 +58,14 @@ pub enum Failure {
     #[error("the server sent a message that is too large: {0}")]
     TooLarge(String),
     /// The server closed the connection for good.
-    #[error("the server closed the connection: {reason} ({code})")]
+    #[error("{}", closed(code, reason))]
     Closed {
         /// The WebSocket close code.
         close_code: u16,
         /// The code of the error frame that came before, else the close code.
         code: String,
-        /// The text of that error frame, else the close reason.
+        /// The text of that error frame, else the close reason; empty if the user was told it already, or
+        /// there is none.
         reason: String,
     },
     /// The timeout passed while messages were not acknowledged.
@@ -111,6 +111,69 @@ impl fmt::Display for Refusal {
     }
 }
 
+/// How an attempt to connect ended that led to no session.
+#[derive(Clone, Debug)]
+pub enum Attempt {
+    /// It has not ended yet.
+    Unfinished,
+    /// The connection could not be made.
+    Failed(DialError),
+    /// The server accepted the connection and did not answer `register`.
+    Unanswered,
+    /// The server ended the connection without an answer to `register`.
+    Dropped,
+    /// The server refused to register the client for now.
+    Refused(Refusal),
+}
+
+impl Attempt {
+    /// What happened, as a sentence.
+    pub fn describe(&self, server: &str) -> String {
+        match self {
+            Attempt::Unfinished => format!("{server} has not answered yet"),
+            Attempt::Failed(error) => error.to_string(),
+            Attempt::Unanswered => {
+                format!("{server} accepts the connection and does not answer")
+            }
+            Attempt::Dropped => format!("{server} ends the connection without an answer"),
+            Attempt::Refused(refusal) => refusal.to_string(),
+        }
+    }
+
+    /// Whether it may be that no server runs at the address.
+    pub fn found_nothing(&self) -> bool {
+        matches!(self, Attempt::Unfinished | Attempt::Failed(DialError::Unreachable { .. }))
+    }
+}
+
+fn no_session(
+    server: &str,
+    timeout: Duration,
+    attempt: &Attempt,
+    asked_pause: Option<Duration>,
+) -> String {
+    let (what, timeout) = (attempt.describe(server), humantime::format_duration(timeout));
+    match asked_pause {
+        Some(pause) => {
+            let pause = humantime::format_duration(pause);
+            format!(
+                "{what}; it asks for a pause of {pause}, which is longer than --timeout ({timeout})"
+            )
+        }
+        None if attempt.found_nothing() => {
+            format!("{what}; gave up after {timeout}; is the server running?")
+        }
+        None => format!("{what}; gave up after {timeout}"),
+    }
+}
+
+fn closed(code: &str, reason: &str) -> String {
+    match reason {
+        "" => format!("the server closed the connection ({code})"),
+        reason => format!("the server closed the connection: {reason} ({code})"),
+    }
+}
+
 impl Failure {
     /// The exit code.
     pub fn exit(&self) -> ExitCode {
@@ -122,22 +185,36 @@ impl Failure {
                 | DialError::WrongScheme { .. }
                 | DialError::ProxyDropsHeaders { .. },
             ) => ExitCode::Protocol,
-            Failure::Dial(_)
-            | Failure::NoConnection { .. }
-            | Failure::NotLetIn { was_registered: false, .. } => ExitCode::NoServer,
+            Failure::Dial(_) | Failure::NoSession { was_registered: false, .. } => {
+                ExitCode::NoServer
+            }
             Failure::NotWebSocket { .. }
             | Failure::OtherProtocol { .. }
             | Failure::NoHistory
             | Failure::NoProgress { .. }
             | Failure::TooLarge(_) => ExitCode::Protocol,
+            // The server does not understand what the client says.
+            Failure::Closed { code, .. } if is_about_protocol(code) => ExitCode::Protocol,
             Failure::Closed { close_code: 1008 | 4001 | 4003 | 4008, .. } => ExitCode::Refused,
             Failure::Closed { .. } => ExitCode::Protocol,
             Failure::Unacked { .. }
             | Failure::Incomplete { .. }
-            | Failure::NotLetIn { was_registered: true, .. } => ExitCode::Unacked,
+            | Failure::NoSession { was_registered: true, .. } => ExitCode::Unacked,
             Failure::Cursor(_) => ExitCode::NoFile,
             Failure::Output { .. } => ExitCode::NoStdio,
             Failure::Signal(signal) => ExitCode::Signal(*signal),
         }
     }
+}
+
+/// Whether a refusal says that client and server do not speak the same protocol.
+fn is_about_protocol(code: &str) -> bool {
+    let codes = [
+        ErrorCode::BadProtocol,
+        ErrorCode::BadJson,
+        ErrorCode::BadFrame,
+        ErrorCode::UnknownType,
+        ErrorCode::NotRegistered,
+    ];
+    codes.iter().any(|known| known.as_str() == code)
 }

@@ -1,5 +1,6 @@
 //! `chat-client history`: prints what the room log keeps, in order, and ends.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::time::Instant;
 
@@ -7,18 +8,21 @@ use futures_util::FutureExt as _;
 
 use super::cursor_file;
 use super::driver::{Driver, Update, sleep_until};
-use super::exit_code::{ExitCode, Refusal, print_error};
+use super::exit_code::{ExitCode, Refusal};
 use super::failure::Failure;
 use super::options::RunOptions;
 use super::output::Printer;
 use super::progress::Progress;
 use super::retry_report::RetryReport;
+use super::server_errors::ServerErrors;
 use super::sink::Sink;
-use crate::conversation::client::backfill::Until;
+use crate::conversation::client::backfill::{BackfillStart, Until};
 use crate::conversation::client::conversation::{Conversation, Phase};
 use crate::conversation::client::event::{Event, HeldGap, HeldRedaction, Message, PageItem};
+use crate::conversation::client::read_positions::ReadPositions;
 use crate::net::dial::Dialer;
 use crate::protocol::{Seq, Timestamp};
+use crate::sys::clock::wall_clock;
 use crate::sys::termination_signal::TerminationSignal;
 
 struct History {
@@ -29,9 +33,11 @@ struct History {
     /// The rooms that were printed up to `until`.
     ended_rooms: BTreeSet<String>,
     progress: Progress,
+    beyond: BeyondTheEnd,
     /// Whether the server refused to send the history.
     refused: bool,
     retry_report: RetryReport,
+    server_errors: ServerErrors,
     signals: TerminationSignal,
 }
 
@@ -41,32 +47,40 @@ pub async fn run(options: RunOptions) -> Result<ExitCode, Refusal> {
         .map_err(|error| (ExitCode::Usage, error.to_string()))?;
     let (cursor, positions) = cursor_file::open(options.cursor.as_deref())?;
     let whole_run = options.count.is_some() && options.timeout_given;
+    let beyond = BeyondTheEnd::new(options.connect.since, &positions);
     let mut history = History {
         driver: Driver::new(dialer, Conversation::new(options.connect, positions)),
         sink: Sink::new(options.output.map(Printer::new), cursor, options.count),
         until: options.until,
         ended_rooms: BTreeSet::new(),
+        beyond,
         progress: Progress::new(options.timeout, whole_run, Instant::now()),
         refused: false,
         retry_report: RetryReport::default(),
+        server_errors: ServerErrors::default(),
         signals: TerminationSignal::new()
             .map_err(|error| (ExitCode::NoServer, format!("can't start: {error}")))?,
     };
     let ended = history.print_all().await;
+    let (exit, failure) = match ended {
+        Ok(exit) => (exit, None),
+        Err(failure) => (failure.exit(), Some(failure)),
+    };
+    let failure = history.server_errors.finish(failure, Instant::now());
     history.driver.close().await;
-    match ended {
-        Err(Failure::Signal(signal)) => Ok(ExitCode::Signal(signal)),
-        ended => ended.map_err(|failure| (failure.exit(), failure.to_string())),
+    match failure {
+        None | Some(Failure::Signal(_)) => Ok(exit),
+        Some(failure) => Err((exit, failure.to_string())),
     }
 }
 
 impl History {
     async fn print_all(&mut self) -> Result<ExitCode, Failure> {
         loop {
-            let positions = self.driver.conversation().read_positions();
+            let positions = self.beyond.leave_out(self.driver.conversation().read_positions());
             tokio::select! {
                 biased;
-                flushed = self.sink.flush(positions) => flushed?,
+                flushed = self.sink.flush(&positions) => flushed?,
                 signal = self.signals.next_signal() => return Err(Failure::Signal(signal)),
             }
             if let Some(failure) = self.sink.failure() {
@@ -77,11 +91,25 @@ impl History {
                 return Ok(if self.refused { ExitCode::Refused } else { ExitCode::Done });
             }
             tokio::select! {
-                update = self.driver.next() => self.update(update)?,
+                update = self.driver.next() => {
+                    self.update(update)?;
+                    self.take_more()?;
+                }
                 signal = self.signals.next_signal() => return Err(Failure::Signal(signal)),
                 () = sleep_until(self.progress.wake_at(true)) => self.judge()?,
             }
         }
+    }
+
+    /// Takes one more update, if it is there already, so that an error and the close after it come together.
+    fn take_more(&mut self) -> Result<(), Failure> {
+        if self.server_errors.holds_one()
+            && let Some(update) = self.driver.next().now_or_never()
+        {
+            self.update(update)?;
+        }
+        self.server_errors.tell(Instant::now());
+        Ok(())
     }
 
     /// Ends the run if its time is over. What the server has sent by now is read first.
@@ -107,14 +135,19 @@ impl History {
 
     fn give_up(&self) -> Failure {
         let timeout = self.progress.timeout();
-        match self.driver.was_registered() {
+        match self.driver.has_session() {
             true => Failure::Incomplete { timeout, printed: self.sink.printed() },
-            false => self.driver.not_registered_within(timeout),
+            false => self.driver.no_session_within(timeout),
         }
     }
 
     fn update(&mut self, update: Update) -> Result<(), Failure> {
-        match self.retry_report.frame_of(update)? {
+        if let Update::Retrying(_) = &update {
+            let left = self.progress.left(true, Instant::now());
+            let timeout = self.progress.timeout();
+            self.driver.asks_for_more_than(left, timeout).map_or(Ok(()), Err)?;
+        }
+        match self.retry_report.frame_of(update, || self.driver.server())? {
             Some(text) => self.frame(&text),
             None => Ok(()),
         }
@@ -133,6 +166,7 @@ impl History {
                         PageItem::Gap(gap) if self.is_behind_the_end(gap) => {}
                         PageItem::Gap(gap) => {
                             self.progress.note(Instant::now());
+                            self.beyond.gap(&gap.room, &gap.reason);
                             self.sink.gap_in_page(gap, self.driver.conversation().read_positions());
                         }
                         PageItem::Redacted(redaction) => self.redacted(redaction),
@@ -141,14 +175,18 @@ impl History {
             }
             Event::Gap(gap) => {
                 self.progress.note(Instant::now());
+                self.beyond.gap(&gap.room, &gap.reason);
                 self.sink.gap(text, &gap.room, self.driver.conversation().read_positions());
             }
             Event::Redacted(redacted) => self.redacted(&HeldRedaction::new(text, &redacted)),
             Event::Error(error) if self.driver.has_session() && error.code != "rate_limited" => {
-                print_error(&format!("server error: {} ({})", error.message, error.code));
+                self.server_errors.note(&error, Instant::now());
                 self.refused |= !error.temporary;
             }
-            Event::Unreadable => print_error("a frame from the server was not understood"),
+            Event::Unreadable => self.server_errors.note_unreadable(Instant::now()),
+            Event::Backwards { room, seq } => {
+                self.server_errors.note_backwards(&room, seq, Instant::now());
+            }
             _ => {}
         }
         Ok(())
@@ -170,6 +208,7 @@ impl History {
 
     fn message(&mut self, message: &Message<'_>) {
         self.progress.note(Instant::now());
+        self.beyond.message(&message.room);
         let positions = self.driver.conversation().read_positions();
         let seq = message.seq.map(Seq);
         let at = Timestamp::parse(&message.timestamp);
@@ -179,5 +218,54 @@ impl History {
         } else {
             self.sink.message(message, positions);
         }
+    }
+}
+
+/// The rooms of which nothing is printed because `--since` is beyond their end. The cursor file gets no position in
+/// them: a later run would take it for the place up to which everything was printed.
+struct BeyondTheEnd {
+    /// Whether `--since` is a moment that has not come.
+    is_future: bool,
+    /// The rooms in which the cursor file had a position, so that `--since` is not for them.
+    known: BTreeSet<String>,
+    /// The rooms of which the server says that it never had the message of `--since`.
+    named: BTreeSet<String>,
+    /// The rooms with a message.
+    read: BTreeSet<String>,
+}
+
+impl BeyondTheEnd {
+    fn new(since: Option<BackfillStart>, positions: &ReadPositions) -> Self {
+        BeyondTheEnd {
+            is_future: matches!(since, Some(BackfillStart::NotBefore(at)) if at > wall_clock()),
+            known: positions.all().keys().cloned().collect(),
+            named: BTreeSet::new(),
+            read: BTreeSet::new(),
+        }
+    }
+
+    fn gap(&mut self, room: &str, reason: &str) {
+        if reason == "future" {
+            self.named.insert(room.to_owned());
+        }
+    }
+
+    fn message(&mut self, room: &str) {
+        if !self.read.contains(room) {
+            self.read.insert(room.to_owned());
+        }
+    }
+
+    fn leave_out<'a>(&self, positions: &'a ReadPositions) -> Cow<'a, ReadPositions> {
+        let is_beyond = |room: &&String| {
+            (self.is_future || self.named.contains(*room))
+                && !self.known.contains(*room)
+                && !self.read.contains(*room)
+        };
+        let mut left = Cow::Borrowed(positions);
+        for room in positions.all().keys().filter(is_beyond) {
+            left.to_mut().forget(room);
+        }
+        left
     }
 }

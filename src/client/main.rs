@@ -6,12 +6,16 @@ use clap::{CommandFactory as _, Parser as _};
 
 use super::args::{Arguments, Command};
 use super::exit_code::{ExitCode, Refusal, print_error};
+use super::messages::{ENGLISH, of_locale};
 use super::options::{InputSource, RunOptions};
 use super::{history, pipe, runtime, terminal};
+use crate::protocol::{invitation, mask};
+use crate::sys::signal_mask;
 use crate::sys::stdio::{self, OutputError};
 
 /// Parses the command line and runs its subcommand.
 pub fn main() -> std::process::ExitCode {
+    signal_mask::unblock_all();
     let exit = match Arguments::try_parse() {
         Ok(arguments) => run(arguments).unwrap_or_else(|(exit, text)| {
             print_error(&text);
@@ -38,7 +42,9 @@ fn explain(error: &clap::Error) -> ExitCode {
         false => styled.to_string(),
     };
     if error.use_stderr() {
-        stdio::write_stderr(text(std::io::stderr().is_terminal()).as_bytes());
+        let text = text(std::io::stderr().is_terminal());
+        // It may quote an argument.
+        stdio::write_stderr(mask::secrets(&text).as_bytes());
         return ExitCode::Usage;
     }
     print(text(std::io::stdout().is_terminal()).as_bytes())
@@ -60,13 +66,19 @@ fn run(mut arguments: Arguments) -> Result<ExitCode, Refusal> {
         }
         _ => {}
     }
+    let on_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    let scripted = arguments.listen || arguments.exec.is_some() || arguments.command.is_some();
+    let converses = on_terminal && !scripted;
+    let urls = [&arguments.server, &arguments.common.url];
+    if urls.into_iter().flatten().any(|url| invitation::is_in(url)) {
+        let texts = if converses { of_locale(|name| std::env::var(name).ok()) } else { &ENGLISH };
+        return Err((ExitCode::Usage, texts.invitation_argument.into()));
+    }
     arguments
         .common
         .fill_in(|name| std::env::var_os(name))
         .map_err(|text| (ExitCode::Usage, text))?;
-    let on_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
-    let scripted = arguments.listen || arguments.exec.is_some() || arguments.command.is_some();
-    if on_terminal && !scripted {
+    if converses {
         return Ok(terminal::run(arguments));
     }
     let options = RunOptions::new(arguments)?;

@@ -2,7 +2,7 @@
 //! language can lack a text; `{}` stands for a name or a number.
 
 use super::display::one_line;
-use super::failure::{Failure, Refusal};
+use super::failure::{Attempt, Failure};
 use super::spanish;
 use crate::net::dial::DialError;
 
@@ -28,10 +28,11 @@ pub struct Messages {
     pub yes_or_no: &'static str,
     pub bad_address: &'static str,
     pub bad_port: &'static str,
+    pub bad_invitation: &'static str,
+    pub invitation_argument: &'static str,
     pub connecting: &'static str,
     pub connected: &'static str,
     pub retrying: &'static str,
-    pub not_accepted: &'static str,
     pub lost: &'static str,
     pub back: &'static str,
     pub waiting: &'static str,
@@ -64,6 +65,11 @@ pub struct Messages {
     pub help: &'static str,
     pub search: &'static str,
     pub line_full: &'static str,
+    pub paste_cut: &'static str,
+    pub too_long: &'static str,
+    pub too_long_kept: &'static str,
+    pub backwards: &'static str,
+    pub more_errors: &'static str,
     pub key_not_utf8: &'static str,
     pub line_not_utf8: &'static str,
     pub no_terminal: &'static str,
@@ -83,10 +89,11 @@ pub const ENGLISH: Messages = Messages {
     yes_or_no: "answer y or n",
     bad_address: "{} is not the address of a server; write a host name, or an address such as wss://chat.example",
     bad_port: "{} is not a port; a port is a number from 1 to 65535",
+    bad_invitation: "the access token at the end of the invitation is not whole; paste the whole line",
+    invitation_argument: "an invitation can't be an argument, because other users can read those and the shell keeps them. Run chat-client without it and paste it at the first question, or put it in a file (chmod 600) for --url-file, or in CHAT_URL",
     connecting: "connecting to {} …",
     connected: "connected as {}; /help lists the commands",
     retrying: "{}; trying again",
-    not_accepted: "{} closed the connection; trying again",
     lost: "connection lost; reconnecting …",
     back: "connected again",
     waiting: "waiting, {} to send",
@@ -118,7 +125,12 @@ pub const ENGLISH: Messages = Messages {
     history_rule: "/history N: N is a number from 1 on",
     help: "/who  who is here\n/join ROOM  talk in another room\n/leave [ROOM]  leave a room\n/history [N]  the last messages again\n/quit or exit  leave\n//TEXT  send a text that begins with /\nAlt-Enter  a line break in a message",
     search: "(search: {}) ",
-    line_full: "this line is too long",
+    line_full: "that does not fit: a line has at most 64 KiB",
+    paste_cut: "the pasted text was cut after 64 KiB",
+    too_long: "not sent: this message has {} characters, and the server takes {}; shorten it, or delete a part with Ctrl-K and bring that back into the next message with Ctrl-Y",
+    too_long_kept: "the arrow up brings the message back",
+    backwards: "the server repeats message {} of {}, or counts anew; it is not shown",
+    more_errors: "the server sent {} more errors",
     key_not_utf8: "a key was ignored: it is not UTF-8; set your terminal to UTF-8",
     line_not_utf8: "a line was not sent: it is not UTF-8; set your terminal to UTF-8",
     no_terminal: "this terminal can't be used: {}; try --listen, or a pipe",
@@ -138,10 +150,11 @@ pub const SPANISH: Messages = Messages {
     yes_or_no: "responde y (sí) o n (no)",
     bad_address: "{} no es la dirección de un servidor; escribe un nombre de host, o una dirección como wss://chat.example",
     bad_port: "{} no es un puerto; un puerto es un número de 1 a 65535",
+    bad_invitation: "el token de acceso al final de la invitación no está entero; pega la línea entera",
+    invitation_argument: "una invitación no puede ser un argumento, porque otros usuarios pueden leerlos y el shell los guarda. Ejecuta chat-client sin ella y pégala en la primera pregunta, o ponla en un archivo (chmod 600) para --url-file, o en CHAT_URL",
     connecting: "conectando con {} …",
     connected: "conectado como {}; /help muestra los comandos",
     retrying: "{}; vuelvo a intentarlo",
-    not_accepted: "{} cerró la conexión; vuelvo a intentarlo",
     lost: "conexión perdida; vuelvo a conectar …",
     back: "conectado de nuevo",
     waiting: "en espera, {} por enviar",
@@ -173,7 +186,12 @@ pub const SPANISH: Messages = Messages {
     history_rule: "/history N: N es un número a partir de 1",
     help: "/who  quién está\n/join SALA  hablar en otra sala\n/leave [SALA]  salir de una sala\n/history [N]  los últimos mensajes otra vez\n/quit o exit  salir\n//TEXTO  enviar un texto que empieza por /\nAlt-Intro  un salto de línea en un mensaje",
     search: "(buscar: {}) ",
-    line_full: "esta línea es demasiado larga",
+    line_full: "eso no cabe: una línea tiene como mucho 64 KiB",
+    paste_cut: "el texto pegado se cortó tras 64 KiB",
+    too_long: "no enviado: este mensaje tiene {} caracteres, y el servidor admite {}; acórtalo, o borra una parte con Ctrl-K y recupérala en el mensaje siguiente con Ctrl-Y",
+    too_long_kept: "la flecha arriba recupera el mensaje",
+    backwards: "el servidor repite el mensaje {} de {}, o cuenta de nuevo; no se muestra",
+    more_errors: "el servidor envió {} errores más",
     key_not_utf8: "se ignoró una tecla: no es UTF-8; configura el terminal en UTF-8",
     line_not_utf8: "no se envió una línea: no es UTF-8; configura el terminal en UTF-8",
     no_terminal: "este terminal no sirve: {}; prueba --listen, o una tubería",
@@ -191,11 +209,11 @@ impl Messages {
         }
     }
 
-    /// Why the server did not register the client.
-    pub fn of_refusal(&self, refusal: &Refusal) -> String {
+    /// Why an attempt to connect led to no session.
+    pub fn of_attempt(&self, attempt: &Attempt, server: &str) -> String {
         match self.language {
-            Language::English => refusal.to_string(),
-            Language::Spanish => spanish::refusal(refusal),
+            Language::English => attempt.describe(server),
+            Language::Spanish => spanish::attempt(attempt, server),
         }
     }
 

@@ -1,6 +1,7 @@
 //! The client: one [`driver`] of the connection, and three front ends on it: [`pipe`] (with `--exec`),
 //! [`history`] and [`terminal`].
 
+mod access_token_file;
 mod args;
 mod blanks;
 mod connection;
@@ -25,8 +26,10 @@ mod progress;
 mod random;
 mod retry_report;
 mod runtime;
+mod server_errors;
 mod sink;
 mod spanish;
+mod standstill;
 mod terminal;
 
 pub use main::main;

@@ -1,10 +1,11 @@
 //! From the command line to the options of a run. Every refusal of a flag happens here, before
 //! anything is connected.
 
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::env::VarError;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use super::access_token_file::{read_access_token, warn_if_readable};
 use super::args::{Arguments, Command, Common, Input, Output};
 use super::exit_code::{ExitCode, Refusal, print_error};
 use super::input::{self, WholeError};
@@ -13,7 +14,7 @@ use crate::conversation::client::conversation::ConnectOptions;
 use crate::conversation::client::line_splitter::Delimiter;
 use crate::conversation::client::server_url::ServerUrl;
 use crate::conversation::client::since::Since;
-use crate::net::dial::Target;
+use crate::net::dial::{Target, read_url_file};
 use crate::net::tls_client::TrustOptions;
 use crate::protocol::{MessageId, RoomName, Seq, Timestamp};
 use crate::sys::user::user_id;
@@ -24,8 +25,6 @@ const DEFAULT_SERVER: &str = "ws://127.0.0.1:8765";
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 /// `--exec-timeout` where none is given.
 const DEFAULT_EXEC_TIMEOUT: Duration = Duration::from_secs(60);
-/// Largest file with an access token, in bytes.
-const MAX_TOKEN_FILE_BYTES: u64 = 4096;
 
 /// The validated options of a run.
 pub struct RunOptions {
@@ -94,8 +93,11 @@ impl RunOptions {
     /// Validates the command line and reads the files that it names.
     pub fn new(arguments: Arguments) -> Result<RunOptions, Refusal> {
         let usage = |text: String| (ExitCode::Usage, text);
-        let Arguments { command, server, common, .. } = &arguments;
-        let server = target(server.as_deref(), common).map_err(usage)?;
+        let Arguments { command, server: argument, common, .. } = &arguments;
+        let server = target(argument.as_deref(), common).map_err(usage)?;
+        if let Target::File(file) = &server {
+            warn_if_others_can_read(file);
+        }
         let rooms = rooms(common).map_err(usage)?;
         if common.user.as_deref() == Some("") {
             return Err(usage("--user: the name is empty".into()));
@@ -113,13 +115,16 @@ impl RunOptions {
         let source = match command {
             Some(Command::Send { id, text }) => {
                 without_reading(common).map_err(usage)?;
-                let acks = common.output == Some(Output::Json) && !arguments.quiet;
+                let acks = common.output == Some(Output::Json) && !common.quiet;
                 printed = Printed { messages: false, events: false, acks };
                 output = acks.then_some(Output::Json);
                 follow = false;
                 one_message(id.clone(), text)?
             }
             Some(Command::History { until: last }) => {
+                if let (Some(since), Some(last)) = (common.since, *last) {
+                    refuse_empty_range(since, last).map_err(usage)?;
+                }
                 until = last.map(until_of).transpose().map_err(usage)?;
                 let newest = common.count.filter(|_| since.is_none() && common.cursor.is_none());
                 since = Some(match (newest, until) {
@@ -139,7 +144,7 @@ impl RunOptions {
                 InputSource::Lines(arguments.input, delimiter)
             }
         };
-        if arguments.quiet {
+        if common.quiet {
             output = None;
         }
         if let (Some(_), Target::Url(server)) = (&common.pin, &server)
@@ -161,7 +166,7 @@ impl RunOptions {
         let reads_history = matches!(source, InputSource::History);
         let connect = ConnectOptions {
             username: user(common),
-            access_token: access_token(common).map_err(usage)?,
+            access_token: access_token(argument.is_none(), common)?,
             rooms,
             echo: printed.messages && output.is_some(),
             presence: printed.events && !reads_history,
@@ -269,29 +274,37 @@ fn rooms(common: &Common) -> Result<Vec<String>, String> {
     Ok(common.room.clone())
 }
 
-/// The access token, from its file or from the environment, never from an argument.
-fn access_token(common: &Common) -> Result<Option<String>, String> {
-    let text = match &common.access_token_file {
-        None => std::env::var("CHAT_ACCESS_TOKEN").ok(),
-        Some(file) => {
-            let wrong = |why: String| format!("--access-token-file {}: {why}", file.display());
-            let found = std::fs::metadata(file).map_err(|error| wrong(error.to_string()))?;
-            let mode = found.permissions().mode() & 0o7777;
-            if found.is_file() && mode & 0o077 != 0 {
-                let file = file.display();
-                print_error(&format!(
-                    "{file}: other users can read the access token (mode {mode:04o}); run: chmod 600 {file}"
-                ));
-            }
-            let size = found.len();
-            if size > MAX_TOKEN_FILE_BYTES {
-                return Err(wrong("too large for an access token".into()));
-            }
-            Some(std::fs::read_to_string(file).map_err(|error| wrong(error.to_string()))?)
+/// The access token: of the invitation that names the server, else from its file or from the
+/// environment, never from an argument. That of an invitation is for the server that it names.
+fn access_token(by_option: bool, common: &Common) -> Result<Option<String>, Refusal> {
+    if let Some(invitation) = common.invitation.as_ref().filter(|_| by_option) {
+        if common.access_token_file.is_some() {
+            let text =
+                "the invitation has an access token, so --access-token-file can't name another";
+            return Err((ExitCode::Usage, text.into()));
         }
-    };
-    let text = text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
-    Ok(text)
+        return Ok(Some(invitation.token.to_string()));
+    }
+    if let Some(file) = &common.access_token_file {
+        return read_access_token(file).map(Some);
+    }
+    match std::env::var("CHAT_ACCESS_TOKEN") {
+        Ok(text) => Ok(Some(text.trim().to_owned()).filter(|text| !text.is_empty())),
+        Err(VarError::NotPresent) => Ok(None),
+        Err(VarError::NotUnicode(_)) => {
+            Err((ExitCode::Usage, "CHAT_ACCESS_TOKEN is not UTF-8".into()))
+        }
+    }
+}
+
+/// Warns of a file with an invitation that other users can read. A file that can't be read is the
+/// dialer's business.
+fn warn_if_others_can_read(file: &Path) {
+    if let Ok(found) = std::fs::metadata(file)
+        && read_url_file(file).is_ok_and(|address| address.token.is_some())
+    {
+        warn_if_readable(file, &found);
+    }
 }
 
 fn backfill_start(since: Since) -> BackfillStart {
@@ -300,6 +313,25 @@ fn backfill_start(since: Since) -> BackfillStart {
         Since::After(seq) => BackfillStart::After(seq),
         Since::Ago(age) => BackfillStart::NotBefore(ago(age)),
         Since::At(moment) => BackfillStart::NotBefore(moment),
+    }
+}
+
+/// Refuses a `--since` that is not before `--until`: nothing can be between them.
+fn refuse_empty_range(since: Since, until: Since) -> Result<(), String> {
+    let is_empty = match (since, until) {
+        (Since::After(since), Since::After(until)) => until <= since,
+        (Since::Ago(since), Since::Ago(until)) => until > since,
+        (Since::At(since), Since::At(until)) => until < since,
+        (Since::Ago(since), Since::At(until)) => until < ago(since),
+        (Since::At(since), Since::Ago(until)) => ago(until) < since,
+        (Since::All, _) | (_, Since::All) | (Since::After(_), _) | (_, Since::After(_)) => false,
+    };
+    match is_empty {
+        true => {
+            Err("--until: it is before the first message after --since, so nothing is between them"
+                .into())
+        }
+        false => Ok(()),
     }
 }
 

@@ -55,6 +55,11 @@ impl Progress {
         self.give_up_at(waits).map(|at| at.min(self.turned + HEARTBEAT))
     }
 
+    /// The time that is left; `None` if the run does not wait for the server.
+    pub fn left(&self, waits: bool, now: Instant) -> Option<Duration> {
+        Some(self.give_up_at(waits)?.saturating_duration_since(now))
+    }
+
     /// Whether the time is over. Before the run ends, it reads what is there.
     pub fn is_over(&self, waits: bool, now: Instant) -> bool {
         self.give_up_at(waits).is_some_and(|at| at <= now)

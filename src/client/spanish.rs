@@ -5,7 +5,7 @@
 use rustix::io::Errno;
 
 use super::blanks::{fill, match_blanks};
-use super::failure::{Failure, Refusal};
+use super::failure::{Attempt, Failure, Refusal};
 use crate::net::dial::DialError;
 use crate::protocol::code::ErrorCode;
 
@@ -13,16 +13,23 @@ use crate::protocol::code::ErrorCode;
 pub fn failure(failure: &Failure) -> String {
     match failure {
         Failure::Dial(error) => dial_error(error),
-        Failure::NoConnection { server, timeout } => {
-            let timeout = humantime::format_duration(*timeout);
-            format!("sin conexión con {server} en {timeout}; ¿está en marcha el servidor?")
-        }
-        Failure::NotLetIn { refusal: said, timeout, .. } => {
-            let timeout = humantime::format_duration(*timeout);
-            format!("{}; abandonado tras {timeout}", refusal(said))
+        Failure::NoSession { server, timeout, attempt: last, asked_pause, .. } => {
+            let (what, timeout) = (attempt(last, server), humantime::format_duration(*timeout));
+            match asked_pause {
+                Some(pause) => {
+                    let pause = humantime::format_duration(*pause);
+                    format!(
+                        "{what}; pide una pausa de {pause}, más larga que --timeout ({timeout})"
+                    )
+                }
+                None if last.found_nothing() => {
+                    format!("{what}; abandonado tras {timeout}; ¿está en marcha el servidor?")
+                }
+                None => format!("{what}; abandonado tras {timeout}"),
+            }
         }
         Failure::NotWebSocket { server, .. } => format!("{server} no habla WebSocket"),
-        Failure::OtherProtocol { server } => format!("{server} habla otro protocolo"),
+        Failure::OtherProtocol { server, .. } => format!("{server} habla otro protocolo"),
         Failure::NoHistory => {
             "este servidor solo habla el protocolo básico y no guarda historial".to_owned()
         }
@@ -30,6 +37,9 @@ pub fn failure(failure: &Failure) -> String {
             format!("el servidor no envía más del historial de {room} y no dice que termine")
         }
         Failure::TooLarge(_) => "el servidor envió un mensaje demasiado grande".to_owned(),
+        Failure::Closed { code, reason, .. } if reason.is_empty() && closed(code).is_none() => {
+            format!("el servidor cerró la conexión ({code})")
+        }
         Failure::Closed { code, reason, .. } => {
             let reason = error(code).or_else(|| closed(code)).unwrap_or(reason);
             format!("el servidor cerró la conexión: {reason} ({code})")
@@ -51,8 +61,19 @@ pub fn failure(failure: &Failure) -> String {
     }
 }
 
+/// Why an attempt to connect led to no session.
+pub fn attempt(attempt: &Attempt, server: &str) -> String {
+    match attempt {
+        Attempt::Unfinished => format!("{server} aún no ha respondido"),
+        Attempt::Failed(error) => dial_error(error),
+        Attempt::Unanswered => format!("{server} acepta la conexión y no responde"),
+        Attempt::Dropped => format!("{server} termina la conexión sin responder"),
+        Attempt::Refused(said) => refusal(said),
+    }
+}
+
 /// Why the server did not register the client.
-pub fn refusal(refusal: &Refusal) -> String {
+fn refusal(refusal: &Refusal) -> String {
     let Refusal { code, text } = refusal;
     let text = error(code).or_else(|| closed(code)).unwrap_or(text);
     format!("el servidor no dejó entrar al cliente: {text} ({code})")
@@ -140,6 +161,7 @@ pub fn error(code: &str) -> Option<&'static str> {
             "hace falta una clave de acceso válida; la crea quien administra el servidor"
         }
         ErrorCode::Forbidden => "no tienes permiso",
+        ErrorCode::Muted => "quien administra el servidor no te deja escribir en esta sala",
         ErrorCode::Plaintext => "el servidor exige una conexión cifrada; usa wss://",
         ErrorCode::StorageFull => "el disco del servidor está lleno",
         ErrorCode::StorageFailed => "el servidor no puede usar su almacén ahora",
@@ -233,6 +255,44 @@ const REASONS: &[(&str, &str)] = &[
         "su certificado no está pensado para un servidor (extended key usage); pide a quien lo administra que lo \
          cambie",
     ),
+    (
+        "it redirects (HTTP status {}) and does not say where to",
+        "remite (estado HTTP {}) y no dice a dónde",
+    ),
+    ("its answer is not HTTP", "su respuesta no es HTTP"),
+    ("the head of its answer is too long", "la cabecera de su respuesta es demasiado larga"),
+    ("it answered with HTTP 1.0", "respondió con HTTP 1.0"),
+    (
+        "its answer is no WebSocket handshake, because a header is missing or wrong",
+        "su respuesta no es un saludo WebSocket, porque falta una cabecera o no es correcta",
+    ),
+    (
+        "it asks for a client certificate, which chat-client does not have",
+        "pide un certificado de cliente, que chat-client no tiene",
+    ),
+    (
+        "it has no certificate for this name; check the address",
+        "no tiene certificado para ese nombre; revisa la dirección",
+    ),
+    (
+        "it has no version or cipher of TLS in common with this client, which needs TLS 1.2 or 1.3",
+        "no tiene versión ni cifrado de TLS en común con este cliente, que necesita TLS 1.2 o 1.3",
+    ),
+    ("it broke the TLS handshake off", "interrumpió el saludo TLS"),
+    (
+        "its certificate expired; ask its operator to renew it, or check the clock of this machine",
+        "su certificado caducó; pide a quien lo administra que lo renueve, o revisa el reloj de este equipo",
+    ),
+    (
+        "its certificate is for another name; check the address",
+        "su certificado es para otro nombre; revisa la dirección",
+    ),
+    (
+        "its certificate was revoked; ask its operator to replace it",
+        "su certificado fue revocado; pide a quien lo administra que lo cambie",
+    ),
+    ("is not a regular file", "no es un archivo normal"),
+    ("it is no valid PEM", "no es PEM válido"),
     ("no certificate in the file", "no hay ningún certificado en el archivo"),
 ];
 
@@ -324,18 +384,26 @@ mod tests {
         let timeout = Duration::from_secs(30);
         let closed =
             Failure::Closed { close_code: 4003, code: "forbidden".into(), reason: "no".into() };
-        let no_connection = Failure::NoConnection { server: "ws://h".into(), timeout };
+        let no_session = |attempt| Failure::NoSession {
+            server: "ws://h".into(),
+            timeout,
+            attempt: Box::new(attempt),
+            asked_pause: None,
+            was_registered: false,
+        };
         assert_eq!(
             failure(&closed),
             "el servidor cerró la conexión: no tienes permiso (forbidden)"
         );
         let refusal = Refusal { code: "rooms_full".into(), text: "no".into() };
-        let not_let_in = Failure::NotLetIn { refusal, timeout, was_registered: false };
         assert_eq!(
-            failure(&not_let_in),
+            failure(&no_session(Attempt::Refused(refusal))),
             "el servidor no dejó entrar al cliente: el servidor no admite más salas (rooms_full); \
              abandonado tras 30s"
         );
-        assert!(failure(&no_connection).starts_with("sin conexión con ws://h en 30s"));
+        let silent = failure(&no_session(Attempt::Unanswered));
+        assert_eq!(silent, "ws://h acepta la conexión y no responde; abandonado tras 30s");
+        let nothing = failure(&no_session(Attempt::Unfinished));
+        assert!(nothing.ends_with("; ¿está en marcha el servidor?"), "{nothing}");
     }
 }

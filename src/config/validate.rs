@@ -203,7 +203,7 @@ impl Checker<'_> {
                 record.grant().map_err(|reason| self.refuse("auth.users", &record.user, &reason));
             users.extend(grant.ok());
         }
-        if let Err(names) = AccessList::new(users.clone(), &[]) {
+        if let Err(names) = AccessList::new(users.clone()) {
             self.refuse("auth.users", names.user.as_str(), &names.to_string());
         }
         Auth { mode, allow_open: raw.auth.allow_open, access_file, users }

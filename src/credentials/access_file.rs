@@ -1,4 +1,4 @@
-//! The access file: the records of all access tokens, and the banned users. JSON of mode 0600 that
+//! The access file: the records of all access tokens, and the bans and mutes. JSON of mode 0600 that
 //! is replaced atomically. It contains only hashes of the access tokens.
 
 use std::fs::{File, TryLockError};
@@ -11,6 +11,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use super::ban_record::BanEntry;
 use super::durable_file::{create_folder, create_new, open_or_create, sync_parent_folder};
 use super::private_file::{mode_for_others, open_regular};
 use crate::policy::access::{self, Grant, GrantedRooms};
@@ -35,9 +36,12 @@ pub struct AccessFile {
     /// One record per access token.
     #[serde(default)]
     pub tokens: Vec<TokenRecord>,
-    /// The names of banned users.
+    /// The banned users, addresses and networks.
     #[serde(default)]
-    pub banned: Vec<String>,
+    pub banned: Vec<BanEntry>,
+    /// The muted users. Without any, the file is one that earlier versions read, too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub muted: Vec<BanEntry>,
 }
 
 /// A grant as the access file and `[[auth.users]]` of the configuration store it.
@@ -81,7 +85,7 @@ pub enum AccessFileError {
     },
     /// Its content is not valid.
     #[error(
-        "{path}: {reason}; restore it, or delete it and make new access tokens with: chat-server token add"
+        "{path}: {reason}; correct or restore it, or delete it and make new access tokens with: chat-server token add"
     )]
     Malformed {
         /// The file.
@@ -190,6 +194,12 @@ impl AccessFile {
         for record in &content.tokens {
             record.grant().map_err(|reason| format!("{}: {reason}", record.id()))?;
         }
+        for (index, entry) in content.banned.iter().enumerate() {
+            entry.ban().map_err(|reason| format!("banned[{index}]: {reason}"))?;
+        }
+        for (index, entry) in content.muted.iter().enumerate() {
+            entry.mute().map_err(|reason| format!("muted[{index}]: {reason}"))?;
+        }
         Ok(content)
     }
 
@@ -247,14 +257,6 @@ fn link_target(path: &Path) -> io::Result<Option<PathBuf>> {
 fn dangling_link() -> io::Error {
     let text = "a symbolic link that leads to no file; put the file back, or remove the link";
     io::Error::new(io::ErrorKind::InvalidInput, text)
-}
-
-/// The user that an entry of `banned` names; `None` if nothing of it can be in a name.
-pub fn banned_user(entry: &str) -> Option<UserName> {
-    let cleaned = UserName::clean(entry);
-    // Cleaning gives an entry without any usable character the name of users who give none.
-    let is_default = cleaned == UserName::clean("") && UserName::parse(entry).is_err();
-    (!is_default).then_some(cleaned)
 }
 
 /// Locks the file for this process alone; `None` if another one holds the lock all the time.
@@ -332,21 +334,18 @@ mod tests {
             assert!(error.contains("chmod 600"), "{error}");
         }
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
-        for text in ["", "{", "[]", r#"{"tokens":[{"user":"a","hash":"short"}]}"#, r#"{"x":1}"#] {
+        for text in [
+            "",
+            "{",
+            "[]",
+            r#"{"tokens":[{"user":"a","hash":"short"}]}"#,
+            r#"{"x":1}"#,
+            r#"{"banned":[7]}"#,
+            r#"{"muted":[{}]}"#,
+        ] {
             std::fs::write(&path, text).unwrap();
             let error = AccessFile::read(&path).unwrap_err();
             assert!(matches!(error, AccessFileError::Malformed { .. }), "{text}: {error}");
-        }
-    }
-
-    #[test]
-    fn an_entry_without_a_usable_character_bans_nobody() {
-        for entry in ["", " ", "@@@", "\u{200b}"] {
-            assert_eq!(banned_user(entry), None, "{entry:?}");
-        }
-        for entry in ["eve", " eve ", "Anónimo"] {
-            let cleaned = UserName::clean(entry);
-            assert_eq!(banned_user(entry), Some(cleaned), "{entry:?}");
         }
     }
 
@@ -372,9 +371,12 @@ mod tests {
             assert!(error.to_string().contains("symbolic link"), "{error}");
         }
         AccessFile::change(&target, |_| ()).unwrap();
-        AccessFile::change(&path, |file| file.banned.push("eve".into())).unwrap();
+        AccessFile::change(&path, |file| file.banned.push(BanEntry::Name("eve".into()))).unwrap();
         assert!(path.symlink_metadata().unwrap().is_symlink());
-        assert_eq!(AccessFile::read(&target).unwrap().unwrap().banned, ["eve"]);
+        assert_eq!(
+            AccessFile::read(&target).unwrap().unwrap().banned,
+            [BanEntry::Name("eve".into())]
+        );
     }
 
     #[test]

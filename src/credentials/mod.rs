@@ -2,5 +2,6 @@
 
 pub(crate) mod access_file;
 pub mod at_rest_key;
+pub(crate) mod ban_record;
 pub(crate) mod durable_file;
 pub(crate) mod private_file;

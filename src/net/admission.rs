@@ -24,6 +24,8 @@ pub struct Admission {
 struct Counts {
     total: usize,
     next_permit_id: u64,
+    /// Connections that were evicted since the start.
+    evicted: u64,
     by_network: HashMap<ClientNetwork, usize>,
     /// Connections that have not registered, oldest first. The handle aborts the connection's task.
     unregistered: BTreeMap<u64, Option<AbortHandle>>,
@@ -61,6 +63,11 @@ impl Admission {
         self.lock().total
     }
 
+    /// Connections that were evicted before they registered, since the start.
+    pub fn evicted(&self) -> u64 {
+        self.lock().evicted
+    }
+
     /// Sets the task of a connection, so that the connection can be evicted until it registers.
     pub fn set_task(&self, permit_id: u64, task: AbortHandle) {
         if let Some(slot) = self.lock().unregistered.get_mut(&permit_id) {
@@ -82,6 +89,7 @@ impl Counts {
             .map(|(permit_id, _)| *permit_id);
         let Some(permit_id) = oldest else { return false };
         if let Some(Some(task)) = self.unregistered.remove(&permit_id) {
+            self.evicted += 1;
             task.abort();
         }
         true
@@ -171,5 +179,6 @@ mod tests {
         let _fourth = admission.admit(3).expect("an unregistered connection is evicted");
         assert!(tasks.remove(1).await.unwrap_err().is_cancelled());
         assert!(!tasks[0].is_finished());
+        assert_eq!(admission.evicted(), 1);
     }
 }

@@ -16,6 +16,7 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 
 use super::client_stream::ClientStream;
+use super::websocket_error;
 use crate::policy::reconnect::NO_CLOSE_CODE;
 use crate::protocol::CloseCode;
 
@@ -96,13 +97,15 @@ impl ClientConnection {
 
     fn classify(&mut self, error: &Error) -> Incoming {
         let (close, incoming) = match error {
-            Error::Capacity(error) => (CloseCode::TooBig, Incoming::TooLarge(error.to_string())),
+            Error::Capacity(error) => {
+                (CloseCode::TooBig, Incoming::TooLarge(websocket_error::of_size(error)))
+            }
             Error::Utf8(_) => {
                 let text = "a text frame is not UTF-8".into();
                 (CloseCode::NotUtf8, Incoming::Invalid(text))
             }
             Error::Protocol(error) if *error != ProtocolError::ResetWithoutClosingHandshake => {
-                (CloseCode::Protocol, Incoming::Invalid(error.to_string()))
+                (CloseCode::Protocol, Incoming::Invalid(websocket_error::of_frame(error)))
             }
             _ => {
                 self.closing = Closing::Nothing;

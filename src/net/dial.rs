@@ -14,13 +14,15 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use zeroize::Zeroizing;
 
 use super::client_connection::ClientConnection;
 use super::client_stream::{ClientStream, FirstBytes, PlainStream};
 use super::tls_client::{self, TrustError, TrustOptions};
-use super::{happy_eyeballs, proxy};
+use super::{dial_error, happy_eyeballs, proxy};
 use crate::conversation::client::proxy_settings::{Proxy, proxy_for};
 use crate::conversation::client::server_url::{ServerUrl, without_zone};
+use crate::protocol::invitation::{Incomplete, Invitation};
 
 pub use super::dial_error::DialError;
 
@@ -54,6 +56,8 @@ pub struct Dialer {
     pinned: bool,
     /// The address of the last attempt, for messages.
     last_address: Mutex<String>,
+    /// The access token that the file had beside the address of the last attempt.
+    last_token: Mutex<Option<Zeroizing<String>>>,
 }
 
 impl Dialer {
@@ -74,7 +78,8 @@ impl Dialer {
             proxy_of(url)?;
         }
         let last_address = Mutex::new(address);
-        Ok(Dialer { target, tls, pinned: trust.pin.is_some(), last_address })
+        let (pinned, last_token) = (trust.pin.is_some(), Mutex::default());
+        Ok(Dialer { target, tls, pinned, last_address, last_token })
     }
 
     /// The server's URL, for messages.
@@ -82,14 +87,20 @@ impl Dialer {
         self.last_address.lock().clone()
     }
 
+    /// The access token for the server of the last attempt, if a file names the server by an invitation.
+    pub fn invitation_token(&self) -> Option<String> {
+        self.last_token.lock().as_ref().map(|token| token.to_string())
+    }
+
     /// Makes one attempt to connect.
     pub async fn dial(&self) -> Result<ClientConnection, DialError> {
         let target = match &self.target {
             Target::Url(url) => url.clone(),
             Target::File(file) => {
-                let target = self.read(file)?;
-                *self.last_address.lock() = target.to_string();
-                target
+                let AddressInFile { url, token } = self.read(file)?;
+                *self.last_address.lock() = url.to_string();
+                *self.last_token.lock() = token;
+                url
             }
         };
         let proxy = proxy_of(&target)?;
@@ -97,27 +108,52 @@ impl Dialer {
         Attempt { target, tls, proxy }.dial().await
     }
 
-    fn read(&self, file: &Path) -> Result<ServerUrl, DialError> {
+    fn read(&self, file: &Path) -> Result<AddressInFile, DialError> {
         let error = |reason: String| DialError::UrlFile { file: file.to_owned(), reason };
-        let mut text = String::new();
-        // Without the flag, opening a FIFO waits for a writer (fifo(7)), and nothing else goes on.
-        let opened = OpenOptions::new()
-            .read(true)
-            .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
-            .open(file)
-            .map_err(|reason| error(reason.to_string()))?;
-        if !opened.metadata().is_ok_and(|found| found.is_file()) {
-            return Err(error("is not a regular file".into()));
+        let address = read_url_file(file).map_err(error)?;
+        match (self.pinned && !address.url.tls, &address.url) {
+            (true, url) => Err(error(format!("{url} has no certificate, and --pin names one"))),
+            (false, _) => Ok(address),
         }
-        opened
-            .take(MAX_URL_FILE_BYTES)
-            .read_to_string(&mut text)
-            .map_err(|reason| error(reason.to_string()))?;
-        let url = ServerUrl::parse(text.lines().next().unwrap_or_default()).map_err(error)?;
-        match self.pinned && !url.tls {
-            true => Err(error(format!("{url} has no certificate, and --pin names one"))),
-            false => Ok(url),
+    }
+}
+
+/// The address in a file, and the access token if it is an invitation.
+pub struct AddressInFile {
+    /// The address.
+    pub url: ServerUrl,
+    /// The access token.
+    pub token: Option<Zeroizing<String>>,
+}
+
+/// Reads the first line of a file, a URL or an invitation.
+pub fn read_url_file(file: &Path) -> Result<AddressInFile, String> {
+    // Without the flag, opening a FIFO waits for a writer (fifo(7)), and nothing else goes on.
+    let opened = OpenOptions::new()
+        .read(true)
+        .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+        .open(file)
+        .map_err(|reason| reason.to_string())?;
+    if !opened.metadata().is_ok_and(|found| found.is_file()) {
+        return Err("is not a regular file".into());
+    }
+    let mut bytes = Zeroizing::new(Vec::new());
+    opened.take(MAX_URL_FILE_BYTES).read_to_end(&mut bytes).map_err(|reason| reason.to_string())?;
+    let line = bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let line = std::str::from_utf8(line).map_err(|_| "is not UTF-8")?;
+    let line = line.trim_start_matches('\u{feff}').trim();
+    if line.is_empty() {
+        return Err("its first line is empty".into());
+    }
+    match Invitation::find(line) {
+        Some(Ok(Invitation { address, token })) => {
+            Ok(AddressInFile { url: ServerUrl::parse(&address)?, token: Some(token) })
         }
+        Some(Err(Incomplete)) => {
+            Err("the access token at the end of the invitation is not whole; copy the whole line"
+                .into())
+        }
+        None => Ok(AddressInFile { url: ServerUrl::parse(line)?, token: None }),
     }
 }
 
@@ -187,9 +223,9 @@ impl Attempt<'_> {
     ) -> Result<TlsStream<TcpStream>, DialError> {
         let host = without_zone(&self.target.host);
         let name = ServerName::try_from(host.strip_suffix('.').unwrap_or(host).to_owned());
-        let name = name.map_err(|_| {
-            let text = "the host name can't appear in a certificate; check the address";
-            self.unreachable(text.into())
+        let name = name.map_err(|_| DialError::Untrusted {
+            target: self.target.to_string(),
+            reason: "the host name can't appear in a certificate; check the address".into(),
         })?;
         match tokio::time::timeout(STEP_TIMEOUT, tls.connect(name, tcp)).await {
             Err(_) => {
@@ -205,15 +241,16 @@ impl Attempt<'_> {
 
     fn tls_error(&self, error: &io::Error) -> DialError {
         let target = self.target.to_string();
-        let reason = error.to_string();
         match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
             Some(rustls::Error::InvalidCertificate(error)) => DialError::Untrusted {
                 target,
                 reason: tls_client::describe_certificate_error(error),
             },
             Some(rustls::Error::InvalidMessage(_)) => DialError::speaks_no_tls(&self.target),
-            Some(_) => DialError::NotChatServer { target, reason },
-            None => DialError::Unreachable { target, reason },
+            Some(error) => {
+                DialError::NotChatServer { target, reason: tls_client::describe_tls_error(error) }
+            }
+            None => DialError::Unreachable { target, reason: dial_error::describe_io(error) },
         }
     }
 }

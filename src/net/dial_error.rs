@@ -1,5 +1,6 @@
 //! Why an attempt to connect failed, and what the server's answer to the upgrade means.
 
+use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
@@ -7,12 +8,13 @@ use tokio_tungstenite::tungstenite::Error;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::http::{HeaderMap, Response};
 
+use super::{tls_client, websocket_error};
 use crate::conversation::client::event::excerpt;
 use crate::conversation::client::server_url::ServerUrl;
 use crate::policy::reconnect::{ConnectionEnd, is_temporary_status};
 
 /// Why an attempt to connect failed.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum DialError {
     /// The server can't be reached now.
     #[error("can't reach {target}: {reason}")]
@@ -147,14 +149,28 @@ impl DialError {
         match error {
             _ if is_tls => Self::expects_tls(server),
             Error::Http(response) => Self::of_answer(server, &response),
-            Error::Io(error) => DialError::Unreachable { target, reason: error.to_string() },
+            Error::Io(error) => Self::of_io(server, &error),
             // The connection ended during the handshake, as when the server restarts.
             Error::Protocol(ProtocolError::HandshakeIncomplete) => {
                 let hint = if server.tls { "" } else { "; if it expects TLS, write wss://" };
                 let reason = format!("it closed the connection during the handshake{hint}");
                 DialError::Unreachable { target, reason }
             }
-            error => DialError::NotChatServer { target, reason: excerpt(&error.to_string()) },
+            error => {
+                DialError::NotChatServer { target, reason: websocket_error::of_handshake(&error) }
+            }
+        }
+    }
+
+    /// The connection broke while the client waited for the answer.
+    fn of_io(server: &ServerUrl, error: &io::Error) -> Self {
+        let target = server.to_string();
+        // With TLS 1.3, a server refuses a client without a certificate only now.
+        match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+            Some(error) => {
+                DialError::NotChatServer { target, reason: tls_client::describe_tls_error(error) }
+            }
+            None => DialError::Unreachable { target, reason: describe_io(error) },
         }
     }
 
@@ -168,8 +184,16 @@ impl DialError {
             let retry_after = retry_after(headers, SystemTime::now());
             return DialError::Refused { target, status, retry_after };
         }
-        if let (300..=399, Some(location)) = (status, text("location")) {
-            return DialError::Redirected { target, status, location };
+        if matches!(status, 301 | 302 | 303 | 307 | 308) {
+            return match text("location") {
+                Some(location) => DialError::Redirected { target, status, location },
+                None => DialError::NotChatServer {
+                    target,
+                    reason: format!(
+                        "it redirects (HTTP status {status}) and does not say where to"
+                    ),
+                },
+            };
         }
         if headers.contains_key("chat-instance") {
             // The client sent them all. A server that does not name the missing ones needs `Upgrade`.
@@ -211,6 +235,15 @@ impl DialError {
     }
 }
 
+/// An error of the system or of TLS, in words for people.
+pub(super) fn describe_io(error: &io::Error) -> String {
+    match error.kind() {
+        // A library words it.
+        io::ErrorKind::UnexpectedEof => "it closed the connection during the handshake".into(),
+        _ => error.to_string(),
+    }
+}
+
 /// The pause in `Retry-After` (RFC 9110 §10.2.3): seconds, or a date.
 fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = headers.get("retry-after")?.to_str().ok()?.trim();
@@ -246,6 +279,18 @@ mod tests {
                 answer(301, &[("location", "https://h/\u{9b}2J")], ""),
                 301,
                 "redirects (HTTP status 301) to https://h/\\u{9b}2J; if",
+            ),
+            (
+                "ws://h",
+                answer(302, &[], ""),
+                0,
+                "redirects (HTTP status 302) and does not say where",
+            ),
+            (
+                "ws://h",
+                answer(304, &[("location", "/")], ""),
+                0,
+                "it answered with HTTP status 304",
             ),
             ("ws://h", answer(308, &[("location", "https://other/x")], ""), 308, "https://other/x"),
             ("wss://h", answer(426, &chat, ""), 0, "does not pass on Upgrade; docs/proxy.md"),

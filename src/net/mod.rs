@@ -4,6 +4,8 @@
 pub(crate) mod admission;
 #[cfg(feature = "server")]
 pub(crate) mod certificate_expiry;
+#[cfg(feature = "server")]
+mod certificate_names;
 #[cfg(feature = "client")]
 pub(crate) mod client_connection;
 #[cfg(feature = "client")]
@@ -36,3 +38,5 @@ pub(crate) mod tls_server;
 pub(crate) mod transport;
 #[cfg(feature = "server")]
 pub(crate) mod uring;
+#[cfg(feature = "client")]
+mod websocket_error;

@@ -133,7 +133,11 @@ async fn connect_by_socks(
         let refused = |reason: String| ProxyError { end: ConnectionEnd::ProxyRefused, reason };
         match error {
             Error::Io(error) => lost(&error),
-            Error::NoAcceptableAuthMethods | Error::PasswordAuthFailure(_) => refused(format!(
+            Error::NoAcceptableAuthMethods
+            | Error::UnknownAuthMethod
+            | Error::AuthorizationRequired
+            | Error::InvalidAuthValues(_)
+            | Error::PasswordAuthFailure(_) => refused(format!(
                 "it asks for another user name and password; put them into {} (docs/connecting.md)",
                 proxy.variable
             )),
@@ -143,11 +147,35 @@ async fn connect_by_socks(
             | Error::ConnectionRefused
             | Error::TtlExpired => ProxyError {
                 end: ConnectionEnd::Lost,
-                reason: format!("it does not connect to {host}:{port}: {error}"),
+                reason: format!("it does not connect to {host}:{port}: {}", described(&error)),
             },
-            error => refused(format!("it does not connect to {host}:{port}: {error}")),
+            Error::InvalidResponseVersion
+            | Error::InvalidReservedByte
+            | Error::UnknownAddressType => refused(
+                "its answer is not SOCKS 5; check the address and the kind of the proxy".into(),
+            ),
+            error => {
+                refused(format!("it does not connect to {host}:{port}: {}", described(&error)))
+            }
         }
     })
+}
+
+/// The answers of a SOCKS proxy (RFC 1928, section 6).
+fn described(error: &tokio_socks::Error) -> &'static str {
+    use tokio_socks::Error;
+    match error {
+        Error::GeneralSocksServerFailure => "it names no reason",
+        Error::ConnectionNotAllowedByRuleset => "its rules do not allow it",
+        Error::NetworkUnreachable => "it can't reach that network",
+        Error::HostUnreachable => "it can't reach that host",
+        Error::ConnectionRefused => "that host refused the connection",
+        Error::TtlExpired => "that host did not answer in time",
+        Error::CommandNotSupported => "it makes no connections",
+        Error::AddressTypeNotSupported => "it does not support this kind of address",
+        Error::InvalidTargetAddress(_) => "the host name is too long for SOCKS",
+        _ => "it refuses for an unknown reason",
+    }
 }
 
 fn lost(error: &io::Error) -> ProxyError {

@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, SignatureScheme};
-use rustls_pki_types::pem::PemObject;
+use rustls::{
+    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, SignatureScheme,
+};
+use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use sha2::{Digest, Sha256};
 use tokio_rustls::TlsConnector;
@@ -94,10 +96,58 @@ pub fn describe_certificate_error(error: &CertificateError) -> String {
             text if text.contains("invalid extensions") => "its certificate is not meant for a \
                 server (extended key usage); ask its operator to replace it"
                 .into(),
-            text => text,
+            _ => "its certificate is not valid; ask its operator to replace it".into(),
         },
-        other => other.to_string(),
+        CertificateError::Expired => {
+            "its certificate expired; ask its operator to renew it, or check the clock of this machine"
+                .into()
+        }
+        CertificateError::NotValidYet => {
+            "its certificate is not valid yet; check the clock of this machine".into()
+        }
+        CertificateError::NotValidForName => {
+            "its certificate is for another name; check the address".into()
+        }
+        CertificateError::Revoked => {
+            "its certificate was revoked; ask its operator to replace it".into()
+        }
+        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
+            "its certificate is not meant for a server (extended key usage); ask its operator to \
+             replace it"
+                .into()
+        }
+        _ => "its certificate is not valid; ask its operator to replace it".into(),
     }
+}
+
+/// Describes why a TLS handshake failed for another reason than the certificate.
+pub fn describe_tls_error(error: &rustls::Error) -> String {
+    use AlertDescription as Alert;
+    let text = match error {
+        rustls::Error::AlertReceived(
+            Alert::CertificateRequired
+            | Alert::NoCertificate
+            | Alert::BadCertificate
+            | Alert::UnknownCA
+            | Alert::AccessDenied
+            | Alert::CertificateUnknown,
+        ) => "it asks for a client certificate, which chat-client does not have",
+        rustls::Error::AlertReceived(Alert::UnrecognisedName) => {
+            "it has no certificate for this name; check the address"
+        }
+        rustls::Error::AlertReceived(Alert::NoApplicationProtocol)
+        | rustls::Error::NoApplicationProtocol => "it does not speak HTTP/1.1 over TLS",
+        rustls::Error::PeerIncompatible(_)
+        | rustls::Error::AlertReceived(
+            Alert::HandshakeFailure | Alert::ProtocolVersion | Alert::InsufficientSecurity,
+        ) => {
+            "it has no version or cipher of TLS in common with this client, which needs TLS 1.2 or 1.3"
+        }
+        rustls::Error::AlertReceived(_) => "it broke the TLS handshake off",
+        rustls::Error::General(_) | rustls::Error::Other(_) => "the TLS handshake failed",
+        _ => "its TLS breaks the rules of TLS",
+    };
+    text.into()
 }
 
 /// Makes a TLS connector that trusts these certificates.
@@ -129,7 +179,13 @@ fn read_certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TrustE
     let error = |reason: String| TrustError::File { file: file.to_owned(), reason };
     let found = CertificateDer::pem_file_iter(file)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|reason| error(reason.to_string()))?;
+        .map_err(|reason| {
+            error(match reason {
+                pem::Error::Io(reason) => reason.to_string(),
+                pem::Error::NoItemsFound => "no certificate in the file".into(),
+                _ => "it is no valid PEM".into(),
+            })
+        })?;
     if found.is_empty() { Err(error("no certificate in the file".into())) } else { Ok(found) }
 }
 

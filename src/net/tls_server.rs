@@ -8,6 +8,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
 
 use super::certificate_expiry::not_after;
+use super::certificate_names::host_names;
 use crate::config::TlsFiles;
 use crate::protocol::Timestamp;
 
@@ -39,8 +40,17 @@ pub enum TlsConfigError {
 
 /// When the server's own certificate expires; `None` if that can't be read.
 pub fn certificate_expiry(files: &TlsFiles) -> Option<Timestamp> {
-    let certificate = CertificateDer::pem_file_iter(&files.certificate).ok()?.next()?.ok()?;
-    not_after(&certificate)
+    not_after(&own_certificate(files)?)
+}
+
+/// The names and then the addresses that the server's own certificate is valid for, without wildcards.
+pub fn certificate_names(files: &TlsFiles) -> Vec<String> {
+    own_certificate(files).map(|certificate| host_names(&certificate)).unwrap_or_default()
+}
+
+/// The first certificate in the file.
+fn own_certificate(files: &TlsFiles) -> Option<CertificateDer<'static>> {
+    CertificateDer::pem_file_iter(&files.certificate).ok()?.next()?.ok()
 }
 
 /// Reads the certificate chain and the key, and checks that they belong together.

@@ -3,12 +3,13 @@
 //! A grant names a user, rooms, a role and perhaps an expiry. It stores only the SHA-256 of its
 //! access token; the token has 256 random bits, so a slow password hash is not needed.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq as _;
 
+use super::bans::Bans;
 use super::confusable_names::{ConfusableNames, name_skeletons};
 use super::rights::{Action, Decision, Role, RoomRelation, decide};
 use crate::protocol::{RoomName, Timestamp, UserName};
@@ -111,15 +112,16 @@ pub enum AccessStatus {
     Revoked,
     /// The user is banned.
     Banned,
+    /// The client's address is banned.
+    AddressBanned,
 }
 
-/// All grants and bans.
+/// All grants, and the bans and mutes in force.
 #[derive(Clone, Debug, Default)]
 pub struct AccessList {
     grants: Vec<Arc<Grant>>,
     by_digest: HashMap<[u8; 32], Arc<Grant>>,
-    /// Skeletons of the banned names.
-    banned: BTreeSet<String>,
+    bans: Arc<Bans>,
     /// Whether every session needs a grant.
     strict: bool,
     /// Whether the source of the list can't be read, so that it lets no session in.
@@ -127,8 +129,8 @@ pub struct AccessList {
 }
 
 impl AccessList {
-    /// A list of grants and bans. Fails if two users have names that people can't tell apart.
-    pub fn new(grants: Vec<Grant>, banned: &[UserName]) -> Result<Self, ConfusableNames> {
+    /// A list of grants. Fails if two users have names that people can't tell apart.
+    pub fn new(grants: Vec<Grant>) -> Result<Self, ConfusableNames> {
         let mut known: HashMap<String, &UserName> = HashMap::new();
         for grant in &grants {
             for skeleton in name_skeletons(&grant.user) {
@@ -138,10 +140,20 @@ impl AccessList {
                 }
             }
         }
-        let banned = banned.iter().flat_map(name_skeletons).collect();
         let grants: Vec<Arc<Grant>> = grants.into_iter().map(Arc::new).collect();
         let by_digest = grants.iter().map(|grant| (grant.digest, grant.clone())).collect();
-        Ok(AccessList { grants, by_digest, banned, ..AccessList::default() })
+        Ok(AccessList { grants, by_digest, ..AccessList::default() })
+    }
+
+    /// The same list with these bans and mutes in force.
+    pub fn with_bans(mut self, bans: Arc<Bans>) -> Self {
+        self.bans = bans;
+        self
+    }
+
+    /// The bans and mutes in force.
+    pub fn bans(&self) -> &Arc<Bans> {
+        &self.bans
     }
 
     /// The same list; if `strict`, sessions without a grant have no access.
@@ -226,8 +238,7 @@ impl AccessList {
 
     /// Whether the name, or one that people can't tell apart from it, is banned.
     pub fn is_banned(&self, user: &UserName) -> bool {
-        !self.banned.is_empty()
-            && name_skeletons(user).iter().any(|skeleton| self.banned.contains(skeleton))
+        self.bans.bans_user(user)
     }
 
     /// All grants, expired ones included.
@@ -258,9 +269,16 @@ pub fn digest(token: &str) -> [u8; 32] {
 
 #[cfg(test)]
 mod tests {
+    use super::super::bans::Restriction;
     use super::*;
 
     impl AccessList {
+        fn banning(self, banned: &[&str]) -> Self {
+            let banned: Vec<Restriction> =
+                banned.iter().map(|user| Restriction::BanUser(UserName::clean(user))).collect();
+            self.with_bans(Arc::new(Bans::new(banned.iter())))
+        }
+
         fn find(&self, token: &str, now: Timestamp) -> Result<Arc<Grant>, AccessDenied> {
             self.find_by_digest(&digest(token), now)
         }
@@ -285,7 +303,7 @@ mod tests {
     fn only_the_exact_token_is_accepted_and_only_until_it_expires() {
         let mut ending = grant("ana", "secret");
         ending.expires = Some(at(100));
-        let list = AccessList::new(vec![ending, grant("bob", "other")], &[]).unwrap();
+        let list = AccessList::new(vec![ending, grant("bob", "other")]).unwrap();
         assert_eq!(list.find("secret", at(99)).unwrap().user.as_str(), "ana");
         assert_eq!(list.find("secret", at(100)), Err(AccessDenied::Expired));
         assert_eq!(list.find("secre", at(0)), Err(AccessDenied::Unknown));
@@ -302,7 +320,7 @@ mod tests {
             let grants = users
                 .enumerate()
                 .map(|(number, user)| Grant { expires: ending(number), ..grant(&user, &user) });
-            let list = AccessList::new(grants.collect(), &[UserName::clean("user 1")]).unwrap();
+            let list = AccessList::new(grants.collect()).unwrap().banning(&["user 1"]);
             // The first, the middle and the last token; expired, banned, shorter, longer and
             // unknown ones.
             for number in 0..30 {
@@ -335,13 +353,10 @@ mod tests {
     fn status_of_a_grant_after_each_kind_of_change() {
         let given = grant("ana", "x");
         let list =
-            |grants: Vec<Grant>, banned: &[UserName]| AccessList::new(grants, banned).unwrap();
+            |grants: Vec<Grant>, banned: &[&str]| AccessList::new(grants).unwrap().banning(banned);
         assert_eq!(list(vec![given.clone()], &[]).status(&given, at(0)), AccessStatus::Valid);
         assert_eq!(list(vec![], &[]).status(&given, at(0)), AccessStatus::Revoked);
-        assert_eq!(
-            list(vec![given.clone()], &[UserName::clean("ANA")]).status(&given, at(0)),
-            AccessStatus::Banned
-        );
+        assert_eq!(list(vec![given.clone()], &["ANA"]).status(&given, at(0)), AccessStatus::Banned);
         let longer = Grant { expires: Some(at(9)), ..given.clone() };
         assert_eq!(list(vec![longer.clone()], &[]).status(&given, at(0)), AccessStatus::Valid);
         assert_eq!(list(vec![longer], &[]).status(&given, at(9)), AccessStatus::Revoked);
@@ -352,8 +367,7 @@ mod tests {
     #[test]
     fn a_closed_list_lets_no_session_in_but_existing_sessions_keep_their_access() {
         let given = Grant { expires: Some(at(9)), ..grant("ana", "x") };
-        let banned = [UserName::clean("bob")];
-        let list = AccessList::new(vec![given.clone()], &banned).unwrap().closed();
+        let list = AccessList::new(vec![given.clone()]).unwrap().banning(&["bob"]).closed();
         for token in ["x", "unknown"] {
             assert_eq!(list.find(token, at(0)), Err(AccessDenied::Unavailable));
         }
@@ -376,7 +390,7 @@ mod tests {
     #[test]
     fn lost_gives_the_grants_that_became_invalid_between_two_lists() {
         let (ana, bob) = (grant("ana", "x"), Grant { expires: Some(at(9)), ..grant("bob", "y") });
-        let both = AccessList::new(vec![ana.clone(), bob.clone()], &[]).unwrap();
+        let both = AccessList::new(vec![ana.clone(), bob.clone()]).unwrap();
         let lost = |now, later: &AccessList, then| {
             let lost = both.lost(at(now), later, at(then));
             lost.map(|grant| grant.user.to_string()).collect::<Vec<_>>()
@@ -384,7 +398,7 @@ mod tests {
         assert!(lost(0, &both, 8).is_empty());
         assert_eq!(lost(0, &both, 9), ["bob"], "only the expired grant");
         assert!(lost(9, &both, 10).is_empty());
-        assert_eq!(lost(0, &AccessList::new(vec![bob], &[]).unwrap(), 0), ["ana"]);
+        assert_eq!(lost(0, &AccessList::new(vec![bob]).unwrap(), 0), ["ana"]);
     }
 
     #[test]
@@ -393,12 +407,12 @@ mod tests {
             [("ana", "ANA"), ("ana", "аnа"), ("ana", "ａｎａ"), ("bill", "biII"), ("pal", "раl")]
         {
             let both = vec![grant(name, "x"), grant(other, "y")];
-            assert!(AccessList::new(both, &[]).is_err(), "{name} {other}");
-            let list = AccessList::new(vec![], &[UserName::clean(name)]).unwrap();
+            assert!(AccessList::new(both).is_err(), "{name} {other}");
+            let list = AccessList::new(vec![]).unwrap().banning(&[name]);
             assert!(list.is_banned(&UserName::clean(other)));
             assert!(!list.is_banned(&UserName::clean("anna")));
         }
-        assert!(AccessList::new(vec![grant("ana", "x"), grant("anna", "y")], &[]).is_ok());
-        assert!(AccessList::new(vec![grant("ana", "x"), grant("ana", "y")], &[]).is_ok());
+        assert!(AccessList::new(vec![grant("ana", "x"), grant("anna", "y")]).is_ok());
+        assert!(AccessList::new(vec![grant("ana", "x"), grant("ana", "y")]).is_ok());
     }
 }

@@ -8,6 +8,10 @@ pub(crate) mod auth_throttle;
 #[cfg(feature = "client")]
 pub(crate) mod backoff;
 #[cfg(feature = "server")]
+pub(crate) mod ban_term;
+#[cfg(feature = "server")]
+pub(crate) mod bans;
+#[cfg(feature = "server")]
 pub(crate) mod client_network;
 #[cfg(feature = "server")]
 pub(crate) mod confusable_names;

@@ -72,6 +72,8 @@ codes! {
     Unauthorized = "unauthorized", false;
     /// The access token does not give this right.
     Forbidden = "forbidden", false;
+    /// An operator has muted the user in this room.
+    Muted = "muted", false;
     /// The server does not send keys over an unencrypted connection.
     Plaintext = "plaintext_refused", false;
     /// The disk of the room log is full.

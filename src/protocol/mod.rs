@@ -4,6 +4,7 @@
 pub mod code;
 pub mod frame;
 pub mod id;
+pub mod invitation;
 pub mod mask;
 pub mod name;
 pub mod random;

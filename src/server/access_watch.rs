@@ -12,6 +12,8 @@ use super::authenticator::Authenticator;
 use super::context::Context;
 use super::rooms::command::Command;
 use crate::config::{Auth, AuthMode};
+use crate::policy::bans::Restriction;
+use crate::protocol::{RoomName, UserName};
 use crate::sys::clock::wall_clock;
 
 /// How often the access file is checked for changes. `chat-server token` also notifies the server.
@@ -106,12 +108,31 @@ async fn watch_expiry(context: &Context) {
             .map_or(POLL_INTERVAL, |expiry| expiry.since(now()));
         tokio::time::sleep(until_expiry.min(POLL_INTERVAL)).await;
         context.refusals.report_left_out();
+        if let Some(ended) = context.authenticator.lift_ended_bans() {
+            ended.iter().for_each(log_ended);
+            enforce(context).await;
+        }
         let previous_check = std::mem::replace(&mut last_check, now());
         let next_expiry = context.authenticator.list().next_expiry(previous_check);
         if next_expiry.is_some_and(|expiry| expiry <= last_check) {
             enforce(context).await;
         }
     }
+}
+
+fn log_ended(ended: &Restriction) {
+    let (kind, target) = (ended.kind(), ended.target());
+    let user = ended.user().map(UserName::as_str);
+    let address = ended.network().map(|_| ended.target());
+    let room = ended.room().map(RoomName::as_str);
+    tracing::info!(
+        event = "ban_ended",
+        kind,
+        user,
+        address,
+        room,
+        "the time of this ban or mute is over: {target}"
+    );
 }
 
 /// Warns when no user can register: token mode without any access token.

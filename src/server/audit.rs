@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::policy::access::{AccessList, Grant};
+use crate::policy::bans::Restriction;
 use crate::protocol::{RoomName, UserName};
 
 /// The operator whose act it was.
@@ -19,6 +20,16 @@ pub enum Operator {
     AccessFile,
     /// Somebody who sent the server a signal.
     Signal,
+}
+
+impl Operator {
+    /// Who it was, for a record that outlives the process.
+    pub fn account(&self) -> String {
+        match self {
+            Operator::Socket { uid, .. } => format!("uid {uid}"),
+            Operator::AccessFile | Operator::Signal => self.to_string(),
+        }
+    }
 }
 
 impl fmt::Display for Operator {
@@ -47,6 +58,34 @@ pub fn log_delete(room: &RoomName, seqs: &str, messages: u64, by: Operator) {
 pub fn log_room_delete(room: &RoomName, messages: u64, by: Operator) {
     tracing::info!(event = "audit", action = "room_delete", room = %room, messages, by = %by,
         "room_delete {room}");
+}
+
+/// A ban or a mute that was made or lifted.
+pub struct BanAct<'a> {
+    /// `ban`, `unban`, `mute` or `unmute`.
+    pub action: &'static str,
+    /// What it is about.
+    pub restriction: &'a Restriction,
+    /// How long it lasts, if not for ever.
+    pub seconds: Option<u64>,
+    /// The reason.
+    pub why: Option<&'a str>,
+}
+
+/// Logs that a ban or a mute was made or lifted.
+pub fn log_ban_act(act: &BanAct<'_>, by: Operator) {
+    let BanAct { action, restriction, seconds, why } = *act;
+    let user = restriction.user().map(UserName::as_str);
+    let address = restriction.network().map(|_| restriction.target());
+    let room = restriction.room().map(RoomName::as_str);
+    tracing::info!(event = "audit", action, user, address, room, seconds, why, by = %by,
+        "{action} {}", restriction.target());
+}
+
+/// Logs that sessions were ended: one, or those of an address or network.
+pub fn log_kick(session: Option<&str>, address: Option<&str>, by: Operator) {
+    let target = session.or(address).unwrap_or_default();
+    tracing::info!(event = "audit", action = "kick", session, address, by = %by, "kick {target}");
 }
 
 /// Logs an act that concerns no user.

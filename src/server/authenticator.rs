@@ -13,15 +13,18 @@ use arc_swap::ArcSwap;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::OwnedMutexGuard;
 
+use super::ban_schedule::{BanSchedule, now};
 use super::client_info::ClientInfo;
 use crate::config::{Auth, AuthMode};
 use crate::conversation::server::registration::{Registration, Rejection};
-use crate::credentials::access_file::{AccessFile, AccessFileError, banned_user};
+use crate::credentials::access_file::{AccessFile, AccessFileError};
 use crate::policy::access::{self, AccessDenied, AccessList, Grant};
 use crate::policy::auth_throttle::AuthThrottle;
+use crate::policy::bans::Restriction;
 use crate::policy::client_network::ClientNetwork;
+use crate::policy::ip_network::IpNetwork;
 use crate::policy::rights::Action;
-use crate::protocol::{CloseCode, ErrorCode, UserName};
+use crate::protocol::{CloseCode, ErrorCode};
 use crate::sys::clock::wall_clock;
 use crate::sys::fault_points;
 
@@ -32,6 +35,8 @@ type FileVersion = Option<(u64, u64, SystemTime)>;
 pub struct Authenticator {
     access_file: PathBuf,
     list: ArcSwap<AccessList>,
+    /// The bans and mutes of the access file that was read last. Locked while `list` gets others.
+    bans: Mutex<BanSchedule>,
     /// The version of the access file that was read last.
     last_read: Mutex<FileVersion>,
     throttle: Mutex<AuthThrottle>,
@@ -48,6 +53,7 @@ impl Authenticator {
         Authenticator {
             access_file: auth.access_file.clone(),
             list: ArcSwap::default(),
+            bans: Mutex::default(),
             last_read: Mutex::default(),
             throttle: Mutex::default(),
             reading: Arc::default(),
@@ -74,14 +80,42 @@ impl Authenticator {
         fault_points::point("access_read");
         let version = self.file_version();
         let read = AccessFile::read(&self.access_file).map(Option::unwrap_or_default);
-        let list = read.and_then(|file| self.build_list(&file, auth));
-        let list = list.unwrap_or_else(|error| {
-            tracing::error!(event = "access_unreadable", reason = %error,
-                "the access file can't be used; no user can register");
-            AccessList::clone(&self.list.load()).closed()
-        });
+        let list = read.and_then(|file| Ok((self.build_list(&file, auth)?, file)));
+        let mut bans = self.bans.lock();
+        let list = match list {
+            Ok((list, file)) => {
+                bans.replace(&file, now());
+                list
+            }
+            Err(error) => {
+                tracing::error!(event = "access_unreadable", reason = %error,
+                    "the access file can't be used; no user can register");
+                AccessList::clone(&self.list.load()).closed()
+            }
+        };
         *last_read = version;
+        let list = list.with_bans(Arc::new(bans.in_force()));
         self.list.swap(Arc::new(list.strict(auth.mode == AuthMode::Token)))
+    }
+
+    /// Lifts the bans and mutes whose time is over. `None` if nothing has changed; otherwise those that
+    /// were lifted, and the new access list is in force.
+    pub fn lift_ended_bans(&self) -> Option<Vec<Restriction>> {
+        let mut bans = self.bans.lock();
+        let ended = bans.update(now())?;
+        let in_force = Arc::new(bans.in_force());
+        self.list.rcu(|list| AccessList::clone(list).with_bans(in_force.clone()));
+        Some(ended)
+    }
+
+    /// The bans and mutes of the access file, as they were read last.
+    pub fn bans(&self) -> MutexGuard<'_, BanSchedule> {
+        self.bans.lock()
+    }
+
+    /// The banned network of a client; `None` if it is not banned.
+    pub fn banned_network(&self, client_info: ClientInfo) -> Option<IpNetwork> {
+        client_info.banned_network(self.list.load().bans())
     }
 
     /// Whether the access file has changed since it was read last.
@@ -116,6 +150,9 @@ impl Authenticator {
         client_info: ClientInfo,
         registration: &mut Registration,
     ) -> Result<Option<Arc<Grant>>, Rejection> {
+        if self.banned_network(client_info).is_some() {
+            return Err(address_banned());
+        }
         match mode {
             AuthMode::Open if self.list.load().is_banned(&registration.user) => Err(banned()),
             AuthMode::Open => Ok(None),
@@ -193,19 +230,7 @@ impl Authenticator {
         for record in &file.tokens {
             grants.push(record.grant().map_err(malformed)?);
         }
-        let named = |entry: &String| {
-            let user = banned_user(entry);
-            if user.is_none() {
-                tracing::warn!(
-                    event = "ban_ignored",
-                    entry,
-                    "an entry of banned in the access file names no user; remove it"
-                );
-            }
-            user
-        };
-        let banned: Vec<UserName> = file.banned.iter().filter_map(named).collect();
-        AccessList::new(grants, &banned).map_err(|error| malformed(error.to_string()))
+        AccessList::new(grants).map_err(|error| malformed(error.to_string()))
     }
 
     fn file_version(&self) -> FileVersion {
@@ -262,4 +287,8 @@ fn forbidden(message: String) -> Rejection {
 
 fn banned() -> Rejection {
     forbidden("this user is banned".into())
+}
+
+fn address_banned() -> Rejection {
+    forbidden("this address is banned".into())
 }

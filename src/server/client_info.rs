@@ -9,7 +9,9 @@ use std::net::IpAddr;
 use hyper::header::HeaderMap;
 
 use crate::config::Listen;
+use crate::policy::bans::Bans;
 use crate::policy::client_network::{self, ForwardedFor};
+use crate::policy::ip_network::IpNetwork;
 
 /// Where a client connects from, and over what.
 #[derive(Clone, Copy, Debug)]
@@ -23,6 +25,12 @@ pub struct ClientInfo {
 }
 
 impl ClientInfo {
+    /// The banned network that it connects from. The address of a proxy is never banned, because it stands
+    /// for many clients.
+    pub fn banned_network(&self, bans: &Bans) -> Option<IpNetwork> {
+        if self.is_proxy { None } else { bans.banned_network(self.address) }
+    }
+
     /// Reads it from the request's headers and the connection: `peer` is the other end of the TCP
     /// connection; `encrypted`: whether this server terminated TLS on it.
     pub fn from_headers(

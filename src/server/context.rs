@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use tokio_util::task::TaskTracker;
 
 use super::authenticator::Authenticator;
+use super::counters::Counters;
 use super::disk_watch::DiskWatch;
 use super::refusal_log::RefusalLog;
 use super::reload_state::ReloadState;
@@ -25,6 +26,7 @@ use crate::policy::rate::Quota;
 use crate::protocol::Timestamp;
 use crate::protocol::frame::Limits;
 use crate::store::{Retention, RoomLogReader};
+use crate::sys::logging::DroppedLines;
 
 /// The most unacked messages of a full client; sent in its `welcome`.
 const MAX_UNACKED_MESSAGES: u64 = 64;
@@ -55,6 +57,10 @@ pub struct Context {
     pub reload_state: ReloadState,
     /// Logs and counts what is refused.
     pub refusals: Arc<RefusalLog>,
+    /// What the parts of the server count.
+    pub counters: Arc<Counters>,
+    /// The lines of the server log that were dropped.
+    pub dropped_lines: DroppedLines,
     /// What the history takes on the disk.
     pub disk: DiskWatch,
     /// Counts the connections, in all and per client network.

@@ -54,7 +54,7 @@ impl DiskWatch {
 }
 
 fn log(is_low: bool, usage: &DiskUsage) {
-    let DiskUsage { bytes, damaged_bytes, free_bytes, total_bytes } = *usage;
+    let DiskUsage { bytes, damaged_bytes, free_bytes, total_bytes, .. } = *usage;
     match is_low {
         true => tracing::warn!(
             event = "disk_low",

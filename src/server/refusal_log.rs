@@ -1,25 +1,28 @@
-//! The lines of the server log about refusals, and the counters of `/metrics` for them.
+//! The lines of the server log about refusals. It also counts them.
 //!
 //! A client can cause a refusal as often as it likes. So only the first few of the same kind, per
 //! client network or session and minute, get a line of their own; the others are counted, and one
 //! line with the count follows when the minute is over or the server stops.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use parking_lot::Mutex;
 
+use super::counters::Counters;
 use crate::policy::access::Grant;
 use crate::policy::client_network::ClientNetwork;
+use crate::policy::ip_network::IpNetwork;
 use crate::policy::log_limit::LogLimit;
 use crate::protocol::{ErrorCode, SessionId, UserName};
 
 /// Logs refusals, and counts them by error code.
 pub struct RefusalLog {
     limit: Mutex<LogLimit<Refusal>>,
-    /// Refusals since the start, per error code.
-    counts: Mutex<BTreeMap<String, u64>>,
+    /// How often banned clients were told that they are.
+    explained: Mutex<LogLimit<ClientNetwork>>,
+    counters: Arc<Counters>,
     started: Instant,
 }
 
@@ -44,20 +47,29 @@ pub struct RefusedMessage<'a> {
 enum Refusal {
     Register { network: ClientNetwork, code: &'static str },
     Origin { network: ClientNetwork },
+    Banned { network: IpNetwork },
     Message { session: String, user: UserName, code: String },
 }
 
-impl Default for RefusalLog {
-    fn default() -> Self {
-        RefusalLog { limit: Mutex::default(), counts: Mutex::default(), started: Instant::now() }
-    }
-}
-
 impl RefusalLog {
+    /// Logs nothing yet, and counts with `counters`.
+    pub fn new(counters: Arc<Counters>) -> Self {
+        RefusalLog {
+            limit: Mutex::default(),
+            explained: Mutex::default(),
+            counters,
+            started: Instant::now(),
+        }
+    }
+
     /// A connection was not allowed to register.
     pub fn register_refused(&self, peer: IpAddr, code: ErrorCode) {
+        // Only the throttle of wrong access tokens limits the rate of registrations.
+        if matches!(code, ErrorCode::Unauthorized | ErrorCode::RateLimited) {
+            self.counters.auth_failures.increment();
+        }
         let code = code.as_str();
-        self.count(code);
+        self.counters.refusals.increment(code);
         if self.admit(Refusal::Register { network: ClientNetwork::of(peer), code }) {
             tracing::info!(event = "register_refused", peer = %peer, reason = code,
                 "a connection did not register");
@@ -72,10 +84,25 @@ impl RefusalLog {
         }
     }
 
+    /// A client in a banned network connected. The lines of all clients in that network share a limit.
+    pub fn address_refused(&self, peer: IpAddr, banned: IpNetwork) {
+        self.counters.refusals.increment(ErrorCode::Forbidden.as_str());
+        if self.admit(Refusal::Banned { network: banned }) {
+            tracing::info!(event = "address_refused", peer = %peer, banned = banned.short(),
+                "a client in a banned network was refused");
+        }
+    }
+
+    /// Whether a banned client may still learn in this minute that it is banned, for the price of a TLS
+    /// handshake and a request: the first few times per client network.
+    pub fn may_explain_ban(&self, peer: IpAddr) -> bool {
+        self.explained.lock().admit(ClientNetwork::of(peer), self.started.elapsed())
+    }
+
     /// A session's message was refused.
     pub fn message_refused(&self, message: &RefusedMessage<'_>) {
         let RefusedMessage { session, user, grant, room, id, code } = *message;
-        self.count(code);
+        self.counters.refusals.increment(code);
         let refusal = Refusal::Message {
             session: session.to_string(),
             user: user.clone(),
@@ -90,7 +117,7 @@ impl RefusalLog {
 
     /// A session's frame other than a message was refused.
     pub fn frame_refused(&self, session: &SessionId, user: &UserName, code: &str) {
-        self.count(code);
+        self.counters.refusals.increment(code);
         tracing::debug!(event = "refused", session = %session, user = %user, reason = code,
             "a frame was refused");
     }
@@ -98,7 +125,9 @@ impl RefusalLog {
     /// Logs how many refusals got no line, for the minutes that are over. To be called every second
     /// or so.
     pub fn report_left_out(&self) {
-        let left_out = self.limit.lock().take_left_out(self.started.elapsed());
+        let now = self.started.elapsed();
+        drop(self.explained.lock().take_left_out(now));
+        let left_out = self.limit.lock().take_left_out(now);
         Self::log_left_out(left_out);
     }
 
@@ -119,6 +148,14 @@ impl RefusalLog {
                     tracing::info!(event = "origin_refused", peer = %network, count,
                         "more requests of web pages from this network were refused");
                 }
+                Some(Refusal::Banned { network }) => {
+                    tracing::info!(
+                        event = "address_refused",
+                        banned = network.short(),
+                        count,
+                        "more clients in this banned network were refused"
+                    );
+                }
                 Some(Refusal::Message { session, user, code }) => {
                     tracing::info!(event = "message_refused", session, user = %user, code, count,
                         "more messages of this session were refused");
@@ -134,20 +171,7 @@ impl RefusalLog {
         }
     }
 
-    /// Refusals since the start, per error code.
-    pub fn counts(&self) -> BTreeMap<String, u64> {
-        self.counts.lock().clone()
-    }
-
     fn admit(&self, refusal: Refusal) -> bool {
         self.limit.lock().admit(refusal, self.started.elapsed())
-    }
-
-    fn count(&self, code: &str) {
-        let mut counts = self.counts.lock();
-        match counts.get_mut(code) {
-            Some(count) => *count += 1,
-            None => drop(counts.insert(code.to_owned(), 1)),
-        }
     }
 }

@@ -20,6 +20,7 @@ use super::audit::Operator;
 use super::authenticator::Authenticator;
 use super::connection::accept;
 use super::context::{ActiveConfig, Context};
+use super::counters::Counters;
 use super::disk_watch::DiskWatch;
 use super::error::ServerError;
 use super::listeners;
@@ -36,6 +37,7 @@ use crate::config::{Config, Store};
 use crate::net::admission::Admission;
 use crate::protocol::CloseCode;
 use crate::sys::clock::wall_clock;
+use crate::sys::logging::DroppedLines;
 use crate::sys::signals::{Signal, Signals};
 use crate::sys::systemd;
 use crate::sys::thread::{self, Ended};
@@ -53,7 +55,11 @@ pub async fn run(
     mut signals: Signals,
     mut reload: Reload,
 ) -> Result<(), ServerError> {
-    let Some(mut server) = Server::build(config, &mut signals).await? else { return Ok(()) };
+    let Some(mut server) =
+        Server::build(config, &mut signals, reload.server_log.dropped_lines()).await?
+    else {
+        return Ok(());
+    };
     systemd::ready();
     let close = server.serve(&mut signals, &mut reload).await;
     systemd::stopping();
@@ -79,7 +85,12 @@ struct Server {
 impl Server {
     /// Opens the room log, binds all sockets, starts the threads, and begins to accept. Returns `None` if
     /// a signal stopped it while the room log was opened.
-    async fn build(config: Config, signals: &mut Signals) -> Result<Option<Self>, ServerError> {
+    async fn build(
+        config: Config,
+        signals: &mut Signals,
+        dropped_lines: DroppedLines,
+    ) -> Result<Option<Self>, ServerError> {
+        let counters = Arc::new(Counters::default());
         let active = ActiveConfig::new(config)?;
         tls_warnings::log(&active.config, wall_clock());
         let retention = active.retention();
@@ -91,10 +102,12 @@ impl Server {
         let metrics = metrics::bind(&active.config).await?;
 
         let durable = store.log.durable();
-        let refusals = Arc::new(RefusalLog::default());
+        counters.reloaded_at.set(wall_clock());
+        let refusals = Arc::new(RefusalLog::new(counters.clone()));
         let (hub, commands) = command::queue();
         let (to_hub, committed) = mpsc::channel(MAX_WAITING_BATCHES);
-        let (log_writer, log_writer_ended) = LogWriter::start(store.log, to_hub, refusals.clone())?;
+        let (log_writer, log_writer_ended) =
+            LogWriter::start(store.log, to_hub, refusals.clone(), counters.clone())?;
         let deletions = Arc::new(DeletionCount::default());
         let authenticator = Authenticator::new(&active.config.auth);
         authenticator.read(&active.config.auth);
@@ -103,11 +116,12 @@ impl Server {
             store.reader.clone(),
             deletions.clone(),
             authenticator.list(),
+            counters.clone(),
         );
         let runtime = tokio::runtime::Handle::current();
-        let counts = log_writer.stats();
+        let stats = log_writer.stats();
         let hub_ended =
-            thread::spawn("hub", move || runtime.block_on(rooms.run(commands, committed, counts)))?;
+            thread::spawn("hub", move || runtime.block_on(rooms.run(commands, committed, stats)))?;
 
         access_watch::warn_if_nobody_has_access(&active.config.auth, authenticator.list().len());
         let tls = active.tls.is_some();
@@ -117,6 +131,7 @@ impl Server {
             health: Health::default(),
             reload_state: ReloadState::default(),
             refusals,
+            counters,
             active_config: ArcSwap::from_pointee(active),
             hub,
             log_writer,
@@ -126,6 +141,7 @@ impl Server {
             connections: TaskTracker::new(),
             started: Instant::now(),
             durable,
+            dropped_lines,
             disk: DiskWatch::default(),
         });
 

@@ -39,5 +39,5 @@ pub use room_log::{
 pub use sqlite::{
     Backup, BackupContent, BackupError, BackupSummary, DiskUsage, OpenError, Opening,
     OpeningProgress, OpeningStep, RekeyResult, RestoreRequest, Restored, backup, older_copies,
-    open_disk, open_disk_watched, rekey, restore,
+    open_disk, open_disk_watched, refuse_newer_store, rekey, restore,
 };

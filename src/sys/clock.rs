@@ -1,5 +1,7 @@
-//! The wall clock, read in one place.
+//! The wall clock, read in one place, and the clock since the machine's start.
 
+#[cfg(feature = "server")]
+use std::time::Duration;
 use std::time::SystemTime;
 
 use crate::protocol::Timestamp;
@@ -7,6 +9,15 @@ use crate::protocol::Timestamp;
 /// The wall clock's time. It may jump; limits and timeouts use the monotonic clock.
 pub fn wall_clock() -> Timestamp {
     Timestamp::from_system(SystemTime::now())
+}
+
+/// The time since the machine started. It never jumps, and counts while the machine is suspended
+/// (CLOCK_BOOTTIME, clock_gettime(2)).
+#[cfg(feature = "server")]
+pub fn boot_clock() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let nanos = u32::try_from(time.tv_nsec).unwrap_or(0);
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), nanos)
 }
 
 /// Whether the wall clock's time can be written into the header `Date` (RFC 9110, section 5.6.7: four

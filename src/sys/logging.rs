@@ -36,6 +36,17 @@ pub struct ServerLog {
     _writer: WorkerGuard,
 }
 
+/// Counts the lines that were dropped since the start, because standard output was too slow.
+#[derive(Clone)]
+pub struct DroppedLines(ErrorCounter);
+
+impl DroppedLines {
+    /// The number of lines now.
+    pub fn count(&self) -> u64 {
+        self.0.dropped_lines() as u64
+    }
+}
+
 /// Starts the server log of this process; panics are logged too.
 pub fn start(log: &Log) -> ServerLog {
     let (writer, guard) = NonBlockingBuilder::default()
@@ -67,6 +78,11 @@ impl ServerLog {
     /// Changes which levels are logged from now on.
     pub fn set_level(&self, level: LogLevel) {
         let _ = self.level.reload(targets(level));
+    }
+
+    /// Counts the dropped lines, for metrics.
+    pub fn dropped_lines(&self) -> DroppedLines {
+        DroppedLines(self.dropped.clone())
     }
 
     /// Logs how many lines were dropped since the last report, if any.

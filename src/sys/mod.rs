@@ -3,10 +3,14 @@
 pub mod clock;
 #[cfg(feature = "server")]
 pub mod fault_points;
+mod ignored_signals;
 #[cfg(feature = "server")]
 pub mod logging;
 #[cfg(feature = "client")]
 pub mod process_group;
+#[cfg(feature = "server")]
+pub mod process_usage;
+pub mod signal_mask;
 #[cfg(feature = "server")]
 pub mod signals;
 #[cfg(feature = "client")]

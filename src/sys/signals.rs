@@ -8,6 +8,7 @@ use futures_util::StreamExt as _;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ};
 use signal_hook::{flag, low_level};
 
+use super::ignored_signals::is_ignored;
 use crate::protocol::CloseCode;
 
 /// The command that a signal stands for.
@@ -38,9 +39,8 @@ impl EarlySignals {
     /// started to ignore (nohup(1)) stays ignored.
     pub fn hold_back() -> io::Result<Self> {
         let early = EarlySignals { default_action: Arc::default(), received: Arc::default() };
-        let ignored = ignored_signals();
         let held_back = [SIGHUP, SIGUSR1, SIGUSR2];
-        for signal in held_back.into_iter().filter(|signal| ignored >> (signal - 1) & 1 == 0) {
+        for signal in held_back.into_iter().filter(|signal| !is_ignored(*signal)) {
             flag::register_usize(signal, early.received.clone(), signal.cast_unsigned() as usize)?;
             flag::register_conditional_default(signal, early.default_action.clone())?;
         }
@@ -56,13 +56,6 @@ impl EarlySignals {
             let _ = low_level::emulate_default_handler(signal);
         }
     }
-}
-
-/// The signals that this process ignores, as a mask: bit 0 is signal 1 (proc_pid_status(5)).
-fn ignored_signals() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
 }
 
 /// Receives the signals of this process.

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use futures_util::StreamExt as _;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 
+use super::ignored_signals::is_ignored;
+
 /// A signal that ends the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Signal(i32);
@@ -40,9 +42,8 @@ impl TerminationSignal {
     pub fn new() -> io::Result<Self> {
         // A handler that does nothing of use ignores the signal without unsafe code.
         signal_hook::flag::register(SIGXFSZ, Arc::default())?;
-        let ignored = ignored_signals();
         let wanted = [SIGTERM, SIGHUP, SIGINT].into_iter();
-        let wanted = wanted.filter(|signal| ignored & (1 << (signal - 1)) == 0);
+        let wanted = wanted.filter(|signal| !is_ignored(*signal));
         Ok(TerminationSignal(signal_hook_tokio::Signals::new(wanted)?))
     }
 
@@ -58,11 +59,4 @@ impl TerminationSignal {
             None => std::future::pending().await,
         }
     }
-}
-
-/// The signals that this process ignores, as a mask: bit 0 is signal 1 (proc_pid_status(5)).
-fn ignored_signals() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
 }

@@ -147,6 +147,7 @@ async fn p19_clocks_may_jump() {
     .env("DONT_FAKE_MONOTONIC", "1")
     .start();
     let mut wire = Wire::register(server.address(), "Ana").await;
+    server.run_ok(&["ctl", "ban", "eve", "--for", "1h"]);
     for offset in ["+1h", "-1h", "+1d", "-1d", "-60y", "+0"] {
         set(offset);
         // Made by the server's clock, because a client on the same machine would have jumped too.
@@ -164,6 +165,13 @@ async fn p19_clocks_may_jump() {
         wire.send(json!({"type": "chat_message", "content": token})).await;
         let frame = wire.next().await;
         assert_eq!(frame["type"], "chat_message", "{offset}: {frame}");
+        // The file is read again, which does not measure the first ban again.
+        server.run_ok(&["ctl", "ban", "mal", "--for", "1h"]);
+        for banned in ["eve", "mal"] {
+            let mut other = Wire::connect(server.address()).await;
+            other.send(json!({"type": "register", "username": banned})).await;
+            assert_eq!(other.next_error().await, "forbidden", "{offset}: {banned}");
+        }
         tokio::time::sleep(Duration::from_millis(250)).await;
     }
     assert_eq!(server.event_count("panic"), 0);

@@ -225,9 +225,22 @@ fn e1_a_history_of_a_newer_program_is_refused_and_left_alone() {
     let file = folder.join("history.sqlite3");
     let db = rusqlite::Connection::open(&file).unwrap();
     db.pragma_update(None, "user_version", 9).unwrap();
-    drop(db);
-    let before = std::fs::read(&file).unwrap();
     let home = server.config_file().parent().unwrap().to_owned();
+    let check = || {
+        let output =
+            command(&home, &[]).arg("check").arg("--config").arg(server.config_file()).output();
+        let output = output.unwrap();
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(74), "{told}");
+        assert!(told.contains("written by a newer chat-server (form 9;"), "{told}");
+        assert!(String::from_utf8_lossy(&output.stdout).contains("[history]"), "{told}");
+    };
+    // `check` says so too: while the version is in the write-ahead log alone, and from the main file.
+    assert!(std::fs::metadata(file.with_extension("sqlite3-wal")).unwrap().len() > 0);
+    check();
+    drop(db);
+    check();
+    let before = std::fs::read(&file).unwrap();
     // A server that starts all the same must not keep the test waiting.
     let output = command(&home, &["timeout".into(), "20".into()])
         .arg("--config")

@@ -28,7 +28,7 @@ enum Kind {
 }
 
 /// Every command. `ID1` and `ID2` stand for the ids of two access tokens.
-const COMMANDS: [(&str, Kind); 16] = [
+const COMMANDS: [(&str, Kind); 18] = [
     ("ctl status", Kind::Ask),
     ("ctl rooms", Kind::Ask),
     ("ctl sessions", Kind::Ask),
@@ -38,6 +38,8 @@ const COMMANDS: [(&str, Kind); 16] = [
     ("ctl kick ana", Kind::Act("kick")),
     ("ctl ban eve", Kind::Act("ban")),
     ("ctl unban eve", Kind::Act("unban")),
+    ("ctl mute eve --for 1h", Kind::Act("mute")),
+    ("ctl unmute eve", Kind::Act("unmute")),
     ("ctl delete lobby 1", Kind::Act("delete")),
     ("ctl room delete lobby", Kind::Act("room_delete")),
     ("token list", Kind::Read),

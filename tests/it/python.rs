@@ -34,6 +34,29 @@ fn an_old_python_client_and_ours_exchange_messages() {
 }
 
 #[test]
+fn an_unchanged_python_client_proves_itself_in_the_url() {
+    let server = Server::with("[auth]\nmode = \"token\"\n").start();
+    let token = server.token("Vieja", &[]);
+    let listener = server.token("Nueva", &[]);
+    let ours = Client::start_with(&[&server.url(), "-l"], &[("CHAT_ACCESS_TOKEN", &listener)]);
+    let run = |credentials: &str, text: &str| {
+        let url = server.url().replace("//", &format!("//{credentials}@"));
+        let output = script("basic_client.py").args([&url, "Vieja", text]).output().unwrap();
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (succeeded, errors) = run(&format!("any:{token}"), "con Basic");
+    assert!(succeeded, "{errors}");
+    let message = ours.wait_for_text("con Basic");
+    assert_eq!((&message["username"], &message["verified"]), (&"Vieja".into(), &true.into()));
+    let (succeeded, errors) = run("any:sct_wrong", "nadie");
+    assert!(!succeeded && errors.contains("4001"), "{errors}");
+    let (succeeded, _) = run(&format!("{token}:"), "nadie");
+    assert!(!succeeded, "an access token is the password, not the user name");
+    server.wait_for_event("register_refused");
+    assert!(server.log_lines().iter().all(|line| !line.contains(&token)));
+}
+
+#[test]
 fn our_client_works_with_an_old_python_server() {
     let server = BasicServer::start("1000", "2");
     let sent = Client::pipe(&[server.url(), "-u", "Ana"], "hola\nadiós".as_bytes());

@@ -623,11 +623,56 @@ fn ctrl_z_gives_the_terminal_back_and_fg_takes_it_again() {
         terminal.wait_for_typed("half a");
         terminal.enter(" word");
         terminal.wait_for("] Alice: half a word");
+        // The same by a signal from elsewhere.
+        signal_client("TSTP", &server.url());
+        let stopped = |screen: &Screen| screen.rows.last().is_some_and(|row| row == "shell:");
+        terminal.wait("the shell again", stopped);
+        terminal.enter("clear; stty -a | grep -cE -- '-(icanon|echo|icrnl|isig)( |$)'; echo again");
+        let screen =
+            terminal.wait("the answer", |screen| screen.rows.iter().any(|row| row == "again"));
+        let again = screen.rows.iter().rposition(|row| row == "again").unwrap();
+        assert_eq!(screen.rows[again - 1], "0", "{shell} after SIGTSTP:\n{}", screen.text());
+        terminal.enter("fg");
+        terminal.wait_for_typed("");
         terminal.enter("/quit");
         terminal.wait_for("bye");
         terminal.wait_for("shell:");
         terminal.enter("exit");
         assert_eq!(terminal.wait_for_exit(), 0, "{shell}");
+    }
+}
+
+/// Sends a signal to the client of this server.
+fn signal_client(signal: &str, url: &str) {
+    let is_client = |pid: &String| {
+        let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let command = String::from_utf8_lossy(&command);
+        command.split('\0').any(|word| word == url) && !command.contains("terminal.py")
+    };
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let mut pids = processes.filter_map(|entry| entry.file_name().into_string().ok());
+    let pid = pids.find(is_client).expect("a client");
+    let sent = std::process::Command::new("kill").args([&format!("-{signal}"), &pid]).status();
+    assert!(sent.unwrap().success(), "{signal} to {pid}");
+}
+
+#[test]
+fn a_message_that_is_too_long_stays_to_be_changed() {
+    let server = Server::with("[limits]\nmessage_chars = 20\n").start();
+    for (person, told) in [
+        (&ENGLISH, "this message has 24 characters, and the server takes 20"),
+        (&SPANISH, "este mensaje tiene 24 caracteres, y el servidor admite 20"),
+    ] {
+        let mut terminal = alice(&server, person).sized(200, 24).start();
+        terminal.wait_for(person.connected);
+        terminal.enter("twenty-four characters 1");
+        terminal.wait("the note", |screen| screen.rows.iter().any(|row| row.contains(told)));
+        terminal.wait_for_typed("twenty-four characters 1");
+        terminal.type_text("\u{7f}\u{7f}\u{7f}\u{7f}\r");
+        terminal.wait_for("] Alice: twenty-four characte");
+        terminal.wait_for_typed("");
+        terminal.enter("/quit");
+        assert_eq!(terminal.wait_for_exit(), 0);
     }
 }
 

@@ -9,7 +9,6 @@ use serde_json::json;
 use super::run::Pipe;
 use crate::client::driver::Update;
 use crate::client::exec::environment::BotConnection;
-use crate::client::exit_code::print_error;
 use crate::client::failure::Failure;
 use crate::client::options::Printed;
 use crate::conversation::client::conversation::Phase;
@@ -20,7 +19,12 @@ use crate::protocol::frame::Position;
 impl Pipe {
     /// Takes one update of the driver.
     pub(super) fn update(&mut self, update: Update) -> Result<(), Failure> {
-        match self.retry_report.frame_of(update)? {
+        if let Update::Retrying(_) = &update {
+            let left = self.progress.left(self.waits(), Instant::now());
+            let timeout = self.progress.timeout();
+            self.driver.asks_for_more_than(left, timeout).map_or(Ok(()), Err)?;
+        }
+        match self.retry_report.frame_of(update, || self.driver.server())? {
             Some(text) => self.frame(&text)?,
             None => return Ok(()),
         }
@@ -76,15 +80,25 @@ impl Pipe {
                 // the reason of the close that follows.
                 let about_message = error.id.is_some() || error.code == "rate_limited";
                 if self.driver.has_session() && !about_message {
-                    print_error(&format!("server error: {} ({})", error.message, error.code));
+                    self.server_errors.note(&error, Instant::now());
                 }
             }
-            Event::Unreadable => print_error("a frame from the server was not understood"),
+            Event::Unreadable => self.server_errors.note_unreadable(Instant::now()),
+            Event::Backwards { room, seq } => {
+                self.server_errors.note_backwards(&room, seq, Instant::now());
+            }
+            // The driver has made a failure of it.
+            Event::Violation(_) => {}
         }
         Ok(())
     }
 
     fn message(&mut self, message: &Message<'_>) {
+        if self.printed.acks && message.own && message.seq.is_none() {
+            // A basic server sends no acks. Its echo names no id and no seq.
+            let ack = json!({"type": "ack", "timestamp": message.timestamp});
+            self.sink.frame(&ack.to_string());
+        }
         // On a basic server, messages have no ids, and the conversation knows its own by their echo.
         let own = message.own && (message.seq.is_none() || self.lines.is_own(&message.id));
         self.own_echoes += u64::from(own && !message.replay);

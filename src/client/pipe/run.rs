@@ -20,6 +20,7 @@ use crate::client::options::{Printed, RunOptions};
 use crate::client::output::Printer;
 use crate::client::progress::Progress;
 use crate::client::retry_report::RetryReport;
+use crate::client::server_errors::ServerErrors;
 use crate::client::sink::Sink;
 use crate::conversation::client::conversation::{Conversation, Phase};
 use crate::conversation::client::read_positions::ReadPositions;
@@ -53,6 +54,7 @@ pub(super) struct Pipe {
     /// Since when every line is known to be stored.
     stored_since: Option<Instant>,
     pub(super) retry_report: RetryReport,
+    pub(super) server_errors: ServerErrors,
     signals: TerminationSignal,
     /// The signal that stops the run, and when it ends at the latest.
     stopping: Option<(Signal, Instant)>,
@@ -84,6 +86,7 @@ pub async fn run(options: RunOptions) -> Result<ExitCode, Refusal> {
         progress: Progress::new(options.timeout, whole_run, Instant::now()),
         stored_since: None,
         retry_report: RetryReport::default(),
+        server_errors: ServerErrors::default(),
         signals: TerminationSignal::new()
             .map_err(|error| (ExitCode::NoServer, format!("can't start: {error}")))?,
         stopping: None,
@@ -94,14 +97,19 @@ pub async fn run(options: RunOptions) -> Result<ExitCode, Refusal> {
         // The reason to end is told in any case.
         let _ = tokio::time::timeout(LAST_FLUSH_TIMEOUT, pipe.sink.flush(&positions)).await;
     }
+    let (exit, failure) = match ended {
+        Ok(exit) => (exit, None),
+        Err(failure) => (failure.exit(), Some(failure)),
+    };
+    let failure = pipe.server_errors.finish(failure, Instant::now());
     pipe.lines.stop_reading();
     let unstored = pipe.lines.unstored(&pipe.driver);
     pipe.driver.close().await;
-    match ended {
-        Ok(exit) => Ok(exit),
-        Err(Failure::Signal(signal)) if unstored.is_empty() => Ok(ExitCode::Signal(signal)),
-        Err(failure) if unstored.is_empty() => Err((failure.exit(), failure.to_string())),
-        Err(failure) => Err((failure.exit(), format!("{failure}; {unstored}"))),
+    match failure {
+        None => Ok(exit),
+        Some(Failure::Signal(_)) if unstored.is_empty() => Ok(exit),
+        Some(failure) if unstored.is_empty() => Err((exit, failure.to_string())),
+        Some(failure) => Err((exit, format!("{failure}; {unstored}"))),
     }
 }
 
@@ -190,6 +198,12 @@ impl Pipe {
     /// Takes an update and whatever else is there already, so that the output is flushed once.
     fn take(&mut self, first: Update) -> Result<(), Failure> {
         self.update(first)?;
+        self.take_more()?;
+        self.server_errors.tell(Instant::now());
+        Ok(())
+    }
+
+    fn take_more(&mut self) -> Result<(), Failure> {
         for _ in 1..MAX_FRAMES_PER_FLUSH {
             if self.sink.is_complete() || self.sink.is_full() {
                 break;
@@ -285,19 +299,26 @@ impl Pipe {
     }
 
     /// Whether the run waits for the server, so that the timeout counts.
-    fn waits(&self) -> bool {
+    pub(super) fn waits(&self) -> bool {
         self.owes() || !self.driver.was_registered()
     }
 
     fn give_up(&self) -> Failure {
         let timeout = self.progress.timeout();
-        if !self.driver.was_registered() {
-            return self.driver.not_registered_within(timeout);
+        if !self.driver.has_session() {
+            return self.driver.no_session_within(timeout);
         }
-        match self.owes() {
-            true if self.driver.refusal().is_some() => self.driver.not_registered_within(timeout),
-            true => Failure::Unacked { timeout },
-            false => Failure::Incomplete { timeout, printed: self.sink.printed() },
+        let without_key = self.driver.conversation().room_without_key();
+        match (self.owes(), without_key) {
+            (true, Some(room)) => Failure::OtherProtocol {
+                server: self.driver.server(),
+                reason: format!(
+                    "it sent no key for the room {room} within {}",
+                    humantime::format_duration(timeout)
+                ),
+            },
+            (true, None) => Failure::Unacked { timeout },
+            (false, _) => Failure::Incomplete { timeout, printed: self.sink.printed() },
         }
     }
 }

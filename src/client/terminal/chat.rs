@@ -14,6 +14,7 @@ use crate::client::exit_code::{ExitCode, print_error};
 use crate::client::failure::Failure;
 use crate::client::messages::Messages;
 use crate::client::now::now;
+use crate::client::server_errors::ReportLimit;
 use crate::conversation::client::conversation::Phase;
 use crate::conversation::client::outbox::OutgoingMessage;
 use crate::protocol::{MessageId, RoomName};
@@ -44,6 +45,10 @@ pub struct Chat {
     pub(super) unsent: Unsent,
     /// Whether the server speaks the full protocol.
     pub(super) full: bool,
+    /// The most characters of a message, if the server named that.
+    pub(super) max_message_chars: Option<u64>,
+    /// Bounds the notes about errors of the server.
+    pub(super) errors: ReportLimit,
     /// Why the last attempt to connect failed, as the user was told.
     pub(super) failure_told: Option<String>,
     /// The last error of the server that the user was told.
@@ -73,6 +78,8 @@ impl Chat {
             waiting: VecDeque::new(),
             unsent: Unsent::default(),
             full: false,
+            max_message_chars: None,
+            errors: ReportLimit::default(),
             failure_told: None,
             error_told: None,
             quitting: None,
@@ -115,7 +122,7 @@ impl Chat {
             }
             let give_up_at = connect_by.filter(|_| self.may_give_up());
             if give_up_at.is_some_and(|at| at <= Instant::now()) {
-                return Err(self.driver.not_registered_within(self.timeout.0));
+                return Err(self.driver.no_session_within(self.timeout.0));
             }
             self.draw();
             let has_room = self.has_room();
@@ -168,19 +175,10 @@ impl Chat {
         match update {
             Update::Frame(text) => return self.frame(&text),
             Update::Failed(failure) => return Err(failure),
-            Update::Disconnected(Some(refusal)) => {
-                let reason = one_line(&self.texts.of_refusal(&refusal));
-                self.tell_failure(fill(self.texts.retrying, &[&reason]));
-            }
-            Update::Disconnected(None) if self.driver.was_registered() => {
-                self.console.note(self.texts.lost);
-            }
-            Update::Disconnected(None) => {
-                self.tell_failure(fill(self.texts.not_accepted, &[&self.driver.server()]));
-            }
-            Update::Retrying(error) => {
-                let reason = one_line(&self.texts.of_dial_error(&error));
-                self.tell_failure(fill(self.texts.retrying, &[&reason]));
+            Update::Disconnected => self.console.note(self.texts.lost),
+            Update::Retrying(attempt) => {
+                let reason = self.texts.of_attempt(&attempt, &self.driver.server());
+                self.tell_failure(fill(self.texts.retrying, &[&one_line(&reason)]));
             }
         }
         Ok(())
@@ -212,7 +210,25 @@ impl Chat {
             }
             _ if !self.driver.was_registered() => self.waiting.push_back(line.to_owned()),
             Typed::Command(command) => self.command(command),
-            Typed::Message(text) => self.send(text),
+            Typed::Message(text) => match self.limit_of(text) {
+                Some(limit) => self.keep_too_long(line, text, limit),
+                None => self.send(text),
+            },
+        }
+    }
+
+    /// The limit of the server, if the text has more characters.
+    fn limit_of(&self, text: &str) -> Option<u64> {
+        self.max_message_chars.filter(|max| text.chars().count() as u64 > *max)
+    }
+
+    /// A message that the server would refuse goes back into the line being typed, or stays among the earlier
+    /// lines where another one is being typed.
+    fn keep_too_long(&mut self, line: &str, text: &str, limit: u64) {
+        let count = text.chars().count().to_string();
+        self.console.note(&fill(self.texts.too_long, &[&count, &limit.to_string()]));
+        if !self.console.put_back(line) && self.console.recalls_lines() {
+            self.console.note(self.texts.too_long_kept);
         }
     }
 
@@ -325,7 +341,7 @@ impl Chat {
     /// Why the conversation ends, without repeating what was just told.
     fn describe(&self, failure: &Failure) -> String {
         match failure {
-            Failure::NoConnection { server, timeout } => {
+            Failure::NoSession { server, timeout, attempt, .. } if attempt.found_nothing() => {
                 let timeout = humantime::format_duration(*timeout).to_string();
                 fill(self.texts.no_server, &[server, &timeout])
             }

@@ -6,18 +6,20 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
+use std::ops::Range;
 use std::time::Instant;
 
 use tokio::sync::mpsc;
 
 use super::keys::{Decoder, Key};
 use super::line::{Line, Outcome};
-use super::mode::{KeyMode, read, window_size, write};
+use super::mode::{KeyMode, ask_to_stop, read, window_size, write};
 use super::view::{Content, View};
 use crate::client::blanks::fill;
 use crate::client::display;
 use crate::client::driver::sleep_until;
 use crate::client::messages::Messages;
+use crate::protocol::{invitation, mask};
 use crate::sys::terminal_signals::{TerminalChange, TerminalSignals};
 
 /// Reads that wait until they are processed; the terminal itself holds what is typed meanwhile.
@@ -56,6 +58,8 @@ pub struct Console {
     colours: bool,
     /// Whether the user was told that a key was not UTF-8.
     not_utf8_told: bool,
+    /// Whether the line being typed answers a question, so that it may be an invitation.
+    asking: bool,
 }
 
 struct Editor {
@@ -91,6 +95,7 @@ impl Console {
             texts,
             colours,
             not_utf8_told: false,
+            asking: false,
         })
     }
 
@@ -173,6 +178,7 @@ impl Console {
 
     /// Asks a question; `None` if the user does not answer.
     pub async fn ask(&mut self, question: &str) -> Option<String> {
+        self.asking = true;
         self.set_prompt(question);
         if self.editor.is_none() {
             write(question);
@@ -180,16 +186,29 @@ impl Console {
         let Input::Line(answer) = self.next(true).await else { return None };
         // Questions and answers stay readable above.
         if self.editor.is_some() {
-            self.show(&display::one_line(&format!("{question}{answer}")));
+            self.show(&display::one_line(&mask::secrets(&format!("{question}{answer}"))));
         }
         Some(answer.trim().to_owned())
     }
 
     /// After the last question: the answers can't be recalled as messages.
     pub fn end_questions(&mut self) {
+        self.asking = false;
         if let Some(editor) = &mut self.editor {
             editor.line.clear_history();
         }
+    }
+
+    /// Puts a line that was entered back, to be changed. `false` if another line is being typed.
+    pub fn put_back(&mut self, line: &str) -> bool {
+        let Some(editor) = &mut self.editor else { return false };
+        editor.stale = true;
+        editor.line.put_back(line)
+    }
+
+    /// Whether the user can bring earlier lines back.
+    pub fn recalls_lines(&self) -> bool {
+        self.editor.is_some()
     }
 
     /// Adds a name for completion.
@@ -211,10 +230,18 @@ impl Console {
                     &search
                 }
             };
+            let hidden;
+            let text = match invitation::secret_part(editor.line.text()).filter(|_| self.asking) {
+                None => editor.line.text(),
+                Some(secret) => {
+                    hidden = hide(editor.line.text(), secret);
+                    &hidden
+                }
+            };
             editor.view.paint(Content {
                 status: &editor.status,
                 prompt,
-                text: editor.line.text(),
+                text,
                 cursor: editor.line.cursor(),
             });
         }
@@ -234,12 +261,13 @@ impl Console {
                 Outcome::Edited => {}
                 Outcome::Entered(line) => return Some(Input::Line(line)),
                 Outcome::Quit => return Some(Input::End),
-                Outcome::Suspend => editor.suspend(),
+                Outcome::Suspend => ask_to_stop(),
                 Outcome::Clear => editor.view.clear(),
                 Outcome::Candidates(found) => self.note(&found.join("  ")),
                 Outcome::TooLong => self.note(self.texts.line_full),
                 Outcome::Other(Key::Enter) => return Some(Input::NotTaken),
                 Outcome::Other(Key::Column(column)) => editor.view.answer(Some(column)),
+                Outcome::Other(Key::PasteCut) => self.note(self.texts.paste_cut),
                 Outcome::Other(_) => self.tell_not_utf8(),
             }
         }
@@ -270,6 +298,12 @@ impl Console {
             self.note(self.texts.key_not_utf8);
         }
     }
+}
+
+/// The text with a star for each byte of a part of it, so that the cursor stays where it is.
+fn hide(text: &str, part: Range<usize>) -> String {
+    let stars = "*".repeat(part.len());
+    format!("{}{stars}{}", &text[..part.start], &text[part.end..])
 }
 
 impl Drop for Console {
@@ -311,6 +345,7 @@ impl Editor {
                 self.view.resize(columns, lines, Instant::now());
                 self.stale = true;
             }
+            TerminalChange::Stop => self.suspend(),
             TerminalChange::Continued => {
                 // The terminal may be gone.
                 let _ = self.mode.enter();

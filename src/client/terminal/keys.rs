@@ -35,6 +35,8 @@ pub enum Key {
     Alt(char),
     /// Pasted text; its line ends are line feeds.
     Paste(String),
+    /// The paste before had more than this program takes.
+    PasteCut,
     /// Bytes that are not UTF-8.
     NotUtf8,
     /// The column of the cursor, from 0: the answer to [`ASK_POSITION`].
@@ -111,11 +113,15 @@ impl Decoder {
             State::Paste(mut bytes) => {
                 bytes.push(byte);
                 if bytes.ends_with(PASTE_END) {
-                    bytes.truncate((bytes.len() - PASTE_END.len()).min(MAX_PASTE_BYTES));
+                    let length = bytes.len() - PASTE_END.len();
+                    bytes.truncate(length.min(MAX_PASTE_BYTES));
                     self.paste(&bytes);
+                    if length > MAX_PASTE_BYTES {
+                        self.keys.push(Key::PasteCut);
+                    }
                     State::Text(Vec::new())
                 } else {
-                    if bytes.len() > MAX_PASTE_BYTES + PASTE_END.len() {
+                    if bytes.len() > MAX_PASTE_BYTES + 1 + PASTE_END.len() {
                         // The end of a paste that is too long is found in what follows.
                         bytes.remove(MAX_PASTE_BYTES);
                     }
@@ -281,8 +287,12 @@ mod tests {
     #[test]
     fn a_paste_that_is_too_long_is_cut() {
         let long = format!("\x1b[200~{}\x1b[201~x", "a".repeat(MAX_PASTE_BYTES + 100));
-        let [Key::Paste(text), Key::Char('x')] = &keys(long.as_bytes())[..] else { panic!() };
+        let [Key::Paste(text), Key::PasteCut, Key::Char('x')] = &keys(long.as_bytes())[..] else {
+            panic!()
+        };
         assert_eq!(text.len(), MAX_PASTE_BYTES);
+        let fits = format!("\x1b[200~{}\x1b[201~x", "a".repeat(MAX_PASTE_BYTES));
+        assert_eq!(keys(fits.as_bytes()).len(), 2);
     }
 
     proptest! {

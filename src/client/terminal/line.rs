@@ -89,6 +89,15 @@ impl Line {
         self.search.as_ref().map(|(wanted, _)| wanted.as_str())
     }
 
+    /// Shows a line that was entered again, unless another one is being typed.
+    pub fn put_back(&mut self, line: &str) -> bool {
+        let is_free = self.text().is_empty();
+        if is_free {
+            self.show(line.to_owned());
+        }
+        is_free
+    }
+
     /// Forgets the earlier lines.
     pub fn clear_history(&mut self) {
         self.history.clear();
@@ -162,7 +171,9 @@ impl Line {
             Key::Ctrl('c' | '\\') => return Outcome::Quit,
             Key::Ctrl('z') => return Outcome::Suspend,
             Key::Ctrl('l') => return Outcome::Clear,
-            Key::Enter | Key::NotUtf8 | Key::Column(_) => return Outcome::Other(key),
+            Key::Enter | Key::NotUtf8 | Key::PasteCut | Key::Column(_) => {
+                return Outcome::Other(key);
+            }
             _ => {}
         }
         Outcome::Edited

@@ -1,5 +1,5 @@
 //! The mode of the terminal (termios(3)): keys are delivered as they are pressed, without echo. Also
-//! Ctrl-Z, which gives the terminal back to the shell for a while.
+//! Ctrl-Z and SIGTSTP, which give the terminal back to the shell for a while.
 
 use std::io;
 use std::time::Duration;
@@ -10,6 +10,8 @@ use rustix::termios::{
     InputModes, LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcgetwinsize,
     tcsetattr,
 };
+
+use crate::sys::terminal_signals::{can_be_continued, stop_process};
 
 /// Columns and lines where the terminal does not know its size.
 const USUAL_SIZE: (usize, usize) = (80, 24);
@@ -56,17 +58,25 @@ impl KeyMode {
         let _ = tcsetattr(io::stdin(), OptionalActions::Drain, &self.before);
     }
 
-    /// Stops the process group, as Ctrl-Z does in a terminal's usual mode, and sets the mode again when it goes on.
-    /// The default action of SIGTSTP stops all threads before the call returns. It does nothing in a group that
-    /// nobody could continue, such as a session without a shell.
+    /// Gives the terminal back to the shell, stops this process, and sets the mode again when it goes on. It does
+    /// nothing where nobody could continue the process, such as in a session without a shell.
     pub fn suspend(&mut self) {
+        if !can_be_continued() {
+            return;
+        }
         self.leave();
-        let _ = kill_current_process_group(Signal::TSTP);
+        stop_process();
         if let Ok(before) = tcgetattr(io::stdin()) {
             self.before = before;
         }
         let _ = self.enter();
     }
+}
+
+/// Asks the process group to stop, as Ctrl-Z does in a terminal's usual mode. This process gets the signal too, and
+/// [`KeyMode::suspend`] is its answer.
+pub fn ask_to_stop() {
+    let _ = kill_current_process_group(Signal::TSTP);
 }
 
 impl Drop for KeyMode {

@@ -2,12 +2,14 @@
 //! answer is explained and asked for again.
 
 use super::console::Console;
-use crate::client::args::Arguments;
+use crate::client::args::{Arguments, Common};
 use crate::client::blanks::fill;
 use crate::client::display::one_line;
 use crate::client::messages::Messages;
 use crate::client::options;
 use crate::conversation::client::server_url::ServerUrl;
+use crate::net::dial::read_url_file;
+use crate::protocol::invitation;
 
 const DEFAULT_HOST: &str = "127.0.0.1";
 const DEFAULT_PORT: &str = "8765";
@@ -19,10 +21,15 @@ pub async fn ask_for_missing(
     texts: &Messages,
 ) -> Option<()> {
     let common = &arguments.common;
-    if arguments.server.is_none() && common.url.is_none() && common.url_file.is_none() {
-        arguments.server = Some(ask_for_server(console, texts).await?);
+    let is_unnamed = arguments.server.is_none() && common.url.is_none();
+    if is_unnamed && common.url_file.is_none() {
+        let address = ask_for_server(console, &mut arguments.common, texts).await?;
+        arguments.server = address;
     }
-    if arguments.common.user.is_none() {
+    // The access token of an invitation proves the name, whatever the client asks for.
+    let is_invited = arguments.server.is_none()
+        && (arguments.common.invitation.is_some() || has_invitation(&arguments.common));
+    if arguments.common.user.is_none() && !is_invited {
         let default = options::user(&arguments.common);
         let name = console.ask(&fill(texts.ask_name, &[&one_line(&default)])).await?;
         arguments.common.user = Some(if name.is_empty() { default } else { name });
@@ -31,22 +38,45 @@ pub async fn ask_for_missing(
     Some(())
 }
 
-async fn ask_for_server(console: &mut Console, texts: &Messages) -> Option<String> {
+/// Whether the file that names the server has an invitation.
+fn has_invitation(common: &Common) -> bool {
+    let file = common.url_file.as_deref().filter(|_| common.url.is_none());
+    file.is_some_and(|file| read_url_file(file).is_ok_and(|address| address.token.is_some()))
+}
+
+/// Asks for the address. An invitation that answers one of the questions goes into `common`; then the
+/// address is `None`.
+async fn ask_for_server(
+    console: &mut Console,
+    common: &mut Common,
+    texts: &Messages,
+) -> Option<Option<String>> {
     let ngrok = loop {
-        match yes_or_no(&console.ask(texts.ask_ngrok).await?) {
-            Some(answer) => break answer,
-            None => console.note(texts.yes_or_no),
+        let answer = console.ask(texts.ask_ngrok).await?;
+        match (take_invitation(common, &answer), yes_or_no(&answer)) {
+            (Pasted::Invitation, _) => return Some(None),
+            (Pasted::Wrong(note), _) => console.note(&note.of(texts)),
+            (Pasted::Other, Some(answer)) => break answer,
+            (Pasted::Other, None) => console.note(texts.yes_or_no),
         }
     };
     let (question, default) =
         if ngrok { (texts.ask_ngrok_address, "") } else { (texts.ask_host, DEFAULT_HOST) };
     loop {
         let answer = or_default(console.ask(question).await?, default);
+        match take_invitation(common, &answer) {
+            Pasted::Invitation => return Some(None),
+            Pasted::Wrong(note) => {
+                console.note(&note.of(texts));
+                continue;
+            }
+            Pasted::Other => {}
+        }
         match read_host(&answer) {
             None => console.note(&fill(texts.bad_address, &[&one_line(&answer)])),
-            Some(Host::Whole) => return Some(answer),
-            Some(Host::Name) if ngrok => return Some(answer),
-            Some(Host::Name) => return ask_for_port(console, &answer, texts).await,
+            Some(Host::Whole) => return Some(Some(answer)),
+            Some(Host::Name) if ngrok => return Some(Some(answer)),
+            Some(Host::Name) => return ask_for_port(console, &answer, texts).await.map(Some),
         }
     }
 }
@@ -60,6 +90,49 @@ async fn ask_for_port(console: &mut Console, host: &str, texts: &Messages) -> Op
             }
             Ok(1..) => return Some(format!("{host}:{port}")),
             _ => console.note(&fill(texts.bad_port, &[&one_line(&port)])),
+        }
+    }
+}
+
+/// An answer that may be an invitation.
+#[derive(Debug, PartialEq, Eq)]
+enum Pasted {
+    /// It was taken.
+    Invitation,
+    /// It can't be used.
+    Wrong(WrongInvitation),
+    /// It is something else.
+    Other,
+}
+
+/// Why an invitation can't be used.
+#[derive(Debug, PartialEq, Eq)]
+enum WrongInvitation {
+    Incomplete,
+    Address(String),
+}
+
+impl WrongInvitation {
+    fn of(&self, texts: &Messages) -> String {
+        match self {
+            WrongInvitation::Incomplete => texts.bad_invitation.to_owned(),
+            WrongInvitation::Address(address) => fill(texts.bad_address, &[&one_line(address)]),
+        }
+    }
+}
+
+fn take_invitation(common: &mut Common, answer: &str) -> Pasted {
+    if !invitation::is_in(answer) {
+        return Pasted::Other;
+    }
+    if common.set_url(answer.to_owned()).is_err() {
+        return Pasted::Wrong(WrongInvitation::Incomplete);
+    }
+    match common.url.clone().filter(|url| ServerUrl::parse(url).is_err()) {
+        None => Pasted::Invitation,
+        Some(address) => {
+            (common.url, common.invitation) = (None, None);
+            Pasted::Wrong(WrongInvitation::Address(address))
         }
     }
 }

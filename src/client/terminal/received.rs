@@ -1,5 +1,7 @@
 //! What the frames from the server show on the terminal.
 
+use std::time::Instant;
+
 use super::chat::Chat;
 use crate::client::blanks::fill;
 use crate::client::display::{self, excerpt, one_line};
@@ -20,6 +22,7 @@ impl Chat {
             Event::Nothing | Event::Joined(_) => {}
             Event::Registered(welcome) => {
                 self.full = welcome.is_some();
+                self.max_message_chars = welcome.map(|welcome| welcome.limits.message_chars);
                 self.failure_told = None;
                 let name = one_line(self.driver.conversation().name());
                 self.console.note(&match first {
@@ -59,7 +62,13 @@ impl Chat {
                 self.show_redacted(&redacted.room, redacted.seq, &redacted.timestamp);
             }
             Event::Error(error) => self.show_error(&error),
-            Event::Unreadable => self.console.note(self.texts.unreadable),
+            Event::Unreadable => self.note_problem(self.texts.unreadable),
+            Event::Backwards { room, seq } => {
+                let text = fill(self.texts.backwards, &[&seq.0.to_string(), &one_line(&room)]);
+                self.note_problem(&text);
+            }
+            // The driver has made a failure of it.
+            Event::Violation(_) => {}
         }
         Ok(())
     }
@@ -129,8 +138,17 @@ impl Chat {
         if error.temporary && error.id.is_some() && self.error_told.as_ref() == Some(&text) {
             return;
         }
-        self.console.note(&fill(self.texts.refused, &[&text]));
+        self.note_problem(&fill(self.texts.refused, &[&text]));
         self.error_told = Some(text);
+    }
+
+    /// Tells a problem with the server: the first few of a minute, and then how many more there were.
+    fn note_problem(&mut self, text: &str) {
+        let Some(left_out) = self.errors.admit(Instant::now()) else { return };
+        if left_out > 0 {
+            self.console.note(&fill(self.texts.more_errors, &[&left_out.to_string()]));
+        }
+        self.console.note(text);
     }
 
     /// Names the messages that the outbox gave up. Returns whether there were any.

@@ -70,6 +70,8 @@ pub struct Now {
 /// The client's state. See the module documentation for the order of calls.
 pub struct Conversation {
     pub(super) options: ConnectOptions,
+    /// The access token of the invitation that names the server.
+    pub(super) invitation_token: Option<String>,
     /// The name that the server gave the user, or else the one asked for.
     pub(super) name: String,
     pub(super) phase: Phase,
@@ -80,6 +82,8 @@ pub struct Conversation {
     pub(super) current_room: Option<String>,
     /// Rooms that the session is in, or that it sent a `join` for.
     pub(super) joined: BTreeSet<String>,
+    /// The newest message of each room when this connection entered it. Every later one has a higher number.
+    pub(super) heads: BTreeMap<String, Seq>,
     /// Rooms to leave as soon as no message for them waits.
     pub(super) leaving: BTreeSet<String>,
     /// Rooms whose key came on this connection.
@@ -87,6 +91,10 @@ pub struct Conversation {
     pub(super) backfills: BTreeMap<String, Backfill>,
     /// The newest message of each room when `options.since` asked for its past.
     pub(super) requested_up_to: BTreeMap<String, Seq>,
+    /// The time of the newest message of each room that this run has shown.
+    pub(super) newest: BTreeMap<String, Timestamp>,
+    /// That time when the server's record was lost or restored: what is replayed up to it was shown before.
+    pub(super) shown_before: BTreeMap<String, Timestamp>,
     /// Whether messages are dropped, to be read again from the read positions later.
     pub(super) held: bool,
     /// Gaps of the rooms in `backfills`, until the page that they belong to.
@@ -108,16 +116,20 @@ impl Conversation {
         Conversation {
             name: options.username.clone(),
             options,
+            invitation_token: None,
             phase: Phase::Disconnected,
             keys: ClientKeys::default(),
             read_positions,
             outbox: Outbox::default(),
             current_room: None,
             joined: BTreeSet::new(),
+            heads: BTreeMap::new(),
             leaving: BTreeSet::new(),
             rooms_with_key: BTreeSet::new(),
             backfills: BTreeMap::new(),
             requested_up_to: BTreeMap::new(),
+            newest: BTreeMap::new(),
+            shown_before: BTreeMap::new(),
             held: false,
             held_gaps: BTreeMap::new(),
             held_redactions: BTreeMap::new(),
@@ -189,11 +201,21 @@ impl Conversation {
         self.backfills.keys().map(String::as_str)
     }
 
+    /// A room that messages wait for, and whose key the server has not sent.
+    pub fn room_without_key(&self) -> Option<&str> {
+        let has_none =
+            |room: &&str| self.joined.contains(*room) && !self.rooms_with_key.contains(*room);
+        let waits = self.phase == Phase::Full && !self.outbox.is_empty();
+        let mut rooms = self.outbox.rooms().chain([self.room()]).filter(|_| waits);
+        rooms.find(has_none)
+    }
+
     /// Ends the connection.
     pub fn disconnected(&mut self) {
         self.phase = Phase::Disconnected;
         self.outbox.disconnected();
         self.rooms_with_key.clear();
+        self.heads.clear();
         self.control_frames.clear();
         self.presence_seen = false;
         self.held_gaps.clear();
@@ -290,6 +312,7 @@ impl Conversation {
     /// The server named the newest position of a room. A room without a read position starts its
     /// backfill, if the options ask for one.
     pub(super) fn observe_head(&mut self, room: &str, head: &Position, now: Now) {
+        self.heads.insert(room.to_owned(), head.seq);
         let known = self.read_positions.position(room).is_some();
         self.read_positions.announce(room, &head.epoch);
         let backfill = match self.options.since {

@@ -35,6 +35,15 @@ pub enum Event<'a> {
     Error(ErrorFrame),
     /// Not a frame of this protocol: not a JSON object, or a field that its type requires is missing.
     Unreadable,
+    /// A new message whose number the client is past, although no gap says why. It is left out.
+    Backwards {
+        /// The room.
+        room: Cow<'a, str>,
+        /// The number.
+        seq: Seq,
+    },
+    /// The client can't work with this server, for this reason.
+    Violation(String),
 }
 
 /// A part of a page of a backfill.
@@ -109,8 +118,8 @@ pub struct Message<'a> {
     pub timestamp: Cow<'a, str>,
     /// Whether the message is part of a history or a resume, not live.
     pub replay: bool,
-    /// Whether the message is part of the past that `--since` asked for. All other messages are new to
-    /// the client, live or not.
+    /// Whether the message is part of the past that `--since` asked for, or was shown by this run before the
+    /// server's record was restored. All other messages are new to the client, live or not.
     pub requested: bool,
     /// Whether the client itself sent the message, judging by the name.
     pub own: bool,

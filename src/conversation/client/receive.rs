@@ -11,8 +11,8 @@ use super::conversation::{Conversation, Now, Phase};
 use super::event::{Event, HeldGap, HeldRedaction, Message, PageItem, excerpt};
 use crate::protocol::code::ErrorCode;
 use crate::protocol::frame::{
-    ChatMessage, EncryptionKey, ErrorFrame, Gap, History, Joined, Left, Position, Presence,
-    ReceivedFrame, Redacted, ServerFrame, Welcome,
+    ChatMessage, EncryptionKey, ErrorFrame, Gap, History, Joined, Left, PROTOCOL, Position,
+    Presence, ReceivedFrame, Redacted, ServerFrame, Welcome,
 };
 use crate::protocol::{Seq, Timestamp};
 
@@ -60,6 +60,18 @@ impl Conversation {
     }
 
     fn receive_welcome<'a>(&mut self, welcome: Welcome, now: Now) -> Event<'a> {
+        if welcome.protocol != PROTOCOL {
+            let spoken = welcome.protocol;
+            return Event::Violation(format!("it has version {spoken}, this client {PROTOCOL}"));
+        }
+        let is_missing =
+            |room: &&String| !welcome.rooms.keys().any(|known| known.as_str() == *room);
+        if let Some(room) = self.options.rooms.iter().find(is_missing) {
+            return Event::Violation(format!("its answer to register leaves out the room {room}"));
+        }
+        if welcome.rooms.is_empty() {
+            return Event::Violation("its answer to register names no room".into());
+        }
         self.begin_full(&welcome, now);
         Event::Registered(Some(Box::new(welcome)))
     }
@@ -71,7 +83,9 @@ impl Conversation {
             return Event::Nothing;
         }
         if !self.keys.insert(room, key.key_id.as_ref().map(|id| id.as_str()), &key.key) {
-            return Event::Unreadable;
+            let of_room =
+                if room.is_empty() { String::new() } else { format!(" for the room {room}") };
+            return Event::Violation(format!("what it sent as the key{of_room} is no Fernet key"));
         }
         self.rooms_with_key.insert(room.to_owned());
         if self.phase == Phase::Registering {
@@ -142,6 +156,9 @@ impl Conversation {
         self.read_positions.skip_to(&gap.room, gap.epoch.as_ref(), gap.next);
         if gap.reason == "epoch" {
             self.requested_up_to.remove(gap.room.as_ref());
+            if let Some(newest) = self.newest.get(gap.room.as_ref()) {
+                self.shown_before.insert(gap.room.clone().into_owned(), *newest);
+            }
             let backfill = self.backfills.get_mut(gap.room.as_ref());
             if let Some(backfill) = backfill.filter(|backfill| !backfill.shows_live()) {
                 backfill.restart_after(Seq(gap.next.0.saturating_sub(1)), now.tick);
@@ -214,10 +231,17 @@ impl Conversation {
                 return Event::Nothing;
             }
             if !self.read_positions.advance(&message.room, seq) {
-                return Event::Nothing;
+                // What came before the registration may come twice, as a replay and in a page.
+                let head = self.heads.get(message.room.as_ref());
+                if message.replay || head.is_none_or(|head| seq > *head) {
+                    return Event::Nothing;
+                }
+                self.heads.remove(message.room.as_ref());
+                return Event::Backwards { room: message.room, seq };
             }
         }
         let mut message = self.decrypt(frame, message);
+        self.note_shown(&message);
         if let (true, Some(text)) = (message.own, &message.text) {
             let echoed = self.outbox.echoed(text);
             // A basic server names no ids: another session can have the same user name.
@@ -238,9 +262,7 @@ impl Conversation {
             content_span: start..start + message.content.get().len(),
             has_type: !message.frame_type.is_empty(),
             text,
-            requested: message
-                .seq
-                .is_some_and(|seq| self.requested_up_to.get(room).is_some_and(|end| seq <= *end)),
+            requested: self.is_old(room, &message),
             own: message.username == self.name,
             room: message.room,
             seq: message.seq.map(|seq| seq.0),
@@ -249,6 +271,34 @@ impl Conversation {
             verified: message.verified,
             timestamp: message.timestamp,
             replay: message.replay,
+        }
+    }
+
+    /// Whether a message is part of the past that was asked for, or was shown by this run before the server's
+    /// record was restored.
+    fn is_old(&self, room: &str, message: &ReceivedMessage<'_>) -> bool {
+        let up_to = self.requested_up_to.get(room);
+        if message.seq.is_some_and(|seq| up_to.is_some_and(|end| seq <= *end)) {
+            return true;
+        }
+        let shown_before = self.shown_before.get(room).filter(|_| message.replay);
+        shown_before.is_some_and(|newest| {
+            Timestamp::parse(&message.timestamp).is_some_and(|at| at <= *newest)
+        })
+    }
+
+    fn note_shown(&mut self, message: &Message<'_>) {
+        let Some(at) = Timestamp::parse(&message.timestamp).filter(|_| message.seq.is_some())
+        else {
+            return;
+        };
+        let is_joined = self.is_joined(&message.room);
+        match self.newest.get_mut(message.room.as_ref()) {
+            Some(newest) => *newest = at.max(*newest),
+            None if is_joined => {
+                self.newest.insert(message.room.to_string(), at);
+            }
+            None => {}
         }
     }
 
@@ -296,7 +346,8 @@ impl Conversation {
             while let Some((_, hole)) = holes.pop_front_if(|hole| is_before(hole)) {
                 items.push(hole);
             }
-            let message = Message { replay: true, ..self.decrypt(object, message) };
+            let message = self.decrypt(object, ReceivedMessage { replay: true, ..message });
+            self.note_shown(&message);
             items.push(PageItem::Message(message));
         }
         items.extend(holes.into_iter().map(|(_, hole)| hole));
@@ -653,6 +704,82 @@ mod tests {
         assert!(conversation.is_joined("ops") && !conversation.is_joined("lobby"));
         conversation.join(&crate::protocol::RoomName::parse("dev").unwrap());
         assert!(conversation.register().contains(r#""rooms":["ops","dev"]"#));
+    }
+
+    #[test]
+    fn a_server_that_can_not_be_worked_with_is_a_violation() {
+        let now = Now { tick: Instant::now(), wall: Timestamp::from_micros(0) };
+        let welcome = |protocol: u32, room: &str| {
+            format!(
+                r#"{{"type":"welcome","protocol":{protocol},"session":"s","username":"ana","verified":true,
+                "server":"x/1","limits":{{"message_chars":9,"rate_messages":9,"rate_per_ms":9,"unacked":9}},
+                "rooms":{{"{room}":{{"epoch":"e","seq":2}}}}}}"#
+            )
+        };
+        let key = |key: &str| {
+            format!(r#"{{"type":"encryption_key","room":"ops","key_id":"k","key":"{key}"}}"#)
+        };
+        for (frames, reason) in [
+            (vec![welcome(2, "ops")], "version 2"),
+            (vec![welcome(1, "dev")], "leaves out the room ops"),
+            (vec![welcome(1, "ops"), key("c2hvcnQ=")], "key for the room ops is no Fernet key"),
+            (vec![key("x")], "the key is no Fernet key"),
+        ] {
+            let options = ConnectOptions { rooms: vec!["ops".into()], ..Default::default() };
+            let mut conversation = Conversation::new(options, ReadPositions::default());
+            conversation.register();
+            let (last, before) = frames.split_last().unwrap();
+            for frame in before {
+                assert!(matches!(conversation.receive(frame, now), Event::Registered(_)));
+            }
+            let Event::Violation(told) = conversation.receive(last, now) else {
+                panic!("{reason}")
+            };
+            assert!(told.contains(reason), "{told}");
+        }
+    }
+
+    #[test]
+    fn what_was_shown_before_a_restore_is_not_new_again() {
+        let now = Now { tick: Instant::now(), wall: Timestamp::from_micros(0) };
+        let mut conversation = reading_history(&Fernet::generate_key(), now);
+        conversation.receive(&page(1..=2, false), now);
+        let at = |seq: u64, second: u32, replay: bool| {
+            format!(
+                r#"{{"type":"chat_message","room":"lobby","seq":{seq},"content":"x","replay":{replay},
+                "timestamp":"2026-11-26T12:00:{second:02}.000Z"}}"#
+            )
+        };
+        assert_eq!(shown(conversation.receive(&at(3, 30, false), now)), [(3, false)]);
+        let gap =
+            r#"{"type":"gap","room":"lobby","after":0,"next":1,"reason":"epoch","epoch":"f"}"#;
+        assert!(matches!(conversation.receive(gap, now), Event::Gap(_)));
+        // A backup has the message 1, and somebody said something before this client came back.
+        for (seq, second, replay, old) in
+            [(1, 10, true, true), (2, 30, true, true), (3, 31, true, false), (4, 5, false, false)]
+        {
+            let frame = at(seq, second, replay);
+            assert_eq!(shown(conversation.receive(&frame, now)), [(seq, old)], "{seq}");
+        }
+    }
+
+    #[test]
+    fn a_live_message_with_an_old_number_is_told_once() {
+        let now = Now { tick: Instant::now(), wall: Timestamp::from_micros(0) };
+        let mut conversation = reading_history(&Fernet::generate_key(), now);
+        let past = page(1..=4, false);
+        assert_eq!(shown(conversation.receive(&past, now)).len(), 4);
+        // The head was 2 at the registration, and the page brought two live messages.
+        for seq in [3, 4] {
+            assert_eq!(shown(conversation.receive(&live(seq), now)), []);
+        }
+        let replay = live(1).replace("\"content\"", "\"replay\":true,\"content\"");
+        assert_eq!(shown(conversation.receive(&replay, now)), []);
+        let again = live(1);
+        let event = conversation.receive(&again, now);
+        assert!(matches!(event, Event::Backwards { seq: Seq(1), .. }));
+        assert_eq!(shown(conversation.receive(&live(2), now)), []);
+        assert_eq!(shown(conversation.receive(&live(5), now)), [(5, false)]);
     }
 
     #[test]

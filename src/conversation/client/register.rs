@@ -14,6 +14,12 @@ const MAX_UNACKED: usize = 4096;
 const MAX_RESUMED_ROOMS: usize = 64;
 
 impl Conversation {
+    /// Sets the access token of the invitation that names the server of the next connection. It counts
+    /// before the one in the options.
+    pub fn set_invitation_token(&mut self, token: Option<String>) {
+        self.invitation_token = token;
+    }
+
     /// Starts a connection. Returns the first frame to send.
     pub fn register(&mut self) -> String {
         self.phase = Phase::Registering;
@@ -32,7 +38,7 @@ impl Conversation {
         let register = Register {
             protocol: Some(PROTOCOL),
             username: self.options.username.clone(),
-            access_token: self.options.access_token.clone(),
+            access_token: self.invitation_token.clone().or(self.options.access_token.clone()),
             resume: resume
                 .into_iter()
                 .map(|(room, position)| (room.clone(), position.clone()))

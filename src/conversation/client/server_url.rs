@@ -26,7 +26,7 @@ const DEFAULT_PORT: u16 = 8765;
 
 impl ServerUrl {
     /// Parses `ws://…`, `wss://…`, `http(s)://…`, `abcd.ngrok.app`, `host:port`. Without
-    /// a scheme it is `ws://` on loopback and `wss://` elsewhere.
+    /// a scheme it is `ws://` on loopback and `wss://` elsewhere. A fragment is left out.
     pub fn parse(text: &str) -> Result<Self, String> {
         let error = |reason: &str| {
             let shown = mask::secrets(text);
@@ -34,7 +34,7 @@ impl ServerUrl {
                 "{shown:?} is not the address of a server: {reason}; write wss://chat.example or host:port"
             )
         };
-        let trimmed = text.trim();
+        let trimmed = text.trim().split('#').next().unwrap_or_default();
         let (scheme, rest) = match trimmed.split_once("://") {
             Some((scheme, rest)) => (Some(scheme.to_ascii_lowercase()), rest),
             None => (None, trimmed),
@@ -48,8 +48,7 @@ impl ServerUrl {
                 "it must not contain a user name or password; use --user and --access-token-file",
             ));
         }
-        let (host, port) =
-            split_port(authority).ok_or_else(|| error("the port is a number from 1 to 65535"))?;
+        let (host, port) = split_port(authority).map_err(error)?;
         if host.is_empty() || host.contains(|c: char| c.is_whitespace() || c.is_control()) {
             return Err(error("it has no host"));
         }
@@ -58,6 +57,9 @@ impl ServerUrl {
             || host.contains(':') && without_zone(&host).parse::<Ipv6Addr>().is_err()
         {
             return Err(error("the host is neither a name nor an IP address"));
+        }
+        if is_old_ipv4(&host) {
+            return Err(error("an IPv4 address has four numbers, such as 127.0.0.1"));
         }
         let (host, unicode_host) = in_ascii(host)
             .ok_or_else(|| error("the host is no valid international name (IDNA, UTS 46)"))?;
@@ -138,9 +140,8 @@ fn in_ascii(host: String) -> Option<(String, Option<String>)> {
 }
 
 /// A path and query as they go into a request: other characters than visible ASCII are
-/// percent-encoded (RFC 3986 §2.1), and a fragment is left out.
+/// percent-encoded (RFC 3986 §2.1).
 fn encoded_path(path: &str) -> String {
-    let path = path.split('#').next().unwrap_or_default();
     let mut out = String::with_capacity(path.len() + 1);
     if !path.starts_with('/') {
         out.push('/');
@@ -154,22 +155,44 @@ fn encoded_path(path: &str) -> String {
     out
 }
 
-fn split_port(authority: &str) -> Option<(String, Option<u16>)> {
+fn split_port(authority: &str) -> Result<(String, Option<u16>), &'static str> {
+    let wrong_port = "the port is a number from 1 to 65535";
+    let parse = |port: &str| parse_port(port).map(Some).ok_or(wrong_port);
     if let Some(rest) = authority.strip_prefix('[') {
-        let (host, port) = rest.split_once(']')?;
+        let (host, port) =
+            rest.split_once(']').ok_or("the bracket ] after the address is missing")?;
         return match port.strip_prefix(':') {
-            None if port.is_empty() => Some((host.to_owned(), None)),
-            None => None,
-            Some(port) => Some((host.to_owned(), Some(parse_port(port)?))),
+            None if port.is_empty() => Ok((host.to_owned(), None)),
+            None => Err("only a port, such as :8765, can follow the bracket ]"),
+            Some(port) => Ok((host.to_owned(), parse(port)?)),
         };
     }
     if authority.parse::<IpAddr>().is_ok() {
-        return Some((authority.to_owned(), None));
+        return Ok((authority.to_owned(), None));
     }
     match authority.rsplit_once(':') {
-        Some((host, port)) => Some((host.to_owned(), Some(parse_port(port)?))),
-        None => Some((authority.to_owned(), None)),
+        // More than one colon is an IPv6 address that lacks its brackets.
+        Some((host, port)) if host.contains(':') && parse_port(port).is_some() => {
+            match host.parse::<Ipv6Addr>() {
+                Ok(_) => Err("an IPv6 address with a port is written in brackets, [::1]:8765"),
+                Err(_) => Ok((host.to_owned(), parse(port)?)),
+            }
+        }
+        Some((host, port)) => Ok((host.to_owned(), parse(port)?)),
+        None => Ok((authority.to_owned(), None)),
     }
+}
+
+/// Whether the host ends with a number and is no address of four numbers. Resolvers take such an old form of
+/// an IPv4 address (`127.1`, `0x7f000001`) for an address; a name can't end so (RFC 1123, section 2.1).
+fn is_old_ipv4(host: &str) -> bool {
+    let last = host.strip_suffix('.').unwrap_or(host).rsplit('.').next().unwrap_or_default();
+    let hexadecimal = last.strip_prefix("0x").or_else(|| last.strip_prefix("0X"));
+    let is_number = match hexadecimal {
+        Some(digits) => digits.bytes().all(|byte| byte.is_ascii_hexdigit()),
+        None => !last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit()),
+    };
+    is_number && !host.contains(':') && host.parse::<IpAddr>().is_err()
 }
 
 fn parse_port(port: &str) -> Option<u16> {
@@ -204,6 +227,8 @@ mod tests {
             ("http://localhost", "ws://localhost", 80),
             ("wss://h/p?q", "wss://h/p?q", 443),
             ("wss://h/ñ?a b#c", "wss://h/%C3%B1?a%20b", 443),
+            ("wss://h#c", "wss://h", 443),
+            ("https://h/#sct_12345678", "wss://h", 443),
             ("localhost.:9000", "ws://localhost.:9000", 9000),
             ("[::ffff:127.0.0.1]:9000", "ws://[::ffff:127.0.0.1]:9000", 9000),
             ("[fe80::1%eth0]:9000", "wss://[fe80::1%eth0]:9000", 9000),
@@ -287,6 +312,23 @@ mod tests {
         ] {
             let error = ServerUrl::parse(text).expect_err(text);
             assert!(error.contains("wss://"), "{error}");
+        }
+        for (text, reason) in [
+            ("[::1", "the bracket ]"),
+            ("[::1]8765", "can follow the bracket"),
+            ("host:70000", "from 1 to 65535"),
+            ("127.1:8765", "four numbers"),
+            ("ws://2130706433", "four numbers"),
+            ("0x7f.1", "four numbers"),
+            ("1.2.3.4.5", "four numbers"),
+            ("256.0.0.1:80", "four numbers"),
+        ] {
+            let error = ServerUrl::parse(text).expect_err(text);
+            assert!(error.contains(reason), "{text}: {error}");
+        }
+        for right in ["2cool.example:1", "a.b2", "1.2.3.4:5", "[::ffff:1.2.3.4]", "0xcafe.example"]
+        {
+            ServerUrl::parse(right).expect(right);
         }
     }
 }

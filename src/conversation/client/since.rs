@@ -35,11 +35,24 @@ impl FromStr for Since {
         if let Some(moment) = Timestamp::parse(text) {
             return Ok(Since::At(moment));
         }
-        humantime::parse_duration(text).map(Since::Ago).map_err(|_| {
-            "expected a seq (41), a time before now (10m, 2h, 3d), a moment \
-             (2026-11-26T15:00:00Z, or @1795705200 in seconds since 1970), or all"
-                .to_owned()
-        })
+        humantime::parse_duration(text).map(Since::Ago).map_err(|_| explain(text))
+    }
+}
+
+/// Why a text is no place in a room's record.
+fn explain(text: &str) -> String {
+    let expected = "expected a seq (41), a time before now (10m, 2h, 3d), a moment \
+                    (2026-11-26T15:00:00Z, or @1795705200 in seconds since 1970), or all";
+    if text.parse::<jiff::civil::DateTime>().is_ok() {
+        return "the moment has no time zone; write 2026-11-26T15:00:00Z for UTC, or \
+                2026-11-26T15:00:00+01:00 (date -Is prints such a moment)"
+            .into();
+    }
+    match text.strip_prefix('-') {
+        Some(rest) if rest.parse::<Since>().is_ok() => {
+            format!("a minus sign has no meaning here: {rest} alone is a seq or a time before now")
+        }
+        _ => expected.into(),
     }
 }
 
@@ -72,7 +85,10 @@ pub fn parse_timeout(text: &str) -> Result<Duration, String> {
         Err(_) => humantime::parse_duration(text)
             .map_err(|_| "expected a time such as 30s, 5m or 1h, or never".to_owned())?,
     };
-    Ok(timeout.min(MAX_TIMEOUT))
+    match timeout.is_zero() {
+        true => Err("0 leaves no time for anything; write a time such as 30s, or never".into()),
+        false => Ok(timeout.min(MAX_TIMEOUT)),
+    }
 }
 
 #[cfg(test)]
@@ -109,6 +125,25 @@ mod tests {
             "@9223372036854775807",
         ] {
             assert!(bad.parse::<Since>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_place_is_explained() {
+        for (text, words) in [
+            ("2026-11-26T11:48:00", "no time zone"),
+            ("2026-11-26 11:48", "no time zone"),
+            ("2026-11-26", "no time zone"),
+            ("-5", "5 alone is a seq"),
+            ("-10m", "10m alone is"),
+            ("--listen", "expected a seq"),
+            ("yesterday", "expected a seq"),
+        ] {
+            let error = text.parse::<Since>().unwrap_err();
+            assert!(error.contains(words), "{text}: {error}");
+        }
+        for zero in ["0", "0s", "0ms"] {
+            assert!(parse_timeout(zero).unwrap_err().contains("never"), "{zero}");
         }
     }
 

@@ -16,8 +16,10 @@ mod pending;
 mod queue;
 #[cfg(test)]
 mod tests;
+mod totals;
 
 pub use fan_out::send_to_all;
 pub use pending::CloseReason;
 pub(crate) use pending::TOO_SLOW;
 pub use queue::SendQueue;
+pub use totals::SendQueueTotals;

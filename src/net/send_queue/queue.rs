@@ -1,16 +1,18 @@
 //! The queue itself: adding frames, writing them, and closing it.
 
 use std::io::{self, IoSlice};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 use super::pending::{CloseReason, Pending};
+use super::totals::{LockedPending, SendQueueTotals};
 use crate::net::framing;
 use crate::net::shared_pages::SharedPages;
 
@@ -23,16 +25,24 @@ pub struct SendQueue {
     socket: Option<TcpStream>,
     pending: Mutex<Pending>,
     task: AtomicWaker,
+    totals: Arc<SendQueueTotals>,
+}
+
+impl Drop for SendQueue {
+    fn drop(&mut self) {
+        self.totals.change(self.pending.get_mut().bytes, 0);
+    }
 }
 
 impl SendQueue {
-    /// Makes an empty queue that is bounded by `max_bytes` bytes (see the module). Without a socket, only
-    /// [`Self::poll_flush_with`] writes.
-    pub fn new(socket: Option<TcpStream>, max_bytes: usize) -> Self {
+    /// Makes an empty queue that is bounded by `max_bytes` bytes (see the module) and counted in `totals`.
+    /// Without a socket, only [`Self::poll_flush_with`] writes.
+    pub fn new(socket: Option<TcpStream>, max_bytes: usize, totals: Arc<SendQueueTotals>) -> Self {
         SendQueue {
             socket,
             pending: Mutex::new(Pending { max_bytes, ..Pending::default() }),
             task: AtomicWaker::new(),
+            totals,
         }
     }
 
@@ -273,8 +283,8 @@ impl SendQueue {
         }
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, Pending> {
+    pub(super) fn lock(&self) -> LockedPending<'_> {
         // No code panics while it holds the lock, so the state is whole even after a panic elsewhere.
-        self.pending.lock()
+        LockedPending::new(self.pending.lock(), &self.totals)
     }
 }

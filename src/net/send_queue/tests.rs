@@ -1,4 +1,5 @@
 use std::io::Read as _;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -6,14 +7,14 @@ use bytes::Bytes;
 use tokio::net::TcpStream;
 
 use super::fan_out::{SHARED_PAGES_MIN_BYTES, SHARED_PAGES_MIN_SOCKETS};
-use super::{CloseReason, SendQueue, send_to_all};
+use super::{CloseReason, SendQueue, SendQueueTotals, send_to_all};
 use crate::net::framing;
 use crate::net::shared_pages::SharedPages;
 use crate::net::uring::{MAX_SOCKETS, UringSender};
 use crate::protocol::CloseCode;
 
 fn without_socket(max_bytes: usize) -> SendQueue {
-    SendQueue::new(None, max_bytes)
+    SendQueue::new(None, max_bytes, Arc::default())
 }
 
 fn drain(queue: &SendQueue) -> Vec<u8> {
@@ -132,12 +133,15 @@ fn pair() -> (TcpStream, std::net::TcpStream) {
 }
 
 /// Returns `count` queues with writable sockets, and the readers at the other ends.
-async fn pairs(count: usize) -> (Vec<SendQueue>, Vec<std::net::TcpStream>) {
+async fn pairs(
+    count: usize,
+    totals: &Arc<SendQueueTotals>,
+) -> (Vec<SendQueue>, Vec<std::net::TcpStream>) {
     let (mut queues, mut readers) = (Vec::new(), Vec::new());
     for _ in 0..count {
         let (writer, reader) = pair();
         writer.writable().await.unwrap();
-        queues.push(SendQueue::new(Some(writer), 64 << 20));
+        queues.push(SendQueue::new(Some(writer), 64 << 20, totals.clone()));
         readers.push(reader);
     }
     (queues, readers)
@@ -153,9 +157,10 @@ async fn send_to_all_reaches_every_queue_in_any_state() {
         (Bytes::from_static(b"for all"), UringSender::new()),
         (large_frame, UringSender::new()),
     ] {
+        let totals = Arc::<SendQueueTotals>::default();
         // More than one batch: most sockets are writable, two are full, one queue has no socket, one
         // has pending bytes, one is closed and one is disconnected.
-        let (mut queues, mut readers) = pairs(2 * MAX_SOCKETS + 6).await;
+        let (mut queues, mut readers) = pairs(2 * MAX_SOCKETS + 6, &totals).await;
         // Fills two sockets; the last write to each is partial.
         let filler = numbered(100_003);
         let mut fillers = 0;
@@ -178,6 +183,7 @@ async fn send_to_all_reaches_every_queue_in_any_state() {
             send_to_all(&all, &frame, &mut uring);
         }
         assert_eq!(queues[3].pending_bytes(), before + 3 * frame.len());
+        assert_totals(&totals, queues.iter().enumerate().filter(|(index, _)| *index != 5));
         assert!(drain(&queues[5]) == frame.repeat(3));
         assert!(queues[11].is_disconnected() && queues[11].pending_bytes() == 0);
         for (index, (queue, reader)) in queues.iter().zip(readers).enumerate() {
@@ -190,12 +196,13 @@ async fn send_to_all_reaches_every_queue_in_any_state() {
             };
             assert!(read_all(queue, reader).await == expected, "{index}");
         }
+        assert_eq!((totals.bytes(), totals.waiting()), (0, 0));
     }
 }
 
 #[tokio::test]
 async fn bytes_refused_by_one_socket_reach_no_other() {
-    let (queues, readers) = pairs(SHARED_PAGES_MIN_SOCKETS).await;
+    let (queues, readers) = pairs(SHARED_PAGES_MIN_SOCKETS, &Arc::default()).await;
     // Not a whole number of pages, so that each write starts at another offset in a page.
     let frame = numbered(200_003);
     let mut rounds = 0;
@@ -207,6 +214,35 @@ async fn bytes_refused_by_one_socket_reach_no_other() {
     for (queue, reader) in queues.iter().zip(readers) {
         assert!(read_all(queue, reader).await == frame.repeat(rounds));
     }
+}
+
+/// The totals must be the sums over the queues.
+fn assert_totals<'a>(
+    totals: &SendQueueTotals,
+    queues: impl Iterator<Item = (usize, &'a SendQueue)>,
+) {
+    let pending: Vec<usize> = queues.map(|(_, queue)| queue.pending_bytes()).collect();
+    let waiting = pending.iter().filter(|bytes| **bytes > 0).count();
+    assert!(waiting > 0);
+    assert_eq!((totals.bytes(), totals.waiting()), (pending.iter().sum(), waiting));
+}
+
+#[test]
+fn the_totals_follow_every_queue_to_its_end() {
+    let totals = Arc::<SendQueueTotals>::default();
+    let queues = [4, 4, 1000].map(|bound| SendQueue::new(None, bound, totals.clone()));
+    for queue in &queues {
+        // The last frame is too much for the first two, and only their close frames stay.
+        (0..5).for_each(|_| queue.push(Bytes::from_static(b"abcd")));
+    }
+    assert!(queues[0].close_reason().is_some() && queues[2].close_reason().is_none());
+    assert_totals(&totals, queues.iter().enumerate());
+    let [first, second, third] = queues;
+    drain(&first);
+    second.disconnect();
+    assert_eq!((totals.bytes(), totals.waiting()), (20, 1));
+    drop(third);
+    assert_eq!((totals.bytes(), totals.waiting()), (0, 0));
 }
 
 /// Flushes the queue, shuts the socket down and returns what the reader received.
@@ -229,7 +265,7 @@ fn numbered(length: u32) -> Bytes {
 async fn flush_later_leaves_writing_to_the_task_in_order() {
     let (writer, mut reader) = pair();
     writer.writable().await.unwrap();
-    let queue = SendQueue::new(Some(writer), 100);
+    let queue = SendQueue::new(Some(writer), 100, Arc::default());
     queue.flush_later();
     assert!(queue.blocked_since().is_none(), "nothing is pending");
     queue.push(Bytes::from_static(b"one "));

@@ -1,11 +1,15 @@
 //! The tools of operators: the admin socket, metrics and health, the status line, and reload.
 
+mod ask;
+pub mod bans;
 mod delete;
 pub mod execute;
 pub mod health_watch;
+mod listening;
 pub mod metrics;
 pub mod reload;
 pub mod request;
+pub mod sessions;
 pub mod socket;
 pub mod status;
 pub mod thread;

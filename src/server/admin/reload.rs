@@ -47,6 +47,9 @@ impl Reload {
                 );
             }
         }
+        if outcome.is_ok() {
+            context.counters.reloaded_at.set(wall_clock());
+        }
         context.reload_state.set(outcome.clone());
         systemd::status(&status::line(context).await);
         systemd::ready();

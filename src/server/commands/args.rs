@@ -7,9 +7,10 @@ use std::time::Duration;
 use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use clap::{Args, Parser, Subcommand};
 
+use super::ban_args::{BanArgs, KickArgs, MuteArgs, UnbanArgs, UnmuteArgs, parse_room};
 use crate::config::{Sources, UnitFolders};
 use crate::protocol::{RoomName, SeqRange, UserName};
-use crate::server::admin::request::AdminRequest;
+use crate::server::admin::request::{AdminRequest, SessionFilter};
 use crate::sys::user::user_id;
 
 /// The configuration file that is read if no file is named and this one exists.
@@ -72,6 +73,8 @@ pub enum Command {
         #[allow(missing_docs, reason = "the help lists the subcommands")]
         command: TokenCommand,
     },
+    /// Make an access token and print an invitation: one line to paste into chat-client
+    Invite(InviteArgs),
     /// Control the running server through its admin socket
     Ctl {
         /// Print the answer as one JSON object
@@ -128,9 +131,35 @@ pub enum TokenCommand {
     },
 }
 
-/// The rights of a new access token.
+/// The options of `chat-server token add`.
 #[derive(Debug, Args)]
 pub struct NewToken {
+    /// The rights of the access token.
+    #[command(flatten)]
+    pub rights: TokenRights,
+    /// Store nothing; print a table for the configuration file instead
+    #[arg(long)]
+    pub declare: bool,
+}
+
+/// The options of `chat-server invite`.
+#[derive(Debug, Args)]
+pub struct InviteArgs {
+    /// The rights of the access token.
+    #[command(flatten)]
+    pub rights: TokenRights,
+    /// The address at which others reach the server, as in wss://chat.example [default: the address of
+    /// the ngrok tunnel, else a name in the certificate of listen.tls]
+    #[arg(long, value_name = "URL")]
+    pub url: Option<String>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The rights of a new access token.
+#[derive(Debug, Args)]
+pub struct TokenRights {
     /// The user that the access token proves
     #[arg(long, value_name = "NAME", value_parser = UserName::parse)]
     pub user: UserName,
@@ -143,9 +172,6 @@ pub struct NewToken {
     /// When it expires, from now: 12h, 30d [default: never]
     #[arg(long, value_name = "TIME", value_parser = parse_expires)]
     pub expires: Option<Duration>,
-    /// Store nothing; print a table for the configuration file instead
-    #[arg(long)]
-    pub declare: bool,
 }
 
 /// The options of `chat-server backup`.
@@ -203,31 +229,30 @@ pub enum CtlCommand {
     /// List the rooms that have members
     Rooms,
     /// List the sessions
-    Sessions,
+    Sessions {
+        /// Only those of this user
+        #[arg(long, value_name = "NAME", value_parser = UserName::parse)]
+        user: Option<UserName>,
+        /// Only those in this room
+        #[arg(long, value_name = "R", value_parser = parse_room)]
+        room: Option<RoomName>,
+    },
     /// Replace the key of every room now
     Rotate,
     /// Reload the configuration; reports what is wrong with it
     Reload,
-    /// End a user's sessions
-    Kick {
-        /// The user's name
-        #[arg(value_parser = UserName::parse)]
-        user: UserName,
-    },
-    /// End a user's sessions and ban the name
-    Ban {
-        /// The user's name
-        #[arg(value_parser = UserName::parse)]
-        user: UserName,
-    },
-    /// List the banned users
+    /// End the sessions of a user or of an address, or one session; they can come back
+    Kick(KickArgs),
+    /// Keep a user, an address or a network out, and end its sessions
+    Ban(BanArgs),
+    /// Let it in again
+    Unban(UnbanArgs),
+    /// Refuse a user's messages; it can go on reading
+    Mute(MuteArgs),
+    /// Accept a user's messages again
+    Unmute(UnmuteArgs),
+    /// List the bans and mutes
     Bans,
-    /// Lift a user's ban
-    Unban {
-        /// The user's name
-        #[arg(value_parser = UserName::parse)]
-        user: UserName,
-    },
     /// Delete the texts of messages, for example of a pasted secret
     Delete {
         /// The room
@@ -264,12 +289,17 @@ impl CtlCommand {
         match self {
             CtlCommand::Status => AdminRequest::Status,
             CtlCommand::Rooms => AdminRequest::Rooms,
-            CtlCommand::Sessions => AdminRequest::Sessions,
+            CtlCommand::Sessions { user, room } => AdminRequest::Sessions(SessionFilter {
+                user: user.as_ref().map(UserName::to_string),
+                room: room.as_ref().map(RoomName::to_string),
+            }),
             CtlCommand::Rotate => AdminRequest::Rotate,
             CtlCommand::Reload => AdminRequest::Reload,
-            CtlCommand::Kick { user } => AdminRequest::Kick { user: user.to_string() },
-            CtlCommand::Ban { user } => AdminRequest::Ban { user: user.to_string() },
-            CtlCommand::Unban { user } => AdminRequest::Unban { user: user.to_string() },
+            CtlCommand::Kick(arguments) => arguments.request(),
+            CtlCommand::Ban(arguments) => arguments.request(),
+            CtlCommand::Unban(arguments) => arguments.request(),
+            CtlCommand::Mute(arguments) => arguments.request(),
+            CtlCommand::Unmute(arguments) => arguments.request(),
             CtlCommand::Bans => AdminRequest::Bans,
             CtlCommand::Delete { room, seqs } => AdminRequest::Delete {
                 room: room.to_string(),
@@ -313,10 +343,6 @@ impl ConfigArgs {
         let unit_folders = if is_root { UnitFolders::find(UNIT) } else { UnitFolders::default() };
         Sources { unit_folders, ..self.sources() }
     }
-}
-
-fn parse_room(text: &str) -> Result<RoomName, String> {
-    RoomName::parse(text).ok_or_else(|| RoomName::RULE.to_owned())
 }
 
 fn parse_expires(text: &str) -> Result<Duration, String> {

@@ -1,4 +1,5 @@
-//! `chat-server check`: validates the configuration and prints it.
+//! `chat-server check`: validates the configuration and prints it, and refuses a history that a newer
+//! program wrote.
 
 use super::args::ConfigArgs;
 use super::output::{print, print_error};
@@ -6,6 +7,7 @@ use crate::config::{Config, Store};
 use crate::server::context::ActiveConfig;
 use crate::server::error::ServerError;
 use crate::server::tls_warnings;
+use crate::store::refuse_newer_store;
 use crate::sys::clock::wall_clock;
 
 /// Prints the configuration in force as TOML; standard error says where the files are, and what to
@@ -25,5 +27,10 @@ pub fn run(config: &ConfigArgs) -> Result<(), ServerError> {
     for warning in tls_warnings::warnings(config, wall_clock()) {
         print_error(&warning);
     }
-    print(toml::to_string_pretty(&config.raw).unwrap_or_default().as_bytes())
+    print(toml::to_string_pretty(&config.raw).unwrap_or_default().as_bytes())?;
+    // The last, so that the configuration is printed all the same.
+    if config.history.store == Store::Disk {
+        refuse_newer_store(&config.history.path)?;
+    }
+    Ok(())
 }

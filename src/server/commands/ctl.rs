@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::args::{ConfigArgs, CtlCommand};
+use super::ban_output::{format_act, format_bans, format_sessions};
 use super::output::{format_answer, format_reload, print, print_error};
 use crate::config::Config;
 use crate::server::admin::request::AdminRequest;
@@ -38,6 +39,12 @@ pub fn run(config: &ConfigArgs, json: bool, command: &CtlCommand) -> Result<(), 
     };
     match (json, command) {
         (true, _) => print(format!("{answer}\n").as_bytes()),
+        (false, CtlCommand::Bans) => print(format_bans(&answer).as_bytes()),
+        (false, CtlCommand::Sessions { .. }) => print(format_sessions(&answer).as_bytes()),
+        (
+            false,
+            CtlCommand::Ban(_) | CtlCommand::Unban(_) | CtlCommand::Mute(_) | CtlCommand::Unmute(_),
+        ) => print(format_act(command, &answer).as_bytes()),
         (false, CtlCommand::Reload) => print(format_reload(&answer).as_bytes()),
         (false, _) => print(format_answer(&answer).as_bytes()),
     }

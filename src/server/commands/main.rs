@@ -6,7 +6,7 @@ use clap::{CommandFactory as _, Parser as _};
 
 use super::args::{Arguments, Command, ConfigArgs};
 use super::output::{print, print_error, print_help};
-use super::{backup, check, ctl, rekey, restore, token};
+use super::{backup, check, ctl, invite, rekey, restore, token};
 use crate::config::Config;
 use crate::protocol::mask;
 use crate::server::admin::reload::Reload;
@@ -14,6 +14,7 @@ use crate::server::error::ServerError;
 use crate::server::exit_code::ExitCode;
 use crate::server::run;
 use crate::sys::logging;
+use crate::sys::signal_mask;
 use crate::sys::signals::{EarlySignals, Signals};
 
 /// How long blocked file operations may delay the exit, once the server has stopped.
@@ -22,6 +23,8 @@ const RUNTIME_SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
 /// Runs `chat-server` with the arguments of this process.
 pub fn main() -> std::process::ExitCode {
     let early_signals = EarlySignals::hold_back();
+    // After the handlers are there: a signal that waits comes at once.
+    signal_mask::unblock_all();
     let Arguments { command, config } = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) if !error.use_stderr() => return ended(print_help(&error)),
@@ -37,6 +40,7 @@ pub fn main() -> std::process::ExitCode {
         Command::Run => serve(&config),
         Command::Check => check::run(&config),
         Command::Token { command } => token::run(&config, &command),
+        Command::Invite(arguments) => invite::run(&config, &arguments),
         Command::Ctl { json, command } => ctl::run(&config, json, &command),
         Command::Backup(arguments) => backup::run(&config, &arguments),
         Command::Restore(arguments) => restore::run(&config, &arguments),

@@ -69,7 +69,7 @@ pub fn format_reload(answer: &Value) -> String {
 }
 
 /// The columns are the keys of the first row, then keys that only later rows have.
-fn format_table(rows: &[Value]) -> String {
+pub fn format_table(rows: &[Value]) -> String {
     let Some(first) = rows.first().and_then(Value::as_object) else { return "none\n".into() };
     let mut names: Vec<&String> = first.keys().collect();
     for row in rows.iter().filter_map(Value::as_object) {

@@ -1,6 +1,9 @@
 //! `chat-server rekey`: encrypts the history under another at-rest key.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use super::args::ConfigArgs;
 use super::output::{print, print_error};
@@ -8,8 +11,11 @@ use crate::config::{Config, Store};
 use crate::credentials::at_rest_key::{AtRestKey, give_history_to_owner};
 use crate::server::error::ServerError;
 use crate::server::open_store;
-use crate::store::rekey;
+use crate::store::{Opening, rekey};
 use crate::sys::clock::wall_clock;
+
+/// How often the progress is told.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(3);
 
 /// Rekeys the history on disk, and prints how many messages were encrypted anew. `key` and
 /// `new_key` name key files; without them, the current key is found as the server finds it, and the
@@ -42,7 +48,7 @@ pub fn run(
         }
         None => AtRestKey::fresh(),
     };
-    let done = rekey(folder, &key, &new_key, wall_clock());
+    let done = rekey(folder, &key, &new_key, wall_clock(), &told_progress());
     // Also after a failure: the store that is still there must be usable by the server.
     give_history_to_owner(folder)?;
     let done = done?;
@@ -52,4 +58,16 @@ pub fn run(
         count => format!("; {count} could not be read and were left out"),
     };
     print(format!("{} messages are under the new key{damaged}\n", done.messages).as_bytes())
+}
+
+/// Tells the progress on standard error, if it takes longer than some seconds.
+fn told_progress() -> Opening {
+    let told = Mutex::new(Instant::now());
+    Opening::new(move |progress| {
+        let mut told = told.lock();
+        if told.elapsed() >= PROGRESS_INTERVAL {
+            *told = Instant::now();
+            print_error(&progress.to_string());
+        }
+    })
 }

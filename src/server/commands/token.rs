@@ -3,7 +3,9 @@
 use std::path::Path;
 use std::time::SystemTime;
 
-use super::args::{ConfigArgs, NewToken, TokenCommand};
+use zeroize::Zeroizing;
+
+use super::args::{ConfigArgs, NewToken, TokenCommand, TokenRights};
 use super::ctl;
 use super::output::{format_answer, print, print_error};
 use crate::config::Config;
@@ -29,41 +31,77 @@ pub fn run(config: &ConfigArgs, command: &TokenCommand) -> Result<(), ServerErro
 }
 
 fn add(config: &Config, wanted: &NewToken) -> Result<(), ServerError> {
-    let generated = GeneratedToken::generate();
-    let now = SystemTime::now();
-    let record = TokenRecord {
-        user: wanted.user.to_string(),
-        rooms: if wanted.room.is_empty() { vec!["lobby".into()] } else { wanted.room.clone() },
-        role: wanted.role.clone(),
-        hash: generated.hash.clone(),
-        expires: wanted.expires.map(|after| Timestamp::from_system(now + after).to_string()),
-        created: Some(Timestamp::from_system(now).to_string()),
-    };
-    let grant = record.grant().map_err(ServerError::Usage)?;
-    let token = &*generated.token;
     if wanted.declare {
-        let table = toml::to_string(&TokenRecord { created: None, ..record }).unwrap_or_default();
-        print_error(
-            "the first line is the access token, shown only now; add the table to the \
-             configuration file",
-        );
-        return print(format!("{token}\n\n[[auth.users]]\n{table}").as_bytes());
+        return declare(&wanted.rights);
     }
-    let id = grant.id.clone();
+    let made = make(config, &wanted.rights)?;
+    print_error(&made.note(config));
+    print(format!("{}\n", &*made.token).as_bytes())
+}
+
+/// Prints a table for the configuration file.
+fn declare(rights: &TokenRights) -> Result<(), ServerError> {
+    let (generated, record) = generate(rights, None);
+    record.grant().map_err(ServerError::Usage)?;
+    let table = toml::to_string(&record).unwrap_or_default();
+    print_error(
+        "the first line is the access token, shown only now; add the table to the configuration file",
+    );
+    print(format!("{}\n\n[[auth.users]]\n{table}", &*generated.token).as_bytes())
+}
+
+/// An access token that was stored just now.
+pub struct MadeToken {
+    /// The access token, which can't be shown again.
+    pub token: Zeroizing<String>,
+    /// What was stored of it.
+    pub record: TokenRecord,
+    /// Whether a running server knows it.
+    notified: String,
+}
+
+impl MadeToken {
+    /// A note for the operator.
+    pub fn note(&self, config: &Config) -> String {
+        let (id, path) = (self.record.id(), config.auth.access_file.display());
+        format!("access token {id} (in {path}), shown only now; {}", self.notified)
+    }
+}
+
+/// Makes an access token, stores its hash, and notifies the running server.
+pub fn make(config: &Config, rights: &TokenRights) -> Result<MadeToken, ServerError> {
+    let (generated, record) = generate(rights, Some(SystemTime::now()));
+    let grant = record.grant().map_err(ServerError::Usage)?;
     let path = &config.auth.access_file;
     AccessFile::change(path, |file| -> Result<(), ServerError> {
         let mut grants = grants_of(path, file)?;
         grants.splice(0..0, config.auth.users.clone());
         grants.push(grant);
-        AccessList::new(grants, &[]).map_err(|error| ServerError::Usage(error.to_string()))?;
-        file.tokens.push(record);
+        AccessList::new(grants).map_err(|error| ServerError::Usage(error.to_string()))?;
+        file.tokens.push(record.clone());
         Ok(())
     })??;
-    // The access token exists now, so it is printed even if the server can't be notified.
+    // The access token exists now, so it is shown even if the server can't be notified.
     let notified = notify_server(config).unwrap_or_else(|error| format!("but {error}"));
-    let path = path.display();
-    print_error(&format!("access token {id} (in {path}), shown only now; {notified}"));
-    print(format!("{token}\n").as_bytes())
+    Ok(MadeToken { token: generated.token, record, notified })
+}
+
+fn generate(rights: &TokenRights, created: Option<SystemTime>) -> (GeneratedToken, TokenRecord) {
+    let generated = GeneratedToken::generate();
+    let rooms = match rights.room.as_slice() {
+        [] => vec!["lobby".into()],
+        rooms => rooms.to_vec(),
+    };
+    let expires = rights.expires.map(|after| Timestamp::from_system(SystemTime::now() + after));
+    let record = TokenRecord {
+        user: rights.user.to_string(),
+        rooms,
+        role: rights.role.clone(),
+        hash: generated.hash.clone(),
+        expires: expires.map(|at| at.to_string()),
+        created: created.map(|at| Timestamp::from_system(at).to_string()),
+    };
+    (generated, record)
 }
 
 fn grants_of(path: &Path, file: &AccessFile) -> Result<Vec<Grant>, AccessFileError> {
@@ -93,8 +131,10 @@ fn list(config: &Config, json: bool) -> Result<(), ServerError> {
             })
         })
         .collect();
-    if !file.banned.is_empty() {
-        print_error(&format!("banned: {}", file.banned.join(", ")));
+    let banned = file.banned.iter().filter_map(|entry| Some(entry.ban().ok()??.target()));
+    let banned: Vec<String> = banned.collect();
+    if !banned.is_empty() {
+        print_error(&format!("banned: {}", banned.join(", ")));
     }
     let out = match json {
         true => rows.iter().map(|row| format!("{row}\n")).collect(),

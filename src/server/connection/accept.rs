@@ -11,12 +11,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::lifecycle;
 use super::register::NewConnection;
-use super::upgrade::{self, Upgraded};
+use super::upgrade::{self, ClientChecks, Upgraded};
 use crate::net::admission::ConnectionPermit;
 use crate::net::send_queue::SendQueue;
 use crate::net::server_connection::ServerConnection;
 use crate::net::transport::{ServerStream, Transport};
+use crate::server::authenticator::Authenticator;
+use crate::server::client_info::ClientInfo;
 use crate::server::context::{ActiveConfig, Context};
+use crate::server::counters::Counters;
 use crate::server::refusal_log::RefusalLog;
 
 /// The pause after `accept` failed because the system is out of descriptors or memory.
@@ -24,10 +27,17 @@ const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 /// The shortest time between two warnings about that in the server log.
 const ACCEPT_WARNING_INTERVAL: Duration = Duration::from_secs(10);
 
+/// The reason for a refusal by `limits.connections_per_address`, in the server log and the metrics.
+const FULL_ADDRESS: &str = "full_address";
+
 /// The answer to a connection above a limit, sent only without TLS.
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\n\
     Content-Type: text/plain; charset=utf-8\r\nContent-Length: 38\r\n\r\n\
     The server is full; try again later.\r\n";
+/// The answer to a client that was told already that its address is banned, sent only without TLS.
+const BANNED: &[u8] = b"HTTP/1.1 403 Forbidden\r\nConnection: close\r\n\
+    Content-Type: text/plain; charset=utf-8\r\nContent-Length: 25\r\n\r\n\
+    This address is banned.\r\n";
 
 /// Accepts connections until `stop` is cancelled.
 pub async fn serve(listener: TcpListener, context: Arc<Context>, stop: CancellationToken) {
@@ -41,6 +51,7 @@ pub async fn serve(listener: TcpListener, context: Arc<Context>, stop: Cancellat
         match accepted {
             Ok((stream, peer)) => admit(&context, stream, peer),
             Err(error) if is_shortage(&error) => {
+                context.counters.accept_pauses.increment();
                 // End an unregistered connection, and wait a moment for others to end.
                 context.admission.evict_oldest_unregistered();
                 if last_warning.is_none_or(|last| last.elapsed() > ACCEPT_WARNING_INTERVAL) {
@@ -67,27 +78,92 @@ fn is_shortage(error: &io::Error) -> bool {
 /// Takes a connection permit for the connection and starts its task, or refuses the connection.
 fn admit(context: &Arc<Context>, stream: TcpStream, peer: SocketAddr) {
     let active = context.active_config.load_full();
-    let Some(mut permit) = context.admission.admit(active.max_connections) else {
-        return refuse(&stream, &active, peer, "full");
-    };
-    // A trusted proxy connects for many clients: each is counted after its request has named it.
-    let proxy =
+    context.counters.connections_accepted.increment();
+    // A trusted proxy connects for many clients: each is checked and counted after its request has
+    // named it.
+    let is_proxy =
         active.listen.trusted_proxies.iter().any(|net| net.contains(peer.ip().to_canonical()));
-    if !proxy && !permit.count_for_network(peer.ip(), active.config.limits.connections_per_address)
+    let banned = match is_proxy {
+        true => None,
+        false => context.authenticator.list().bans().banned_network(peer.ip()),
+    };
+    if let Some(network) = banned {
+        context.refusals.address_refused(peer.ip(), network);
+        if !context.refusals.may_explain_ban(peer.ip()) {
+            return answer_unread(&stream, &active, BANNED);
+        }
+    }
+    let Some(mut permit) = context.admission.admit(active.max_connections) else {
+        return refuse(context, &stream, &active, peer, "full");
+    };
+    if !is_proxy
+        && !permit.count_for_network(peer.ip(), active.config.limits.connections_per_address)
     {
-        return refuse(&stream, &active, peer, "full_address");
+        return refuse(context, &stream, &active, peer, FULL_ADDRESS);
     }
     let permit_id = permit.permit_id();
     let deadline = Instant::now() + active.config.limits.register_timeout;
-    let task = serve_connection(context.clone(), active, stream, peer, permit, deadline);
+    let checks = Checks {
+        authenticator: context.authenticator.clone(),
+        refusals: context.refusals.clone(),
+        is_banned: banned.is_some(),
+        permit: Arc::new(Mutex::new(permit)),
+        max_per_address: active.config.limits.connections_per_address,
+        counters: context.counters.clone(),
+    };
+    let task = serve_connection(context.clone(), active, stream, peer, checks, deadline);
     let task = context.connections.spawn(task);
     context.admission.set_task(permit_id, task.abort_handle());
 }
 
-fn refuse(stream: &TcpStream, active: &ActiveConfig, peer: SocketAddr, reason: &'static str) {
+fn refuse(
+    context: &Context,
+    stream: &TcpStream,
+    active: &ActiveConfig,
+    peer: SocketAddr,
+    reason: &'static str,
+) {
+    context.counters.connections_refused.increment(reason);
     tracing::debug!(event = "connection_refused", peer = %peer, reason, "too many connections");
+    answer_unread(stream, active, FULL);
+}
+
+/// Answers before the request was read; over TLS nothing can be said yet.
+fn answer_unread(stream: &TcpStream, active: &ActiveConfig, answer: &[u8]) {
     if active.tls.is_none() {
-        let _ = stream.try_write(FULL);
+        let _ = stream.try_write(answer);
+    }
+}
+
+/// The checks of one connection.
+struct Checks {
+    authenticator: Arc<Authenticator>,
+    refusals: Arc<RefusalLog>,
+    /// Whether the peer itself is banned, which is counted already.
+    is_banned: bool,
+    permit: Arc<Mutex<ConnectionPermit>>,
+    max_per_address: usize,
+    counters: Arc<Counters>,
+}
+
+impl ClientChecks for Checks {
+    fn is_banned(&self, client_info: ClientInfo) -> bool {
+        if self.is_banned {
+            return true;
+        }
+        let banned = self.authenticator.banned_network(client_info);
+        if let Some(network) = banned {
+            self.refusals.address_refused(client_info.address, network);
+        }
+        banned.is_some()
+    }
+
+    fn admits(&self, address: IpAddr) -> bool {
+        let admitted = self.permit.lock().count_for_network(address, self.max_per_address);
+        if !admitted {
+            self.counters.connections_refused.increment(FULL_ADDRESS);
+        }
+        admitted
     }
 }
 
@@ -96,13 +172,12 @@ async fn serve_connection(
     active: Arc<ActiveConfig>,
     stream: TcpStream,
     peer: SocketAddr,
-    permit: ConnectionPermit,
+    checks: Checks,
     deadline: Instant,
 ) {
     // Without TCP_NODELAY a small frame can wait until the frame before is acknowledged (RFC 896).
     let _ = stream.set_nodelay(true);
-    let refusals = context.refusals.clone();
-    let opening = Box::pin(open(&active, stream, peer.ip(), permit, refusals));
+    let opening = Box::pin(open(&active, stream, peer.ip(), checks));
     let opened = tokio::time::timeout_at(deadline.into(), opening).await;
     let Ok(Some((connection, outbound, new_connection))) = opened else {
         tracing::debug!(event = "connection_dropped", peer = %peer,
@@ -118,28 +193,27 @@ async fn open(
     active: &ActiveConfig,
     stream: TcpStream,
     peer: IpAddr,
-    permit: ConnectionPermit,
-    refusals: Arc<RefusalLog>,
+    checks: Checks,
 ) -> Option<(Box<ServerConnection>, Arc<SendQueue>, NewConnection)> {
-    let permit = Arc::new(Mutex::new(permit));
-    let max_per_address = active.config.limits.connections_per_address;
-    let counted = permit.clone();
-    let admit = move |address| counted.lock().count_for_network(address, max_per_address);
+    let (permit, refusals) = (checks.permit.clone(), checks.refusals.clone());
+    let counters = checks.counters.clone();
     let mode = active.config.auth.mode;
     let bound = active.config.limits.outbound_bytes;
-    let (stream, outbound, early, client_info) = match &active.tls {
+    let new_queue = |stream| SendQueue::new(stream, bound, counters.send_queues.clone());
+    let (stream, outbound, early, client_info, access_token) = match &active.tls {
         None => {
-            let Upgraded { stream, early, client_info } =
-                upgrade::accept(stream, peer, false, active.listen.clone(), mode, admit, refusals)
+            let Upgraded { stream, early, client_info, access_token } =
+                upgrade::accept(stream, peer, false, active.listen.clone(), mode, checks, refusals)
                     .await?;
-            (ServerStream::Plain, SendQueue::new(Some(stream), bound), early, client_info)
+            (ServerStream::Plain, new_queue(Some(stream)), early, client_info, access_token)
         }
         Some(tls) => {
             let stream = tls.accept(stream).await.ok()?;
-            let Upgraded { stream, early, client_info } =
-                upgrade::accept(stream, peer, true, active.listen.clone(), mode, admit, refusals)
+            let Upgraded { stream, early, client_info, access_token } =
+                upgrade::accept(stream, peer, true, active.listen.clone(), mode, checks, refusals)
                     .await?;
-            (ServerStream::Tls(Box::new(stream)), SendQueue::new(None, bound), early, client_info)
+            let stream = ServerStream::Tls(Box::new(stream));
+            (stream, new_queue(None), early, client_info, access_token)
         }
     };
     let permit = Arc::try_unwrap(permit).ok()?.into_inner();
@@ -148,5 +222,5 @@ async fn open(
     let frame_bytes = active.config.limits.frame_bytes;
     let connection =
         ServerConnection::new(transport, outbound.clone(), frame_bytes, active.timeouts).await;
-    Some((connection, outbound, NewConnection { permit, client_info }))
+    Some((connection, outbound, NewConnection { permit, client_info, access_token }))
 }

@@ -1,6 +1,7 @@
 //! An echo server for WebSocket test suites: it returns every message it receives. It uses the same
 //! upgrade, limits and reading loop as sessions. Only with the feature `faults`.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,17 +9,32 @@ use bytes::BytesMut;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::Message;
 
-use super::upgrade::{self, Upgraded};
+use super::upgrade::{self, ClientChecks, Upgraded};
 use crate::config::{AuthMode, Config, Listen, Sources};
 use crate::net::framing;
 use crate::net::send_queue::SendQueue;
 use crate::net::server_connection::{Received, ServerConnection, Timeouts};
 use crate::net::transport::{ServerStream, Transport};
+use crate::server::client_info::ClientInfo;
+use crate::server::refusal_log::RefusalLog;
 
 /// The smallest bound of the send queue, in bytes.
 const MIN_OUTBOUND_BYTES: usize = 4 << 20;
 const TIMEOUTS: Timeouts =
     Timeouts { ping_interval: Duration::from_secs(60), ping_timeout: Duration::from_secs(10) };
+
+/// Admits every client.
+struct NoChecks;
+
+impl ClientChecks for NoChecks {
+    fn is_banned(&self, _: ClientInfo) -> bool {
+        false
+    }
+
+    fn admits(&self, _: IpAddr) -> bool {
+        true
+    }
+}
 
 /// Serves `listener` until `accept` fails. Frames may have up to `frame_bytes` bytes.
 pub async fn serve(listener: TcpListener, frame_bytes: usize) {
@@ -35,12 +51,12 @@ pub async fn serve(listener: TcpListener, frame_bytes: usize) {
 async fn echo(stream: TcpStream, listen: Arc<Listen>, frame_bytes: usize) {
     let Ok(peer) = stream.peer_addr() else { return };
     let _ = stream.set_nodelay(true);
-    let refusals = Arc::default();
+    let refusals = Arc::new(RefusalLog::new(Arc::default()));
     let upgraded =
-        upgrade::accept(stream, peer.ip(), false, listen, AuthMode::Open, |_| true, refusals).await;
+        upgrade::accept(stream, peer.ip(), false, listen, AuthMode::Open, NoChecks, refusals).await;
     let Some(Upgraded { stream, early, .. }) = upgraded else { return };
     let bound = MIN_OUTBOUND_BYTES.max(4 * frame_bytes);
-    let outbound = Arc::new(SendQueue::new(Some(stream), bound));
+    let outbound = Arc::new(SendQueue::new(Some(stream), bound, Arc::default()));
     let transport = Transport::new(ServerStream::Plain, outbound.clone(), early);
     let mut connection =
         ServerConnection::new(transport, outbound.clone(), frame_bytes, TIMEOUTS).await;

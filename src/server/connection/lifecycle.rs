@@ -13,7 +13,7 @@ pub async fn run(
     context: Arc<Context>,
     mut connection: Box<ServerConnection>,
     outbound: Arc<SendQueue>,
-    new_connection: NewConnection,
+    mut new_connection: NewConnection,
     deadline: Instant,
 ) {
     // Short-lived futures are boxed, here and in the session, to keep an idle session small.
@@ -21,7 +21,7 @@ pub async fn run(
         context,
         &mut connection,
         outbound,
-        &new_connection,
+        &mut new_connection,
         deadline,
     ));
     if let Some((mut session, join_requests)) = opening.await {

@@ -1,10 +1,11 @@
 //! A client connection, from `accept` to the end of its session.
 //!
-//! In the order of a connection's life: `accept` (admission, TLS), `upgrade` (HTTP), `lifecycle`
-//! (the steps after that), `register` (the first frame), `session` (the loop over the client's
+//! In the order of a connection's life: `accept` (admission, TLS), `upgrade` (HTTP, with the token
+//! of `authorization`), `lifecycle` (the steps after that), `register` (the first frame), `session` (the loop over the client's
 //! frames), `submit` (chat messages) and `resume` (history and replay).
 
 pub mod accept;
+mod authorization;
 #[cfg(feature = "faults")]
 pub mod echo;
 mod lifecycle;

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use tokio::sync::oneshot;
 use tokio_tungstenite::tungstenite::Message;
+use zeroize::Zeroizing;
 
 use super::session::{HUB_TIMEOUT, Registered, Session};
 use crate::conversation::server::registration::{self, JoinRequest, Registration, Rejection};
@@ -26,6 +27,8 @@ pub struct NewConnection {
     pub permit: ConnectionPermit,
     /// The client's address, and whether the server may send keys to it.
     pub client_info: ClientInfo,
+    /// The access token of the HTTP request; for a client whose `register` has none.
+    pub access_token: Option<Zeroizing<String>>,
 }
 
 /// Reads the first frame, authenticates the client and enters its rooms. Returns the session and
@@ -34,12 +37,14 @@ pub(super) async fn open_session(
     context: Arc<Context>,
     connection: &mut ServerConnection,
     outbound: Arc<SendQueue>,
-    new_connection: &NewConnection,
+    new_connection: &mut NewConnection,
     deadline: Instant,
 ) -> Option<(Session, Vec<JoinRequest>)> {
     let client_info = new_connection.client_info;
+    let access_token = new_connection.access_token.take();
     let admitted = read_registration(&context, connection, client_info, deadline).await.and_then(
         |mut registration| {
+            registration.access_token = registration.access_token.or(access_token);
             let mode = context.active_config.load().config.auth.mode;
             let grant = context.authenticator.admit(mode, client_info, &mut registration)?;
             Ok((registration, grant))
@@ -144,7 +149,7 @@ async fn enter_rooms(
         grant,
         registration.dialect,
         options,
-        client_info.address,
+        client_info,
         outbound.clone(),
     ));
     let entries = registration

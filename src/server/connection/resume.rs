@@ -1,5 +1,7 @@
 //! Reading the room log for a client: `history` pages, and the replay that resumes a room.
 
+use std::sync::atomic::Ordering;
+
 use tokio::sync::oneshot;
 
 use super::session::{HUB_TIMEOUT, Session};
@@ -135,6 +137,7 @@ impl Session {
         }
         // The frames are queued while the lock is held, so no newer key can precede them.
         drop(ring);
+        self.peer().received.fetch_add(page.entries.len() as u64, Ordering::Relaxed);
         self.push_holes(room, page, Seq(u64::MAX), &mut sent);
         self.peer().outbound.flush();
         Some(page.reached)

@@ -201,6 +201,9 @@ impl Session {
         };
         let joined = self.rooms.iter().any(|membership| membership.room == *room);
         let error = match self.peer().decide(action, room, joined) {
+            Decision::Allowed if action == Action::Send && self.peer().is_muted(room) => {
+                muted(room)
+            }
             Decision::Allowed => return Ok(()),
             Decision::Forbidden => forbidden(room),
             Decision::NotInRoom => not_in_room(room),
@@ -294,13 +297,15 @@ impl Session {
             Dialect::Basic => "basic",
             Dialect::Full => "full",
         };
+        self.context().counters.sessions_opened.of(peer.dialect).increment();
         tracing::info!(event = "session_opened", session = %peer.session, user = %peer.user,
-            peer = %peer.address, protocol = dialect, verified = peer.verified(), "session registered");
+            peer = %peer.client.address, protocol = dialect, verified = peer.verified(), "session registered");
     }
 
     pub(super) fn log_closed(&self, reason: &'static str) {
         let peer = self.peer();
         let seconds = peer.since.elapsed().as_secs();
+        self.context().counters.sessions_closed.increment(reason);
         tracing::info!(event = "session_closed", session = %peer.session, user = %peer.user,
             reason, seconds, bytes = self.bytes_counted, "session closed");
     }
@@ -320,6 +325,16 @@ fn required_right<'a>(request: &'a Request<'_>) -> (Action, Option<&'a RoomName>
 /// The `error` frame for a request without a room from a session that is in no room.
 pub(super) fn in_no_room() -> ErrorFrame {
     ErrorFrame::new(ErrorCode::NotInRoom, "you are in no room; join one first")
+}
+
+fn muted(room: &RoomName) -> ErrorFrame {
+    ErrorFrame {
+        room: Some(room.to_string()),
+        ..ErrorFrame::new(
+            ErrorCode::Muted,
+            "an operator has muted you in this room: you can read, but not send",
+        )
+    }
 }
 
 fn forbidden(room: &RoomName) -> ErrorFrame {

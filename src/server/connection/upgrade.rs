@@ -1,7 +1,7 @@
 //! The HTTP upgrade: reads one request and either opens a WebSocket or answers by HTTP.
 //!
-//! Checks, in order: the path, the method, the `Origin`, the number of connections from the client's
-//! address, and the WebSocket handshake.
+//! Checks, in order: bans of the client's address, the path, the method, the `Origin`, the number of
+//! connections from the client's address, and the WebSocket handshake.
 
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -17,7 +17,9 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
+use zeroize::Zeroizing;
 
+use super::authorization::access_token;
 use crate::config::{AuthMode, Listen};
 use crate::policy::origin;
 use crate::protocol::random::random_hex;
@@ -42,19 +44,28 @@ pub struct Upgraded<S> {
     pub early: Bytes,
     /// The client's address, and whether the server may send keys to it.
     pub client_info: ClientInfo,
+    /// The access token in the request's `Authorization` header.
+    pub access_token: Option<Zeroizing<String>>,
+}
+
+/// What a listener checks about a client as soon as its request has named it.
+pub trait ClientChecks: Send + Sync + 'static {
+    /// Whether its address is banned.
+    fn is_banned(&self, client_info: ClientInfo) -> bool;
+    /// Whether its address may open one more connection.
+    fn admits(&self, address: IpAddr) -> bool;
 }
 
 /// Reads the request on `stream` and answers it. Returns `None` if it did not open a WebSocket; then
 /// the HTTP answer is sent already. `peer` is the address of the TCP connection and `encrypted`
-/// whether it uses TLS. `admit` decides, before the upgrade, whether the client's address may open one
-/// more connection.
+/// whether it uses TLS.
 pub async fn accept<S>(
     stream: S,
     peer: IpAddr,
     encrypted: bool,
     listen: Arc<Listen>,
     mode: AuthMode,
-    admit: impl Fn(IpAddr) -> bool + Send + Sync + 'static,
+    checks: impl ClientChecks,
     refusals: Arc<RefusalLog>,
 ) -> Option<Upgraded<S>>
 where
@@ -64,11 +75,12 @@ where
     let upgrade_slot = upgrade.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
         let client_info = ClientInfo::from_headers(request.headers(), peer, encrypted, &listen);
-        let answer = answer(&request, client_info, &listen, mode, &admit, &refusals);
+        let answer = answer(&request, client_info, &listen, mode, &checks, &refusals);
         if request.headers().contains_key(header::UPGRADE) {
             let on_upgrade = hyper::upgrade::on(&mut request);
             let accepted = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
-            *upgrade_slot.lock() = Some((on_upgrade, accepted.then_some(client_info)));
+            let accepted = accepted.then(|| (client_info, access_token(request.headers())));
+            *upgrade_slot.lock() = Some((on_upgrade, accepted));
         }
         async move { Ok::<_, Infallible>(answer) }
     });
@@ -76,15 +88,16 @@ where
     http.timer(TokioTimer::new()).max_buf_size(MAX_HEAD_BYTES).auto_date_header(has_http_date());
     // After an error here the client has its HTTP answer or has disconnected.
     let _ = http.serve_connection(TokioIo::new(stream), service).with_upgrades().await;
-    let (on_upgrade, client_info) = upgrade.lock().take()?;
+    let (on_upgrade, accepted) = upgrade.lock().take()?;
     let parts = on_upgrade.await.ok()?.downcast::<TokioIo<S>>().ok()?;
-    let Some(client_info) = client_info else {
+    let Some((client_info, access_token)) = accepted else {
         // hyper returns the stream here too and leaves closing it to us. Without a close_notify
         // alert of TLS, the client can't tell whether the answer was truncated (RFC 8446, section 6.1).
         let _ = parts.io.into_inner().shutdown().await;
         return None;
     };
-    Some(Upgraded { stream: parts.io.into_inner(), early: parts.read_buf, client_info })
+    let (stream, early) = (parts.io.into_inner(), parts.read_buf);
+    Some(Upgraded { stream, early, client_info, access_token })
 }
 
 fn answer(
@@ -92,9 +105,12 @@ fn answer(
     client_info: ClientInfo,
     listen: &Listen,
     mode: AuthMode,
-    admit: &impl Fn(IpAddr) -> bool,
+    checks: &impl ClientChecks,
     refusals: &RefusalLog,
 ) -> Response<Full<Bytes>> {
+    if checks.is_banned(client_info) {
+        return plain(StatusCode::FORBIDDEN, "This address is banned.\n");
+    }
     if request.uri().path() != "/" {
         return plain(StatusCode::NOT_FOUND, "There is nothing at this path; the chat is at /.\n");
     }
@@ -119,7 +135,7 @@ fn answer(
     }
     // If a trusted proxy does not name its client, its address stands for many clients and has no
     // limit.
-    if !client_info.is_proxy && !admit(client_info.address) {
+    if !client_info.is_proxy && !checks.admits(client_info.address) {
         return too_many_connections("Too many connections from this address; try again later.\n");
     }
     // tungstenite checks the version, the key and the connection header.

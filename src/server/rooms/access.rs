@@ -1,18 +1,19 @@
-//! Access that ends while sessions are connected: revocation, expiry, bans and kicks.
+//! Access that changes while sessions are connected: revocation, expiry, bans, mutes and kicks.
 
 use std::sync::Arc;
 
+use super::command::SessionSelector;
 use super::hub::{Hub, SessionRooms};
 use super::peer::Peer;
 use crate::policy::access::{AccessList, AccessStatus};
 use crate::policy::confusable_names::is_confusable;
 use crate::policy::rights::Action;
-use crate::protocol::{CloseCode, UserName};
+use crate::protocol::CloseCode;
 use crate::sys::clock::wall_clock;
 
 impl Hub {
-    /// Evicts every session that `list` no longer allows, and returns their number. From here on
-    /// `list` is the access list in force.
+    /// Evicts every session that `list` no longer allows, and returns their number. The others are muted
+    /// where the list says so. From here on `list` is the access list in force.
     pub(super) fn enforce_access(&mut self, list: &Arc<AccessList>) -> usize {
         self.rotate_for_lost_grants(list);
         let disallowed: Vec<(Arc<Peer>, AccessStatus)> = self
@@ -25,16 +26,23 @@ impl Hub {
             evict_without_access(peer, *status);
             self.remove_from_all_rooms(peer);
         }
+        for SessionRooms { peer, .. } in self.sessions.values() {
+            peer.set_muted(list.bans().muted_rooms(&peer.user));
+        }
         disallowed.len()
     }
 
-    /// Evicts every session of `user` or of a confusable name, and returns their number.
-    pub(super) fn kick(&mut self, user: &UserName) -> usize {
+    /// Evicts the selected sessions, and returns their number.
+    pub(super) fn kick(&mut self, selected: &SessionSelector) -> usize {
         let kicked: Vec<Arc<Peer>> = self
             .sessions
             .values()
             .map(|session| &session.peer)
-            .filter(|peer| is_confusable(&peer.user, user))
+            .filter(|peer| match selected {
+                SessionSelector::User(user) => is_confusable(&peer.user, user),
+                SessionSelector::Session(session) => peer.session == *session,
+                SessionSelector::Network(network) => network.contains(peer.client.address),
+            })
             .cloned()
             .collect();
         for peer in &kicked {
@@ -67,6 +75,9 @@ impl Hub {
 
 /// The status of a session's access by `list`.
 pub(super) fn access_status(list: &AccessList, peer: &Peer) -> AccessStatus {
+    if peer.client.banned_network(list.bans()).is_some() {
+        return AccessStatus::AddressBanned;
+    }
     match &peer.grant {
         Some(grant) => list.status(grant, wall_clock()),
         None => list.guest_status(&peer.user),
@@ -86,6 +97,9 @@ pub(super) fn evict_without_access(peer: &Peer, status: AccessStatus) {
         }
         AccessStatus::Banned => {
             peer.evict(CloseCode::Forbidden, "banned", "this user name is banned");
+        }
+        AccessStatus::AddressBanned => {
+            peer.evict(CloseCode::Forbidden, "banned", "this address is banned");
         }
         AccessStatus::Revoked => {
             peer.evict(

@@ -11,8 +11,9 @@ use super::room::SharedKeyRing;
 use super::status::{HubStatus, RoomStatus, SessionStatus};
 use crate::crypto::key_ring::LastKey;
 use crate::policy::access::AccessList;
+use crate::policy::ip_network::IpNetwork;
 use crate::protocol::frame::{ErrorFrame, Position};
-use crate::protocol::{CloseCode, ErrorCode, RoomName, Seq, UserName};
+use crate::protocol::{CloseCode, ErrorCode, RoomName, Seq, SessionId, UserName};
 
 /// [`Command::Leave`] and [`Command::Who`] that may wait for the hub, from all sessions together.
 /// Each takes less than 512 bytes.
@@ -79,14 +80,25 @@ pub enum Command {
     Status(oneshot::Sender<HubStatus>),
     /// Evict every session that this access list no longer allows. The answer is their number.
     Access(Arc<AccessList>, oneshot::Sender<usize>),
-    /// Evict every session of this user, or of a confusable name. The answer is their number.
-    Kick(UserName, oneshot::Sender<usize>),
+    /// Evict the selected sessions. The answer is their number.
+    Kick(SessionSelector, oneshot::Sender<usize>),
     /// List the rooms.
     Rooms(oneshot::Sender<Vec<RoomStatus>>),
     /// List the sessions.
     Sessions(oneshot::Sender<Vec<SessionStatus>>),
     /// Close every session with this code, each as soon as its last messages are answered.
     Drain(CloseCode),
+}
+
+/// The sessions that an operator means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SessionSelector {
+    /// Those of this user, or of a confusable name.
+    User(UserName),
+    /// The one with this id.
+    Session(SessionId),
+    /// Those whose client has an address in this network.
+    Network(IpNetwork),
 }
 
 /// A room that a session enters.

@@ -10,6 +10,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
@@ -75,7 +76,7 @@ impl Hub {
             batch.iter().map(|committed| (InFlight(&committed.sender), committed)).collect();
         for (in_flight, committed) in batch {
             if let AppendOutcome::Appended(entry) = &committed.outcome {
-                self.status.messages += 1;
+                committed.sender.sent.fetch_add(1, Ordering::Relaxed);
                 self.encode(entry, &committed.sender, &mut encoded);
             }
             drop(in_flight);
@@ -86,7 +87,8 @@ impl Hub {
         let chunk_bytes = MAX_CHUNK_BYTES.min(self.config.outbound_bytes / MIN_CHUNKS_PER_QUEUE);
         for (name, encoded) in encoded {
             if let Some(room) = self.rooms.get_mut(&name) {
-                self.status.deliveries += room.fan_out(&encoded, chunk_bytes, &mut self.uring);
+                let deliveries = room.fan_out(&encoded, chunk_bytes, &mut self.uring);
+                self.counters.deliveries.add(deliveries);
             }
         }
         for (peer, close) in to_close {
@@ -125,7 +127,7 @@ impl Hub {
         room.last = entry.seq;
         if room.rotate_before_next_message {
             replace_key(room, &entry.room, Instant::now(), self.config.grace);
-            self.status.rotations += 1;
+            self.counters.rotations.increment();
         }
         if room.resuming > 0 {
             room.keep_recent(entry);
@@ -167,6 +169,7 @@ impl Room {
             let mut whole: Vec<&SendQueue> = Vec::with_capacity(self.members.len());
             for member in &self.members {
                 if chunk.is_whole_for(member) {
+                    member.count_received(chunk.messages.len() as u64);
                     whole.push(&member.outbound);
                 } else {
                     deliveries += chunk.send_parts(member);
@@ -228,6 +231,7 @@ impl<'a> Chunk<'a> {
         }
         self.push_part(member, from, to);
         member.outbound.flush();
+        member.count_received(count);
         count
     }
 

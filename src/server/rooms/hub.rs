@@ -36,10 +36,10 @@ use super::log_writer::LogWriterStats;
 use super::peer::Peer;
 use super::room::Room;
 use super::rooms_full_log::RoomsFullLog;
-use super::status::HubStatus;
 use crate::net::uring::UringSender;
 use crate::policy::access::AccessList;
 use crate::protocol::{CloseCode, RoomName, SessionId, Timestamp};
+use crate::server::counters::Counters;
 use crate::store::RoomLogReader;
 use crate::sys::clock::wall_clock;
 use crate::sys::fault_points;
@@ -67,9 +67,9 @@ pub struct Hub {
     pub(super) departing: Vec<Arc<Peer>>,
     pub(super) reader: Arc<dyn RoomLogReader>,
     pub(super) config: HubConfig,
-    /// The counters; `hub_status` fills in the current sizes.
-    pub(super) status: HubStatus,
+    pub(super) counters: Arc<Counters>,
     pub(super) next_rotation: Option<Instant>,
+    pub(super) oldest_key_noted_at: Instant,
     /// Rooms that a member lost access to; their keys are rotated after the current commands.
     pub(super) rotation_pending: BTreeSet<RoomName>,
     pub(super) deletions: Arc<DeletionCount>,
@@ -98,6 +98,7 @@ impl Hub {
         reader: Arc<dyn RoomLogReader>,
         deletions: Arc<DeletionCount>,
         access: Arc<AccessList>,
+        counters: Arc<Counters>,
     ) -> Self {
         Hub {
             rooms: HashMap::new(),
@@ -107,8 +108,9 @@ impl Hub {
             departing: Vec::new(),
             reader,
             config,
-            status: HubStatus::default(),
+            counters,
             next_rotation: None,
+            oldest_key_noted_at: Instant::now(),
             rotation_pending: BTreeSet::new(),
             deletions,
             access,
@@ -251,8 +253,8 @@ impl Hub {
             Command::Access(list, answer) => {
                 let _ = answer.send(self.enforce_access(&list));
             }
-            Command::Kick(user, answer) => {
-                let _ = answer.send(self.kick(&user));
+            Command::Kick(selected, answer) => {
+                let _ = answer.send(self.kick(&selected));
             }
             Command::Rooms(answer) => {
                 let _ = answer.send(self.room_statuses());
@@ -260,7 +262,10 @@ impl Hub {
             Command::Sessions(answer) => {
                 let _ = answer.send(self.session_statuses());
             }
-            Command::Ping(question) => question.answer(),
+            Command::Ping(question) => {
+                question.answer();
+                self.note_oldest_key_sometimes();
+            }
             Command::Status(answer) => {
                 let _ = answer.send(self.hub_status());
             }

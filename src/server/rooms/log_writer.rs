@@ -35,6 +35,7 @@ use super::peer::Peer;
 use super::prune_log::PruneLog;
 use crate::protocol::{MessageId, RoomName, SeqRange};
 use crate::server::audit::{self, Operator};
+use crate::server::counters::Counters;
 use crate::server::refusal_log::RefusalLog;
 use crate::store::{AppendOutcome, Draft, Retention, RoomLog, StoreError};
 use crate::sys::clock::wall_clock;
@@ -62,10 +63,9 @@ pub struct LogWriter {
     health: Arc<LogWriterHealth>,
 }
 
-/// Counters that the log writer shares with the hub and with metrics.
+/// Counters that the log writer shares with the hub.
 #[derive(Default)]
 pub struct LogWriterStats {
-    commits: AtomicU64,
     in_flight: AtomicU64,
 }
 
@@ -83,6 +83,7 @@ impl LogWriter {
         log: Box<dyn RoomLog>,
         hub: mpsc::Sender<LogEvent>,
         refusals: Arc<RefusalLog>,
+        counters: Arc<Counters>,
     ) -> std::io::Result<(LogWriter, Ended)> {
         let (work, queue) = channel();
         let stats = Arc::new(LogWriterStats::default());
@@ -94,6 +95,7 @@ impl LogWriter {
             stats: stats.clone(),
             health: health.clone(),
             refusals,
+            counters,
         };
         let ended = thread::spawn("log_writer", move || log_writer.run())?;
         let log_writer =
@@ -105,7 +107,8 @@ impl LogWriter {
     pub fn try_submit(&self, draft: Draft, sender: &Arc<Peer>) -> Result<(), Draft> {
         match self.capacity.clone().try_acquire_many_owned(permits_for(&draft)) {
             Ok(permit) => {
-                self.enqueue(draft, sender.clone(), permit);
+                let now = Instant::now();
+                self.enqueue(draft, sender.clone(), permit, Arrival(now), now);
                 Ok(())
             }
             Err(_) => Err(draft),
@@ -114,23 +117,36 @@ impl LogWriter {
 
     /// Queues a draft; waits while the queue is full.
     pub async fn submit(&self, draft: Draft, sender: Arc<Peer>) {
+        let arrival = Arrival(Instant::now());
         let permit = self.capacity.clone().acquire_many_owned(permits_for(&draft)).await;
         if let Ok(permit) = permit {
-            self.enqueue(draft, sender, permit);
+            self.enqueue(draft, sender, permit, arrival, Instant::now());
         }
     }
 
-    fn enqueue(&self, draft: Draft, sender: Arc<Peer>, permit: OwnedSemaphorePermit) {
+    fn enqueue(
+        &self,
+        draft: Draft,
+        sender: Arc<Peer>,
+        permit: OwnedSemaphorePermit,
+        arrival: Arrival,
+        now: Instant,
+    ) {
         sender.increment_in_flight();
         self.stats.in_flight.fetch_add(1, Ordering::Relaxed);
-        self.health.submitted();
+        self.health.submitted(now);
         // This fails only after the thread has ended, when no session is left to be answered.
-        let _ = self.work.send(Work::Append(draft, sender, permit));
+        let _ = self.work.send(Work::Append(draft, sender, permit, arrival));
     }
 
-    /// Commits since the start.
-    pub fn commits(&self) -> u64 {
-        self.stats.commits.load(Ordering::Relaxed)
+    /// Bytes of the messages that are queued, being committed, or on their way to the hub.
+    pub fn queued_bytes(&self) -> u64 {
+        QUEUE_BYTES.saturating_sub(self.capacity.available_permits()) as u64
+    }
+
+    /// Messages that are queued or being committed.
+    pub fn queued_messages(&self) -> u64 {
+        self.stats.in_flight.load(Ordering::Relaxed)
     }
 
     /// Whether the log writer makes progress.
@@ -166,8 +182,11 @@ impl LogWriter {
     }
 }
 
+/// When a message arrived at the log writer, or began to wait for space in its queue.
+struct Arrival(Instant);
+
 enum Work {
-    Append(Draft, Arc<Peer>, OwnedSemaphorePermit),
+    Append(Draft, Arc<Peer>, OwnedSemaphorePermit, Arrival),
     SetRetention(Retention),
     Delete(DeleteRequest),
     Ping,
@@ -179,12 +198,20 @@ enum Work {
 struct Batch {
     drafts: Vec<Draft>,
     origins: Vec<(Arc<Peer>, RoomName, Option<MessageId>, OwnedSemaphorePermit)>,
+    arrivals: Vec<Arrival>,
     bytes: usize,
 }
 
 impl Batch {
-    fn push(&mut self, draft: Draft, sender: Arc<Peer>, permit: OwnedSemaphorePermit) {
+    fn push(
+        &mut self,
+        draft: Draft,
+        sender: Arc<Peer>,
+        permit: OwnedSemaphorePermit,
+        arrival: Arrival,
+    ) {
         self.bytes += size_of(&draft);
+        self.arrivals.push(arrival);
         self.origins.push((sender, draft.room.clone(), draft.id.clone(), permit));
         self.drafts.push(draft);
     }
@@ -213,6 +240,7 @@ struct LogWriterThread {
     stats: Arc<LogWriterStats>,
     health: Arc<LogWriterHealth>,
     refusals: Arc<RefusalLog>,
+    counters: Arc<Counters>,
 }
 
 impl LogWriterThread {
@@ -245,7 +273,9 @@ impl LogWriterThread {
             let mut deletions = Vec::new();
             while let Some(work) = next {
                 match work {
-                    Work::Append(draft, sender, permit) => batch.push(draft, sender, permit),
+                    Work::Append(draft, sender, permit, arrival) => {
+                        batch.push(draft, sender, permit, arrival);
+                    }
                     Work::SetRetention(retention) => self.log.set_retention(retention),
                     Work::Delete(request) => deletions.push(request),
                     Work::Ping => self.health.question.answer(),
@@ -254,12 +284,18 @@ impl LogWriterThread {
                 next = if batch.is_full() { None } else { self.queue.try_recv().ok() };
             }
             if !batch.drafts.is_empty() {
+                let arrivals = std::mem::take(&mut batch.arrivals);
+                let begun = Instant::now();
                 let committed = batch.commit(self.log.as_mut());
-                self.stats.commits.fetch_add(1, Ordering::Relaxed);
+                self.counters.commits.observe(begun.elapsed());
+                self.count_stored(&committed);
                 let failed =
                     |batched: &Committed| matches!(batched.outcome, AppendOutcome::Refused(_));
                 self.health.finished(committed.len() as u64, committed.iter().any(failed));
                 let _ = catch_unwind(AssertUnwindSafe(|| answer_all(&committed, &self.refusals)));
+                let now = Instant::now();
+                let times = arrivals.iter().map(|Arrival(at)| now.saturating_duration_since(*at));
+                self.counters.send_to_ack.observe_all(times);
                 self.stats.in_flight.fetch_sub(committed.len() as u64, Ordering::Relaxed);
                 let hub_runs = self.hub.blocking_send(LogEvent::Committed(committed)).is_ok();
                 let _ = catch_unwind(AssertUnwindSafe(|| self.log.after_commit()));
@@ -284,6 +320,12 @@ impl LogWriterThread {
                 prune_at = Instant::now() + if more { PRUNE_STEP_PAUSE } else { PRUNE_INTERVAL };
             }
         }
+    }
+
+    fn count_stored(&self, committed: &[Committed]) {
+        let is_stored =
+            |message: &&Committed| matches!(message.outcome, AppendOutcome::Appended(_));
+        self.counters.messages.add(committed.iter().filter(is_stored).count() as u64);
     }
 }
 

@@ -78,9 +78,9 @@ impl Default for LogWriterHealth {
 }
 
 impl LogWriterHealth {
-    /// A draft was queued.
-    pub fn submitted(&self) {
-        self.progress.lock().submitted(self.started.elapsed());
+    /// A draft was queued at `now`.
+    pub fn submitted(&self, now: Instant) {
+        self.progress.lock().submitted(now.saturating_duration_since(self.started));
     }
 
     /// A batch of `count` drafts was finished; `failed` if an append in it failed.

@@ -1,6 +1,8 @@
 //! Membership: entering, joining, resuming, leaving, and the end of a session.
 
+use std::cell::Cell;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use tokio::sync::oneshot;
@@ -36,8 +38,10 @@ impl Hub {
             evict_without_access(peer, status);
             return;
         }
+        peer.set_muted(self.access.bans().muted_rooms(&peer.user));
         let session = SessionRooms { peer: peer.clone(), rooms: Vec::with_capacity(rooms.len()) };
         self.sessions.insert(peer.session.clone(), session);
+        self.counters.sessions.of(peer.dialect).increment();
         if let Some(close) = self.draining {
             peer.close_for_shutdown(close);
         }
@@ -76,8 +80,7 @@ impl Hub {
     /// Removes a session that could not enter all of its first rooms. No join was announced, so no
     /// leave is.
     fn undo_enter(&mut self, peer: &Arc<Peer>) {
-        let session = self.sessions.remove(&peer.session);
-        for name in session.map(|session| session.rooms).unwrap_or_default() {
+        for name in self.take_session(peer) {
             self.take_member(peer, &name);
         }
     }
@@ -141,6 +144,7 @@ impl Hub {
                 Stored::Redacted(redaction) => push_redacted(peer, name, *redaction),
             }
         }
+        peer.received.fetch_add(missing as u64, Ordering::Relaxed);
         drop(ring);
         room.members[index].live_since = Some(after.max(room.last));
         room.resume_ended();
@@ -182,10 +186,16 @@ impl Hub {
     }
 
     fn remove_session(&mut self, peer: &Arc<Peer>) {
-        let session = self.sessions.remove(&peer.session);
-        for name in session.map(|session| session.rooms).unwrap_or_default() {
+        for name in self.take_session(peer) {
             self.remove_member(peer, &name);
         }
+    }
+
+    /// Forgets a session, and gives the rooms that it is still in.
+    fn take_session(&mut self, peer: &Peer) -> Vec<RoomName> {
+        let Some(session) = self.sessions.remove(&peer.session) else { return Vec::new() };
+        self.counters.sessions.of(peer.dialect).decrement();
+        session.rooms
     }
 
     /// Adds a member, and creates the room for its first one. A member that joins again is
@@ -207,6 +217,7 @@ impl Hub {
                 self.admit_new_room(&entry.room)?;
             }
             self.rooms.insert(entry.room.clone(), Room::new(&head, Instant::now()));
+            self.counters.rooms.set(self.rooms.len() as u64);
         }
         let room = self.rooms.get_mut(&entry.room).ok_or(EnterError::Unreadable)?;
         if let Some(index) = room.index_of(peer) {
@@ -227,6 +238,7 @@ impl Hub {
             live_since,
             can_receive,
             missed_redactions: Vec::new(),
+            received: Cell::new(0),
         });
         let membership = Membership {
             room: entry.room.clone(),
@@ -234,8 +246,8 @@ impl Hub {
             last_key: room.ring.read().last_key(),
             at: room.position(),
         };
-        if is_new_room && self.next_rotation.is_none() {
-            // If a rotation is scheduled, an older key is due before this new one.
+        if is_new_room && self.rooms.len() == 1 {
+            // With more rooms, an older key is due before this new one.
             self.schedule_rotation();
         }
         Ok(membership)
@@ -292,6 +304,10 @@ impl Hub {
             let without = usize::from(room.last == Seq(0));
             self.rooms_without_messages = self.rooms_without_messages.saturating_sub(without);
             self.rooms.remove(name);
+            self.counters.rooms.set(self.rooms.len() as u64);
+            if self.rooms.is_empty() {
+                self.counters.set_oldest_key(None);
+            }
         }
         true
     }

@@ -1,19 +1,21 @@
 //! A peer: one registered session, as the hub and the log writer see it.
 
-use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Instant;
 
+use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 
 use crate::conversation::server::registration::Dialect;
 use crate::net::framing;
 use crate::net::send_queue::{CloseReason, SendQueue};
 use crate::policy::access::Grant;
+use crate::policy::bans::MutedRooms;
 use crate::policy::rights::{Action, Decision, Role, RoomRelation, decide};
 use crate::protocol::frame::ServerFrame;
 use crate::protocol::{CloseCode, RoomName, SessionId, UserName};
+use crate::server::client_info::ClientInfo;
 
 /// Messages of one session that may be in flight to the room log. At this number the server stops
 /// reading the session's socket.
@@ -34,11 +36,18 @@ pub struct Peer {
     /// Whether the client wants joins, leaves and user lists.
     pub presence: bool,
     /// The client's address.
-    pub address: IpAddr,
+    pub client: ClientInfo,
     /// When the session registered.
     pub since: Instant,
     /// The session's send queue.
     pub outbound: Arc<SendQueue>,
+    /// The session's messages that were stored.
+    pub sent: AtomicU64,
+    /// The messages that were put into its send queue, live or replayed. The hub adds those of a room
+    /// when it counts, or when the session leaves the room.
+    pub received: AtomicU64,
+    /// The rooms in which the user is muted; set by the hub.
+    muted: ArcSwapOption<MutedRooms>,
     in_flight: AtomicU32,
     reading_stopped: AtomicBool,
 }
@@ -51,7 +60,7 @@ impl Peer {
         grant: Option<Arc<Grant>>,
         dialect: Dialect,
         options: DeliveryOptions,
-        address: IpAddr,
+        client: ClientInfo,
         outbound: Arc<SendQueue>,
     ) -> Self {
         Peer {
@@ -61,9 +70,12 @@ impl Peer {
             dialect,
             echo: options.echo,
             presence: options.presence,
-            address,
+            client,
             since: Instant::now(),
             outbound,
+            sent: AtomicU64::new(0),
+            received: AtomicU64::new(0),
+            muted: ArcSwapOption::empty(),
             in_flight: AtomicU32::new(0),
             reading_stopped: AtomicBool::new(false),
         }
@@ -90,6 +102,21 @@ impl Peer {
                 if joined { RoomRelation::Joined } else { RoomRelation::NotJoined },
             ),
         }
+    }
+
+    /// Sets the rooms in which the user is muted.
+    pub fn set_muted(&self, rooms: Option<MutedRooms>) {
+        self.muted.store(rooms.map(Arc::new));
+    }
+
+    /// The rooms in which the user is muted.
+    pub fn muted(&self) -> Option<Arc<MutedRooms>> {
+        self.muted.load_full()
+    }
+
+    /// Whether the user's messages in this room are refused.
+    pub fn is_muted(&self, room: &RoomName) -> bool {
+        self.muted.load().as_ref().is_some_and(|rooms| rooms.contains(room))
     }
 
     /// Ends the session at once: its send queue is discarded, and only a partly written frame and

@@ -1,7 +1,9 @@
 //! One room: its members, the position of its log, and its keys.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -42,9 +44,22 @@ pub struct Member {
     pub can_receive: bool,
     /// What was deleted while the member resumes. It may have got the text just before.
     pub missed_redactions: Vec<Redaction>,
+    /// Live messages that were put into its send queue and are not in [`Peer::received`] yet. Here a
+    /// delivery counts them without touching the peer.
+    pub received: Cell<u64>,
 }
 
 impl Member {
+    /// Counts live messages.
+    pub fn count_received(&self, messages: u64) {
+        self.received.set(self.received.get() + messages);
+    }
+
+    /// Adds the counted messages to those of the peer.
+    pub fn report_received(&self) {
+        self.peer.received.fetch_add(self.received.take(), Ordering::Relaxed);
+    }
+
     /// Whether a live message has to be delivered to this member.
     pub fn should_receive(&self, seq: Seq, sender: &Arc<Peer>) -> bool {
         let is_new = self.live_since.is_some_and(|live_since| live_since < seq);
@@ -146,6 +161,7 @@ impl Room {
     /// Removes the member at `index`.
     pub fn remove(&mut self, index: usize) {
         let member = self.members.swap_remove(index);
+        member.report_received();
         if member.live_since.is_none() {
             self.resume_ended();
         }

@@ -13,6 +13,9 @@ use crate::protocol::RoomName;
 /// age rotate together.
 const MIN_ROTATION_DELAY: Duration = Duration::from_millis(10);
 
+/// How often the age of the oldest key is looked up, if no rotation does it.
+const NOTE_OLDEST_KEY_INTERVAL: Duration = Duration::from_secs(60);
+
 impl Hub {
     /// Rotates the keys of all rooms.
     pub(super) fn rotate_all(&mut self, cause: &'static str) {
@@ -20,7 +23,7 @@ impl Hub {
         for (name, room) in &mut self.rooms {
             room.rotate(name, now, self.config.grace);
         }
-        self.status.rotations += 1;
+        self.counters.rotations.increment();
         tracing::info!(
             event = "keys_rotated",
             cause,
@@ -42,7 +45,7 @@ impl Hub {
             }
         }
         if count > 0 {
-            self.status.rotations += 1;
+            self.counters.rotations.increment();
             tracing::info!(
                 event = "keys_rotated",
                 cause = "age",
@@ -60,17 +63,34 @@ impl Hub {
         for name in std::mem::take(&mut self.rotation_pending) {
             if let Some(room) = self.rooms.get_mut(&name) {
                 replace_key(room, &name, now, self.config.grace);
-                self.status.rotations += 1;
+                self.counters.rotations.increment();
             }
         }
     }
 
     /// Sets the time of the next rotation by age from the oldest key.
     pub(super) fn schedule_rotation(&mut self) {
-        self.next_rotation = self.config.rotate_every.and_then(|every| {
-            let oldest = self.rooms.values().map(Room::key_created_at).min()?;
-            Some((oldest + every).max(Instant::now() + MIN_ROTATION_DELAY))
-        });
+        let oldest = self.note_oldest_key();
+        self.next_rotation = self
+            .config
+            .rotate_every
+            .zip(oldest)
+            .map(|(every, oldest)| (oldest + every).max(Instant::now() + MIN_ROTATION_DELAY));
+    }
+
+    /// Notes when the oldest key was made, for the metrics; it looks at every room, so not more often than
+    /// once a minute. In between a room may have gone, or have a new key.
+    pub(super) fn note_oldest_key_sometimes(&mut self) {
+        if self.oldest_key_noted_at.elapsed() >= NOTE_OLDEST_KEY_INTERVAL {
+            self.note_oldest_key();
+        }
+    }
+
+    fn note_oldest_key(&mut self) -> Option<Instant> {
+        let oldest = self.rooms.values().map(Room::key_created_at).min();
+        self.counters.set_oldest_key(oldest);
+        self.oldest_key_noted_at = Instant::now();
+        oldest
     }
 }
 

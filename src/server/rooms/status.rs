@@ -55,6 +55,15 @@ pub struct SessionStatus {
     pub rooms: Vec<RoomName>,
     /// Seconds since the session registered.
     pub seconds: u64,
+    /// The session's messages that were stored.
+    pub sent: u64,
+    /// Messages that were put into its send queue, live or replayed.
+    pub received: u64,
+    /// Whether the user is muted in every room.
+    pub muted: bool,
+    /// The rooms in which the user is muted, if not in all.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub muted_in: Vec<RoomName>,
     /// Bytes in the session's send queue.
     pub waiting_bytes: usize,
 }

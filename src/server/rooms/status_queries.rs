@@ -1,14 +1,23 @@
 //! The queries of operators: counters, rooms and sessions.
 
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::hub::{Hub, SessionRooms};
+use super::room::Member;
 use super::status::{HubStatus, RoomStatus, SessionStatus};
 use crate::conversation::server::registration::Dialect;
+use crate::policy::bans::MutedRooms;
 
 impl Hub {
     pub(super) fn hub_status(&self) -> HubStatus {
-        HubStatus { rooms: self.rooms.len(), sessions: self.sessions.len(), ..self.status.clone() }
+        HubStatus {
+            rooms: self.rooms.len(),
+            sessions: self.sessions.len(),
+            messages: self.counters.messages.get(),
+            deliveries: self.counters.deliveries.get(),
+            rotations: self.counters.rotations.get(),
+        }
     }
 
     /// All rooms, by name.
@@ -30,6 +39,8 @@ impl Hub {
 
     /// All sessions, by user, then by session id.
     pub(super) fn session_statuses(&self) -> Vec<SessionStatus> {
+        let members = self.rooms.values().flat_map(|room| &room.members);
+        members.for_each(Member::report_received);
         let mut sessions: Vec<SessionStatus> = self
             .sessions
             .values()
@@ -39,13 +50,20 @@ impl Hub {
                 verified: peer.verified(),
                 role: peer.grant.as_ref().map(|grant| grant.role.word()),
                 token: peer.grant.as_ref().map(|grant| grant.id.clone()),
-                peer: peer.address.to_string(),
+                peer: peer.client.address.to_string(),
                 protocol: match peer.dialect {
                     Dialect::Basic => "basic",
                     Dialect::Full => "full",
                 },
                 rooms: rooms.clone(),
                 seconds: peer.since.elapsed().as_secs(),
+                sent: peer.sent.load(Ordering::Relaxed),
+                received: peer.received.load(Ordering::Relaxed),
+                muted: peer.muted().as_deref() == Some(&MutedRooms::All),
+                muted_in: match peer.muted().as_deref() {
+                    Some(MutedRooms::Named(rooms)) => rooms.iter().cloned().collect(),
+                    Some(MutedRooms::All) | None => Vec::new(),
+                },
                 waiting_bytes: peer.outbound.pending_bytes(),
             })
             .collect();

@@ -14,6 +14,8 @@ const BLOCK_BYTES: u64 = 512;
 pub struct DiskUsage {
     /// The bytes of all files of the store: the main file, the write-ahead log, and `.damaged-N` files.
     pub bytes: u64,
+    /// The bytes of the write-ahead log alone.
+    pub wal_bytes: u64,
     /// The bytes of the `.damaged-N` files alone.
     pub damaged_bytes: u64,
     /// The bytes that this user may still write to the file system.
@@ -35,8 +37,10 @@ impl DiskUsage {
             // A file may be removed meanwhile.
             let bytes = file.metadata().map_or(0, |found| found.blocks() * BLOCK_BYTES);
             usage.bytes += bytes;
-            if suffix.starts_with(".damaged-") {
-                usage.damaged_bytes += bytes;
+            match suffix {
+                "-wal" => usage.wal_bytes = bytes,
+                _ if suffix.starts_with(".damaged-") => usage.damaged_bytes += bytes,
+                _ => {}
             }
         }
         let system = rustix::fs::statvfs(folder)?;
@@ -59,7 +63,7 @@ mod tests {
         write("history.sqlite3.damaged-1", 16384).unwrap();
         write("elsewhere", 65536).unwrap();
         let usage = DiskUsage::measure(folder.path()).unwrap();
-        assert_eq!((usage.bytes, usage.damaged_bytes), (28672, 16384));
+        assert_eq!((usage.bytes, usage.wal_bytes, usage.damaged_bytes), (28672, 4096, 16384));
         assert!(usage.free_bytes > 0 && usage.free_bytes <= usage.total_bytes, "{usage:?}");
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read as _;
+use std::path::Path;
 
 use rusqlite::{Connection, Result};
 
@@ -49,6 +50,21 @@ pub(super) fn refuse_newer(folder: &StoreFolder) -> Result<(), OpenError> {
         (schema::APPLICATION_ID, version) => refuse_version(folder, version),
         _ => Ok(()),
     }
+}
+
+/// Like [`refuse_newer`], for a store that another process may have open. No file is made or changed.
+pub fn refuse_newer_store(path: &Path) -> Result<(), OpenError> {
+    let folder = StoreFolder::read_only(path);
+    refuse_newer(&folder)?;
+    // While a server has the store open, its version may be in the write-ahead log alone. Without an
+    // index of that log there is no such server, and reading would create one.
+    if folder.has_wal() && folder.with_suffix("-shm").exists() {
+        let version =
+            schema::open_reader(&folder.store_file()).and_then(|db| schema::schema_version(&db));
+        // What can't be read here is found, and recovered, when the store is opened.
+        return version.map_or(Ok(()), |version| refuse_version(&folder, version));
+    }
+    Ok(())
 }
 
 fn refuse_version(folder: &StoreFolder, version: i32) -> Result<(), OpenError> {

@@ -58,6 +58,7 @@ pub use backup_file::{Backup, BackupSummary};
 pub use copies::older_copies;
 pub use disk_usage::DiskUsage;
 pub use error::OpenError;
+pub use integrity::refuse_newer_store;
 pub use open::{open_disk, open_disk_watched};
 pub use opening::{Opening, OpeningProgress, OpeningStep};
 pub use rekey::{RekeyResult, rekey};

@@ -28,6 +28,8 @@ pub enum OpeningStep {
     Rooms,
     /// The file is written anew, so that nothing of deleted messages is left in it.
     Erase,
+    /// Everything is encrypted under another key.
+    Rekey,
 }
 
 impl OpeningStep {
@@ -41,6 +43,7 @@ impl OpeningStep {
             OpeningStep::Finish => "finish",
             OpeningStep::Rooms => "rooms",
             OpeningStep::Erase => "erase",
+            OpeningStep::Rekey => "rekey",
         }
     }
 
@@ -59,6 +62,7 @@ impl OpeningStep {
             OpeningStep::Finish => "completing the new file",
             OpeningStep::Rooms => "reading the list of rooms",
             OpeningStep::Erase => "erasing deleted messages",
+            OpeningStep::Rekey => "encrypting the messages",
         }
     }
 }

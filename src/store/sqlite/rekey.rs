@@ -10,7 +10,7 @@ use rusqlite::Result;
 use super::error::{OpenError, is_damage};
 use super::folder::{StoreFolder, StoreState};
 use super::integrity::{Integrity, find_loss, key_fits, refuse_newer};
-use super::opening::Opening;
+use super::opening::{Opening, OpeningStep, StepCounter};
 use super::rebuild::{Rebuild, StoredItem};
 use super::recovery::{finish_recovery, set_foreign_wal_aside};
 use super::{migrate, schema, wal};
@@ -20,6 +20,9 @@ use crate::crypto::sealer::Sealer;
 use crate::protocol::Timestamp;
 use crate::store::opened::Finding;
 use crate::store::record::sealer;
+
+/// Items per report of the progress.
+const ITEMS_PER_REPORT: u64 = 1000;
 
 /// What a rekey did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,12 +35,13 @@ pub struct RekeyResult {
 
 /// Encrypts the store in a folder under another key. If `key` came from a file, the file holds the new
 /// key afterwards; a systemd credential must be replaced by its owner before the next start. The ids
-/// of messages that were already pruned are dropped.
+/// of messages that were already pruned are dropped. `opening` is told the progress.
 pub fn rekey(
     folder: &Path,
     key: &AtRestKey,
     new_key: &AtRestKey,
     now: Timestamp,
+    opening: &Opening,
 ) -> Result<RekeyResult, OpenError> {
     let folder = StoreFolder::lock(folder)?;
     refuse_newer(&folder)?;
@@ -53,7 +57,7 @@ pub fn rekey(
         new_key.save(&new_key_file(file), true)?;
     }
     let new = sealer(new_key);
-    let (built, result) = rebuild(&folder, key, &new, now)?;
+    let (built, result) = rebuild(&folder, key, &new, now, opening)?;
     // After this rename only the new key opens the store.
     folder.rename(&built, &folder.store_file())?;
     if let Some(file) = key.file() {
@@ -111,6 +115,7 @@ fn rebuild(
     key: &AtRestKey,
     new: &Sealer,
     now: Timestamp,
+    opening: &Opening,
 ) -> Result<(PathBuf, RekeyResult), OpenError> {
     let store = folder.store_file();
     let sqlite_error = |error| OpenError::sqlite(&store, error);
@@ -125,14 +130,18 @@ fn rebuild(
     }
     // A loss that is seen now could not be seen any more at the next start.
     let loss = find_loss(&db, folder, &old, closed).map_err(sqlite_error)?;
-    let opening = Opening::default();
-    migrate::upgrade(&db, &old, now, &opening).map_err(sqlite_error)?;
-    let mut rebuild = Rebuild::new(folder, new, &opening)?;
+    migrate::upgrade(&db, &old, now, opening).map_err(sqlite_error)?;
+    let mut rebuild = Rebuild::new(folder, new, opening)?;
     let mut damaged = 0;
+    let total = db.query_row("SELECT count(*) FROM records", [], |row| row.get::<_, i64>(0));
+    let total = total.map_err(sqlite_error)?.cast_unsigned();
+    opening.begin(OpeningStep::Rekey, Some(total)).map_err(sqlite_error)?;
+    let mut counter = StepCounter::new(opening, ITEMS_PER_REPORT);
     let copied = ["rooms", "records"].iter().try_for_each(|table| {
         let mut values = db.prepare(&format!("SELECT sealed FROM {table}"))?;
         let mut rows = values.query([])?;
         while let Some(row) = rows.next()? {
+            counter.add()?;
             match StoredItem::open(&old, row.get_ref(0)?.as_blob().unwrap_or_default()) {
                 Some(StoredItem::Record(record)) => {
                     let sealed = record.seal(new);

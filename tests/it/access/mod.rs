@@ -1,5 +1,7 @@
 //! P23: access tokens and evictions. The rights of each role are in `rights`.
 
+mod authorization;
+mod bans;
 mod eviction;
 mod file;
 mod tokens;

@@ -5,4 +5,4 @@ mod command;
 mod examples;
 mod loops;
 mod resume;
-mod support;
+pub mod support;

@@ -46,7 +46,8 @@ impl Client {
         Client::spawn(command)
     }
 
-    fn spawn(mut command: Command) -> Client {
+    /// Starts a command whose program is, or becomes, a client.
+    pub fn spawn(mut command: Command) -> Client {
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

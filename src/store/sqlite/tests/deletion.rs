@@ -140,7 +140,7 @@ fn what_was_deleted_stays_deleted_after_every_kind_of_end() {
     drop(opened);
     // Under another key.
     let new_key = AtRestKey::fresh();
-    rekey(home.folder.path(), &home.key, &new_key, at(100)).unwrap();
+    rekey(home.folder.path(), &home.key, &new_key, at(100), &Opening::default()).unwrap();
     let home = Home::at(home.folder);
     let mut opened = home.open();
     assert_eq!(everything(&opened).redactions, page.redactions);

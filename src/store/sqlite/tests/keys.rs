@@ -29,7 +29,9 @@ fn after_a_rekey_only_the_new_key_opens_the_store() {
     fill(&mut opened, 1..=30);
     let before = everything(&opened);
     drop(opened);
-    let result = rekey(home.folder.path(), &home.key, &AtRestKey::fresh(), at(0)).unwrap();
+    let result =
+        rekey(home.folder.path(), &home.key, &AtRestKey::fresh(), at(0), &Opening::default())
+            .unwrap();
     assert_eq!(result, RekeyResult { messages: 30, damaged: 0 });
     let old = open_disk(home.folder.path(), &home.key, RETENTION, at(0)).err().unwrap();
     assert!(matches!(old, OpenError::WrongKey { .. }), "{old}");
@@ -58,7 +60,7 @@ fn an_interrupted_rekey_is_finished_or_undone() {
     drop(opened);
     // Killed after that, but before the new key replaced the old one.
     let old = fs::read(home.file("history.key")).unwrap();
-    rekey(home.folder.path(), &home.key, &AtRestKey::fresh(), at(0)).unwrap();
+    rekey(home.folder.path(), &home.key, &AtRestKey::fresh(), at(0), &Opening::default()).unwrap();
     fs::rename(home.file("history.key"), &next).unwrap();
     fs::write(home.file("history.key"), old).unwrap();
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
@@ -79,7 +81,8 @@ fn a_rekey_beside_a_reader_is_refused_and_loses_nothing() {
     let count: i64 =
         reader.query_row("SELECT count(*) FROM records", [], |row| row.get(0)).unwrap();
     assert_eq!(count, 5);
-    let rekey = || rekey(home.folder.path(), &home.key, &AtRestKey::fresh(), at(0));
+    let rekey =
+        || rekey(home.folder.path(), &home.key, &AtRestKey::fresh(), at(0), &Opening::default());
     let error = rekey().unwrap_err();
     assert!(matches!(error, OpenError::BeingRead(_)), "{error}");
     drop(reader);

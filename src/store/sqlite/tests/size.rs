@@ -137,7 +137,7 @@ fn a_store_of_an_earlier_version_reuses_its_space_and_shrinks_after_a_rekey() {
     let bytes = main_file_bytes(&home);
     assert!((8 * MIB..16 * MIB).contains(&bytes), "{bytes}");
     let new_key = AtRestKey::fresh();
-    rekey(home.folder.path(), &home.key, &new_key, at(3)).unwrap();
+    rekey(home.folder.path(), &home.key, &new_key, at(3), &Opening::default()).unwrap();
     let bytes = main_file_bytes(&home);
     assert!(bytes < 3 * MIB, "{bytes}");
 }
