@@ -96,6 +96,11 @@ impl ServerConnection {
         self.socket.get_ref().received_bytes()
     }
 
+    /// Uses these time limits from now on.
+    pub fn set_timeouts(&mut self, timeouts: Timeouts) {
+        self.timeouts = timeouts;
+    }
+
     /// Stops reading for at least this long.
     pub fn pause(&mut self, pause: Duration) {
         let until = Instant::now() + pause;

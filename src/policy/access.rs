@@ -241,6 +241,11 @@ impl AccessList {
         self.bans.bans_user(user)
     }
 
+    /// Whether no session is let in, because the access file can't be used.
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+
     /// All grants, expired ones included.
     pub fn grants(&self) -> &[Arc<Grant>] {
         &self.grants

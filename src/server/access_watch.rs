@@ -45,6 +45,20 @@ pub async fn reread(context: &Context, by: Operator) -> Option<usize> {
     enforce(context).await
 }
 
+/// Reads the access file at the start. If the file system does not answer in time, no user can register
+/// until it does.
+pub async fn read_first(authenticator: &Arc<Authenticator>, auth: &Auth) {
+    let reserved = authenticator.reserve().await;
+    let (reader, auth) = (authenticator.clone(), auth.clone());
+    let read = tokio::task::spawn_blocking(move || {
+        reader.read(&auth);
+        drop(reserved);
+    });
+    if tokio::time::timeout(READ_TIMEOUT, read).await.is_err() {
+        authenticator.close();
+    }
+}
+
 /// Runs a file operation on a thread of the blocking pool, one at a time. `prepare` is called when no
 /// other one runs. Gives `None`, and lets no user register, if the file system does not answer in
 /// time; the operation then ends later.

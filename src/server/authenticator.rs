@@ -154,6 +154,8 @@ impl Authenticator {
             return Err(address_banned());
         }
         match mode {
+            // The file may ban this user.
+            AuthMode::Open if self.list.load().is_closed() => Err(unavailable()),
             AuthMode::Open if self.list.load().is_banned(&registration.user) => Err(banned()),
             AuthMode::Open => Ok(None),
             AuthMode::Token => {
@@ -179,14 +181,7 @@ impl Authenticator {
         // A right access token is let in whatever its network's throttle says.
         self.list.load().find_by_digest(&digest, wall_clock()).map_err(|denied| match denied {
             AccessDenied::Banned => banned(),
-            AccessDenied::Unavailable => Rejection {
-                code: ErrorCode::StorageFailed,
-                close: CloseCode::TryLater,
-                message:
-                    "the server can't check access tokens at the moment, because it can't use \
-                          its access file; try again later"
-                        .into(),
-            },
+            AccessDenied::Unavailable => unavailable(),
             // The same text for both, so that it does not reveal which access tokens exist.
             AccessDenied::Unknown | AccessDenied::Expired => self
                 .throttle_wrong_token(client_info, &digest)
@@ -283,6 +278,17 @@ fn unauthorized(message: &str) -> Rejection {
 
 fn forbidden(message: String) -> Rejection {
     Rejection { code: ErrorCode::Forbidden, close: CloseCode::Forbidden, message }
+}
+
+fn unavailable() -> Rejection {
+    Rejection {
+        code: ErrorCode::StorageFailed,
+        close: CloseCode::TryLater,
+        message:
+            "the server can't check who may enter at the moment, because it can't use its access \
+                  file; try again later"
+                .into(),
+    }
 }
 
 fn banned() -> Rejection {

@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 use super::authenticator::Authenticator;
 use super::counters::Counters;
 use super::disk_watch::DiskWatch;
+use super::rates::Rates;
 use super::refusal_log::RefusalLog;
 use super::reload_state::ReloadState;
 use super::rooms::command::CommandSender;
@@ -59,6 +60,10 @@ pub struct Context {
     pub refusals: Arc<RefusalLog>,
     /// What the parts of the server count.
     pub counters: Arc<Counters>,
+    /// What they counted in the last minutes.
+    pub rates: Rates,
+    /// Locked while a question of an operator reads the history.
+    pub history_question: Arc<tokio::sync::Mutex<()>>,
     /// The lines of the server log that were dropped.
     pub dropped_lines: DroppedLines,
     /// What the history takes on the disk.

@@ -1,5 +1,6 @@
 //! Measures the disk usage of the history, and warns before the disk is full.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +22,7 @@ const MAX_LOW_BYTES: u64 = 1 << 30;
 pub struct DiskWatch(Arc<Mutex<Option<DiskUsage>>>);
 
 impl DiskWatch {
-    /// The last measurement that succeeded; `None` before it, and if the history is not on disk.
+    /// The last measurement; `None` before it, if it failed, and if the history is not on disk.
     pub fn usage(&self) -> Option<DiskUsage> {
         *self.0.lock()
     }
@@ -31,6 +32,8 @@ impl DiskWatch {
         let mut ticks = interval(INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut alarm = Alarm::default();
+        // Logged once until a measurement succeeds.
+        let mut has_failed = false;
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -43,14 +46,34 @@ impl DiskWatch {
                 () = stop.cancelled() => return,
                 measured = measured => measured,
             };
-            if let Ok(Ok(usage)) = measured {
-                *self.0.lock() = Some(usage);
-                if let Some(is_low) = alarm.update(&usage) {
-                    log(is_low, &usage);
+            let measured =
+                measured.unwrap_or_else(|interrupted| Err(io::Error::other(interrupted)));
+            *self.0.lock() = measured.as_ref().ok().copied();
+            match measured {
+                Ok(usage) => {
+                    has_failed = false;
+                    if let Some(is_low) = alarm.update(&usage) {
+                        log(is_low, &usage);
+                    }
                 }
+                Err(error) if !std::mem::replace(&mut has_failed, true) => tracing::warn!(
+                    event = "disk_unmeasured",
+                    reason = %error,
+                    "the disk of the history can't be measured, so nothing warns before it is full"
+                ),
+                Err(_) => {}
             }
         }
     }
+}
+
+/// Whether so little is free that a warning is due.
+pub fn is_low(usage: &DiskUsage) -> bool {
+    usage.free_bytes < low_limit(usage)
+}
+
+fn low_limit(usage: &DiskUsage) -> u64 {
+    (usage.total_bytes / LOW_PART).min(MAX_LOW_BYTES)
 }
 
 fn log(is_low: bool, usage: &DiskUsage) {
@@ -87,10 +110,10 @@ impl Alarm {
     /// Returns the new state if it changed. The disk is low below the limit, and no longer low from one and
     /// a half times the limit on.
     fn update(&mut self, usage: &DiskUsage) -> Option<bool> {
-        let limit = (usage.total_bytes / LOW_PART).min(MAX_LOW_BYTES);
+        let limit = low_limit(usage);
         let is_low = match self.is_low {
             true => usage.free_bytes < limit + limit / 2,
-            false => usage.free_bytes < limit,
+            false => is_low(usage),
         };
         (is_low != std::mem::replace(&mut self.is_low, is_low)).then_some(is_low)
     }

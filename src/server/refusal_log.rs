@@ -10,12 +10,13 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
+use super::activity::Tally;
 use super::counters::Counters;
 use crate::policy::access::Grant;
 use crate::policy::client_network::ClientNetwork;
 use crate::policy::ip_network::IpNetwork;
 use crate::policy::log_limit::LogLimit;
-use crate::protocol::{ErrorCode, SessionId, UserName};
+use crate::protocol::{ErrorCode, RoomName, SessionId, UserName};
 
 /// Logs refusals, and counts them by error code.
 pub struct RefusalLog {
@@ -32,10 +33,12 @@ pub struct RefusedMessage<'a> {
     pub session: &'a SessionId,
     /// Its user.
     pub user: &'a UserName,
+    /// What the session does.
+    pub tally: &'a Arc<Tally>,
     /// The grant of its access token; `None` in open mode.
     pub grant: Option<&'a Grant>,
     /// The room, if the session is in one.
-    pub room: Option<&'a str>,
+    pub room: Option<&'a RoomName>,
     /// The sender's id for the message.
     pub id: Option<&'a str>,
     /// The error code.
@@ -70,6 +73,7 @@ impl RefusalLog {
         }
         let code = code.as_str();
         self.counters.refusals.increment(code);
+        self.counters.activity.connection_refused(ClientNetwork::of(peer));
         if self.admit(Refusal::Register { network: ClientNetwork::of(peer), code }) {
             tracing::info!(event = "register_refused", peer = %peer, reason = code,
                 "a connection did not register");
@@ -78,6 +82,7 @@ impl RefusalLog {
 
     /// A web page's `Origin` is not allowed.
     pub fn origin_refused(&self, peer: IpAddr, origin: &str) {
+        self.counters.activity.connection_refused(ClientNetwork::of(peer));
         if self.admit(Refusal::Origin { network: ClientNetwork::of(peer) }) {
             tracing::info!(event = "origin_refused", peer = %peer, origin,
                 "the origin of a web page is not allowed; allowed origins are listed in listen.origins");
@@ -86,7 +91,8 @@ impl RefusalLog {
 
     /// A client in a banned network connected. The lines of all clients in that network share a limit.
     pub fn address_refused(&self, peer: IpAddr, banned: IpNetwork) {
-        self.counters.refusals.increment(ErrorCode::Forbidden.as_str());
+        self.counters.connections_refused.increment("banned");
+        self.counters.activity.connection_refused(ClientNetwork::of(peer));
         if self.admit(Refusal::Banned { network: banned }) {
             tracing::info!(event = "address_refused", peer = %peer, banned = banned.short(),
                 "a client in a banned network was refused");
@@ -101,8 +107,12 @@ impl RefusalLog {
 
     /// A session's message was refused.
     pub fn message_refused(&self, message: &RefusedMessage<'_>) {
-        let RefusedMessage { session, user, grant, room, id, code } = *message;
+        let RefusedMessage { session, user, tally, grant, room, id, code } = *message;
         self.counters.refusals.increment(code);
+        tally.refused(&self.counters.activity);
+        if let Some(room) = room {
+            self.counters.activity.refused_in_room(room);
+        }
         let refusal = Refusal::Message {
             session: session.to_string(),
             user: user.clone(),
@@ -110,14 +120,22 @@ impl RefusalLog {
         };
         if self.admit(refusal) {
             let token = grant.map(|grant| grant.id.as_str());
+            let room = room.map(RoomName::as_str);
             tracing::info!(event = "message_refused", session = %session, user = %user, room, id,
                 code, token, "a message was refused");
         }
     }
 
     /// A session's frame other than a message was refused.
-    pub fn frame_refused(&self, session: &SessionId, user: &UserName, code: &str) {
+    pub fn frame_refused(
+        &self,
+        session: &SessionId,
+        user: &UserName,
+        tally: &Arc<Tally>,
+        code: &str,
+    ) {
         self.counters.refusals.increment(code);
+        tally.refused(&self.counters.activity);
         tracing::debug!(event = "refused", session = %session, user = %user, reason = code,
             "a frame was refused");
     }

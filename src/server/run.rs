@@ -12,11 +12,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::access_watch;
-use super::admin::reload::Reload;
+use super::admin::reload::{Reload, ReloadQueue, Reloader};
 use super::admin::request::MainRequest;
 use super::admin::socket::AdminSocket;
 use super::admin::{self, metrics, status};
-use super::audit::Operator;
 use super::authenticator::Authenticator;
 use super::connection::accept;
 use super::context::{ActiveConfig, Context};
@@ -25,6 +24,7 @@ use super::disk_watch::DiskWatch;
 use super::error::ServerError;
 use super::listeners;
 use super::open_store;
+use super::rates::Rates;
 use super::refusal_log::RefusalLog;
 use super::reload_state::ReloadState;
 use super::rooms::command::{self, Command};
@@ -37,7 +37,6 @@ use crate::config::{Config, Store};
 use crate::net::admission::Admission;
 use crate::protocol::CloseCode;
 use crate::sys::clock::wall_clock;
-use crate::sys::logging::DroppedLines;
 use crate::sys::signals::{Signal, Signals};
 use crate::sys::systemd;
 use crate::sys::thread::{self, Ended};
@@ -50,30 +49,46 @@ const DROPPED_LINES_INTERVAL: Duration = Duration::from_secs(10);
 const FINAL_WRITES_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Runs a server until a signal or an operator stops it.
-pub async fn run(
-    config: Config,
-    mut signals: Signals,
-    mut reload: Reload,
-) -> Result<(), ServerError> {
-    let Some(mut server) =
-        Server::build(config, &mut signals, reload.server_log.dropped_lines()).await?
-    else {
+pub async fn run(config: Config, mut signals: Signals, reload: Reload) -> Result<(), ServerError> {
+    let reload = Arc::new(reload);
+    let Some(mut server) = Server::build(config, &mut signals, reload.clone()).await? else {
         return Ok(());
     };
     systemd::ready();
-    let close = server.serve(&mut signals, &mut reload).await;
+    let close = server.serve(&mut signals, &reload).await;
     systemd::stopping();
     server.drain(close).await;
     Ok(())
 }
 
+/// Runs a part of the start that reads files, on a thread of the blocking pool: the file system may not
+/// answer. Returns `None` if a signal stopped the server meanwhile.
+pub async fn unless_stopped<T: Send + 'static>(
+    signals: &mut Signals,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> std::io::Result<Option<T>> {
+    let mut ended = tokio::task::spawn_blocking(work);
+    loop {
+        tokio::select! {
+            done = &mut ended => return done.map(Some).map_err(std::io::Error::other),
+            signal = signals.next() => if let Signal::Stop(_) = signal {
+                tracing::info!(event = "stopped", drained = false, "server stopped");
+                return Ok(None);
+            },
+        }
+    }
+}
+
 /// A server that accepts connections.
 struct Server {
     context: Arc<Context>,
-    /// The tasks that accept connections, on all kinds of sockets, and the access watch.
+    /// The tasks that accept connections, on all kinds of sockets, and the reloader.
     acceptors: TaskTracker,
     /// Ends the acceptors.
     stop: CancellationToken,
+    /// The access watch, and what ends it. It goes on while sessions are open.
+    access_watch: (TaskTracker, CancellationToken),
+    reloads: ReloadQueue,
     main_requests: mpsc::Receiver<MainRequest>,
     /// Keeps `main_requests` open when there is no admin socket.
     _main: mpsc::Sender<MainRequest>,
@@ -88,11 +103,18 @@ impl Server {
     async fn build(
         config: Config,
         signals: &mut Signals,
-        dropped_lines: DroppedLines,
+        reload: Arc<Reload>,
     ) -> Result<Option<Self>, ServerError> {
+        let prepare = move || {
+            let active = ActiveConfig::new(config)?;
+            let warnings = tls_warnings::warnings(&active.config, wall_clock());
+            Ok::<_, ServerError>((active, warnings))
+        };
+        let Some(prepared) = unless_stopped(signals, prepare).await? else { return Ok(None) };
+        let (active, warnings) = prepared?;
+        tls_warnings::log(&warnings);
+        let dropped_lines = reload.server_log.lock().dropped_lines();
         let counters = Arc::new(Counters::default());
-        let active = ActiveConfig::new(config)?;
-        tls_warnings::log(&active.config, wall_clock());
         let retention = active.retention();
         let Some(store) = open_store::open(&active.config, retention, signals).await? else {
             return Ok(None);
@@ -109,8 +131,8 @@ impl Server {
         let (log_writer, log_writer_ended) =
             LogWriter::start(store.log, to_hub, refusals.clone(), counters.clone())?;
         let deletions = Arc::new(DeletionCount::default());
-        let authenticator = Authenticator::new(&active.config.auth);
-        authenticator.read(&active.config.auth);
+        let authenticator = Arc::new(Authenticator::new(&active.config.auth));
+        access_watch::read_first(&authenticator, &active.config.auth).await;
         let rooms = Hub::new(
             active.hub_config(durable),
             store.reader.clone(),
@@ -123,15 +145,20 @@ impl Server {
         let hub_ended =
             thread::spawn("hub", move || runtime.block_on(rooms.run(commands, committed, stats)))?;
 
-        access_watch::warn_if_nobody_has_access(&active.config.auth, authenticator.list().len());
+        let access = authenticator.list();
+        if !access.is_closed() {
+            access_watch::warn_if_nobody_has_access(&active.config.auth, access.len());
+        }
         let tls = active.tls.is_some();
         let context = Arc::new(Context {
-            authenticator: Arc::new(authenticator),
+            authenticator,
             addresses: listeners::addresses(&listeners),
             health: Health::default(),
             reload_state: ReloadState::default(),
             refusals,
             counters,
+            rates: Rates::default(),
+            history_question: Arc::default(),
             active_config: ArcSwap::from_pointee(active),
             hub,
             log_writer,
@@ -153,7 +180,10 @@ impl Server {
             }
             acceptors.spawn(accept::serve(listener, context.clone(), stop.clone()));
         }
-        acceptors.spawn(access_watch::watch(context.clone(), stop.clone()));
+        let access_watch = (TaskTracker::new(), CancellationToken::new());
+        access_watch.0.spawn(access_watch::watch(context.clone(), access_watch.1.clone()));
+        let (reloader, reloads) = Reloader::new(reload);
+        acceptors.spawn(reloader.run(context.clone(), stop.clone()));
         let history = &context.active_config.load().config.history;
         if history.store == Store::Disk {
             acceptors.spawn(context.disk.clone().run(history.path.clone(), stop.clone()));
@@ -165,6 +195,8 @@ impl Server {
             context,
             acceptors,
             stop,
+            access_watch,
+            reloads,
             main_requests,
             _main: main,
             admin_ended,
@@ -175,14 +207,14 @@ impl Server {
 
     /// Handles signals and admin requests until one of them stops the server. Gives the close code
     /// for the sessions.
-    async fn serve(&mut self, signals: &mut Signals, reload: &mut Reload) -> CloseCode {
+    async fn serve(&mut self, signals: &mut Signals, reload: &Reload) -> CloseCode {
         let context = &self.context;
         let mut report = tokio::time::interval(DROPPED_LINES_INTERVAL);
         loop {
             tokio::select! {
                 signal = signals.next() => match signal {
                     Signal::Stop(close) => return close,
-                    Signal::Reload => drop(reload.run(context, Operator::Signal).await),
+                    Signal::Reload => self.reloads.signalled(),
                     Signal::Rotate => {
                         let (answer, _) = oneshot::channel();
                         let _ = context.hub.send(Command::Rotate("signal", answer));
@@ -192,11 +224,9 @@ impl Server {
                 // Never `None`: `self` keeps a sender.
                 Some(request) = self.main_requests.recv() => match request {
                     MainRequest::Drain => return CloseCode::Restarting,
-                    MainRequest::Reload(by, answer) => {
-                        drop(answer.send(reload.run(context, by).await));
-                    }
+                    MainRequest::Reload(by, answer) => self.reloads.request(by, answer),
                 },
-                _ = report.tick() => reload.server_log.report_dropped(),
+                _ = report.tick() => reload.server_log.lock().report_dropped(),
             }
         }
     }
@@ -205,6 +235,7 @@ impl Server {
     /// the room log; all within `shutdown.grace` and a little more for the last writes.
     async fn drain(self, close: CloseCode) {
         let grace = self.context.active_config.load().config.shutdown.grace;
+        let deadline = Instant::now() + grace;
         tracing::info!(
             event = "stopping",
             grace_ms = grace.as_millis() as u64,
@@ -216,11 +247,15 @@ impl Server {
         let sessions_closed = async {
             self.acceptors.wait().await;
             let _ = self.admin_ended.await;
-            let _ = self.context.hub.send(Command::Drain(close));
+            let _ = self.context.hub.send(Command::Drain(close, deadline));
             self.context.connections.close();
             self.context.connections.wait().await;
         };
         let drained = tokio::time::timeout(grace, sessions_closed).await.is_ok();
+        let (watch, end_watch) = self.access_watch;
+        end_watch.cancel();
+        watch.close();
+        watch.wait().await;
         self.context.log_writer.finish();
         let refusals = self.context.refusals.clone();
         // The hub and the log writer end when the last handle to them is dropped.

@@ -40,8 +40,8 @@ pub fn warnings(config: &Config, now: Timestamp) -> Vec<String> {
 }
 
 /// Logs the warnings.
-pub fn log(config: &Config, now: Timestamp) {
-    for warning in warnings(config, now) {
+pub fn log(warnings: &[String]) {
+    for warning in warnings {
         tracing::warn!(event = "tls_warning", "{warning}");
     }
 }

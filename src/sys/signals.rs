@@ -58,13 +58,19 @@ impl EarlySignals {
     }
 }
 
+/// From here on, a write above the file size limit fails with EFBIG, and SIGXFSZ does not end the process
+/// (setrlimit(2)).
+pub fn survive_file_size_limit() -> io::Result<()> {
+    // A handler that does nothing of use ignores the signal without unsafe code.
+    flag::register(SIGXFSZ, Arc::default()).map(drop)
+}
+
 /// Receives the signals of this process.
 pub struct Signals(signal_hook_tokio::Signals);
 
 impl Signals {
     /// Installs the handlers; needs a Tokio runtime. The second SIGTERM or SIGINT ends the process
-    /// at once, with exit code 128 + the signal's number. SIGXFSZ no longer ends the process: a write
-    /// above the file size limit fails with EFBIG (setrlimit(2)).
+    /// at once, with exit code 128 + the signal's number.
     pub fn new() -> io::Result<Self> {
         let stopping = Arc::new(AtomicBool::new(false));
         for signal in [SIGTERM, SIGINT] {
@@ -72,8 +78,7 @@ impl Signals {
             flag::register_conditional_shutdown(signal, 128 + signal, stopping.clone())?;
             flag::register(signal, stopping.clone())?;
         }
-        // A handler that does nothing of use ignores the signal without unsafe code.
-        flag::register(SIGXFSZ, Arc::default())?;
+        survive_file_size_limit()?;
         let all = [SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2];
         Ok(Signals(signal_hook_tokio::Signals::new(all)?))
     }

@@ -528,6 +528,32 @@ fn a_full_disk_leaves_nothing_behind() {
     let refused = run_on_small_disk(&small, &arguments);
     assert_refused(&refused, 74, &["no space left"]);
     assert_eq!(String::from_utf8_lossy(&refused.stdout), "", "left behind");
+    // A limit on the size of a file is told apart.
+    let limited = |state: &Path, arguments: &[&str]| {
+        std::process::Command::new("prlimit")
+            .args(["--fsize=131072", "--"])
+            .arg(programs::server())
+            .args(arguments)
+            .arg("--config")
+            .arg(server.config_file())
+            .env_clear()
+            .env("STATE_DIRECTORY", state)
+            .output()
+            .unwrap()
+    };
+    let target = folder.path().join("limited.backup").display().to_string();
+    let refused = limited(&server.state(), &["backup", &target]);
+    assert_refused(&refused, 74, &[&target, "ulimit -f"]);
+    let empty = folder.path().join("empty");
+    std::fs::create_dir(&empty).unwrap();
+    let refused = limited(&empty, &["restore", &name, "--key-file", &key.display().to_string()]);
+    assert_refused(&refused, 74, &["ulimit -f"]);
+    let names = |folder: &Path| {
+        let entries = std::fs::read_dir(folder).unwrap();
+        entries.map(|entry| entry.unwrap().file_name()).collect::<Vec<_>>()
+    };
+    let left = names(folder.path());
+    assert!(left.iter().all(|name| !name.to_string_lossy().contains("limited")), "{left:?}");
 }
 
 #[test]

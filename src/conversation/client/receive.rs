@@ -1,7 +1,6 @@
 //! The effect of each frame on the conversation.
 
 use std::borrow::Cow;
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use serde_json::value::RawValue;
@@ -9,6 +8,7 @@ use serde_json::value::RawValue;
 use super::backfill::{Backfill, BackfillStart, PageAction};
 use super::conversation::{Conversation, Now, Phase};
 use super::event::{Event, HeldGap, HeldRedaction, Message, PageItem, excerpt};
+use super::holes::in_order;
 use crate::protocol::code::ErrorCode;
 use crate::protocol::frame::{
     ChatMessage, EncryptionKey, ErrorFrame, Gap, History, Joined, Left, PROTOCOL, Position,
@@ -383,19 +383,6 @@ impl Conversation {
         }
         Event::Error(error)
     }
-}
-
-/// The gaps and redactions of a page, each with the message before or at its place.
-fn in_order<'a>(
-    gaps: Vec<HeldGap>,
-    redactions: impl Iterator<Item = HeldRedaction>,
-) -> VecDeque<(Seq, PageItem<'a>)> {
-    let redactions = redactions.map(|held| (held.seq, PageItem::Redacted(held)));
-    let gaps = gaps.into_iter().map(|gap| (gap.after, PageItem::Gap(gap)));
-    let mut holes: Vec<_> = redactions.chain(gaps).collect();
-    // A gap after a redacted message stays behind it.
-    holes.sort_by_key(|(at, _)| *at);
-    holes.into()
 }
 
 /// The Fernet token in `content`, if that is a string.

@@ -45,6 +45,8 @@ pub async fn run(context: Arc<Context>, event_loop: Handle, stop: CancellationTo
                 }
                 ask(&context, &event_loop);
                 *context.health.longest_task.lock() = workers.longest_task(&event_loop);
+                context.counters.activity.collect();
+                context.rates.sample(&context.counters);
                 report(&context, &mut reported).await;
             }
             () = watchdog.tick() => {

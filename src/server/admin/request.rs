@@ -1,6 +1,7 @@
 //! The requests of operators: the JSON objects of the admin socket.
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use crate::server::audit::Operator;
@@ -12,8 +13,22 @@ use crate::server::reload_state::AppliedKeys;
 pub enum AdminRequest {
     /// Report the state of the server.
     Status,
+    /// Name the busiest users, rooms and addresses of at least the last `seconds`.
+    Top {
+        /// How far back, in seconds.
+        seconds: u64,
+        /// How many of each.
+        count: usize,
+    },
     /// List the rooms that have members.
-    Rooms,
+    Rooms {
+        /// Whether to list the rooms without members too.
+        #[serde(default)]
+        all: bool,
+        /// How many at most.
+        #[serde(default = "default_room_count")]
+        count: usize,
+    },
     /// List the sessions, or only some of them.
     Sessions(SessionFilter),
     /// Replace the key of every room now.
@@ -58,6 +73,49 @@ pub enum AdminRequest {
     NoteBackup,
     /// Finish what was received and exit, as SIGTERM does.
     Drain,
+}
+
+/// The code of the answer to a request whose verb the server does not know.
+const UNKNOWN_VERB: &str = "unknown_verb";
+/// How the answer of older versions begins.
+const OLD_UNKNOWN_VERB: &str = "not a valid admin request: unknown variant";
+
+impl AdminRequest {
+    /// Reads the line of a client. The error is the answer to it, from this server.
+    pub fn read(line: &str, server: &str) -> Result<Self, Value> {
+        serde_json::from_str(line).map_err(|error| {
+            let request: Value = serde_json::from_str(line).unwrap_or_default();
+            let verb = request["verb"].as_str().unwrap_or_default();
+            match error.to_string().starts_with(&format!("unknown variant `{verb}`")) {
+                true => json!({
+                    "ok": false, "code": UNKNOWN_VERB, "server": server,
+                    "error": format!("this server ({server}) doesn't know the command {verb:?}"),
+                }),
+                false => {
+                    json!({"ok": false, "error": format!("not a valid admin request: {error}")})
+                }
+            }
+        })
+    }
+
+    /// The verb, as an operator types it.
+    pub fn verb(&self) -> String {
+        let request = serde_json::to_value(self).unwrap_or_default();
+        request["verb"].as_str().unwrap_or_default().replace('_', "-")
+    }
+}
+
+/// Whether the answer says that the server does not know the verb of the request.
+pub fn is_unknown_verb(answer: &Value) -> bool {
+    let is_old = |error: &str| error.starts_with(OLD_UNKNOWN_VERB);
+    answer["code"].as_str() == Some(UNKNOWN_VERB) || answer["error"].as_str().is_some_and(is_old)
+}
+
+/// How many rooms are listed if the request does not say.
+pub const DEFAULT_ROOMS: usize = 50;
+
+fn default_room_count() -> usize {
+    DEFAULT_ROOMS
 }
 
 /// What a request is about: exactly one of these.
@@ -120,4 +178,36 @@ pub enum MainRequest {
     Reload(Operator, oneshot::Sender<Result<AppliedKeys, String>>),
     /// Drain and exit.
     Drain,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_verb_is_told_from_a_broken_request() {
+        let read = |line: &str| AdminRequest::read(line, "chat-server/9.9.9");
+        let answer = read(r#"{"verb":"dance","user":"ana"}"#).unwrap_err();
+        assert!(is_unknown_verb(&answer), "{answer}");
+        assert_eq!(answer["server"], "chat-server/9.9.9");
+        assert!(is_unknown_verb(&json!({
+            "ok": false,
+            "error": "not a valid admin request: unknown variant `top`, expected one of `status`",
+        })));
+        for line in
+            ["", "{}", r#"{"verb":7}"#, r#"{"verb":"kick"}"#, "[", r#"{"verb":"top","seconds":-1}"#]
+        {
+            let answer = read(line).unwrap_err();
+            assert!(!is_unknown_verb(&answer) && answer["ok"] == false, "{line}: {answer}");
+        }
+    }
+
+    #[test]
+    fn a_request_of_another_version_is_read() {
+        let read = |line: &str| AdminRequest::read(line, "").unwrap();
+        let rooms = AdminRequest::Rooms { all: false, count: DEFAULT_ROOMS };
+        assert_eq!(read(r#"{"verb":"rooms"}"#), rooms);
+        assert_eq!(read(r#"{"verb":"status","new":{"field":1}}"#), AdminRequest::Status);
+        assert_eq!(AdminRequest::NoteBackup.verb(), "note-backup");
+    }
 }

@@ -22,6 +22,7 @@ use crate::config::Config;
 use crate::server::audit::Operator;
 use crate::server::context::Context;
 use crate::server::error::ServerError;
+use crate::server::rooms::membership::SERVER;
 
 /// Longest request line.
 const MAX_REQUEST_BYTES: u64 = 64 * 1024;
@@ -164,18 +165,18 @@ async fn answer(mut stream: UnixStream, context: &Context, main: &mpsc::Sender<M
         );
         return;
     }
-    let outcome = match serde_json::from_str::<AdminRequest>(&line) {
-        Ok(request) => execute(request, by, context, main).await,
-        Err(error) => Err(format!("not a valid admin request: {error}")),
+    let answer = match AdminRequest::read(&line, SERVER) {
+        Err(answer) => answer,
+        Ok(request) => match execute(request, by, context, main).await {
+            Ok(Value::Object(mut object)) => {
+                object.insert("ok".into(), true.into());
+                Value::Object(object)
+            }
+            Ok(other) => json!({"ok": true, "answer": other}),
+            Err(reason) => json!({"ok": false, "error": reason}),
+        },
     };
-    let mut text = match outcome {
-        Ok(Value::Object(mut object)) => {
-            object.insert("ok".into(), true.into());
-            Value::Object(object).to_string()
-        }
-        Ok(other) => json!({"ok": true, "answer": other}).to_string(),
-        Err(reason) => json!({"ok": false, "error": reason}).to_string(),
-    };
+    let mut text = answer.to_string();
     text.push('\n');
     let _ = writer.write_all(text.as_bytes()).await;
 }

@@ -107,9 +107,37 @@ fn read_passphrase(path: &Path) -> Result<Zeroizing<String>, ServerError> {
         )));
     }
     let mut text = Zeroizing::new(String::new());
-    file.take(MAX_PASSPHRASE_BYTES).read_to_string(&mut text).map_err(io_error)?;
+    file.take(MAX_PASSPHRASE_BYTES + 1).read_to_string(&mut text).map_err(io_error)?;
+    if text.len() as u64 > MAX_PASSPHRASE_BYTES {
+        return Err(refuse(format!(
+            "larger than {MAX_PASSPHRASE_BYTES} bytes, the limit for a passphrase file"
+        )));
+    }
     match text.lines().next() {
         Some(line) if !line.is_empty() => Ok(Zeroizing::new(line.to_owned())),
         _ => Err(refuse("the passphrase file is empty".into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_passphrase_is_read_whole_or_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("passphrase");
+        let read = |text: &str| {
+            std::fs::write(&file, text).unwrap();
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+            read_passphrase(&file).map(|text| text.to_string()).map_err(|error| error.to_string())
+        };
+        let longest = "x".repeat(4096);
+        assert_eq!(read("one\ntwo\n"), Ok("one".into()));
+        assert_eq!(read(&longest), Ok(longest.clone()));
+        assert!(read(&format!("{longest}x")).unwrap_err().contains("4096"));
+        assert!(read("\n").unwrap_err().contains("empty"));
     }
 }

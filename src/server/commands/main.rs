@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::{CommandFactory as _, Parser as _};
+use parking_lot::Mutex;
 
 use super::args::{Arguments, Command, ConfigArgs};
 use super::output::{print, print_error, print_help};
@@ -13,9 +14,8 @@ use crate::server::admin::reload::Reload;
 use crate::server::error::ServerError;
 use crate::server::exit_code::ExitCode;
 use crate::server::run;
-use crate::sys::logging;
-use crate::sys::signal_mask;
-use crate::sys::signals::{EarlySignals, Signals};
+use crate::sys::signals::{self, EarlySignals, Signals};
+use crate::sys::{fault_points, logging, signal_mask};
 
 /// How long blocked file operations may delay the exit, once the server has stopped.
 const RUNTIME_SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
@@ -35,6 +35,8 @@ pub fn main() -> std::process::ExitCode {
         && let Ok(early_signals) = early_signals
     {
         early_signals.release();
+        // A command that can't write then says so.
+        let _ = signals::survive_file_size_limit();
     }
     ended(match command {
         Command::Run => serve(&config),
@@ -82,13 +84,25 @@ fn serve(config: &ConfigArgs) -> Result<(), ServerError> {
         .enable_all()
         .build()?;
     // Before the configuration is read: a signal that comes from here on is obeyed after the start.
-    let signals = {
+    let mut signals = {
         let _entered = runtime.enter();
         Signals::new()?
     };
     let sources = config.sources();
-    let config = Config::load(&sources)?;
-    let server_log = logging::start(&config.log);
+    let load = {
+        let sources = sources.clone();
+        move || {
+            fault_points::point("config_read");
+            Config::load(&sources)
+        }
+    };
+    let loaded = runtime.block_on(run::unless_stopped(&mut signals, load));
+    let Some(loaded) = loaded? else {
+        runtime.shutdown_timeout(RUNTIME_SHUTDOWN_TIMEOUT);
+        return Ok(());
+    };
+    let config = loaded?;
+    let server_log = Mutex::new(logging::start(&config.log));
     let reload = Reload { sources, started: config.clone(), server_log };
     let outcome = runtime.block_on(run::run(config, signals, reload));
     runtime.shutdown_timeout(RUNTIME_SHUTDOWN_TIMEOUT);

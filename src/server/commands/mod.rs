@@ -1,5 +1,6 @@
 //! The command line of `chat-server`: one file per command.
 
+mod answers;
 mod args;
 mod backup;
 mod backup_key;
@@ -14,6 +15,10 @@ mod output;
 mod qr_code;
 mod rekey;
 mod restore;
+mod status_screen;
+mod table;
 mod token;
+mod units;
+mod wrapping;
 
 pub use main::main;

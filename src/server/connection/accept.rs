@@ -16,6 +16,7 @@ use crate::net::admission::ConnectionPermit;
 use crate::net::send_queue::SendQueue;
 use crate::net::server_connection::ServerConnection;
 use crate::net::transport::{ServerStream, Transport};
+use crate::policy::client_network::ClientNetwork;
 use crate::server::authenticator::Authenticator;
 use crate::server::client_info::ClientInfo;
 use crate::server::context::{ActiveConfig, Context};
@@ -79,6 +80,7 @@ fn is_shortage(error: &io::Error) -> bool {
 fn admit(context: &Arc<Context>, stream: TcpStream, peer: SocketAddr) {
     let active = context.active_config.load_full();
     context.counters.connections_accepted.increment();
+    context.counters.activity.connection(ClientNetwork::of(peer.ip()));
     // A trusted proxy connects for many clients: each is checked and counted after its request has
     // named it.
     let is_proxy =
@@ -104,6 +106,7 @@ fn admit(context: &Arc<Context>, stream: TcpStream, peer: SocketAddr) {
     let permit_id = permit.permit_id();
     let deadline = Instant::now() + active.config.limits.register_timeout;
     let checks = Checks {
+        peer: peer.ip(),
         authenticator: context.authenticator.clone(),
         refusals: context.refusals.clone(),
         is_banned: banned.is_some(),
@@ -124,6 +127,7 @@ fn refuse(
     reason: &'static str,
 ) {
     context.counters.connections_refused.increment(reason);
+    context.counters.activity.connection_refused(ClientNetwork::of(peer.ip()));
     tracing::debug!(event = "connection_refused", peer = %peer, reason, "too many connections");
     answer_unread(stream, active, FULL);
 }
@@ -137,6 +141,7 @@ fn answer_unread(stream: &TcpStream, active: &ActiveConfig, answer: &[u8]) {
 
 /// The checks of one connection.
 struct Checks {
+    peer: IpAddr,
     authenticator: Arc<Authenticator>,
     refusals: Arc<RefusalLog>,
     /// Whether the peer itself is banned, which is counted already.
@@ -159,9 +164,15 @@ impl ClientChecks for Checks {
     }
 
     fn admits(&self, address: IpAddr) -> bool {
+        let (network, activity) = (ClientNetwork::of(address), &self.counters.activity);
+        // A proxy is counted when it connects, and each of its clients here.
+        if network != ClientNetwork::of(self.peer) {
+            activity.connection(network);
+        }
         let admitted = self.permit.lock().count_for_network(address, self.max_per_address);
         if !admitted {
             self.counters.connections_refused.increment(FULL_ADDRESS);
+            activity.connection_refused(network);
         }
         admitted
     }

@@ -35,8 +35,9 @@ pub fn answer_all(batch: &[Committed], refusals: &RefusalLog) {
                 refusals.message_refused(&RefusedMessage {
                     session: &sender.session,
                     user: &sender.user,
+                    tally: &sender.tally,
                     grant: sender.grant.as_deref(),
-                    room: Some(committed.room.as_str()),
+                    room: Some(&committed.room),
                     id: error.id.as_deref(),
                     code: &error.code,
                 });

@@ -80,8 +80,11 @@ impl Hub {
                 self.encode(entry, &committed.sender, &mut encoded);
             }
             drop(in_flight);
-            if let Some(close) = self.draining.filter(|_| committed.sender.in_flight() == 0) {
-                to_close.push((committed.sender.clone(), close));
+            if let Some(drain) = &self.draining
+                && committed.sender.has_stopped_reading()
+                && committed.sender.in_flight() == 0
+            {
+                to_close.push((committed.sender.clone(), drain.close));
             }
         }
         let chunk_bytes = MAX_CHUNK_BYTES.min(self.config.outbound_bytes / MIN_CHUNKS_PER_QUEUE);
@@ -89,6 +92,7 @@ impl Hub {
             if let Some(room) = self.rooms.get_mut(&name) {
                 let deliveries = room.fan_out(&encoded, chunk_bytes, &mut self.uring);
                 self.counters.deliveries.add(deliveries);
+                room.tally.delivered(deliveries, &self.counters.activity);
             }
         }
         for (peer, close) in to_close {
@@ -124,7 +128,8 @@ impl Hub {
         }
         let was_without = usize::from(room.last == Seq(0));
         self.rooms_without_messages = self.rooms_without_messages.saturating_sub(was_without);
-        room.last = entry.seq;
+        (room.last, room.last_at) = (entry.seq, Some(entry.at));
+        room.tally.appended(entry.text.len() as u64, &self.counters.activity);
         if room.rotate_before_next_message {
             replace_key(room, &entry.room, Instant::now(), self.config.grace);
             self.counters.rotations.increment();

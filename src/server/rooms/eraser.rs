@@ -1,11 +1,17 @@
-//! The log writer's part of erasing: after a deletion it lets the store erase the bytes from its files, in
-//! steps between the commits.
+//! The log writer's part of a deletion: it deletes in the room log and tells the hub; then it lets the store
+//! erase the bytes from its files, in steps between the commits.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
-use crate::store::{EraseStep, RoomLog};
+use super::deletion::{DeleteOutcome, DeleteRequest, Deletion, Doomed};
+use super::log_event::LogEvent;
+use crate::protocol::{RoomName, SeqRange};
+use crate::server::audit::{self, Operator};
+use crate::store::{EraseStep, RoomLog, StoreError};
+use crate::sys::clock::wall_clock;
 use crate::sys::fault_points;
 
 /// The pause between two steps, so that commits run in between.
@@ -26,8 +32,39 @@ pub struct Eraser {
 }
 
 impl Eraser {
+    /// Deletes in the room log, and tells the hub, which answers. A refused request is answered here.
+    pub fn delete(
+        &mut self,
+        request: DeleteRequest,
+        log: &mut dyn RoomLog,
+        hub: &mpsc::Sender<LogEvent>,
+    ) {
+        let DeleteRequest { room, doomed, by, done, erased } = request;
+        if done.is_closed() {
+            tracing::warn!(event = "request_abandoned", by = %by,
+                "nothing was deleted: the command that asked for it did not wait for the answer");
+            return;
+        }
+        let deleted = catch_unwind(AssertUnwindSafe(|| match &doomed {
+            Doomed::Messages(ranges) => log.delete(&room, ranges).map(DeleteOutcome::Messages),
+            Doomed::Room => log.delete_room(&room, wall_clock()).map(DeleteOutcome::Room),
+        }));
+        let deleted = deleted.unwrap_or_else(|_| {
+            Err(StoreError::Failed("an internal error interrupted it".into()).into())
+        });
+        match deleted {
+            Err(error) => drop(done.send(Err(error))),
+            Ok(outcome) => {
+                log_deletion(&room, &doomed, &outcome, by);
+                fault_points::point("deleted");
+                self.begin(erased);
+                let _ = hub.blocking_send(LogEvent::Deleted(Deletion { room, outcome, done }));
+            }
+        }
+    }
+
     /// Something was deleted; `erased` is answered when its bytes are gone.
-    pub fn begin(&mut self, erased: oneshot::Sender<()>) {
+    fn begin(&mut self, erased: oneshot::Sender<()>) {
         self.waiting.push(erased);
         self.since.get_or_insert_with(Instant::now);
         self.next = Some(Instant::now());
@@ -77,5 +114,18 @@ impl Eraser {
                 *self = Eraser::default();
             }
         }
+    }
+}
+
+fn log_deletion(room: &RoomName, doomed: &Doomed, outcome: &DeleteOutcome, by: Operator) {
+    match (doomed, outcome) {
+        (Doomed::Messages(_), DeleteOutcome::Messages(deleted))
+            if deleted.redactions.is_empty() && deleted.already == 0 => {}
+        (Doomed::Messages(ranges), DeleteOutcome::Messages(deleted)) => {
+            let seqs: Vec<String> = ranges.iter().map(SeqRange::to_string).collect();
+            audit::log_delete(room, &seqs.join(","), deleted.redactions.len() as u64, by);
+        }
+        (_, DeleteOutcome::Room(deleted)) => audit::log_room_delete(room, deleted.messages, by),
+        _ => {}
     }
 }

@@ -5,14 +5,14 @@
 //! two messages, and rooms need no locks.
 //!
 //! Each turn of [`Hub::run`] does the first of these that is due: rotate keys; flush presence
-//! frames; deliver a committed batch, and then the waiting commands; run the waiting commands.
+//! frames; close sessions of a server that stops; deliver a committed batch, and then the waiting commands; run the waiting commands.
 //! After the commands, the rooms that a member lost access to get new keys. A room that a member left
 //! gets a new key before its next message.
 //!
 //! This file holds the state, the loop and the dispatch of commands. The work is done in siblings:
 //! `membership` (enter, join, resume, leave, quit), `presence` (joins and leaves, user lists),
-//! `delivery` (encode once, fan out), `rotation` (keys), `access` (revocation, bans, kicks),
-//! `redaction` (deleted messages) and `status_queries` (the questions of operators).
+//! `delivery` (encode once, fan out), `rotation` (keys), `access` (revocation, bans, kicks), `redaction`
+//! (deleted messages), `drain` (the end of all sessions) and `status_queries` (the questions of operators).
 //!
 //! Deliberately absent: waiting for a reader (what its socket does not take stays in the bounded send
 //! queue of its session), reading pages of the room log (sessions do that on blocking threads), and
@@ -27,10 +27,11 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::time::timeout_at;
 
-use super::command::Command;
+use super::command::{Command, Commands};
 use super::committed::Committed;
 use super::config::HubConfig;
 use super::deletion::{Deletion, DeletionCount};
+use super::drain_schedule::DrainSchedule;
 use super::log_event::LogEvent;
 use super::log_writer::LogWriterStats;
 use super::peer::Peer;
@@ -38,7 +39,7 @@ use super::room::Room;
 use super::rooms_full_log::RoomsFullLog;
 use crate::net::uring::UringSender;
 use crate::policy::access::AccessList;
-use crate::protocol::{CloseCode, RoomName, SessionId, Timestamp};
+use crate::protocol::{RoomName, SessionId, Timestamp};
 use crate::server::counters::Counters;
 use crate::store::RoomLogReader;
 use crate::sys::clock::wall_clock;
@@ -79,8 +80,9 @@ pub struct Hub {
     /// Rooms with presence frames in send queues that are not flushed yet, and when to flush them.
     pub(super) pending_presence: BTreeSet<RoomName>,
     pub(super) presence_flush_at: Option<Instant>,
-    /// The close code for every session, once the server drains.
-    pub(super) draining: Option<CloseCode>,
+    /// The sessions that are to be closed, once the server drains, and when the next of them are.
+    pub(super) draining: Option<DrainSchedule>,
+    pub(super) drain_step_at: Option<Instant>,
     /// Sends to many sockets with one system call, if the kernel allows io_uring.
     pub(super) uring: Option<UringSender>,
 }
@@ -118,6 +120,7 @@ impl Hub {
             pending_presence: BTreeSet::new(),
             presence_flush_at: None,
             draining: None,
+            drain_step_at: None,
             uring: UringSender::new(),
         }
     }
@@ -125,13 +128,14 @@ impl Hub {
     /// Runs until the log writer has ended.
     pub async fn run(
         mut self,
-        mut commands: mpsc::UnboundedReceiver<Command>,
+        mut commands: Commands,
         mut events: mpsc::Receiver<LogEvent>,
         log_writer: Arc<LogWriterStats>,
     ) {
         loop {
             let rotation = sleep_until(self.next_rotation);
             let presence = sleep_until(self.presence_flush_at);
+            let drain_step = sleep_until(self.drain_step_at);
             tokio::select! {
                 biased;
                 () = rotation => {
@@ -139,6 +143,9 @@ impl Hub {
                 }
                 () = presence => {
                     self.catch_panic(Hub::flush_pending_presence);
+                }
+                () = drain_step => {
+                    self.catch_panic(Hub::close_due_sessions);
                 }
                 // The log writer ends last, after it has committed every draft.
                 event = events.recv() => match event {
@@ -211,12 +218,8 @@ impl Hub {
             && room.is_some_and(|room| room.members.len() >= LARGE_ROOM_MEMBERS)
     }
 
-    fn run_commands(
-        &mut self,
-        first: Option<Command>,
-        commands: &mut mpsc::UnboundedReceiver<Command>,
-    ) {
-        let waiting = std::iter::from_fn(|| commands.try_recv().ok());
+    fn run_commands(&mut self, first: Option<Command>, commands: &mut Commands) {
+        let waiting = std::iter::from_fn(|| commands.try_recv());
         for command in first.into_iter().chain(waiting).take(MAX_COMMANDS_PER_TURN) {
             self.catch_panic(|hub| hub.run_command(command));
         }
@@ -249,7 +252,7 @@ impl Hub {
                 let _ = answer.send(());
             }
             Command::Reconfigure(config) => self.reconfigure(config),
-            Command::Drain(close) => self.drain(close),
+            Command::Drain(close, deadline) => self.drain(close, deadline),
             Command::Access(list, answer) => {
                 let _ = answer.send(self.enforce_access(&list));
             }
@@ -269,6 +272,9 @@ impl Hub {
             Command::Status(answer) => {
                 let _ = answer.send(self.hub_status());
             }
+            Command::SendQueues(answer) => {
+                let _ = answer.send(self.send_queues_status());
+            }
         }
     }
 
@@ -280,18 +286,6 @@ impl Hub {
         }
         self.config = config;
         self.schedule_rotation();
-    }
-
-    /// Stops reading from every session and closes those without messages in flight; `deliver`
-    /// closes the others after their last message.
-    fn drain(&mut self, close: CloseCode) {
-        self.draining = Some(close);
-        for SessionRooms { peer, .. } in self.sessions.values() {
-            peer.stop_reading();
-            if peer.in_flight() == 0 {
-                peer.close_for_shutdown(close);
-            }
-        }
     }
 }
 

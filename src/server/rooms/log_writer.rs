@@ -27,14 +27,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::acks::answer_all;
 use super::committed::Committed;
-use super::deletion::{DeleteOutcome, DeleteRequest, Deletion, Doomed};
+use super::deletion::DeleteRequest;
 use super::eraser::Eraser;
 use super::log_event::LogEvent;
-use super::log_writer_health::LogWriterHealth;
+use super::log_writer_health::{LogWriterHealth, RefusedAppend};
 use super::peer::Peer;
 use super::prune_log::PruneLog;
-use crate::protocol::{MessageId, RoomName, SeqRange};
-use crate::server::audit::{self, Operator};
+use crate::protocol::{MessageId, RoomName};
 use crate::server::counters::Counters;
 use crate::server::refusal_log::RefusalLog;
 use crate::store::{AppendOutcome, Draft, Retention, RoomLog, StoreError};
@@ -143,6 +142,9 @@ impl LogWriter {
     pub fn queued_bytes(&self) -> u64 {
         QUEUE_BYTES.saturating_sub(self.capacity.available_permits()) as u64
     }
+
+    /// The bound of [`Self::queued_bytes`].
+    pub const MAX_QUEUED_BYTES: u64 = QUEUE_BYTES as u64;
 
     /// Messages that are queued or being committed.
     pub fn queued_messages(&self) -> u64 {
@@ -289,9 +291,8 @@ impl LogWriterThread {
                 let committed = batch.commit(self.log.as_mut());
                 self.counters.commits.observe(begun.elapsed());
                 self.count_stored(&committed);
-                let failed =
-                    |batched: &Committed| matches!(batched.outcome, AppendOutcome::Refused(_));
-                self.health.finished(committed.len() as u64, committed.iter().any(failed));
+                let failed = self.note_refused(&committed);
+                self.health.finished(committed.len() as u64, failed);
                 let _ = catch_unwind(AssertUnwindSafe(|| answer_all(&committed, &self.refusals)));
                 let now = Instant::now();
                 let times = arrivals.iter().map(|Arrival(at)| now.saturating_duration_since(*at));
@@ -307,7 +308,7 @@ impl LogWriterThread {
                 }
             }
             for request in deletions {
-                self.delete(request, &mut eraser);
+                eraser.delete(request, self.log.as_mut(), &self.hub);
             }
             let _ = catch_unwind(AssertUnwindSafe(|| eraser.step(self.log.as_mut())));
             if Instant::now() >= prune_at {
@@ -322,51 +323,23 @@ impl LogWriterThread {
         }
     }
 
+    /// Notes the messages of a batch that could not be stored, and returns whether there are any.
+    fn note_refused(&self, committed: &[Committed]) -> bool {
+        let reasons = committed.iter().filter_map(|message| match &message.outcome {
+            AppendOutcome::Refused(error) => Some(error),
+            _ => None,
+        });
+        let mut reasons = reasons.peekable();
+        let Some(reason) = reasons.peek().map(ToString::to_string) else { return false };
+        let (at, messages) = ((Instant::now(), wall_clock()), reasons.count() as u64);
+        self.health.note_refusal(RefusedAppend { at, messages, reason });
+        true
+    }
+
     fn count_stored(&self, committed: &[Committed]) {
         let is_stored =
             |message: &&Committed| matches!(message.outcome, AppendOutcome::Appended(_));
         self.counters.messages.add(committed.iter().filter(is_stored).count() as u64);
-    }
-}
-
-impl LogWriterThread {
-    /// Deletes in the room log, and tells the hub, which answers. A refused request is answered here.
-    fn delete(&mut self, request: DeleteRequest, eraser: &mut Eraser) {
-        let DeleteRequest { room, doomed, by, done, erased } = request;
-        if done.is_closed() {
-            tracing::warn!(event = "request_abandoned", by = %by,
-                "nothing was deleted: the command that asked for it did not wait for the answer");
-            return;
-        }
-        let deleted = catch_unwind(AssertUnwindSafe(|| match &doomed {
-            Doomed::Messages(ranges) => self.log.delete(&room, ranges).map(DeleteOutcome::Messages),
-            Doomed::Room => self.log.delete_room(&room, wall_clock()).map(DeleteOutcome::Room),
-        }));
-        let deleted = deleted.unwrap_or_else(|_| {
-            Err(StoreError::Failed("an internal error interrupted it".into()).into())
-        });
-        match deleted {
-            Err(error) => drop(done.send(Err(error))),
-            Ok(outcome) => {
-                log_deletion(&room, &doomed, &outcome, by);
-                fault_points::point("deleted");
-                eraser.begin(erased);
-                let _ = self.hub.blocking_send(LogEvent::Deleted(Deletion { room, outcome, done }));
-            }
-        }
-    }
-}
-
-fn log_deletion(room: &RoomName, doomed: &Doomed, outcome: &DeleteOutcome, by: Operator) {
-    match (doomed, outcome) {
-        (Doomed::Messages(_), DeleteOutcome::Messages(deleted))
-            if deleted.redactions.is_empty() && deleted.already == 0 => {}
-        (Doomed::Messages(ranges), DeleteOutcome::Messages(deleted)) => {
-            let seqs: Vec<String> = ranges.iter().map(SeqRange::to_string).collect();
-            audit::log_delete(room, &seqs.join(","), deleted.redactions.len() as u64, by);
-        }
-        (_, DeleteOutcome::Room(deleted)) => audit::log_room_delete(room, deleted.messages, by),
-        _ => {}
     }
 }
 

@@ -42,8 +42,8 @@ impl Hub {
         let session = SessionRooms { peer: peer.clone(), rooms: Vec::with_capacity(rooms.len()) };
         self.sessions.insert(peer.session.clone(), session);
         self.counters.sessions.of(peer.dialect).increment();
-        if let Some(close) = self.draining {
-            peer.close_for_shutdown(close);
+        if let Some(drain) = &self.draining {
+            peer.close_for_shutdown(drain.close);
         }
         let entered: Result<Vec<Membership>, EnterError> =
             rooms.iter().map(|entry| self.add_member(peer, entry)).collect();
@@ -216,7 +216,7 @@ impl Hub {
             if head.last == Seq(0) {
                 self.admit_new_room(&entry.room)?;
             }
-            self.rooms.insert(entry.room.clone(), Room::new(&head, Instant::now()));
+            self.rooms.insert(entry.room.clone(), Room::new(&entry.room, &head, Instant::now()));
             self.counters.rooms.set(self.rooms.len() as u64);
         }
         let room = self.rooms.get_mut(&entry.room).ok_or(EnterError::Unreadable)?;

@@ -2,8 +2,8 @@
 //!
 //! From the bottom up: `peer` (a session as others see it), `room`, the values that sessions and the
 //! hub exchange (`command`, `config`, `status`, `committed`, `deletion`, `log_event`), `acks`, `prune_log`,
-//! `eraser`, `log_writer`, `hub`, and the parts of the hub: `membership`, `presence`, `delivery`, `rotation`,
-//! `access`, `redaction`, `status_queries`.
+//! `eraser`, `log_writer`, `drain_schedule`, `hub`, and the parts of the hub: `membership`, `presence`,
+//! `delivery`, `rotation`, `access`, `redaction`, `drain`, `status_queries`.
 
 mod access;
 mod acks;
@@ -12,6 +12,8 @@ mod committed;
 pub mod config;
 pub mod deletion;
 pub mod delivery;
+mod drain;
+mod drain_schedule;
 mod eraser;
 pub mod health;
 pub mod hub;

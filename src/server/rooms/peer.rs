@@ -12,9 +12,11 @@ use crate::net::framing;
 use crate::net::send_queue::{CloseReason, SendQueue};
 use crate::policy::access::Grant;
 use crate::policy::bans::MutedRooms;
+use crate::policy::client_network::ClientNetwork;
 use crate::policy::rights::{Action, Decision, Role, RoomRelation, decide};
 use crate::protocol::frame::ServerFrame;
 use crate::protocol::{CloseCode, RoomName, SessionId, UserName};
+use crate::server::activity::Tally;
 use crate::server::client_info::ClientInfo;
 
 /// Messages of one session that may be in flight to the room log. At this number the server stops
@@ -41,6 +43,8 @@ pub struct Peer {
     pub since: Instant,
     /// The session's send queue.
     pub outbound: Arc<SendQueue>,
+    /// What the session does.
+    pub tally: Arc<Tally>,
     /// The session's messages that were stored.
     pub sent: AtomicU64,
     /// The messages that were put into its send queue, live or replayed. The hub adds those of a room
@@ -64,6 +68,7 @@ impl Peer {
         outbound: Arc<SendQueue>,
     ) -> Self {
         Peer {
+            tally: Tally::of_session(user.clone(), ClientNetwork::of(client.address)),
             session,
             user,
             grant,
@@ -160,9 +165,14 @@ impl Peer {
         self.outbound.wake();
     }
 
+    /// Whether nothing more is read from the client.
+    pub fn has_stopped_reading(&self) -> bool {
+        self.reading_stopped.load(Ordering::Acquire)
+    }
+
     /// Whether the connection may read the client's next frame now.
     pub fn may_read(&self) -> bool {
-        self.in_flight() < MAX_MESSAGES_IN_FLIGHT && !self.reading_stopped.load(Ordering::Acquire)
+        self.in_flight() < MAX_MESSAGES_IN_FLIGHT && !self.has_stopped_reading()
     }
 
     /// Closes the session because the server stops. Everything in the send queue is written first.

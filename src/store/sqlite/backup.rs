@@ -72,13 +72,13 @@ pub fn backup(
     let part = Part::create(file)?;
     copy(&reader, &part.path).map_err(|error| match is_damage(&error) {
         true => reading(&store, error),
-        false => BackupError::writing(file, error),
+        false => BackupError::writing(file, &part.path, error),
     })?;
     drop(reader);
     point("backup_copied");
     let written = turn_into_backup(&part.path, key, content, now);
     written
-        .map_err(|error| BackupError::writing(file, error))?
+        .map_err(|error| BackupError::writing(file, &part.path, error))?
         .map_err(|reason| BackupError::NotReadable { store, reason: reason.into() })?;
     // The backup is read once more, as it is in the file, before it gets its name.
     let summary = Backup::open(&part.path)?.verify(key)?;

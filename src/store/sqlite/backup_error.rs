@@ -1,13 +1,20 @@
 //! Why a backup or a restore was refused. Unless an error says otherwise, nothing was touched.
 
+use std::fmt;
+use std::fs::OpenOptions;
 use std::io;
-use std::path::PathBuf;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
 
-use rusqlite::ErrorCode;
+use rusqlite::{ErrorCode, ffi};
 
 use super::error::{OpenError, is_damage};
 use crate::credentials::at_rest_key::KeyFileError;
 use crate::protocol::Timestamp;
+use crate::store::room_log::Shortage;
+
+/// SQLite writes at most this far behind the end of a file.
+const GROWTH_BYTES: u64 = 1 << 20;
 
 /// Why a backup or a restore was refused.
 #[derive(Debug, thiserror::Error)]
@@ -36,11 +43,14 @@ pub enum BackupError {
     /// The file of the backup exists.
     #[error("{0}: the file exists; name another one, or move it away")]
     Exists(PathBuf),
-    /// The disk is full.
-    #[error(
-        "{0}: no space left on the disk; nothing was left behind; name a file on another disk, or make space"
-    )]
-    Full(PathBuf),
+    /// The file can't grow.
+    #[error("{file}: {}; nothing was left behind; {}", reason(*shortage), way_out(*shortage))]
+    Full {
+        /// The file.
+        file: PathBuf,
+        /// What is used up.
+        shortage: Shortage,
+    },
     /// The file is not a backup.
     #[error("{file}: this is not a backup of chat-server: {reason}")]
     NotABackup {
@@ -89,8 +99,8 @@ pub enum BackupError {
     InUse(PathBuf),
     /// The store holds messages that the backup lacks.
     #[error(
-        "{store}: the history here holds messages that the backup lacks: {messages}, the newest of \
-         {newest}; nothing was touched; move {folder} away, or restore with --replace, which moves it aside"
+        "{store}: the history here holds messages that the backup lacks: {messages}{newest}; \
+         nothing was touched; move {folder} away, or restore with --replace, which moves it aside"
     )]
     StoreIsNewer {
         /// The store's file.
@@ -100,7 +110,7 @@ pub enum BackupError {
         /// How many.
         messages: u64,
         /// The time of the newest of them.
-        newest: Timestamp,
+        newest: Newest,
     },
     /// The store can't be compared with the backup.
     #[error(
@@ -142,21 +152,66 @@ pub enum BackupError {
     },
 }
 
+/// The time of the newest message that a backup lacks; `None` if none of them can be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Newest(pub Option<Timestamp>);
+
+impl fmt::Display for Newest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(newest) => write!(f, ", the newest of {newest}"),
+            None => f.write_str(" (none of them can be read)"),
+        }
+    }
+}
+
+fn reason(shortage: Shortage) -> &'static str {
+    match shortage {
+        Shortage::Space => "no space left on the disk",
+        Shortage::Quota => "the disk quota is used up",
+        Shortage::FileSize => "the limit on the size of a file is reached",
+    }
+}
+
+fn way_out(shortage: Shortage) -> &'static str {
+    match shortage {
+        Shortage::Space | Shortage::Quota => "name a file on another disk, or make space",
+        Shortage::FileSize => "raise the limit (ulimit -f), or name a file on another file system",
+    }
+}
+
+/// Writes a byte far behind the end of a file that is thrown away.
+fn grow(path: &Path) -> io::Result<()> {
+    let file = OpenOptions::new().write(true).open(path)?;
+    let end = file.metadata()?.len();
+    file.write_all_at(&[0], end + GROWTH_BYTES)
+}
+
 impl BackupError {
-    /// An error about a file that is written: a full disk is told apart.
+    /// An error about a file that is written: what is used up is told apart.
     pub(super) fn io(path: impl Into<PathBuf>, source: io::Error) -> Self {
         let path = path.into();
-        match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => BackupError::Full(path),
-            _ => BackupError::Io { path, source },
+        match Shortage::of(&source) {
+            Some(shortage) => BackupError::Full { file: path, shortage },
+            None => BackupError::Io { path, source },
         }
     }
 
-    /// An error of SQLite about a file that is written.
-    pub(super) fn writing(path: impl Into<PathBuf>, error: rusqlite::Error) -> Self {
+    /// An error of SQLite about a file that is written, and has the name `part` until it is whole.
+    pub(super) fn writing(path: impl Into<PathBuf>, part: &Path, error: rusqlite::Error) -> Self {
         let path = path.into();
-        match error.sqlite_error_code() {
-            Some(ErrorCode::DiskFull) => BackupError::Full(path),
+        let extended = error.sqlite_error().map(|error| error.extended_code);
+        match (error.sqlite_error_code(), extended) {
+            (Some(ErrorCode::DiskFull), _) => {
+                BackupError::Full { file: path, shortage: Shortage::Space }
+            }
+            // SQLite names no other errno of a write, so the file is written to once more.
+            (_, Some(ffi::SQLITE_IOERR_WRITE | ffi::SQLITE_IOERR_TRUNCATE)) => {
+                match grow(part).err().and_then(|error| Shortage::of(&error)) {
+                    Some(shortage) => BackupError::Full { file: path, shortage },
+                    None => OpenError::sqlite(path, error).into(),
+                }
+            }
             _ => OpenError::sqlite(path, error).into(),
         }
     }
@@ -167,5 +222,37 @@ impl BackupError {
             true => BackupError::Damaged { file: file.into(), reason: error.to_string() },
             false => OpenError::sqlite(file, error).into(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::io::Errno;
+
+    use super::*;
+
+    #[test]
+    fn an_errno_about_space_names_what_is_used_up() {
+        for (errno, words) in [
+            (Errno::NOSPC, "no space left"),
+            (Errno::DQUOT, "quota"),
+            (Errno::FBIG, "ulimit -f"),
+            (Errno::IO, "Input/output error"),
+        ] {
+            let text = BackupError::io("/b", errno.into()).to_string();
+            assert!(text.contains(words) && text.starts_with("/b"), "{text}");
+        }
+    }
+
+    #[test]
+    fn messages_that_no_time_is_known_of_have_none() {
+        let text = |newest| {
+            let (store, folder) = ("/h/s".into(), "/h".into());
+            BackupError::StoreIsNewer { store, folder, messages: 3, newest: Newest(newest) }
+                .to_string()
+        };
+        let moment = Timestamp::from_micros(1_795_705_200_000_000);
+        assert!(text(Some(moment)).contains(&format!("lacks: 3, the newest of {moment};")));
+        assert!(text(None).contains("lacks: 3 (none of them can be read);"));
     }
 }

@@ -19,8 +19,9 @@ use crate::store::record::{self, Record};
 pub(super) enum Existing {
     /// There is none.
     None,
-    /// It can be read, and holds this many messages that the backup lacks, the newest of this time.
-    Holds { lacking: u64, newest: Timestamp },
+    /// It can be read, and holds this many messages that the backup lacks, the newest of this time;
+    /// `None` if none of them can be read.
+    Holds { lacking: u64, newest: Option<Timestamp> },
     /// It can't be compared, and why.
     Unknown(String),
 }
@@ -79,7 +80,7 @@ fn compare_open(
     let Some(sealer) = sealer else {
         return Ok(Existing::Unknown("its at-rest key is missing or another one".into()));
     };
-    let (mut lacking, mut newest) = (0, Timestamp::from_micros(0));
+    let (mut lacking, mut newest) = (0, None);
     for number in rooms::numbers(db)? {
         let Some(card) = rooms::card(db, &sealer, number)? else { continue };
         let known = rooms::find_number(backup, backup_sealer, &card.name)?;
@@ -98,7 +99,7 @@ fn compare_open(
             if !is_same(sealed, &sealer, in_backup.as_deref(), backup_sealer, at) {
                 lacking += 1;
                 if let Some(record) = Record::open_at(&sealer, sealed, at.0, at.1) {
-                    newest = newest.max(record.entry.at);
+                    newest = newest.max(Some(record.entry.at));
                 }
             }
         }

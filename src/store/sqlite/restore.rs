@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::backup_error::BackupError;
+use super::backup_error::{BackupError, Newest};
 use super::backup_file::{Backup, BackupSummary};
 use super::error::OpenError;
 use super::folder::StoreFolder;
@@ -60,7 +60,7 @@ pub fn restore(
     let (store, path) = (locked.store_file(), locked.path().to_owned());
     let lacking = match &existing {
         Existing::Holds { lacking, newest } if *lacking > 0 && !replace => {
-            let (messages, newest) = (*lacking, *newest);
+            let (messages, newest) = (*lacking, Newest(*newest));
             return Err(BackupError::StoreIsNewer { store, folder: path, messages, newest });
         }
         Existing::Unknown(reason) if !replace => {

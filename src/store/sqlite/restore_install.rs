@@ -143,7 +143,7 @@ fn build_store(
     io::copy(&mut source, &mut copy).map_err(io_error)?;
     let (sealer, made) = (record::sealer(key.key), key.made);
     let intact = make_store(target, &sealer, made, now)
-        .map_err(|error| BackupError::writing(target, error))?;
+        .map_err(|error| BackupError::writing(target, target, error))?;
     if !intact {
         let reason = "its copy is not what was read before".into();
         return Err(BackupError::Damaged { file: backup.file().into(), reason });

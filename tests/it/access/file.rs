@@ -197,6 +197,33 @@ async fn an_entry_of_banned_that_names_no_user_bans_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_unusable_access_file_may_hold_bans_so_open_mode_admits_no_user_either() {
+    let server = Server::start();
+    let register = async |user: &str| {
+        let mut wire = Wire::connect(&server).await;
+        wire.send(json!({"type": "register", "protocol": 1, "username": user})).await;
+        wire
+    };
+    // Without a file there is no ban.
+    let mut session = register("ana").await;
+    session.next_of("welcome").await;
+    server.run_ok(&["ctl", "ban", "eve"]);
+    let path = server.state().join("access.json");
+    let good = std::fs::read(&path).unwrap();
+    std::fs::write(&path, "{").unwrap();
+    server.wait_for_event("access_unreadable");
+    for user in ["eve", "bob"] {
+        assert_eq!(refusal(register(user).await).await, refused("storage_failed", 1013), "{user}");
+    }
+    session.send(json!({"type": "who", "room": "lobby"})).await;
+    session.next_of("user_list").await;
+    std::fs::write(&path, good).unwrap();
+    server.run_ok(&["ctl", "reload"]);
+    assert_eq!(refusal(register("eve").await).await, refused("forbidden", 4003));
+    register("bob").await.next_of("welcome").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reload_refuses_a_configuration_that_is_a_pipe() {
     let mut server = Server::with(TOKENS).start();
     std::fs::remove_file(server.config_file()).unwrap();

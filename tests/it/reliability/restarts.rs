@@ -8,6 +8,7 @@ use super::full_client::FullClient;
 use super::{FAST, RECOVERY_TIMEOUT, ROOM, checker, gather, senders, whole_history};
 use crate::support::client::Client;
 use crate::support::server::{Server, command};
+use crate::support::wire::Wire;
 use crate::support::{is_long_run, load_lock, programs};
 
 /// A listening socket that is handed from one server to the next.
@@ -179,4 +180,35 @@ async fn p18_clients_do_not_reconnect_in_step() {
     };
     assert!(peak <= bound, "peak {peak} of {mean:.1}");
     drop(clients);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn p16_a_crowd_is_told_over_a_while_and_within_the_grace() {
+    let _lock = load_lock();
+    let mut server = Server::with("[history]\nstore = \"memory\"\n").start();
+    let mut crowd = Vec::new();
+    for number in 0..1_000 {
+        let room = format!("room{}", number % 50);
+        crowd.push(Wire::full(server.address(), &format!("c{number}"), &room).await.0);
+    }
+    let begun = Instant::now();
+    let status = tokio::task::block_in_place(|| server.stop());
+    assert!(status.success(), "{status}");
+    assert!(begun.elapsed() < Duration::from_secs(12), "{:?}", begun.elapsed());
+    for wire in crowd {
+        assert_eq!(wire.until_closed().await.0, 1012);
+    }
+    assert_eq!(server.wait_for_event("stopped")["drained"], true);
+    let closed = server.log().into_iter().filter(|line| line["event"] == "session_closed");
+    let moments: Vec<i64> = closed
+        .map(|line| {
+            assert_eq!(line["reason"], "server_stopping");
+            let time: jiff::Timestamp = line["timestamp"].as_str().unwrap().parse().unwrap();
+            time.as_millisecond()
+        })
+        .collect();
+    let spread = moments.iter().max().unwrap() - moments.iter().min().unwrap();
+    println!("1,000 sessions were closed within {spread} ms");
+    // 256 at once, the others at 1,000 per second.
+    assert!(spread >= 500, "all within {spread} ms");
 }
