@@ -55,6 +55,18 @@ pub enum AdminRequest {
     },
     /// List the bans and mutes.
     Bans,
+    /// Delete the texts of messages.
+    Delete {
+        /// The room.
+        room: String,
+        /// Sequence numbers and ranges of them: `58`, `58-60`.
+        seqs: Vec<String>,
+    },
+    /// Delete every message of a room.
+    RoomDelete {
+        /// The room.
+        room: String,
+    },
     /// Report where the server listens, and who may register.
     Listening,
     /// Answer with the lines of the server log as they come, until the client closes the connection.
