@@ -217,7 +217,7 @@ if [ -n "$server" ]; then
 	put_program chat-server
 	put 755 programs/ngrok-sidecar bin/ngrok-sidecar
 	put 644 man/ngrok-sidecar.1 share/man/man1/ngrok-sidecar.1
-	put 644 chat-server.toml share/doc/secure-chat/chat-server.toml
+	for file in chat-server.toml alerts.yml grafana-dashboard.json; do put 644 "$file" "share/doc/secure-chat/$file"; done
 	for unit in chat-server.service chat-server.socket chat-server-ngrok.service; do put_unit "$unit"; done
 fi
 for file in LICENSE CHANGELOG.md THIRD-PARTY-LICENSES; do put 644 "$file" "share/doc/secure-chat/$file"; done

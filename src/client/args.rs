@@ -95,7 +95,7 @@ pub struct Common {
     #[arg(long, value_name = "FILE", global = true)]
     pub cursor: Option<PathBuf>,
     /// End after N messages. history without --since and --cursor prints the newest N
-    #[arg(short = 'n', long, value_name = "N", global = true)]
+    #[arg(short = 'n', long, value_name = "N", global = true, allow_negative_numbers = true)]
     pub count: Option<u64>,
     /// Give up after TIME without progress, or never [default: 30s]
     #[arg(long, value_name = "TIME", value_parser = parse_timeout, global = true,

@@ -200,7 +200,8 @@ impl Driver {
                     Ok(connection) => {
                         self.last_error = None;
                         self.requested_pause = None;
-                        if matches!(self.attempt, Attempt::Unfinished) {
+                        // An earlier answer says more than silence.
+                        if !self.attempt.has_answer() {
                             self.attempt = Attempt::Unanswered;
                         }
                         self.conversation.set_invitation_token(self.dialer.invitation_token());
@@ -296,7 +297,7 @@ impl Driver {
     /// The end of a connection after which the driver connects again.
     fn disconnected(&mut self, how: &Ended) -> Update {
         if self.session_since.is_some() {
-            self.attempt = Attempt::Unfinished;
+            self.attempt = Attempt::AfterSession;
             return Update::Disconnected;
         }
         let said = self.last_error.take();

@@ -69,10 +69,12 @@ pub enum Failure {
         reason: String,
     },
     /// The timeout passed while messages were not acknowledged.
-    #[error("gave up after {} without an answer from the server", humantime::format_duration(*timeout))]
+    #[error("{}", unacked(*timeout, refusal.as_ref()))]
     Unacked {
         /// `--timeout`.
         timeout: Duration,
+        /// Why the server refuses the messages for now, if it does.
+        refusal: Option<Refusal>,
     },
     /// The timeout passed before everything asked for was printed.
     #[error("gave up after {}; only {printed} messages arrived", humantime::format_duration(*timeout))]
@@ -96,7 +98,7 @@ pub enum Failure {
     Signal(Signal),
 }
 
-/// Why the server ended a connection before it registered the client, in the server's own words.
+/// Why the server refuses the client or a message, in the server's own words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// The code of the error frame that came last, else the close code.
@@ -107,7 +109,7 @@ pub struct Refusal {
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the server did not let the client in: {} ({})", self.text, self.code)
+        write!(f, "{} ({})", self.text, self.code)
     }
 }
 
@@ -124,6 +126,8 @@ pub enum Attempt {
     Dropped,
     /// The server refused to register the client for now.
     Refused(Refusal),
+    /// There was none since the last session ended.
+    AfterSession,
 }
 
 impl Attempt {
@@ -136,13 +140,31 @@ impl Attempt {
                 format!("{server} accepts the connection and does not answer")
             }
             Attempt::Dropped => format!("{server} ends the connection without an answer"),
-            Attempt::Refused(refusal) => refusal.to_string(),
+            Attempt::Refused(refusal) => {
+                format!("the server did not let the client in: {refusal}")
+            }
+            Attempt::AfterSession => format!("{server} ended the connection"),
+        }
+    }
+
+    /// Whether the server said something.
+    pub fn has_answer(&self) -> bool {
+        match self {
+            Attempt::Refused(_) => true,
+            Attempt::Failed(error) => {
+                !matches!(error, DialError::Unreachable { .. } | DialError::NoAddress { .. })
+            }
+            Attempt::Unfinished
+            | Attempt::Unanswered
+            | Attempt::Dropped
+            | Attempt::AfterSession => false,
         }
     }
 
     /// Whether it may be that no server runs at the address.
     pub fn found_nothing(&self) -> bool {
-        matches!(self, Attempt::Unfinished | Attempt::Failed(DialError::Unreachable { .. }))
+        let nothing = matches!(self, Attempt::Failed(DialError::Unreachable { .. }));
+        nothing || matches!(self, Attempt::Unfinished)
     }
 }
 
@@ -164,6 +186,16 @@ fn no_session(
             format!("{what}; gave up after {timeout}; is the server running?")
         }
         None => format!("{what}; gave up after {timeout}"),
+    }
+}
+
+fn unacked(timeout: Duration, refusal: Option<&Refusal>) -> String {
+    let timeout = humantime::format_duration(timeout);
+    match refusal {
+        None => format!("gave up after {timeout} without an answer from the server"),
+        Some(refusal) => {
+            format!("the server takes no messages now: {refusal}; gave up after {timeout}")
+        }
     }
 }
 

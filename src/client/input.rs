@@ -57,7 +57,8 @@ pub struct Addressed {
 /// Reads standard input to its end. [`Read::End`] or [`Read::Failed`] comes last.
 pub fn read(input: Input, delimiter: Delimiter) -> mpsc::Receiver<Read> {
     let (send, reads) = mpsc::channel(READS_WAITING);
-    std::thread::spawn(move || {
+    let started = send.clone();
+    let thread = std::thread::Builder::new().spawn(move || {
         let mut splitter = LineSplitter::new(delimiter, MAX_LINE_BYTES);
         let mut buffer = vec![0; READ_BYTES];
         loop {
@@ -87,6 +88,11 @@ pub fn read(input: Input, delimiter: Delimiter) -> mpsc::Receiver<Read> {
             }
         }
     });
+    if let Err(error) = thread {
+        let reason = format!("no thread can be started: {error}");
+        // The channel is empty.
+        let _ = started.try_send(Read::Failed { reason, unfinished_line: None });
+    }
     reads
 }
 

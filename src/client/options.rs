@@ -99,8 +99,11 @@ impl RunOptions {
             warn_if_others_can_read(file);
         }
         let rooms = rooms(common).map_err(usage)?;
-        if common.user.as_deref() == Some("") {
-            return Err(usage("--user: the name is empty".into()));
+        if let Some(name) = common.user.as_deref() {
+            check_name(name).map_err(usage)?;
+        }
+        if arguments.exec.as_deref().is_some_and(|command| command.trim().is_empty()) {
+            return Err(usage("--exec: the command is empty".into()));
         }
         if command.is_some() && arguments.exec.is_some() {
             return Err(usage(
@@ -245,6 +248,16 @@ fn one_message(id: Option<String>, words: &[String]) -> Result<InputSource, Refu
 fn default_output() -> Output {
     use std::io::IsTerminal as _;
     if std::io::stdout().is_terminal() { Output::Plain } else { Output::Json }
+}
+
+/// Refuses a name of which a server would keep nothing, so that the user would be `Anónimo`.
+fn check_name(name: &str) -> Result<(), String> {
+    let is_kept = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '\'');
+    match name.contains(is_kept) {
+        true => Ok(()),
+        false if name.trim().is_empty() => Err("--user: the name is empty".into()),
+        false => Err(format!("--user {name:?}: a name has letters, digits, spaces and _ - . '")),
+    }
 }
 
 /// The name to register with: `--user`, else the login name.

@@ -68,6 +68,7 @@ fn kind_of(attempt: &Attempt) -> String {
         Attempt::Failed(_) => "failed".into(),
         Attempt::Unanswered => "unanswered".into(),
         Attempt::Dropped => "dropped".into(),
+        Attempt::AfterSession => "ended".into(),
         Attempt::Refused(refusal) => refusal.code.clone(),
     }
 }

@@ -44,9 +44,14 @@ pub fn failure(failure: &Failure) -> String {
             let reason = error(code).or_else(|| closed(code)).unwrap_or(reason);
             format!("el servidor cerró la conexión: {reason} ({code})")
         }
-        Failure::Unacked { timeout, .. } => {
+        Failure::Unacked { timeout, refusal: None } => {
             let timeout = humantime::format_duration(*timeout);
             format!("abandonado tras {timeout}; quizá no todo está guardado")
+        }
+        Failure::Unacked { timeout, refusal: Some(said) } => {
+            let timeout = humantime::format_duration(*timeout);
+            let reason = refusal(said);
+            format!("el servidor no admite mensajes ahora: {reason}; abandonado tras {timeout}")
         }
         Failure::Incomplete { timeout, printed } => {
             let timeout = humantime::format_duration(*timeout);
@@ -68,15 +73,18 @@ pub fn attempt(attempt: &Attempt, server: &str) -> String {
         Attempt::Failed(error) => dial_error(error),
         Attempt::Unanswered => format!("{server} acepta la conexión y no responde"),
         Attempt::Dropped => format!("{server} termina la conexión sin responder"),
-        Attempt::Refused(said) => refusal(said),
+        Attempt::Refused(said) => {
+            format!("el servidor no dejó entrar al cliente: {}", refusal(said))
+        }
+        Attempt::AfterSession => format!("{server} terminó la conexión"),
     }
 }
 
-/// Why the server did not register the client.
+/// Why the server refuses something.
 fn refusal(refusal: &Refusal) -> String {
     let Refusal { code, text } = refusal;
     let text = error(code).or_else(|| closed(code)).unwrap_or(text);
-    format!("el servidor no dejó entrar al cliente: {text} ({code})")
+    format!("{text} ({code})")
 }
 
 /// Why an attempt to connect failed.
@@ -85,6 +93,10 @@ pub fn dial_error(error: &DialError) -> String {
         DialError::Unreachable { target, reason } => {
             let reason = translated(reason, "la conexión falló");
             format!("no se puede llegar a {target}: {reason}")
+        }
+        DialError::NoAddress { target, reason } => {
+            let reason = translated(reason, "la resolución del nombre falló");
+            format!("no se encuentra {target}: {reason}; revisa la dirección, o la red")
         }
         DialError::Proxy { target, proxy, reason, .. } => {
             let reason = translated(reason, "el proxy no conecta");
@@ -192,18 +204,9 @@ const REASONS: &[(&str, &str)] = &[
         "ese nombre no puede estar en un certificado; revisa la dirección",
     ),
     ("it answered with HTTP status {}", "respondió con el estado HTTP {}"),
-    (
-        "failed to lookup address information: Name or service not known",
-        "no existe ningún servidor con ese nombre",
-    ),
-    (
-        "failed to lookup address information: No address associated with hostname",
-        "ese nombre no tiene dirección",
-    ),
-    (
-        "failed to lookup address information: Temporary failure in name resolution",
-        "la resolución de nombres no responde ahora",
-    ),
+    ("Name or service not known", "no existe ningún servidor con ese nombre"),
+    ("No address associated with hostname", "ese nombre no tiene dirección"),
+    ("Temporary failure in name resolution", "la resolución de nombres no responde ahora"),
     (
         "its certificate expired on {}; ask its operator to renew it, or check the clock of this machine",
         "su certificado caducó el {}; pide a quien lo administra que lo renueve, o revisa el reloj de este equipo",

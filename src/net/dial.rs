@@ -202,9 +202,16 @@ impl Attempt<'_> {
     async fn connect(&self) -> Result<TcpStream, DialError> {
         let target = &self.target;
         match &self.proxy {
-            None => happy_eyeballs::connect(&target.host, target.port, STEP_TIMEOUT)
-                .await
-                .map_err(|error| self.unreachable(error.to_string())),
+            None => {
+                let found = happy_eyeballs::resolve(&target.host, target.port, STEP_TIMEOUT).await;
+                let addresses = found.map_err(|error| DialError::NoAddress {
+                    target: target.to_string(),
+                    reason: error.to_string(),
+                })?;
+                happy_eyeballs::connect_to_one(addresses, STEP_TIMEOUT)
+                    .await
+                    .map_err(|error| self.unreachable(error.to_string()))
+            }
             Some(proxy) => proxy::connect(proxy, target, STEP_TIMEOUT).await.map_err(|error| {
                 DialError::Proxy {
                     target: target.to_string(),

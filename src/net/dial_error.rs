@@ -24,6 +24,14 @@ pub enum DialError {
         /// The error of the system, or the timeout.
         reason: String,
     },
+    /// The name of the server has no address now.
+    #[error("can't find {target}: {reason}; check the address, or the network")]
+    NoAddress {
+        /// The server's URL.
+        target: String,
+        /// What the resolver says.
+        reason: String,
+    },
     /// The proxy that the user named does not connect to the server.
     #[error("can't reach {target} through the proxy {proxy}: {reason}")]
     Proxy {
@@ -120,7 +128,9 @@ impl DialError {
     pub fn end(&self) -> ConnectionEnd {
         match self {
             // A tunnel removes its file while it has no address.
-            DialError::Unreachable { .. } | DialError::UrlFile { .. } => ConnectionEnd::Lost,
+            DialError::Unreachable { .. }
+            | DialError::NoAddress { .. }
+            | DialError::UrlFile { .. } => ConnectionEnd::Lost,
             DialError::Proxy { end, .. } => *end,
             DialError::Refused { status, .. } | DialError::Redirected { status, .. } => {
                 ConnectionEnd::HttpStatus(*status)

@@ -19,7 +19,11 @@ const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 /// Connects to `host`, a name or an IP address. Resolving the name and connecting may take `limit`
 /// each.
 pub async fn connect(host: &str, port: u16, limit: Duration) -> io::Result<TcpStream> {
-    let addresses = resolve(host, port, limit).await?;
+    connect_to_one(resolve(host, port, limit).await?, limit).await
+}
+
+/// Connects to one of the addresses, whichever answers first, within `limit`.
+pub async fn connect_to_one(addresses: Vec<SocketAddr>, limit: Duration) -> io::Result<TcpStream> {
     let race = race(interleave(addresses));
     tokio::time::timeout(limit, race).await.unwrap_or_else(|_| {
         Err(timed_out(format!("no answer within {}", humantime::format_duration(limit))))
@@ -33,10 +37,19 @@ pub async fn resolve(host: &str, port: u16, limit: Duration) -> io::Result<Vec<S
         let limit = humantime::format_duration(limit);
         timed_out(format!("no answer about the name {host} from the resolver within {limit}"))
     })?;
-    let addresses: Vec<SocketAddr> = found?.collect();
+    let addresses: Vec<SocketAddr> = found.map_err(without_prefix)?.collect();
     match addresses.is_empty() {
         false => Ok(addresses),
         true => Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address")),
+    }
+}
+
+/// An error of getaddrinfo(3) as the system words it, without what Rust's library puts before it.
+fn without_prefix(error: io::Error) -> io::Error {
+    let text = error.to_string();
+    match text.strip_prefix("failed to lookup address information: ") {
+        Some(reason) => io::Error::new(error.kind(), reason.to_owned()),
+        None => error,
     }
 }
 

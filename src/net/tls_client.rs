@@ -6,7 +6,8 @@ use std::sync::Arc;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::{
-    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, SignatureScheme,
+    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore,
+    SignatureScheme,
 };
 use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
@@ -160,9 +161,9 @@ pub fn connector(trust: &TrustOptions) -> Result<TlsConnector, TrustError> {
             trust.ca_file.as_deref().map(read_certificates).transpose()?.unwrap_or_default();
         let verifier =
             rustls_platform_verifier::Verifier::new_with_extra_roots(extra, provider.clone());
-        Arc::new(verifier.map_err(|error| {
+        Arc::new(verifier.map_err(|_| {
             let hint = "name the server's CA with --ca-file, or its certificate with --pin";
-            TrustError::System(format!("the system's certificates can't be read ({error}); {hint}"))
+            TrustError::System(format!("the system's certificates can't be read; {hint}"))
         })?)
     };
     let mut config = ClientConfig::builder_with_provider(provider)
@@ -186,7 +187,16 @@ fn read_certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TrustE
                 _ => "it is no valid PEM".into(),
             })
         })?;
-    if found.is_empty() { Err(error("no certificate in the file".into())) } else { Ok(found) }
+    if found.is_empty() {
+        return Err(error("no certificate in the file".into()));
+    }
+    let mut roots = RootCertStore::empty();
+    for certificate in &found {
+        roots
+            .add(certificate.clone())
+            .map_err(|_| error("a certificate in it can't be read".into()))?;
+    }
+    Ok(found)
 }
 
 /// The verifier of `--pin` and `--insecure`: it checks signatures, but neither names nor issuers. With

@@ -15,6 +15,8 @@ pub(crate) mod bans;
 pub(crate) mod client_network;
 #[cfg(feature = "server")]
 pub(crate) mod confusable_names;
+#[cfg(feature = "server")]
+pub(crate) mod heavy_hitters;
 pub(crate) mod ip_network;
 #[cfg(feature = "server")]
 pub(crate) mod log_limit;
@@ -22,6 +24,8 @@ pub(crate) mod log_limit;
 pub(crate) mod origin;
 #[cfg(feature = "server")]
 pub(crate) mod rate;
+#[cfg(feature = "server")]
+pub(crate) mod recent_activity;
 #[cfg(feature = "client")]
 pub(crate) mod reconnect;
 #[cfg(feature = "server")]

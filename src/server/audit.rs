@@ -81,6 +81,12 @@ pub fn log_act(action: &'static str, by: Operator) {
     tracing::info!(event = "audit", action, by = %by, "{action}");
 }
 
+/// Logs that an operator chose another level of the server log, for so many seconds.
+pub fn log_level_act(level: &str, seconds: Option<u64>, by: Operator) {
+    tracing::info!(event = "audit", action = "log_level", log_level = level, seconds, by = %by,
+        "log_level {level}");
+}
+
 /// Logs the access tokens that one list has and the other does not. A new one with the rights of one
 /// that is gone is its replacement, and both have one line.
 pub fn log_token_changes(before: &AccessList, after: &AccessList, by: Operator) {

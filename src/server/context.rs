@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 use super::authenticator::Authenticator;
 use super::counters::Counters;
 use super::disk_watch::DiskWatch;
+use super::rates::Rates;
 use super::refusal_log::RefusalLog;
 use super::reload_state::ReloadState;
 use super::rooms::command::CommandSender;
@@ -25,7 +26,7 @@ use crate::policy::rate::Quota;
 use crate::protocol::Timestamp;
 use crate::protocol::frame::Limits;
 use crate::store::{Retention, RoomLogReader};
-use crate::sys::logging::DroppedLines;
+use crate::sys::logging::{DroppedLines, LogControl};
 
 /// The most unacked messages of a full client; sent in its `welcome`.
 const MAX_UNACKED_MESSAGES: u64 = 64;
@@ -56,6 +57,10 @@ pub struct Context {
     pub refusals: Arc<RefusalLog>,
     /// What the parts of the server count.
     pub counters: Arc<Counters>,
+    /// What they counted in the last minutes.
+    pub rates: Rates,
+    /// Locked while a question of an operator reads the history.
+    pub history_question: Arc<tokio::sync::Mutex<()>>,
     /// The lines of the server log that were dropped.
     pub dropped_lines: DroppedLines,
     /// What the history takes on the disk.
@@ -64,6 +69,8 @@ pub struct Context {
     pub admission: Arc<Admission>,
     /// The tasks of the connections; shutdown waits for them.
     pub connections: TaskTracker,
+    /// Changes the level of the server log, and registers its watchers.
+    pub log: Arc<LogControl>,
     /// When the server started: the zero of the clock that rate meters use.
     pub started: Instant,
     /// Whether a message survives power loss once it is acked.

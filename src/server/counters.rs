@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use super::activity::Activity;
 use crate::conversation::server::registration::Dialect;
 use crate::net::send_queue::SendQueueTotals;
 use crate::protocol::{ErrorCode, Timestamp};
@@ -248,9 +249,11 @@ pub struct Counters {
     pub send_to_ack: Histogram,
     /// How long a commit of the room log took, with its sync.
     pub commits: Histogram,
+    /// What users, rooms and client networks did in the last minutes.
+    pub activity: Activity,
     /// Connections that were accepted.
     pub connections_accepted: Counter,
-    /// Connections that were refused because of a limit, by the reason in `connection_refused`.
+    /// Connections that were refused before they registered: by a limit, a ban, or the origin of a page.
     pub connections_refused: CounterByWord,
     /// Times when no connection could be accepted, because the system was out of descriptors or memory.
     pub accept_pauses: Counter,
@@ -281,8 +284,9 @@ impl Default for Counters {
             rotations: Counter::default(),
             send_to_ack: Histogram::default(),
             commits: Histogram::default(),
+            activity: Activity::default(),
             connections_accepted: Counter::default(),
-            connections_refused: CounterByWord::new(["full", "full_address"]),
+            connections_refused: CounterByWord::new(["full", "full_address", "banned", "origin"]),
             accept_pauses: Counter::default(),
             refusals: CounterByWord::new(ErrorCode::ALL.iter().map(|code| code.as_str())),
             auth_failures: Counter::default(),

@@ -67,6 +67,15 @@ impl DiskWatch {
     }
 }
 
+/// Whether so little is free that a warning is due.
+pub fn is_low(usage: &DiskUsage) -> bool {
+    usage.free_bytes < low_limit(usage)
+}
+
+fn low_limit(usage: &DiskUsage) -> u64 {
+    (usage.total_bytes / LOW_PART).min(MAX_LOW_BYTES)
+}
+
 fn log(is_low: bool, usage: &DiskUsage) {
     let DiskUsage { bytes, damaged_bytes, free_bytes, total_bytes, .. } = *usage;
     match is_low {
@@ -101,10 +110,10 @@ impl Alarm {
     /// Returns the new state if it changed. The disk is low below the limit, and no longer low from one and
     /// a half times the limit on.
     fn update(&mut self, usage: &DiskUsage) -> Option<bool> {
-        let limit = (usage.total_bytes / LOW_PART).min(MAX_LOW_BYTES);
+        let limit = low_limit(usage);
         let is_low = match self.is_low {
             true => usage.free_bytes < limit + limit / 2,
-            false => usage.free_bytes < limit,
+            false => is_low(usage),
         };
         (is_low != std::mem::replace(&mut self.is_low, is_low)).then_some(is_low)
     }

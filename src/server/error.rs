@@ -128,6 +128,39 @@ pub enum CtlError {
         /// How long the command waited.
         seconds: u64,
     },
+    /// The server closed the connection without a whole answer.
+    #[error(
+        "the server at {path} closed the connection before its answer was complete; its log says \
+         whether it did what was asked"
+    )]
+    Closed {
+        /// The path of the socket.
+        path: String,
+    },
+    /// Another program listens on the socket.
+    #[error(
+        "what listens at {path} is not a chat-server: its answer makes no sense; is admin.socket right?"
+    )]
+    NotAServer {
+        /// The path of the socket.
+        path: String,
+    },
+    /// The server is of another version, and does not know the command.
+    #[error("the running server (version {version}) doesn't know the command {verb}; {next_step}")]
+    UnknownVerb {
+        /// The verb of the request.
+        verb: String,
+        /// The version of the server.
+        version: String,
+        /// What the operator can do.
+        next_step: &'static str,
+    },
+    /// The lines of `ctl tail` ended without the last one.
+    #[error(
+        "the server ended the connection: it was killed, or nothing read the lines for an hour; \
+         see its log"
+    )]
+    TailEnded,
     /// The server answered with an error, whose text this is.
     #[error("{0}")]
     Refused(String),
@@ -158,11 +191,14 @@ impl ServerError {
 impl CtlError {
     fn exit_code(&self) -> ExitCode {
         match self {
-            CtlError::Refused(_) => ExitCode::Refused,
+            CtlError::Refused(_) | CtlError::UnknownVerb { .. } => ExitCode::Refused,
             CtlError::NoSocket
             | CtlError::NoServer { .. }
             | CtlError::NotAllowed { .. }
-            | CtlError::TimedOut { .. } => ExitCode::Unavailable,
+            | CtlError::TimedOut { .. }
+            | CtlError::Closed { .. }
+            | CtlError::TailEnded
+            | CtlError::NotAServer { .. } => ExitCode::Unavailable,
         }
     }
 }

@@ -5,6 +5,7 @@
 //! serve, drain); `commands` (the command line). Nothing imports upwards.
 
 mod access_watch;
+mod activity;
 mod admin;
 mod audit;
 mod authenticator;
@@ -19,6 +20,7 @@ mod error;
 mod exit_code;
 mod listeners;
 mod open_store;
+mod rates;
 mod refusal_log;
 mod reload_state;
 mod rooms;

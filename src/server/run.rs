@@ -24,6 +24,7 @@ use super::disk_watch::DiskWatch;
 use super::error::ServerError;
 use super::listeners;
 use super::open_store;
+use super::rates::Rates;
 use super::refusal_log::RefusalLog;
 use super::reload_state::ReloadState;
 use super::rooms::command::{self, Command};
@@ -111,7 +112,10 @@ impl Server {
         let Some(prepared) = unless_stopped(signals, prepare).await? else { return Ok(None) };
         let (active, warnings) = prepared?;
         tls_warnings::log(&warnings);
-        let dropped_lines = reload.server_log.lock().dropped_lines();
+        let (log, dropped_lines) = {
+            let server_log = reload.server_log.lock();
+            (server_log.control(), server_log.dropped_lines())
+        };
         let counters = Arc::new(Counters::default());
         let retention = active.retention();
         let Some(store) = open_store::open(&active.config, retention, signals).await? else {
@@ -153,12 +157,15 @@ impl Server {
             reload_state: ReloadState::default(),
             refusals,
             counters,
+            rates: Rates::default(),
+            history_question: Arc::default(),
             active_config: ArcSwap::from_pointee(active),
             hub,
             log_writer,
             reader: store.reader,
             admission: Arc::new(Admission::default()),
             connections: TaskTracker::new(),
+            log,
             started: Instant::now(),
             durable,
             dropped_lines,

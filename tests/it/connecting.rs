@@ -440,7 +440,7 @@ fn what_a_proxy_refuses_is_told_without_its_password() {
     assert_eq!(send_with(&unused, &[&server.url()]).code, Some(0));
     let excepted = [unused[0], ("NO_PROXY", "other, invalid")];
     let ended = send_with(&excepted, &["ws://chat.invalid"]);
-    assert!(ended.errors.contains("can't reach ws://chat.invalid: "), "{}", ended.errors);
+    assert!(ended.errors.contains("can't find ws://chat.invalid: "), "{}", ended.errors);
 }
 
 #[test]

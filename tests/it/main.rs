@@ -29,6 +29,7 @@ mod metrics;
 mod ngrok;
 mod odd_servers;
 mod operator;
+mod operator_status;
 mod operator_table;
 mod ownership;
 mod packages;

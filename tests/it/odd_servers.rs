@@ -23,6 +23,8 @@ enum Step {
     Receive,
     /// It sends this text, so often.
     Send(String, usize),
+    /// It waits for a message, and refuses it for an hour.
+    Refuse(&'static str),
     /// It closes with this code.
     Close(u16),
     /// It waits until the client goes.
@@ -80,6 +82,14 @@ async fn run(stream: TcpStream, steps: Vec<Step>, counter: Arc<AtomicUsize>) -> 
                 }
                 socket.flush().await.ok()?;
             }
+            Step::Refuse(code) => {
+                let message = socket.next().await?.ok()?;
+                let message: serde_json::Value =
+                    serde_json::from_str(message.to_text().ok()?).ok()?;
+                let error = json!({"type": "error", "id": message["id"], "code": code,
+                    "message": "it is full", "temporary": true, "retry_after_ms": 3_600_000});
+                socket.send(Message::text(error.to_string())).await.ok()?;
+            }
             Step::Close(code) => {
                 let close = CloseFrame { code: code.into(), reason: "".into() };
                 socket.send(Message::Close(Some(close))).await.ok()?;
@@ -123,7 +133,9 @@ fn assert_end(url: &str, code: i32, words: &[&str]) {
     for word in odd {
         assert!(!ended.errors.contains(word), "{word}: {}", ended.errors);
     }
-    assert!(ended.errors.contains("line 1"), "{}", ended.errors);
+    // A server that ends the run at once is faster than standard input.
+    let names_lines = ended.errors.contains("line 1") || ended.errors.contains("no line was read");
+    assert!(names_lines, "{}", ended.errors);
 }
 
 #[test]
@@ -143,6 +155,11 @@ fn what_happened_is_told_at_the_end_and_not_guessed() {
             vec![Receive, welcome(1, "ops"), key("ops", KEY), Receive, Hold],
             75,
             &["without an answer from the server"],
+        ),
+        (
+            vec![Receive, welcome(1, "ops"), key("ops", KEY), Step::Refuse("storage_full"), Hold],
+            75,
+            &["the server takes no messages now: it is full (storage_full); gave up after 2s"],
         ),
         (vec![Receive, Close(1000)], 76, &["the server closed the connection (1000)"]),
     ] {
@@ -198,8 +215,10 @@ fn errors_of_a_server_are_told_once_and_a_flood_is_counted() {
     for arguments in [&["-l", &kicked.url][..], &["history", "--url", &kicked.url]] {
         let ended = Client::pipe(arguments, b"");
         assert_eq!(ended.code, Some(77), "{}", ended.errors);
-        let told = "chat-client: the server closed the connection: it said so (forbidden)";
-        assert_eq!(ended.errors, told);
+        // On a busy machine the close can come so much later that the error is told before it.
+        assert_eq!(ended.errors.matches("it said so").count(), 1, "{}", ended.errors);
+        let end = ended.errors.lines().last().unwrap();
+        assert!(end.starts_with("chat-client: the server closed the connection"), "{end}");
     }
     let text = json!({"type": "error", "code": "odd", "message": "again"}).to_string();
     let flood = with(vec![

@@ -28,9 +28,13 @@ enum Kind {
 }
 
 /// Every command. `ID1` and `ID2` stand for the ids of two access tokens.
-const COMMANDS: [(&str, Kind); 16] = [
+const COMMANDS: [(&str, Kind); 20] = [
     ("ctl status", Kind::Ask),
+    ("ctl top", Kind::Ask),
+    ("ctl log-level", Kind::Ask),
+    ("ctl log-level info --for 1m", Kind::Act("log_level")),
     ("ctl rooms", Kind::Ask),
+    ("ctl rooms --all", Kind::Ask),
     ("ctl sessions", Kind::Ask),
     ("ctl bans", Kind::Ask),
     ("ctl rotate", Kind::Act("rotate")),

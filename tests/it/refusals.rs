@@ -124,7 +124,7 @@ async fn a_conflicting_id_is_logged_at_info() {
 }
 
 /// The text of `/metrics`.
-async fn fetch_metrics(server: &Server) -> String {
+pub async fn fetch_metrics(server: &Server) -> String {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let address = server.wait_for_event("metrics")["address"].as_str().unwrap().to_owned();
     let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();

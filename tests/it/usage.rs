@@ -16,6 +16,11 @@ fn assert_refused(arguments: &[&str], code: i32, words: &str) {
 
 #[test]
 fn a_wrong_option_is_named_with_the_next_step() {
+    let folder = tempfile::tempdir().unwrap();
+    let broken = folder.path().join("broken.pem");
+    let pem = "-----BEGIN CERTIFICATE-----\nYWJj\n-----END CERTIFICATE-----\n";
+    std::fs::write(&broken, pem).unwrap();
+    let broken = broken.display().to_string();
     for (arguments, words) in [
         (&["history", "--since", "-5"][..], "5 alone is a seq"),
         (&["history", "--since", "2026-11-26T11:48:00"], "no time zone"),
@@ -29,12 +34,29 @@ fn a_wrong_option_is_named_with_the_next_step() {
         (&["-l", "[::1"], "the bracket ] after the address is missing"),
         (&["-l", "127.1:8765"], "four numbers"),
         (&["-l", "::1:8765:"], "port"),
+        (&["-l", "ws:127.0.0.1:8765"], "two slashes"),
+        (&["-l", "a..b:8765"], "between dots"),
+        (&["history", "--since", "10M"], "expected a seq"),
+        (&["history", "-n", "-1"], "invalid value '-1'"),
+        (&["-l", "-u", "@@@"], "a name has letters"),
+        (&["-l", "--exec", " "], "the command is empty"),
+        (&["-l", "wss://127.0.0.1:1", "--ca-file", &broken], "a certificate in it can't be read"),
     ] {
         assert_refused(arguments, 2, words);
     }
     let mut client = Client::start_with(&["-l", "-q", "--events"], &[]);
     let ended = client.wait_for_exit(crate::support::TIMEOUT);
     assert_eq!(ended.code, Some(2), "{}", ended.errors);
+}
+
+#[test]
+fn a_process_that_may_open_few_files_says_so() {
+    let client = crate::support::programs::client();
+    let script = "ulimit -n 8; exec \"$0\" send --url ws://127.0.0.1:1 hola";
+    let output = Command::new("sh").args(["-c", script]).arg(client).output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(69), "{errors}");
+    assert!(errors.contains("Too many open files (os error 24) (ulimit -n)"), "{errors}");
 }
 
 #[test]

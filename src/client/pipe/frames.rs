@@ -9,7 +9,7 @@ use serde_json::json;
 use super::run::Pipe;
 use crate::client::driver::Update;
 use crate::client::exec::environment::BotConnection;
-use crate::client::failure::Failure;
+use crate::client::failure::{Failure, Refusal};
 use crate::client::options::Printed;
 use crate::conversation::client::conversation::Phase;
 use crate::conversation::client::event::{Event, Message, PageItem};
@@ -38,6 +38,7 @@ impl Pipe {
         let event = self.driver.receive(text)?;
         if self.driver.conversation().outbox().completed() > settled {
             self.progress.note(Instant::now());
+            self.refusal = None;
         }
         match event {
             Event::Nothing => self.other_frame(text),
@@ -76,6 +77,10 @@ impl Pipe {
             Event::Error(error) => {
                 // Errors about messages of this run are the outbox's. One before the registration is
                 // the reason of the close that follows.
+                if error.temporary && error.id.is_some() {
+                    let (code, text) = (error.code.to_string(), error.message.to_string());
+                    self.refusal = Some(Refusal { code, text });
+                }
                 let about_message = error.id.is_some() || error.code == "rate_limited";
                 if self.driver.has_session() && !about_message {
                     self.server_errors.note(&error, Instant::now());

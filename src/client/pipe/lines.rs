@@ -230,6 +230,9 @@ impl Lines {
 
     fn report_bad_line(&mut self, line: u64, reason: &str) {
         self.bad = true;
-        print_error(&format!("line {line} can't be sent: {reason}"));
+        print_error(&match self.is_one_message {
+            true => format!("the message can't be sent: {reason}"),
+            false => format!("line {line} can't be sent: {reason}"),
+        });
     }
 }

@@ -14,7 +14,7 @@ use crate::client::cursor_file::{self, CursorFile};
 use crate::client::driver::{Driver, Update, sleep_until};
 use crate::client::exec::bot::{Bot, BotOptions, Reply};
 use crate::client::exit_code::{ExitCode, Refusal};
-use crate::client::failure::Failure;
+use crate::client::failure::{Failure, Refusal as Refused};
 use crate::client::input::Read;
 use crate::client::options::{Printed, RunOptions};
 use crate::client::output::Printer;
@@ -55,6 +55,8 @@ pub(super) struct Pipe {
     stored_since: Option<Instant>,
     pub(super) retry_report: RetryReport,
     pub(super) server_errors: ServerErrors,
+    /// Why the server refused a message for now, since the last one that it took.
+    pub(super) refusal: Option<Refused>,
     signals: TerminationSignal,
     /// The signal that stops the run, and when it ends at the latest.
     stopping: Option<(Signal, Instant)>,
@@ -87,6 +89,7 @@ pub async fn run(options: RunOptions) -> Result<ExitCode, Refusal> {
         stored_since: None,
         retry_report: RetryReport::default(),
         server_errors: ServerErrors::default(),
+        refusal: None,
         signals: TerminationSignal::new()
             .map_err(|error| (ExitCode::NoServer, format!("can't start: {error}")))?,
         stopping: None,
@@ -305,7 +308,8 @@ impl Pipe {
 
     fn give_up(&self) -> Failure {
         let timeout = self.progress.timeout();
-        if !self.driver.has_session() {
+        let has_ended = self.owes() && !self.driver.has_session();
+        if has_ended || !self.driver.was_registered() {
             return self.driver.no_session_within(timeout);
         }
         let without_key = self.driver.conversation().room_without_key();
@@ -317,7 +321,7 @@ impl Pipe {
                     humantime::format_duration(timeout)
                 ),
             },
-            (true, None) => Failure::Unacked { timeout },
+            (true, None) => Failure::Unacked { timeout, refusal: self.refusal.clone() },
             (false, _) => Failure::Incomplete { timeout, printed: self.sink.printed() },
         }
     }

@@ -80,13 +80,13 @@ impl Console {
     pub fn new(texts: &'static Messages, dumb: bool, colours: bool) -> io::Result<Self> {
         let editor = if dumb { None } else { Some(Editor::new(colours)?) };
         let (out, reads) = mpsc::channel(MAX_READS_AHEAD);
-        std::thread::spawn(move || {
+        std::thread::Builder::new().spawn(move || {
             while let Some(bytes) = read() {
                 if out.blocking_send(bytes).is_err() {
                     return;
                 }
             }
-        });
+        })?;
         Ok(Console {
             reads,
             editor,

@@ -117,11 +117,11 @@ impl Chat {
         if error.temporary && error.id.is_some() && self.error_told.as_ref() == Some(&text) {
             return;
         }
-        self.note_problem(&fill(self.texts.refused, &[&text]));
+        self.console.note(&fill(self.texts.refused, &[&text]));
         self.error_told = Some(text);
     }
 
-    /// Tells a problem with the server: the first few of a minute, and then how many more there were.
+    /// Tells a frame that breaks the protocol: the first few of a minute, and then how many more there were.
     fn note_problem(&mut self, text: &str) {
         let Some(left_out) = self.errors.admit(Instant::now()) else { return };
         if left_out > 0 {

@@ -13,6 +13,8 @@ use super::keys::ASK_POSITION;
 use super::layout::Rows;
 use crate::client::display::{columns, cut};
 
+/// Of so many rows of the window, one is left to what is above the line being typed, however long that is.
+const ROWS_PER_ROW_ABOVE: usize = 4;
 /// How long the terminal may take to say where its cursor is.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(200);
 
@@ -122,7 +124,9 @@ impl View {
             content.status[..status_rows].iter().map(|line| cut(line, self.columns - 1)).collect();
         let mut styled: Vec<String> = rows.iter().map(|row| self.dimmed(row)).collect();
         let line = Rows::new(content.prompt, content.text, content.cursor, self.columns);
-        let shown = self.lines.saturating_sub(status_rows).max(1).min(line.rows.len());
+        // The last rows above stay in sight: they may say what is wrong with a long line.
+        let free = self.lines - self.lines / ROWS_PER_ROW_ABOVE;
+        let shown = free.saturating_sub(status_rows).max(1).min(line.rows.len());
         let first = (line.cursor.0 + 1).saturating_sub(shown).min(line.rows.len() - shown);
         let window = &line.rows[first..first + shown];
         rows.extend_from_slice(window);
@@ -137,10 +141,20 @@ impl View {
     /// Erases the painted rows; the cursor is then where the first one was. `rows_above`: above the
     /// cursor, where that is not what was painted.
     fn erase(&mut self, rows_above: Option<usize>) {
-        if let Some(painted) = self.painted.take() {
-            self.move_up(rows_above.unwrap_or(painted.cursor.0));
-            self.output.push_str("\r\x1b[J");
+        let Some(painted) = self.painted.take() else { return };
+        match rows_above {
+            // Row by row: if the first one is at the top of the window, tmux keeps what is erased at once among the
+            // rows that scrolled away, one copy per key.
+            None => {
+                self.output.push_str("\r\x1b[K");
+                self.output.push_str(&"\x1b[A\x1b[K".repeat(painted.cursor.0));
+            }
+            Some(rows) => {
+                self.move_up(rows);
+                self.output.push('\r');
+            }
         }
+        self.output.push_str("\x1b[J");
     }
 
     fn move_up(&mut self, rows: usize) {
@@ -228,11 +242,11 @@ mod tests {
         let mut view = View::new(20, 10, false);
         assert_eq!(painted(&mut view, content("ho")), "> ho");
         view.print_above("one\n  two");
-        assert_eq!(painted(&mut view, content("hola")), "\r\x1b[Jone\n  two\n> hola");
+        assert_eq!(painted(&mut view, content("hola")), "\r\x1b[K\x1b[Jone\n  two\n> hola");
         let cursor = Content { cursor: 1, ..content("hola") };
-        assert_eq!(painted(&mut view, cursor), "\r\x1b[J> hola\r\x1b[3C");
+        assert_eq!(painted(&mut view, cursor), "\r\x1b[K\x1b[J> hola\r\x1b[3C");
         view.end();
-        assert_eq!(view.take_output(), "\r\x1b[J");
+        assert_eq!(view.take_output(), "\r\x1b[K\x1b[J");
     }
 
     #[test]
@@ -241,7 +255,8 @@ mod tests {
         let status = ["-- waiting".to_owned()];
         let output = painted(&mut view, Content { status: &status, ..content("hola!!!") });
         assert_eq!(output, "\x1b[2m-- wai…\x1b[0m\n> hola!!\n!");
-        assert_eq!(painted(&mut view, content("")), "\x1b[2A\r\x1b[J> ");
+        let erased = "\r\x1b[K\x1b[A\x1b[K\x1b[A\x1b[K\x1b[J";
+        assert_eq!(painted(&mut view, content("")), format!("{erased}> "));
     }
 
     #[test]
@@ -249,7 +264,15 @@ mod tests {
         let mut view = View::new(20, 3, false);
         assert_eq!(painted(&mut view, content("a\nb\nc\nd")), "  b\n  c\n  d");
         let start = Content { cursor: 0, ..content("a\nb\nc\nd") };
-        assert_eq!(painted(&mut view, start), "\x1b[2A\r\x1b[J> a\n  b\n  c\x1b[2A\r\x1b[2C");
+        let erased = "\r\x1b[K\x1b[A\x1b[K\x1b[A\x1b[K\x1b[J";
+        assert_eq!(painted(&mut view, start), format!("{erased}> a\n  b\n  c\x1b[2A\r\x1b[2C"));
+    }
+
+    #[test]
+    fn a_long_line_leaves_some_rows_to_what_is_above() {
+        let mut view = View::new(20, 12, false);
+        let text = "x\n".repeat(100);
+        assert_eq!(painted(&mut view, content(&text)).matches('\n').count(), 8);
     }
 
     #[test]

@@ -49,6 +49,10 @@ impl ServerUrl {
             ));
         }
         let (host, port) = split_port(authority).map_err(error)?;
+        let is_scheme = matches!(host.as_str(), "ws" | "wss" | "http" | "https");
+        if is_scheme && scheme.is_none() && port.is_none() && path.len() > 1 {
+            return Err(error("two slashes follow the scheme, wss://"));
+        }
         if host.is_empty() || host.contains(|c: char| c.is_whitespace() || c.is_control()) {
             return Err(error("it has no host"));
         }
@@ -57,6 +61,11 @@ impl ServerUrl {
             || host.contains(':') && without_zone(&host).parse::<Ipv6Addr>().is_err()
         {
             return Err(error("the host is neither a name nor an IP address"));
+        }
+        if !host.contains(':') && !has_name_form(&host) {
+            return Err(error(
+                "a host name has parts of 1 to 63 characters between dots, and 253 characters at most",
+            ));
         }
         if is_old_ipv4(&host) {
             return Err(error("an IPv4 address has four numbers, such as 127.0.0.1"));
@@ -158,6 +167,12 @@ fn encoded_path(path: &str) -> String {
 fn split_port(authority: &str) -> Result<(String, Option<u16>), &'static str> {
     let wrong_port = "the port is a number from 1 to 65535";
     let parse = |port: &str| parse_port(port).map(Some).ok_or(wrong_port);
+    if let Some(rest) =
+        ["ws:", "wss:", "http:", "https:"].iter().find_map(|it| authority.strip_prefix(it))
+        && parse_port(rest).is_none()
+    {
+        return Err("two slashes follow the scheme, wss://");
+    }
     if let Some(rest) = authority.strip_prefix('[') {
         let (host, port) =
             rest.split_once(']').ok_or("the bracket ] after the address is missing")?;
@@ -183,6 +198,12 @@ fn split_port(authority: &str) -> Result<(String, Option<u16>), &'static str> {
     }
 }
 
+/// Whether the parts of a host name have lengths that names in the DNS can have (RFC 1035, section 2.3.4).
+fn has_name_form(host: &str) -> bool {
+    let name = host.strip_suffix('.').unwrap_or(host);
+    host.len() <= 254 && name.split('.').all(|part| (1..=63).contains(&part.chars().count()))
+}
+
 /// Whether the host ends with a number and is no address of four numbers. Resolvers take such an old form of
 /// an IPv4 address (`127.1`, `0x7f000001`) for an address; a name can't end so (RFC 1123, section 2.1).
 fn is_old_ipv4(host: &str) -> bool {
@@ -196,7 +217,8 @@ fn is_old_ipv4(host: &str) -> bool {
 }
 
 fn parse_port(port: &str) -> Option<u16> {
-    port.parse().ok().filter(|port| *port > 0)
+    let is_number = port.bytes().all(|byte| byte.is_ascii_digit());
+    port.parse().ok().filter(|port| is_number && *port > 0)
 }
 
 fn is_loopback(host: &str) -> bool {
@@ -322,12 +344,29 @@ mod tests {
             ("0x7f.1", "four numbers"),
             ("1.2.3.4.5", "four numbers"),
             ("256.0.0.1:80", "four numbers"),
+            ("ws:127.0.0.1:8765", "two slashes"),
+            ("wss:chat.example", "two slashes"),
+            ("ws//127.0.0.1", "two slashes"),
+            ("https/chat.example", "two slashes"),
+            ("a..b:1", "between dots"),
+            (".example", "between dots"),
+            ("host:+80", "from 1 to 65535"),
         ] {
             let error = ServerUrl::parse(text).expect_err(text);
             assert!(error.contains(reason), "{text}: {error}");
         }
-        for right in ["2cool.example:1", "a.b2", "1.2.3.4:5", "[::ffff:1.2.3.4]", "0xcafe.example"]
-        {
+        for right in [
+            "2cool.example:1",
+            "a.b2",
+            "1.2.3.4:5",
+            "[::ffff:1.2.3.4]",
+            "0xcafe.example",
+            "ws:80",
+            "http:8080/x",
+            "ws",
+            "h#f",
+            "a.b.",
+        ] {
             ServerUrl::parse(right).expect(right);
         }
     }

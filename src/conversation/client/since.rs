@@ -35,8 +35,13 @@ impl FromStr for Since {
         if let Some(moment) = Timestamp::parse(text) {
             return Ok(Since::At(moment));
         }
-        humantime::parse_duration(text).map(Since::Ago).map_err(|_| explain(text))
+        parse_duration(text).map(Since::Ago).ok_or_else(|| explain(text))
     }
+}
+
+/// Reads `10m`, `1h 30m`. `M` is refused: it would be months, and people mean minutes.
+fn parse_duration(text: &str) -> Option<Duration> {
+    humantime::parse_duration(text).ok().filter(|_| !text.contains('M'))
 }
 
 /// Why a text is no place in a room's record.
@@ -82,8 +87,8 @@ pub fn parse_timeout(text: &str) -> Result<Duration, String> {
     }
     let timeout = match text.parse() {
         Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => humantime::parse_duration(text)
-            .map_err(|_| "expected a time such as 30s, 5m or 1h, or never".to_owned())?,
+        Err(_) => parse_duration(text)
+            .ok_or_else(|| "expected a time such as 30s, 5m or 1h, or never".to_owned())?,
     };
     match timeout.is_zero() {
         true => Err("0 leaves no time for anything; write a time such as 30s, or never".into()),
@@ -118,6 +123,7 @@ mod tests {
             "-1",
             "yesterday",
             "10x",
+            "10M",
             "99999999999999999999",
             "@",
             "@x",

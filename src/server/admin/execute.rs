@@ -1,18 +1,21 @@
 //! Carries out the requests of the admin socket.
 
+use std::time::Duration;
+
+use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
 use super::ask::ask_hub;
 use super::listening;
+use super::log_level;
 use super::request::{AdminRequest, MainRequest};
-use super::status::{self, NO_ANSWER};
-use super::{bans, sessions};
+use super::status::NO_ANSWER;
+use super::{bans, rooms, sessions, status_collect, top};
 use crate::server::access_watch;
 use crate::server::audit::{self, Operator};
 use crate::server::context::Context;
 use crate::server::rooms::command::Command;
-use crate::server::rooms::membership::SERVER;
 use crate::sys::clock::wall_clock;
 
 /// Carries out `request`, and logs an audit line if it changes something. Returns the fields of the
@@ -24,8 +27,22 @@ pub async fn execute(
     main: &mpsc::Sender<MainRequest>,
 ) -> Result<Value, String> {
     match request {
-        AdminRequest::Status => report_status(context).await,
-        AdminRequest::Rooms => Ok(json!({"rooms": ask_hub(context, Command::Rooms).await?})),
+        AdminRequest::Status => {
+            let mut answer = to_answer(&status_collect::report(context).await)?;
+            if let (Value::Object(answer), Value::Object(level)) =
+                (&mut answer, log_level::describe(context))
+            {
+                answer.extend(level);
+            }
+            Ok(answer)
+        }
+        AdminRequest::Top { seconds, count } => {
+            to_answer(&top::top(context, Duration::from_secs(seconds), count))
+        }
+        AdminRequest::Rooms { all, count } => {
+            let with_members = ask_hub(context, Command::Rooms).await?;
+            to_answer(&rooms::rooms(context, with_members, all, count).await?)
+        }
         AdminRequest::Sessions(filter) => sessions::list(context, &filter).await,
         AdminRequest::Rotate => {
             audit::log_act("rotate", by);
@@ -52,6 +69,11 @@ pub async fn execute(
         AdminRequest::Unmute { user, room } => bans::unmute(context, by, user, room).await,
         AdminRequest::Bans => bans::list(context).await,
         AdminRequest::Listening => Ok(listening::report(context)),
+        AdminRequest::LogLevel { level, seconds } => {
+            log_level::report_or_change(context, level.as_deref(), seconds, by)
+        }
+        // The admin socket answers it, because the answer goes on.
+        AdminRequest::Tail(_) => Err("tail is answered line by line".into()),
         AdminRequest::NoteBackup => {
             audit::log_act("backup", by);
             context.counters.backed_up_at.set(wall_clock());
@@ -65,41 +87,6 @@ pub async fn execute(
     }
 }
 
-async fn report_status(context: &Context) -> Result<Value, String> {
-    // If a part of the server is known to hang, the hub gets less time to answer.
-    let status = match context.problems().is_empty() {
-        true => status::query_for_operator(context).await,
-        false => status::query(context).await,
-    };
-    let problems = context.problems();
-    let status = status.ok_or_else(|| match problems.is_empty() {
-        true => NO_ANSWER.to_owned(),
-        false => format!("{NO_ANSWER}: {problems}"),
-    })?;
-    let active = context.active_config.load();
-    let usage = context.disk.usage();
-    let health = context.log_writer.health();
-    let log_writer = health.problem().map_or("ok".to_owned(), |problem| problem.to_string());
-    let reload = context.reload_state.error().map(|error| format!("failed: {error}"));
-    let mut answer = json!({
-        "server": SERVER, "pid": std::process::id(),
-        "mode": active.config.raw.auth.mode, "store": active.config.raw.history.store,
-        "durable": context.durable, "sessions": status.sessions, "rooms": status.rooms,
-        "connections": context.admission.count(), "connections_limit": active.max_connections,
-        "messages": status.messages, "deliveries": status.deliveries,
-        "rotations": status.rotations, "seconds": context.started.elapsed().as_secs(),
-        "append_failures": health.failures(), "log_writer": log_writer,
-        "tokens": context.authenticator.list().len(),
-        "history_rooms": context.reader.room_count(),
-        "history_bytes": usage.map(|usage| usage.bytes),
-        "damaged_bytes": usage.map(|usage| usage.damaged_bytes),
-        "disk_free_bytes": usage.map(|usage| usage.free_bytes),
-        "health": if problems.is_empty() { "ok".to_owned() } else { problems.to_string() },
-        "reload": reload.as_deref().unwrap_or("ok"),
-    });
-    let restart_needed = context.reload_state.restart_needed();
-    if !restart_needed.is_empty() {
-        answer["restart_needed"] = json!(restart_needed);
-    }
-    Ok(answer)
+fn to_answer(report: &impl Serialize) -> Result<Value, String> {
+    serde_json::to_value(report).map_err(|error| error.to_string())
 }

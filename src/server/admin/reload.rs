@@ -6,7 +6,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -21,7 +21,7 @@ use crate::server::audit::Operator;
 use crate::server::context::{ActiveConfig, Context};
 use crate::server::error::ServerError;
 use crate::server::listeners;
-use crate::server::reload_state::AppliedKeys;
+use crate::server::reload_state::{AppliedKeys, LastReload};
 use crate::server::rooms::command::Command;
 use crate::server::tls_warnings;
 use crate::sys::clock::wall_clock;
@@ -126,7 +126,8 @@ impl Reloader {
         if outcome.is_ok() {
             context.counters.reloaded_at.set(wall_clock());
         }
-        context.reload_state.set(outcome.clone());
+        let reload = LastReload { at: (Instant::now(), wall_clock()), by };
+        context.reload_state.set(reload, outcome.clone());
         systemd::status(&status::line(context).await);
         systemd::ready();
         match enforced {
@@ -199,7 +200,7 @@ impl Reload {
     fn apply(&self, context: &Context, prepared: Prepared) -> AppliedKeys {
         let Prepared { active, tls_warnings, keys } = prepared;
         tls_warnings::log(&tls_warnings);
-        self.server_log.lock().set_level(active.config.log.level);
+        context.log.configure_level(active.config.log.level);
         let _ = context.hub.send(Command::Reconfigure(active.hub_config(context.durable)));
         context.log_writer.set_retention(active.retention());
         context.active_config.store(Arc::new(active));

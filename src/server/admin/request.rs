@@ -1,6 +1,7 @@
 //! The requests of operators: the JSON objects of the admin socket.
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use crate::server::audit::Operator;
@@ -12,8 +13,22 @@ use crate::server::reload_state::AppliedKeys;
 pub enum AdminRequest {
     /// Report the state of the server.
     Status,
+    /// Name the busiest users, rooms and addresses of at least the last `seconds`.
+    Top {
+        /// How far back, in seconds.
+        seconds: u64,
+        /// How many of each.
+        count: usize,
+    },
     /// List the rooms that have members.
-    Rooms,
+    Rooms {
+        /// Whether to list the rooms without members too.
+        #[serde(default)]
+        all: bool,
+        /// How many at most.
+        #[serde(default = "default_room_count")]
+        count: usize,
+    },
     /// List the sessions, or only some of them.
     Sessions(SessionFilter),
     /// Replace the key of every room now.
@@ -42,10 +57,62 @@ pub enum AdminRequest {
     Bans,
     /// Report where the server listens, and who may register.
     Listening,
+    /// Answer with the lines of the server log as they come, until the client closes the connection.
+    Tail(TailFilter),
+    /// Report the level of the server log, or change it.
+    LogLevel {
+        /// The new level, or `reset` for that of the configuration; `None` changes nothing.
+        level: Option<String>,
+        /// For how long.
+        seconds: Option<u64>,
+    },
     /// A backup was made; for the server log.
     NoteBackup,
     /// Finish what was received and exit, as SIGTERM does.
     Drain,
+}
+
+/// The code of the answer to a request whose verb the server does not know.
+const UNKNOWN_VERB: &str = "unknown_verb";
+/// How the answer of older versions begins.
+const OLD_UNKNOWN_VERB: &str = "not a valid admin request: unknown variant";
+
+impl AdminRequest {
+    /// Reads the line of a client. The error is the answer to it, from this server.
+    pub fn read(line: &str, server: &str) -> Result<Self, Value> {
+        serde_json::from_str(line).map_err(|error| {
+            let request: Value = serde_json::from_str(line).unwrap_or_default();
+            let verb = request["verb"].as_str().unwrap_or_default();
+            match error.to_string().starts_with(&format!("unknown variant `{verb}`")) {
+                true => json!({
+                    "ok": false, "code": UNKNOWN_VERB, "server": server,
+                    "error": format!("this server ({server}) doesn't know the command {verb:?}"),
+                }),
+                false => {
+                    json!({"ok": false, "error": format!("not a valid admin request: {error}")})
+                }
+            }
+        })
+    }
+
+    /// The verb, as an operator types it.
+    pub fn verb(&self) -> String {
+        let request = serde_json::to_value(self).unwrap_or_default();
+        request["verb"].as_str().unwrap_or_default().replace('_', "-")
+    }
+}
+
+/// Whether the answer says that the server does not know the verb of the request.
+pub fn is_unknown_verb(answer: &Value) -> bool {
+    let is_old = |error: &str| error.starts_with(OLD_UNKNOWN_VERB);
+    answer["code"].as_str() == Some(UNKNOWN_VERB) || answer["error"].as_str().is_some_and(is_old)
+}
+
+/// How many rooms are listed if the request does not say.
+pub const DEFAULT_ROOMS: usize = 50;
+
+fn default_room_count() -> usize {
+    DEFAULT_ROOMS
 }
 
 /// What a request is about: exactly one of these.
@@ -102,10 +169,58 @@ pub struct SessionFilter {
     pub room: Option<String>,
 }
 
+/// The lines that `tail` is for: those that fit each part. An empty list fits every line.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TailFilter {
+    /// The least severe level; `None`: the lines that are also in the server log.
+    pub level: Option<String>,
+    /// Their events.
+    pub events: Vec<String>,
+    /// Their users, or names that look the same.
+    pub users: Vec<String>,
+    /// Their rooms.
+    pub rooms: Vec<String>,
+    /// Their sessions.
+    pub sessions: Vec<String>,
+}
+
 /// A request that the admin socket passes on to the main task.
 pub enum MainRequest {
     /// Reload for this operator, and answer with the outcome.
     Reload(Operator, oneshot::Sender<Result<AppliedKeys, String>>),
     /// Drain and exit.
     Drain,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_verb_is_told_from_a_broken_request() {
+        let read = |line: &str| AdminRequest::read(line, "chat-server/9.9.9");
+        let answer = read(r#"{"verb":"dance","user":"ana"}"#).unwrap_err();
+        assert!(is_unknown_verb(&answer), "{answer}");
+        assert_eq!(answer["server"], "chat-server/9.9.9");
+        assert!(is_unknown_verb(&json!({
+            "ok": false,
+            "error": "not a valid admin request: unknown variant `top`, expected one of `status`",
+        })));
+        for line in
+            ["", "{}", r#"{"verb":7}"#, r#"{"verb":"kick"}"#, "[", r#"{"verb":"top","seconds":-1}"#]
+        {
+            let answer = read(line).unwrap_err();
+            assert!(!is_unknown_verb(&answer) && answer["ok"] == false, "{line}: {answer}");
+        }
+    }
+
+    #[test]
+    fn a_request_of_another_version_is_read() {
+        let read = |line: &str| AdminRequest::read(line, "").unwrap();
+        let rooms = AdminRequest::Rooms { all: false, count: DEFAULT_ROOMS };
+        assert_eq!(read(r#"{"verb":"rooms"}"#), rooms);
+        assert_eq!(read(r#"{"verb":"status","new":{"field":1}}"#), AdminRequest::Status);
+        assert_eq!(AdminRequest::NoteBackup.verb(), "note-backup");
+    }
 }

@@ -15,23 +15,11 @@ const HUB_ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 /// The text for operators when the hub does not answer.
 pub const NO_ANSWER: &str = "the server does not answer; see its log";
 
-/// How long an operator's command waits for a busy hub.
-const OPERATOR_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// Asks the hub for its status; `None` if it does not answer in time.
 pub async fn query(context: &Context) -> Option<HubStatus> {
-    query_within(context, HUB_ANSWER_TIMEOUT).await
-}
-
-/// The same for a command of an operator, which waits longer.
-pub async fn query_for_operator(context: &Context) -> Option<HubStatus> {
-    query_within(context, OPERATOR_TIMEOUT).await
-}
-
-async fn query_within(context: &Context, limit: Duration) -> Option<HubStatus> {
     let (answer, answered) = oneshot::channel();
     context.hub.send(Command::Status(answer)).ok()?;
-    tokio::time::timeout(limit, answered).await.ok()?.ok()
+    tokio::time::timeout(HUB_ANSWER_TIMEOUT, answered).await.ok()?.ok()
 }
 
 /// Logs the status (SIGUSR2).

@@ -5,12 +5,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, TypedValueParser as _};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, value_parser};
 
 use super::ban_args::{BanArgs, KickArgs, MuteArgs, UnbanArgs, UnmuteArgs, parse_room};
+use super::log_args::{LogLevelArgs, TailArgs};
 use crate::config::{Sources, UnitFolders};
+use crate::policy::recent_activity;
 use crate::protocol::{RoomName, UserName};
-use crate::server::admin::request::{AdminRequest, SessionFilter};
+use crate::server::admin::request::{AdminRequest, DEFAULT_ROOMS, SessionFilter};
 use crate::sys::user::user_id;
 
 /// The configuration file that is read if no file is named and this one exists.
@@ -226,8 +228,24 @@ pub struct RestoreArgs {
 pub enum CtlCommand {
     /// Show the state of the server
     Status,
-    /// List the rooms that have members
-    Rooms,
+    /// Name the busiest users, rooms and client addresses of the last minutes
+    Top {
+        /// How far back: at most 15m, in whole minutes
+        #[arg(long = "for", value_name = "TIME", default_value = "5m", value_parser = parse_top_span)]
+        span: Duration,
+        /// How many of each
+        #[arg(short = 'n', long, value_name = "N", default_value_t = 10, value_parser = value_parser!(u64).range(1..=100))]
+        count: u64,
+    },
+    /// List the rooms that have members, the most active first
+    Rooms {
+        /// List the rooms without members too
+        #[arg(long)]
+        all: bool,
+        /// How many at most
+        #[arg(short = 'n', long, value_name = "N", default_value_t = DEFAULT_ROOMS as u64, value_parser = value_parser!(u64).range(1..=100_000))]
+        count: u64,
+    },
     /// List the sessions
     Sessions {
         /// Only those of this user
@@ -253,6 +271,10 @@ pub enum CtlCommand {
     Unmute(UnmuteArgs),
     /// List the bans and mutes
     Bans,
+    /// Print the events of the server log as they come, until Ctrl-C
+    Tail(TailArgs),
+    /// Show the level of the server log, or change it for a time
+    LogLevel(LogLevelArgs),
     /// Finish what was received and exit, as SIGTERM does
     Drain,
 }
@@ -262,7 +284,12 @@ impl CtlCommand {
     pub fn request(&self) -> AdminRequest {
         match self {
             CtlCommand::Status => AdminRequest::Status,
-            CtlCommand::Rooms => AdminRequest::Rooms,
+            CtlCommand::Top { span, count } => {
+                AdminRequest::Top { seconds: span.as_secs(), count: *count as usize }
+            }
+            CtlCommand::Rooms { all, count } => {
+                AdminRequest::Rooms { all: *all, count: *count as usize }
+            }
             CtlCommand::Sessions { user, room } => AdminRequest::Sessions(SessionFilter {
                 user: user.as_ref().map(UserName::to_string),
                 room: room.as_ref().map(RoomName::to_string),
@@ -275,6 +302,8 @@ impl CtlCommand {
             CtlCommand::Mute(arguments) => arguments.request(),
             CtlCommand::Unmute(arguments) => arguments.request(),
             CtlCommand::Bans => AdminRequest::Bans,
+            CtlCommand::Tail(arguments) => arguments.request(),
+            CtlCommand::LogLevel(arguments) => arguments.request(),
             CtlCommand::Drain => AdminRequest::Drain,
         }
     }
@@ -316,5 +345,12 @@ fn parse_expires(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(expires) if !expires.is_zero() && expires <= MAX_EXPIRES => Ok(expires),
         _ => Err("must be a number with a unit, as in 12h or 30d".into()),
+    }
+}
+
+fn parse_top_span(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(span) if !span.is_zero() && span <= recent_activity::MAX_SPAN => Ok(span),
+        _ => Err("must be a number with a unit, at most 15m, as in 5m".into()),
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::args::CtlCommand;
-use super::output::format_table;
+use super::table::format_any;
 use crate::protocol::Timestamp;
 
 /// Rooms of a session that are named in a table.
@@ -60,7 +60,7 @@ pub fn format_bans(answer: &Value) -> String {
             "why": row["why"],
         })
     };
-    format_table(&rows.iter().map(row).collect::<Vec<_>>())
+    format_any(&rows.iter().map(row).collect::<Vec<_>>())
 }
 
 /// The table of `ctl sessions`: what fits into 80 columns as a rule; `--json` has everything.
@@ -87,7 +87,7 @@ pub fn format_sessions(answer: &Value) -> String {
             "rooms": rooms,
         })
     };
-    format_table(&rows.iter().map(row).collect::<Vec<_>>())
+    format_any(&rows.iter().map(row).collect::<Vec<_>>())
 }
 
 /// `2026-11-26 18:40 UTC`

@@ -1,5 +1,6 @@
 //! The command line of `chat-server`: one file per command.
 
+mod answers;
 mod args;
 mod backup;
 mod backup_key;
@@ -7,13 +8,20 @@ mod ban_args;
 mod ban_output;
 mod check;
 mod ctl;
+mod events;
 mod invite;
 mod invite_address;
+mod log_args;
 mod main;
 mod output;
 mod qr_code;
 mod rekey;
 mod restore;
+mod status_screen;
+mod table;
+mod tail;
 mod token;
+mod units;
+mod wrapping;
 
 pub use main::main;

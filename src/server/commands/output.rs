@@ -4,6 +4,7 @@ use std::io::{self, ErrorKind, Write as _};
 
 use serde_json::Value;
 
+use super::table::{cell, format_any, printable};
 use crate::protocol::mask;
 use crate::server::error::ServerError;
 
@@ -38,12 +39,13 @@ pub fn format_answer(answer: &Value) -> String {
     let mut out = String::new();
     let Some(object) = answer.as_object() else { return out };
     for (name, value) in object.iter().filter(|(name, _)| *name != "ok") {
+        let name = printable(name);
         match value.as_array() {
             Some(words) if words.first().is_some_and(Value::is_string) => {
-                out.push_str(&format!("{name:<18} {}\n", format_cell(value)));
+                out.push_str(&format!("{name:<18} {}\n", cell(value)));
             }
-            Some(rows) => out.push_str(&format_table(rows)),
-            None => out.push_str(&format!("{name:<18} {}\n", format_cell(value))),
+            Some(rows) => out.push_str(&format_any(rows)),
+            None => out.push_str(&format!("{name:<18} {}\n", cell(value))),
         }
     }
     if out.is_empty() { "done\n".into() } else { out }
@@ -66,49 +68,6 @@ pub fn format_reload(answer: &Value) -> String {
         out.push_str(&format!("not in force until the next start: {waiting}\n"));
     }
     out
-}
-
-/// The columns are the keys of the first row, then keys that only later rows have.
-pub fn format_table(rows: &[Value]) -> String {
-    let Some(first) = rows.first().and_then(Value::as_object) else { return "none\n".into() };
-    let mut names: Vec<&String> = first.keys().collect();
-    for row in rows.iter().filter_map(Value::as_object) {
-        for name in row.keys() {
-            if !names.contains(&name) {
-                names.push(name);
-            }
-        }
-    }
-    let header = names.iter().map(|name| name.to_string()).collect();
-    let cells = |row: &Value| names.iter().map(|name| format_cell(&row[*name])).collect();
-    let lines: Vec<Vec<String>> = std::iter::once(header).chain(rows.iter().map(cells)).collect();
-    let widths: Vec<usize> = (0..names.len())
-        .map(|column| lines.iter().map(|line| width(&line[column])).max().unwrap_or(0))
-        .collect();
-    let mut out = String::new();
-    for line in &lines {
-        let mut text = String::new();
-        for (cell, column_width) in line.iter().zip(&widths) {
-            text.push_str(cell);
-            text.push_str(&" ".repeat(column_width - width(cell) + 2));
-        }
-        out.push_str(text.trim_end());
-        out.push('\n');
-    }
-    out
-}
-
-fn width(text: &str) -> usize {
-    unicode_width::UnicodeWidthStr::width(text)
-}
-
-fn format_cell(value: &Value) -> String {
-    match value {
-        Value::Null => "-".into(),
-        Value::String(text) => text.clone(),
-        Value::Array(values) => values.iter().map(format_cell).collect::<Vec<_>>().join(","),
-        other => other.to_string(),
-    }
 }
 
 #[cfg(test)]

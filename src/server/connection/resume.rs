@@ -10,6 +10,7 @@ use crate::net::send_queue::CloseReason;
 use crate::net::server_connection::ServerConnection;
 use crate::protocol::frame::{self, ErrorFrame, History, Position, ServerFrame};
 use crate::protocol::{CloseCode, Epoch, ErrorCode, RoomName, Seq};
+use crate::server::refusal_log::SentGap;
 use crate::server::rooms::command::{Command, GoLiveOutcome};
 use crate::server::rooms::delivery::{frame_bytes, history_entry, replay_frame};
 use crate::store::{Gap, Page, PageRange, StoreError};
@@ -182,8 +183,14 @@ impl Session {
 
     fn push_gap(&self, room: &RoomName, gap: Gap, epoch: &Epoch) {
         let (Gap { after, next, .. }, reason) = (gap, gap.reason.word());
-        tracing::info!(event = "gap", session = %self.peer().session, room = %room, after = after.0,
-            next = next.0, reason, "messages are missing; the client was sent a gap");
+        let peer = self.peer();
+        self.context().refusals.gap_sent(&SentGap {
+            session: &peer.session,
+            peer: peer.client.address,
+            user: &peer.user,
+            room,
+            gap: &gap,
+        });
         self.peer().push(&ServerFrame::Gap(frame::Gap {
             room: room.as_str().into(),
             after,

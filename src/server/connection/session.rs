@@ -113,12 +113,13 @@ impl Session {
         let now = self.context().started.elapsed();
         let bytes = connection.received_bytes() - self.bytes_counted;
         self.bytes_counted += bytes;
+        // Pongs are not counted as frames, because they answer the server's pings.
+        let frames = u64::from(!matches!(frame, Message::Pong(_)));
+        self.peer().tally.received(frames, bytes, &self.context().counters.activity);
         let (meter, quota) = match self.peer().dialect {
             Dialect::Full => (&mut self.message_meter, active.messages),
             Dialect::Basic => (&mut self.frame_meter, active.frames),
         };
-        // Pongs are not counted as frames, because they answer the server's pings.
-        let frames = u64::from(!matches!(frame, Message::Pong(_)));
         let pauses =
             [meter.spend(quota, frames, now), self.byte_meter.spend(active.bytes, bytes, now)];
         if let Some(pause) = pauses.into_iter().flatten().max() {
@@ -160,12 +161,13 @@ impl Session {
         }
         match request {
             Request::Message { room, id, token } => {
-                if let Some(draft) = self.prepare_draft(active, room, id, &token)
-                    && let Err(draft) = self.context().log_writer.try_submit(draft, self.peer())
-                {
-                    let peer = self.peer().clone();
-                    let log_writer = self.context().log_writer.clone();
-                    Box::pin(connection.flush_during(log_writer.submit(draft, peer))).await;
+                if let Some(draft) = self.prepare_draft(active, room, id, &token) {
+                    self.peer().tally.accepted(&self.context().counters.activity);
+                    if let Err(draft) = self.context().log_writer.try_submit(draft, self.peer()) {
+                        let peer = self.peer().clone();
+                        let log_writer = self.context().log_writer.clone();
+                        Box::pin(connection.flush_during(log_writer.submit(draft, peer))).await;
+                    }
                 }
             }
             Request::Join(room, resume) => Box::pin(self.join(connection, room, resume)).await,
@@ -272,7 +274,8 @@ impl Session {
     /// Answers a frame with an `error`.
     pub(super) fn refuse(&self, error: ErrorFrame) {
         let peer = self.peer();
-        self.context().refusals.frame_refused(&peer.session, &peer.user, &error.code);
+        let refusals = &self.context().refusals;
+        refusals.frame_refused(&peer.session, &peer.user, &peer.tally, &error.code);
         self.peer().send(&ServerFrame::Error(error));
     }
 
@@ -283,9 +286,11 @@ impl Session {
         let peer = self.peer();
         self.context().refusals.message_refused(&RefusedMessage {
             session: &peer.session,
+            peer: peer.client.address,
             user: &peer.user,
+            tally: &peer.tally,
             grant: peer.grant.as_deref(),
-            room: room.map(RoomName::as_str),
+            room,
             id: error.id.as_deref(),
             code: &error.code,
         });

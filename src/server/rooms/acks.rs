@@ -34,9 +34,11 @@ pub fn answer_all(batch: &[Committed], refusals: &RefusalLog) {
             if let ServerFrame::Error(error) = &answer {
                 refusals.message_refused(&RefusedMessage {
                     session: &sender.session,
+                    peer: sender.client.address,
                     user: &sender.user,
+                    tally: &sender.tally,
                     grant: sender.grant.as_deref(),
-                    room: Some(committed.room.as_str()),
+                    room: Some(&committed.room),
                     id: error.id.as_deref(),
                     code: &error.code,
                 });

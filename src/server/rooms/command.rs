@@ -1,6 +1,7 @@
 //! The commands that sessions and operators send to the hub, and the hub's answers.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
@@ -9,7 +10,7 @@ use super::config::HubConfig;
 use super::peer::Peer;
 use super::question::Question;
 use super::room::SharedKeyRing;
-use super::status::{HubStatus, RoomStatus, SessionStatus};
+use super::status::{HubStatus, RoomStatus, SendQueuesStatus, SessionStatus};
 use crate::crypto::key_ring::LastKey;
 use crate::policy::access::AccessList;
 use crate::policy::ip_network::IpNetwork;
@@ -26,18 +27,54 @@ const MAX_WAITING_REQUESTS: usize = 4096;
 pub struct CommandSender {
     queue: mpsc::UnboundedSender<Command>,
     permits: Arc<Semaphore>,
+    waiting: Arc<AtomicU64>,
+}
+
+/// The receiving end, which belongs to the hub.
+pub struct Commands {
+    queue: mpsc::UnboundedReceiver<Command>,
+    waiting: Arc<AtomicU64>,
 }
 
 /// The hub's command queue.
-pub fn queue() -> (CommandSender, mpsc::UnboundedReceiver<Command>) {
-    let (queue, commands) = mpsc::unbounded_channel();
-    (CommandSender { queue, permits: Arc::new(Semaphore::new(MAX_WAITING_REQUESTS)) }, commands)
+pub fn queue() -> (CommandSender, Commands) {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    let permits = Arc::new(Semaphore::new(MAX_WAITING_REQUESTS));
+    let waiting = Arc::<AtomicU64>::default();
+    let commands = Commands { queue: receiver, waiting: waiting.clone() };
+    (CommandSender { queue: sender, permits, waiting }, commands)
+}
+
+impl Commands {
+    /// Waits for the next command; `None` after the last sender is gone. Cancel safe.
+    pub async fn recv(&mut self) -> Option<Command> {
+        let command = self.queue.recv().await;
+        self.count(command)
+    }
+
+    /// The next command, if one waits.
+    pub fn try_recv(&mut self) -> Option<Command> {
+        let command = self.queue.try_recv().ok();
+        self.count(command)
+    }
+
+    fn count(&self, command: Option<Command>) -> Option<Command> {
+        self.waiting.fetch_sub(u64::from(command.is_some()), Ordering::Relaxed);
+        command
+    }
 }
 
 impl CommandSender {
     /// Queues a command; fails if the hub has ended.
     pub fn send(&self, command: Command) -> Result<(), HubEnded> {
+        // Counted first, so that the count never falls below zero.
+        self.waiting.fetch_add(1, Ordering::Relaxed);
         self.queue.send(command).map_err(|_| HubEnded)
+    }
+
+    /// Commands that wait for the hub.
+    pub fn waiting(&self) -> u64 {
+        self.waiting.load(Ordering::Relaxed)
     }
 
     /// Queues the command that is made with a permit; waits while there is none.
@@ -79,6 +116,8 @@ pub enum Command {
     Ping(Arc<Question>),
     /// Report counters and sizes.
     Status(oneshot::Sender<HubStatus>),
+    /// Report what waits in the send queues.
+    SendQueues(oneshot::Sender<SendQueuesStatus>),
     /// Evict every session that this access list no longer allows. The answer is their number.
     Access(Arc<AccessList>, oneshot::Sender<usize>),
     /// Evict the selected sessions. The answer is their number.
@@ -189,8 +228,9 @@ mod tests {
         assert!(sender.send(Command::Ping(Arc::default())).is_ok());
         permits.pop();
         waiting.await;
-        let queued = std::iter::from_fn(|| commands.try_recv().ok()).count();
-        assert_eq!(queued, MAX_WAITING_REQUESTS + 2);
+        assert_eq!(sender.waiting(), MAX_WAITING_REQUESTS as u64 + 2);
+        let queued = std::iter::from_fn(|| commands.try_recv()).count();
+        assert_eq!((queued, sender.waiting()), (MAX_WAITING_REQUESTS + 2, 0));
         drop(commands);
         assert_eq!(sender.send(Command::Ping(Arc::default())), Err(HubEnded));
     }

@@ -92,6 +92,7 @@ impl Hub {
             if let Some(room) = self.rooms.get_mut(&name) {
                 let deliveries = room.fan_out(&encoded, chunk_bytes, &mut self.uring);
                 self.counters.deliveries.add(deliveries);
+                room.tally.delivered(deliveries, &self.counters.activity);
             }
         }
         for (peer, close) in to_close {
@@ -127,7 +128,8 @@ impl Hub {
         }
         let was_without = usize::from(room.last == Seq(0));
         self.rooms_without_messages = self.rooms_without_messages.saturating_sub(was_without);
-        room.last = entry.seq;
+        (room.last, room.last_at) = (entry.seq, Some(entry.at));
+        room.tally.appended(entry.text.len() as u64, &self.counters.activity);
         if room.rotate_before_next_message {
             replace_key(room, &entry.room, Instant::now(), self.config.grace);
             self.counters.rotations.increment();

@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::time::timeout_at;
 
-use super::command::Command;
+use super::command::{Command, Commands};
 use super::committed::Committed;
 use super::config::HubConfig;
 use super::drain_schedule::DrainSchedule;
@@ -123,7 +123,7 @@ impl Hub {
     /// Runs until the log writer has ended.
     pub async fn run(
         mut self,
-        mut commands: mpsc::UnboundedReceiver<Command>,
+        mut commands: Commands,
         mut batches: mpsc::Receiver<Vec<Committed>>,
         log_writer: Arc<LogWriterStats>,
     ) {
@@ -185,12 +185,8 @@ impl Hub {
             && room.is_some_and(|room| room.members.len() >= LARGE_ROOM_MEMBERS)
     }
 
-    fn run_commands(
-        &mut self,
-        first: Option<Command>,
-        commands: &mut mpsc::UnboundedReceiver<Command>,
-    ) {
-        let waiting = std::iter::from_fn(|| commands.try_recv().ok());
+    fn run_commands(&mut self, first: Option<Command>, commands: &mut Commands) {
+        let waiting = std::iter::from_fn(|| commands.try_recv());
         for command in first.into_iter().chain(waiting).take(MAX_COMMANDS_PER_TURN) {
             self.catch_panic(|hub| hub.run_command(command));
         }
@@ -242,6 +238,9 @@ impl Hub {
             }
             Command::Status(answer) => {
                 let _ = answer.send(self.hub_status());
+            }
+            Command::SendQueues(answer) => {
+                let _ = answer.send(self.send_queues_status());
             }
         }
     }

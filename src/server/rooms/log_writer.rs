@@ -27,7 +27,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::acks::answer_all;
 use super::committed::Committed;
-use super::log_writer_health::LogWriterHealth;
+use super::log_writer_health::{LogWriterHealth, RefusedAppend};
 use super::peer::Peer;
 use super::prune_log::PruneLog;
 use crate::protocol::{MessageId, RoomName};
@@ -139,6 +139,9 @@ impl LogWriter {
     pub fn queued_bytes(&self) -> u64 {
         QUEUE_BYTES.saturating_sub(self.capacity.available_permits()) as u64
     }
+
+    /// The bound of [`Self::queued_bytes`].
+    pub const MAX_QUEUED_BYTES: u64 = QUEUE_BYTES as u64;
 
     /// Messages that are queued or being committed.
     pub fn queued_messages(&self) -> u64 {
@@ -275,9 +278,8 @@ impl LogWriterThread {
                 let committed = batch.commit(self.log.as_mut());
                 self.counters.commits.observe(begun.elapsed());
                 self.count_stored(&committed);
-                let failed =
-                    |batched: &Committed| matches!(batched.outcome, AppendOutcome::Refused(_));
-                self.health.finished(committed.len() as u64, committed.iter().any(failed));
+                let failed = self.note_refused(&committed);
+                self.health.finished(committed.len() as u64, failed);
                 let _ = catch_unwind(AssertUnwindSafe(|| answer_all(&committed, &self.refusals)));
                 let now = Instant::now();
                 let times = arrivals.iter().map(|Arrival(at)| now.saturating_duration_since(*at));
@@ -302,6 +304,19 @@ impl LogWriterThread {
                 prune_at = Instant::now() + if more { PRUNE_STEP_PAUSE } else { PRUNE_INTERVAL };
             }
         }
+    }
+
+    /// Notes the messages of a batch that could not be stored, and returns whether there are any.
+    fn note_refused(&self, committed: &[Committed]) -> bool {
+        let reasons = committed.iter().filter_map(|message| match &message.outcome {
+            AppendOutcome::Refused(error) => Some(error),
+            _ => None,
+        });
+        let mut reasons = reasons.peekable();
+        let Some(reason) = reasons.peek().map(ToString::to_string) else { return false };
+        let (at, messages) = ((Instant::now(), wall_clock()), reasons.count() as u64);
+        self.health.note_refusal(RefusedAppend { at, messages, reason });
+        true
     }
 
     fn count_stored(&self, committed: &[Committed]) {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::question::Question;
+use crate::protocol::Timestamp;
 
 /// Appends may fail for this long before the server counts as unhealthy.
 const MAX_FAILING: Duration = Duration::from_secs(5);
@@ -50,6 +51,18 @@ pub struct LogWriterHealth {
     pub question: Question,
     started: Instant,
     progress: Mutex<Progress>,
+    last_refusal: Mutex<Option<RefusedAppend>>,
+}
+
+/// A batch with messages that could not be stored.
+#[derive(Clone, Debug)]
+pub struct RefusedAppend {
+    /// When, by the monotonic clock and by the wall clock.
+    pub at: (Instant, Timestamp),
+    /// How many of its messages.
+    pub messages: u64,
+    /// Why the first of them.
+    pub reason: String,
 }
 
 /// Times are since the start of the server.
@@ -73,6 +86,7 @@ impl Default for LogWriterHealth {
             question: Question::default(),
             started: Instant::now(),
             progress: Mutex::default(),
+            last_refusal: Mutex::default(),
         }
     }
 }
@@ -105,6 +119,16 @@ impl LogWriterHealth {
     /// Batches with a failed append, since the start.
     pub fn failures(&self) -> u64 {
         self.progress.lock().failures
+    }
+
+    /// Notes a batch with messages that could not be stored.
+    pub fn note_refusal(&self, refusal: RefusedAppend) {
+        *self.last_refusal.lock() = Some(refusal);
+    }
+
+    /// The last batch with messages that could not be stored.
+    pub fn last_refusal(&self) -> Option<RefusedAppend> {
+        self.last_refusal.lock().clone()
     }
 
     /// How long something has waited without a commit; zero if nothing waits.

@@ -206,7 +206,7 @@ impl Hub {
             if head.last == Seq(0) {
                 self.admit_new_room(&entry.room)?;
             }
-            self.rooms.insert(entry.room.clone(), Room::new(&head, Instant::now()));
+            self.rooms.insert(entry.room.clone(), Room::new(&entry.room, &head, Instant::now()));
             self.counters.rooms.set(self.rooms.len() as u64);
         }
         let room = self.rooms.get_mut(&entry.room).ok_or(EnterError::Unreadable)?;

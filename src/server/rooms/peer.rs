@@ -12,9 +12,11 @@ use crate::net::framing;
 use crate::net::send_queue::{CloseReason, SendQueue};
 use crate::policy::access::Grant;
 use crate::policy::bans::MutedRooms;
+use crate::policy::client_network::ClientNetwork;
 use crate::policy::rights::{Action, Decision, Role, RoomRelation, decide};
 use crate::protocol::frame::ServerFrame;
 use crate::protocol::{CloseCode, RoomName, SessionId, UserName};
+use crate::server::activity::Tally;
 use crate::server::client_info::ClientInfo;
 
 /// Messages of one session that may be in flight to the room log. At this number the server stops
@@ -41,6 +43,8 @@ pub struct Peer {
     pub since: Instant,
     /// The session's send queue.
     pub outbound: Arc<SendQueue>,
+    /// What the session does.
+    pub tally: Arc<Tally>,
     /// The session's messages that were stored.
     pub sent: AtomicU64,
     /// The messages that were put into its send queue, live or replayed. The hub adds those of a room
@@ -64,6 +68,7 @@ impl Peer {
         outbound: Arc<SendQueue>,
     ) -> Self {
         Peer {
+            tally: Tally::of_session(user.clone(), ClientNetwork::of(client.address)),
             session,
             user,
             grant,

@@ -15,7 +15,8 @@ use crate::crypto::key_ring::KeyRing;
 use crate::net::send_queue::SendQueue;
 use crate::policy::rights::Action;
 use crate::protocol::frame::{EncryptionKey, Position, ServerFrame};
-use crate::protocol::{Epoch, RoomName, Seq};
+use crate::protocol::{Epoch, RoomName, Seq, Timestamp};
+use crate::server::activity::Tally;
 use crate::store::{Entry, Head};
 
 /// The recent messages that a room keeps in memory while a member resumes: a number of messages,
@@ -80,6 +81,8 @@ pub struct Room {
     pub members: Vec<Member>,
     /// The seq of the newest delivered message.
     pub last: Seq,
+    /// When that message was stored; `None` if it was before the room got its first member.
+    pub(super) last_at: Option<Timestamp>,
     /// The epoch of the room log.
     pub epoch: Epoch,
     /// The room's key ring.
@@ -92,22 +95,26 @@ pub struct Room {
     /// The newest messages, kept only while a member resumes.
     pub recent: VecDeque<Entry>,
     recent_bytes: usize,
+    /// What happens in the room.
+    pub(super) tally: Arc<Tally>,
     /// When presence frames were last written to the sockets.
     pub(super) presence_written_at: Option<Instant>,
 }
 
 impl Room {
     /// A room without members, with a new key, at the position of its log.
-    pub fn new(head: &Head, now: Instant) -> Self {
+    pub fn new(name: &RoomName, head: &Head, now: Instant) -> Self {
         Room {
             members: Vec::new(),
             last: head.last,
+            last_at: None,
             epoch: head.epoch.clone(),
             ring: Arc::new(RwLock::new(KeyRing::new(now))),
             rotate_before_next_message: false,
             resuming: 0,
             recent: VecDeque::new(),
             recent_bytes: 0,
+            tally: Tally::of_room(name.clone()),
             presence_written_at: None,
         }
     }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::protocol::{RoomName, Seq};
+use crate::protocol::{RoomName, Seq, SessionId, Timestamp, UserName};
 
 /// The hub's counters and current sizes.
 #[derive(Clone, Debug, Default)]
@@ -19,8 +19,28 @@ pub struct HubStatus {
     pub rotations: u64,
 }
 
-/// One room with at least one member.
+/// What waits in the send queues of all sessions.
+#[derive(Clone, Debug, Default)]
+pub struct SendQueuesStatus {
+    /// Bytes in all.
+    pub bytes: u64,
+    /// The queue with the most bytes, if anything waits.
+    pub fullest: Option<FullestSendQueue>,
+}
+
+/// The send queue with the most bytes.
 #[derive(Clone, Debug, Serialize)]
+pub struct FullestSendQueue {
+    /// Its session.
+    pub session: SessionId,
+    /// The session's user.
+    pub user: UserName,
+    /// Its bytes.
+    pub bytes: u64,
+}
+
+/// One room with at least one member.
+#[derive(Clone, Debug)]
 pub struct RoomStatus {
     /// The room's name.
     pub room: RoomName,
@@ -28,6 +48,8 @@ pub struct RoomStatus {
     pub members: usize,
     /// The seq of the newest delivered message.
     pub seq: Seq,
+    /// When that message was stored; `None` if it was before the room got its first member.
+    pub last_at: Option<Timestamp>,
     /// The age of the current key, in seconds.
     pub key_seconds: u64,
 }

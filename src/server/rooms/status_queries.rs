@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::hub::{Hub, SessionRooms};
 use super::room::Member;
-use super::status::{HubStatus, RoomStatus, SessionStatus};
+use super::status::{FullestSendQueue, HubStatus, RoomStatus, SendQueuesStatus, SessionStatus};
 use crate::conversation::server::registration::Dialect;
 use crate::policy::bans::MutedRooms;
 
@@ -20,21 +20,35 @@ impl Hub {
         }
     }
 
-    /// All rooms, by name.
+    /// Looks at the send queue of every session, so it is for operators only.
+    pub(super) fn send_queues_status(&self) -> SendQueuesStatus {
+        let peers = self.sessions.values().map(|session| &session.peer);
+        let queues = peers.map(|peer| (peer.outbound.pending_bytes() as u64, peer));
+        let queues: Vec<_> = queues.filter(|(bytes, _)| *bytes > 0).collect();
+        let fullest = queues.iter().max_by_key(|(bytes, _)| *bytes);
+        SendQueuesStatus {
+            bytes: queues.iter().map(|(bytes, _)| bytes).sum(),
+            fullest: fullest.map(|(bytes, peer)| FullestSendQueue {
+                session: peer.session.clone(),
+                user: peer.user.clone(),
+                bytes: *bytes,
+            }),
+        }
+    }
+
+    /// All rooms with members, in no particular order.
     pub(super) fn room_statuses(&self) -> Vec<RoomStatus> {
         let now = Instant::now();
-        let mut rooms: Vec<RoomStatus> = self
-            .rooms
+        self.rooms
             .iter()
             .map(|(name, room)| RoomStatus {
                 room: name.clone(),
                 members: room.members.len(),
                 seq: room.last,
+                last_at: room.last_at,
                 key_seconds: now.saturating_duration_since(room.key_created_at()).as_secs(),
             })
-            .collect();
-        rooms.sort_by(|a, b| a.room.cmp(&b.room));
-        rooms
+            .collect()
     }
 
     /// All sessions, by user, then by session id.

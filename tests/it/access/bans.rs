@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use serde_json::{Value, json};
 
 use super::{refusal, refused};
+use crate::refusals::fetch_metrics;
 use crate::support::client::Client;
 use crate::support::endpoint::Endpoint;
 use crate::support::server::Server;
@@ -115,7 +116,7 @@ async fn p23_a_banned_address_is_refused_and_its_sessions_end(mode: Mode) {
 
 /// `ctl ban` refuses loopback, but whoever writes it into the file gets it; the proxy is spared.
 async fn p23_a_banned_peer_is_refused_when_it_connects_and_floods_no_log(mode: Mode) {
-    let mut server = Server::with("").mode(mode).start();
+    let mut server = Server::with("[admin]\nmetrics = \"127.0.0.1:0\"\n").mode(mode).start();
     let peer = server.endpoint().bound_to("127.0.0.9");
     let (session, _) = Wire::full(&peer, "bad", "ops").await;
     let path = server.state().join("access.json");
@@ -134,6 +135,9 @@ async fn p23_a_banned_peer_is_refused_when_it_connects_and_floods_no_log(mode: M
         let log = server.log().into_iter().filter(|line| line["event"] == "address_refused");
         log.filter(|line| line["count"].is_u64() == counted).collect::<Vec<_>>()
     };
+    let metrics = fetch_metrics(&server).await;
+    let counted = "chat_connections_refused_total{reason=\"banned\"} 50\n";
+    assert!(metrics.contains(counted), "{metrics}");
     eventually("the first ones are logged", || lines(false).len() == 5);
     server.stop();
     eventually("the log is read", || server.event_count("stopped") == 1);

@@ -1,0 +1,139 @@
+//! The answers to `ctl` for people.
+//!
+//! Fields that this version does not know, because the server is a newer one, are not shown in the
+//! screens and tables here; `--json` prints them all.
+
+use std::io::IsTerminal as _;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::args::CtlCommand;
+use super::ban_output::{format_act, format_bans, format_sessions};
+use super::output::{format_answer, format_reload};
+use super::status_screen;
+use super::table::{self, Column};
+use super::units;
+use crate::server::error::CtlError;
+
+const USERS: [Column; 5] = [
+    Column::text("user", "USER"),
+    Column::count("messages", "MESSAGES"),
+    Column::count("frames", "FRAMES"),
+    Column::bytes("bytes", "RECEIVED"),
+    Column::count("refused", "REFUSED"),
+];
+
+const BUSY_ROOMS: [Column; 5] = [
+    Column::text("room", "ROOM"),
+    Column::count("messages", "MESSAGES"),
+    Column::bytes("bytes", "TEXT"),
+    Column::count("deliveries", "DELIVERIES"),
+    Column::count("refused", "REFUSED"),
+];
+
+const ADDRESSES: [Column; 7] = [
+    Column::text("address", "ADDRESS"),
+    Column::count("messages", "MESSAGES"),
+    Column::count("frames", "FRAMES"),
+    Column::bytes("bytes", "RECEIVED"),
+    Column::count("refused", "REFUSED"),
+    Column::count("connections", "CONNECTS"),
+    Column::count("connections_refused", "REFUSED CONNECTS"),
+];
+
+const ROOMS: [Column; 7] = [
+    Column::text("room", "ROOM"),
+    Column::count("members", "MEMBERS"),
+    Column::count("recent", "IN 15 MIN"),
+    Column::seconds("last_message_seconds", "LAST (AGO)"),
+    Column::count("seq", "SEQ"),
+    Column::count("kept", "KEPT"),
+    Column::seconds("key_seconds", "KEY AGE"),
+];
+
+/// Formats the answer to a command.
+pub fn format(command: &CtlCommand, answer: &Value) -> String {
+    let text = match command {
+        // Colours are control characters; all others are left out there, too.
+        CtlCommand::Status => return status_screen::format(answer, is_color()),
+        CtlCommand::Top { .. } => format_top(answer),
+        CtlCommand::Rooms { .. } => format_rooms(answer),
+        CtlCommand::Reload => format_reload(answer),
+        CtlCommand::Bans => format_bans(answer),
+        CtlCommand::Sessions { .. } => format_sessions(answer),
+        CtlCommand::Ban(_) | CtlCommand::Unban(_) | CtlCommand::Mute(_) | CtlCommand::Unmute(_) => {
+            format_act(command, answer)
+        }
+        _ => format_answer(answer),
+    };
+    text.split_inclusive('\n').map(printable_line).collect()
+}
+
+/// The line without anything that could control a terminal.
+fn printable_line(line: &str) -> String {
+    match line.strip_suffix('\n') {
+        Some(line) => format!("{}\n", table::printable(line)),
+        None => table::printable(line),
+    }
+}
+
+/// The error for a part of the answer that the server could not give.
+pub fn missing(command: &CtlCommand, answer: &Value) -> Option<CtlError> {
+    let problem = |name: &str| answer[name].as_str().filter(|state| *state != "ok");
+    let missing = match command {
+        CtlCommand::Status => match (problem("hub")?, problem("health")) {
+            (hub, Some(health)) => format!("{hub}: {health}"),
+            (hub, None) => hub.to_owned(),
+        },
+        CtlCommand::Rooms { all: true, .. } if answer["total"].is_null() => {
+            "the running server is an older one, which lists only the rooms with members; restart \
+             it with the new version"
+                .to_owned()
+        }
+        CtlCommand::Rooms { .. } => {
+            format!("a part of the list is not known: {}", problem("history")?)
+        }
+        _ => return None,
+    };
+    Some(CtlError::Refused(missing))
+}
+
+fn format_top(answer: &Value) -> String {
+    let span = units::span(Duration::from_secs(answer["seconds"].as_u64().unwrap_or(0)));
+    let mut out = format!("the last {span}");
+    if answer["lower_bounds"].as_bool() == Some(true) {
+        out.push_str("; there were too many names to count each: some counts are too low");
+    }
+    out.push('\n');
+    let groups: [(&str, &[Column]); 3] =
+        [("users", &USERS), ("rooms", &BUSY_ROOMS), ("addresses", &ADDRESSES)];
+    for (name, columns) in groups {
+        let rows = answer[name].as_array().map(Vec::as_slice).unwrap_or_default();
+        if !rows.is_empty() {
+            out.push('\n');
+            out.push_str(&table::format(rows, columns));
+        }
+    }
+    if out.lines().count() == 1 {
+        out.push_str("nothing happened\n");
+    }
+    out
+}
+
+fn format_rooms(answer: &Value) -> String {
+    let rows = answer["rooms"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let mut out = table::format(rows, &ROOMS);
+    let more = answer["total"].as_u64().unwrap_or(0).saturating_sub(rows.len() as u64);
+    if more > 0 {
+        out.push_str(&format!("and {}; -n shows more\n", units::things(more, "more room")));
+    }
+    out
+}
+
+/// Whether colours are wanted: on a terminal, unless NO_COLOR is set (no-color.org).
+fn is_color() -> bool {
+    let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let is_dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
+    std::io::stdout().is_terminal() && !is_set("NO_COLOR") && !is_dumb
+}
