@@ -167,7 +167,7 @@ pub fn without_control(text: &str) -> String {
 
 /// Whether a character is neither a control character (C0, DEL, C1) nor one that reorders or hides
 /// text (UAX #9).
-fn is_safe(c: char) -> bool {
+pub fn is_safe(c: char) -> bool {
     !c.is_control()
         && !matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
             | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')

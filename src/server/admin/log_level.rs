@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::config::LogLevel;
 use crate::server::audit::{self, Operator};
 use crate::server::context::Context;
+use crate::sys::logging::LevelState;
 
 /// How long a level stays in force if the operator names no time.
 const DEFAULT_TIME: Duration = Duration::from_secs(600);
@@ -46,12 +47,18 @@ pub fn report_or_change(
 pub fn describe(context: &Context) -> Value {
     let state = context.log.level();
     let mut answer = json!({"log_level": state.in_force().as_str()});
-    if let Some((_, until)) = state.chosen {
+    if let Some(seconds) = seconds_left(&state) {
         answer["log_level_configured"] = state.configured.as_str().into();
-        let left = until.saturating_duration_since(Instant::now());
-        answer["log_level_seconds_left"] = (left.as_millis().div_ceil(1000) as u64).into();
+        answer["log_level_seconds_left"] = seconds.into();
     }
     answer
+}
+
+/// For how long an operator's choice stays in force; `None` if there is none.
+pub fn seconds_left(state: &LevelState) -> Option<u64> {
+    let (_, until) = state.chosen?;
+    let left = until.saturating_duration_since(Instant::now());
+    Some(left.as_millis().div_ceil(1000) as u64)
 }
 
 /// Returns to the level of the configuration if the time of the other one is over. To be called every

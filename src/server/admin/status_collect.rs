@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use super::log_level;
 use super::status::NO_ANSWER;
 use super::status_report::{AppendFailure, LastReload, Moment, Rate, StatusReport, TokenCounts};
 use crate::protocol::Timestamp;
@@ -51,6 +52,8 @@ pub async fn report(context: &Context) -> StatusReport {
         seconds: context.started.elapsed().as_secs(),
         ready: problems.is_empty(),
         health: if problems.is_empty() { "ok".into() } else { problems.to_string() },
+        log_level: context.log.level().in_force().as_str(),
+        log_level_seconds_left: log_level::seconds_left(&context.log.level()),
         problems: problems.0.iter().map(ToString::to_string).collect(),
         wrong: Vec::new(),
         mode: active.config.raw.auth.mode.clone(),

@@ -33,6 +33,9 @@ pub struct StatusReport {
     pub seconds: u64,
     pub ready: bool,
     pub health: String,
+    pub log_level: &'static str,
+    /// When it is another one than that of the configuration: until then.
+    pub log_level_seconds_left: Option<u64>,
     pub problems: Vec<String>,
     /// The lines of the screen that show something wrong.
     pub wrong: Vec<&'static str>,
