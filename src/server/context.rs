@@ -16,6 +16,7 @@ use super::refusal_log::RefusalLog;
 use super::reload_state::ReloadState;
 use super::rooms::command::CommandSender;
 use super::rooms::config::HubConfig;
+use super::rooms::deletion::DeletionCount;
 use super::rooms::health::{Health, Problems};
 use super::rooms::log_writer::LogWriter;
 use crate::config::{Config, Listen};
@@ -45,6 +46,8 @@ pub struct Context {
     pub log_writer: LogWriter,
     /// Reads the room log.
     pub reader: Arc<dyn RoomLogReader>,
+    /// How many deletions there were; a page that was read before one must not be sent after it.
+    pub deletions: Arc<DeletionCount>,
     /// Decides which users may register.
     pub authenticator: Arc<Authenticator>,
     /// The addresses that the server listens on.

@@ -18,7 +18,7 @@ use crate::protocol::{ErrorCode, Timestamp};
 use crate::sys::clock::wall_clock;
 
 /// The reasons of `session_closed` in the server log, as `docs/logging.md` lists them.
-pub const CLOSE_REASONS: [&str; 17] = [
+pub const CLOSE_REASONS: [&str; 18] = [
     "closed_by_peer",
     "connection_lost",
     "ping_timeout",
@@ -36,6 +36,7 @@ pub const CLOSE_REASONS: [&str; 17] = [
     "banned",
     "access_ended",
     "access_changed",
+    "room_deleted",
 ];
 
 /// A number that only grows.
@@ -253,8 +254,7 @@ pub struct Counters {
     pub activity: Activity,
     /// Connections that were accepted.
     pub connections_accepted: Counter,
-    /// Connections that were refused because of a limit, by the reason in `connection_refused`, or of a
-    /// ban of their address.
+    /// Connections that were refused before they registered: by a limit, a ban, or the origin of a page.
     pub connections_refused: CounterByWord,
     /// Times when no connection could be accepted, because the system was out of descriptors or memory.
     pub accept_pauses: Counter,
@@ -287,7 +287,7 @@ impl Default for Counters {
             commits: Histogram::default(),
             activity: Activity::default(),
             connections_accepted: Counter::default(),
-            connections_refused: CounterByWord::new(["full", "full_address", "banned"]),
+            connections_refused: CounterByWord::new(["full", "full_address", "banned", "origin"]),
             accept_pauses: Counter::default(),
             refusals: CounterByWord::new(ErrorCode::ALL.iter().map(|code| code.as_str())),
             auth_failures: Counter::default(),

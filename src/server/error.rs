@@ -195,9 +195,9 @@ impl CtlError {
             CtlError::NoSocket
             | CtlError::NoServer { .. }
             | CtlError::NotAllowed { .. }
-            | CtlError::TailEnded
             | CtlError::TimedOut { .. }
             | CtlError::Closed { .. }
+            | CtlError::TailEnded
             | CtlError::NotAServer { .. } => ExitCode::Unavailable,
         }
     }

@@ -101,6 +101,7 @@ impl RefusalLog {
     /// A web page's `Origin` is not allowed.
     pub fn origin_refused(&self, session: &SessionId, peer: IpAddr, origin: &str) {
         self.counters.activity.connection_refused(ClientNetwork::of(peer));
+        self.counters.connections_refused.increment("origin");
         if self.admit(Refusal::Origin { network: ClientNetwork::of(peer) }) {
             tracing::info!(event = "origin_refused", session = %session, peer = %peer, origin,
                 "the origin of a web page is not allowed; allowed origins are listed in listen.origins");

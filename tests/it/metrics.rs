@@ -182,6 +182,9 @@ async fn the_figures_follow_what_happens() {
     let (slow, _) = Wire::full(office.clone(), "slow", "ops").await;
     let _second = Wire::full(office.clone(), "second", "lobby").await;
     Wire::try_connect(office).await.err().expect("a third connection is refused");
+    server.run_ok(&["ctl", "ban", "--address", "203.0.113.7"]);
+    let banned = server.endpoint().header("x-forwarded-for", "203.0.113.7");
+    Wire::try_connect(banned).await.err().expect("a banned address is refused");
     ana.send_chat_and_wait("ops", "1", "hola").await;
     ana.send(json!({"type": "x"})).await;
     ana.next_of("error").await;
@@ -191,13 +194,15 @@ async fn the_figures_follow_what_happens() {
         samples.value("chat_sessions{protocol=\"basic\"}") == 1.0
             && samples.value("chat_sessions{protocol=\"full\"}") == 3.0
             && samples.value("chat_deliveries_total") >= 1.0
+            // The connections that were refused have ended.
+            && samples.value("chat_connections") == 4.0
     };
-    eventually("the sessions are counted", || happened(&Samples::of(&server)));
+    eventually("sessions and connections are counted", || happened(&Samples::of(&server)));
     let now = Samples::of(&server);
     for (sample, value) in [
-        ("chat_connections", 4.0),
         ("chat_connections_refused_total{reason=\"full_address\"}", 1.0),
         ("chat_connections_refused_total{reason=\"full\"}", 0.0),
+        ("chat_connections_refused_total{reason=\"banned\"}", 1.0),
         ("chat_sessions_opened_total{protocol=\"full\"}", 3.0),
         ("chat_rooms", 2.0),
         ("chat_messages_total", 1.0),
@@ -257,11 +262,11 @@ async fn the_metrics_are_complete_while_the_hub_hangs() {
     let server = Server::with(METRICS).stalling_at(&stall).start();
     let (mut ana, _) = Wire::full(server.address(), "ana", "ops").await;
     stall.begin();
-    ana.send_chat_in("ops", "1", "hola").await;
-    ana.next_of("ack").await;
     eventually("the open question is told", || {
         Samples::of(&server).value("chat_part_answer_seconds{part=\"hub\"}") > 1.0
     });
+    ana.send_chat_in("ops", "1", "hola").await;
+    ana.next_of("ack").await;
     let samples = Samples::of(&server);
     assert_eq!(samples.value("chat_sessions{protocol=\"full\"}"), 1.0);
     assert_eq!(samples.value("chat_messages_total"), 1.0, "it is stored, though not delivered");

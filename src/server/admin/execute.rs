@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
 use super::ask::ask_hub;
+use super::delete;
 use super::listening;
 use super::log_level;
 use super::request::{AdminRequest, MainRequest};
@@ -27,7 +28,15 @@ pub async fn execute(
     main: &mpsc::Sender<MainRequest>,
 ) -> Result<Value, String> {
     match request {
-        AdminRequest::Status => to_answer(&status_collect::report(context).await),
+        AdminRequest::Status => {
+            let mut answer = to_answer(&status_collect::report(context).await)?;
+            if let (Value::Object(answer), Value::Object(level)) =
+                (&mut answer, log_level::describe(context))
+            {
+                answer.extend(level);
+            }
+            Ok(answer)
+        }
         AdminRequest::Top { seconds, count } => {
             to_answer(&top::top(context, Duration::from_secs(seconds), count))
         }
@@ -66,6 +75,10 @@ pub async fn execute(
         }
         // The admin socket answers it, because the answer goes on.
         AdminRequest::Tail(_) => Err("tail is answered line by line".into()),
+        AdminRequest::Delete { room, seqs } => {
+            delete::delete_messages(context, by, &room, &seqs).await
+        }
+        AdminRequest::RoomDelete { room } => delete::delete_room(context, by, &room).await,
         AdminRequest::NoteBackup => {
             audit::log_act("backup", by);
             context.counters.backed_up_at.set(wall_clock());

@@ -2,6 +2,7 @@
 
 mod ask;
 pub mod bans;
+mod delete;
 pub mod execute;
 pub mod health_watch;
 mod listening;

@@ -55,6 +55,18 @@ pub enum AdminRequest {
     },
     /// List the bans and mutes.
     Bans,
+    /// Delete the texts of messages.
+    Delete {
+        /// The room.
+        room: String,
+        /// Sequence numbers and ranges of them: `58`, `58-60`.
+        seqs: Vec<String>,
+    },
+    /// Delete every message of a room.
+    RoomDelete {
+        /// The room.
+        room: String,
+    },
     /// Report where the server listens, and who may register.
     Listening,
     /// Answer with the lines of the server log as they come, until the client closes the connection.
@@ -208,7 +220,7 @@ mod tests {
             "error": "not a valid admin request: unknown variant `top`, expected one of `status`",
         })));
         for line in
-            ["", "{}", r#"{"verb":7}"#, r#"{"verb":"kick"}"#, "[", r#"{"verb":"top","seconds":-1}"#]
+            ["", "{}", r#"{"verb":7}"#, r#"{"verb":"top"}"#, "[", r#"{"verb":"top","seconds":-1}"#]
         {
             let answer = read(line).unwrap_err();
             assert!(!is_unknown_verb(&answer) && answer["ok"] == false, "{line}: {answer}");

@@ -10,8 +10,7 @@ use serde_json::Value;
 use super::answers;
 use super::args::{ConfigArgs, CtlCommand};
 use super::output::{print, print_error};
-use super::table;
-use super::tail;
+use super::{table, tail};
 use crate::config::Config;
 use crate::server::admin::request::{self, AdminRequest};
 use crate::server::error::{CtlError, ServerError};
@@ -81,10 +80,9 @@ fn begin(
     // Versions that don't name themselves in the answer tell by their status.
     let status = match answer["server"].is_string() {
         true => answer,
-        false => match ask_once(socket, &AdminRequest::Status) {
-            Ok((status, _)) => status,
-            Err(_) => Value::Null,
-        },
+        false => {
+            ask_once(socket, &AdminRequest::Status).map(|(status, _)| status).unwrap_or_default()
+        }
     };
     let server = status["server"].as_str().unwrap_or("unknown");
     let version = table::printable(server.trim_start_matches("chat-server/"));

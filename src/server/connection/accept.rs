@@ -111,8 +111,8 @@ fn admit(context: &Arc<Context>, stream: TcpStream, peer: SocketAddr) {
     let deadline = Instant::now() + active.config.limits.register_timeout;
     let unregistered = Unregistered::accepted(session.clone(), peer);
     let checks = Checks {
-        peer: peer.ip(),
         session,
+        peer: peer.ip(),
         authenticator: context.authenticator.clone(),
         refusals: context.refusals.clone(),
         is_banned: banned.is_some(),
@@ -149,8 +149,8 @@ fn answer_unread(stream: &TcpStream, active: &ActiveConfig, answer: &[u8]) {
 
 /// The checks of one connection.
 struct Checks {
-    peer: IpAddr,
     session: SessionId,
+    peer: IpAddr,
     authenticator: Arc<Authenticator>,
     refusals: Arc<RefusalLog>,
     /// Whether the peer itself is banned, which is counted already.

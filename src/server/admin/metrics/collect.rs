@@ -93,7 +93,7 @@ fn connections(context: &Context) -> Vec<Family> {
         ),
         Family::counter_by_word(
             "chat_connections_refused_total",
-            "Connections that were refused because of a limit or a ban.",
+            "Connections that were refused because of a limit, a ban, or the origin of a page.",
             "reason",
             &counters.connections_refused,
         ),
