@@ -18,7 +18,7 @@ use super::server_errors::ServerErrors;
 use super::sink::Sink;
 use crate::conversation::client::backfill::{BackfillStart, Until};
 use crate::conversation::client::conversation::{Conversation, Phase};
-use crate::conversation::client::event::{Event, HeldGap, Message, PageItem};
+use crate::conversation::client::event::{Event, HeldGap, HeldRedaction, Message, PageItem};
 use crate::conversation::client::read_positions::ReadPositions;
 use crate::net::dial::Dialer;
 use crate::protocol::{Seq, Timestamp};
@@ -169,6 +169,7 @@ impl History {
                             self.beyond.gap(&gap.room, &gap.reason);
                             self.sink.gap_in_page(gap, self.driver.conversation().read_positions());
                         }
+                        PageItem::Redacted(redaction) => self.redacted(redaction),
                     }
                 }
             }
@@ -177,6 +178,7 @@ impl History {
                 self.beyond.gap(&gap.room, &gap.reason);
                 self.sink.gap(text, &gap.room, self.driver.conversation().read_positions());
             }
+            Event::Redacted(redacted) => self.redacted(&HeldRedaction::new(text, &redacted)),
             Event::Error(error) if self.driver.has_session() && error.code != "rate_limited" => {
                 self.server_errors.note(&error, Instant::now());
                 self.refused |= !error.temporary;
@@ -193,6 +195,15 @@ impl History {
     fn is_behind_the_end(&self, gap: &HeldGap) -> bool {
         let at_end = self.until.is_some_and(|until| !until.includes(Some(gap.after.next()), None));
         at_end || self.ended_rooms.contains(&gap.room)
+    }
+
+    fn redacted(&mut self, redaction: &HeldRedaction) {
+        self.progress.note(Instant::now());
+        let at = Timestamp::parse(&redaction.timestamp);
+        let is_wanted = self.until.is_none_or(|until| until.includes(Some(redaction.seq), at));
+        if is_wanted && !self.ended_rooms.contains(&redaction.room) {
+            self.sink.redacted(redaction, self.driver.conversation().read_positions());
+        }
     }
 
     fn message(&mut self, message: &Message<'_>) {

@@ -5,6 +5,7 @@ use std::io;
 use super::args::Output;
 use super::{display, local_time};
 use crate::conversation::client::event::{Message, write_json_line};
+use crate::protocol::Seq;
 use crate::sys::stdio::{self, OutputError, Written};
 
 /// Buffered bytes above which nothing more is taken before the buffer is written out.
@@ -63,6 +64,18 @@ impl Printer {
         match self.format {
             Output::Json => message.write_json_line(&mut self.buffer),
             Output::Plain => self.buffer.extend_from_slice(plain(message).as_bytes()),
+        }
+    }
+
+    /// Prints that the text of a message was deleted.
+    pub fn redacted(&mut self, frame: &str, seq: Seq, timestamp: &str) {
+        match self.format {
+            Output::Json => write_json_line(frame, &mut self.buffer),
+            Output::Plain => {
+                let time = local_time::of(timestamp);
+                let line = format!("[{time}] message {seq} was deleted\n");
+                self.buffer.extend_from_slice(line.as_bytes());
+            }
         }
     }
 

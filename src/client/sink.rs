@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use super::cursor_file::CursorFile;
 use super::failure::Failure;
 use super::output::Printer;
-use crate::conversation::client::event::{HeldGap, Message};
+use crate::conversation::client::event::{HeldGap, HeldRedaction, Message};
 use crate::conversation::client::read_positions::ReadPositions;
 use crate::protocol::Seq;
 use crate::protocol::frame::Position;
@@ -132,6 +132,27 @@ impl Sink {
         self.frame(frame);
         if let Some(position) = positions.position(room) {
             self.last_printed.insert(room.to_owned(), position.clone());
+        }
+    }
+
+    /// Prints a redaction, unless as many messages as asked for are printed. It stands in the place of its
+    /// message, or it is about one that was printed.
+    pub fn redacted(&mut self, redaction: &HeldRedaction, positions: &ReadPositions) {
+        let HeldRedaction { frame, room, seq, timestamp } = redaction;
+        let epoch = positions.position(room).map(|known| known.epoch.clone());
+        let position = epoch.map(|epoch| Position { epoch, seq: *seq });
+        let printed = self.last_printed.get(room);
+        let is_next = printed.zip(position.as_ref()).is_none_or(|(last, at)| is_before(last, at));
+        if self.is_complete() {
+            return if is_next {
+                self.stop(room, position)
+            };
+        }
+        if let Some(printer) = &mut self.printer {
+            printer.redacted(frame, *seq, timestamp);
+        }
+        if let Some(position) = position.filter(|_| is_next) {
+            self.last_printed.insert(room.clone(), position);
         }
     }
 

@@ -265,21 +265,14 @@ impl Checker<'_> {
     }
 
     fn log(&mut self, raw: &RawConfig) -> Log {
-        let level = match raw.log.level.to_ascii_lowercase().as_str() {
-            "error" => LogLevel::Error,
-            "warn" => LogLevel::Warn,
-            "info" => LogLevel::Info,
-            "debug" => LogLevel::Debug,
-            "trace" => LogLevel::Trace,
-            other => {
-                self.refuse(
-                    "log.level",
-                    other,
-                    "must be \"error\", \"warn\", \"info\", \"debug\" or \"trace\"",
-                );
-                LogLevel::Info
-            }
-        };
+        let level = LogLevel::parse(&raw.log.level).unwrap_or_else(|| {
+            self.refuse(
+                "log.level",
+                &raw.log.level.to_ascii_lowercase(),
+                "must be \"error\", \"warn\", \"info\", \"debug\" or \"trace\"",
+            );
+            LogLevel::Info
+        });
         let format = match raw.log.format.as_str() {
             "json" => LogFormat::Json,
             "pretty" => LogFormat::Pretty,

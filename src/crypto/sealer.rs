@@ -11,7 +11,8 @@ use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, LessSafeKey, Nonce, UnboundKey};
 use hmac::{Hmac, Mac as _};
 use sha2::Sha256;
 
-const NONCE_BYTES: usize = 12;
+/// The bytes of the nonce, at the end of a sealed value.
+pub const NONCE_BYTES: usize = 12;
 const CIPHER_TAG_BYTES: usize = 16;
 
 /// The bytes that sealing adds to a plaintext: cipher tag and nonce.

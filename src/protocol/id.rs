@@ -71,7 +71,7 @@ identifier! {
     KeyId
 }
 identifier! {
-    /// The id of a registered connection.
+    /// The id of a connection, from its accept on, and of its session once it is registered.
     SessionId
 }
 

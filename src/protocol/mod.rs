@@ -8,9 +8,11 @@ pub mod invitation;
 pub mod mask;
 pub mod name;
 pub mod random;
+pub mod seq_range;
 pub mod timestamp;
 
 pub use code::{CloseCode, ErrorCode};
 pub use id::{Epoch, KeyId, MessageId, Seq, SessionId};
 pub use name::{RoomName, UserName};
+pub use seq_range::SeqRange;
 pub use timestamp::Timestamp;

@@ -48,6 +48,18 @@ pub fn log_user_act(action: &'static str, user: &UserName, by: Operator) {
     tracing::info!(event = "audit", action, user = %user, by = %by, "{action} {user}");
 }
 
+/// Logs that messages of a room were deleted; `seqs` are those that the operator named.
+pub fn log_delete(room: &RoomName, seqs: &str, messages: u64, by: Operator) {
+    tracing::info!(event = "audit", action = "delete", room = %room, seqs, messages, by = %by,
+        "delete {room} {seqs}");
+}
+
+/// Logs that every message of a room was deleted.
+pub fn log_room_delete(room: &RoomName, messages: u64, by: Operator) {
+    tracing::info!(event = "audit", action = "room_delete", room = %room, messages, by = %by,
+        "room_delete {room}");
+}
+
 /// A ban or a mute that was made or lifted.
 pub struct BanAct<'a> {
     /// `ban`, `unban`, `mute` or `unmute`.
@@ -79,6 +91,12 @@ pub fn log_kick(session: Option<&str>, address: Option<&str>, by: Operator) {
 /// Logs an act that concerns no user.
 pub fn log_act(action: &'static str, by: Operator) {
     tracing::info!(event = "audit", action, by = %by, "{action}");
+}
+
+/// Logs that an operator chose another level of the server log, for so many seconds.
+pub fn log_level_act(level: &str, seconds: Option<u64>, by: Operator) {
+    tracing::info!(event = "audit", action = "log_level", log_level = level, seconds, by = %by,
+        "log_level {level}");
 }
 
 /// Logs the access tokens that one list has and the other does not. A new one with the rights of one

@@ -16,6 +16,7 @@ use super::refusal_log::RefusalLog;
 use super::reload_state::ReloadState;
 use super::rooms::command::CommandSender;
 use super::rooms::config::HubConfig;
+use super::rooms::deletion::DeletionCount;
 use super::rooms::health::{Health, Problems};
 use super::rooms::log_writer::LogWriter;
 use crate::config::{Config, Listen};
@@ -26,7 +27,7 @@ use crate::policy::rate::Quota;
 use crate::protocol::Timestamp;
 use crate::protocol::frame::Limits;
 use crate::store::{Retention, RoomLogReader};
-use crate::sys::logging::DroppedLines;
+use crate::sys::logging::{DroppedLines, LogControl};
 
 /// The most unacked messages of a full client; sent in its `welcome`.
 const MAX_UNACKED_MESSAGES: u64 = 64;
@@ -45,6 +46,8 @@ pub struct Context {
     pub log_writer: LogWriter,
     /// Reads the room log.
     pub reader: Arc<dyn RoomLogReader>,
+    /// How many deletions there were; a page that was read before one must not be sent after it.
+    pub deletions: Arc<DeletionCount>,
     /// Decides which users may register.
     pub authenticator: Arc<Authenticator>,
     /// The addresses that the server listens on.
@@ -69,6 +72,8 @@ pub struct Context {
     pub admission: Arc<Admission>,
     /// The tasks of the connections; shutdown waits for them.
     pub connections: TaskTracker,
+    /// Changes the level of the server log, and registers its watchers.
+    pub log: Arc<LogControl>,
     /// When the server started: the zero of the clock that rate meters use.
     pub started: Instant,
     /// Whether a message survives power loss once it is acked.

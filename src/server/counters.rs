@@ -18,7 +18,7 @@ use crate::protocol::{ErrorCode, Timestamp};
 use crate::sys::clock::wall_clock;
 
 /// The reasons of `session_closed` in the server log, as `docs/logging.md` lists them.
-pub const CLOSE_REASONS: [&str; 17] = [
+pub const CLOSE_REASONS: [&str; 18] = [
     "closed_by_peer",
     "connection_lost",
     "ping_timeout",
@@ -36,6 +36,7 @@ pub const CLOSE_REASONS: [&str; 17] = [
     "banned",
     "access_ended",
     "access_changed",
+    "room_deleted",
 ];
 
 /// A number that only grows.

@@ -155,6 +155,12 @@ pub enum CtlError {
         /// What the operator can do.
         next_step: &'static str,
     },
+    /// The lines of `ctl tail` ended without the last one.
+    #[error(
+        "the server ended the connection: it was killed, or nothing read the lines for an hour; \
+         see its log"
+    )]
+    TailEnded,
     /// The server answered with an error, whose text this is.
     #[error("{0}")]
     Refused(String),
@@ -191,6 +197,7 @@ impl CtlError {
             | CtlError::NotAllowed { .. }
             | CtlError::TimedOut { .. }
             | CtlError::Closed { .. }
+            | CtlError::TailEnded
             | CtlError::NotAServer { .. } => ExitCode::Unavailable,
         }
     }

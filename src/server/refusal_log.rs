@@ -1,8 +1,8 @@
-//! The lines of the server log about refusals. It also counts them.
+//! The lines of the server log about refusals and gaps. It also counts refusals.
 //!
-//! A client can cause a refusal as often as it likes. So only the first few of the same kind, per
-//! client network or session and minute, get a line of their own; the others are counted, and one
-//! line with the count follows when the minute is over or the server stops.
+//! A client can cause them as often as it likes. So only the first few of the same kind, per
+//! client network (for messages and gaps: and user) and minute, get a line of their own; the others are
+//! counted, and one line with the count follows when the minute is over or the server stops.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -17,6 +17,7 @@ use crate::policy::client_network::ClientNetwork;
 use crate::policy::ip_network::IpNetwork;
 use crate::policy::log_limit::LogLimit;
 use crate::protocol::{ErrorCode, RoomName, SessionId, UserName};
+use crate::store::Gap;
 
 /// Logs refusals, and counts them by error code.
 pub struct RefusalLog {
@@ -31,6 +32,8 @@ pub struct RefusalLog {
 pub struct RefusedMessage<'a> {
     /// The session that sent it.
     pub session: &'a SessionId,
+    /// Its client's address.
+    pub peer: IpAddr,
     /// Its user.
     pub user: &'a UserName,
     /// What the session does.
@@ -45,13 +48,28 @@ pub struct RefusedMessage<'a> {
     pub code: &'a str,
 }
 
+/// A `gap` frame that a session was sent.
+pub struct SentGap<'a> {
+    /// The session.
+    pub session: &'a SessionId,
+    /// Its client's address.
+    pub peer: IpAddr,
+    /// Its user.
+    pub user: &'a UserName,
+    /// The room whose messages are missing.
+    pub room: &'a RoomName,
+    /// The messages that are missing, and why.
+    pub gap: &'a Gap,
+}
+
 /// The refusals that share a limit.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Refusal {
     Register { network: ClientNetwork, code: &'static str },
     Origin { network: ClientNetwork },
+    Message { network: ClientNetwork, user: UserName, code: String },
+    Gap { network: ClientNetwork, user: UserName, room: RoomName, reason: &'static str },
     Banned { network: IpNetwork },
-    Message { session: String, user: UserName, code: String },
 }
 
 impl RefusalLog {
@@ -66,7 +84,7 @@ impl RefusalLog {
     }
 
     /// A connection was not allowed to register.
-    pub fn register_refused(&self, peer: IpAddr, code: ErrorCode) {
+    pub fn register_refused(&self, session: &SessionId, peer: IpAddr, code: ErrorCode) {
         // Only the throttle of wrong access tokens limits the rate of registrations.
         if matches!(code, ErrorCode::Unauthorized | ErrorCode::RateLimited) {
             self.counters.auth_failures.increment();
@@ -75,27 +93,27 @@ impl RefusalLog {
         self.counters.refusals.increment(code);
         self.counters.activity.connection_refused(ClientNetwork::of(peer));
         if self.admit(Refusal::Register { network: ClientNetwork::of(peer), code }) {
-            tracing::info!(event = "register_refused", peer = %peer, reason = code,
+            tracing::info!(event = "register_refused", session = %session, peer = %peer, reason = code,
                 "a connection did not register");
         }
     }
 
     /// A web page's `Origin` is not allowed.
-    pub fn origin_refused(&self, peer: IpAddr, origin: &str) {
-        self.counters.connections_refused.increment("origin");
+    pub fn origin_refused(&self, session: &SessionId, peer: IpAddr, origin: &str) {
         self.counters.activity.connection_refused(ClientNetwork::of(peer));
+        self.counters.connections_refused.increment("origin");
         if self.admit(Refusal::Origin { network: ClientNetwork::of(peer) }) {
-            tracing::info!(event = "origin_refused", peer = %peer, origin,
+            tracing::info!(event = "origin_refused", session = %session, peer = %peer, origin,
                 "the origin of a web page is not allowed; allowed origins are listed in listen.origins");
         }
     }
 
     /// A client in a banned network connected. The lines of all clients in that network share a limit.
-    pub fn address_refused(&self, peer: IpAddr, banned: IpNetwork) {
+    pub fn address_refused(&self, session: &SessionId, peer: IpAddr, banned: IpNetwork) {
         self.counters.connections_refused.increment("banned");
         self.counters.activity.connection_refused(ClientNetwork::of(peer));
         if self.admit(Refusal::Banned { network: banned }) {
-            tracing::info!(event = "address_refused", peer = %peer, banned = banned.short(),
+            tracing::info!(event = "address_refused", session = %session, peer = %peer, banned = banned.short(),
                 "a client in a banned network was refused");
         }
     }
@@ -108,22 +126,22 @@ impl RefusalLog {
 
     /// A session's message was refused.
     pub fn message_refused(&self, message: &RefusedMessage<'_>) {
-        let RefusedMessage { session, user, tally, grant, room, id, code } = *message;
+        let RefusedMessage { session, peer, user, tally, grant, room, id, code } = *message;
         self.counters.refusals.increment(code);
         tally.refused(&self.counters.activity);
         if let Some(room) = room {
             self.counters.activity.refused_in_room(room);
         }
         let refusal = Refusal::Message {
-            session: session.to_string(),
+            network: ClientNetwork::of(peer),
             user: user.clone(),
             code: code.to_owned(),
         };
         if self.admit(refusal) {
             let token = grant.map(|grant| grant.id.as_str());
             let room = room.map(RoomName::as_str);
-            tracing::info!(event = "message_refused", session = %session, user = %user, room, id,
-                code, token, "a message was refused");
+            tracing::info!(event = "message_refused", session = %session, user = %user, peer = %peer,
+                room, id, code, token, "a message was refused");
         }
     }
 
@@ -139,6 +157,19 @@ impl RefusalLog {
         tally.refused(&self.counters.activity);
         tracing::debug!(event = "refused", session = %session, user = %user, reason = code,
             "a frame was refused");
+    }
+
+    /// A session was sent a `gap`. A client can ask for the same one again and again.
+    pub fn gap_sent(&self, sent: &SentGap<'_>) {
+        let SentGap { session, peer, user, room, gap } = *sent;
+        let reason = gap.reason.word();
+        let network = ClientNetwork::of(peer);
+        let (user, room) = (user.clone(), room.clone());
+        if self.admit(Refusal::Gap { network, user: user.clone(), room: room.clone(), reason }) {
+            tracing::info!(event = "gap", session = %session, user = %user, peer = %peer, room = %room,
+                after = gap.after.0, next = gap.next.0, reason,
+                "messages are missing; the client was sent a gap");
+        }
     }
 
     /// Logs how many refusals got no line, for the minutes that are over. To be called every second
@@ -175,9 +206,13 @@ impl RefusalLog {
                         "more clients in this banned network were refused"
                     );
                 }
-                Some(Refusal::Message { session, user, code }) => {
-                    tracing::info!(event = "message_refused", session, user = %user, code, count,
-                        "more messages of this session were refused");
+                Some(Refusal::Message { network, user, code }) => {
+                    tracing::info!(event = "message_refused", user = %user, peer = %network, code, count,
+                        "more messages of this user from this network were refused");
+                }
+                Some(Refusal::Gap { network, user, room, reason }) => {
+                    tracing::info!(event = "gap", user = %user, peer = %network, room = %room, reason,
+                        count, "more gaps were sent to this user in this network");
                 }
                 None => {
                     tracing::warn!(

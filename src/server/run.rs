@@ -28,6 +28,7 @@ use super::rates::Rates;
 use super::refusal_log::RefusalLog;
 use super::reload_state::ReloadState;
 use super::rooms::command::{self, Command};
+use super::rooms::deletion::DeletionCount;
 use super::rooms::health::Health;
 use super::rooms::hub::Hub;
 use super::rooms::log_writer::LogWriter;
@@ -112,7 +113,10 @@ impl Server {
         let Some(prepared) = unless_stopped(signals, prepare).await? else { return Ok(None) };
         let (active, warnings) = prepared?;
         tls_warnings::log(&warnings);
-        let dropped_lines = reload.server_log.lock().dropped_lines();
+        let (log, dropped_lines) = {
+            let server_log = reload.server_log.lock();
+            (server_log.control(), server_log.dropped_lines())
+        };
         let counters = Arc::new(Counters::default());
         let retention = active.retention();
         let Some(store) = open_store::open(&active.config, retention, signals).await? else {
@@ -129,11 +133,13 @@ impl Server {
         let (to_hub, committed) = mpsc::channel(MAX_WAITING_BATCHES);
         let (log_writer, log_writer_ended) =
             LogWriter::start(store.log, to_hub, refusals.clone(), counters.clone())?;
+        let deletions = Arc::new(DeletionCount::default());
         let authenticator = Arc::new(Authenticator::new(&active.config.auth));
         access_watch::read_first(&authenticator, &active.config.auth).await;
         let rooms = Hub::new(
             active.hub_config(durable),
             store.reader.clone(),
+            deletions.clone(),
             authenticator.list(),
             counters.clone(),
         );
@@ -160,8 +166,10 @@ impl Server {
             hub,
             log_writer,
             reader: store.reader,
+            deletions,
             admission: Arc::new(Admission::default()),
             connections: TaskTracker::new(),
+            log,
             started: Instant::now(),
             durable,
             dropped_lines,

@@ -10,10 +10,13 @@
 //! [`RoomLog::prune`] from time to time, and [`RoomLog::close`] at the end. An entry may be delivered and acked as soon as `append`
 //! returns it.
 //!
+//! An operator can delete the text of a message ([`RoomLog::delete`]) or all messages of a room. The
+//! sequence number stays. [`RoomLog::erase_step`] then removes the bytes from the files, step by step.
+//!
 //! The current time is an argument; nothing here logs, spawns or retries. Deliberately absent:
-//! editing, deleting a single message, searching. The log of a room only grows at its end and is
-//! pruned from its beginning.
+//! editing, searching. The log of a room only grows at its end and is pruned from its beginning.
 
+mod deletion;
 mod entry;
 mod lookup_tag;
 mod memory;
@@ -24,16 +27,17 @@ mod retention;
 mod room_log;
 mod sqlite;
 
+pub use deletion::{Deleted, DeletedRoom, EraseStep, Redaction, Stored};
 pub use entry::{Draft, Entry};
 pub use memory::open_memory;
 pub use opened::{Finding, OpenedStore, Severity};
 pub use retention::{ID_RETENTION, Retention};
 pub use room_log::{
-    AppendOutcome, Gap, GapReason, Head, Page, PageRange, PruneReason, PruneResult, PrunedRoom,
-    Resumption, RoomLog, RoomLogReader, Shortage, StoreError,
+    AppendOutcome, DeleteError, Gap, GapReason, Head, Page, PageRange, PruneReason, PruneResult,
+    PrunedRoom, Resumption, RoomLog, RoomLogReader, Shortage, StoreError,
 };
 pub use sqlite::{
     Backup, BackupContent, BackupError, BackupSummary, DiskUsage, OpenError, Opening,
-    OpeningProgress, OpeningStep, RekeyResult, RestoreRequest, Restored, backup, open_disk,
-    open_disk_watched, refuse_newer_store, rekey, restore,
+    OpeningProgress, OpeningStep, RekeyResult, RestoreRequest, Restored, backup, older_copies,
+    open_disk, open_disk_watched, refuse_newer_store, rekey, restore,
 };

@@ -80,6 +80,17 @@ pub enum Finding {
         /// Their size in all.
         bytes: u64,
     },
+    /// Bytes of deleted messages may still be in the files.
+    #[error(
+        "{file}: deleted messages could not be erased from the file ({reason}), so it may still contain \
+         them, encrypted; the next start tries it again"
+    )]
+    NotErased {
+        /// The store's file.
+        file: String,
+        /// Why.
+        reason: String,
+    },
     /// An interrupted rekey was finished or undone.
     #[error("{0}")]
     Resumed(String),

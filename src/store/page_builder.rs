@@ -5,6 +5,7 @@
 //! [`PageBuilder::start`] on in the builder's direction until it returns `false`, and
 //! [`PageBuilder::finish`].
 
+use super::deletion::{Redaction, Stored};
 use super::entry::Entry;
 use super::room_log::{Gap, GapReason, Head, Page, PageRange};
 use crate::protocol::Seq;
@@ -32,6 +33,7 @@ pub(super) struct PageBuilder {
     bytes_left: usize,
     skipped: usize,
     entries: Vec<Entry>,
+    redactions: Vec<Redaction>,
     gaps: Vec<Gap>,
     head: Head,
     more: bool,
@@ -53,6 +55,7 @@ impl PageBuilder {
             bytes_left: bytes,
             skipped: 0,
             entries: Vec::new(),
+            redactions: Vec::new(),
             gaps: Vec::new(),
             head,
             more: false,
@@ -78,25 +81,33 @@ impl PageBuilder {
         self.start
     }
 
-    /// Takes the next stored record; `entry` is `None` if it can't be read. Returns whether the next
+    /// The first message that was not pruned.
+    pub fn first(&self) -> Seq {
+        self.head.first
+    }
+
+    /// Takes the next stored record; `stored` is `None` if it can't be read. Returns whether the next
     /// one is wanted.
-    pub fn offer(&mut self, seq: Seq, entry: Option<Entry>) -> bool {
-        let length = entry.as_ref().map_or(0, |entry| entry.text.len());
-        let is_full = self.entries.len() >= self.limit
+    pub fn offer(&mut self, seq: Seq, stored: Option<Stored>) -> bool {
+        let length = stored.as_ref().map_or(0, Stored::text_bytes);
+        let is_full = self.entries.len() + self.redactions.len() >= self.limit
             || self.skipped >= MAX_SKIPPED_RECORDS
             || (length > self.bytes_left && !self.entries.is_empty());
         if is_full {
             self.more = true;
             return false;
         }
-        match entry {
-            Some(entry) => {
+        match stored {
+            Some(stored) => {
                 self.bytes_left = self.bytes_left.saturating_sub(length);
                 match self.direction {
                     Direction::Ascending => self.tell(self.told, seq, GapReason::Damaged),
                     Direction::Descending => self.tell(seq, self.told, GapReason::Damaged),
                 }
-                self.entries.push(entry);
+                match stored {
+                    Stored::Message(entry) => self.entries.push(entry),
+                    Stored::Redacted(redaction) => self.redactions.push(redaction),
+                }
                 self.set_told(seq);
             }
             None => {
@@ -124,11 +135,12 @@ impl PageBuilder {
                     self.tell(Seq(0), end, GapReason::Expired);
                 }
                 self.entries.reverse();
+                self.redactions.reverse();
                 self.gaps.reverse();
             }
         }
-        let PageBuilder { entries, more, reached, gaps, head, .. } = self;
-        Page { entries, more, reached, gaps, head }
+        let PageBuilder { entries, redactions, more, reached, gaps, head, .. } = self;
+        Page { entries, redactions, more, reached, gaps, head }
     }
 
     fn set_told(&mut self, seq: Seq) {

@@ -2,8 +2,9 @@
 //!
 //! The plaintext of each begins with a version byte and a letter for its kind. A record carries its
 //! room, sequence number and time inside the sealed part, so a record that was moved or swapped is
-//! detected.
+//! detected. The record of a message whose text was deleted is of a kind of its own.
 
+use super::deletion::{Redaction, Stored};
 use super::entry::Entry;
 use crate::credentials::at_rest_key::AtRestKey;
 use crate::crypto::sealer::Sealer;
@@ -11,6 +12,8 @@ use crate::protocol::{MessageId, RoomName, Seq, Timestamp, UserName};
 
 const VERSION: u8 = 1;
 const MESSAGE: u8 = b'm';
+/// A message whose text was deleted. It has the form of a message with an empty text.
+const REDACTED: u8 = b'd';
 const ROOM: u8 = b'r';
 
 /// The sealer of a store under this key.
@@ -20,7 +23,10 @@ pub(super) fn sealer(key: &AtRestKey) -> Sealer {
 
 /// A message as it is stored.
 pub(super) struct Record {
+    /// If the text was deleted, it is empty.
     pub entry: Entry,
+    /// Whether the text was deleted.
+    pub is_redacted: bool,
     /// The latest timestamp in the room up to this entry. It never decreases, even if the clock is
     /// turned back.
     pub latest: Timestamp,
@@ -30,7 +36,12 @@ impl Record {
     /// Decodes a sealed value. Returns `None` if it is not a record sealed under this key.
     pub fn open(sealer: &Sealer, sealed: &[u8]) -> Option<Self> {
         let plain = sealer.open(sealed)?;
-        let mut input = Decoder(plain.strip_prefix(&[VERSION, MESSAGE])?);
+        let (is_redacted, fields) = match *plain.first_chunk()? {
+            [VERSION, MESSAGE] => (false, &plain[2..]),
+            [VERSION, REDACTED] => (true, &plain[2..]),
+            _ => return None,
+        };
+        let mut input = Decoder(fields);
         let verified = input.array::<1>()? == [1];
         let seq = Seq(u64::from_be_bytes(input.array()?));
         let at = Timestamp::from_micros(i64::from_be_bytes(input.array()?));
@@ -42,7 +53,8 @@ impl Record {
             id => Some(MessageId::parse(id)?),
         };
         let text = std::str::from_utf8(input.0).ok()?.into();
-        Some(Record { entry: Entry { room, seq, at, user, verified, id, text }, latest })
+        let entry = Entry { room, seq, at, user, verified, id, text };
+        Some(Record { entry, is_redacted, latest })
     }
 
     /// Decodes the record of a known position. Returns `None` also if it belongs to another one.
@@ -50,14 +62,37 @@ impl Record {
         let record = Self::open(sealer, sealed)?;
         (record.entry.room == *room && record.entry.seq == seq).then_some(record)
     }
+
+    /// The same record without its text.
+    pub fn redact(self) -> Self {
+        Record { entry: Entry { text: "".into(), ..self.entry }, is_redacted: true, ..self }
+    }
+
+    /// Encodes and seals the record.
+    pub fn seal(&self, sealer: &Sealer) -> Vec<u8> {
+        let kind = if self.is_redacted { REDACTED } else { MESSAGE };
+        seal_as(kind, sealer, &self.entry, self.latest)
+    }
+
+    /// The message for a reader.
+    pub fn into_stored(self) -> Stored {
+        match self.is_redacted {
+            true => Stored::Redacted(Redaction { seq: self.entry.seq, at: self.entry.at }),
+            false => Stored::Message(self.entry),
+        }
+    }
 }
 
 /// Encodes and seals the record of an entry.
 pub(super) fn seal_record(sealer: &Sealer, entry: &Entry, latest: Timestamp) -> Vec<u8> {
+    seal_as(MESSAGE, sealer, entry, latest)
+}
+
+fn seal_as(kind: u8, sealer: &Sealer, entry: &Entry, latest: Timestamp) -> Vec<u8> {
     let (room, user) = (entry.room.as_str(), entry.user.as_str());
     let id = entry.id.as_ref().map_or("", MessageId::as_str);
     let mut plain = Vec::with_capacity(64 + room.len() + user.len() + id.len() + entry.text.len());
-    plain.extend([VERSION, MESSAGE, u8::from(entry.verified)]);
+    plain.extend([VERSION, kind, u8::from(entry.verified)]);
     plain.extend(entry.seq.0.to_be_bytes());
     plain.extend(entry.at.micros().to_be_bytes());
     plain.extend(latest.micros().to_be_bytes());
@@ -145,6 +180,10 @@ mod tests {
             let sealed = seal_record(&sealer, &entry, entry.at);
             let record = Record::open(&sealer, &sealed).unwrap();
             prop_assert_eq!(&record.entry, &entry);
+            prop_assert!(!record.is_redacted);
+            let redacted = Record::open(&sealer, &record.redact().seal(&sealer)).unwrap();
+            prop_assert_eq!(&redacted.entry, &Entry { text: "".into(), ..entry.clone() });
+            prop_assert!(redacted.is_redacted);
             let other = super::sealer(&AtRestKey::fresh());
             prop_assert!(Record::open(&other, &sealed).is_none());
             prop_assert!(RoomCard::open(&sealer, &sealed).is_none());

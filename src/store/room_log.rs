@@ -3,10 +3,11 @@
 use std::io;
 use std::time::Duration;
 
+use super::deletion::{Deleted, DeletedRoom, EraseStep, Redaction};
 use super::entry::{Draft, Entry};
 use super::retention::Retention;
 use crate::protocol::frame::Position;
-use crate::protocol::{Epoch, RoomName, Seq, Timestamp};
+use crate::protocol::{Epoch, RoomName, Seq, SeqRange, Timestamp};
 
 /// The writing end of a store. It belongs to one thread, the log writer.
 pub trait RoomLog: Send {
@@ -24,6 +25,18 @@ pub trait RoomLog: Send {
     /// since the store was opened: the wall clock `now` may be wrong, so a store on disk drops only
     /// what `uptime` and its own newest message justify.
     fn prune(&mut self, now: Timestamp, uptime: Duration) -> PruneResult;
+
+    /// Deletes the texts of messages. On return no reader gets them any more, and that is durable.
+    /// Their bytes are gone from the files once [`Self::erase_step`] has returned
+    /// [`EraseStep::Done`].
+    fn delete(&mut self, room: &RoomName, ranges: &[SeqRange]) -> Result<Deleted, DeleteError>;
+
+    /// Deletes every message of a room. Its sequence numbers go on, so that every reader that lacks
+    /// something is told. The rest is as with [`Self::delete`].
+    fn delete_room(&mut self, room: &RoomName, now: Timestamp) -> Result<DeletedRoom, DeleteError>;
+
+    /// Does one bounded step of erasing deleted bytes from the files of the store.
+    fn erase_step(&mut self) -> EraseStep;
 
     /// Whether the store is larger than its limit now, so that the next step should come soon.
     fn is_over_limit(&self) -> bool;
@@ -102,6 +115,20 @@ pub enum StoreError {
     /// Anything else. The text is for the server log and never contains the text of a message.
     #[error("the room log failed: {0}")]
     Failed(String),
+}
+
+/// Why nothing was deleted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DeleteError {
+    /// There is no such room.
+    #[error("the history has no room of this name")]
+    UnknownRoom,
+    /// A message that is not there yet.
+    #[error("the newest message of the room is {0}")]
+    NotYet(Seq),
+    /// The store can't be written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 /// What a store on disk may lack for a write.
@@ -224,10 +251,12 @@ pub enum PageRange {
 pub struct Page {
     /// In ascending order, whatever the range.
     pub entries: Vec<Entry>,
+    /// The messages of this page whose texts were deleted, in ascending order.
+    pub redactions: Vec<Redaction>,
     /// Whether the range has more entries.
     pub more: bool,
     /// Where the next page continues: `After(reached)` or `Before(reached)`. Up to here, every
-    /// message is in `entries` or in `gaps`.
+    /// message is in `entries`, in `redactions` or in `gaps`.
     pub reached: Seq,
     /// The holes in this page, in ascending order.
     pub gaps: Vec<Gap>,

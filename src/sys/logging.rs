@@ -1,39 +1,75 @@
-//! The server log: one JSON object per line on standard output.
+//! The server log: one JSON object per line on standard output, and for those who watch it.
 //!
 //! A thread writes the lines, which it receives through a bounded queue, so that a full or closed
 //! standard output never blocks the chat. Lines that do not fit in the queue are dropped and counted,
-//! and the count is logged once lines are written again. This module formats the lines itself,
-//! instead of using the JSON layer of `tracing-subscriber`, so that no field appears twice and no
-//! control character from a peer reaches a terminal, and so that every text is cut and has no secrets.
+//! and the count is logged once lines are written again. [`LogControl`] changes the level while the
+//! server runs, and registers watchers, which have bounded queues of their own (`log_watch`).
 
-use std::fmt::{self, Write as _};
+use std::io::Write as _;
 use std::os::unix::fs::MetadataExt as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{Duration, Instant};
 
-use tracing::field::{Field, Visit};
-use tracing::{Event, Level, Subscriber};
-use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use tracing::{Event, Metadata, Subscriber};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::{LevelFilter, Targets};
-use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
-use tracing_subscriber::layer::SubscriberExt as _;
-use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Registry, reload};
 
-use super::clock::wall_clock;
+use super::log_line::{LogLine, level_of};
+use super::log_watch::{LogFilter, Received, Watcher};
 use crate::config::{Log, LogFormat, LogLevel};
-use crate::protocol::mask;
 
 /// The most lines that wait for a slow standard output.
 const MAX_QUEUED_LINES: usize = 8_192;
+/// The most watchers at the same time.
+pub const MAX_WATCHERS: usize = 8;
+/// How long the end of the server log waits until its watchers have written what they received.
+const WATCHERS_END_TIMEOUT: Duration = Duration::from_millis(500);
+/// The part of the program whose lines are logged at every level: an operator's acts.
+const AUDIT_TARGET: &str = "secure_chat::server::audit";
 
-/// The running server log. Dropping it writes the queued lines, for at most one second.
+/// The running server log. Dropping it ends its watchers and writes the queued lines, for at most one
+/// second.
 pub struct ServerLog {
-    level: reload::Handle<Targets, Registry>,
+    control: Arc<LogControl>,
     dropped: ErrorCounter,
     /// The dropped lines that were already reported.
     reported: usize,
     _writer: WorkerGuard,
+}
+
+/// Changes the level of the server log, and registers its watchers.
+pub struct LogControl {
+    filter: reload::Handle<Targets, Registry>,
+    level: Mutex<LevelState>,
+    outputs: Arc<Outputs>,
+}
+
+/// The level of the server log, and why it is that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LevelState {
+    /// The level of the configuration.
+    pub configured: LogLevel,
+    /// The level that an operator chose, and until when.
+    pub chosen: Option<(LogLevel, Instant)>,
+}
+
+/// Where lines go.
+struct Outputs {
+    /// The level in force for standard output.
+    written: AtomicU8,
+    watchers: ArcSwap<Vec<Arc<Watcher>>>,
+}
+
+/// Receives lines of the server log until it is dropped.
+pub struct LogWatch {
+    watcher: Arc<Watcher>,
+    control: Arc<LogControl>,
 }
 
 /// Counts the lines that were dropped since the start, because standard output was too slow.
@@ -55,11 +91,13 @@ pub fn start(log: &Log) -> ServerLog {
         .thread_name("log")
         .finish(std::io::stdout());
     let dropped = writer.error_counter();
-    let (level, handle) = reload::Layer::new(targets(log.level));
-    let format = LineFormat { pretty: log.format == LogFormat::Pretty, journal: is_journal() };
-    let lines = tracing_subscriber::fmt::layer().event_format(format).with_writer(writer);
+    let (filter, handle) = reload::Layer::new(targets(log.level));
+    let outputs =
+        Arc::new(Outputs { written: AtomicU8::new(log.level as u8), watchers: ArcSwap::default() });
+    let is_pretty = log.format == LogFormat::Pretty;
+    let lines = LineLayer { is_pretty, is_journal: is_journal(), writer, outputs: outputs.clone() };
     // A second start in one process (tests) keeps the first log.
-    let _ = tracing_subscriber::registry().with(level).with(lines).try_init();
+    let _ = tracing_subscriber::registry().with(filter).with(lines).try_init();
     std::panic::set_hook(Box::new(|panic| {
         // Only the location: the message of a panic can quote what a peer sent.
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
@@ -71,13 +109,15 @@ pub fn start(log: &Log) -> ServerLog {
             "a part of the server panicked; the rest keeps running"
         );
     }));
-    ServerLog { level: handle, dropped, reported: 0, _writer: guard }
+    let level = Mutex::new(LevelState { configured: log.level, chosen: None });
+    let control = Arc::new(LogControl { filter: handle, level, outputs });
+    ServerLog { control, dropped, reported: 0, _writer: guard }
 }
 
 impl ServerLog {
-    /// Changes which levels are logged from now on.
-    pub fn set_level(&self, level: LogLevel) {
-        let _ = self.level.reload(targets(level));
+    /// A handle that changes the log.
+    pub fn control(&self) -> Arc<LogControl> {
+        self.control.clone()
     }
 
     /// Counts the dropped lines, for metrics.
@@ -104,6 +144,99 @@ impl ServerLog {
     }
 }
 
+impl Drop for ServerLog {
+    fn drop(&mut self) {
+        let watchers = &self.control.outputs.watchers;
+        watchers.load().iter().for_each(|watcher| watcher.end());
+        let deadline = Instant::now() + WATCHERS_END_TIMEOUT;
+        while !watchers.load().is_empty() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl LevelState {
+    /// The level in force.
+    pub fn in_force(&self) -> LogLevel {
+        self.chosen.map_or(self.configured, |(level, _)| level)
+    }
+}
+
+impl LogControl {
+    /// The level in force, and why.
+    pub fn level(&self) -> LevelState {
+        *self.level.lock()
+    }
+
+    /// The configuration has another level. A level that an operator chose stays in force until its
+    /// end.
+    pub fn configure_level(&self, level: LogLevel) {
+        self.change_level(|state| state.configured = level);
+    }
+
+    /// Logs at this level until `until`, whatever the configuration says. `None` ends that.
+    pub fn choose_level(&self, chosen: Option<(LogLevel, Instant)>) {
+        self.change_level(|state| state.chosen = chosen);
+    }
+
+    /// Receives the lines that fit the filter, from now on. `None` if there are too many watchers.
+    pub fn watch(self: &Arc<Self>, filter: LogFilter) -> Option<LogWatch> {
+        let watcher = Arc::new(Watcher::new(filter));
+        let level = self.level.lock();
+        let mut watchers = Vec::clone(&self.outputs.watchers.load());
+        if watchers.len() >= MAX_WATCHERS {
+            return None;
+        }
+        watchers.push(watcher.clone());
+        self.outputs.watchers.store(Arc::new(watchers));
+        self.apply(&level);
+        drop(level);
+        Some(LogWatch { watcher, control: self.clone() })
+    }
+
+    fn end_watch(&self, watcher: &Arc<Watcher>) {
+        let level = self.level.lock();
+        let mut watchers = Vec::clone(&self.outputs.watchers.load());
+        watchers.retain(|other| !Arc::ptr_eq(other, watcher));
+        self.outputs.watchers.store(Arc::new(watchers));
+        self.apply(&level);
+    }
+
+    fn change_level(&self, change: impl FnOnce(&mut LevelState)) {
+        let mut level = self.level.lock();
+        change(&mut level);
+        self.outputs.written.store(level.in_force() as u8, Ordering::Relaxed);
+        self.apply(&level);
+    }
+
+    /// Events that neither the log nor a watcher wants cost nothing: they are disabled where they
+    /// occur.
+    fn apply(&self, level: &LevelState) {
+        let watchers = self.outputs.watchers.load();
+        let watched = watchers.iter().filter_map(|watcher| watcher.level()).max();
+        let wanted = watched.map_or(level.in_force(), |watched| watched.max(level.in_force()));
+        let _ = self.filter.reload(targets(wanted));
+    }
+}
+
+impl LogWatch {
+    /// Takes the lines that have come; waits for at most `limit` if there are none.
+    pub fn take(&self, limit: Duration) -> Received {
+        self.watcher.take(limit)
+    }
+
+    /// Whether the server log has ended, so that no more lines will come.
+    pub fn has_ended(&self) -> bool {
+        self.watcher.has_ended()
+    }
+}
+
+impl Drop for LogWatch {
+    fn drop(&mut self) {
+        self.control.end_watch(&self.watcher);
+    }
+}
+
 fn targets(level: LogLevel) -> Targets {
     let own = match level {
         LogLevel::Error => LevelFilter::ERROR,
@@ -113,7 +246,10 @@ fn targets(level: LogLevel) -> Targets {
         LogLevel::Trace => LevelFilter::TRACE,
     };
     // Only errors of libraries: at lower levels they may quote the data they handle.
-    Targets::new().with_target("secure_chat", own).with_default(LevelFilter::ERROR)
+    Targets::new()
+        .with_target("secure_chat", own)
+        .with_target(AUDIT_TARGET, own.max(LevelFilter::INFO))
+        .with_default(LevelFilter::ERROR)
 }
 
 /// Whether standard output is the systemd journal, which reads a priority at the start of each line
@@ -124,171 +260,65 @@ fn is_journal() -> bool {
     stream == format!("{}:{}", output.dev(), output.ino())
 }
 
-struct LineFormat {
-    pretty: bool,
-    journal: bool,
+/// Formats each event once and passes it to the outputs that want it.
+struct LineLayer {
+    is_pretty: bool,
+    is_journal: bool,
+    writer: NonBlocking,
+    outputs: Arc<Outputs>,
 }
 
-impl<S, N> FormatEvent<S, N> for LineFormat
-where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-    N: for<'a> FormatFields<'a> + 'static,
-{
-    fn format_event(
-        &self,
-        _: &FmtContext<'_, S, N>,
-        mut writer: Writer<'_>,
-        event: &Event<'_>,
-    ) -> fmt::Result {
-        let mut fields = Fields::default();
-        event.record(&mut fields);
-        let level = *event.metadata().level();
-        let now = wall_clock();
-        if self.journal {
-            write!(writer, "<{}>", priority(level))?;
+impl<S: Subscriber> Layer<S> for LineLayer {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let is_written = self.is_written(event.metadata());
+        let level = level_of(event.metadata().level());
+        let watchers = self.outputs.watchers.load();
+        let mut watchers =
+            watchers.iter().filter(|watcher| watcher.wants_level(level, is_written)).peekable();
+        let is_watched = watchers.peek().is_some();
+        if !is_written && !is_watched {
+            return;
         }
-        if fields.event.is_empty() {
-            fields.event = "library".into();
+        let line = LogLine::new(event, is_watched);
+        let json = (is_watched || !self.is_pretty).then(|| line.json());
+        if is_written {
+            self.write(&line, json.as_deref());
         }
-        if self.pretty {
-            let Fields { event, message, rest } = fields;
-            return writeln!(
-                writer,
-                "{now} {level:5} {event}: {}{}",
-                without_control(&message),
-                without_control(&rest)
-            );
-        }
-        write!(writer, "{{\"timestamp\":\"{now}\",\"level\":\"{}\"", level_name(level))?;
-        write!(
-            writer,
-            ",\"event\":{},\"message\":{}",
-            quoted(&fields.event),
-            quoted(&fields.message)
-        )?;
-        writeln!(writer, "{}}}", fields.rest)
-    }
-}
-
-/// The fields of one event; `rest` holds all but event and message, already as JSON.
-#[derive(Default)]
-struct Fields {
-    event: String,
-    message: String,
-    rest: String,
-}
-
-impl Fields {
-    fn push(&mut self, name: &str, json: fmt::Arguments<'_>) {
-        let _ = write!(self.rest, ",\"{name}\":{json}");
-    }
-}
-
-impl Visit for Fields {
-    /// A text may be what a stranger sent, or a part of a file.
-    fn record_str(&mut self, field: &Field, value: &str) {
-        let value = mask::secrets(value);
-        match field.name() {
-            "event" => self.event = value.into_owned(),
-            "message" => self.message = value.into_owned(),
-            name => self.push(name, format_args!("{}", quoted(&value))),
+        if let Some(json) = json
+            && is_watched
+        {
+            let json: Arc<str> = json.into();
+            watchers.filter(|watcher| watcher.wants(&line)).for_each(|watcher| watcher.push(&json));
         }
     }
-
-    fn record_u64(&mut self, field: &Field, value: u64) {
-        self.push(field.name(), format_args!("{value}"));
-    }
-
-    fn record_i64(&mut self, field: &Field, value: i64) {
-        self.push(field.name(), format_args!("{value}"));
-    }
-
-    fn record_bool(&mut self, field: &Field, value: bool) {
-        self.push(field.name(), format_args!("{value}"));
-    }
-
-    fn record_f64(&mut self, field: &Field, value: f64) {
-        self.push(field.name(), format_args!("{}", if value.is_finite() { value } else { 0.0 }));
-    }
-
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.record_str(field, &format!("{value:?}"));
-    }
 }
 
-/// A JSON string without any character that could control a terminal.
-fn quoted(text: &str) -> String {
-    let json = serde_json::to_string(text).unwrap_or_else(|_| "\"\"".into());
-    if json.chars().all(is_safe) {
-        return json;
+impl LineLayer {
+    fn is_written(&self, metadata: &Metadata<'_>) -> bool {
+        level_of(metadata.level()) as u8 <= self.outputs.written.load(Ordering::Relaxed)
+            || metadata.target() == AUDIT_TARGET
     }
-    json.chars().fold(String::with_capacity(json.len() + 16), |mut out, c| {
-        if is_safe(c) {
-            out.push(c);
-        } else {
-            let mut units = [0; 2];
-            for unit in c.encode_utf16(&mut units) {
-                let _ = write!(out, "\\u{unit:04x}");
-            }
+
+    fn write(&self, line: &LogLine, json: Option<&str>) {
+        let mut text = String::with_capacity(json.map_or(0, str::len) + 4);
+        if self.is_journal {
+            text.push_str(priority(line.level));
         }
-        out
-    })
+        match json {
+            Some(json) if !self.is_pretty => text.push_str(json),
+            _ => text.push_str(&line.pretty()),
+        }
+        text.push('\n');
+        // The queue takes all of it or counts it as dropped.
+        let _ = self.writer.clone().write(text.as_bytes());
+    }
 }
 
-fn without_control(text: &str) -> String {
-    text.chars().map(|c| if is_safe(c) { c } else { '\u{fffd}' }).collect()
-}
-
-/// Whether a character is neither a control character (C0, DEL, C1) nor one that reorders or hides
-/// text (UAX #9).
-pub fn is_safe(c: char) -> bool {
-    !c.is_control()
-        && !matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
-}
-
-fn level_name(level: Level) -> &'static str {
+fn priority(level: LogLevel) -> &'static str {
     match level {
-        Level::ERROR => "error",
-        Level::WARN => "warn",
-        Level::INFO => "info",
-        Level::DEBUG => "debug",
-        Level::TRACE => "trace",
-    }
-}
-
-fn priority(level: Level) -> u8 {
-    match level {
-        Level::ERROR => 3,
-        Level::WARN => 4,
-        Level::INFO => 6,
-        Level::DEBUG | Level::TRACE => 7,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    /// Half of the characters are in the blocks that have those to be escaped.
-    fn character() -> impl Strategy<Value = char> {
-        prop_oneof![
-            any::<char>(),
-            proptest::char::range('\0', '\u{a0}'),
-            proptest::char::range('\u{2000}', '\u{206f}'),
-            proptest::char::range('\u{e0000}', '\u{e007f}'),
-        ]
-    }
-
-    proptest! {
-        #[test]
-        fn quoted_text_parses_back_and_has_no_control_characters(
-            text in proptest::collection::vec(character(), 0..40).prop_map(String::from_iter),
-        ) {
-            let json = quoted(&text);
-            prop_assert!(json.chars().all(is_safe));
-            prop_assert_eq!(serde_json::from_str::<String>(&json).unwrap(), text);
-        }
+        LogLevel::Error => "<3>",
+        LogLevel::Warn => "<4>",
+        LogLevel::Info => "<6>",
+        LogLevel::Debug | LogLevel::Trace => "<7>",
     }
 }

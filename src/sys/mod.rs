@@ -5,6 +5,10 @@ pub mod clock;
 pub mod fault_points;
 mod ignored_signals;
 #[cfg(feature = "server")]
+pub mod log_line;
+#[cfg(feature = "server")]
+pub mod log_watch;
+#[cfg(feature = "server")]
 pub mod logging;
 #[cfg(feature = "client")]
 pub mod process_group;

@@ -13,6 +13,7 @@ mod client;
 mod confidential;
 mod configuration;
 mod connecting;
+mod deletion;
 mod examples;
 mod failures;
 mod fernet_vectors;

@@ -10,12 +10,14 @@ use crate::support::client::Client;
 use crate::support::server::Server;
 use crate::support::stall::Stall;
 use crate::support::wire::Wire;
-use crate::support::{eventually, programs};
+use crate::support::{TIMEOUT, eventually, programs};
 
 /// Every command of `ctl`, a word in its text output, and a field in its JSON output.
-const VERBS: [(&[&str], &str, &str); 13] = [
+const VERBS: [(&[&str], &str, &str); 17] = [
     (&["status"], "durable", "durable"),
     (&["top"], "the last", "addresses"),
+    (&["log-level"], "info", "log_level"),
+    (&["log-level", "info", "--for", "1m"], "log_level_seconds_left", "log_level_configured"),
     (&["rooms"], "lobby", "rooms"),
     (&["sessions"], "ana", "sessions"),
     (&["rotate"], "done", "ok"),
@@ -26,9 +28,21 @@ const VERBS: [(&[&str], &str, &str); 13] = [
     (&["bans"], "eve", "bans"),
     (&["unban", "eve"], "done", "ok"),
     (&["unmute", "eve"], "done", "ok"),
+    (&["delete", "ops", "1"], "deleted", "deleted"),
+    (&["room", "delete", "lobby"], "deleted", "deleted"),
     // The last one, because the server exits.
     (&["drain"], "done", "ok"),
 ];
+
+/// Stores a message in the room ops.
+fn send_to_ops(server: &Server, token: &str) {
+    let url = server.url();
+    let sent = Client::start_with(
+        &["send", "--url", &url, "-r", "ops", "a message"],
+        &[("CHAT_ACCESS_TOKEN", token)],
+    );
+    assert_eq!(sent.finish(TIMEOUT).code, Some(0));
+}
 
 /// Runs a `ctl` command; gives the exit code, standard output and standard error.
 fn ctl(server: &Server, verb: &[&str], json: bool) -> (i32, String, String) {
@@ -43,6 +57,7 @@ fn ctl(server: &Server, verb: &[&str], json: bool) -> (i32, String, String) {
 async fn every_ctl_command_prints_text_and_json_without_secrets() {
     let mut server = Server::with(TOKENS).start();
     let token = server.token("ana", &[]);
+    send_to_ops(&server, &server.token("ci", &["--room", "ops"]));
     let file = std::fs::read_to_string(server.state().join("access.json")).unwrap();
     let file: Value = serde_json::from_str(&file).unwrap();
     let hash = file["tokens"][0]["hash"].as_str().unwrap();
@@ -50,6 +65,8 @@ async fn every_ctl_command_prints_text_and_json_without_secrets() {
         let mut wire = Wire::connect(&server).await;
         wire.send(json!({"type": "register", "access_token": token})).await;
         let key = wire.next_of("encryption_key").await["key"].as_str().unwrap().to_owned();
+        wire.send_chat("a message to delete").await;
+        wire.next_of("chat_message").await;
         for (verb, shown, found) in VERBS {
             let (code, out, err) = ctl(&server, verb, json);
             assert_eq!((code, &err[..]), (0, ""), "{verb:?}: {out}");
@@ -120,6 +137,9 @@ fn without_a_running_server_every_ctl_command_names_the_socket() {
 async fn ctl_commands_work_with_a_broken_configuration_file() {
     let mut server = Server::start();
     let _ana = Wire::register(server.address(), "ana").await;
+    send_to_ops(&server, "");
+    let url = server.url();
+    assert_eq!(Client::pipe(&[&url, "-u", "ci"], b"a message\n").code, Some(0));
     for broken in ["[lisen]\n", "[listen\n"] {
         std::fs::write(server.config_file(), broken).unwrap();
         let (code, out, err) = ctl(&server, &["reload"], false);

@@ -28,9 +28,11 @@ enum Kind {
 }
 
 /// Every command. `ID1` and `ID2` stand for the ids of two access tokens.
-const COMMANDS: [(&str, Kind); 18] = [
+const COMMANDS: [(&str, Kind); 22] = [
     ("ctl status", Kind::Ask),
     ("ctl top", Kind::Ask),
+    ("ctl log-level", Kind::Ask),
+    ("ctl log-level info --for 1m", Kind::Act("log_level")),
     ("ctl rooms", Kind::Ask),
     ("ctl rooms --all", Kind::Ask),
     ("ctl sessions", Kind::Ask),
@@ -42,6 +44,8 @@ const COMMANDS: [(&str, Kind); 18] = [
     ("ctl unban eve", Kind::Act("unban")),
     ("ctl mute eve --for 1h", Kind::Act("mute")),
     ("ctl unmute eve", Kind::Act("unmute")),
+    ("ctl delete lobby 1", Kind::Act("delete")),
+    ("ctl room delete lobby", Kind::Act("room_delete")),
     ("token list", Kind::Read),
     ("token add --user eve", Kind::Change("token_add")),
     ("token rotate ID1", Kind::Change("token_rotate")),
@@ -81,7 +85,8 @@ impl Table {
         });
         let mut ana = Wire::connect(&server).await;
         ana.send(json!({"type": "register", "protocol": 1, "access_token": token})).await;
-        ana.next_of("welcome").await;
+        ana.next_of("encryption_key").await;
+        ana.send_chat_and_wait("lobby", "id", "a pasted secret").await;
         eventually("the first acts are logged", || server.event_count("audit") == 3);
         (Table { server, ids }, ana)
     }

@@ -179,6 +179,8 @@ async fn frames_of_every_type(server: &Server) -> Vec<Value> {
     for wire in [&mut basic, &mut behind] {
         frames.extend(up_to_now(wire).await);
     }
+    server.run_ok(&["ctl", "delete", "lobby", "1"]);
+    frames.push(full.next_of("redacted").await);
     if frames.iter().all(|frame| frame["type"] != "user_left") {
         frames.push(behind.next_of("user_left").await);
     }

@@ -12,7 +12,7 @@ use crate::client::exec::environment::BotConnection;
 use crate::client::failure::{Failure, Refusal};
 use crate::client::options::Printed;
 use crate::conversation::client::conversation::Phase;
-use crate::conversation::client::event::{Event, Message, PageItem};
+use crate::conversation::client::event::{Event, HeldRedaction, Message, PageItem};
 use crate::protocol::Seq;
 use crate::protocol::frame::Position;
 
@@ -62,6 +62,7 @@ impl Pipe {
                         PageItem::Gap(gap) => {
                             self.sink.gap_in_page(gap, self.driver.conversation().read_positions());
                         }
+                        PageItem::Redacted(redaction) => self.redacted(redaction),
                     }
                 }
             }
@@ -69,6 +70,7 @@ impl Pipe {
                 let positions = self.driver.conversation().read_positions();
                 self.sink.gap(text, &gap.room, positions);
             }
+            Event::Redacted(redacted) => self.redacted(&HeldRedaction::new(text, &redacted)),
             Event::UserJoined(_) | Event::UserLeft(_) | Event::UserList(_) => {
                 if self.printed.events {
                     self.sink.frame(text);
@@ -125,6 +127,12 @@ impl Pipe {
         }
     }
 
+    fn redacted(&mut self, redaction: &HeldRedaction) {
+        if self.printed.messages {
+            self.sink.redacted(redaction, self.driver.conversation().read_positions());
+        }
+    }
+
     /// Where the command is behind, messages stay on the server.
     pub(super) fn hold(&mut self) {
         if let Some(bot) = &mut self.bot
@@ -146,13 +154,12 @@ impl Pipe {
             #[serde(default)]
             key_id: Option<Cow<'a, str>>,
         }
-        let Printed { messages, events, acks } = self.printed;
-        if !events && !acks && !text.contains("redacted") {
+        let Printed { events, acks, .. } = self.printed;
+        if !events && !acks {
             return;
         }
         let Ok(head) = serde_json::from_str::<Head<'_>>(text) else { return };
         match head.frame_type.as_ref() {
-            "redacted" if messages => self.sink.frame(text),
             "ack" if acks => self.sink.frame(text),
             // The key itself is never printed.
             "encryption_key" if events => {

@@ -8,8 +8,8 @@ use crate::client::display::{self, excerpt, one_line};
 use crate::client::failure::Failure;
 use crate::client::local_time;
 use crate::conversation::client::event::{Event, Message, PageItem};
-use crate::protocol::RoomName;
 use crate::protocol::frame::{ErrorFrame, UserList};
+use crate::protocol::{RoomName, Seq};
 
 /// The columns of a text inside a sentence.
 const EXCERPT_COLUMNS: usize = 40;
@@ -39,6 +39,13 @@ impl Chat {
                     match item {
                         PageItem::Message(message) => self.show(message),
                         PageItem::Gap(gap) => self.show_gap("", &gap.reason),
+                        PageItem::Redacted(redaction) => {
+                            self.show_redacted(
+                                &redaction.room,
+                                redaction.seq,
+                                &redaction.timestamp,
+                            );
+                        }
                     }
                 }
             }
@@ -51,6 +58,9 @@ impl Chat {
             }
             Event::UserList(list) => self.show_users(&list),
             Event::Gap(gap) => self.show_gap(&gap.room, &gap.reason),
+            Event::Redacted(redacted) => {
+                self.show_redacted(&redacted.room, redacted.seq, &redacted.timestamp);
+            }
             Event::Error(error) => self.show_error(&error),
             Event::Unreadable => self.note_problem(self.texts.unreadable),
             Event::Backwards { room, seq } => {
@@ -68,16 +78,27 @@ impl Chat {
         let name = one_line(&message.username);
         self.console.remember(&message.username);
         let time = local_time::of(&message.timestamp);
-        let room = match message.room.as_ref() {
-            "" => String::new(),
-            room if room == self.driver.conversation().room() => String::new(),
-            room => format!("#{} ", one_line(room)),
-        };
+        let room = self.room_mark(&message.room);
         let columns = display::columns(&format!("[{time}] {room}{name}: "));
         let name = if self.colours { coloured(&name) } else { name };
         let head = format!("[{time}] {room}{name}: ");
         let window = self.console.columns();
         self.console.show(&display::message(&head, columns, window, text));
+    }
+
+    /// `#room ` for a room that is not the current one.
+    fn room_mark(&self, room: &str) -> String {
+        match room {
+            "" => String::new(),
+            room if room == self.driver.conversation().room() => String::new(),
+            room => format!("#{} ", one_line(room)),
+        }
+    }
+
+    fn show_redacted(&mut self, room: &str, seq: Seq, timestamp: &str) {
+        let (time, room) = (local_time::of(timestamp), self.room_mark(room));
+        let text = fill(self.texts.redacted, &[&seq.to_string()]);
+        self.console.show(&format!("[{time}] {room}{text}"));
     }
 
     fn show_users(&mut self, list: &UserList<'_>) {

@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::backfill::{Backfill, BackfillStart};
-use super::event::HeldGap;
+use super::event::{HeldGap, HeldRedaction};
 use super::outbox::{Outbox, OutgoingMessage, RejectedMessage};
 use super::read_positions::ReadPositions;
 use crate::crypto::client_keys::ClientKeys;
@@ -99,6 +99,8 @@ pub struct Conversation {
     pub(super) held: bool,
     /// Gaps of the rooms in `backfills`, until the page that they belong to.
     pub(super) held_gaps: BTreeMap<String, Vec<HeldGap>>,
+    /// The same for redactions.
+    pub(super) held_redactions: BTreeMap<String, Vec<HeldRedaction>>,
     /// `join` and `who` frames that wait to be sent.
     pub(super) control_frames: VecDeque<String>,
     pub(super) rejected: Vec<RejectedMessage>,
@@ -130,6 +132,7 @@ impl Conversation {
             shown_before: BTreeMap::new(),
             held: false,
             held_gaps: BTreeMap::new(),
+            held_redactions: BTreeMap::new(),
             control_frames: VecDeque::new(),
             rejected: Vec::new(),
             server_ahead_micros: 0,
@@ -216,6 +219,7 @@ impl Conversation {
         self.control_frames.clear();
         self.presence_seen = false;
         self.held_gaps.clear();
+        self.held_redactions.clear();
         // A backfill that showed messages goes on by `resume`. One that still searches its start has
         // no read position, and begins again on the next connection.
         self.backfills.clear();

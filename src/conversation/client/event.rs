@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use crate::protocol::frame::{ErrorFrame, Gap, Presence, UserList, Welcome};
+use crate::protocol::frame::{ErrorFrame, Gap, Presence, Redacted, UserList, Welcome};
 use crate::protocol::{Seq, mask};
 
 /// The result of one frame.
@@ -29,6 +29,8 @@ pub enum Event<'a> {
     Left(Cow<'a, str>),
     /// Messages are missing from the room log.
     Gap(Gap<'a>),
+    /// The text of a message was deleted.
+    Redacted(Redacted<'a>),
     /// A request was refused, or failed.
     Error(ErrorFrame),
     /// Not a frame of this protocol: not a JSON object, or a field that its type requires is missing.
@@ -50,6 +52,8 @@ pub enum PageItem<'a> {
     Message(Message<'a>),
     /// Messages are missing here.
     Gap(HeldGap),
+    /// The text of the message here was deleted.
+    Redacted(HeldRedaction),
 }
 
 /// A `gap` that was held back until the page that it belongs to.
@@ -64,6 +68,30 @@ pub struct HeldGap {
     pub next: Seq,
     /// The reason in the frame.
     pub reason: String,
+}
+
+/// A `redacted` that was held back until the page that it belongs to.
+pub struct HeldRedaction {
+    /// The frame.
+    pub frame: String,
+    /// The room.
+    pub room: String,
+    /// The number of the message.
+    pub seq: Seq,
+    /// When the server received the message, as it was written.
+    pub timestamp: String,
+}
+
+impl HeldRedaction {
+    /// The frame as it came, with what is in it.
+    pub fn new(frame: &str, redacted: &Redacted<'_>) -> Self {
+        HeldRedaction {
+            frame: frame.to_owned(),
+            room: redacted.room.clone().into_owned(),
+            seq: redacted.seq,
+            timestamp: redacted.timestamp.clone().into_owned(),
+        }
+    }
 }
 
 /// A message from the server.

@@ -7,6 +7,7 @@
 pub mod backfill;
 pub mod conversation;
 pub mod event;
+mod holes;
 pub mod line_splitter;
 pub mod outbox;
 pub mod proxy_settings;

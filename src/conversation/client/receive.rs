@@ -7,11 +7,12 @@ use serde_json::value::RawValue;
 
 use super::backfill::{Backfill, BackfillStart, PageAction};
 use super::conversation::{Conversation, Now, Phase};
-use super::event::{Event, HeldGap, Message, PageItem, excerpt};
+use super::event::{Event, HeldGap, HeldRedaction, Message, PageItem, excerpt};
+use super::holes::in_order;
 use crate::protocol::code::ErrorCode;
 use crate::protocol::frame::{
     ChatMessage, EncryptionKey, ErrorFrame, Gap, History, Joined, Left, PROTOCOL, Position,
-    Presence, ReceivedFrame, ServerFrame, Welcome,
+    Presence, ReceivedFrame, Redacted, ServerFrame, Welcome,
 };
 use crate::protocol::{Seq, Timestamp};
 
@@ -43,6 +44,7 @@ impl Conversation {
             Ok(ServerFrame::Joined(joined)) => self.receive_joined(joined, now),
             Ok(ServerFrame::Left(left)) => self.receive_left(left),
             Ok(ServerFrame::Gap(gap)) => self.receive_gap(frame, gap, now),
+            Ok(ServerFrame::Redacted(redacted)) => self.receive_redacted(frame, redacted, now),
             Ok(ServerFrame::History(history)) => self.receive_history(history, now),
             Ok(ServerFrame::Error(error)) => self.receive_error(error, now),
             // A newer server may send types that this client does not know.
@@ -171,6 +173,39 @@ impl Conversation {
         held.is_some_and(|held| held.iter().any(|known| known.after == gap.after))
     }
 
+    /// A redaction stands in the place of its message, or it is about a message that was shown.
+    fn receive_redacted<'a>(&mut self, frame: &str, redacted: Redacted<'a>, now: Now) -> Event<'a> {
+        let (room, seq) = (redacted.room.as_ref(), redacted.seq);
+        if !self.is_joined(room) {
+            return Event::Nothing;
+        }
+        if self.held {
+            self.fall_behind(room, seq, now);
+        }
+        let backfill = self.backfills.get_mut(room);
+        if let Some(backfill) = backfill.filter(|backfill| !backfill.shows_live()) {
+            if backfill.shown_up_to().is_some_and(|shown| seq <= shown) {
+                return Event::Redacted(redacted);
+            }
+            // Else a page names it again.
+            backfill.note_live(seq);
+            let held = self.held_redactions.entry(room.to_owned()).or_default();
+            if held.len() >= MAX_HELD_GAPS || frame.len() > MAX_HELD_GAP_BYTES {
+                return Event::Unreadable;
+            }
+            if !self.held {
+                held.push(HeldRedaction::new(frame, &redacted));
+            }
+            return Event::Nothing;
+        }
+        let is_new = self.read_positions.advance(room, seq);
+        if !is_new && self.backfills.get(room).is_some_and(Backfill::awaits_first_page) {
+            // It belongs to the first page of a search, which is not shown.
+            return Event::Nothing;
+        }
+        Event::Redacted(redacted)
+    }
+
     /// Where messages are dropped, the room is read again after its read position.
     fn fall_behind(&mut self, room: &str, seq: Seq, now: Now) {
         let Some(position) = self.read_positions.position(room) else { return };
@@ -281,6 +316,7 @@ impl Conversation {
         if self.held {
             backfill.retry_after(now.tick, Duration::ZERO);
             self.held_gaps.remove(history.room.as_ref());
+            self.held_redactions.remove(history.room.as_ref());
             return Event::Nothing;
         }
         let outline: Vec<_> = page
@@ -299,20 +335,22 @@ impl Conversation {
             self.read_positions.move_to(&history.room, seq);
         }
         let gaps = self.held_gaps.remove(history.room.as_ref()).unwrap_or_default();
+        let redactions = self.held_redactions.remove(history.room.as_ref()).unwrap_or_default();
         let PageAction::Show(after) = action else { return Event::Nothing };
         let new = page.into_iter().filter(|(_, message)| message.seq.is_none_or(|seq| seq > after));
-        let mut gaps = gaps.into_iter().peekable();
+        let in_page = |seq| seq > after && shown_up_to.is_none_or(|reached| seq <= reached);
+        let mut holes = in_order(gaps, redactions.into_iter().filter(|held| in_page(held.seq)));
         let mut items = Vec::new();
         for (object, message) in new {
-            let is_before = |gap: &HeldGap| message.seq.is_some_and(|seq| gap.after < seq);
-            while let Some(gap) = gaps.next_if(is_before) {
-                items.push(PageItem::Gap(gap));
+            let is_before = |(at, _): &(Seq, _)| message.seq.is_some_and(|seq| *at < seq);
+            while let Some((_, hole)) = holes.pop_front_if(|hole| is_before(hole)) {
+                items.push(hole);
             }
             let message = self.decrypt(object, ReceivedMessage { replay: true, ..message });
             self.note_shown(&message);
             items.push(PageItem::Message(message));
         }
-        items.extend(gaps.map(PageItem::Gap));
+        items.extend(holes.into_iter().map(|(_, hole)| hole));
         Event::Page(items)
     }
 
@@ -335,6 +373,7 @@ impl Conversation {
                 false => {
                     self.backfills.remove(room.as_str());
                     self.held_gaps.remove(room.as_str());
+                    self.held_redactions.remove(room.as_str());
                     if !self.rooms_with_key.contains(room.as_str()) {
                         let rejected = self.outbox.reject_room(room, &error.code, &error.message);
                         self.rejected.extend(rejected);
@@ -421,7 +460,7 @@ mod tests {
                 .iter()
                 .filter_map(|item| match item {
                     PageItem::Message(message) => Some(of(message)),
-                    PageItem::Gap(_) => None,
+                    PageItem::Gap(_) | PageItem::Redacted(_) => None,
                 })
                 .collect(),
             _ => panic!("another event"),
@@ -520,6 +559,59 @@ mod tests {
         let Event::Page(items) = conversation.receive(&rest, now) else { panic!("not a page") };
         assert_eq!(items.len(), 2);
         assert!(conversation.is_caught_up());
+    }
+
+    #[test]
+    fn a_redaction_stands_in_the_place_of_its_message_or_is_about_an_earlier_one() {
+        let now = Now { tick: Instant::now(), wall: Timestamp::from_micros(0) };
+        let mut conversation = reading_history(&Fernet::generate_key(), now);
+        let redacted = |seq: u64| {
+            format!(r#"{{"type":"redacted","room":"lobby","seq":{seq},"timestamp":"t"}}"#)
+        };
+        let seq = |conversation: &Conversation| {
+            conversation.read_positions().position("lobby").unwrap().seq.0
+        };
+        // Before the page that it belongs to, with a gap right behind it.
+        assert!(matches!(conversation.receive(&redacted(2), now), Event::Nothing));
+        let gap = r#"{"type":"gap","room":"lobby","after":2,"next":4,"reason":"damaged"}"#;
+        assert!(matches!(conversation.receive(gap, now), Event::Nothing));
+        let messages = [live(1), live(4)].join(",");
+        let page = format!(
+            r#"{{"type":"history","room":"lobby","messages":[{messages}],"more":false,"reached":4}}"#
+        );
+        let Event::Page(items) = conversation.receive(&page, now) else { panic!("no page") };
+        let places: Vec<_> = items
+            .iter()
+            .map(|item| match item {
+                PageItem::Message(message) => message.seq.unwrap(),
+                PageItem::Redacted(redaction) => 100 + redaction.seq.0,
+                PageItem::Gap(gap) => 200 + gap.after.0,
+            })
+            .collect();
+        assert_eq!(places, [1, 102, 202, 4]);
+        drop(items);
+        // About a message that was read.
+        assert!(matches!(conversation.receive(&redacted(1), now), Event::Redacted(_)));
+        assert_eq!(seq(&conversation), 4);
+        // In the place of one that was not.
+        assert!(matches!(conversation.receive(&redacted(5), now), Event::Redacted(_)));
+        assert_eq!(seq(&conversation), 5);
+        assert_eq!(shown(conversation.receive(&live(5), now)), []);
+        // While the conversation is held, it is read later.
+        conversation.hold(true);
+        assert!(matches!(conversation.receive(&redacted(6), now), Event::Nothing));
+        conversation.hold(false);
+        assert!(conversation.next_frame(now).unwrap().contains(r#""after":5"#));
+        assert!(matches!(conversation.receive(&redacted(6), now), Event::Nothing));
+        let page = r#"{"type":"history","room":"lobby","messages":[],"more":false,"reached":6}"#;
+        let Event::Page(items) = conversation.receive(page, now) else { panic!("no page") };
+        assert!(matches!(&items[..], [PageItem::Redacted(held)] if held.seq == Seq(6)));
+        drop(items);
+        assert_eq!(seq(&conversation), 6);
+        assert!(conversation.is_caught_up());
+        // A room that the client is not in.
+        let other = redacted(9).replace("lobby", "ops");
+        assert!(matches!(conversation.receive(&other, now), Event::Nothing));
     }
 
     #[test]

@@ -21,6 +21,6 @@ pub use client::{
 pub use parse::{FrameError, frame_type};
 pub use server::{ReceivedFrame, ServerFrame};
 pub use server_parts::{
-    Ack, EncryptionKey, ErrorFrame, Gap, Joined, Left, Limits, Position, Presence, UserList,
-    Welcome,
+    Ack, EncryptionKey, ErrorFrame, Gap, Joined, Left, Limits, Position, Presence, Redacted,
+    UserList, Welcome,
 };

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use super::chat_message::{ChatMessage, History, HistoryEntry};
 use super::parse::{FrameError, body, is_object, type_of};
 use super::server_parts::{
-    Ack, EncryptionKey, ErrorFrame, Gap, Joined, Left, Presence, UserList, Welcome,
+    Ack, EncryptionKey, ErrorFrame, Gap, Joined, Left, Presence, Redacted, UserList, Welcome,
 };
 
 /// A frame from a server.
@@ -40,6 +40,8 @@ pub enum ServerFrame<'a, C = Cow<'a, str>, M = HistoryEntry<'a>> {
     History(History<'a, M>),
     /// Messages are missing from the room log.
     Gap(Gap<'a>),
+    /// The text of a message was deleted.
+    Redacted(Redacted<'a>),
     /// A request was refused, or failed.
     Error(ErrorFrame),
 }
@@ -79,6 +81,7 @@ impl<'a> ReceivedFrame<'a> {
             "left" => body(text).map(ServerFrame::Left),
             "history" => body(text).map(ServerFrame::History),
             "gap" => body(text).map(ServerFrame::Gap),
+            "redacted" => body(text).map(ServerFrame::Redacted),
             "error" => body(text).map(ServerFrame::Error),
             _ => Err(FrameError::unknown_type()),
         }
@@ -164,6 +167,7 @@ mod tests {
             (r#"{"content":"TOKEN"}"#, ErrorCode::BadFrame),
             (r#"{"type":"chat_message"}"#, ErrorCode::BadFrame),
             (r#"{"type":"ack"}"#, ErrorCode::BadFrame),
+            (r#"{"type":"redacted","room":"ops"}"#, ErrorCode::BadFrame),
             (r#"{"type":"dance","content":5}"#, ErrorCode::UnknownType),
         ] {
             assert_eq!(

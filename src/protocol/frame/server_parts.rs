@@ -185,6 +185,20 @@ pub struct Gap<'a> {
     pub epoch: Option<Epoch>,
 }
 
+/// `redacted`: an operator deleted the text of a message. It stands in the place of the message, or it is
+/// about a message that the client has read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Redacted<'a> {
+    /// The room.
+    #[serde(borrow, default)]
+    pub room: Cow<'a, str>,
+    /// The number of the message in the room log. Required.
+    pub seq: Seq,
+    /// When the server received the message: RFC 3339, kept as written.
+    #[serde(borrow, default)]
+    pub timestamp: Cow<'a, str>,
+}
+
 /// `error`: a request was refused, or failed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorFrame {

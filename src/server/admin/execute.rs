@@ -7,7 +7,9 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
 use super::ask::ask_hub;
+use super::delete;
 use super::listening;
+use super::log_level;
 use super::request::{AdminRequest, MainRequest};
 use super::status::NO_ANSWER;
 use super::{bans, rooms, sessions, status_collect, top};
@@ -26,7 +28,15 @@ pub async fn execute(
     main: &mpsc::Sender<MainRequest>,
 ) -> Result<Value, String> {
     match request {
-        AdminRequest::Status => to_answer(&status_collect::report(context).await),
+        AdminRequest::Status => {
+            let mut answer = to_answer(&status_collect::report(context).await)?;
+            if let (Value::Object(answer), Value::Object(level)) =
+                (&mut answer, log_level::describe(context))
+            {
+                answer.extend(level);
+            }
+            Ok(answer)
+        }
         AdminRequest::Top { seconds, count } => {
             to_answer(&top::top(context, Duration::from_secs(seconds), count))
         }
@@ -60,6 +70,15 @@ pub async fn execute(
         AdminRequest::Unmute { user, room } => bans::unmute(context, by, user, room).await,
         AdminRequest::Bans => bans::list(context).await,
         AdminRequest::Listening => Ok(listening::report(context)),
+        AdminRequest::LogLevel { level, seconds } => {
+            log_level::report_or_change(context, level.as_deref(), seconds, by)
+        }
+        // The admin socket answers it, because the answer goes on.
+        AdminRequest::Tail(_) => Err("tail is answered line by line".into()),
+        AdminRequest::Delete { room, seqs } => {
+            delete::delete_messages(context, by, &room, &seqs).await
+        }
+        AdminRequest::RoomDelete { room } => delete::delete_room(context, by, &room).await,
         AdminRequest::NoteBackup => {
             audit::log_act("backup", by);
             context.counters.backed_up_at.set(wall_clock());

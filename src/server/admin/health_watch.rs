@@ -11,7 +11,7 @@ use tokio::runtime::Handle;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use super::status;
+use super::{log_level, status};
 use crate::server::context::Context;
 use crate::server::rooms::command::Command;
 use crate::server::rooms::health::HealthProblem;
@@ -48,6 +48,7 @@ pub async fn run(context: Arc<Context>, event_loop: Handle, stop: CancellationTo
                 context.counters.activity.collect();
                 context.rates.sample(&context.counters);
                 report(&context, &mut reported).await;
+                log_level::end_if_due(&context);
             }
             () = watchdog.tick() => {
                 // Without this report, systemd restarts the server.

@@ -2,9 +2,11 @@
 
 mod ask;
 pub mod bans;
+mod delete;
 pub mod execute;
 pub mod health_watch;
 mod listening;
+pub mod log_level;
 pub mod metrics;
 pub mod reload;
 pub mod request;
@@ -14,5 +16,6 @@ pub mod socket;
 pub mod status;
 mod status_collect;
 mod status_report;
+pub mod tail;
 pub mod thread;
 mod top;

@@ -200,7 +200,7 @@ impl Reload {
     fn apply(&self, context: &Context, prepared: Prepared) -> AppliedKeys {
         let Prepared { active, tls_warnings, keys } = prepared;
         tls_warnings::log(&tls_warnings);
-        self.server_log.lock().set_level(active.config.log.level);
+        context.log.configure_level(active.config.log.level);
         let _ = context.hub.send(Command::Reconfigure(active.hub_config(context.durable)));
         context.log_writer.set_retention(active.retention());
         context.active_config.store(Arc::new(active));

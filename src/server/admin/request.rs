@@ -55,8 +55,29 @@ pub enum AdminRequest {
     },
     /// List the bans and mutes.
     Bans,
+    /// Delete the texts of messages.
+    Delete {
+        /// The room.
+        room: String,
+        /// Sequence numbers and ranges of them: `58`, `58-60`.
+        seqs: Vec<String>,
+    },
+    /// Delete every message of a room.
+    RoomDelete {
+        /// The room.
+        room: String,
+    },
     /// Report where the server listens, and who may register.
     Listening,
+    /// Answer with the lines of the server log as they come, until the client closes the connection.
+    Tail(TailFilter),
+    /// Report the level of the server log, or change it.
+    LogLevel {
+        /// The new level, or `reset` for that of the configuration; `None` changes nothing.
+        level: Option<String>,
+        /// For how long.
+        seconds: Option<u64>,
+    },
     /// A backup was made; for the server log.
     NoteBackup,
     /// Finish what was received and exit, as SIGTERM does.
@@ -160,6 +181,22 @@ pub struct SessionFilter {
     pub room: Option<String>,
 }
 
+/// The lines that `tail` is for: those that fit each part. An empty list fits every line.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TailFilter {
+    /// The least severe level; `None`: the lines that are also in the server log.
+    pub level: Option<String>,
+    /// Their events.
+    pub events: Vec<String>,
+    /// Their users, or names that look the same.
+    pub users: Vec<String>,
+    /// Their rooms.
+    pub rooms: Vec<String>,
+    /// Their sessions.
+    pub sessions: Vec<String>,
+}
+
 /// A request that the admin socket passes on to the main task.
 pub enum MainRequest {
     /// Reload for this operator, and answer with the outcome.
@@ -183,7 +220,7 @@ mod tests {
             "error": "not a valid admin request: unknown variant `top`, expected one of `status`",
         })));
         for line in
-            ["", "{}", r#"{"verb":7}"#, r#"{"verb":"kick"}"#, "[", r#"{"verb":"top","seconds":-1}"#]
+            ["", "{}", r#"{"verb":7}"#, r#"{"verb":"top"}"#, "[", r#"{"verb":"top","seconds":-1}"#]
         {
             let answer = read(line).unwrap_err();
             assert!(!is_unknown_verb(&answer) && answer["ok"] == false, "{line}: {answer}");

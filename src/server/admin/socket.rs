@@ -1,7 +1,8 @@
 //! The admin socket: a Unix socket (unix(7)) for `chat-server ctl` and `chat-server token`.
 //!
 //! A client sends one [`AdminRequest`] as a line of JSON and gets one line of JSON:
-//! `{"ok":true,…}`, or `{"ok":false,"error":"…"}`. The socket has mode 0660, and everyone who can
+//! `{"ok":true,…}`, or `{"ok":false,"error":"…"}`. Only after the first line for `tail` more lines
+//! follow (see `tail`). The socket has mode 0660, and everyone who can
 //! open it is an operator; there is no other authentication.
 
 use std::io;
@@ -18,11 +19,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::execute::execute;
 use super::request::{AdminRequest, MainRequest};
+use super::tail;
 use crate::config::Config;
 use crate::server::audit::Operator;
 use crate::server::context::Context;
 use crate::server::error::ServerError;
 use crate::server::rooms::membership::SERVER;
+use crate::sys::logging::LogWatch;
 
 /// Longest request line.
 const MAX_REQUEST_BYTES: u64 = 64 * 1024;
@@ -132,6 +135,7 @@ impl AdminSocket {
             tokio::spawn(async move {
                 let answered = answer(stream, &context, &main);
                 let _ = tokio::time::timeout(REQUEST_TIMEOUT, answered).await;
+                // `tail` goes on without it: it has places of its own.
                 drop(permit);
             });
         }
@@ -146,6 +150,13 @@ impl AdminSocket {
 fn is_closed(stream: &UnixStream) -> bool {
     // Sends nothing, and fails with EPIPE if the other end is closed (send(2)).
     stream.try_write(&[]).is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// Hands the connection over to the thread of a watcher.
+fn serve_tail(stream: UnixStream, watch: LogWatch) {
+    if let Err(error) = stream.into_std().and_then(|stream| tail::serve(stream, watch)) {
+        tracing::warn!(event = "tail_failed", reason = %error, "ctl tail could not be served");
+    }
 }
 
 async fn answer(mut stream: UnixStream, context: &Context, main: &mpsc::Sender<MainRequest>) {
@@ -167,6 +178,10 @@ async fn answer(mut stream: UnixStream, context: &Context, main: &mpsc::Sender<M
     }
     let answer = match AdminRequest::read(&line, SERVER) {
         Err(answer) => answer,
+        Ok(AdminRequest::Tail(filter)) => match tail::watch(&context.log, &filter) {
+            Ok(watch) => return serve_tail(stream, watch),
+            Err(reason) => json!({"ok": false, "error": reason}),
+        },
         Ok(request) => match execute(request, by, context, main).await {
             Ok(Value::Object(mut object)) => {
                 object.insert("ok".into(), true.into());

@@ -8,9 +8,10 @@ use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use clap::{Args, Parser, Subcommand, value_parser};
 
 use super::ban_args::{BanArgs, KickArgs, MuteArgs, UnbanArgs, UnmuteArgs, parse_room};
+use super::log_args::{LogLevelArgs, TailArgs};
 use crate::config::{Sources, UnitFolders};
 use crate::policy::recent_activity;
-use crate::protocol::{RoomName, UserName};
+use crate::protocol::{RoomName, SeqRange, UserName};
 use crate::server::admin::request::{AdminRequest, DEFAULT_ROOMS, SessionFilter};
 use crate::sys::user::user_id;
 
@@ -270,8 +271,38 @@ pub enum CtlCommand {
     Unmute(UnmuteArgs),
     /// List the bans and mutes
     Bans,
+    /// Print the events of the server log as they come, until Ctrl-C
+    Tail(TailArgs),
+    /// Show the level of the server log, or change it for a time
+    LogLevel(LogLevelArgs),
+    /// Delete the texts of messages, for example of a pasted secret
+    Delete {
+        /// The room
+        #[arg(value_parser = parse_room)]
+        room: RoomName,
+        /// The seq of a message, or several: 58-60
+        #[arg(value_name = "SEQ", required = true)]
+        seqs: Vec<SeqRange>,
+    },
+    /// Change a room
+    Room {
+        #[command(subcommand)]
+        #[allow(missing_docs, reason = "the help lists the subcommands")]
+        command: RoomCommand,
+    },
     /// Finish what was received and exit, as SIGTERM does
     Drain,
+}
+
+/// The commands of `chat-server ctl room`.
+#[derive(Debug, Subcommand)]
+pub enum RoomCommand {
+    /// Delete every message of a room; its members have to reconnect
+    Delete {
+        /// The room
+        #[arg(value_parser = parse_room)]
+        room: RoomName,
+    },
 }
 
 impl CtlCommand {
@@ -297,6 +328,15 @@ impl CtlCommand {
             CtlCommand::Mute(arguments) => arguments.request(),
             CtlCommand::Unmute(arguments) => arguments.request(),
             CtlCommand::Bans => AdminRequest::Bans,
+            CtlCommand::Tail(arguments) => arguments.request(),
+            CtlCommand::LogLevel(arguments) => arguments.request(),
+            CtlCommand::Delete { room, seqs } => AdminRequest::Delete {
+                room: room.to_string(),
+                seqs: seqs.iter().map(SeqRange::to_string).collect(),
+            },
+            CtlCommand::Room { command: RoomCommand::Delete { room } } => {
+                AdminRequest::RoomDelete { room: room.to_string() }
+            }
             CtlCommand::Drain => AdminRequest::Drain,
         }
     }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::answers;
 use super::args::{ConfigArgs, CtlCommand};
 use super::output::{print, print_error};
-use super::table;
+use super::{table, tail};
 use crate::config::Config;
 use crate::server::admin::request::{self, AdminRequest};
 use crate::server::error::{CtlError, ServerError};
@@ -24,6 +24,20 @@ const MAX_ANSWER_BYTES: usize = 256 * 1024 * 1024;
 /// operator does not have to repair a file before kicking a user.
 pub fn run(config: &ConfigArgs, json: bool, command: &CtlCommand) -> Result<(), ServerError> {
     let (socket, config_error) = Config::admin_socket(&config.command_sources())?;
+    if let CtlCommand::Tail(_) = command {
+        return match (begin(socket.as_deref(), &command.request()), config_error) {
+            (Err(CtlError::NoServer { .. }), Some(error)) => Err(error.into()),
+            (begun, config_error) => {
+                let (_, server) = begun?;
+                if let Some(error) = config_error {
+                    print_error(&format!(
+                        "the configuration is broken now, so the server uses an older one: {error}"
+                    ));
+                }
+                tail::print_lines(server, json)
+            }
+        };
+    }
     let answer = match (ask(socket.as_deref(), &command.request()), config_error) {
         // The path of the socket may be wrong because the configuration is.
         (Err(CtlError::NoServer { .. }), Some(error)) => return Err(error.into()),
@@ -47,9 +61,17 @@ pub fn run(config: &ConfigArgs, json: bool, command: &CtlCommand) -> Result<(), 
 
 /// Sends one request to the server behind `socket` and waits for its answer.
 pub fn ask(socket: Option<&Path>, request: &AdminRequest) -> Result<Value, CtlError> {
-    let answer = ask_once(socket, request)?;
+    begin(socket, request).map(|(answer, _)| answer)
+}
+
+/// Sends one request, waits for the first line of the answer, and gives the rest of the answer unread.
+fn begin(
+    socket: Option<&Path>,
+    request: &AdminRequest,
+) -> Result<(Value, BufReader<UnixStream>), CtlError> {
+    let (answer, server) = ask_once(socket, request)?;
     if answer["ok"].as_bool() == Some(true) {
-        return Ok(answer);
+        return Ok((answer, server));
     }
     let error = answer["error"].as_str().unwrap_or("refused").to_owned();
     if !request::is_unknown_verb(&answer) {
@@ -58,7 +80,9 @@ pub fn ask(socket: Option<&Path>, request: &AdminRequest) -> Result<Value, CtlEr
     // Versions that don't name themselves in the answer tell by their status.
     let status = match answer["server"].is_string() {
         true => answer,
-        false => ask_once(socket, &AdminRequest::Status).unwrap_or_default(),
+        false => {
+            ask_once(socket, &AdminRequest::Status).map(|(status, _)| status).unwrap_or_default()
+        }
     };
     let server = status["server"].as_str().unwrap_or("unknown");
     let version = table::printable(server.trim_start_matches("chat-server/"));
@@ -76,7 +100,10 @@ fn numbers(version: &str) -> Option<Vec<u64>> {
 }
 
 /// Sends one request and reads one line of JSON, all within [`ANSWER_TIMEOUT`].
-fn ask_once(socket: Option<&Path>, request: &AdminRequest) -> Result<Value, CtlError> {
+fn ask_once(
+    socket: Option<&Path>,
+    request: &AdminRequest,
+) -> Result<(Value, BufReader<UnixStream>), CtlError> {
     let path = socket.ok_or(CtlError::NoSocket)?;
     let deadline = Instant::now() + ANSWER_TIMEOUT;
     let name = || path.display().to_string();
@@ -97,9 +124,10 @@ fn ask_once(socket: Option<&Path>, request: &AdminRequest) -> Result<Value, CtlE
     let mut line = serde_json::to_string(request).expect("a request is plain JSON");
     line.push('\n');
     stream.write_all(line.as_bytes()).map_err(error)?;
-    let (answer, is_whole) = read_line(stream, deadline).map_err(error)?;
+    let mut server = BufReader::new(stream);
+    let (answer, is_whole) = read_line(&mut server, deadline).map_err(error)?;
     match serde_json::from_slice::<Value>(&answer) {
-        Ok(answer) if answer["ok"].is_boolean() => Ok(answer),
+        Ok(answer) if answer["ok"].is_boolean() => Ok((answer, server)),
         _ if is_whole || answer.len() > MAX_ANSWER_BYTES => {
             Err(CtlError::NotAServer { path: name() })
         }
@@ -109,8 +137,7 @@ fn ask_once(socket: Option<&Path>, request: &AdminRequest) -> Result<Value, CtlE
 
 /// Reads up to the first line break, the end, or [`MAX_ANSWER_BYTES`]; returns whether the line is whole.
 /// A server that sends a little from time to time is not waited for beyond `deadline`.
-fn read_line(stream: UnixStream, deadline: Instant) -> io::Result<(Vec<u8>, bool)> {
-    let mut server = BufReader::new(stream);
+fn read_line(server: &mut BufReader<UnixStream>, deadline: Instant) -> io::Result<(Vec<u8>, bool)> {
     let mut line = Vec::new();
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
@@ -145,7 +172,7 @@ mod tests {
             }
         });
         let deadline = Instant::now() + Duration::from_millis(300);
-        let read = read_line(ours, deadline).map_err(|error| error.kind());
+        let read = read_line(&mut BufReader::new(ours), deadline).map_err(|error| error.kind());
         let is_timeout =
             |kind| [io::ErrorKind::TimedOut, io::ErrorKind::WouldBlock].contains(&kind);
         assert!(read.clone().is_err_and(is_timeout), "{read:?}");
@@ -160,7 +187,10 @@ mod tests {
             theirs.write_all(text.as_bytes()).unwrap();
             drop(theirs);
             let deadline = Instant::now() + Duration::from_secs(20);
-            assert_eq!(read_line(ours, deadline).unwrap(), (line.as_bytes().to_vec(), is_whole));
+            assert_eq!(
+                read_line(&mut BufReader::new(ours), deadline).unwrap(),
+                (line.as_bytes().to_vec(), is_whole)
+            );
         }
     }
 

@@ -126,7 +126,7 @@ pub fn cell(value: &Value) -> String {
 
 /// The text without characters that could control a terminal or turn the order of the text around.
 pub fn printable(text: &str) -> String {
-    text.chars().map(|c| if crate::sys::logging::is_safe(c) { c } else { '\u{fffd}' }).collect()
+    crate::sys::log_line::without_control(text)
 }
 
 #[cfg(test)]

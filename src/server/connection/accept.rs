@@ -1,5 +1,6 @@
 //! From a listener to a WebSocket: admission, TLS and the HTTP upgrade, within one time limit.
 
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -11,12 +12,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::lifecycle;
 use super::register::NewConnection;
+use super::unregistered::Unregistered;
 use super::upgrade::{self, ClientChecks, Upgraded};
 use crate::net::admission::ConnectionPermit;
 use crate::net::send_queue::SendQueue;
 use crate::net::server_connection::ServerConnection;
 use crate::net::transport::{ServerStream, Transport};
 use crate::policy::client_network::ClientNetwork;
+use crate::protocol::SessionId;
 use crate::server::authenticator::Authenticator;
 use crate::server::client_info::ClientInfo;
 use crate::server::context::{ActiveConfig, Context};
@@ -79,6 +82,7 @@ fn is_shortage(error: &io::Error) -> bool {
 /// Takes a connection permit for the connection and starts its task, or refuses the connection.
 fn admit(context: &Arc<Context>, stream: TcpStream, peer: SocketAddr) {
     let active = context.active_config.load_full();
+    let session = SessionId::fresh();
     context.counters.connections_accepted.increment();
     context.counters.activity.connection(ClientNetwork::of(peer.ip()));
     // A trusted proxy connects for many clients: each is checked and counted after its request has
@@ -90,22 +94,24 @@ fn admit(context: &Arc<Context>, stream: TcpStream, peer: SocketAddr) {
         false => context.authenticator.list().bans().banned_network(peer.ip()),
     };
     if let Some(network) = banned {
-        context.refusals.address_refused(peer.ip(), network);
+        context.refusals.address_refused(&session, peer.ip(), network);
         if !context.refusals.may_explain_ban(peer.ip()) {
             return answer_unread(&stream, &active, BANNED);
         }
     }
     let Some(mut permit) = context.admission.admit(active.max_connections) else {
-        return refuse(context, &stream, &active, peer, "full");
+        return refuse(context, &stream, &active, &session, peer, "full");
     };
     if !is_proxy
         && !permit.count_for_network(peer.ip(), active.config.limits.connections_per_address)
     {
-        return refuse(context, &stream, &active, peer, FULL_ADDRESS);
+        return refuse(context, &stream, &active, &session, peer, FULL_ADDRESS);
     }
     let permit_id = permit.permit_id();
     let deadline = Instant::now() + active.config.limits.register_timeout;
+    let unregistered = Unregistered::accepted(session.clone(), peer);
     let checks = Checks {
+        session,
         peer: peer.ip(),
         authenticator: context.authenticator.clone(),
         refusals: context.refusals.clone(),
@@ -114,7 +120,8 @@ fn admit(context: &Arc<Context>, stream: TcpStream, peer: SocketAddr) {
         max_per_address: active.config.limits.connections_per_address,
         counters: context.counters.clone(),
     };
-    let task = serve_connection(context.clone(), active, stream, peer, checks, deadline);
+    let task =
+        serve_connection(context.clone(), active, stream, peer, checks, deadline, unregistered);
     let task = context.connections.spawn(task);
     context.admission.set_task(permit_id, task.abort_handle());
 }
@@ -123,12 +130,13 @@ fn refuse(
     context: &Context,
     stream: &TcpStream,
     active: &ActiveConfig,
+    session: &SessionId,
     peer: SocketAddr,
     reason: &'static str,
 ) {
     context.counters.connections_refused.increment(reason);
     context.counters.activity.connection_refused(ClientNetwork::of(peer.ip()));
-    tracing::debug!(event = "connection_refused", peer = %peer, reason, "too many connections");
+    log_refused(session, &peer, reason);
     answer_unread(stream, active, FULL);
 }
 
@@ -141,6 +149,7 @@ fn answer_unread(stream: &TcpStream, active: &ActiveConfig, answer: &[u8]) {
 
 /// The checks of one connection.
 struct Checks {
+    session: SessionId,
     peer: IpAddr,
     authenticator: Arc<Authenticator>,
     refusals: Arc<RefusalLog>,
@@ -158,7 +167,7 @@ impl ClientChecks for Checks {
         }
         let banned = self.authenticator.banned_network(client_info);
         if let Some(network) = banned {
-            self.refusals.address_refused(client_info.address, network);
+            self.refusals.address_refused(&self.session, client_info.address, network);
         }
         banned.is_some()
     }
@@ -173,9 +182,19 @@ impl ClientChecks for Checks {
         if !admitted {
             self.counters.connections_refused.increment(FULL_ADDRESS);
             activity.connection_refused(network);
+            log_refused(&self.session, &address, FULL_ADDRESS);
         }
         admitted
     }
+
+    fn log_refused_origin(&self, address: IpAddr, origin: &str) {
+        self.refusals.origin_refused(&self.session, address, origin);
+    }
+}
+
+fn log_refused(session: &SessionId, peer: &dyn fmt::Display, reason: &'static str) {
+    tracing::debug!(event = "connection_refused", session = %session, peer = %peer, reason,
+        "too many connections");
 }
 
 async fn serve_connection(
@@ -185,28 +204,29 @@ async fn serve_connection(
     peer: SocketAddr,
     checks: Checks,
     deadline: Instant,
+    unregistered: Unregistered,
 ) {
     // Without TCP_NODELAY a small frame can wait until the frame before is acknowledged (RFC 896).
     let _ = stream.set_nodelay(true);
     let opening = Box::pin(open(&active, stream, peer.ip(), checks));
     let opened = tokio::time::timeout_at(deadline.into(), opening).await;
-    let Ok(Some((connection, outbound, new_connection))) = opened else {
-        tracing::debug!(event = "connection_dropped", peer = %peer,
-            "no WebSocket within the time limit");
-        return;
+    let (connection, outbound, new_connection) = match opened {
+        Ok(Ok(opened)) => opened,
+        Ok(Err(reason)) => return unregistered.ended(reason),
+        Err(_) => return unregistered.ended("timeout"),
     };
     drop(active);
-    lifecycle::run(context, connection, outbound, new_connection, deadline).await;
+    lifecycle::run(context, connection, outbound, new_connection, deadline, unregistered).await;
 }
 
-/// TLS if it is configured, and the HTTP upgrade. `None` if the client did not open a WebSocket.
+/// TLS if it is configured, and the HTTP upgrade. The error is the reason for the server log.
 async fn open(
     active: &ActiveConfig,
     stream: TcpStream,
     peer: IpAddr,
     checks: Checks,
-) -> Option<(Box<ServerConnection>, Arc<SendQueue>, NewConnection)> {
-    let (permit, refusals) = (checks.permit.clone(), checks.refusals.clone());
+) -> Result<(Box<ServerConnection>, Arc<SendQueue>, NewConnection), &'static str> {
+    let (permit, session) = (checks.permit.clone(), checks.session.clone());
     let counters = checks.counters.clone();
     let mode = active.config.auth.mode;
     let bound = active.config.limits.outbound_bytes;
@@ -214,24 +234,27 @@ async fn open(
     let (stream, outbound, early, client_info, access_token) = match &active.tls {
         None => {
             let Upgraded { stream, early, client_info, access_token } =
-                upgrade::accept(stream, peer, false, active.listen.clone(), mode, checks, refusals)
-                    .await?;
+                upgrade::accept(stream, peer, false, active.listen.clone(), mode, checks)
+                    .await
+                    .ok_or("no_websocket")?;
             (ServerStream::Plain, new_queue(Some(stream)), early, client_info, access_token)
         }
         Some(tls) => {
-            let stream = tls.accept(stream).await.ok()?;
+            let stream = tls.accept(stream).await.map_err(|_| "no_tls")?;
             let Upgraded { stream, early, client_info, access_token } =
-                upgrade::accept(stream, peer, true, active.listen.clone(), mode, checks, refusals)
-                    .await?;
+                upgrade::accept(stream, peer, true, active.listen.clone(), mode, checks)
+                    .await
+                    .ok_or("no_websocket")?;
             let stream = ServerStream::Tls(Box::new(stream));
             (stream, new_queue(None), early, client_info, access_token)
         }
     };
-    let permit = Arc::try_unwrap(permit).ok()?.into_inner();
+    // The HTTP service that shared it has ended with the upgrade.
+    let permit = Arc::try_unwrap(permit).map_err(|_| "no_websocket")?.into_inner();
     let outbound = Arc::new(outbound);
     let transport = Transport::new(stream, outbound.clone(), early);
     let frame_bytes = active.config.limits.frame_bytes;
     let connection =
         ServerConnection::new(transport, outbound.clone(), frame_bytes, active.timeouts).await;
-    Some((connection, outbound, NewConnection { permit, client_info, access_token }))
+    Ok((connection, outbound, NewConnection { permit, client_info, access_token, session }))
 }

@@ -16,7 +16,6 @@ use crate::net::send_queue::SendQueue;
 use crate::net::server_connection::{Received, ServerConnection, Timeouts};
 use crate::net::transport::{ServerStream, Transport};
 use crate::server::client_info::ClientInfo;
-use crate::server::refusal_log::RefusalLog;
 
 /// The smallest bound of the send queue, in bytes.
 const MIN_OUTBOUND_BYTES: usize = 4 << 20;
@@ -34,6 +33,8 @@ impl ClientChecks for NoChecks {
     fn admits(&self, _: IpAddr) -> bool {
         true
     }
+
+    fn log_refused_origin(&self, _: IpAddr, _: &str) {}
 }
 
 /// Serves `listener` until `accept` fails. Frames may have up to `frame_bytes` bytes.
@@ -51,9 +52,8 @@ pub async fn serve(listener: TcpListener, frame_bytes: usize) {
 async fn echo(stream: TcpStream, listen: Arc<Listen>, frame_bytes: usize) {
     let Ok(peer) = stream.peer_addr() else { return };
     let _ = stream.set_nodelay(true);
-    let refusals = Arc::new(RefusalLog::new(Arc::default()));
     let upgraded =
-        upgrade::accept(stream, peer.ip(), false, listen, AuthMode::Open, NoChecks, refusals).await;
+        upgrade::accept(stream, peer.ip(), false, listen, AuthMode::Open, NoChecks).await;
     let Some(Upgraded { stream, early, .. }) = upgraded else { return };
     let bound = MIN_OUTBOUND_BYTES.max(4 * frame_bytes);
     let outbound = Arc::new(SendQueue::new(Some(stream), bound, Arc::default()));

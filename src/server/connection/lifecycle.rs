@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::register::{self, NewConnection};
+use super::unregistered::Unregistered;
 use crate::net::send_queue::SendQueue;
 use crate::net::server_connection::ServerConnection;
 use crate::server::context::Context;
@@ -15,6 +16,7 @@ pub async fn run(
     outbound: Arc<SendQueue>,
     mut new_connection: NewConnection,
     deadline: Instant,
+    unregistered: Unregistered,
 ) {
     // Short-lived futures are boxed, here and in the session, to keep an idle session small.
     let opening = Box::pin(register::open_session(
@@ -23,6 +25,7 @@ pub async fn run(
         outbound,
         &mut new_connection,
         deadline,
+        unregistered,
     ));
     if let Some((mut session, join_requests)) = opening.await {
         for request in join_requests {

@@ -13,4 +13,5 @@ mod register;
 mod resume;
 mod session;
 mod submit;
-pub mod upgrade;
+pub mod unregistered;
+mod upgrade;

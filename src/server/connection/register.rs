@@ -8,6 +8,7 @@ use tokio_tungstenite::tungstenite::Message;
 use zeroize::Zeroizing;
 
 use super::session::{HUB_TIMEOUT, Registered, Session};
+use super::unregistered::Unregistered;
 use crate::conversation::server::registration::{self, JoinRequest, Registration, Rejection};
 use crate::net::admission::ConnectionPermit;
 use crate::net::send_queue::{CloseReason, SendQueue};
@@ -29,6 +30,14 @@ pub struct NewConnection {
     pub client_info: ClientInfo,
     /// The access token of the HTTP request; for a client whose `register` has none.
     pub access_token: Option<Zeroizing<String>>,
+    /// The id of the connection, which is that of its session.
+    pub session: SessionId,
+}
+
+impl NewConnection {
+    fn log_refused(&self, context: &Context, code: ErrorCode) {
+        context.refusals.register_refused(&self.session, self.client_info.address, code);
+    }
 }
 
 /// Reads the first frame, authenticates the client and enters its rooms. Returns the session and
@@ -39,6 +48,7 @@ pub(super) async fn open_session(
     outbound: Arc<SendQueue>,
     new_connection: &mut NewConnection,
     deadline: Instant,
+    unregistered: Unregistered,
 ) -> Option<(Session, Vec<JoinRequest>)> {
     let client_info = new_connection.client_info;
     let access_token = new_connection.access_token.take();
@@ -53,42 +63,67 @@ pub(super) async fn open_session(
     match admitted {
         Ok((registration, grant)) => {
             new_connection.permit.mark_registered();
-            enter_rooms(&context, connection, &outbound, client_info, registration, grant).await
-        }
-        Err(rejection) => {
-            if let Some(rejection) = rejection {
-                reject(&context, &outbound, client_info, &rejection);
+            let entered =
+                enter_rooms(&context, connection, &outbound, new_connection, registration, grant);
+            let entered = entered.await;
+            match &entered {
+                Some((session, _)) => {
+                    unregistered.registered();
+                    session.log_opened();
+                }
+                None => unregistered.ended("refused"),
             }
+            entered
+        }
+        Err(NotRegistered::Refused(rejection)) => {
+            reject(&context, &outbound, new_connection, &rejection);
+            unregistered.ended("refused");
+            None
+        }
+        Err(NotRegistered::Ended(reason)) => {
+            unregistered.ended(reason);
             None
         }
     }
 }
 
-/// Waits for `register`. The error is `None` if the connection ended.
+/// Why a connection did not register.
+enum NotRegistered {
+    /// The server refused it.
+    Refused(Rejection),
+    /// The connection ended; the reason for the server log.
+    Ended(&'static str),
+}
+
+impl From<Rejection> for NotRegistered {
+    fn from(rejection: Rejection) -> Self {
+        NotRegistered::Refused(rejection)
+    }
+}
+
+/// Waits for `register`.
 async fn read_registration(
     context: &Context,
     connection: &mut ServerConnection,
     client_info: ClientInfo,
     deadline: Instant,
-) -> Result<Registration, Option<Rejection>> {
+) -> Result<Registration, NotRegistered> {
     // Control frames before `register` count against the same limit as those of a session.
     let (quota, mut control_frames) = (context.active_config.load().frames, Meter::default());
     let registration = loop {
         match tokio::time::timeout_at(deadline.into(), connection.next(|| true)).await {
             Err(_) => {
-                return Err(Some(Rejection {
+                return Err(NotRegistered::Refused(Rejection {
                     code: ErrorCode::RegisterTimeout,
                     close: CloseCode::RegisterTimeout,
                     message: "no register frame arrived within the time limit".into(),
                 }));
             }
-            Ok(Received::Ended(_)) => return Err(None),
+            Ok(Received::Ended(reason)) => return Err(NotRegistered::Ended(reason)),
             Ok(Received::Frame(Message::Text(text))) => break registration::read(&text)?,
             Ok(Received::Frame(Message::Binary(_))) => {
-                return Err(Some(Rejection::policy(
-                    ErrorCode::BinaryFrame,
-                    "only text frames are accepted",
-                )));
+                let text = "only text frames are accepted";
+                return Err(Rejection::policy(ErrorCode::BinaryFrame, text).into());
             }
             Ok(Received::Frame(_)) => {
                 if let Some(pause) = control_frames.spend(quota, 1, context.started.elapsed()) {
@@ -98,16 +133,22 @@ async fn read_registration(
         }
     };
     if !client_info.confidential {
-        return Err(Some(Rejection::policy(
+        return Err(Rejection::policy(
             ErrorCode::Plaintext,
             "the server does not send keys over an unencrypted connection; connect with wss://",
-        )));
+        )
+        .into());
     }
     Ok(registration)
 }
 
-fn reject(context: &Context, outbound: &SendQueue, client_info: ClientInfo, rejection: &Rejection) {
-    context.refusals.register_refused(client_info.address, rejection.code);
+fn reject(
+    context: &Context,
+    outbound: &SendQueue,
+    new_connection: &NewConnection,
+    rejection: &Rejection,
+) {
+    new_connection.log_refused(context, rejection.code);
     let error = ErrorFrame::new(rejection.code, rejection.message.clone());
     outbound.push(encode(&ServerFrame::Error(error)));
     outbound.close(CloseReason { close: rejection.close, cause: "refused" }, &rejection.message);
@@ -117,13 +158,13 @@ fn reject(context: &Context, outbound: &SendQueue, client_info: ClientInfo, reje
 fn refuse_entry<T>(
     context: &Context,
     outbound: &SendQueue,
-    client_info: ClientInfo,
+    new_connection: &NewConnection,
     error: &EnterError,
 ) -> Option<T> {
     let (frame, cause) = match error {
         EnterError::Unreadable => (error.frame(), "history_failed"),
         EnterError::RoomsFull(_) => {
-            context.refusals.register_refused(client_info.address, ErrorCode::RoomsFull);
+            new_connection.log_refused(context, ErrorCode::RoomsFull);
             (error.frame(), "rooms_full")
         }
     };
@@ -138,18 +179,18 @@ async fn enter_rooms(
     context: &Arc<Context>,
     connection: &mut ServerConnection,
     outbound: &Arc<SendQueue>,
-    client_info: ClientInfo,
+    new_connection: &NewConnection,
     registration: Registration,
     grant: Option<Arc<Grant>>,
 ) -> Option<(Session, Vec<JoinRequest>)> {
     let options = DeliveryOptions { echo: registration.echo, presence: registration.presence };
     let peer = Arc::new(Peer::new(
-        SessionId::fresh(),
+        new_connection.session.clone(),
         registration.user,
         grant,
         registration.dialect,
         options,
-        client_info,
+        new_connection.client_info,
         outbound.clone(),
     ));
     let entries = registration
@@ -162,10 +203,9 @@ async fn enter_rooms(
     let registered = Registered { context: context.clone(), peer };
     let rooms = match connection.flush_during(tokio::time::timeout(HUB_TIMEOUT, answered)).await {
         Ok(Ok(Ok(rooms))) => rooms,
-        Ok(Ok(Err(error))) => return refuse_entry(context, outbound, client_info, &error),
-        _ => return refuse_entry(context, outbound, client_info, &EnterError::Unreadable),
+        Ok(Ok(Err(error))) => return refuse_entry(context, outbound, new_connection, &error),
+        _ => return refuse_entry(context, outbound, new_connection, &EnterError::Unreadable),
     };
     let session = Session::new(registered, rooms, connection.received_bytes());
-    session.log_opened();
     Some((session, registration.rooms))
 }

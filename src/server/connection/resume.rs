@@ -10,8 +10,10 @@ use crate::net::send_queue::CloseReason;
 use crate::net::server_connection::ServerConnection;
 use crate::protocol::frame::{self, ErrorFrame, History, Position, ServerFrame};
 use crate::protocol::{CloseCode, Epoch, ErrorCode, RoomName, Seq};
+use crate::server::refusal_log::SentGap;
 use crate::server::rooms::command::{Command, GoLiveOutcome};
 use crate::server::rooms::delivery::{frame_bytes, history_entry, replay_frame};
+use crate::server::rooms::redaction::push_redacted;
 use crate::store::{Gap, Page, PageRange, StoreError};
 
 /// Messages per page of a replay.
@@ -33,10 +35,12 @@ impl Session {
             return self.close_unreadable(room);
         };
         loop {
+            let deletions = self.context().deletions.get();
             let range = PageRange::After(after);
             let page = self.read_page(connection, room, range, REPLAY_PAGE_MESSAGES).await;
             let Ok(page) = page else { return self.close_unreadable(room) };
-            after = self.send_page(room, after, &page);
+            let Some(reached) = self.send_page(room, after, &page, deletions) else { continue };
+            after = reached;
             self.wait_for_queue(connection).await;
             if self.peer().outbound.close_reason().is_some()
                 || self.peer().outbound.is_disconnected()
@@ -90,17 +94,19 @@ impl Session {
             HistoryRange::Before(seq) => PageRange::Before(seq),
             HistoryRange::Newest => PageRange::Newest,
         };
-        let Ok(page) = self.read_page(connection, room, range, limit).await else {
-            return self.close_unreadable(room);
-        };
-        self.answer_bytes +=
-            page.entries.iter().map(|entry| frame_bytes(&entry.text) as u64).sum::<u64>();
-        let Some(membership) = self.membership(room) else { return };
-        for gap in &page.gaps {
-            self.push_gap(room, *gap, &page.head.epoch);
-        }
-        {
+        loop {
+            let deletions = self.context().deletions.get();
+            let Ok(page) = self.read_page(connection, room, range, limit).await else {
+                return self.close_unreadable(room);
+            };
+            self.answer_bytes +=
+                page.entries.iter().map(|entry| frame_bytes(entry.text.len()) as u64).sum::<u64>();
+            let Some(membership) = self.membership(room) else { return };
             let ring = membership.ring.read();
+            if self.context().deletions.get() != deletions {
+                continue;
+            }
+            self.push_holes(room, &page, Seq(u64::MAX), &mut (0, 0));
             let messages = page.entries.iter().map(|entry| history_entry(entry, &ring)).collect();
             // The frame is queued while the lock is held, so no newer key can precede it.
             self.peer().send(&ServerFrame::History(History {
@@ -110,32 +116,56 @@ impl Session {
                 more: page.more,
                 reached: Some(page.reached),
             }));
+            break;
         }
         self.wait_for_queue(connection).await;
     }
 
-    /// Sends the entries and gaps of a page in order. Returns the seq up to which the client has
-    /// everything.
-    fn send_page(&self, room: &RoomName, after: Seq, page: &Page) -> Seq {
+    /// Sends the entries, redactions and gaps of a page in order. Returns the seq up to which the client
+    /// has everything. `None` if something was deleted since the page was read: it must be read again.
+    fn send_page(&self, room: &RoomName, after: Seq, page: &Page, deletions: u64) -> Option<Seq> {
         let Some(membership) = self.rooms.iter().find(|membership| membership.room == *room) else {
-            return after;
+            return Some(after);
         };
         let ring = membership.ring.read();
-        let mut gaps = page.gaps.iter().peekable();
+        if self.context().deletions.get() != deletions {
+            return None;
+        }
+        let mut sent = (0, 0);
         for entry in &page.entries {
-            while let Some(gap) = gaps.next_if(|gap| gap.after < entry.seq) {
-                self.push_gap(room, *gap, &page.head.epoch);
-            }
+            self.push_holes(room, page, entry.seq, &mut sent);
             self.peer().outbound.push(replay_frame(entry, &ring));
         }
         // The frames are queued while the lock is held, so no newer key can precede them.
         drop(ring);
         self.peer().received.fetch_add(page.entries.len() as u64, Ordering::Relaxed);
-        for gap in gaps {
-            self.push_gap(room, *gap, &page.head.epoch);
-        }
+        self.push_holes(room, page, Seq(u64::MAX), &mut sent);
         self.peer().outbound.flush();
-        page.reached
+        Some(page.reached)
+    }
+
+    /// Queues the gaps and redactions of a page that come before `before`, in order. `sent` counts those
+    /// that were queued already.
+    fn push_holes(&self, room: &RoomName, page: &Page, before: Seq, sent: &mut (usize, usize)) {
+        loop {
+            let gap = page.gaps.get(sent.0).filter(|gap| gap.after < before);
+            let redaction = page.redactions.get(sent.1).filter(|deleted| deleted.seq < before);
+            match (gap, redaction) {
+                (Some(gap), Some(redaction)) if redaction.seq <= gap.after => {
+                    push_redacted(self.peer(), room, *redaction);
+                    sent.1 += 1;
+                }
+                (Some(gap), _) => {
+                    self.push_gap(room, *gap, &page.head.epoch);
+                    sent.0 += 1;
+                }
+                (None, Some(redaction)) => {
+                    push_redacted(self.peer(), room, *redaction);
+                    sent.1 += 1;
+                }
+                (None, None) => return,
+            }
+        }
     }
 
     /// Asks the hub to make the session live after `after`; `None` if the hub does not answer.
@@ -182,8 +212,14 @@ impl Session {
 
     fn push_gap(&self, room: &RoomName, gap: Gap, epoch: &Epoch) {
         let (Gap { after, next, .. }, reason) = (gap, gap.reason.word());
-        tracing::info!(event = "gap", session = %self.peer().session, room = %room, after = after.0,
-            next = next.0, reason, "messages are missing; the client was sent a gap");
+        let peer = self.peer();
+        self.context().refusals.gap_sent(&SentGap {
+            session: &peer.session,
+            peer: peer.client.address,
+            user: &peer.user,
+            room,
+            gap: &gap,
+        });
         self.peer().push(&ServerFrame::Gap(frame::Gap {
             room: room.as_str().into(),
             after,

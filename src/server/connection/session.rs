@@ -286,6 +286,7 @@ impl Session {
         let peer = self.peer();
         self.context().refusals.message_refused(&RefusedMessage {
             session: &peer.session,
+            peer: peer.client.address,
             user: &peer.user,
             tally: &peer.tally,
             grant: peer.grant.as_deref(),

@@ -3,6 +3,7 @@
 //! Checks, in order: bans of the client's address, the path, the method, the `Origin`, the number of
 //! connections from the client's address, and the WebSocket handshake.
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
@@ -24,7 +25,6 @@ use crate::config::{AuthMode, Listen};
 use crate::policy::origin;
 use crate::protocol::random::random_hex;
 use crate::server::client_info::ClientInfo;
-use crate::server::refusal_log::RefusalLog;
 use crate::sys::clock::has_http_date;
 
 /// The largest request head, in bytes.
@@ -54,6 +54,8 @@ pub trait ClientChecks: Send + Sync + 'static {
     fn is_banned(&self, client_info: ClientInfo) -> bool;
     /// Whether its address may open one more connection.
     fn admits(&self, address: IpAddr) -> bool;
+    /// Logs that its web page may not connect.
+    fn log_refused_origin(&self, address: IpAddr, origin: &str);
 }
 
 /// Reads the request on `stream` and answers it. Returns `None` if it did not open a WebSocket; then
@@ -66,7 +68,6 @@ pub async fn accept<S>(
     listen: Arc<Listen>,
     mode: AuthMode,
     checks: impl ClientChecks,
-    refusals: Arc<RefusalLog>,
 ) -> Option<Upgraded<S>>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -75,7 +76,7 @@ where
     let upgrade_slot = upgrade.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
         let client_info = ClientInfo::from_headers(request.headers(), peer, encrypted, &listen);
-        let answer = answer(&request, client_info, &listen, mode, &checks, &refusals);
+        let answer = answer(&request, client_info, &listen, mode, &checks);
         if request.headers().contains_key(header::UPGRADE) {
             let on_upgrade = hyper::upgrade::on(&mut request);
             let accepted = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
@@ -106,7 +107,6 @@ fn answer(
     listen: &Listen,
     mode: AuthMode,
     checks: &impl ClientChecks,
-    refusals: &RefusalLog,
 ) -> Response<Full<Bytes>> {
     if checks.is_banned(client_info) {
         return plain(StatusCode::FORBIDDEN, "This address is banned.\n");
@@ -127,7 +127,7 @@ fn answer(
         return answer;
     }
     if !origin_allowed(request.headers(), client_info, listen) {
-        log_origin_refused(request.headers(), client_info, refusals);
+        checks.log_refused_origin(client_info.address, &shown_origin(request.headers()));
         return plain(
             StatusCode::FORBIDDEN,
             "This origin is not allowed; the operator can add it to listen.origins.\n",
@@ -216,8 +216,8 @@ fn origin_allowed(headers: &HeaderMap, client_info: ClientInfo, listen: &Listen)
     }
 }
 
-fn log_origin_refused(headers: &HeaderMap, client_info: ClientInfo, refusals: &RefusalLog) {
+/// The beginning of the first `Origin`, for the server log.
+fn shown_origin(headers: &HeaderMap) -> Cow<'_, str> {
     let origin = headers.get(header::ORIGIN).map_or(&b""[..], HeaderValue::as_bytes);
-    let origin = String::from_utf8_lossy(&origin[..origin.len().min(200)]);
-    refusals.origin_refused(client_info.address, &origin);
+    String::from_utf8_lossy(&origin[..origin.len().min(200)])
 }

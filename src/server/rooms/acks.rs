@@ -34,6 +34,7 @@ pub fn answer_all(batch: &[Committed], refusals: &RefusalLog) {
             if let ServerFrame::Error(error) = &answer {
                 refusals.message_refused(&RefusedMessage {
                     session: &sender.session,
+                    peer: sender.client.address,
                     user: &sender.user,
                     tally: &sender.tally,
                     grant: sender.grant.as_deref(),

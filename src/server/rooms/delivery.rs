@@ -249,15 +249,15 @@ impl<'a> Chunk<'a> {
 
 /// Appends a stored message to `out` as a WebSocket frame, encrypted under the current key of `ring`.
 fn put_message(out: &mut BytesMut, entry: &Entry, ring: &KeyRing, replay: bool) {
-    let mut json = Vec::with_capacity(frame_bytes(&entry.text));
+    let mut json = Vec::with_capacity(frame_bytes(entry.text.len()));
     let frame: ServerFrame<'_> = ServerFrame::ChatMessage(chat_message(entry, ring, replay));
     serde_json::to_writer(&mut json, &frame).expect("frames have string keys only");
     framing::put_text(out, &json);
 }
 
-/// The usual size of a message frame, in bytes.
-pub fn frame_bytes(text: &str) -> usize {
-    FRAME_OVERHEAD_BYTES + text.len() * 2
+/// The usual size of the frame of a message whose text has so many bytes.
+pub fn frame_bytes(text_bytes: usize) -> usize {
+    FRAME_OVERHEAD_BYTES + text_bytes * 2
 }
 
 /// A stored message as a frame with `"replay":true`, encrypted under the current key of `ring`.

@@ -1,7 +1,7 @@
 //! The hub: the one thread that owns all rooms and delivers every message.
 //!
-//! The hub handles [`Command`]s from sessions and operators and batches of [`Committed`] messages
-//! from the log writer, one after the other. So a key rotation, a join or a leave always falls between
+//! The hub handles [`Command`]s from sessions and operators, and from the log writer batches of
+//! [`Committed`] messages and deletions, one after the other. So a key rotation, a join or a leave always falls between
 //! two messages, and rooms need no locks.
 //!
 //! Each turn of [`Hub::run`] does the first of these that is due: rotate keys; flush presence
@@ -11,8 +11,8 @@
 //!
 //! This file holds the state, the loop and the dispatch of commands. The work is done in siblings:
 //! `membership` (enter, join, resume, leave, quit), `presence` (joins and leaves, user lists),
-//! `delivery` (encode once, fan out), `rotation` (keys), `access` (revocation, bans, kicks), `drain` (the
-//! end of all sessions) and `status_queries` (the questions of operators).
+//! `delivery` (encode once, fan out), `rotation` (keys), `access` (revocation, bans, kicks), `redaction`
+//! (deleted messages), `drain` (the end of all sessions) and `status_queries` (the questions of operators).
 //!
 //! Deliberately absent: waiting for a reader (what its socket does not take stays in the bounded send
 //! queue of its session), reading pages of the room log (sessions do that on blocking threads), and
@@ -30,7 +30,9 @@ use tokio::time::timeout_at;
 use super::command::{Command, Commands};
 use super::committed::Committed;
 use super::config::HubConfig;
+use super::deletion::{Deletion, DeletionCount};
 use super::drain_schedule::DrainSchedule;
+use super::log_event::LogEvent;
 use super::log_writer::LogWriterStats;
 use super::peer::Peer;
 use super::room::Room;
@@ -71,6 +73,7 @@ pub struct Hub {
     pub(super) oldest_key_noted_at: Instant,
     /// Rooms that a member lost access to; their keys are rotated after the current commands.
     pub(super) rotation_pending: BTreeSet<RoomName>,
+    pub(super) deletions: Arc<DeletionCount>,
     /// The access list that was last enforced, and when.
     pub(super) access: Arc<AccessList>,
     pub(super) access_enforced_at: Timestamp,
@@ -95,6 +98,7 @@ impl Hub {
     pub fn new(
         config: HubConfig,
         reader: Arc<dyn RoomLogReader>,
+        deletions: Arc<DeletionCount>,
         access: Arc<AccessList>,
         counters: Arc<Counters>,
     ) -> Self {
@@ -110,6 +114,7 @@ impl Hub {
             next_rotation: None,
             oldest_key_noted_at: Instant::now(),
             rotation_pending: BTreeSet::new(),
+            deletions,
             access,
             access_enforced_at: wall_clock(),
             pending_presence: BTreeSet::new(),
@@ -124,7 +129,7 @@ impl Hub {
     pub async fn run(
         mut self,
         mut commands: Commands,
-        mut batches: mpsc::Receiver<Vec<Committed>>,
+        mut events: mpsc::Receiver<LogEvent>,
         log_writer: Arc<LogWriterStats>,
     ) {
         loop {
@@ -143,13 +148,9 @@ impl Hub {
                     self.catch_panic(Hub::close_due_sessions);
                 }
                 // The log writer ends last, after it has committed every draft.
-                batch = batches.recv() => match batch {
-                    Some(mut batch) => {
-                        self.extend_batch(&mut batch, &mut batches, &log_writer).await;
-                        if !self.catch_panic(|hub| hub.deliver(&batch)) {
-                            self.catch_panic(|hub| hub.close_undelivered(&batch));
-                        }
-                        drop(batch);
+                event = events.recv() => match event {
+                    Some(event) => {
+                        self.receive_event(event, &mut events, &log_writer).await;
                         // Under load there is always a next batch; commands must not starve.
                         self.run_commands(None, &mut commands);
                     }
@@ -160,22 +161,54 @@ impl Hub {
         }
     }
 
+    /// Delivers a batch, with those that follow it. A deletion ends the batch and comes after it.
+    async fn receive_event(
+        &mut self,
+        event: LogEvent,
+        events: &mut mpsc::Receiver<LogEvent>,
+        log_writer: &LogWriterStats,
+    ) {
+        let deletion = match event {
+            LogEvent::Deleted(deletion) => Some(deletion),
+            LogEvent::Committed(mut batch) => {
+                let deletion = self.extend_batch(&mut batch, events, log_writer).await;
+                if !self.catch_panic(|hub| hub.deliver(&batch)) {
+                    self.catch_panic(|hub| hub.close_undelivered(&batch));
+                }
+                deletion
+            }
+        };
+        if let Some(deletion) = deletion {
+            self.catch_panic(|hub| hub.tell_deletion(deletion));
+        }
+    }
+
     /// Adds the batches that wait already, so that one write per socket serves them all. For a large
-    /// room it also waits shortly for the drafts that are in flight.
+    /// room it also waits shortly for the drafts that are in flight. Returns the deletion that followed.
     async fn extend_batch(
         &self,
         batch: &mut Vec<Committed>,
-        batches: &mut mpsc::Receiver<Vec<Committed>>,
+        events: &mut mpsc::Receiver<LogEvent>,
         log_writer: &LogWriterStats,
-    ) {
-        take_waiting(batch, batches);
+    ) -> Option<Deletion> {
         let deadline = tokio::time::Instant::now() + MAX_BATCH_WAIT;
-        while self.is_worth_extending(batch)
-            && log_writer.has_in_flight()
-            && let Ok(Some(more)) = timeout_at(deadline, batches.recv()).await
-        {
-            batch.extend(more);
-            take_waiting(batch, batches);
+        loop {
+            while batch.len() < MAX_DELIVERY_MESSAGES
+                && let Ok(event) = events.try_recv()
+            {
+                match event {
+                    LogEvent::Committed(more) => batch.extend(more),
+                    LogEvent::Deleted(deletion) => return Some(deletion),
+                }
+            }
+            if !self.is_worth_extending(batch) || !log_writer.has_in_flight() {
+                return None;
+            }
+            match timeout_at(deadline, events.recv()).await {
+                Ok(Some(LogEvent::Committed(more))) => batch.extend(more),
+                Ok(Some(LogEvent::Deleted(deletion))) => return Some(deletion),
+                Ok(None) | Err(_) => return None,
+            }
         }
     }
 
@@ -253,13 +286,6 @@ impl Hub {
         }
         self.config = config;
         self.schedule_rotation();
-    }
-}
-
-fn take_waiting(batch: &mut Vec<Committed>, batches: &mut mpsc::Receiver<Vec<Committed>>) {
-    while batch.len() < MAX_DELIVERY_MESSAGES {
-        let Ok(more) = batches.try_recv() else { break };
-        batch.extend(more);
     }
 }
 

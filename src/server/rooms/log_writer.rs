@@ -27,6 +27,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::acks::answer_all;
 use super::committed::Committed;
+use super::deletion::DeleteRequest;
+use super::eraser::Eraser;
+use super::log_event::LogEvent;
 use super::log_writer_health::{LogWriterHealth, RefusedAppend};
 use super::peer::Peer;
 use super::prune_log::PruneLog;
@@ -77,7 +80,7 @@ impl LogWriter {
     /// the thread has ended.
     pub fn start(
         log: Box<dyn RoomLog>,
-        hub: mpsc::Sender<Vec<Committed>>,
+        hub: mpsc::Sender<LogEvent>,
         refusals: Arc<RefusalLog>,
         counters: Arc<Counters>,
     ) -> std::io::Result<(LogWriter, Ended)> {
@@ -170,6 +173,11 @@ impl LogWriter {
         let _ = self.work.send(Work::SetRetention(retention));
     }
 
+    /// Deletes messages, and answers the request.
+    pub fn delete(&self, request: DeleteRequest) {
+        let _ = self.work.send(Work::Delete(request));
+    }
+
     /// Makes the thread commit everything queued and end.
     pub fn finish(&self) {
         let _ = self.work.send(Work::Finish);
@@ -182,6 +190,7 @@ struct Arrival(Instant);
 enum Work {
     Append(Draft, Arc<Peer>, OwnedSemaphorePermit, Arrival),
     SetRetention(Retention),
+    Delete(DeleteRequest),
     Ping,
     Finish,
 }
@@ -229,7 +238,7 @@ impl Batch {
 struct LogWriterThread {
     log: Box<dyn RoomLog>,
     queue: Receiver<Work>,
-    hub: mpsc::Sender<Vec<Committed>>,
+    hub: mpsc::Sender<LogEvent>,
     stats: Arc<LogWriterStats>,
     health: Arc<LogWriterHealth>,
     refusals: Arc<RefusalLog>,
@@ -252,21 +261,25 @@ impl LogWriterThread {
     fn serve(&mut self, pruning: &mut PruneLog) {
         let started = Instant::now();
         let mut prune_at = Instant::now() + PRUNE_INTERVAL;
+        let mut eraser = Eraser::default();
         let mut finishing = false;
         while !finishing {
-            let timeout = prune_at.saturating_duration_since(Instant::now());
+            let wake_at = eraser.next_step_at().map_or(prune_at, |at| at.min(prune_at));
+            let timeout = wake_at.saturating_duration_since(Instant::now());
             let mut next = match self.queue.recv_timeout(timeout) {
                 Ok(work) => Some(work),
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return,
             };
             let mut batch = Batch::default();
+            let mut deletions = Vec::new();
             while let Some(work) = next {
                 match work {
                     Work::Append(draft, sender, permit, arrival) => {
                         batch.push(draft, sender, permit, arrival);
                     }
                     Work::SetRetention(retention) => self.log.set_retention(retention),
+                    Work::Delete(request) => deletions.push(request),
                     Work::Ping => self.health.question.answer(),
                     Work::Finish => finishing = true,
                 }
@@ -285,7 +298,7 @@ impl LogWriterThread {
                 let times = arrivals.iter().map(|Arrival(at)| now.saturating_duration_since(*at));
                 self.counters.send_to_ack.observe_all(times);
                 self.stats.in_flight.fetch_sub(committed.len() as u64, Ordering::Relaxed);
-                let hub_runs = self.hub.blocking_send(committed).is_ok();
+                let hub_runs = self.hub.blocking_send(LogEvent::Committed(committed)).is_ok();
                 let _ = catch_unwind(AssertUnwindSafe(|| self.log.after_commit()));
                 if self.log.is_over_limit() {
                     prune_at = prune_at.min(Instant::now() + PRUNE_STEP_PAUSE);
@@ -294,6 +307,10 @@ impl LogWriterThread {
                     return;
                 }
             }
+            for request in deletions {
+                eraser.delete(request, self.log.as_mut(), &self.hub);
+            }
+            let _ = catch_unwind(AssertUnwindSafe(|| eraser.step(self.log.as_mut())));
             if Instant::now() >= prune_at {
                 let uptime = started.elapsed();
                 let pruned =

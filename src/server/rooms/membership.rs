@@ -12,12 +12,14 @@ use super::command::{EnterError, GoLiveOutcome, Membership, RoomEntry};
 use super::delivery::{frame_bytes, replay_frame};
 use super::hub::{Hub, SessionRooms};
 use super::peer::Peer;
+use super::redaction::push_redacted;
 use super::room::{Member, Room};
 use crate::conversation::server::registration::Dialect;
 use crate::policy::access::AccessStatus;
 use crate::policy::rights::Action;
 use crate::protocol::frame::{ErrorFrame, Joined, Left, PROTOCOL, ServerFrame, Welcome};
 use crate::protocol::{ErrorCode, RoomName, Seq};
+use crate::store::Stored;
 
 /// The server's name and version, as in `welcome`.
 pub const SERVER: &str = concat!("chat-server/", env!("CARGO_PKG_VERSION"));
@@ -118,21 +120,29 @@ impl Hub {
         if room.members[index].live_since.is_some() {
             return GoLiveOutcome::Live;
         }
-        let missing = room.recent.iter().filter(|entry| entry.seq > after).count();
-        let missing_bytes: usize =
-            room.recent.iter().rev().take(missing).map(|entry| frame_bytes(&entry.text)).sum();
+        let missing = room.recent.iter().filter(|stored| stored.seq() > after).count();
+        let newest = room.recent.iter().rev().take(missing);
+        let missing_bytes: usize = newest.map(|stored| frame_bytes(stored.text_bytes())).sum();
         if missing_bytes > self.config.outbound_bytes {
             // The session reads them from the room log, as fast as its client takes them.
             return GoLiveOutcome::Behind;
         }
         let is_complete = after >= room.last
-            || room.recent.front().is_some_and(|oldest| oldest.seq <= after.next());
+            || room.recent.front().is_some_and(|oldest| oldest.seq() <= after.next());
         if !is_complete {
             return GoLiveOutcome::Behind;
         }
+        for redaction in std::mem::take(&mut room.members[index].missed_redactions) {
+            if redaction.seq <= after {
+                push_redacted(peer, name, redaction);
+            }
+        }
         let ring = room.ring.read();
-        for entry in room.recent.iter().skip(room.recent.len() - missing) {
-            peer.outbound.push(replay_frame(entry, &ring));
+        for stored in room.recent.iter().skip(room.recent.len() - missing) {
+            match stored {
+                Stored::Message(entry) => peer.outbound.push(replay_frame(entry, &ring)),
+                Stored::Redacted(redaction) => push_redacted(peer, name, *redaction),
+            }
         }
         peer.received.fetch_add(missing as u64, Ordering::Relaxed);
         drop(ring);
@@ -227,6 +237,7 @@ impl Hub {
             echo: peer.echo,
             live_since,
             can_receive,
+            missed_redactions: Vec::new(),
             received: Cell::new(0),
         });
         let membership = Membership {
@@ -265,6 +276,20 @@ impl Hub {
             self.announce_leave(peer, name);
         }
         was_member
+    }
+
+    /// Removes a room with all its members, which are not told. Returns them.
+    pub(super) fn remove_room(&mut self, name: &RoomName) -> Vec<Arc<Peer>> {
+        let Some(room) = self.rooms.remove(name) else { return Vec::new() };
+        let without = usize::from(room.last == Seq(0));
+        self.rooms_without_messages = self.rooms_without_messages.saturating_sub(without);
+        let members: Vec<_> = room.members.into_iter().map(|member| member.peer).collect();
+        for peer in &members {
+            if let Some(session) = self.sessions.get_mut(&peer.session) {
+                session.rooms.retain(|room| room != name);
+            }
+        }
+        members
     }
 
     /// Removes a member, and the room after its last member. Returns whether it was a member.

@@ -1,20 +1,23 @@
 //! Rooms: the hub that owns them, the log writer that appends and commits, and the acks.
 //!
 //! From the bottom up: `peer` (a session as others see it), `room`, the values that sessions and the
-//! hub exchange (`command`, `config`, `status`, `committed`), `acks`, `prune_log`, `log_writer`,
-//! `drain_schedule`, `hub`, and the parts of the hub: `membership`, `presence`, `delivery`, `rotation`,
-//! `access`, `drain`, `status_queries`.
+//! hub exchange (`command`, `config`, `status`, `committed`, `deletion`, `log_event`), `acks`, `prune_log`,
+//! `eraser`, `log_writer`, `drain_schedule`, `hub`, and the parts of the hub: `membership`, `presence`,
+//! `delivery`, `rotation`, `access`, `redaction`, `drain`, `status_queries`.
 
 mod access;
 mod acks;
 pub mod command;
 mod committed;
 pub mod config;
+pub mod deletion;
 pub mod delivery;
 mod drain;
 mod drain_schedule;
+mod eraser;
 pub mod health;
 pub mod hub;
+pub mod log_event;
 pub mod log_writer;
 pub mod log_writer_health;
 pub mod membership;
@@ -22,6 +25,7 @@ pub mod peer;
 mod presence;
 mod prune_log;
 pub mod question;
+pub mod redaction;
 mod room;
 mod rooms_full_log;
 mod rotation;

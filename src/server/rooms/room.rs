@@ -17,12 +17,14 @@ use crate::policy::rights::Action;
 use crate::protocol::frame::{EncryptionKey, Position, ServerFrame};
 use crate::protocol::{Epoch, RoomName, Seq, Timestamp};
 use crate::server::activity::Tally;
-use crate::store::{Entry, Head};
+use crate::store::{Entry, Head, Redaction, Stored};
 
 /// The recent messages that a room keeps in memory while a member resumes: a number of messages,
 /// and bytes of text. A member that is further behind replays more from the room log.
 const MAX_RECENT_MESSAGES: usize = 512;
 const MAX_RECENT_BYTES: usize = 512 * 1024;
+/// Redactions that are kept for a member that resumes.
+const MAX_MISSED_REDACTIONS: usize = 1024;
 
 /// A room's key ring, shared with the sessions in the room. The hub holds the write lock while it
 /// queues a new key for every member. So a session that uses the new key can be sure that every
@@ -41,6 +43,8 @@ pub struct Member {
     pub live_since: Option<Seq>,
     /// Whether the member may receive messages of others.
     pub can_receive: bool,
+    /// What was deleted while the member resumes. It may have got the text just before.
+    pub missed_redactions: Vec<Redaction>,
     /// Live messages that were put into its send queue and are not in [`Peer::received`] yet. Here a
     /// delivery counts them without touching the peer.
     pub received: Cell<u64>,
@@ -69,6 +73,13 @@ impl Member {
         is_new && is_wanted
     }
 
+    /// Keeps redactions until the member is live.
+    pub(super) fn note_redactions(&mut self, redactions: &[Redaction]) {
+        self.missed_redactions.extend(redactions);
+        let surplus = self.missed_redactions.len().saturating_sub(MAX_MISSED_REDACTIONS);
+        self.missed_redactions.drain(..surplus);
+    }
+
     /// Whether the member is sent joins and leaves.
     pub(super) fn sees_presence(&self, room: &RoomName) -> bool {
         self.peer.presence && self.peer.may(Action::ListMembers, room)
@@ -93,7 +104,7 @@ pub struct Room {
     /// The number of members that resume.
     pub resuming: usize,
     /// The newest messages, kept only while a member resumes.
-    pub recent: VecDeque<Entry>,
+    pub recent: VecDeque<Stored>,
     recent_bytes: usize,
     /// What happens in the room.
     pub(super) tally: Arc<Tally>,
@@ -175,10 +186,20 @@ impl Room {
     /// Keeps a delivered message for the members that resume.
     pub fn keep_recent(&mut self, entry: &Entry) {
         self.recent_bytes += entry.text.len();
-        self.recent.push_back(entry.clone());
+        self.recent.push_back(Stored::Message(entry.clone()));
         while self.recent.len() > MAX_RECENT_MESSAGES || self.recent_bytes > MAX_RECENT_BYTES {
             let Some(oldest) = self.recent.pop_front() else { break };
-            self.recent_bytes -= oldest.text.len();
+            self.recent_bytes -= oldest.text_bytes();
+        }
+    }
+
+    /// Forgets the texts of messages that were deleted.
+    pub(super) fn redact_recent(&mut self, redactions: &[Redaction]) {
+        for stored in &mut self.recent {
+            if let Some(redaction) = redactions.iter().find(|deleted| deleted.seq == stored.seq()) {
+                self.recent_bytes -= stored.text_bytes();
+                *stored = Stored::Redacted(*redaction);
+            }
         }
     }
 }

@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use super::state::{Room, State, StoredEntry};
 use crate::protocol::frame::Position;
-use crate::protocol::{Epoch, RoomName, Seq, Timestamp};
+use crate::protocol::{Epoch, RoomName, Seq, SeqRange, Timestamp};
+use crate::store::deletion::{Deleted, DeletedRoom, EraseStep};
 use crate::store::entry::Draft;
 use crate::store::opened::OpenedStore;
 use crate::store::page_builder::PageBuilder;
 use crate::store::retention::Retention;
 use crate::store::room_log::{
-    AppendOutcome, Head, Page, PageRange, PruneResult, Resumption, RoomLog, RoomLogReader,
-    StoreError,
+    AppendOutcome, DeleteError, Head, Page, PageRange, PruneResult, Resumption, RoomLog,
+    RoomLogReader, StoreError,
 };
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -40,6 +41,22 @@ impl RoomLog for MemoryLog {
     }
 
     fn after_commit(&mut self) {}
+
+    fn delete(&mut self, room: &RoomName, ranges: &[SeqRange]) -> Result<Deleted, DeleteError> {
+        self.0.write().redact(room, ranges)
+    }
+
+    fn delete_room(
+        &mut self,
+        room: &RoomName,
+        _now: Timestamp,
+    ) -> Result<DeletedRoom, DeleteError> {
+        self.0.write().delete_room(room)
+    }
+
+    fn erase_step(&mut self) -> EraseStep {
+        EraseStep::Done
+    }
 
     fn prune(&mut self, now: Timestamp, _uptime: Duration) -> PruneResult {
         self.0.write().prune(now)
@@ -88,7 +105,7 @@ impl RoomLogReader for Shared {
         let stored = room.map_or(&none, |room| &room.entries);
         let start = page.start();
         let mut offer =
-            |stored: &StoredEntry| page.offer(stored.entry.seq, Some(stored.entry.clone()));
+            |stored: &StoredEntry| page.offer(stored.entry.seq, Some(stored.to_stored()));
         if matches!(range, PageRange::After(_)) {
             let from = stored.partition_point(|stored| stored.entry.seq <= start);
             let _ = stored.range(from..).all(&mut offer);

@@ -4,14 +4,25 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use sha2::{Digest, Sha256};
 
-use crate::protocol::{MessageId, RoomName, Seq, Timestamp, UserName};
+use crate::protocol::{MessageId, RoomName, Seq, SeqRange, Timestamp, UserName};
+use crate::store::deletion::{Deleted, DeletedRoom, Redaction, Stored};
 use crate::store::entry::{Draft, Entry};
 use crate::store::retention::{MAX_PRUNED_PER_STEP, Retention, ids_expire_before, prune_to};
-use crate::store::room_log::{AppendOutcome, PruneReason, PruneResult, PrunedRoom};
+use crate::store::room_log::{AppendOutcome, DeleteError, PruneReason, PruneResult, PrunedRoom};
 
 /// Bytes of all rooms together, also without `history.max_bytes`. Above this, the oldest messages are
 /// dropped.
 const MAX_BYTES: usize = 256 * 1024 * 1024;
+/// Removes what is known about the text of a message.
+fn forget_text(ids: &mut HashMap<IdKey, KnownId>, entry: &Entry) {
+    let key = entry.id.clone().map(|id| (entry.room.clone(), entry.user.clone(), id));
+    if let Some(known) = key.and_then(|key| ids.get_mut(&key))
+        && known.seq == entry.seq
+    {
+        known.text_hash = None;
+    }
+}
+
 /// The bytes that an entry counts besides its text.
 const ENTRY_BYTES: usize = 256;
 /// How far a room may exceed its retention before an append prunes it. A store on disk is pruned
@@ -45,7 +56,10 @@ pub(super) struct Room {
 }
 
 pub(super) struct StoredEntry {
+    /// If the text was deleted, it is empty.
     pub entry: Entry,
+    /// Whether the text was deleted.
+    is_redacted: bool,
     /// The latest timestamp in the room up to this entry. It never decreases, even if the clock is
     /// turned back.
     pub latest: Timestamp,
@@ -59,7 +73,18 @@ type IdKey = (RoomName, UserName, MessageId);
 struct KnownId {
     seq: Seq,
     at: Timestamp,
-    text_hash: [u8; 32],
+    /// `None` once the text was deleted: every text fits.
+    text_hash: Option<[u8; 32]>,
+}
+
+impl StoredEntry {
+    /// The message for a reader.
+    pub fn to_stored(&self) -> Stored {
+        match self.is_redacted {
+            true => Stored::Redacted(Redaction { seq: self.entry.seq, at: self.entry.at }),
+            false => Stored::Message(self.entry.clone()),
+        }
+    }
 }
 
 impl State {
@@ -92,7 +117,7 @@ impl State {
         let text_hash = Sha256::digest(draft.text.as_bytes()).into();
         let key = draft.id.clone().map(|id| (draft.room.clone(), draft.user.clone(), id));
         match key.as_ref().and_then(|key| self.ids.get(key)) {
-            Some(known) if known.text_hash == text_hash => {
+            Some(known) if known.text_hash.is_none_or(|known| known == text_hash) => {
                 return AppendOutcome::Duplicate { seq: known.seq, at: known.at };
             }
             Some(known) => return AppendOutcome::Conflict { seq: known.seq },
@@ -109,14 +134,15 @@ impl State {
         self.bytes += size(&entry);
         room.last = seq;
         let number = self.newest_number;
-        room.entries.push_back(StoredEntry { entry: entry.clone(), latest, number });
+        let stored = StoredEntry { entry: entry.clone(), is_redacted: false, latest, number };
+        room.entries.push_back(stored);
         let max_entries = self.retention.messages.saturating_add(MAX_SURPLUS_MESSAGES);
         if room.entries.len() as u64 >= max_entries {
             self.prune_room(&entry.room, now);
         }
         if let Some(key) = key {
             self.ids_by_age.insert((now, key.clone()));
-            self.ids.insert(key, KnownId { seq, at: now, text_hash });
+            self.ids.insert(key, KnownId { seq, at: now, text_hash: Some(text_hash) });
         }
         AppendOutcome::Appended(entry)
     }
@@ -200,6 +226,41 @@ impl State {
         if let Some(oldest) = room.entries.front() {
             self.by_oldest_entry.insert(oldest.number, name.clone());
         }
+    }
+
+    /// Deletes the texts of messages.
+    pub fn redact(&mut self, name: &RoomName, ranges: &[SeqRange]) -> Result<Deleted, DeleteError> {
+        let room = self.rooms.get_mut(name).ok_or(DeleteError::UnknownRoom)?;
+        if ranges.iter().any(|range| range.last() > room.last) {
+            return Err(DeleteError::NotYet(room.last));
+        }
+        let mut deleted = Deleted::default();
+        for range in ranges {
+            let from = room.entries.partition_point(|stored| stored.entry.seq < range.first());
+            let to = room.entries.partition_point(|stored| stored.entry.seq <= range.last());
+            deleted.missing += range.count() - (to - from) as u64;
+            for stored in room.entries.range_mut(from..to) {
+                if stored.is_redacted {
+                    deleted.already += 1;
+                    continue;
+                }
+                let entry = &mut stored.entry;
+                self.bytes -= entry.text.len();
+                (entry.text, stored.is_redacted) = ("".into(), true);
+                forget_text(&mut self.ids, entry);
+                deleted.redactions.push(Redaction { seq: entry.seq, at: entry.at });
+            }
+        }
+        Ok(deleted)
+    }
+
+    /// Drops every message of a room.
+    pub fn delete_room(&mut self, name: &RoomName) -> Result<DeletedRoom, DeleteError> {
+        let room = self.rooms.get(name).ok_or(DeleteError::UnknownRoom)?;
+        let (count, last) = (room.entries.len(), room.last);
+        room.entries.iter().for_each(|stored| forget_text(&mut self.ids, &stored.entry));
+        self.drop_oldest_entries(name, count);
+        Ok(DeletedRoom { messages: count as u64, last })
     }
 
     fn drop_oldest_id(&mut self) {

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use rusqlite::{CachedStatement, Connection, Result, Transaction, TransactionBehavior, params};
 
+use super::ids::NO_PROOF;
 use super::rooms::{self, RoomEnd};
 use super::starts::{self, Start};
 use crate::crypto::sealer::{Sealer, Tag};
@@ -127,7 +128,8 @@ impl<'a> Append<'a> {
         let (seq, at, proof): (i64, i64, Vec<u8>) =
             self.find_id.query_row([tag], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
         let (seq, at) = (Seq(seq as u64), Timestamp::from_micros(at));
-        Ok(if id_proof(self.sealer, tag, seq, at, text)[..] == proof {
+        let is_same = proof == NO_PROOF || id_proof(self.sealer, tag, seq, at, text)[..] == proof;
+        Ok(if is_same {
             AppendOutcome::Duplicate { seq, at }
         } else {
             AppendOutcome::Conflict { seq }

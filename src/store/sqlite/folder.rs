@@ -4,6 +4,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use super::error::OpenError;
 use crate::credentials::at_rest_key::{AtRestKey, STORE_FILE};
@@ -20,6 +21,7 @@ const DAMAGED: &str = ".damaged-";
 /// A store's folder. It stays locked until this is dropped.
 pub(super) struct StoreFolder {
     path: PathBuf,
+    raw_store_file: OnceLock<File>,
     /// `None` for a reader beside a server that may run.
     _lock: Option<File>,
 }
@@ -49,7 +51,7 @@ impl StoreFolder {
             .open(&lock_file)
             .map_err(|error| OpenError::io(&lock_file, error))?;
         match lock.try_lock() {
-            Ok(()) => Ok(StoreFolder { path: path.into(), _lock: Some(lock) }),
+            Ok(()) => Ok(StoreFolder::new(path, Some(lock))),
             Err(TryLockError::WouldBlock) => Err(OpenError::Locked(path.into())),
             Err(TryLockError::Error(error)) => Err(OpenError::io(lock_file, error)),
         }
@@ -57,7 +59,22 @@ impl StoreFolder {
 
     /// The folder of a store that another process may have open. It may only be read.
     pub fn read_only(path: &Path) -> Self {
-        StoreFolder { path: path.into(), _lock: None }
+        StoreFolder::new(path, None)
+    }
+
+    fn new(path: &Path, lock: Option<File>) -> Self {
+        StoreFolder { path: path.into(), raw_store_file: OnceLock::new(), _lock: lock }
+    }
+
+    /// The main file, to read and write its bytes beside SQLite. It stays open as long as the store:
+    /// closing it would drop the locks that SQLite holds on the file (POSIX locks, fcntl(2)). The file
+    /// must not be replaced after the first call.
+    pub fn raw_store_file(&self) -> io::Result<&File> {
+        if let Some(file) = self.raw_store_file.get() {
+            return Ok(file);
+        }
+        let file = OpenOptions::new().read(true).write(true).open(self.store_file())?;
+        Ok(self.raw_store_file.get_or_init(|| file))
     }
 
     /// The main file of the store.

@@ -12,12 +12,37 @@ use crate::store::retention::MAX_PRUNED_PER_STEP;
 /// time of ids, and expired ids make the table at most a third larger.
 const VISITS_PER_ADDED_ID: u64 = 4;
 
+/// The proof of a message whose text was deleted: every text fits.
+pub(super) const NO_PROOF: [u8; 0] = [];
+
 /// Adds the id of a stored message, unless it is there already.
 pub(super) fn add(db: &Connection, sealer: &Sealer, tag: &Tag, entry: &Entry) -> Result<()> {
-    let proof = id_proof(sealer, tag, entry.seq, entry.at, &entry.text);
+    add_with_proof(db, tag, entry, &id_proof(sealer, tag, entry.seq, entry.at, &entry.text))
+}
+
+/// Adds the id of a message whose text was deleted, or removes what is known about the text.
+pub(super) fn add_redacted(db: &Connection, tag: &Tag, entry: &Entry) -> Result<()> {
+    add_with_proof(db, tag, entry, &NO_PROOF)?;
+    forget_text(db, tag, entry.seq).map(drop)
+}
+
+fn add_with_proof(db: &Connection, tag: &Tag, entry: &Entry, proof: &[u8]) -> Result<()> {
     db.prepare_cached("INSERT OR IGNORE INTO ids (tag, seq, at, proof) VALUES (?, ?, ?, ?)")?
         .execute(params![tag, entry.seq.0 as i64, entry.at.micros(), proof])?;
     Ok(())
+}
+
+/// Removes what is known about the text of a message, and returns that. From then on, a message with
+/// this id is a repetition whatever its text is.
+pub(super) fn forget_text(db: &Connection, tag: &Tag, seq: Seq) -> Result<Option<Vec<u8>>> {
+    let of_message = params![tag, seq.0 as i64];
+    let proof = db
+        .prepare_cached("SELECT proof FROM ids WHERE tag = ? AND seq = ?")?
+        .query_row(of_message, |row| row.get(0))
+        .optional()?;
+    db.prepare_cached("UPDATE ids SET proof = x'' WHERE tag = ? AND seq = ?")?
+        .execute(of_message)?;
+    Ok(proof)
 }
 
 /// The sequence number of the message that an id belongs to.

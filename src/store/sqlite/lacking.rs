@@ -119,7 +119,7 @@ fn is_same(
     if sealed == in_backup {
         return true;
     }
-    let entry = Record::open_at(sealer, sealed, room, seq).map(|record| record.entry);
-    let other = Record::open_at(backup_sealer, in_backup, room, seq).map(|record| record.entry);
+    let entry = Record::open_at(sealer, sealed, room, seq).map(Record::into_stored);
+    let other = Record::open_at(backup_sealer, in_backup, room, seq).map(Record::into_stored);
     entry.is_some() && entry == other
 }

@@ -23,6 +23,10 @@ pub(super) fn upgrade(
     if schema::schema_version(db)? == 2 {
         to_version_3(db, sealer, now, opening)?;
     }
+    if schema::schema_version(db)? == 3 {
+        // The tables are the same, but an earlier program would take a record without a text for damage.
+        db.pragma_update(None, "user_version", 4)?;
+    }
     Ok(())
 }
 

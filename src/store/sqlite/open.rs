@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, Result as SqliteResult};
 
+use super::erase::{self, EraseError};
 use super::error::OpenError;
 use super::folder::{StoreFolder, StoreState};
 use super::integrity::{Integrity, check_integrity, refuse_newer};
@@ -16,10 +17,11 @@ use super::reader::DiskReader;
 use super::recovery::{create_store, finish_recovery, recover, set_foreign_wal_aside};
 use super::rekey::finish_rekey;
 use super::starts::{self, Earlier, Start};
+use super::wal::Wal;
 use super::watermark::{self, Watermark};
 use super::write_failure::WriteFailure;
 use super::writer::DiskLog;
-use super::{migrate, rooms, schema};
+use super::{migrate, redact, rooms, schema};
 use crate::credentials::at_rest_key::AtRestKey;
 use crate::crypto::sealer::Sealer;
 use crate::protocol::Timestamp;
@@ -121,11 +123,20 @@ fn open_folder(
         findings.push(Finding::DamagedFiles { folder, files, bytes });
     }
     let sqlite_error = |error| OpenError::sqlite(&store, error);
-    let db = schema::open_writer(&store).map_err(sqlite_error)?;
+    let mut db = schema::open_writer(&store).map_err(sqlite_error)?;
     opening.watch(&db);
     migrate::upgrade(&db, &sealer, now, opening).map_err(sqlite_error)?;
     if let Some(made) = starts::restored_from(&db).map_err(sqlite_error)? {
         findings.push(Finding::FromBackup { file: store.display().to_string(), made });
+    }
+    if redact::is_unerased(&db).map_err(sqlite_error)?
+        && let Err(error) = rewrite(&mut db, folder, &sealer, opening)
+    {
+        opening.check().map_err(sqlite_error)?;
+        findings.push(Finding::NotErased {
+            file: store.display().to_string(),
+            reason: error.to_string(),
+        });
     }
     let newest = newest_time(&db, folder, &sealer, opening).map_err(sqlite_error)?;
     let clock = PruneClock::new(now, newest);
@@ -144,6 +155,17 @@ fn open_folder(
     let log = DiskLog::new(folder.clone(), db, sealer, start, watermark, retention, clock, rooms);
     let log = log.map_err(sqlite_error)?;
     Ok(OpenedStore { log: Box::new(log), reader: Arc::new(reader), findings })
+}
+
+/// Completes an erasure that was interrupted.
+fn rewrite(
+    db: &mut Connection,
+    folder: &StoreFolder,
+    sealer: &Sealer,
+    opening: &Opening,
+) -> Result<(), EraseError> {
+    let wal = Wal::watch(db, folder.with_suffix("-wal"))?;
+    erase::rewrite(db, sealer, &wal, opening)
 }
 
 /// Forgets empty rooms that are past their time, and begins the start.

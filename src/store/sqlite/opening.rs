@@ -26,6 +26,8 @@ pub enum OpeningStep {
     Finish,
     /// The newest message of each room is looked up.
     Rooms,
+    /// The file is written anew, so that nothing of deleted messages is left in it.
+    Erase,
     /// Everything is encrypted under another key.
     Rekey,
 }
@@ -40,6 +42,7 @@ impl OpeningStep {
             OpeningStep::Scan => "scan",
             OpeningStep::Finish => "finish",
             OpeningStep::Rooms => "rooms",
+            OpeningStep::Erase => "erase",
             OpeningStep::Rekey => "rekey",
         }
     }
@@ -58,6 +61,7 @@ impl OpeningStep {
             OpeningStep::Scan => "searching the pages of a damaged file",
             OpeningStep::Finish => "completing the new file",
             OpeningStep::Rooms => "reading the list of rooms",
+            OpeningStep::Erase => "erasing deleted messages",
             OpeningStep::Rekey => "encrypting the messages",
         }
     }

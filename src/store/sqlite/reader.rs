@@ -68,19 +68,23 @@ impl RoomLogReader for DiskReader {
             let mut page = PageBuilder::new(range, self.head_of(db, number)?, limit, bytes);
             let mut records = db.prepare_cached(match page.direction() {
                 Direction::Ascending => {
-                    "SELECT seq, sealed FROM records WHERE room = ? AND seq > ? ORDER BY seq"
+                    "SELECT seq, sealed FROM records WHERE room = ? AND seq > ? AND seq >= ?
+                     ORDER BY seq"
                 }
                 Direction::Descending => {
-                    "SELECT seq, sealed FROM records WHERE room = ? AND seq < ? ORDER BY seq DESC"
+                    "SELECT seq, sealed FROM records WHERE room = ? AND seq < ? AND seq >= ?
+                     ORDER BY seq DESC"
                 }
             })?;
             let start = i64::try_from(page.start().0).unwrap_or(i64::MAX);
-            let mut rows = records.query((number.unwrap_or(0), start))?;
+            // Messages of a deleted room may be there for a moment.
+            let first = page.first().0.cast_signed();
+            let mut rows = records.query((number.unwrap_or(0), start, first))?;
             while let Some(row) = rows.next()? {
                 let seq = Seq(row.get::<_, i64>(0)? as u64);
                 let sealed = row.get_ref(1)?.as_blob().unwrap_or_default();
                 let record = Record::open_at(&self.sealer, sealed, room, seq);
-                if !page.offer(seq, record.map(|record| record.entry)) {
+                if !page.offer(seq, record.map(Record::into_stored)) {
                     break;
                 }
             }

@@ -147,13 +147,18 @@ impl<'a> Rebuild<'a> {
             .prepare_cached("INSERT OR IGNORE INTO records (room, seq, sealed) VALUES (?, ?, ?)")?
             .execute(params![number, entry.seq.0 as i64, sealed])?;
         self.messages += added as u64;
-        if let Some(tag) = tag
-            && added > 0
-            && entry.at >= ids_expire_before(now)
-        {
-            ids::add(&self.db, self.sealer, &tag, entry)?;
+        if added == 0 && record.is_redacted {
+            // What was found before is a leftover from the time before the text was deleted.
+            self.db
+                .prepare_cached("UPDATE records SET sealed = ? WHERE room = ? AND seq = ?")?
+                .execute(params![sealed, number, entry.seq.0 as i64])?;
         }
-        Ok(())
+        let is_new = added > 0 || record.is_redacted;
+        match tag.filter(|_| is_new && entry.at >= ids_expire_before(now)) {
+            Some(tag) if record.is_redacted => ids::add_redacted(&self.db, &tag, entry),
+            Some(tag) => ids::add(&self.db, self.sealer, &tag, entry),
+            None => Ok(()),
+        }
     }
 
     /// Of two cards of the same room, the one that was pruned further is newer and is kept.

@@ -19,7 +19,7 @@ use crate::credentials::durable_file::sync_parent_folder;
 use crate::crypto::sealer::Sealer;
 use crate::protocol::Timestamp;
 use crate::store::opened::Finding;
-use crate::store::record::{seal_record, sealer};
+use crate::store::record::sealer;
 
 /// Items per report of the progress.
 const ITEMS_PER_REPORT: u64 = 1000;
@@ -144,7 +144,7 @@ fn rebuild(
             counter.add()?;
             match StoredItem::open(&old, row.get_ref(0)?.as_blob().unwrap_or_default()) {
                 Some(StoredItem::Record(record)) => {
-                    let sealed = seal_record(new, &record.entry, record.latest);
+                    let sealed = record.seal(new);
                     rebuild.add(StoredItem::Record(record), &sealed, now)?;
                 }
                 Some(room) => rebuild.add(room, &[], now)?,

@@ -6,12 +6,11 @@
 
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
-use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Result, params};
 
-use super::wal::WAL_BYTES;
+use super::wal::{BUSY_TIMEOUT, WAL_BYTES};
 use crate::crypto::sealer::Sealer;
 use crate::protocol::Epoch;
 
@@ -19,11 +18,9 @@ use crate::protocol::Epoch;
 pub(super) const PAGE_BYTES: usize = 4096;
 /// "chat" in the file's header, by which file(1) and the integrity check recognise a store.
 pub(super) const APPLICATION_ID: i32 = 0x6368_6174;
-/// The version of the tables. Version 1 had other tags for ids, and version 2 one epoch for all starts;
-/// `migrate` upgrades both.
-pub(super) const SCHEMA_VERSION: i32 = 3;
-/// How long to wait for a lock that another process holds, such as an operator's sqlite3.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// The version of the tables. Version 1 had other tags for ids, version 2 one epoch for all starts, and
+/// version 3 no records without a text; `migrate` upgrades all of them.
+pub(super) const SCHEMA_VERSION: i32 = 4;
 
 const TABLES: &str = "
     CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;

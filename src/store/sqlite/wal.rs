@@ -2,12 +2,13 @@
 //! overwritten from its beginning. A sync costs more when the file grows, so the WAL file is extended
 //! to [`WAL_BYTES`] within the first few commits, and is never made smaller than that.
 
-use std::fs::{self, OpenOptions};
-use std::io;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, Result, Transaction, TransactionBehavior, ffi, hooks};
 
@@ -20,6 +21,15 @@ const CHECKPOINT_RETRY_PAGES: u32 = 256;
 pub(super) const WAL_BYTES: u64 = 18 << 20;
 /// Bytes added by one call of [`Wal::extend`].
 const EXTEND_STEP_BYTES: u64 = 1 << 20;
+
+/// How long to wait for a lock that another process holds, such as an operator's sqlite3.
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long overwriting the WAL waits for a reader.
+const OVERWRITE_BUSY_TIMEOUT: Duration = Duration::from_millis(200);
+/// The WAL format (sqlite.org/fileformat2.html): a header, and a frame with a header of its own per page.
+const HEADER_BYTES: u64 = 32;
+const FRAME_BYTES: u64 = 24 + PAGE_BYTES;
+const PAGE_BYTES: u64 = 4096;
 
 pub(super) struct Wal {
     path: PathBuf,
@@ -72,6 +82,73 @@ impl Wal {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Moves the whole WAL into the main file, and overwrites the rest of the WAL file after one more
+    /// commit. Returns `false` if a reader prevents it. The file keeps its length.
+    pub fn overwrite(&self, db: &Connection) -> Result<bool> {
+        // A reader that takes long must not delay the commits.
+        db.busy_timeout(OVERWRITE_BUSY_TIMEOUT)?;
+        let restarted = self.restart(db);
+        db.busy_timeout(BUSY_TIMEOUT)?;
+        if !restarted? {
+            return Ok(false);
+        }
+        // The frames behind the last commit are not used by SQLite, and nothing is committed meanwhile.
+        let _exclusive = Transaction::new_unchecked(db, TransactionBehavior::Immediate)?;
+        self.overwrite_unused().map_err(|error| {
+            let reason = format!("the write-ahead log can't be overwritten: {error}");
+            let failure = ffi::Error::new(ffi::SQLITE_IOERR_WRITE);
+            rusqlite::Error::SqliteFailure(failure, Some(reason))
+        })?;
+        Ok(true)
+    }
+
+    /// Makes SQLite write the WAL from its beginning again. Returns `false` if a reader prevents it.
+    fn restart(&self, db: &Connection) -> Result<bool> {
+        let before = self.header();
+        let busy: i64 = db.query_row("PRAGMA wal_checkpoint(RESTART)", [], |row| row.get(0))?;
+        if busy != 0 {
+            return Ok(false);
+        }
+        // The next commit writes a new header, and then its frames behind it.
+        db.execute("INSERT OR REPLACE INTO meta VALUES ('restarted', randomblob(8))", [])?;
+        Ok(self.header() != before)
+    }
+
+    fn header(&self) -> Option<[u8; HEADER_BYTES as usize]> {
+        let mut header = [0; HEADER_BYTES as usize];
+        let file = OpenOptions::new().read(true).open(&self.path).ok()?;
+        file.read_exact_at(&mut header, 0).ok()?;
+        Some(header)
+    }
+
+    fn overwrite_unused(&self) -> io::Result<()> {
+        let file = OpenOptions::new().read(true).write(true).open(&self.path)?;
+        let length = file.metadata()?.len();
+        let mut at = self.used_bytes();
+        let (mut bytes, zeros) = (vec![0; 1 << 16], vec![0; 1 << 16]);
+        while at < length {
+            let count = (length - at).min(zeros.len() as u64) as usize;
+            file.read_exact_at(&mut bytes[..count], at)?;
+            if bytes[..count] != zeros[..count] {
+                file.write_all_at(&zeros[..count], at)?;
+            }
+            at += count as u64;
+        }
+        file.sync_data()
+    }
+
+    /// The bytes that the commits in the WAL take.
+    fn used_bytes(&self) -> u64 {
+        HEADER_BYTES + u64::from(self.pages.load(Ordering::Relaxed)) * FRAME_BYTES
+    }
+
+    /// The bytes of the commits in the WAL.
+    pub fn read_used(&self) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        File::open(&self.path)?.take(self.used_bytes()).read_to_end(&mut bytes)?;
+        Ok(bytes)
     }
 
     /// Returns whether the file has its full size now.

@@ -9,22 +9,25 @@ use std::time::Duration;
 use rusqlite::{Connection, Result};
 
 use super::append::{RoomCache, append_batch};
+use super::erase::{EraseError, Erasure};
 use super::error::is_damage;
 use super::folder::StoreFolder;
 use super::prune::{PruneTimes, Pruner};
 use super::prune_clock::PruneClock;
-use super::rooms;
 use super::size_limit::SizeLimit;
 use super::starts::{self, Earlier, Start};
+use super::traces::Traces;
 use super::vacuum::Vacuum;
 use super::wal::Wal;
 use super::watermark::Watermark;
 use super::write_failure::WriteFailure;
+use super::{redact, rooms};
 use crate::crypto::sealer::Sealer;
-use crate::protocol::{Seq, Timestamp};
+use crate::protocol::{RoomName, Seq, SeqRange, Timestamp};
+use crate::store::deletion::{Deleted, DeletedRoom, EraseStep};
 use crate::store::entry::Draft;
 use crate::store::retention::{ID_RETENTION, Retention};
-use crate::store::room_log::{AppendOutcome, PruneResult, RoomLog, StoreError};
+use crate::store::room_log::{AppendOutcome, DeleteError, PruneResult, RoomLog, StoreError};
 
 pub(super) struct DiskLog {
     folder: Arc<StoreFolder>,
@@ -51,6 +54,8 @@ pub(super) struct DiskLog {
     pruned_by: Option<Timestamp>,
     /// Rooms that this start appended to.
     appended_rooms: BTreeSet<i64>,
+    /// Deleted bytes that are still in the files.
+    erasure: Option<Erasure>,
     /// Why everything is refused; never reset.
     failed: Option<String>,
 }
@@ -87,6 +92,7 @@ impl DiskLog {
             newest_at: None,
             pruned_by: None,
             appended_rooms: BTreeSet::new(),
+            erasure: None,
             failed: None,
         })
     }
@@ -138,6 +144,77 @@ impl DiskLog {
             result.more = self.vacuum.step(db)?;
         }
         Ok(result)
+    }
+
+    /// Runs a deletion while SQLite overwrites what it deletes. A failed one changes nothing.
+    fn delete_with<T>(
+        &mut self,
+        room: &RoomName,
+        delete: impl FnOnce(&mut Self, i64) -> Result<Result<T, DeleteError>>,
+    ) -> Result<T, DeleteError> {
+        if let Some(reason) = &self.failed {
+            return Err(StoreError::Failed(reason.clone()).into());
+        }
+        let deleted = self.begin().and_then(|()| {
+            let number = rooms::find_number(&self.db, &self.sealer, room)?;
+            let Some(number) = number else { return Ok(Err(DeleteError::UnknownRoom)) };
+            self.db.pragma_update_and_check(None, "secure_delete", true, |_| Ok(()))?;
+            let deleted = delete(self, number);
+            self.db.pragma_update_and_check(None, "secure_delete", false, |_| Ok(()))?;
+            deleted
+        });
+        deleted.unwrap_or_else(|error| Err(self.handle_error(&error).into()))
+    }
+
+    fn redact(
+        &mut self,
+        number: i64,
+        room: &RoomName,
+        ranges: &[SeqRange],
+    ) -> Result<Result<Deleted, DeleteError>> {
+        let end = rooms::end(&self.db, &self.sealer, number)?;
+        let last = end.map_or(Seq(0), |end| end.last);
+        if ranges.iter().any(|range| range.last() > last) {
+            return Ok(Err(DeleteError::NotYet(last)));
+        }
+        // After a failure the rows are still there, so nothing may be searched for.
+        let mut traces = Traces::default();
+        let deleted = redact::redact(&self.db, &self.sealer, number, room, ranges, &mut traces)?;
+        if !traces.is_empty() {
+            self.erasure.get_or_insert_default().add(traces);
+        }
+        Ok(Ok(deleted))
+    }
+
+    fn empty_room(
+        &mut self,
+        number: i64,
+        room: &RoomName,
+        now: Timestamp,
+    ) -> Result<Result<DeletedRoom, DeleteError>> {
+        let (db, sealer) = (&self.db, &*self.sealer);
+        let Some(end) = rooms::end(db, sealer, number)? else {
+            return Ok(Err(DeleteError::UnknownRoom));
+        };
+        let Some(deleted) = redact::hide_all(db, sealer, &self.start, &end, now)? else {
+            return Ok(Err(DeleteError::UnknownRoom));
+        };
+        self.rooms.remove(room);
+        self.size_limit.note_changed([number]);
+        self.erasure.get_or_insert_default().add_room(number, end.last);
+        Ok(Ok(deleted))
+    }
+
+    fn erase_some(&mut self) -> Result<EraseStep, EraseError> {
+        let Some(erasure) = &mut self.erasure else { return Ok(EraseStep::Done) };
+        self.db.pragma_update_and_check(None, "secure_delete", true, |_| Ok(()))?;
+        let step = erasure.step(&self.db, &self.sealer, &self.folder, &self.wal);
+        self.db.pragma_update_and_check(None, "secure_delete", false, |_| Ok(()))?;
+        if step? {
+            return Ok(EraseStep::More);
+        }
+        self.erasure = None;
+        Ok(EraseStep::Done)
     }
 
     /// The rooms that this start appended to, and their newest messages.
@@ -213,7 +290,31 @@ impl RoomLog for DiskLog {
         }
     }
 
+    fn delete(&mut self, room: &RoomName, ranges: &[SeqRange]) -> Result<Deleted, DeleteError> {
+        self.delete_with(room, |log, number| log.redact(number, room, ranges))
+    }
+
+    fn delete_room(&mut self, room: &RoomName, now: Timestamp) -> Result<DeletedRoom, DeleteError> {
+        self.delete_with(room, |log, number| log.empty_room(number, room, now))
+    }
+
+    fn erase_step(&mut self) -> EraseStep {
+        if let (Some(reason), Some(_)) = (&self.failed, &self.erasure) {
+            return EraseStep::Waiting(reason.clone());
+        }
+        match self.erase_some() {
+            Ok(step) => step,
+            Err(EraseError::Sqlite(error)) => {
+                EraseStep::Waiting(self.handle_error(&error).to_string())
+            }
+            Err(error) => EraseStep::Waiting(error.to_string()),
+        }
+    }
+
     fn prune(&mut self, now: Timestamp, uptime: Duration) -> PruneResult {
+        if self.erasure.as_ref().is_some_and(Erasure::has_records) {
+            return PruneResult::default();
+        }
         if self.failed.is_none()
             && let Err(error) = self.begin()
         {

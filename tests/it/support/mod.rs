@@ -4,6 +4,7 @@ pub mod certificates;
 pub mod client;
 pub mod endpoint;
 pub mod front;
+pub mod log_schema;
 pub mod metrics;
 pub mod nginx;
 pub mod programs;

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::certificates::certificates;
 use super::endpoint::{AccessTokens, Endpoint};
 use super::stall::Stall;
-use super::{Mode, TIMEOUT, eventually, programs};
+use super::{Mode, TIMEOUT, eventually, log_schema, programs};
 
 /// How to start a server.
 pub struct Builder {
@@ -236,6 +236,13 @@ impl Server {
         Server { child, address, log, folder, environment, wrapper, guard }
     }
 
+    /// Holds every line so far against docs/logging.schema.json, as each test does at its end.
+    fn assert_log_fits_schema(&self) {
+        if let Some(violation) = log_schema::violation(&self.log_lines()) {
+            panic!("{violation}");
+        }
+    }
+
     /// Starts the server again with the same configuration, state and port.
     pub fn start_again(&mut self) {
         self.begin_again();
@@ -244,6 +251,7 @@ impl Server {
 
     /// The same, but does not wait until the server listens.
     pub fn begin_again(&mut self) {
+        self.assert_log_fits_schema();
         let port = self.address.rsplit(':').next().unwrap().to_owned();
         let (child, log) = spawn(self.folder.path(), &self.environment, &self.wrapper, &port);
         (self.child, self.log) = (child, log);
@@ -319,6 +327,8 @@ impl Drop for Server {
             for line in lines.iter().rev().take(40).rev() {
                 eprintln!("  {line}");
             }
+        } else {
+            self.assert_log_fits_schema();
         }
     }
 }

@@ -16,6 +16,7 @@ use crate::store::{
 };
 
 mod damage;
+mod deletion;
 mod identity;
 mod keys;
 mod model;

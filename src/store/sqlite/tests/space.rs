@@ -6,7 +6,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::*;
-use crate::store::{PruneResult, Shortage, StoreError};
+use crate::store::{DeleteError, EraseStep, PruneResult, Shortage, StoreError};
 
 /// Held by the test that has a disk: until a child process of another test runs its program, it has the
 /// lock of a store open too.
@@ -185,4 +185,43 @@ fn a_store_that_a_full_disk_keeps_from_opening_names_the_shortage() {
     let opened = disk.open();
     assert!(opened.findings.is_empty(), "{:?}", opened.findings);
     assert_eq!(everything(&opened).entries.len(), 5);
+}
+
+#[test]
+fn a_deletion_on_a_full_disk_is_refused_or_carried_out_and_never_half_of_it() {
+    let Some(disk) = SmallDisk::new() else { return };
+    let (mut refused, mut deleted) = (0, 0);
+    let mut opened = disk.open();
+    fill(&mut opened, 1..=5);
+    let lobby = RoomName::lobby();
+    for (seq, free_bytes) in [(1, 0), (2, 4096), (3, 0), (4, 65_536)] {
+        // A checkpoint and a short file make the next commit need space.
+        opened.log.close().unwrap();
+        drop(opened);
+        opened = disk.open();
+        disk.fill(free_bytes);
+        let range = [seq.to_string().parse().unwrap()];
+        match opened.log.delete(&lobby, &range) {
+            Ok(done) => {
+                deleted += 1;
+                assert_eq!(done.redactions.len(), 1);
+            }
+            Err(error) => {
+                refused += 1;
+                assert_eq!(error, DeleteError::Store(StoreError::Full(Shortage::Space)));
+                let page = everything(&opened);
+                assert!(page.entries.iter().any(|entry| entry.seq == Seq(seq)), "it is not there");
+                assert_eq!(opened.log.erase_step(), EraseStep::Done);
+            }
+        }
+        disk.make_space();
+        let done = opened.log.delete(&lobby, &range).unwrap();
+        assert_eq!(done.redactions.len() as u64 + done.already, 1);
+        while opened.log.erase_step() != EraseStep::Done {}
+        assert_eq!(everything(&opened).redactions.len() as u64, seq);
+    }
+    assert_eq!(refused + deleted, 4);
+    drop(opened);
+    let opened = disk.open();
+    assert_eq!((everything(&opened).redactions.len(), &opened.findings[..]), (4, &[][..]));
 }

@@ -1,0 +1,91 @@
+//! The hub's part of a deletion: nothing in memory keeps a deleted text, and the members are told.
+
+use bytes::BytesMut;
+
+use super::deletion::{DeleteDone, DeleteOutcome, Deletion};
+use super::hub::Hub;
+use super::peer::Peer;
+use super::room::Room;
+use crate::conversation::server::registration::Dialect;
+use crate::net::framing;
+use crate::protocol::frame::{self, ServerFrame};
+use crate::protocol::{CloseCode, RoomName};
+use crate::store::Redaction;
+
+impl Hub {
+    /// Tells the members of a room what was deleted in it, and answers the operator.
+    pub(super) fn tell_deletion(&mut self, deletion: Deletion) {
+        let Deletion { room: name, outcome, done } = deletion;
+        self.count_deletion(&name);
+        let ended = match &outcome {
+            DeleteOutcome::Messages(deleted) => {
+                if let Some(room) = self.rooms.get_mut(&name) {
+                    room.redact(&name, &deleted.redactions);
+                }
+                0
+            }
+            DeleteOutcome::Room(_) => self.end_room(&name),
+        };
+        let _ = done.send(Ok(DeleteDone { outcome, ended }));
+    }
+
+    /// From here on, no session queues a page that it read before the deletion.
+    fn count_deletion(&self, name: &RoomName) {
+        let ring = self.rooms.get(name).map(|room| room.ring.clone());
+        let _no_page_is_queued = ring.as_ref().map(|ring| ring.write());
+        self.deletions.add_one();
+    }
+
+    /// Removes a room, with its keys and what it keeps in memory. Its members come back: their sessions
+    /// are closed, and they reconnect into an empty room. Returns how many there were.
+    fn end_room(&mut self, name: &RoomName) -> usize {
+        let members = self.remove_room(name);
+        for peer in &members {
+            let text = "an operator has deleted the messages of this room; reconnect";
+            peer.evict(CloseCode::Restarting, "room_deleted", text);
+        }
+        members.len()
+    }
+}
+
+impl Room {
+    /// Sends `redacted` to the members, and forgets the texts of recent messages.
+    fn redact(&mut self, name: &RoomName, redactions: &[Redaction]) {
+        if redactions.is_empty() {
+            // A send queue takes no empty frames.
+            return;
+        }
+        self.redact_recent(redactions);
+        let mut frames = BytesMut::new();
+        for redaction in redactions {
+            let frame = redacted_frame(name, *redaction);
+            framing::put_text(&mut frames, frame.to_json().as_bytes());
+        }
+        let frames = frames.freeze();
+        for member in &mut self.members {
+            if !member.can_receive || member.peer.dialect == Dialect::Basic {
+                continue;
+            }
+            match member.live_since {
+                Some(_) => {
+                    member.outbound.push(frames.clone());
+                    member.outbound.flush();
+                }
+                None => member.note_redactions(redactions),
+            }
+        }
+    }
+}
+
+/// Sends a `redacted` frame; a flush must follow.
+pub fn push_redacted(peer: &Peer, room: &RoomName, redaction: Redaction) {
+    peer.push(&redacted_frame(room, redaction));
+}
+
+fn redacted_frame(room: &RoomName, Redaction { seq, at }: Redaction) -> ServerFrame<'_> {
+    ServerFrame::Redacted(frame::Redacted {
+        room: room.as_str().into(),
+        seq,
+        timestamp: at.to_string().into(),
+    })
+}
