@@ -134,6 +134,7 @@ fn words_of(text: &str, metric: &str) -> BTreeSet<String> {
 fn reasons_of_session_closed() -> BTreeSet<String> {
     let page = file("docs/logging.md");
     let (_, section) = page.split_once("## Reasons of `session_closed`").unwrap();
+    let section = section.split("\n## ").next().unwrap();
     section.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
