@@ -208,7 +208,8 @@ async fn history_max_bytes_bounds_the_file_and_readers_are_told() {
     assert_eq!(history(&server, "quiet").0, ["kept"]);
     let (texts, reasons) = history(&server, "busy");
     assert!(texts.len() > 100 && texts.len() < 600, "{}", texts.len());
-    assert_eq!(reasons, ["expired"]);
+    // One more for each step of pruning between two pages.
+    assert!(!reasons.is_empty() && reasons.iter().all(|reason| reason == "expired"), "{reasons:?}");
     let epoch = welcome["rooms"]["quiet"]["epoch"].clone();
     let mut reader = Wire::connect(&server).await;
     reader

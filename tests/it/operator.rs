@@ -402,8 +402,8 @@ fn a_busy_server_still_carries_out_ctl_commands() {
     let mut senders: Vec<_> = (0..4)
         .map(|number| {
             let flood =
-                format!("yes hola | {program} {url} --timeout 2s -u s{number} >/dev/null 2>&1");
-            std::process::Command::new("timeout").args(["60", "sh", "-c", &flood]).spawn().unwrap()
+                format!("yes hola | {program} {url} --timeout 60s -u s{number} >/dev/null 2>&1");
+            std::process::Command::new("timeout").args(["120", "sh", "-c", &flood]).spawn().unwrap()
         })
         .collect();
     // There may be more sessions, because readers that were too slow reconnect.
@@ -415,7 +415,7 @@ fn a_busy_server_still_carries_out_ctl_commands() {
         // Its last session may have been closed as too slow.
         let output = server.run(&["ctl", "kick", "s0", "--json"]);
         let answer: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
-        answer["ended"] == 1
+        answer["ended"].as_u64() >= Some(1)
     });
     drop(readers);
     for sender in &mut senders {
