@@ -42,7 +42,7 @@ pub enum Failure {
     OtherProtocol {
         /// The server's URL.
         server: String,
-        /// What the client can't work with.
+        /// The part of the answer that the client can't use.
         reason: String,
     },
     /// The server speaks only the basic protocol, which has no history.
@@ -131,7 +131,7 @@ pub enum Attempt {
 }
 
 impl Attempt {
-    /// What happened, as a sentence.
+    /// The failure as a sentence.
     pub fn describe(&self, server: &str) -> String {
         match self {
             Attempt::Unfinished => format!("{server} has not answered yet"),

@@ -50,7 +50,7 @@ pub struct BanRecord {
     /// The reason, for operators.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
-    /// Who made it.
+    /// The operator that made it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
 }

@@ -29,7 +29,7 @@ pub enum DialError {
     NoAddress {
         /// The server's URL.
         target: String,
-        /// What the resolver says.
+        /// The resolver's reason.
         reason: String,
     },
     /// The proxy that the user named does not connect to the server.

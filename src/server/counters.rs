@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use super::activity::Activity;
 use crate::conversation::server::registration::Dialect;
 use crate::net::send_queue::SendQueueTotals;
+use crate::policy::client_network::ClientNetwork;
 use crate::protocol::{ErrorCode, Timestamp};
 use crate::sys::clock::wall_clock;
 
@@ -299,6 +300,12 @@ impl Default for Counters {
 }
 
 impl Counters {
+    /// Counts a connection that was refused, under a word of `connections_refused` and for the network.
+    pub fn connection_refused(&self, reason: &str, network: ClientNetwork) {
+        self.connections_refused.increment(reason);
+        self.activity.connection_refused(network);
+    }
+
     /// Sets when the oldest room key was made; `None` without any room.
     pub fn set_oldest_key(&self, made: Option<Instant>) {
         let since_start = |made: Instant| made.saturating_duration_since(self.started).as_micros();

@@ -100,8 +100,7 @@ impl RefusalLog {
 
     /// A web page's `Origin` is not allowed.
     pub fn origin_refused(&self, session: &SessionId, peer: IpAddr, origin: &str) {
-        self.counters.activity.connection_refused(ClientNetwork::of(peer));
-        self.counters.connections_refused.increment("origin");
+        self.counters.connection_refused("origin", ClientNetwork::of(peer));
         if self.admit(Refusal::Origin { network: ClientNetwork::of(peer) }) {
             tracing::info!(event = "origin_refused", session = %session, peer = %peer, origin,
                 "the origin of a web page is not allowed; allowed origins are listed in listen.origins");
@@ -110,8 +109,7 @@ impl RefusalLog {
 
     /// A client in a banned network connected. The lines of all clients in that network share a limit.
     pub fn address_refused(&self, session: &SessionId, peer: IpAddr, banned: IpNetwork) {
-        self.counters.connections_refused.increment("banned");
-        self.counters.activity.connection_refused(ClientNetwork::of(peer));
+        self.counters.connection_refused("banned", ClientNetwork::of(peer));
         if self.admit(Refusal::Banned { network: banned }) {
             tracing::info!(event = "address_refused", session = %session, peer = %peer, banned = banned.short(),
                 "a client in a banned network was refused");
@@ -164,7 +162,6 @@ impl RefusalLog {
         let SentGap { session, peer, user, room, gap } = *sent;
         let reason = gap.reason.word();
         let network = ClientNetwork::of(peer);
-        let (user, room) = (user.clone(), room.clone());
         if self.admit(Refusal::Gap { network, user: user.clone(), room: room.clone(), reason }) {
             tracing::info!(event = "gap", session = %session, user = %user, peer = %peer, room = %room,
                 after = gap.after.0, next = gap.next.0, reason,

@@ -37,6 +37,7 @@ use crate::config::{Config, Store};
 use crate::net::admission::Admission;
 use crate::protocol::CloseCode;
 use crate::sys::clock::wall_clock;
+use crate::sys::logging::ServerLog;
 use crate::sys::signals::{Signal, Signals};
 use crate::sys::systemd;
 use crate::sys::thread::{self, Ended};
@@ -49,13 +50,17 @@ const DROPPED_LINES_INTERVAL: Duration = Duration::from_secs(10);
 const FINAL_WRITES_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Runs a server until a signal or an operator stops it.
-pub async fn run(config: Config, mut signals: Signals, reload: Reload) -> Result<(), ServerError> {
-    let reload = Arc::new(reload);
-    let Some(mut server) = Server::build(config, &mut signals, reload.clone()).await? else {
+pub async fn run(
+    config: Config,
+    mut signals: Signals,
+    reload: Reload,
+    mut server_log: ServerLog,
+) -> Result<(), ServerError> {
+    let Some(mut server) = Server::build(config, &mut signals, reload, &server_log).await? else {
         return Ok(());
     };
     systemd::ready();
-    let close = server.serve(&mut signals, &reload).await;
+    let close = server.serve(&mut signals, &mut server_log).await;
     systemd::stopping();
     server.drain(close).await;
     Ok(())
@@ -103,7 +108,8 @@ impl Server {
     async fn build(
         config: Config,
         signals: &mut Signals,
-        reload: Arc<Reload>,
+        reload: Reload,
+        server_log: &ServerLog,
     ) -> Result<Option<Self>, ServerError> {
         let prepare = move || {
             let active = ActiveConfig::new(config)?;
@@ -113,10 +119,7 @@ impl Server {
         let Some(prepared) = unless_stopped(signals, prepare).await? else { return Ok(None) };
         let (active, warnings) = prepared?;
         tls_warnings::log(&warnings);
-        let (log, dropped_lines) = {
-            let server_log = reload.server_log.lock();
-            (server_log.control(), server_log.dropped_lines())
-        };
+        let (log, dropped_lines) = (server_log.control(), server_log.dropped_lines());
         let counters = Arc::new(Counters::default());
         let retention = active.retention();
         let Some(store) = open_store::open(&active.config, retention, signals).await? else {
@@ -211,7 +214,7 @@ impl Server {
 
     /// Handles signals and admin requests until one of them stops the server. Gives the close code
     /// for the sessions.
-    async fn serve(&mut self, signals: &mut Signals, reload: &Reload) -> CloseCode {
+    async fn serve(&mut self, signals: &mut Signals, server_log: &mut ServerLog) -> CloseCode {
         let context = &self.context;
         let mut report = tokio::time::interval(DROPPED_LINES_INTERVAL);
         loop {
@@ -230,7 +233,7 @@ impl Server {
                     MainRequest::Drain => return CloseCode::Restarting,
                     MainRequest::Reload(by, answer) => self.reloads.request(by, answer),
                 },
-                _ = report.tick() => reload.server_log.lock().report_dropped(),
+                _ = report.tick() => server_log.report_dropped(),
             }
         }
     }

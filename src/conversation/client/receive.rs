@@ -231,7 +231,7 @@ impl Conversation {
                 return Event::Nothing;
             }
             if !self.read_positions.advance(&message.room, seq) {
-                // What came before the registration may come twice, as a replay and in a page.
+                // A message from before the registration may arrive twice: in a replay and in a page.
                 let head = self.heads.get(message.room.as_ref());
                 if message.replay || head.is_none_or(|head| seq > *head) {
                     return Event::Nothing;

@@ -1,4 +1,4 @@
-//! What waits in all send queues together, kept up to date by each queue.
+//! The number of bytes that wait in all send queues together. Each queue updates it.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -8,7 +8,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -25,7 +24,6 @@ use crate::server::reload_state::{AppliedKeys, LastReload};
 use crate::server::rooms::command::Command;
 use crate::server::tls_warnings;
 use crate::sys::clock::wall_clock;
-use crate::sys::logging::ServerLog;
 use crate::sys::{fault_points, systemd};
 
 /// How long the file system may take for the configuration and the TLS files.
@@ -41,8 +39,6 @@ pub struct Reload {
     pub sources: Sources,
     /// The configuration of the start. Some of its keys stay in force until the next one.
     pub started: Config,
-    /// The server log, whose level may change.
-    pub server_log: Mutex<ServerLog>,
 }
 
 /// Asks for reloads.
@@ -77,10 +73,11 @@ pub struct Reloader {
 
 impl Reloader {
     /// The reloader, and the queue with which it is asked.
-    pub fn new(reload: Arc<Reload>) -> (Self, ReloadQueue) {
+    pub fn new(reload: Reload) -> (Self, ReloadQueue) {
         let (sender, requests) = mpsc::channel(MAX_WAITING);
         let signalled = Arc::new(Notify::new());
         let queue = ReloadQueue { requests: sender, signalled: signalled.clone() };
+        let reload = Arc::new(reload);
         (Reloader { reload, requests, signalled, reading: Arc::default() }, queue)
     }
 

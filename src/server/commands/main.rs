@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use clap::{CommandFactory as _, Parser as _};
-use parking_lot::Mutex;
 
 use super::args::{Arguments, Command, ConfigArgs};
 use super::output::{print, print_error, print_help};
@@ -102,9 +101,9 @@ fn serve(config: &ConfigArgs) -> Result<(), ServerError> {
         return Ok(());
     };
     let config = loaded?;
-    let server_log = Mutex::new(logging::start(&config.log));
-    let reload = Reload { sources, started: config.clone(), server_log };
-    let outcome = runtime.block_on(run::run(config, signals, reload));
+    let server_log = logging::start(&config.log);
+    let reload = Reload { sources, started: config.clone() };
+    let outcome = runtime.block_on(run::run(config, signals, reload, server_log));
     runtime.shutdown_timeout(RUNTIME_SHUTDOWN_TIMEOUT);
     outcome
 }

@@ -134,8 +134,7 @@ fn refuse(
     peer: SocketAddr,
     reason: &'static str,
 ) {
-    context.counters.connections_refused.increment(reason);
-    context.counters.activity.connection_refused(ClientNetwork::of(peer.ip()));
+    context.counters.connection_refused(reason, ClientNetwork::of(peer.ip()));
     log_refused(session, &peer, reason);
     answer_unread(stream, active, FULL);
 }
@@ -173,15 +172,14 @@ impl ClientChecks for Checks {
     }
 
     fn admits(&self, address: IpAddr) -> bool {
-        let (network, activity) = (ClientNetwork::of(address), &self.counters.activity);
+        let network = ClientNetwork::of(address);
         // A proxy is counted when it connects, and each of its clients here.
         if network != ClientNetwork::of(self.peer) {
-            activity.connection(network);
+            self.counters.activity.connection(network);
         }
         let admitted = self.permit.lock().count_for_network(address, self.max_per_address);
         if !admitted {
-            self.counters.connections_refused.increment(FULL_ADDRESS);
-            activity.connection_refused(network);
+            self.counters.connection_refused(FULL_ADDRESS, network);
             log_refused(&self.session, &address, FULL_ADDRESS);
         }
         admitted
