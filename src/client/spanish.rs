@@ -116,8 +116,8 @@ pub fn dial_error(error: &DialError) -> String {
             let reason = translated(reason, "su certificado no es válido");
             format!("{target} no es de confianza: {reason}")
         }
-        DialError::Refused { target, status, .. } => {
-            format!("{target} rechaza la conexión: estado HTTP {status}")
+        DialError::Refused { target, status, said, .. } => {
+            format!("{target} rechaza la conexión: estado HTTP {status}{said}")
         }
         DialError::Redirected { target, status, location } => format!(
             "{target} no es un servidor de chat: remite (estado HTTP {status}) a {location}; si ese es el \

@@ -13,6 +13,9 @@ use crate::conversation::client::event::excerpt;
 use crate::conversation::client::server_url::ServerUrl;
 use crate::policy::reconnect::{ConnectionEnd, is_temporary_status};
 
+/// The longest text of a server that is shown, in bytes.
+const MAX_SAID_BYTES: usize = 200;
+
 /// Why an attempt to connect failed.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum DialError {
@@ -64,12 +67,14 @@ pub enum DialError {
         reason: String,
     },
     /// The server refused the upgrade: 401, 403, or a status that passes.
-    #[error("{target} refuses the connection: HTTP status {status}")]
+    #[error("{target} refuses the connection: HTTP status {status}{said}")]
     Refused {
         /// The server's URL.
         target: String,
         /// The HTTP status code.
         status: u16,
+        /// What it says about it, after a comma; empty if it says nothing.
+        said: String,
         /// The pause that the server asks for.
         retry_after: Option<Duration>,
     },
@@ -192,7 +197,8 @@ impl DialError {
             |name: &str| Some(excerpt(&String::from_utf8_lossy(headers.get(name)?.as_bytes())));
         if is_temporary_status(status) || matches!(status, 401 | 403) {
             let retry_after = retry_after(headers, SystemTime::now());
-            return DialError::Refused { target, status, retry_after };
+            let said = said(response).unwrap_or_default();
+            return DialError::Refused { target, status, said, retry_after };
         }
         if matches!(status, 301 | 302 | 303 | 307 | 308) {
             return match text("location") {
@@ -245,6 +251,15 @@ impl DialError {
     }
 }
 
+/// The first line of an answer in plain text, as it follows the status in a sentence.
+fn said(response: &Response<Option<Vec<u8>>>) -> Option<String> {
+    let content_type = response.headers().get("content-type")?.to_str().ok()?;
+    let line = response.body().as_deref()?.split(|byte| *byte == b'\n').next()?.trim_ascii();
+    let line = &line[..line.len().min(MAX_SAID_BYTES)];
+    let text = excerpt(&String::from_utf8_lossy(line));
+    (content_type.starts_with("text/plain") && !text.is_empty()).then(|| format!(", \"{text}\""))
+}
+
 /// An error of the system or of TLS, in words for people.
 pub(super) fn describe_io(error: &io::Error) -> String {
     match error.kind() {
@@ -284,6 +299,13 @@ mod tests {
         for (url, error, end, text) in [
             ("ws://h", answer(503, &[], ""), 503, "HTTP status 503"),
             ("ws://h", answer(401, &[], ""), 401, "HTTP status 401"),
+            (
+                "ws://h",
+                answer(403, &[("content-type", "text/plain")], "It is\u{9b} banned.\nx"),
+                403,
+                "HTTP status 403, \"It is\\u{9b} banned.\"",
+            ),
+            ("ws://h", answer(403, &[("content-type", "text/html")], "<p>"), 403, "status 403"),
             (
                 "ws://h",
                 answer(301, &[("location", "https://h/\u{9b}2J")], ""),
