@@ -45,6 +45,7 @@ const FILES: &[(&str, &str, &[u8])] = &files![
     "/page/composer.js" "composer.js" SCRIPT,
     "/page/connection.js" "connection.js" SCRIPT,
     "/page/conversation.js" "conversation.js" SCRIPT,
+    "/page/drafts.js" "drafts.js" SCRIPT,
     "/page/fernet.js" "fernet.js" SCRIPT,
     "/page/line.js" "line.js" SCRIPT,
     "/page/log_view.js" "log_view.js" SCRIPT,

@@ -2,6 +2,7 @@
 
 import { Composer } from "./composer.js";
 import { askServer } from "./connection.js";
+import { readDraft, writeDraft } from "./drafts.js";
 import { hasCrypto } from "./fernet.js";
 import { LogView } from "./log_view.js";
 import { Notices, showTitle } from "./notices.js";
@@ -15,7 +16,6 @@ import { forgetAccount, readAccount, Store, writeAccount } from "./storage.js";
 import { isOnlyTab } from "./tabs.js";
 import { fill, serverError, words } from "./words.js";
 
-const DRAFT = "chat.draft ";
 
 const find = (id) => document.getElementById(id);
 
@@ -36,8 +36,8 @@ export class App {
   });
   #composer = new Composer(find("composer"), {
     onSend: (text) => this.#send(text),
-    onDraft: (text) => this.#draft(text),
-    names: () => [...(this.#session?.rooms.get(this.#room)?.users.keys() ?? [])].filter((name) => name !== this.#session.name).sort(),
+    onDraft: (text) => writeDraft(this.#room, text),
+    names: () => this.#session?.names(this.#room) ?? [],
     limit: () => this.#session?.maxChars ?? Infinity,
     onPage: (pages) => this.#view.scrollBy(pages),
     onEscape: () => this.#openSide(false),
@@ -49,7 +49,10 @@ export class App {
     if (this.#room && !isRoomName(this.#room)) this.#room = "";
     const account = readAccount();
     if (token !== null) this.invite(token);
-    else if (account && hasCrypto()) this.#begin(account);
+    else if (account && hasCrypto()) {
+      this.#room ||= account.room ?? "";
+      this.#begin(account);
+    }
     else this.#ask({ name: account?.name });
   }
 
@@ -63,15 +66,23 @@ export class App {
   /** Shows a room. */
   openRoom(room) {
     if (!isRoomName(room) || !this.#session) return;
-    if (room !== this.#room) this.#view.clear();
-    this.#room = room;
-    history.replaceState(null, "", room === LOBBY ? "/" : `/?room=${room}`);
     this.#session.join(room);
     this.#session.open(room);
-    this.#composer.text = read(DRAFT + room);
+    this.#show(room);
+    this.#composer.text = readDraft(room);
     this.#openSide(false);
     this.#composer.focus();
     this.#changed();
+  }
+
+  /** Makes a room the shown one. */
+  #show(room) {
+    if (room !== this.#room) this.#view.clear();
+    this.#room = room;
+    history.replaceState(null, "", room === LOBBY ? "/" : `/?room=${room}`);
+    const account = readAccount();
+    if (account) writeAccount({ ...account, room });
+    if (this.#composer.text === "") this.#composer.text = readDraft(room);
   }
 
   /** Asks to load a new version of the page. */
@@ -103,7 +114,6 @@ export class App {
       room: () => this.#room,
     });
     this.#session = session;
-    this.#composer.text = read(DRAFT + this.#room);
     this.#composer.focus();
     await session.start(this.#room);
   }
@@ -142,19 +152,12 @@ export class App {
   }
 
   #send(text) {
-    const isTaken = this.#session?.send(this.#room, text) ?? false;
+    // Before the server has said which rooms there are, there is none to send to.
+    if (!this.#session?.rooms.has(this.#room)) return false;
+    const isTaken = this.#session.send(this.#room, text);
     if (isTaken) this.#view.follow();
     else this.#notice(words.notTaken);
     return isTaken;
-  }
-
-  #draft(text) {
-    try {
-      if (text) sessionStorage.setItem(DRAFT + this.#room, text);
-      else sessionStorage.removeItem(DRAFT + this.#room);
-    } catch {
-      // Without storage a draft lasts as long as the page.
-    }
   }
 
   #act(action, id) {
@@ -213,18 +216,20 @@ export class App {
   }
 
   #event(event) {
-    const { rooms } = this.#session;
     if (event.is === "not_joined" || event.is === "error") {
       this.#notice(fill(words.refused, serverError(event.error.code, oneLine(event.error.message))));
     }
     if (event.is === "message" && !event.item.own && !event.replay) this.#notices.tell(event.room, event.item);
-    if (!rooms.has(this.#room)) {
-      this.#room = rooms.keys().next().value ?? "";
-      this.#view.clear();
-    }
+    this.#chooseRoom();
     const isEntered = event.is === "registered" || event.is === "rooms";
-    if (isEntered && rooms.get(this.#room)) this.#session.open(this.#room);
+    if (isEntered) this.#session.open(this.#room);
     this.#changed();
+  }
+
+  /** Shows the first room if the one that was shown is none of the session. */
+  #chooseRoom() {
+    const { rooms } = this.#session;
+    if (rooms.size > 0 && !rooms.has(this.#room)) this.#show(rooms.keys().next().value);
   }
 
   #setState(state, why) {
@@ -266,6 +271,7 @@ export class App {
     this.#isScheduled = false;
     const session = this.#session;
     if (!session) return;
+    this.#chooseRoom();
     const log = session.rooms.get(this.#room);
     if (log && !document.hidden && this.#view.isFollowing) {
       session.see(this.#room);
@@ -285,13 +291,5 @@ export class App {
     find("leave").textContent = fill(words.leave, this.#room);
     find("leave").hidden = rooms.length < 2;
     this.#status.show(session.unsent);
-  }
-}
-
-function read(key) {
-  try {
-    return sessionStorage.getItem(key) ?? "";
-  } catch {
-    return "";
   }
 }

@@ -42,8 +42,9 @@ export class Composer {
     this.#changed();
   }
 
+  /** Takes the focus, except where that would open the keyboard of a phone. */
   focus() {
-    this.#field.focus();
+    if (matchMedia("(pointer: fine)").matches) this.#field.focus();
   }
 
   describe(label) {
@@ -76,7 +77,7 @@ export class Composer {
       return;
     }
     if (this.#observer.onSend(text)) this.text = "";
-    this.focus();
+    this.#field.focus();
   }
 
   #key(event) {

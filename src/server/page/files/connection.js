@@ -5,6 +5,8 @@ import { isReconnectable, parseFrame, pauseBeforeRetry } from "./protocol.js";
 
 /** How long a connection may take to open. */
 const OPEN_TIMEOUT = 15_000;
+/** How long an HTTP answer may take that says why no connection opened. */
+const STATUS_TIMEOUT = 5000;
 /** How long a server may take to answer a question about who is here. */
 const ANSWER_TIMEOUT = 10_000;
 
@@ -76,6 +78,7 @@ export class Connection {
     if (!socket || !this.#conversation.isRegistered) return;
     const now = Date.now();
     for (const frame of this.#conversation.takeFrames(now)) socket.send(JSON.stringify(frame));
+    for (const entry of this.#outbox.expire(now)) this.#observer.onEvent({ is: "refused", room: entry.room, entry });
     const { limits, isReady } = this.#conversation;
     let entry;
     while ((entry = this.#outbox.next(now, limits.unacked, isReady))) {
@@ -186,7 +189,8 @@ export class Connection {
       this.#connect();
       return;
     }
-    const why = { code, reason, error, status: wasOpen ? 101 : await httpStatus() };
+    this.#observer.onState("lost", { code, reason, error, status: 0 });
+    const why = { code, reason, error, status: wasOpen ? 101 : (await askServer()).status };
     if (this.#isEnded || this.#socket) return;
     const isRefused = why.status === 403 || !isReconnectable(code);
     if (isRefused) {
@@ -215,16 +219,14 @@ export class Connection {
   }
 }
 
-/** How the server answers HTTP requests: a browser does not say why it opened no WebSocket. 0 is no answer. */
-export async function httpStatus() {
-  return (await askServer()).status;
-}
-
-/** Asks the server for its kind of access: `open`, `token`, or "" if it does not say. */
+/**
+ * Asks the server for the status of its HTTP answers, because a browser does not say why it opened no WebSocket, and
+ * for its kind of access: `open`, `token`, or "" if it does not say. The status 0 is no answer.
+ */
 export async function askServer() {
   try {
     const options = { method: "HEAD", cache: "no-store", headers: { accept: "text/html" }, redirect: "manual" };
-    const answer = await fetch("/", { ...options, signal: AbortSignal.timeout(OPEN_TIMEOUT) });
+    const answer = await fetch("/", { ...options, signal: AbortSignal.timeout(STATUS_TIMEOUT) });
     return { status: answer.status, access: answer.headers.get("chat-access") ?? "" };
   } catch {
     return { status: 0, access: "" };

@@ -1,7 +1,6 @@
 // A session of the full protocol: the effect of each frame, and what there is to say to the server. Pure: frames come
 // decrypted, and time is an argument. `connection.js` moves the bytes.
 
-import { LOBBY } from "./protocol.js";
 import { RoomLog } from "./room_log.js";
 
 /** Messages of a requested page. */
@@ -36,6 +35,8 @@ export class Conversation {
   /** Rooms that a key came for on this connection. */
   #ready = new Set();
   #joining = new Set();
+  /** Rooms whose user list is asked for. */
+  #asksWho = new Set();
   #frames = [];
   /** Requests for pages that are not answered, in order. @type {{ room: string, before: number | null }[]} */
   #asked = [];
@@ -76,6 +77,7 @@ export class Conversation {
     this.isRegistered = false;
     this.#ready.clear();
     this.#joining.clear();
+    this.#asksWho.clear();
     [this.#frames, this.#asked, this.#later] = [[], [], []];
     for (const log of this.rooms.values()) log.left();
     this.#outbox.disconnected();
@@ -111,8 +113,10 @@ export class Conversation {
   who(wanted) {
     const entered = [...this.rooms.values()].filter((log) => log.isEntered).map((log) => log.name);
     const room = entered.includes(wanted) ? wanted : entered[0];
-    if (room) this.#frames.push({ type: "who", room });
-    return room !== undefined;
+    if (!room) return false;
+    this.#asksWho.add(room);
+    this.#frames.push({ type: "who", room });
+    return true;
   }
 
   /** Reads the newest page of a room, if it is not read yet. */
@@ -182,6 +186,7 @@ export class Conversation {
         }
         break;
       case "user_list":
+        this.#asksWho.delete(room);
         log.userList(frame.users.map(String), frame.total);
         break;
     }
@@ -196,6 +201,7 @@ export class Conversation {
     this.name = frame.username;
     this.verified = frame.verified === true;
     this.isRegistered = true;
+    this.#namesNoRoom = false;
     for (const [name, value] of Object.entries(frame.limits)) if (value > 0) this.limits[name] = value;
     let isBehind = false;
     for (const [room, position] of Object.entries(frame.rooms)) {
@@ -251,10 +257,8 @@ export class Conversation {
       else this.rooms.get(room)?.noHistory();
       return { is: "room", room };
     }
+    // Some may not list who is here. The answer is a sign of life all the same.
+    if (this.#asksWho.delete(room)) return { is: "nothing" };
     return { is: this.isRegistered ? "error" : "nothing", room, error: frame };
   }
 }
-
-/** The room that is shown first. */
-export const firstRoom = (conversation, wanted) =>
-  conversation.rooms.has(wanted) ? wanted : (conversation.rooms.keys().next().value ?? LOBBY);

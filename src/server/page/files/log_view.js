@@ -105,11 +105,16 @@ export class LogView {
     const isNews = this.#isFollowing && before > 0 && this.#start >= oldStart;
     if (!isNews) this.#mute();
     this.#reconcile();
-    this.#edge.textContent = this.#start > 0 ? "" : this.#hasStart ? words.beginning : words.earlier;
+    this.#edge.textContent = this.#start > 0 ? "" : this.#edgeText();
     if (anchor) this.#restore(anchor);
     else this.#toEnd();
     this.#newest.hidden = this.#isFollowing;
     if (this.#isFollowing) this.#askIfShort();
+  }
+
+  #edgeText() {
+    if (!this.#hasStart) return words.earlier;
+    return this.#items.length > 0 ? words.beginning : words.nobody;
   }
 
   /** Old lines that come into the document are not read out. */

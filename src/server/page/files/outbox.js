@@ -51,10 +51,6 @@ export class Outbox {
     return this.entries.length;
   }
 
-  get isFull() {
-    return this.entries.length >= MAX_WAITING;
-  }
-
   /** The connection ended: what was sent on it is sent again. */
   disconnected() {
     for (const entry of this.entries) if (entry.state === "sent") entry.state = "waiting";
@@ -79,15 +75,17 @@ export class Outbox {
         blocked.add(entry.room);
         continue;
       }
-      if (entry.sentAt !== null && now - entry.sentAt > MAX_RESEND_AGE) {
-        this.#fail(entry, "too_old", "");
-        continue;
-      }
       entry.state = "sent";
       entry.sentAt ??= now;
       return entry;
     }
     return undefined;
+  }
+
+  /** Gives up what was sent so long ago that the server may not know its id any more. Returns it. */
+  expire(now) {
+    const isOld = ({ state, sentAt }) => state === "waiting" && sentAt !== null && now - sentAt > MAX_RESEND_AGE;
+    return this.entries.filter(isOld).map((entry) => this.#fail(entry, "too_old", ""));
   }
 
   /** When `next` has something again after a refusal; `null` if nothing is held back. */

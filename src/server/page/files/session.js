@@ -5,11 +5,13 @@ import { Connection } from "./connection.js";
 import { Conversation } from "./conversation.js";
 import { MAX_WAITING, Outbox } from "./outbox.js";
 import { freshId } from "./protocol.js";
-import { writeAccount } from "./storage.js";
+import { readAccount, writeAccount } from "./storage.js";
 import { adopt, tab } from "./tabs.js";
 
 /** How long changes are collected before they are stored, in milliseconds. */
 const STORE_PAUSE = 50;
+/** Items at the end of a room whose senders can be completed. */
+const SPOKEN = 200;
 /** How often messages of tabs that are gone are looked for. */
 const ADOPTION_PAUSE = 10_000;
 
@@ -27,6 +29,8 @@ export class Session {
   #connection;
   /** Rooms whose changes are not stored yet. */
   #changed = new Set();
+  /** Rooms that the browser did not store. */
+  #unstorable = new Set();
   /** When each room was entered for the first time: their order. */
   #entered = new Map();
   /** Work with the store is done in order. */
@@ -100,6 +104,15 @@ export class Session {
   /** Connects again after the server refused. */
   reconnect() {
     this.#connection.restart();
+  }
+
+  /** Names to write to: of people who are in a room, and who spoke there lately. */
+  names(room) {
+    const log = this.rooms.get(room);
+    const spoke = (log?.items ?? []).slice(-SPOKEN).map((item) => item.username).filter(Boolean);
+    const names = new Set([...(log?.users.keys() ?? []), ...spoke]);
+    names.delete(this.name);
+    return [...names].sort((a, b) => a.localeCompare(b));
   }
 
   /** What is shown of a room: its items, and after them what is not known to be stored. */
@@ -206,7 +219,7 @@ export class Session {
   #registered() {
     const { name } = this;
     this.#account.name = name;
-    writeAccount(this.#account);
+    writeAccount({ ...readAccount(), ...this.#account });
     this.#work(async () => {
       const isOwner = (await this.#store.owner()) === name;
       const known = isOwner ? await this.#store.rooms() : [];
@@ -246,9 +259,17 @@ export class Session {
       const { name, position, seen } = log;
       if (!this.#entered.has(name)) this.#entered.set(name, Date.now());
       const entered = this.#entered.get(name);
-      this.#work(() => this.#store.writeRoom({ name, position, seen, entered }, changes));
+      this.#work(() => this.#write({ name, position, seen, entered }, changes));
     }
     this.#changed.clear();
+  }
+
+  /** Stores a room. If that fails, a message of it is not there: then the room is not stored at all. */
+  async #write(room, changes) {
+    if (this.#unstorable.has(room.name)) return;
+    if (await this.#store.writeRoom(this.name, room, changes)) return;
+    this.#unstorable.add(room.name);
+    await this.#store.forgetRoom(room.name);
   }
 
   #work(task) {

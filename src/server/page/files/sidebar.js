@@ -7,27 +7,49 @@ import { fill, words } from "./words.js";
 /** Names that are listed. */
 const MAX_NAMES = 300;
 
-/** Shows the rooms. `onRoom` is called with the one that is chosen. */
+/**
+ * Shows the rooms. Buttons stay the same elements, so that a click is not lost while messages come.
+ * @param {HTMLElement} list
+ * @param {import("./room_log.js").RoomLog[]} rooms
+ */
 export function showRooms(list, rooms, current) {
-  const focused = document.activeElement?.closest("[data-room]")?.dataset.room;
+  const known = new Map([...list.querySelectorAll("[data-room]")].map((button) => [button.dataset.room, button]));
   const entries = rooms.map((log) => {
-    const button = element("button", { type: "button", "data-room": log.name }, element("span", {}, `#${log.name}`));
-    if (log.name === current) button.setAttribute("aria-current", "true");
-    if (log.unread > 0) {
-      const count = element("span", { class: "unread", "aria-hidden": "true" }, String(log.unread));
-      const told = element("span", { class: "unseen" }, ` ${fill(words.unread, String(log.unread))}`);
-      button.append(" ", count, told);
-    }
-    return element("li", {}, button);
+    const button = known.get(log.name) ?? roomButton(log.name);
+    showRoom(button, log.unread, log.name === current);
+    return button.parentElement;
   });
-  list.replaceChildren(...entries);
-  if (focused) list.querySelector(`[data-room="${CSS.escape(focused)}"]`)?.focus();
+  const isSame = entries.length === list.children.length && entries.every((entry, at) => entry === list.children[at]);
+  if (!isSame) list.replaceChildren(...entries);
+}
+
+function roomButton(room) {
+  const count = element("span", { class: "unread", "aria-hidden": "true" });
+  const told = element("span", { class: "unseen" });
+  const button = element("button", { type: "button", "data-room": room }, element("span", {}, `#${room}`), count, told);
+  element("li", {}, button);
+  return button;
+}
+
+function showRoom(button, unread, isCurrent) {
+  const [, count, told] = button.children;
+  setText(count, unread > 0 ? String(unread) : "");
+  setText(told, unread > 0 ? ` ${fill(words.unread, String(unread))}` : "");
+  if (isCurrent) button.setAttribute("aria-current", "true");
+  else button.removeAttribute("aria-current");
+}
+
+function setText(part, text) {
+  if (part.textContent !== text) part.textContent = text;
 }
 
 /** Shows who is in the room. */
 export function showPeople(list, count, log) {
   const names = [...(log?.users.keys() ?? [])].sort((a, b) => a.localeCompare(b));
   const total = log?.total ?? names.length;
+  const signature = JSON.stringify([total, names]);
+  if (list.dataset.signature === signature) return;
+  list.dataset.signature = signature;
   count.textContent = total > 0 ? String(total) : "";
   const shown = names.slice(0, MAX_NAMES);
   const entries = shown.map((name) => element("li", {}, element("bdi", { class: `name colour${colourOf(name)}` }, oneLine(name))));

@@ -104,10 +104,18 @@ export class Store {
     return (await this.#ask(["items"], "readonly", ({ items }) => result(items.getAll(ofRoom(room))))) ?? [];
   }
 
-  /** Stores what changed in a room, with its position and what was seen of it. */
-  async writeRoom({ name, position, seen, entered }, changes) {
-    return this.#ask(["items", "rooms"], "readwrite", ({ items, rooms }) => {
-      rooms.put({ name, position, seen, entered });
+  /**
+   * Stores what changed in a room, with its position and what was seen of it, unless the store is another user's by
+   * now. Returns whether that succeeded.
+   */
+  async writeRoom(owner, { name, position, seen, entered }, changes) {
+    if (!this.#database) return true;
+    return this.#ask(["items", "rooms", "meta"], "readwrite", async ({ items, rooms, meta }) => {
+      if ((await result(meta.get("owner"))) !== owner) return true;
+      // Another tab may have seen more.
+      const isSameRecord = !changes.some((change) => change.clear || change.cutFrom !== undefined);
+      const known = isSameRecord ? await result(rooms.get(name)) : undefined;
+      rooms.put({ name, position, seen: Math.max(seen ?? 0, known?.seen ?? 0), entered: known?.entered ?? entered });
       for (const change of changes) {
         if (change.clear) items.delete(ofRoom(name));
         if (change.cutFrom !== undefined) items.delete(ofRoom(name, change.cutFrom));
@@ -115,6 +123,7 @@ export class Store {
         if (change.replace) replace(items, stored(name, change.replace));
       }
       if (changes.length > 0) prune(items, name);
+      return true;
     });
   }
 

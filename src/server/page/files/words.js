@@ -16,7 +16,6 @@ const ENGLISH = {
   invited: "You are invited. Press Enter to join the chat.",
   badToken: "This access token is not whole. It begins with sct_ and has 47 characters.",
   insecure: "This page was opened without encryption, and browsers encrypt messages only on https or on this computer itself. Open it with https://, or ask the operator for an address with https. chat-client works, too.",
-  noScript: "This page needs JavaScript. Or use chat-client on a terminal.",
   // Parts of the page.
   rooms: "Rooms",
   showRooms: "Rooms and people",
@@ -46,10 +45,9 @@ const ENGLISH = {
   waiting: "waiting to be sent",
   full: "the server has too many connections; trying again",
   banned: "the server refuses connections from this address",
-  wrongOrigin: "the server does not accept this address of the page; its operator can add it to listen.origins",
+  wrongOrigin: "the server answers, but opens no connection for this page; its operator can look at listen.origins and at the proxy",
   ended: "the server ended the connection: {}",
   closed: "the server ended the connection ({})",
-  memory: "The server keeps messages only until it stops.",
   // The conversation.
   joined: "{} joined",
   left: "{} left",
@@ -67,7 +65,6 @@ const ENGLISH = {
   discard: "Discard",
   tooOld: "it was sent more than a day ago, and the server may have it already",
   notTaken: "too many messages wait to be sent; send this one later",
-  notInRoom: "you are not in #{}",
   length: "{} of {} characters",
   roomRule: "a room's name has 1 to 64 characters: a-z, 0-9 and - _ . with a letter or digit first",
   encryptedRoom: "a room that begins with + is encrypted from end to end; it needs chat-client",
