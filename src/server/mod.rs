@@ -23,6 +23,7 @@ mod http;
 mod http_meters;
 mod listeners;
 mod open_store;
+mod page;
 mod rates;
 mod refusal_log;
 mod reload_state;

@@ -34,7 +34,8 @@ use crate::server::client_info::ClientInfo;
 use crate::server::http::answer::{Body, whole};
 use crate::server::http::door::{self, Reply};
 use crate::server::http::follow_request::FollowRequest;
-use crate::server::http::origin::origin_allowed;
+use crate::server::http::origin::{WRONG_HOST, host_allowed, origin_allowed};
+use crate::server::page;
 use crate::sys::clock::has_http_date;
 
 /// The largest request head, in bytes.
@@ -226,6 +227,9 @@ fn answer(
     if checks.is_banned(client_info) {
         return plain(StatusCode::FORBIDDEN, "This address is banned.\n");
     }
+    if let Some(page) = page_answer(request, client_info, mode) {
+        return page;
+    }
     if request.uri().path() != "/" {
         return plain(
             StatusCode::NOT_FOUND,
@@ -240,8 +244,7 @@ fn answer(
         mark_as_chat_server(&mut answer, request);
         let headers = answer.headers_mut();
         headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-        let access = if mode == AuthMode::Open { "open" } else { "token" };
-        headers.insert("chat-access", HeaderValue::from_static(access));
+        headers.insert("chat-access", access(mode));
         return answer;
     }
     if !origin_allowed(request.headers(), client_info, listen) {
@@ -268,6 +271,29 @@ fn answer(
             answer
         }
     }
+}
+
+/// The answer to a browser that asks for the page or one of its files.
+fn page_answer(
+    request: &Request<Incoming>,
+    client_info: ClientInfo,
+    mode: AuthMode,
+) -> Option<Response<Body>> {
+    let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+    if !is_read || request.headers().contains_key(header::UPGRADE) {
+        return None;
+    }
+    let mut answer = page::answer(request.uri().path(), request.headers())?;
+    if !host_allowed(request.headers(), client_info) {
+        return Some(plain(StatusCode::MISDIRECTED_REQUEST, WRONG_HOST));
+    }
+    answer.headers_mut().insert("chat-access", access(mode));
+    Some(answer.map(whole))
+}
+
+/// The value of `chat-access`: whether a client needs an access token.
+fn access(mode: AuthMode) -> HeaderValue {
+    HeaderValue::from_static(if mode == AuthMode::Open { "open" } else { "token" })
 }
 
 /// Adds the headers `chat-instance`, and `chat-missing` with what the request lacks. By them a client

@@ -46,15 +46,19 @@ pub fn check(
             "a page of this origin may not use the chat; the operator can add it to listen.origins",
         ));
     }
-    if is_direct_from_here(headers, client_info)
-        && !host(headers).is_some_and(origin::is_loopback_host)
-    {
-        return Err((
-            ErrorCode::WrongHost,
-            "on this machine the server is called localhost, 127.0.0.1 or [::1]",
-        ));
+    match host_allowed(headers, client_info) {
+        true => Ok(()),
+        false => Err((ErrorCode::WrongHost, WRONG_HOST)),
     }
-    Ok(())
+}
+
+/// What is wrong with a request that [`host_allowed`] does not admit.
+pub const WRONG_HOST: &str = "on this machine the server is called localhost, 127.0.0.1 or [::1]";
+
+/// Whether the name in `Host` is one that the server has. An attacker's name for this machine is not.
+pub fn host_allowed(headers: &HeaderMap, client_info: ClientInfo) -> bool {
+    !is_direct_from_here(headers, client_info)
+        || host(headers).is_some_and(origin::is_loopback_host)
 }
 
 /// The `Origin` of a page that is not the server's own and that [`check`] admits.
