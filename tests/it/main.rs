@@ -34,6 +34,7 @@ mod operator_status;
 mod operator_table;
 mod ownership;
 mod packages;
+mod page;
 mod pipe;
 mod protocol;
 mod proxy;

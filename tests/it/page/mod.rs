@@ -1,0 +1,3 @@
+//! The page at `/` in a real Chromium.
+
+mod harness;
