@@ -1,5 +1,6 @@
 //! One page in a browser: what a person does with it, and what the person sees.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -235,7 +236,9 @@ impl Tab {
         let cut = |text: &str| text.chars().take(4000).collect::<String>();
         let text = cut(known[2].as_str().unwrap_or_default());
         let text: String = text.lines().map(|line| format!("  |{line}\n")).collect();
-        let console = self.console();
+        let mut console = self.console();
+        let mut seen = HashSet::new();
+        console.retain(|line| seen.insert(line.clone()));
         let console: String =
             console.iter().rev().take(30).rev().map(|line| format!("  {}\n", cut(line))).collect();
         let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));

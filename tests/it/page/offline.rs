@@ -1,0 +1,74 @@
+//! Without a network, and without a server.
+
+use crate::page::person::Person;
+use crate::support::browser::{Browser, Window};
+use crate::support::client::Client;
+use crate::support::front::Front;
+use crate::support::server::Server;
+
+fn texts(server: &Server) -> Vec<String> {
+    Client::pipe(&["history", "--url", &server.url(), "--since", "all"], b"").texts()
+}
+
+#[test]
+fn what_is_written_offline_is_kept_and_sent_once_and_reading_works_without_a_server() {
+    let mut server = Server::start();
+    let network = Front::before(server.address());
+    let browser = Browser::start();
+    let address = format!("http://{}/", network.address());
+    let ana = Person::open_address(&browser, &address, &Window::PHONE);
+    ana.click("#keep");
+    ana.sign_in("Ana");
+    ana.say("before");
+    ana.wait_for_line("Ana: before");
+    ana.wait_until("navigator.serviceWorker.ready.then(() => true)");
+
+    // Offline: what she writes waits, also over a reload.
+    ana.set_offline(true);
+    network.cut();
+    ana.wait_until_disconnected();
+    ana.say("offline 1");
+    ana.say("offline 2");
+    ana.wait_for_outgoing("offline 2");
+    ana.assert_layout();
+    ana.reload();
+    ana.wait_for_line("Ana: before");
+    ana.wait_for_outgoing("offline 1");
+    ana.say("offline 3");
+    ana.wait_for_outgoing("offline 3");
+    assert_eq!(texts(&server), ["before"]);
+    let sent = Client::pipe(&[&server.url(), "-u", "Bob", "send", "meanwhile"], b"");
+    assert_eq!(sent.code, Some(0), "{}", sent.errors);
+    ana.set_offline(false);
+    ana.wait_until_connected();
+    for line in ["Bob: meanwhile", "Ana: offline 1", "Ana: offline 2", "Ana: offline 3"] {
+        ana.wait_for_line(line);
+    }
+    let all = ["before", "meanwhile", "offline 1", "offline 2", "offline 3"];
+    assert_eq!(texts(&server), all);
+    let shown = |person: &Person| -> Vec<String> {
+        let text = |message: &String| message.split_once(": ").unwrap().1.to_owned();
+        person.messages().iter().map(text).collect()
+    };
+    ana.wait_for("each once", || (shown(&ana) == all).then_some(()));
+
+    // The server is down: the page is there, with the last messages, and says so.
+    server.kill();
+    ana.reload();
+    ana.wait_for("the last messages", || (shown(&ana) == all).then_some(()));
+    ana.wait_until_disconnected();
+    ana.say("while it is down");
+    ana.wait_for_outgoing("while it is down");
+    // Two tabs of one browser send what waits once.
+    let twin = Person::from(browser.open_in(Some(ana.context()), &address, &Window::PHONE));
+    twin.wait_until("document.body.innerText.includes('while it is down')");
+    server.start_again();
+    ana.wait_for_line("Ana: while it is down");
+    ana.wait_until_connected();
+    twin.wait_until_connected();
+    ana.say("after");
+    ana.wait_for_line("Ana: after");
+    let all = [&all[..], &["while it is down", "after"]].concat();
+    assert_eq!(texts(&server), all);
+    ana.wait_for("each once", || (shown(&ana) == all).then_some(()));
+}
