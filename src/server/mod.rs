@@ -20,6 +20,7 @@ mod error;
 mod exit_code;
 mod listeners;
 mod open_store;
+mod page;
 mod rates;
 mod refusal_log;
 mod reload_state;

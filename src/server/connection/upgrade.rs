@@ -25,6 +25,7 @@ use crate::config::{AuthMode, Listen};
 use crate::policy::origin;
 use crate::protocol::random::random_hex;
 use crate::server::client_info::ClientInfo;
+use crate::server::page;
 use crate::sys::clock::has_http_date;
 
 /// The largest request head, in bytes.
@@ -111,6 +112,9 @@ fn answer(
     if checks.is_banned(client_info) {
         return plain(StatusCode::FORBIDDEN, "This address is banned.\n");
     }
+    if let Some(page) = page_answer(request, mode) {
+        return page;
+    }
     if request.uri().path() != "/" {
         return plain(StatusCode::NOT_FOUND, "There is nothing at this path; the chat is at /.\n");
     }
@@ -122,8 +126,7 @@ fn answer(
         mark_as_chat_server(&mut answer, request);
         let headers = answer.headers_mut();
         headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-        let access = if mode == AuthMode::Open { "open" } else { "token" };
-        headers.insert("chat-access", HeaderValue::from_static(access));
+        headers.insert("chat-access", access_header(mode));
         return answer;
     }
     if !origin_allowed(request.headers(), client_info, listen) {
@@ -150,6 +153,24 @@ fn answer(
             answer
         }
     }
+}
+
+/// The answer to a browser that asks for the page or one of its files.
+fn page_answer(request: &Request<Incoming>, mode: AuthMode) -> Option<Response<Full<Bytes>>> {
+    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+    if !reads || request.headers().contains_key(header::UPGRADE) {
+        return None;
+    }
+    let mut answer = page::answer(request.uri().path(), request.headers())?;
+    let headers = answer.headers_mut();
+    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    headers.insert("chat-access", access_header(mode));
+    Some(answer)
+}
+
+/// The value of `chat-access`: whether a client needs an access token.
+fn access_header(mode: AuthMode) -> HeaderValue {
+    HeaderValue::from_static(if mode == AuthMode::Open { "open" } else { "token" })
 }
 
 /// Adds the headers `chat-instance`, and `chat-missing` with what the request lacks. By them a client
