@@ -8,6 +8,7 @@ use serde_json::json;
 use crate::page::person::Person;
 use crate::support::browser::{Browser, Window};
 use crate::support::client::Client;
+use crate::support::front::Front;
 use crate::support::server::Server;
 
 /// Limits that no quick test reaches.
@@ -27,8 +28,9 @@ fn send(server: &Server, arguments: &[&str]) {
 fn axe_finds_nothing_and_the_page_can_be_installed() {
     let server = Server::with(FAST).start();
     let browser = Browser::start();
+    let network = Front::before(server.address());
     // Only a page in the browser's own context can be installed.
-    let ana = browser.open_in(None, &format!("http://{}/", server.address()), &DESKTOP);
+    let ana = browser.open_in(None, &format!("http://{}/", network.address()), &DESKTOP);
     let person = Person::from(ana);
     let check = |what: &str| {
         for window in VIEWS {
@@ -52,6 +54,7 @@ fn axe_finds_nothing_and_the_page_can_be_installed() {
     person.wait_for_line("Ana: Hola Bob!");
     check("a conversation");
     person.set_offline(true);
+    network.cut();
     person.wait_until_disconnected();
     person.say("waits");
     person.wait_for_outgoing("waits");

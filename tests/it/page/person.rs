@@ -133,11 +133,6 @@ impl Person {
         })
     }
 
-    /// Waits for text anywhere on the page.
-    pub fn wait_for_text(&self, text: &str) {
-        self.wait_for(&format!("the text {text:?}"), || self.text().contains(text).then_some(()));
-    }
-
     /// Whether a text is in any database, storage or cache that the page keeps.
     pub fn keeps(&self, text: &str) -> bool {
         let kept = self.kept().to_string();

@@ -1,6 +1,5 @@
 //! What the tests share: a server, a client, a raw connection, proxies, certificates, Python.
 
-#[allow(dead_code, unused_imports, reason = "the tests of the page use the rest")]
 pub mod browser;
 pub mod certificates;
 pub mod client;

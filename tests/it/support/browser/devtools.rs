@@ -209,6 +209,12 @@ impl DevTools {
         match method.as_str() {
             "Target.attachedToTarget" => {
                 let info = &params["targetInfo"];
+                // The browser's own windows are no pages.
+                if text(&info["url"]).starts_with("chrome:") {
+                    let session = text(&params["sessionId"]);
+                    self.send(&session, "Runtime.runIfWaitingForDebugger", json!({}), false);
+                    return;
+                }
                 let (id, context) = (text(&info["targetId"]), text(&info["browserContextId"]));
                 let target = Target { id, session: text(&params["sessionId"]), context };
                 let mut shared = self.shared.lock().unwrap();
