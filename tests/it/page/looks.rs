@@ -137,6 +137,10 @@ fn pictures() {
     shoot(&person, "1-sign-in");
     person.sign_in("Ana");
     shoot(&person, "2-empty");
+    let _members: Vec<Client> = (0..30)
+        .map(|number| Client::start(&[&server.url(), "-u", &format!("member-{number:02}")]))
+        .collect();
+    person.wait_for_line("-- member-29 joined");
     for (name, text) in [
         ("Bob", "Hola Ana! Did the nightly build pass?"),
         (
@@ -161,10 +165,6 @@ fn pictures() {
     }
     person.say("First line of a longer message, which goes on for a while so that it has to be broken into several lines on a phone.\nSecond line.\n    indented");
     person.wait_for_line("indented");
-    let _members: Vec<Client> = (0..30)
-        .map(|number| Client::start(&[&server.url(), "-u", &format!("member-{number:02}")]))
-        .collect();
-    person.wait_for_line("-- member-29 joined");
     person.say("All here?");
     person.wait_for_line("All here?");
     shoot(&person, "3-conversation");
@@ -175,6 +175,11 @@ fn pictures() {
         send(&server, &["-u", "Bob", "send", "unread"]);
     }
     shoot(&person, "4-rooms");
+    person.resize(&PHONE);
+    person.click("#menu");
+    person.screenshot(&folder.join("4-rooms-phone-open.png"));
+    person.press("Escape");
+    person.resize(&DESKTOP);
     person.click("#rooms [data-room=lobby]");
     server.kill();
     person.wait_until_disconnected();
