@@ -50,6 +50,7 @@ const FILES: &[(&str, &str, &[u8])] = &files![
     "/page/line.js" "line.js" SCRIPT,
     "/page/log_view.js" "log_view.js" SCRIPT,
     "/page/main.js" "main.js" SCRIPT,
+    "/page/notice_bar.js" "notice_bar.js" SCRIPT,
     "/page/notices.js" "notices.js" SCRIPT,
     "/page/outbox.js" "outbox.js" SCRIPT,
     "/page/protocol.js" "protocol.js" SCRIPT,

@@ -5,6 +5,7 @@ import { askServer } from "./connection.js";
 import { readDraft, writeDraft } from "./drafts.js";
 import { hasCrypto } from "./fernet.js";
 import { LogView } from "./log_view.js";
+import { NoticeBar } from "./notice_bar.js";
 import { Notices, showTitle } from "./notices.js";
 import { isRoomName, LOBBY } from "./protocol.js";
 import { Session } from "./session.js";
@@ -16,7 +17,6 @@ import { forgetAccount, readAccount, Store, writeAccount } from "./storage.js";
 import { isOnlyTab } from "./tabs.js";
 import { fill, serverError, words } from "./words.js";
 
-
 const find = (id) => document.getElementById(id);
 
 export class App {
@@ -25,9 +25,12 @@ export class App {
   #store = Store.open();
   #channel = "BroadcastChannel" in globalThis ? new BroadcastChannel("chat") : null;
   #room = new URLSearchParams(location.search).get("room") ?? "";
+  /** The room that was shown before. */
+  #previous = "";
   #status = new Status(find("status"), find("try-now"));
   #isScheduled = false;
   #signIn = new SignIn(find("sign-in"), (account) => this.#begin(account));
+  #notice = new NoticeBar(find("notice"));
   #notices = new Notices(find("notify"));
   #view = new LogView(find("log"), find("newest"), {
     onEarlier: () => this.#session?.readEarlier(this.#room),
@@ -52,8 +55,7 @@ export class App {
     else if (account && hasCrypto()) {
       this.#room ||= account.room ?? "";
       this.#begin(account);
-    }
-    else this.#ask({ name: account?.name });
+    } else this.#ask({ name: account?.name });
   }
 
   /** Somebody opened an invitation. */
@@ -70,6 +72,7 @@ export class App {
     this.#session.open(room);
     this.#show(room);
     this.#composer.text = readDraft(room);
+    this.#notice.clear();
     this.#openSide(false);
     this.#composer.focus();
     this.#changed();
@@ -77,7 +80,10 @@ export class App {
 
   /** Makes a room the shown one. */
   #show(room) {
-    if (room !== this.#room) this.#view.clear();
+    if (room !== this.#room) {
+      this.#view.clear();
+      this.#previous = this.#room;
+    }
     this.#room = room;
     history.replaceState(null, "", room === LOBBY ? "/" : `/?room=${room}`);
     const account = readAccount();
@@ -87,7 +93,7 @@ export class App {
 
   /** Asks to load a new version of the page. */
   offerReload() {
-    this.#notice(words.newVersion, words.reload, () => location.reload());
+    this.#notice.ask(words.newVersion, words.reload, () => location.reload());
   }
 
   get isIdle() {
@@ -125,7 +131,7 @@ export class App {
       if (!document.hidden) this.#session?.wake();
       this.#changed();
     });
-    this.#channel?.addEventListener("message", () => location.replace("/"));
+    this.#channel?.addEventListener("message", () => this.#signedOut());
     find("rooms").addEventListener("click", ({ target }) => {
       const room = target.closest("[data-room]")?.dataset.room;
       if (room) this.openRoom(room);
@@ -156,7 +162,7 @@ export class App {
     if (!this.#session?.rooms.has(this.#room)) return false;
     const isTaken = this.#session.send(this.#room, text);
     if (isTaken) this.#view.follow();
-    else this.#notice(words.notTaken);
+    else this.#notice.tell(words.notTaken);
     return isTaken;
   }
 
@@ -208,16 +214,22 @@ export class App {
       return;
     }
     await this.#session.wipe();
+    this.#channel?.postMessage("signed out");
+    this.#signedOut();
+  }
+
+  /** Nobody is signed in any more, here or in another tab of the page. */
+  #signedOut() {
+    this.#session?.stop();
     forgetAccount();
     localStorage.clear();
     sessionStorage.clear();
-    this.#channel?.postMessage("signed out");
     location.replace("/");
   }
 
   #event(event) {
     if (event.is === "not_joined" || event.is === "error") {
-      this.#notice(fill(words.refused, serverError(event.error.code, oneLine(event.error.message))));
+      this.#notice.tell(fill(words.refused, serverError(event.error.code, oneLine(event.error.message))));
     }
     if (event.is === "message" && !event.item.own && !event.replay) this.#notices.tell(event.room, event.item);
     this.#chooseRoom();
@@ -226,10 +238,11 @@ export class App {
     this.#changed();
   }
 
-  /** Shows the first room if the one that was shown is none of the session. */
+  /** Shows another room if the shown one is none of the session. */
   #chooseRoom() {
     const { rooms } = this.#session;
-    if (rooms.size > 0 && !rooms.has(this.#room)) this.#show(rooms.keys().next().value);
+    if (rooms.size === 0 || rooms.has(this.#room)) return;
+    this.#show(rooms.has(this.#previous) ? this.#previous : rooms.keys().next().value);
   }
 
   #setState(state, why) {
@@ -247,18 +260,6 @@ export class App {
     this.#session = null;
     forgetAccount();
     this.#ask({ name, access: isUnauthorized ? "token" : "", problem: this.#status.problem });
-  }
-
-  #notice(text, action = "", onAction = () => {}) {
-    const [notice, button] = [find("notice"), find("notice").querySelector("button")];
-    notice.querySelector("span").textContent = text;
-    button.textContent = action || "×";
-    button.setAttribute("aria-label", action || words.discard);
-    button.onclick = () => {
-      notice.hidden = true;
-      onAction();
-    };
-    notice.hidden = false;
   }
 
   #changed() {

@@ -28,7 +28,7 @@ export class Conversation {
   limits = { message_chars: 4096, unacked: 64, ping_interval_ms: 20_000 };
   /** How far the server's clock is ahead, in milliseconds. */
   serverAhead = 0;
-  /** The error that came last before the connection ended. */
+  /** The last frame, if it is an error: the server sends one before it ends a connection. */
   lastError = null;
   #account;
   #outbox;
@@ -151,6 +151,7 @@ export class Conversation {
    * @returns {Event}
    */
   receive(frame, now) {
+    this.lastError = frame.type === "error" && !frame.id ? frame : null;
     if (frame.type === "welcome") return this.#welcome(frame);
     if (frame.type === "error") return this.#error(frame, now);
     if (frame.type === "ack") return this.#ack(frame);
@@ -236,7 +237,6 @@ export class Conversation {
   }
 
   #error(frame, now) {
-    this.lastError = frame;
     const serverTime = frame.code === "clock_skew" ? Date.parse(frame.server_time) : NaN;
     if (Number.isFinite(serverTime)) this.serverAhead = serverTime - now;
     if (frame.id) {

@@ -88,7 +88,7 @@ function outgoing(item) {
   const reason = serverError(item.failure.code, oneLine(item.failure.message));
   const button = (action) => element("button", { type: "button", "data-action": action }, words[action]);
   const actions = [button("retry"), " ", button("edit"), " ", button("discard")];
-  line.lastChild.append(element("span", { class: "failure" }, `${fill(words.notSent, reason)} `, ...actions));
+  line.lastChild.append(" ", element("span", { class: "failure" }, `${fill(words.notSent, reason)} `, ...actions));
   return line;
 }
 

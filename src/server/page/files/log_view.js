@@ -31,6 +31,8 @@ export class LogView {
   #isFollowing = true;
   #start = 0;
   #end = 0;
+  /** Whether the newest item is in the document. */
+  #showsEnd = true;
   /** Elements in the document by the key of their item. @type {Map<string, { made: HTMLElement, item: object }>} */
   #shown = new Map();
   #isScheduled = false;
@@ -136,6 +138,7 @@ export class LogView {
     const at = anchor ? this.#items.findIndex((item) => item.key === anchor.key) : -1;
     if (at < 0) [this.#start, this.#end] = [Math.max(0, count - FOLLOWED), count];
     else [this.#start, this.#end] = [Math.max(0, at - BEFORE), Math.min(count, at + AFTER)];
+    this.#showsEnd = this.#end === count;
   }
 
   #reconcile() {
@@ -194,7 +197,7 @@ export class LogView {
 
   #scrolled() {
     const { scrollTop, scrollHeight, clientHeight } = this.#scroller;
-    const isAtEnd = this.#end === this.#items.length && scrollHeight - scrollTop - clientHeight < NEAR;
+    const isAtEnd = this.#showsEnd && scrollHeight - scrollTop - clientHeight < NEAR;
     const began = isAtEnd && !this.#isFollowing;
     this.#isFollowing = isAtEnd;
     this.#newest.hidden = isAtEnd;
@@ -203,7 +206,7 @@ export class LogView {
     const isNearEnd = scrollHeight - scrollTop - clientHeight < clientHeight;
     if (isNearStart && this.#start === 0 && !this.#hasStart) this.#observer.onEarlier();
     if (isAtEnd) return;
-    const hasMore = (isNearStart && this.#start > 0) || (isNearEnd && this.#end < this.#items.length);
+    const hasMore = (isNearStart && this.#start > 0) || (isNearEnd && !this.#showsEnd);
     if (hasMore) this.show(this.#items, this.#hasStart);
   }
 }

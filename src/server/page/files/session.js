@@ -91,10 +91,15 @@ export class Session {
   }
 
   stop() {
+    this.store();
+    this.#end();
+  }
+
+  #end() {
     this.#isStopped = true;
     this.#connection.stop();
     clearInterval(this.#adoption);
-    this.store();
+    clearTimeout(this.#timer);
   }
 
   wake() {
@@ -279,10 +284,7 @@ export class Session {
 
   /** Deletes everything from this device. */
   async wipe() {
-    this.#isStopped = true;
-    this.#connection.stop();
-    clearInterval(this.#adoption);
-    clearTimeout(this.#timer);
+    this.#end();
     await this.#work(() => this.#store.wipe());
   }
 }

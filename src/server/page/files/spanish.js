@@ -55,6 +55,7 @@ export const SPANISH = {
   retry: "Reintentar",
   edit: "Editar",
   discard: "Descartar",
+  close: "Cerrar",
   tooOld: "se envió hace más de un día y quizá el servidor ya lo tiene",
   notTaken: "hay demasiados mensajes por enviar; envía este más tarde",
   length: "{} de {} caracteres",

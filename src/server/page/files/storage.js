@@ -27,13 +27,6 @@ export function forgetAccount() {
   for (const area of areas()) area.removeItem(ACCOUNT);
 }
 
-/** Calls back when another tab signs out or in. */
-export function onAccountChange(callback) {
-  addEventListener("storage", ({ key }) => {
-    if (key === null || key === ACCOUNT) callback();
-  });
-}
-
 export const readSettings = () => read(localStorage, SETTINGS) ?? {};
 export const writeSettings = (settings) => write(localStorage, SETTINGS, settings);
 

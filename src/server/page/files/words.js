@@ -63,6 +63,7 @@ const ENGLISH = {
   retry: "Try again",
   edit: "Edit",
   discard: "Discard",
+  close: "Close",
   tooOld: "it was sent more than a day ago, and the server may have it already",
   notTaken: "too many messages wait to be sent; send this one later",
   length: "{} of {} characters",
