@@ -2,7 +2,6 @@
 //! address, the method and whether the request opens a WebSocket.
 
 use bytes::Bytes;
-use http_body_util::Full;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 
@@ -34,7 +33,7 @@ const HEADERS: [(HeaderName, &str); 9] = [
 
 /// Answers a GET or HEAD request for `path`; `None` if the page has nothing there, or if the client does not ask
 /// for HTML at `/`.
-pub fn answer(path: &str, request: &HeaderMap) -> Option<Response<Full<Bytes>>> {
+pub fn answer(path: &str, request: &HeaderMap) -> Option<Response<Bytes>> {
     let asset = assets::at(path)?;
     if path == PAGE && !wants_html(request) {
         return None;
@@ -42,7 +41,7 @@ pub fn answer(path: &str, request: &HeaderMap) -> Option<Response<Full<Bytes>>> 
     Some(file(asset, request))
 }
 
-fn file(asset: &Asset, request: &HeaderMap) -> Response<Full<Bytes>> {
+fn file(asset: &Asset, request: &HeaderMap) -> Response<Bytes> {
     let gzip = asset.gzip.as_ref().filter(|_| takes_gzip(request));
     let (content, tag) = match gzip {
         Some(gzip) => (gzip, &asset.gzip_tag),
@@ -50,8 +49,8 @@ fn file(asset: &Asset, request: &HeaderMap) -> Response<Full<Bytes>> {
     };
     let is_known = is_known(tag, request);
     let mut answer = match is_known {
-        true => Response::new(Full::default()),
-        false => Response::new(Full::new(content.clone())),
+        true => Response::new(Bytes::new()),
+        false => Response::new(content.clone()),
     };
     let headers = answer.headers_mut();
     for (name, value) in HEADERS {
@@ -82,11 +81,9 @@ fn is_known(tag: &HeaderValue, request: &HeaderMap) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use http_body_util::BodyExt as _;
-
     use super::*;
 
-    fn ask(path: &str, headers: &[(&'static str, &str)]) -> Option<Response<Full<Bytes>>> {
+    fn ask(path: &str, headers: &[(&'static str, &str)]) -> Option<Response<Bytes>> {
         let headers = headers
             .iter()
             .map(|(name, value)| {
@@ -96,18 +93,13 @@ mod tests {
         answer(path, &headers)
     }
 
-    fn content(answer: Response<Full<Bytes>>) -> Bytes {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(answer.into_body().collect()).unwrap().to_bytes()
-    }
-
     #[test]
     fn only_browsers_get_the_page() {
         assert!(ask("/", &[("accept", "*/*")]).is_none());
         assert!(ask("/", &[]).is_none());
         let page = ask("/", &[("accept", "text/html,*/*;q=0.8")]).unwrap();
         assert_eq!(page.headers()["content-type"], "text/html; charset=utf-8");
-        assert!(content(page).starts_with(b"<!doctype html>"));
+        assert!(page.body().starts_with(b"<!doctype html>"));
     }
 
     #[test]
@@ -150,7 +142,7 @@ mod tests {
                 let again = ask("/page/page.css", &headers).unwrap();
                 assert_eq!(again.status(), StatusCode::NOT_MODIFIED, "{known}");
                 assert_eq!(again.headers()["etag"], tag.as_str());
-                assert!(content(again).is_empty());
+                assert!(again.body().is_empty());
             }
             let other = [("accept-encoding", encoding), ("if-none-match", "\"other\"")];
             assert_eq!(ask("/page/page.css", &other).unwrap().status(), StatusCode::OK);

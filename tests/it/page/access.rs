@@ -56,7 +56,7 @@ fn an_invitation_or_a_token_signs_in_and_stays_secret() {
     // Nobody is signed in by a link alone.
     bob.press("Enter");
     bob.wait_until_connected();
-    assert_eq!(bob.evaluate("location.href"), format!("http://{}/", server.address()));
+    assert_eq!(bob.evaluate("location.href"), format!("http://{}/?room=ops", server.address()));
     let history = bob.call("Page.getNavigationHistory", json!({}));
     let mut entries = history["entries"].as_array().unwrap().iter();
     assert!(entries.all(|entry| !entry["url"].to_string().contains(&secret[4..])), "{history}");

@@ -291,6 +291,6 @@ export class App {
     find("me").textContent = oneLine(session.name);
     find("leave").textContent = fill(words.leave, this.#room);
     find("leave").hidden = rooms.length < 2;
-    this.#status.show(session.unsent);
+    this.#status.show(session.waiting);
   }
 }

@@ -111,6 +111,7 @@ export class LogView {
     if (anchor) this.#restore(anchor);
     else this.#toEnd();
     this.#newest.hidden = this.#isFollowing;
+    if (before === 0 && this.#shown.size > 0) performance.mark("first line");
     if (this.#isFollowing) this.#askIfShort();
   }
 

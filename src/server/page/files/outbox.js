@@ -47,10 +47,6 @@ export class Outbox {
     return this.entries.filter((entry) => entry.room === room);
   }
 
-  get unsent() {
-    return this.entries.length;
-  }
-
   /** The connection ended: what was sent on it is sent again. */
   disconnected() {
     for (const entry of this.entries) if (entry.state === "sent") entry.state = "waiting";

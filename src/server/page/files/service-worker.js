@@ -8,7 +8,15 @@ const NAME = PREFIX + VERSION;
 
 self.addEventListener("install", (event) => {
   event.waitUntil(keepFiles());
+  // Browsers that can take the files from the cache by themselves need not start this worker for them.
+  event.waitUntil(event.addRoutes?.(PATHS.map(route)));
 });
+
+function route(path) {
+  const urlPattern = new URLPattern({ pathname: path, search: "", baseURL: location.origin });
+  const isPage = path === "/" ? { requestMode: "navigate" } : {};
+  return { condition: { urlPattern, requestMethod: "GET", ...isPage }, source: { cacheName: NAME } };
+}
 
 async function keepFiles() {
   const cache = await caches.open(NAME);
@@ -17,9 +25,16 @@ async function keepFiles() {
     const type = answer.headers.get("content-type") ?? "";
     const isPage = path !== "/" || type.startsWith("text/html");
     if (answer.status !== 200 || answer.redirected || !isPage) throw new Error(`${path}: ${answer.status}`);
-    await cache.put(path, answer);
+    await cache.put(path, await forEveryRequest(answer));
   }));
   await self.skipWaiting();
+}
+
+/** The same answer for every request, whatever it accepts: the content is not packed any more. */
+async function forEveryRequest(answer) {
+  const headers = new Headers(answer.headers);
+  for (const name of ["vary", "content-encoding", "content-length"]) headers.delete(name);
+  return new Response(await answer.blob(), { headers });
 }
 
 self.addEventListener("activate", (event) => {

@@ -66,8 +66,14 @@ export class Session {
     return this.#conversation.rooms;
   }
 
+  /** Messages that are not known to be stored. */
   get unsent() {
-    return this.#outbox.unsent;
+    return this.#outbox.entries.length;
+  }
+
+  /** Those of them that are still to be sent. */
+  get waiting() {
+    return this.#outbox.entries.filter((entry) => entry.state !== "failed").length;
   }
 
   get maxChars() {
@@ -133,7 +139,7 @@ export class Session {
 
   /** Sends a message. Returns whether it was taken. */
   send(room, text) {
-    if (this.#outbox.unsent >= MAX_WAITING) return false;
+    if (this.unsent >= MAX_WAITING) return false;
     const at = Date.now();
     this.#lastOrder = Math.max(this.#lastOrder + 1, at);
     const message = { id: freshId(), room, text, at, order: this.#lastOrder, account: this.name, tab };

@@ -35,19 +35,19 @@ export class Status {
     return this.why.status === 403 ? words.banned : closeReason(this.why.code, this.why.reason, this.why.error);
   }
 
-  show(unsent) {
-    const text = this.#text(unsent);
+  show(waiting) {
+    const text = this.#text(waiting);
     this.#line.dataset.state = this.is;
     if (this.#line.textContent !== text) this.#line.textContent = text;
     this.#button.hidden = this.is === "open" || this.why.code === undefined;
   }
 
-  #text(unsent) {
-    if (this.is === "open") return unsent > 0 ? fill(words.sending, String(unsent)) : words.connected;
+  #text(waiting) {
+    if (this.is === "open") return waiting > 0 ? fill(words.sending, String(waiting)) : words.connected;
     if (this.is === "ended") return this.problem;
     if (this.why.status === 503) return words.full;
     if (this.#unopened >= MAX_UNOPENED) return words.wrongOrigin;
-    if (unsent > 0) return fill(words.offlineWaiting, String(unsent));
+    if (waiting > 0) return fill(words.offlineWaiting, String(waiting));
     return this.why.code === undefined ? words.connecting : words.offline;
   }
 }
