@@ -1,8 +1,7 @@
 //! Several people in one room: in browsers, on a terminal, in a pipe.
 
-use crate::page::person::Person;
+use crate::page::person::{Person, stored};
 use crate::support::browser::{Browser, Window};
-use crate::support::client::Client;
 use crate::support::server::Server;
 use crate::support::terminal::Terminal;
 
@@ -55,28 +54,19 @@ fn two_browsers_and_a_terminal_see_the_same_also_across_a_kill_of_the_server() {
             screen.messages().iter().any(|message| message.ends_with(&end))
         });
     }
-    let read = Client::pipe(&["history", "--url", &server.url(), "--since", "all"], b"");
-    let stored: Vec<String> = read
-        .lines
-        .iter()
-        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
-        .map(|message| {
-            let word = |name: &str| message[name].as_str().unwrap().to_owned();
-            format!("{}: {}", word("username"), word("content"))
-        })
-        .collect();
+    let stored = stored(&server);
     assert_eq!(stored.len(), 91, "nothing is lost and nothing is doubled");
     for name in ["Ana", "Bob", "Eva"] {
         let prefix = format!("{name}: {} ", name.to_lowercase());
         let numbers = stored.iter().filter_map(|line| line.strip_prefix(&prefix)?.parse().ok());
         assert_eq!(numbers.collect::<Vec<u32>>(), (1..=30).collect::<Vec<u32>>(), "{name}");
     }
-    ana.wait_for("Ana sees all", || (ana.messages() == stored).then_some(()));
-    eva.wait_for("Eva sees all", || (eva.messages() == stored).then_some(()));
+    ana.wait_for_messages(&stored);
+    eva.wait_for_messages(&stored);
     terminal.wait("Bob sees all", |screen| screen.messages() == stored);
     // A page that is loaded again shows the same.
     ana.reload();
-    ana.wait_for("Ana sees all again", || (ana.messages() == stored).then_some(()));
+    ana.wait_for_messages(&stored);
     ana.assert_layout();
     eva.assert_layout();
 
@@ -91,4 +81,15 @@ fn two_browsers_and_a_terminal_see_the_same_also_across_a_kill_of_the_server() {
         });
     }
     assert_eq!(ana.messages().len(), 90);
+
+    // The store is lost: what was read before stays, and the hole is told.
+    server.kill();
+    std::fs::remove_dir_all(server.state().join("history")).unwrap();
+    server.start_again();
+    ana.wait_for_line("-- messages are missing here: the server's store was lost or restored");
+    eva.wait_for_line("-- aquí faltan mensajes: el almacén del servidor se perdió o se restauró");
+    ana.say("anew");
+    ana.wait_for_line("Ana: anew");
+    eva.wait_for_line("Ana: anew");
+    assert_eq!(ana.messages().len(), 91);
 }

@@ -1,14 +1,10 @@
 //! Without a network, and without a server.
 
-use crate::page::person::Person;
+use crate::page::person::{Person, stored};
 use crate::support::browser::{Browser, Window};
 use crate::support::client::Client;
 use crate::support::front::Front;
 use crate::support::server::Server;
-
-fn texts(server: &Server) -> Vec<String> {
-    Client::pipe(&["history", "--url", &server.url(), "--since", "all"], b"").texts()
-}
 
 #[test]
 fn what_is_written_offline_is_kept_and_sent_once_and_reading_works_without_a_server() {
@@ -36,26 +32,22 @@ fn what_is_written_offline_is_kept_and_sent_once_and_reading_works_without_a_ser
     ana.wait_for_outgoing("offline 1");
     ana.say("offline 3");
     ana.wait_for_outgoing("offline 3");
-    assert_eq!(texts(&server), ["before"]);
+    assert_eq!(stored(&server), ["Ana: before"]);
     let sent = Client::pipe(&[&server.url(), "-u", "Bob", "send", "meanwhile"], b"");
     assert_eq!(sent.code, Some(0), "{}", sent.errors);
     ana.set_offline(false);
     ana.wait_until_connected();
-    for line in ["Bob: meanwhile", "Ana: offline 1", "Ana: offline 2", "Ana: offline 3"] {
-        ana.wait_for_line(line);
-    }
-    let all = ["before", "meanwhile", "offline 1", "offline 2", "offline 3"];
-    assert_eq!(texts(&server), all);
-    let shown = |person: &Person| -> Vec<String> {
-        let text = |message: &String| message.split_once(": ").unwrap().1.to_owned();
-        person.messages().iter().map(text).collect()
-    };
-    ana.wait_for("each once", || (shown(&ana) == all).then_some(()));
+    let mut lines =
+        ["Ana: before", "Bob: meanwhile", "Ana: offline 1", "Ana: offline 2", "Ana: offline 3"]
+            .map(str::to_owned)
+            .to_vec();
+    ana.wait_for_messages(&lines);
+    assert_eq!(stored(&server), lines);
 
     // The server is down: the page is there, with the last messages, and says so.
     server.kill();
     ana.reload();
-    ana.wait_for("the last messages", || (shown(&ana) == all).then_some(()));
+    ana.wait_for_messages(&lines);
     ana.wait_until_disconnected();
     ana.say("while it is down");
     ana.wait_for_outgoing("while it is down");
@@ -68,9 +60,9 @@ fn what_is_written_offline_is_kept_and_sent_once_and_reading_works_without_a_ser
     twin.wait_until_connected();
     ana.say("after");
     ana.wait_for_line("Ana: after");
-    let all = [&all[..], &["while it is down", "after"]].concat();
-    assert_eq!(texts(&server), all);
+    lines.extend(["Ana: while it is down", "Ana: after"].map(str::to_owned));
+    assert_eq!(stored(&server), lines);
     for tab in [&ana, &twin] {
-        tab.wait_for("each once", || (shown(tab) == all).then_some(()));
+        tab.wait_for_messages(&lines);
     }
 }

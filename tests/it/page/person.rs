@@ -1,11 +1,14 @@
 //! A person with the page open: the words of the tests, and where they are on the page.
 
 use std::ops::Deref;
+use std::time::Instant;
 
 use serde_json::Value;
 
 use crate::support::browser::{Browser, Tab, Window};
+use crate::support::client::Client;
 use crate::support::server::Server;
+use crate::support::{POLL_INTERVAL, TIMEOUT};
 
 /// A page on which somebody signs in and talks.
 pub struct Person(Tab);
@@ -120,10 +123,21 @@ impl Person {
     }
 
     /// Waits for a message that is shown and not stored by the server.
-    pub fn wait_for_outgoing(&self, end: &str) {
-        self.wait_for(&format!("an outgoing {end:?}"), || {
-            self.lines_of("outgoing").iter().any(|line| line.ends_with(end)).then_some(())
+    pub fn wait_for_outgoing(&self, text: &str) {
+        self.wait_for(&format!("an outgoing {text:?}"), || {
+            self.lines_of("outgoing").iter().any(|line| line.contains(text)).then_some(())
         });
+    }
+
+    /// Waits until exactly these messages are shown, each with its sender.
+    pub fn wait_for_messages(&self, expected: &[String]) {
+        let mut shown = Vec::new();
+        let deadline = Instant::now() + TIMEOUT;
+        while shown != expected && Instant::now() < deadline {
+            shown = self.messages();
+            std::thread::sleep(POLL_INTERVAL);
+        }
+        assert_eq!(shown, expected, "{}", self.describe());
     }
 
     /// Waits for a line with this end, and gives it.
@@ -149,6 +163,18 @@ impl Person {
         let wrong = self.evaluate(LAYOUT);
         assert_eq!(wrong, serde_json::json!([]), "{}", self.describe());
     }
+}
+
+/// The messages of the lobby that the server has, as a page shows them without their times.
+pub fn stored(server: &Server) -> Vec<String> {
+    let read = Client::pipe(&["history", "--url", &server.url(), "--since", "all"], b"");
+    assert_eq!(read.code, Some(0), "{}", read.errors);
+    let message = |line: &String| {
+        let message: Value = serde_json::from_str(line).unwrap();
+        let word = |name: &str| message[name].as_str().unwrap().to_owned();
+        format!("{}: {}", word("username"), word("content"))
+    };
+    read.lines.iter().map(message).collect()
 }
 
 /// Lines of one kind, or all but those that wait to be sent: `[12:34:56] Ana: Hola`, `-- Bob joined`.
