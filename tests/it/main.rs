@@ -37,6 +37,7 @@ mod operator_table;
 mod ownership;
 mod packages;
 mod page;
+mod page_rules;
 mod pipe;
 mod protocol;
 mod proxy;

@@ -150,6 +150,7 @@ mod tests {
     use flate2::read::GzDecoder;
 
     use super::*;
+    use crate::protocol::ErrorCode;
 
     /// The largest size of the page, all files packed.
     const MAX_PACKED_BYTES: usize = 60 * 1024;
@@ -232,6 +233,45 @@ mod tests {
             {
                 assert!(!text.contains(sink), "{} has {sink}", asset.path);
             }
+        }
+    }
+
+    /// The names of the texts in a module with one per line, from the line that begins with `start` on.
+    fn names<'a>(text: &'a str, start: &str) -> BTreeSet<&'a str> {
+        let lines = text.lines().skip_while(|line| !line.starts_with(start)).skip(1);
+        let names = lines.take_while(|line| *line != "};").filter_map(|line| {
+            let (name, _) = line.strip_prefix("  ")?.split_once(": ")?;
+            name.chars().all(char::is_alphanumeric).then_some(name)
+        });
+        names.collect()
+    }
+
+    #[test]
+    fn every_text_is_used_and_has_a_spanish_one() {
+        let english = text(at("/page/words.js").unwrap());
+        let spanish = text(at("/page/spanish.js").unwrap());
+        let used: String = modules().chain(at(PAGE)).map(text).collect();
+        let english = names(&english, "const ENGLISH");
+        assert!(english.len() > 50, "{english:?}");
+        let untranslated = BTreeSet::from(["title"]);
+        let spanish = &names(&spanish, "export const SPANISH") | &untranslated;
+        assert_eq!(english, spanish);
+        for name in english {
+            let uses = [
+                format!("words.{name}"),
+                format!("-text=\"{name}\""),
+                format!("-label=\"{name}\""),
+                format!("\"{name}\""),
+            ];
+            assert!(uses.iter().any(|it| used.contains(it)), "{name} is not used");
+        }
+    }
+
+    #[test]
+    fn spanish_has_every_error_code() {
+        let spanish = text(at("/page/spanish.js").unwrap());
+        for code in ErrorCode::ALL.iter().filter(|code| !code.is_of_http()) {
+            assert!(spanish.contains(&format!("\n  {}: ", code.as_str())), "{}", code.as_str());
         }
     }
 

@@ -10,7 +10,7 @@ import { Notices, showTitle } from "./notices.js";
 import { isRoomName, LOBBY } from "./protocol.js";
 import { Session } from "./session.js";
 import { oneLine } from "./shown_text.js";
-import { showPeople, showRooms } from "./sidebar.js";
+import { shortCount, showPeople, showRooms } from "./sidebar.js";
 import { SignIn } from "./sign_in.js";
 import { Status } from "./status.js";
 import { forgetAccount, readAccount, Store, writeAccount } from "./storage.js";
@@ -265,7 +265,9 @@ export class App {
   #changed() {
     if (this.#isScheduled) return;
     this.#isScheduled = true;
-    queueMicrotask(() => setTimeout(() => this.#paint(), 0));
+    // A browser delays the timers of a page that nobody sees.
+    if (document.hidden) queueMicrotask(() => this.#paint());
+    else setTimeout(() => this.#paint(), 0);
   }
 
   #paint() {
@@ -278,13 +280,13 @@ export class App {
       session.see(this.#room);
       log.trim();
     }
-    this.#view.show(session.items(this.#room), log?.hasStart ?? true);
+    this.#view.show(session.items(this.#room), log);
     const rooms = [...session.rooms.values()];
     const unread = rooms.reduce((sum, { unread }) => sum + unread, 0);
     showRooms(find("rooms"), rooms, this.#room);
     showPeople(find("people"), find("people-count"), log);
     showTitle(this.#room, unread);
-    find("unread-elsewhere").textContent = unread > 0 ? String(unread) : "";
+    find("unread-elsewhere").textContent = shortCount(unread);
     find("room").textContent = this.#room ? `#${this.#room}` : words.title;
     find("log").setAttribute("aria-label", fill(words.messages, this.#room));
     this.#composer.describe(fill(words.write, this.#room));

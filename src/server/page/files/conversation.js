@@ -125,12 +125,10 @@ export class Conversation {
     if (log?.isEntered && !log.position) this.#ask(room, null);
   }
 
-  /** Reads the page before the first item. Returns whether there may be one. */
+  /** Reads the page before the first item. */
   readEarlier(room) {
     const log = this.rooms.get(room);
-    if (!log?.isEntered || log.hasStart || log.before === null) return false;
-    this.#ask(room, log.before);
-    return true;
+    if (log?.isEntered && !log.hasStart && !log.isFull && log.before !== null) this.#ask(room, log.before);
   }
 
   #join(room) {

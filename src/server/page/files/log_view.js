@@ -28,6 +28,7 @@ export class LogView {
   /** Items of the room, and after them what is not stored yet. */
   #items = [];
   #hasStart = false;
+  #isFull = false;
   #isFollowing = true;
   #start = 0;
   #end = 0;
@@ -69,9 +70,14 @@ export class LogView {
   }
 
   /** Shows these items. Several calls in a row are one change of the document. */
-  show(items, hasStart) {
+  show(items, { hasStart = true, isFull = false } = {}) {
     this.#items = items;
     this.#hasStart = hasStart;
+    this.#isFull = isFull;
+    this.#schedule();
+  }
+
+  #schedule() {
     if (this.#isScheduled) return;
     this.#isScheduled = true;
     const paint = () => {
@@ -116,7 +122,7 @@ export class LogView {
   }
 
   #edgeText() {
-    if (!this.#hasStart) return words.earlier;
+    if (!this.#hasStart) return this.#isFull ? words.tooMany : words.earlier;
     return this.#items.length > 0 ? words.beginning : words.nobody;
   }
 
@@ -208,7 +214,7 @@ export class LogView {
     if (isNearStart && this.#start === 0 && !this.#hasStart) this.#observer.onEarlier();
     if (isAtEnd) return;
     const hasMore = (isNearStart && this.#start > 0) || (isNearEnd && !this.#showsEnd);
-    if (hasMore) this.show(this.#items, this.#hasStart);
+    if (hasMore) this.#schedule();
   }
 }
 

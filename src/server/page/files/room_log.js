@@ -6,6 +6,8 @@
 
 /** Items that are kept of a room that nobody scrolls back in; earlier ones are asked for again. */
 const MAX_ITEMS = 4000;
+/** Items that are kept of a room that somebody scrolls back in. */
+const MAX_READ_BACK = 20_000;
 /** A step in the order that is smaller than any between messages. */
 const AFTER = 1e-6;
 
@@ -57,6 +59,8 @@ export class RoomLog {
   /** The session entered the room, whose newest message is at `position`. */
   enter(position) {
     this.isEntered = true;
+    // Without a position, nothing says what was missed since the last connection. The newest page has it all.
+    if (!this.position) this.items = [];
     this.#epoch = position.epoch;
     this.head = Math.max(this.position ? this.head : 0, position.seq);
     this.seen ??= position.seq;
@@ -79,6 +83,11 @@ export class RoomLog {
   /** Where an earlier page begins; `null` if the newest page is not read yet. */
   get before() {
     return this.position ? this.#oldest : null;
+  }
+
+  /** Whether no earlier items are kept. */
+  get isFull() {
+    return this.items.length >= MAX_READ_BACK;
   }
 
   /** Messages that the person has not seen. */
@@ -115,8 +124,9 @@ export class RoomLog {
   gap(frame) {
     const { after, next, reason, epoch } = frame;
     const isNewRecord = reason === "epoch" || reason === "future";
-    if (!isNewRecord && (!this.position || next <= this.#oldest)) {
-      this.#held.push(gapItem(frame));
+    const isOfResume = this.position !== null && after >= this.position.seq;
+    if (!isNewRecord && !isOfResume) {
+      this.#held.push({ ...gapItem(frame), after });
       return;
     }
     if (isNewRecord) this.#newRecord(next);
@@ -145,7 +155,13 @@ export class RoomLog {
     const newest = messages.at(-1)?.seq ?? 0;
     this.head = Math.max(this.head, newest);
     const end = before ?? Infinity;
-    const held = this.#held.filter((item) => item.order >= reached - 1 && item.order < end);
+    const gaps = this.#held.filter((item) => item.kind === "gap");
+    const isMissing = ({ seq }) => gaps.some(({ after, order }) => after < seq && seq < order);
+    // A gap may go on behind the end of the page, where messages are that were read before.
+    const held = this.#held
+      .filter((item) => (item.order >= reached || item.order === reached - 0.5) && (item.order < end || item.after < end))
+      .filter((item) => !isMissing(item))
+      .map(({ after: _, ...item }) => ({ ...item, order: Math.min(item.order, end - 0.5) }));
     this.#held = [];
     this.hasStart = !more;
     this.#oldest = Math.min(this.#oldest, more ? reached : 1);
@@ -154,6 +170,7 @@ export class RoomLog {
       // Messages that came before the page are stored with it.
       const early = this.items.filter((item) => item.seq !== undefined);
       this.unstored = [{ clear: true }, ...early.map((put) => ({ put }))];
+      this.#oldest = Math.min(this.#oldest, early[0]?.seq ?? Infinity);
     }
     const isOld = before !== null;
     for (const item of held) this.#insert(item, isOld);

@@ -88,11 +88,11 @@ export class Session {
   async start(wanted) {
     const isOwner = this.name !== "" && (await this.#store.owner()) === this.name;
     if (isOwner) await this.#restore(wanted);
-    if (this.name !== "") await this.#adopt();
     if (this.#isStopped) return;
     if (wanted) this.#conversation.join(wanted);
     this.#observer.onChange();
     this.#connection.start();
+    if (this.name !== "") this.#work(() => this.#adopt());
     this.#adoption = setInterval(() => this.#adopt(), ADOPTION_PAUSE);
   }
 

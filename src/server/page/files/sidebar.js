@@ -23,6 +23,9 @@ export function showRooms(list, rooms, current) {
   if (!isSame) list.replaceChildren(...entries);
 }
 
+/** A number of unread messages for a small place. */
+export const shortCount = (count) => (count > 99 ? "99+" : count > 0 ? String(count) : "");
+
 function roomButton(room) {
   const count = element("span", { class: "unread", "aria-hidden": "true" });
   const told = element("span", { class: "unseen" });
@@ -33,7 +36,7 @@ function roomButton(room) {
 
 function showRoom(button, unread, isCurrent) {
   const [, count, told] = button.children;
-  setText(count, unread > 0 ? String(unread) : "");
+  setText(count, shortCount(unread));
   setText(told, unread > 0 ? ` ${fill(words.unread, String(unread))}` : "");
   if (isCurrent) button.setAttribute("aria-current", "true");
   else button.removeAttribute("aria-current");

@@ -2,14 +2,14 @@
 
 export const SPANISH = {
   name: "Tu nombre",
-  token: "Clave de acceso",
-  tokenHint: "Una clave de acceso empieza por sct_. También puedes pegar una invitación entera.",
+  token: "Token de acceso",
+  tokenHint: "Un token de acceso empieza por sct_. También puedes pegar una invitación entera.",
   keep: "Mantener la sesión en este dispositivo",
   enter: "Entrar",
-  useToken: "Usar una clave de acceso",
+  useToken: "Usar un token de acceso",
   useName: "Entrar solo con un nombre",
   invited: "Tienes una invitación. Pulsa Entrar para unirte al chat.",
-  badToken: "Esta clave de acceso no está entera. Empieza por sct_ y tiene 47 caracteres.",
+  badToken: "Este token de acceso no está entero. Empieza por sct_ y tiene 47 caracteres.",
   insecure: "Esta página se abrió sin cifrado, y los navegadores solo cifran mensajes en https o en este mismo equipo. Ábrela con https://, o pide a quien administra el servidor una dirección con https. También sirve chat-client.",
   rooms: "Salas",
   showRooms: "Salas y personas",
@@ -63,9 +63,10 @@ export const SPANISH = {
   encryptedRoom: "una sala que empieza por + está cifrada de extremo a extremo; necesita chat-client",
   beginning: "el principio de la sala",
   earlier: "mensajes anteriores …",
+  tooMany: "esta página no muestra más; chat-client history muestra todo",
   unread: "{} sin leer",
   others: "y {} más",
-  verified: "una clave de acceso prueba este nombre",
+  verified: "un token de acceso prueba este nombre",
   nobody: "aquí aún no se ha dicho nada",
 };
 

@@ -71,6 +71,7 @@ const ENGLISH = {
   encryptedRoom: "a room that begins with + is encrypted from end to end; it needs chat-client",
   beginning: "the beginning of the room",
   earlier: "earlier messages …",
+  tooMany: "this page shows no more; chat-client history shows everything",
   unread: "{} unread",
   others: "and {} more",
   verified: "an access token proves this name",
