@@ -53,6 +53,7 @@ fn the_browser_sees_what_no_page_may_do() {
     assert_eq!(tab.evaluate("new Date().getTimezoneOffset()"), -330);
     assert_eq!(tab.evaluate("matchMedia('(prefers-color-scheme: dark)').matches"), true);
     assert_eq!(tab.evaluate("innerWidth"), 390);
+    assert_eq!(tab.evaluate("matchMedia('(pointer: fine)').matches"), true);
     tab.press("Tab");
     tab.type_keys("Hola");
     tab.press("Shift+Enter");

@@ -44,6 +44,11 @@ fn what_is_written_offline_is_kept_and_sent_once_and_reading_works_without_a_ser
     ana.wait_for_messages(&lines);
     assert_eq!(stored(&server), lines);
 
+    ana.wait_for("the last message is kept", || {
+        let items = ana.kept()["databases"]["secure-chat/items"].to_string();
+        items.contains("offline 3").then_some(())
+    });
+
     // The server is down: the page is there, with the last messages, and says so.
     server.kill();
     ana.reload();

@@ -37,6 +37,8 @@ impl Browser {
             .args(["--disable-default-apps", "--disable-extensions", "--disable-sync"])
             .args(["--disable-background-timer-throttling", "--disable-renderer-backgrounding"])
             .args(["--disable-backgrounding-occluded-windows", "--password-store=basic"])
+            // As if there were a mouse.
+            .arg("--blink-settings=primaryPointerType=4,availablePointerTypes=4,primaryHoverType=2,availableHoverTypes=2")
             .args(rustix::process::geteuid().is_root().then_some("--no-sandbox"))
             .arg(format!("--user-data-dir={}", profile.path().display()))
             .env("HOME", profile.path())

@@ -62,7 +62,6 @@ impl Tab {
             "Emulation.setDeviceMetricsOverride",
             json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": window.phone}),
         );
-        self.call("Emulation.setTouchEmulationEnabled", json!({"enabled": window.phone}));
         let scheme = if window.dark { "dark" } else { "light" };
         self.call(
             "Emulation.setEmulatedMedia",
