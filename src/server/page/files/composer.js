@@ -44,7 +44,7 @@ export class Composer {
 
   /** Takes the focus, except where that would open the keyboard of a phone. */
   focus() {
-    if (matchMedia("(pointer: fine)").matches) this.#field.focus();
+    if (!matchMedia("(pointer: coarse)").matches) this.#field.focus();
   }
 
   describe(label) {

@@ -245,12 +245,19 @@ export class Session {
 
   #event(event) {
     if (event.is === "registered") this.#registered();
-    if (event.is === "sent") this.#work(() => this.#store.forgetOutgoing(event.entry.id));
+    if (event.is === "sent") this.#sent(event);
     for (const entry of [event.entry, ...(event.entries ?? [])]) if (entry?.failure) this.#keep(entry);
     if (event.is === "not_joined" && !this.rooms.has(event.room)) this.#work(() => this.#store.forgetRoom(event.room));
     const rooms = event.is === "registered" ? [...this.rooms.keys()] : [event.room];
     for (const room of rooms) if (this.rooms.has(room)) this.#change(room);
     this.#observer.onEvent(event);
+  }
+
+  /** A message is stored by the server: it is kept in its room from here on, and only then not as one to send. */
+  #sent({ room, entry }) {
+    if (this.rooms.has(room)) this.#change(room);
+    this.store();
+    this.#work(() => this.#store.forgetOutgoing(entry.id));
   }
 
   #change(room) {
