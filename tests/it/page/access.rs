@@ -53,7 +53,8 @@ fn an_invitation_or_a_token_signs_in_and_stays_secret() {
     let secret = line.split('#').nth(1).unwrap();
     let bob = Person::open_address(&browser, &line, &Window::PHONE);
     bob.wait_for_sign_in();
-    // Nobody is signed in by a link alone.
+    // Nobody is signed in by a link alone, and the fragment is gone before that.
+    assert_eq!(bob.evaluate("location.hash"), "");
     bob.press("Enter");
     bob.wait_until_connected();
     assert_eq!(bob.evaluate("location.href"), format!("http://{}/?room=ops", server.address()));
