@@ -40,7 +40,7 @@ export class App {
   #composer = new Composer(find("composer"), {
     onSend: (text) => this.#send(text),
     onDraft: (text) => writeDraft(this.#room, text),
-    names: () => this.#session?.names(this.#room) ?? [],
+    names: () => this.#session?.rooms.get(this.#room)?.names().filter((name) => name !== this.#session.name) ?? [],
     limit: () => this.#session?.maxChars ?? Infinity,
     onPage: (pages) => this.#view.scrollBy(pages),
     onEscape: () => this.#openSide(false),
