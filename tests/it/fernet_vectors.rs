@@ -8,7 +8,8 @@ use serde_json::Value;
 
 use crate::support::python::interpreter;
 
-fn vectors(name: &str) -> Vec<Value> {
+/// A file of vectors.
+pub fn vectors(name: &str) -> Vec<Value> {
     let find = format!(
         "import cryptography_vectors, pathlib; print((pathlib.Path(cryptography_vectors.__file__).parent / 'fernet' / '{name}').read_text())"
     );

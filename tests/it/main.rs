@@ -36,6 +36,7 @@ mod operator_status;
 mod operator_table;
 mod ownership;
 mod packages;
+mod page;
 mod page_rules;
 mod pipe;
 mod protocol;

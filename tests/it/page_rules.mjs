@@ -83,6 +83,8 @@ function outbox() {
   outbox.refused({ id: "m2", code: "id_conflict" }, 0);
   outbox.retry("m2", "fresh");
   assert.deepEqual(all(9000, 9), ["fresh"]);
+  assert.equal(outbox.echoed({ id: "kept", room: "closed", text: "another" }), undefined);
+  assert.equal(outbox.echoed({ id: "kept", room: "closed", text: "x" }).id, "kept", "it is stored, although no ack came");
   outbox.disconnected();
   const old = outbox.expire(24 * 3600 * 1000);
   assert.deepEqual(old.map(({ id }) => id), ["m1", "fresh", "m3", "m4"], "what was sent a day ago is not sent by itself");

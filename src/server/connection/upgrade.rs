@@ -227,7 +227,7 @@ fn answer(
     if checks.is_banned(client_info) {
         return plain(StatusCode::FORBIDDEN, "This address is banned.\n");
     }
-    if let Some(page) = page_answer(request, client_info, mode) {
+    if let Some(page) = page_answer(request, client_info, listen, mode) {
         return page;
     }
     if request.uri().path() != "/" {
@@ -277,6 +277,7 @@ fn answer(
 fn page_answer(
     request: &Request<Incoming>,
     client_info: ClientInfo,
+    listen: &Listen,
     mode: AuthMode,
 ) -> Option<Response<Body>> {
     let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
@@ -284,7 +285,7 @@ fn page_answer(
         return None;
     }
     let mut answer = page::answer(request.uri().path(), request.headers())?;
-    if !host_allowed(request.headers(), client_info) {
+    if !host_allowed(request.headers(), client_info, listen) {
         return Some(plain(StatusCode::MISDIRECTED_REQUEST, WRONG_HOST));
     }
     answer.headers_mut().insert("chat-access", access(mode));

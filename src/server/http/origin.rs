@@ -46,7 +46,7 @@ pub fn check(
             "a page of this origin may not use the chat; the operator can add it to listen.origins",
         ));
     }
-    match host_allowed(headers, client_info) {
+    match host_allowed(headers, client_info, listen) {
         true => Ok(()),
         false => Err((ErrorCode::WrongHost, WRONG_HOST)),
     }
@@ -55,10 +55,15 @@ pub fn check(
 /// What is wrong with a request that [`host_allowed`] does not admit.
 pub const WRONG_HOST: &str = "on this machine the server is called localhost, 127.0.0.1 or [::1]";
 
-/// Whether the name in `Host` is one that the server has. An attacker's name for this machine is not.
-pub fn host_allowed(headers: &HeaderMap, client_info: ClientInfo) -> bool {
+/// Whether the name in `Host` is one that the server has: an attacker's name for this machine is not. The names of
+/// `listen.origins` are known, too, because a proxy that passes on TCP comes from this machine.
+pub fn host_allowed(headers: &HeaderMap, client_info: ClientInfo, listen: &Listen) -> bool {
+    let is_listed = |host: &str| {
+        let mut names = listen.origins.iter().filter_map(|origin| origin.split_once("://"));
+        names.any(|(_, name)| name.eq_ignore_ascii_case(host))
+    };
     !is_direct_from_here(headers, client_info)
-        || host(headers).is_some_and(origin::is_loopback_host)
+        || host(headers).is_some_and(|host| origin::is_loopback_host(host) || is_listed(host))
 }
 
 /// The `Origin` of a page that is not the server's own and that [`check`] admits.

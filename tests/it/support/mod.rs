@@ -1,5 +1,6 @@
 //! What the tests share: a server, a client, a raw connection, proxies, certificates, Python.
 
+pub mod browser;
 pub mod certificates;
 pub mod client;
 pub mod endpoint;

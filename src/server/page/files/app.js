@@ -10,7 +10,7 @@ import { Notices, showTitle } from "./notices.js";
 import { isRoomName, LOBBY } from "./protocol.js";
 import { Session } from "./session.js";
 import { oneLine } from "./shown_text.js";
-import { shortCount, showPeople, showRooms } from "./sidebar.js";
+import { shortCount, showPeople, showRooms, suggestRooms } from "./sidebar.js";
 import { SignIn } from "./sign_in.js";
 import { Status } from "./status.js";
 import { forgetAccount, readAccount, Store, writeAccount } from "./storage.js";
@@ -40,7 +40,7 @@ export class App {
   #composer = new Composer(find("composer"), {
     onSend: (text) => this.#send(text),
     onDraft: (text) => writeDraft(this.#room, text),
-    names: () => this.#session?.names(this.#room) ?? [],
+    names: () => this.#session?.rooms.get(this.#room)?.names().filter((name) => name !== this.#session.name) ?? [],
     limit: () => this.#session?.maxChars ?? Infinity,
     onPage: (pages) => this.#view.scrollBy(pages),
     onEscape: () => this.#openSide(false),
@@ -97,7 +97,7 @@ export class App {
   }
 
   get isIdle() {
-    return this.#composer.text === "" && !this.#signIn.isShown;
+    return this.#composer.text === "" && this.#signIn.isEmpty;
   }
 
   async #ask(known) {
@@ -140,9 +140,13 @@ export class App {
       event.preventDefault();
       this.#joinNamed(find("join-room"));
     });
-    find("join-room").addEventListener("focus", () => this.#listRooms(), { once: true });
+    find("join-room").addEventListener("focus", () => suggestRooms(find("known-rooms"), this.#session.authorization));
     find("menu").addEventListener("click", () => this.#openSide(!find("chat").classList.contains("open")));
     find("log").addEventListener("click", () => this.#openSide(false));
+    find("skip").addEventListener("click", (event) => {
+      event.preventDefault();
+      find("text").focus();
+    });
     find("side").addEventListener("keydown", ({ key }) => {
       if (key === "Escape") this.#openSide(false);
     });
@@ -152,9 +156,11 @@ export class App {
   }
 
   #openSide(isOpen) {
-    const wasOpen = find("chat").classList.toggle("open", isOpen) !== isOpen;
+    const wasOpen = find("chat").classList.contains("open");
+    find("chat").classList.toggle("open", isOpen);
     find("menu").setAttribute("aria-expanded", String(isOpen));
     if (isOpen && !wasOpen) find("rooms").querySelector("[aria-current]")?.focus();
+    else if (wasOpen && !isOpen && find("side").contains(document.activeElement)) find("menu").focus();
   }
 
   #send(text) {
@@ -184,17 +190,6 @@ export class App {
     if (problem) return field.focus();
     field.value = "";
     this.openRoom(room);
-  }
-
-  /** Suggests the rooms that the person may enter. */
-  async #listRooms() {
-    try {
-      const answer = await fetch("/rooms", { headers: { accept: "application/json", ...this.#session.authorization } });
-      const { rooms } = answer.ok ? await answer.json() : { rooms: [] };
-      find("known-rooms").replaceChildren(...rooms.map(({ room }) => new Option(room, room)));
-    } catch {
-      // Names can be written without suggestions.
-    }
   }
 
   #leave() {

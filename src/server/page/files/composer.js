@@ -5,6 +5,9 @@ import { fill, words } from "./words.js";
 
 /** From this part of the limit on, the length is shown. */
 const SHOWN_FROM = 0.8;
+/** Whether the browser lets the field grow with its text. Otherwise it has a row per line, up to this many. */
+const GROWS_BY_ITSELF = CSS.supports("field-sizing", "content");
+const MAX_ROWS = 6;
 
 /**
  * @typedef {{ onSend: (text: string) => boolean, names: () => string[], limit: () => number,
@@ -44,7 +47,7 @@ export class Composer {
 
   /** Takes the focus, except where that would open the keyboard of a phone. */
   focus() {
-    if (matchMedia("(pointer: fine)").matches) this.#field.focus();
+    if (!matchMedia("(pointer: coarse)").matches) this.#field.focus();
   }
 
   describe(label) {
@@ -55,6 +58,7 @@ export class Composer {
   #changed() {
     this.#completion = null;
     this.#observer.onDraft(this.#field.value);
+    if (!GROWS_BY_ITSELF) this.#field.rows = Math.min(this.#field.value.split("\n").length, MAX_ROWS);
     this.#showLength();
   }
 

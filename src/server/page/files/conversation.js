@@ -158,7 +158,10 @@ export class Conversation {
     const room = frame.room;
     switch (frame.type) {
       case "chat_message": {
+        // An own message that comes back is stored, even if its ack was lost with an earlier connection.
+        const entry = this.#isOwn(frame) ? this.#outbox.echoed(frame) : undefined;
         const item = log.message(frame, this.#isOwn(frame));
+        if (entry) return { is: "sent", room, entry };
         return item ? { is: "message", room, item, replay: frame.replay === true } : { is: "nothing" };
       }
       case "gap":

@@ -82,7 +82,7 @@ function outgoing(item) {
   line.dataset.state = item.state;
   line.dataset.id = item.id;
   if (item.state !== "failed") {
-    line.lastChild.append(element("span", { class: "pending" }, `(${words.waiting})`));
+    line.lastChild.append(" ", element("span", { class: "pending" }, `(${words.waiting})`));
     return line;
   }
   const reason = serverError(item.failure.code, oneLine(item.failure.message));

@@ -163,7 +163,8 @@ export class LogView {
       made.remove();
       this.#shown.delete(key);
     }
-    const elements = wanted.map((item) => this.#element(item));
+    const elements = new Set(wanted.map((item) => this.#element(item)));
+    for (const made of [...this.#list.children]) if (!elements.has(made)) made.remove();
     let next = this.#list.firstChild;
     for (const made of elements) {
       if (made === next) next = next.nextSibling;

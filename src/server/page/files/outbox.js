@@ -95,6 +95,12 @@ export class Outbox {
     return this.discard(id);
   }
 
+  /** A message of this user came from the room log. Returns its entry, if it is one. */
+  echoed({ id, room, text }) {
+    const entry = this.find(id);
+    return entry?.room === room && entry.text === text ? this.acked(id) : undefined;
+  }
+
   /** Takes a message out. */
   discard(id) {
     const at = this.entries.findIndex((entry) => entry.id === id);

@@ -8,6 +8,8 @@
 const MAX_ITEMS = 4000;
 /** Items that are kept of a room that somebody scrolls back in. */
 const MAX_READ_BACK = 20_000;
+/** Items at the end whose senders count as people to write to. */
+const SPOKEN = 200;
 /** A step in the order that is smaller than any between messages. */
 const AFTER = 1e-6;
 
@@ -197,6 +199,12 @@ export class RoomLog {
     this.total = total ?? null;
   }
 
+  /** Names of people who are here, and who spoke lately. */
+  names() {
+    const spoke = this.items.slice(-SPOKEN).map((item) => item.username).filter(Boolean);
+    return [...new Set([...this.users.keys(), ...spoke])].sort((a, b) => a.localeCompare(b));
+  }
+
   /** Drops the earliest items. To be called where nobody looks at them. */
   trim() {
     if (this.items.length <= MAX_ITEMS) return;
@@ -211,7 +219,7 @@ export class RoomLog {
     const from = Math.max(last, next - 1);
     lost.forEach((item, index) => {
       item.order = from + ((next - 0.6 - from) * (index + 1)) / (lost.length + 1);
-      item.key = `lost ${item.key}`;
+      item.key = `lost ${item.key} of ${this.#epoch}`;
       delete item.seq;
     });
     this.items.push(...lost);

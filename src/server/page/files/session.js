@@ -10,8 +10,6 @@ import { adopt, tab } from "./tabs.js";
 
 /** How long changes are collected before they are stored, in milliseconds. */
 const STORE_PAUSE = 50;
-/** Items at the end of a room whose senders can be completed. */
-const SPOKEN = 200;
 /** How often messages of tabs that are gone are looked for. */
 const ADOPTION_PAUSE = 10_000;
 
@@ -115,15 +113,6 @@ export class Session {
   /** Connects again after the server refused. */
   reconnect() {
     this.#connection.restart();
-  }
-
-  /** Names to write to: of people who are in a room, and who spoke there lately. */
-  names(room) {
-    const log = this.rooms.get(room);
-    const spoke = (log?.items ?? []).slice(-SPOKEN).map((item) => item.username).filter(Boolean);
-    const names = new Set([...(log?.users.keys() ?? []), ...spoke]);
-    names.delete(this.name);
-    return [...names].sort((a, b) => a.localeCompare(b));
   }
 
   /** What is shown of a room: its items, and after them what is not known to be stored. */
@@ -245,12 +234,19 @@ export class Session {
 
   #event(event) {
     if (event.is === "registered") this.#registered();
-    if (event.is === "sent") this.#work(() => this.#store.forgetOutgoing(event.entry.id));
+    if (event.is === "sent") this.#sent(event);
     for (const entry of [event.entry, ...(event.entries ?? [])]) if (entry?.failure) this.#keep(entry);
     if (event.is === "not_joined" && !this.rooms.has(event.room)) this.#work(() => this.#store.forgetRoom(event.room));
     const rooms = event.is === "registered" ? [...this.rooms.keys()] : [event.room];
     for (const room of rooms) if (this.rooms.has(room)) this.#change(room);
     this.#observer.onEvent(event);
+  }
+
+  /** A message is stored by the server: it is kept in its room from here on, and only then not as one to send. */
+  #sent({ room, entry }) {
+    if (this.rooms.has(room)) this.#change(room);
+    this.store();
+    this.#work(() => this.#store.forgetOutgoing(entry.id));
   }
 
   #change(room) {

@@ -46,6 +46,17 @@ function setText(part, text) {
   if (part.textContent !== text) part.textContent = text;
 }
 
+/** Suggests the rooms that the person may enter. */
+export async function suggestRooms(list, authorization) {
+  try {
+    const answer = await fetch("/rooms", { headers: { accept: "application/json", ...authorization } });
+    const { rooms } = answer.ok ? await answer.json() : { rooms: [] };
+    list.replaceChildren(...rooms.map(({ room }) => new Option(room, room)));
+  } catch {
+    // Names can be written without suggestions.
+  }
+}
+
 /** Shows who is in the room. */
 export function showPeople(list, count, log) {
   const names = [...(log?.users.keys() ?? [])].sort((a, b) => a.localeCompare(b));

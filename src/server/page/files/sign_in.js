@@ -25,8 +25,10 @@ export class SignIn {
     });
   }
 
-  get isShown() {
-    return !this.#section.hidden;
+  /** Whether nobody has begun to write. */
+  get isEmpty() {
+    const { name, token } = this.#form.elements;
+    return this.#section.hidden || (!name.value && !token.value);
   }
 
   /**
@@ -54,8 +56,7 @@ export class SignIn {
 
   /** Tells which kind of access the server has, unless somebody has begun to write. */
   setAccess(access) {
-    const { name, token } = this.#form.elements;
-    if (access && !name.value && !token.value) this.#choose(access);
+    if (access && this.isEmpty) this.#choose(access);
   }
 
   tell(problem) {
