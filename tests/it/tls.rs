@@ -235,8 +235,8 @@ fn the_systems_authorities_are_found_in_its_file_and_its_folder_also_beside_a_na
         (&[("SSL_CERT_DIR", &roots)], &["--ca-file", &wrong], 0, ""),
         (&[("SSL_CERT_FILE", &right)], &["--ca-file", &wrong], 0, ""),
         (&[("SSL_CERT_FILE", &missing)], &["--ca-file", &right], 0, ""),
-        (&[("SSL_CERT_FILE", &wrong)], &[], 69, "no authority that this machine trusts"),
-        (&[("SSL_CERT_FILE", &missing)], &["--ca-file", &wrong], 69, "no authority that"),
+        (&[("SSL_CERT_FILE", &wrong)], &[], 69, "is not trusted"),
+        (&[("SSL_CERT_FILE", &missing)], &["--ca-file", &wrong], 69, "is not trusted"),
         (&[("SSL_CERT_FILE", &missing)], &[], 2, "the system's certificates can't be read"),
     ] {
         let variables: Vec<(&str, &str)> =
