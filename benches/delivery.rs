@@ -6,28 +6,23 @@
 //! `cargo bench --bench delivery [-- --history 1000000]`. Stores are created in `TMPDIR`, which must be on
 //! a real disk, because a sync costs nothing on a file system in memory.
 
+#[path = "support/sender.rs"]
+mod sender;
 mod support;
 
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
-use base64::Engine as _;
-use fernet::Fernet;
-use futures_util::{SinkExt as _, StreamExt as _};
 use secure_chat::credentials::at_rest_key::AtRestKey;
 use secure_chat::protocol::{MessageId, RoomName, Timestamp, UserName};
 use secure_chat::store::{Draft, OpenedStore, Retention, open_disk};
-use serde_json::{Value, json};
+use sender::{IN_FLIGHT, MESSAGES, ROUND_TRIPS, Sender, dial, next};
+use serde_json::json;
 use support::{Server, memory_kib};
 use tokio::net::TcpStream;
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::Message;
 
 const RETENTION: Retention =
     Retention { messages: u64::MAX, age: Duration::from_secs(30 * 86_400), max_bytes: None };
-const IN_FLIGHT: usize = 64;
-const MESSAGES: usize = 20_000;
-const ROUND_TRIPS: usize = 2_000;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
@@ -173,101 +168,6 @@ impl MeasuredServer {
 
     fn resident_kib(&self) -> u64 {
         memory_kib(&self.server.child, "VmRSS")
-    }
-}
-
-struct Sender {
-    socket: WebSocketStream<TcpStream>,
-    key: Fernet,
-    sent: usize,
-}
-
-impl Sender {
-    async fn connect(address: &str) -> Self {
-        let (mut socket, _) = dial(address, json!({"echo": false})).await;
-        let key = loop {
-            let frame = next(&mut socket).await;
-            if frame["type"] == "encryption_key" {
-                break frame["key"].as_str().expect("a key").to_owned();
-            }
-        };
-        let key = base64::engine::general_purpose::STANDARD.decode(key).expect("base64");
-        let key = Fernet::new(std::str::from_utf8(&key).expect("text")).expect("a Fernet key");
-        Sender { socket, key, sent: 0 }
-    }
-
-    async fn feed_message(&mut self) {
-        let content = self.key.encrypt("x".repeat(100).as_bytes());
-        let id = format!("id{}", self.sent);
-        self.sent += 1;
-        let frame = json!({"type": "chat_message", "room": "lobby", "id": id, "content": content});
-        self.socket.feed(Message::text(frame.to_string())).await.expect("sent");
-    }
-
-    async fn wait_for_ack(&mut self) {
-        while next(&mut self.socket).await["type"] != "ack" {}
-    }
-
-    /// Returns the median time from send to ack with one message in flight, in seconds.
-    async fn measure_ack_time(&mut self) -> f64 {
-        let mut times = Vec::new();
-        for _ in 0..ROUND_TRIPS {
-            let start = Instant::now();
-            self.feed_message().await;
-            self.socket.flush().await.expect("sent");
-            self.wait_for_ack().await;
-            times.push(start.elapsed().as_secs_f64());
-        }
-        times.sort_by(f64::total_cmp);
-        times[times.len() / 2]
-    }
-
-    /// Returns acked messages per second with [`IN_FLIGHT`] in flight.
-    async fn measure_throughput(&mut self) -> f64 {
-        let start = Instant::now();
-        let mut outstanding = 0;
-        for _ in 0..MESSAGES {
-            self.feed_message().await;
-            outstanding += 1;
-            if outstanding == IN_FLIGHT {
-                self.socket.flush().await.expect("sent");
-                self.wait_for_ack().await;
-                outstanding -= 1;
-            }
-        }
-        self.socket.flush().await.expect("sent");
-        for _ in 0..outstanding {
-            self.wait_for_ack().await;
-        }
-        MESSAGES as f64 / start.elapsed().as_secs_f64()
-    }
-}
-
-/// Connects and registers, with additional fields; returns the socket and the `welcome`.
-async fn dial(address: &str, fields: Value) -> (WebSocketStream<TcpStream>, Value) {
-    let stream = TcpStream::connect(address).await.expect("a connection");
-    stream.set_nodelay(true).expect("nodelay");
-    let upgrade = tokio_tungstenite::client_async(format!("ws://{address}/"), stream);
-    let (mut socket, _) = upgrade.await.expect("a WebSocket");
-    let mut register = json!({"type": "register", "protocol": 1, "username": "bench",
-        "rooms": ["lobby"], "presence": false});
-    for (name, value) in fields.as_object().expect("an object") {
-        register[name] = value.clone();
-    }
-    socket.send(Message::text(register.to_string())).await.expect("sent");
-    let welcome = next(&mut socket).await;
-    (socket, welcome)
-}
-
-async fn next(socket: &mut WebSocketStream<TcpStream>) -> Value {
-    loop {
-        match socket.next().await {
-            Some(Ok(Message::Text(text))) => {
-                return serde_json::from_str(&text).expect("an object");
-            }
-            Some(Ok(_)) => {}
-            other => panic!("expected a frame, got {other:?}"),
-        }
     }
 }
 

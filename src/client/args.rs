@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::exit_code::ExitCode;
-use crate::conversation::client::since::{Since, parse_timeout};
+use crate::conversation::since::{Since, parse_timeout};
 use crate::protocol::invitation::{Incomplete, Invitation};
 
 fn help() -> String {

@@ -4,7 +4,7 @@
 use unicode_segmentation::UnicodeSegmentation as _;
 use unicode_width::UnicodeWidthStr;
 
-use crate::conversation::client::event::is_unprintable;
+use crate::protocol::json_line::is_unprintable;
 
 /// Columns between the beginnings of two tabs.
 const TAB_COLUMNS: usize = 8;

@@ -1,6 +1,6 @@
 //! How `chat-client` ends: one table of exit codes (sysexits.h), and one place that prints errors.
 
-use crate::conversation::client::event::is_unprintable;
+use crate::protocol::json_line::is_unprintable;
 use crate::protocol::mask;
 use crate::sys::stdio;
 use crate::sys::termination_signal::Signal;

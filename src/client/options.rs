@@ -13,7 +13,7 @@ use crate::conversation::client::backfill::{BackfillStart, Until};
 use crate::conversation::client::conversation::ConnectOptions;
 use crate::conversation::client::line_splitter::Delimiter;
 use crate::conversation::client::server_url::ServerUrl;
-use crate::conversation::client::since::Since;
+use crate::conversation::since::Since;
 use crate::net::dial::{Target, read_url_file};
 use crate::net::tls_client::TrustOptions;
 use crate::protocol::{MessageId, RoomName, Seq, Timestamp};

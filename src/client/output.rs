@@ -4,8 +4,9 @@ use std::io;
 
 use super::args::Output;
 use super::{display, local_time};
-use crate::conversation::client::event::{Message, write_json_line};
+use crate::conversation::client::event::Message;
 use crate::protocol::Seq;
+use crate::protocol::json_line::write_json_line;
 use crate::sys::stdio::{self, OutputError, Written};
 
 /// Buffered bytes above which nothing more is taken before the buffer is written out.

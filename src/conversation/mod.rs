@@ -5,3 +5,4 @@
 pub mod client;
 #[cfg(feature = "server")]
 pub(crate) mod server;
+pub mod since;

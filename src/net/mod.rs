@@ -30,6 +30,8 @@ pub(crate) mod send_queue;
 pub(crate) mod server_connection;
 #[cfg(feature = "server")]
 pub mod shared_pages;
+#[cfg(feature = "server")]
+pub(crate) mod stream_connection;
 #[cfg(feature = "client")]
 pub(crate) mod tls_client;
 #[cfg(feature = "server")]
@@ -42,3 +44,7 @@ mod trusted_roots;
 pub(crate) mod uring;
 #[cfg(feature = "client")]
 mod websocket_error;
+#[cfg(feature = "server")]
+pub(crate) mod write_timeout;
+#[cfg(feature = "server")]
+pub(crate) mod writer;

@@ -17,12 +17,11 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use super::framing;
 use super::send_queue::{CloseReason, SendQueue, TOO_SLOW};
 use super::transport::Transport;
+use super::writer::Writer;
 use crate::protocol::CloseCode;
 
 /// The read buffer of an idle connection; larger frames grow it.
 const READ_BUFFER_BYTES: usize = 512;
-/// How long the closing handshake may take.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The time limits of a connection.
 #[derive(Clone, Copy, Debug)]
@@ -118,57 +117,19 @@ impl ServerConnection {
         std::future::poll_fn(|cx| self.poll_next(cx, &may_read)).await
     }
 
-    /// Awaits `work` while the connection keeps writing what is pending.
-    pub async fn flush_during<T>(&mut self, work: impl Future<Output = T>) -> T {
-        let mut work = std::pin::pin!(work);
-        std::future::poll_fn(|cx| {
-            self.send_queue.register_waker(cx.waker());
-            let _ = self.socket.get_mut().poll_flush_queue(cx);
-            work.as_mut().poll(cx)
-        })
-        .await
+    /// The writing side.
+    pub fn writer(&mut self) -> Writer<'_> {
+        Writer::new(self.socket.get_mut(), &self.send_queue, self.timeouts.ping_timeout)
     }
 
-    /// Writes until at most `bytes` are pending. Returns early when the connection ends, or after
-    /// the ping timeout.
-    pub async fn flush_to(&mut self, bytes: usize) {
-        let send_queue = self.send_queue.clone();
-        let timeout = tokio::time::sleep(self.timeouts.ping_timeout);
-        let mut timeout = std::pin::pin!(timeout);
-        std::future::poll_fn(|cx| {
-            self.send_queue.register_waker(cx.waker());
-            let _ = self.socket.get_mut().poll_flush_queue(cx);
-            if send_queue.close_reason().is_some()
-                || send_queue.is_disconnected()
-                || send_queue.pending_bytes() <= bytes
-            {
-                return Poll::Ready(());
-            }
-            timeout.as_mut().poll(cx)
-        })
-        .await;
+    /// Awaits `work` while the connection keeps writing what is pending.
+    pub async fn flush_during<T>(&mut self, work: impl Future<Output = T>) -> T {
+        self.writer().flush_during(work).await
     }
 
     /// Writes the last frames, waits briefly for the client to end the connection, and drops it.
     pub async fn shutdown(mut self: Box<Self>) {
-        let send_queue = self.send_queue.clone();
-        let handshake = async {
-            std::future::poll_fn(|cx| {
-                send_queue.register_waker(cx.waker());
-                let _ = self.socket.get_mut().poll_flush_queue(cx);
-                if send_queue.is_drained() { Poll::Ready(()) } else { Poll::Pending }
-            })
-            .await;
-            if send_queue.is_disconnected() {
-                return;
-            }
-            std::future::poll_fn(|cx| self.socket.get_mut().poll_shutdown_write(cx)).await;
-            let mut discarded = 0;
-            std::future::poll_fn(|cx| self.socket.get_mut().poll_discard_input(cx, &mut discarded))
-                .await;
-        };
-        let _ = tokio::time::timeout(CLOSE_TIMEOUT, handshake).await;
-        send_queue.disconnect();
+        self.writer().shutdown().await;
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>, may_read: &impl Fn() -> bool) -> Poll<Received> {

@@ -8,6 +8,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -94,6 +95,18 @@ impl Transport {
         }
         self.has_too_many_fragments = true;
         Err(io::Error::new(io::ErrorKind::InvalidData, "a message has too many fragments"))
+    }
+
+    /// Ends the connection when the client has acknowledged nothing for this long although something was
+    /// sent (`TCP_USER_TIMEOUT`, tcp(7)).
+    pub fn set_user_timeout(&self, timeout: Duration) {
+        let socket = match &self.stream {
+            ServerStream::Plain => self.send_queue.socket(),
+            ServerStream::Tls(stream) => Some(stream.get_ref().0),
+        };
+        if let Some(socket) = socket {
+            let _ = socket2::SockRef::from(socket).set_tcp_user_timeout(Some(timeout));
+        }
     }
 
     /// Bytes received so far, after TLS decryption.

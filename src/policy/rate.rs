@@ -53,6 +53,11 @@ impl Meter {
         let over = self.free_at.saturating_sub(now.saturating_add(quota.burst_nanos));
         (over > 0).then(|| Duration::from_nanos(over))
     }
+
+    /// Whether a part of the quota is used at `now`.
+    pub fn is_in_use(&self, now: Duration) -> bool {
+        self.free_at > nanos(now)
+    }
 }
 
 fn nanos(time: Duration) -> u64 {

@@ -80,6 +80,40 @@ codes! {
     StorageFull = "storage_full", true;
     /// The room log can't be written or read.
     StorageFailed = "storage_failed", true;
+    /// An HTTP request for a path that does not exist.
+    NotFound = "not_found", false;
+    /// An HTTP method that the path does not have.
+    MethodNotAllowed = "method_not_allowed", false;
+    /// An HTTP query that can't be read.
+    BadQuery = "bad_query", false;
+    /// The body of an HTTP request has another media type than text or JSON.
+    UnsupportedType = "unsupported_type", false;
+    /// The body of an HTTP request is larger than `limits.frame_bytes`.
+    BodyTooLarge = "body_too_large", false;
+    /// The body of an HTTP request did not arrive in time.
+    BodyTimeout = "body_timeout", true;
+    /// The `Host` of an HTTP request is not a name of this server.
+    WrongHost = "wrong_host", false;
+    /// The `Origin` of an HTTP request is not allowed.
+    OriginRefused = "origin_refused", false;
+}
+
+impl ErrorCode {
+    /// Whether it is only in answers to HTTP requests, and never in a frame.
+    pub fn is_of_http(self) -> bool {
+        use ErrorCode::*;
+        matches!(
+            self,
+            NotFound
+                | MethodNotAllowed
+                | BadQuery
+                | UnsupportedType
+                | BodyTooLarge
+                | BodyTimeout
+                | WrongHost
+                | OriginRefused
+        )
+    }
 }
 
 impl Serialize for ErrorCode {

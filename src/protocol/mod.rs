@@ -5,6 +5,7 @@ pub mod code;
 pub mod frame;
 pub mod id;
 pub mod invitation;
+pub mod json_line;
 pub mod mask;
 pub mod name;
 pub mod random;

@@ -12,6 +12,7 @@ use std::time::{Instant, SystemTime};
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::OwnedMutexGuard;
+use zeroize::Zeroizing;
 
 use super::ban_schedule::{BanSchedule, now};
 use super::client_info::ClientInfo;
@@ -24,7 +25,7 @@ use crate::policy::bans::Restriction;
 use crate::policy::client_network::ClientNetwork;
 use crate::policy::ip_network::IpNetwork;
 use crate::policy::rights::Action;
-use crate::protocol::{CloseCode, ErrorCode};
+use crate::protocol::{CloseCode, ErrorCode, UserName};
 use crate::sys::clock::wall_clock;
 use crate::sys::fault_points;
 
@@ -159,9 +160,30 @@ impl Authenticator {
             AuthMode::Open if self.list.load().is_banned(&registration.user) => Err(banned()),
             AuthMode::Open => Ok(None),
             AuthMode::Token => {
-                let grant = self.authenticate(client_info, registration)?;
+                let grant = self.authenticate(client_info, registration.access_token.as_ref())?;
                 authorize(&grant, registration)?;
                 Ok(Some(grant))
+            }
+        }
+    }
+
+    /// Decides about a request that is no session: gives its user and the grant of its access token. In
+    /// open mode the user is `named`.
+    pub fn admit_request(
+        &self,
+        mode: AuthMode,
+        client_info: ClientInfo,
+        named: UserName,
+        token: Option<Zeroizing<String>>,
+    ) -> Result<(UserName, Option<Arc<Grant>>), Rejection> {
+        match mode {
+            // The file may ban this user.
+            AuthMode::Open if self.list.load().is_closed() => Err(unavailable()),
+            AuthMode::Open if self.list.load().is_banned(&named) => Err(banned()),
+            AuthMode::Open => Ok((named, None)),
+            AuthMode::Token => {
+                let grant = self.authenticate(client_info, token.as_ref())?;
+                Ok((grant.user.clone(), Some(grant)))
             }
         }
     }
@@ -169,9 +191,9 @@ impl Authenticator {
     fn authenticate(
         &self,
         client_info: ClientInfo,
-        registration: &Registration,
+        token: Option<&Zeroizing<String>>,
     ) -> Result<Arc<Grant>, Rejection> {
-        let Some(token) = &registration.access_token else {
+        let Some(token) = token else {
             return Err(unauthorized(
                 "this server requires an access token; its operator makes one with \
                  chat-server token add",

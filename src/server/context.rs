@@ -6,11 +6,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use tokio_util::task::TaskTracker;
 
 use super::authenticator::Authenticator;
 use super::counters::Counters;
 use super::disk_watch::DiskWatch;
+use super::http_meters::HttpMeters;
 use super::rates::Rates;
 use super::refusal_log::RefusalLog;
 use super::reload_state::ReloadState;
@@ -66,6 +68,8 @@ pub struct Context {
     pub history_question: Arc<tokio::sync::Mutex<()>>,
     /// The lines of the server log that were dropped.
     pub dropped_lines: DroppedLines,
+    /// What the senders of HTTP requests have used of the rate limits.
+    pub http_meters: Mutex<HttpMeters>,
     /// What the history takes on the disk.
     pub disk: DiskWatch,
     /// Counts the connections, in all and per client network.

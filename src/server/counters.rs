@@ -126,6 +126,8 @@ pub struct ByDialect<T> {
     pub basic: T,
     /// For clients of the full protocol.
     pub full: T,
+    /// For HTTP requests that follow a room.
+    pub http: T,
 }
 
 impl<T> ByDialect<T> {
@@ -134,6 +136,7 @@ impl<T> ByDialect<T> {
         match dialect {
             Dialect::Basic => &self.basic,
             Dialect::Full => &self.full,
+            Dialect::Lines | Dialect::Events => &self.http,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The server.
 //!
 //! From the bottom up: `rooms` (hub, members, log writer); `context` and `authenticator`;
-//! `access_watch`, `connection` (one client connection) and `admin` (operators); `run` (build,
+//! `access_watch`, `http` (requests without a WebSocket), `connection` (one client connection) and `admin` (operators); `run` (build,
 //! serve, drain); `commands` (the command line). Nothing imports upwards.
 
 mod access_watch;
@@ -9,6 +9,7 @@ mod activity;
 mod admin;
 mod audit;
 mod authenticator;
+mod authorization;
 mod ban_schedule;
 mod client_info;
 mod commands;
@@ -18,6 +19,8 @@ mod counters;
 mod disk_watch;
 mod error;
 mod exit_code;
+mod http;
+mod http_meters;
 mod listeners;
 mod open_store;
 mod rates;

@@ -66,6 +66,7 @@ pub struct SentGap<'a> {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Refusal {
     Register { network: ClientNetwork, code: &'static str },
+    Request { network: ClientNetwork, code: &'static str },
     Origin { network: ClientNetwork },
     Message { network: ClientNetwork, user: UserName, code: String },
     Gap { network: ClientNetwork, user: UserName, room: RoomName, reason: &'static str },
@@ -95,6 +96,20 @@ impl RefusalLog {
         if self.admit(Refusal::Register { network: ClientNetwork::of(peer), code }) {
             tracing::info!(event = "register_refused", session = %session, peer = %peer, reason = code,
                 "a connection did not register");
+        }
+    }
+
+    /// A request without a WebSocket was refused.
+    pub fn request_refused(&self, session: &SessionId, peer: IpAddr, code: ErrorCode) {
+        if code == ErrorCode::Unauthorized {
+            self.counters.auth_failures.increment();
+        }
+        let code = code.as_str();
+        self.counters.refusals.increment(code);
+        self.counters.activity.connection_refused(ClientNetwork::of(peer));
+        if self.admit(Refusal::Request { network: ClientNetwork::of(peer), code }) {
+            tracing::info!(event = "request_refused", session = %session, peer = %peer, reason = code,
+                "an HTTP request was refused");
         }
     }
 
@@ -190,6 +205,10 @@ impl RefusalLog {
                 Some(Refusal::Register { network, code }) => {
                     tracing::info!(event = "register_refused", peer = %network, reason = code, count,
                         "more connections from this network did not register");
+                }
+                Some(Refusal::Request { network, code }) => {
+                    tracing::info!(event = "request_refused", peer = %network, reason = code, count,
+                        "more HTTP requests from this network were refused");
                 }
                 Some(Refusal::Origin { network }) => {
                     tracing::info!(event = "origin_refused", peer = %network, count,

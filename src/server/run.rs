@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -176,6 +177,7 @@ impl Server {
             started: Instant::now(),
             durable,
             dropped_lines,
+            http_meters: Mutex::default(),
             disk: DiskWatch::default(),
         });
 

@@ -33,8 +33,8 @@ pub use memory::open_memory;
 pub use opened::{Finding, OpenedStore, Severity};
 pub use retention::{ID_RETENTION, Retention};
 pub use room_log::{
-    AppendOutcome, DeleteError, Gap, GapReason, Head, Page, PageRange, PruneReason, PruneResult,
-    PrunedRoom, Resumption, RoomLog, RoomLogReader, Shortage, StoreError,
+    AppendOutcome, DeleteError, Gap, GapReason, Head, Page, PageItem, PageRange, PruneReason,
+    PruneResult, PrunedRoom, Resumption, RoomLog, RoomLogReader, Shortage, StoreError,
 };
 pub use sqlite::{
     Backup, BackupContent, BackupError, BackupSummary, DiskUsage, OpenError, Opening,

@@ -264,6 +264,29 @@ pub struct Page {
     pub head: Head,
 }
 
+/// A part of a [`Page`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PageItem<'a> {
+    /// A message.
+    Message(&'a Entry),
+    /// A message whose text was deleted.
+    Redacted(Redaction),
+    /// Messages that are missing.
+    Gap(Gap),
+}
+
+impl Page {
+    /// The messages, redactions and gaps in their order.
+    pub fn items(&self) -> Vec<PageItem<'_>> {
+        let mut items: Vec<(Seq, PageItem<'_>)> = Vec::new();
+        items.extend(self.entries.iter().map(|entry| (entry.seq, PageItem::Message(entry))));
+        items.extend(self.redactions.iter().map(|gone| (gone.seq, PageItem::Redacted(*gone))));
+        items.extend(self.gaps.iter().map(|gap| (gap.after.next(), PageItem::Gap(*gap))));
+        items.sort_by_key(|(seq, _)| *seq);
+        items.into_iter().map(|(_, item)| item).collect()
+    }
+}
+
 /// What a step of pruning did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PruneResult {

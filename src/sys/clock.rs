@@ -20,6 +20,13 @@ pub fn boot_clock() -> Duration {
     Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), nanos)
 }
 
+/// The wall clock's time as the header `Date`, if it can be written.
+#[cfg(feature = "server")]
+pub fn http_date() -> Option<String> {
+    let now = jiff::Timestamp::from_microsecond(wall_clock().micros()).ok()?;
+    jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&now).ok()
+}
+
 /// Whether the wall clock's time can be written into the header `Date` (RFC 9110, section 5.6.7: four
 /// digits for the year). hyper panics if it can't.
 #[cfg(feature = "server")]

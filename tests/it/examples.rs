@@ -123,6 +123,7 @@ impl World {
             .env("USER", "tester")
             .env("LANG", "C.UTF-8")
             .env("CHAT_URL", self.server.url())
+            .env("CHAT", self.server.url().replacen("ws", "http", 1))
             .envs([("JOB", "7"), ("N", "7")])
             .stdin(Stdio::null());
         command

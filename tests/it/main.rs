@@ -21,6 +21,8 @@ mod full;
 mod health;
 mod history;
 mod hostile;
+mod http;
+mod http_follow;
 mod identity;
 mod invite;
 mod layers;

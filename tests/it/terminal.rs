@@ -348,6 +348,8 @@ fn resizing_the_window_keeps_typed_text() {
 fn a_line_longer_than_the_window_is_shown_and_erased_whole() {
     let server = Server::with(QUICK).start();
     let mut terminal = alice(&server, &ENGLISH).sized(30, 20).start();
+    // Connected; the sentence takes two rows.
+    terminal.wait_for("lists the commands");
     terminal.wait_for_typed("");
     // Wide characters that do not fit in the last column, and a row that is exactly full.
     let lines = [

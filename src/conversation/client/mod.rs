@@ -16,4 +16,3 @@ mod receive;
 mod register;
 mod rooms;
 pub mod server_url;
-pub mod since;

@@ -1,4 +1,7 @@
-//! The server's side of the protocol: the first frame of a session, and the requests after it.
+//! The server's side of the protocol: the first frame of a session, the requests after it, and requests
+//! over HTTP.
 
+pub mod posted_message;
 pub mod registration;
 pub mod request;
+pub mod room_query;

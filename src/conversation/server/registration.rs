@@ -18,6 +18,28 @@ pub enum Dialect {
     Basic,
     /// The full protocol.
     Full,
+    /// The answer to an HTTP request: lines of JSON.
+    Lines,
+    /// The answer to an HTTP request: server-sent events.
+    Events,
+}
+
+impl Dialect {
+    /// Whether the client speaks by WebSocket. Otherwise it only reads, and is sent nothing but messages
+    /// and what stands in their place.
+    pub fn is_websocket(self) -> bool {
+        matches!(self, Dialect::Basic | Dialect::Full)
+    }
+
+    /// The word in the server log and for operators.
+    pub fn word(self) -> &'static str {
+        match self {
+            Dialect::Basic => "basic",
+            Dialect::Full => "full",
+            Dialect::Lines => "lines",
+            Dialect::Events => "events",
+        }
+    }
 }
 
 /// A room to join, and where to resume it.
@@ -109,7 +131,7 @@ fn accept(register: Register) -> Result<Registration, Rejection> {
     // A basic client knows no other field, so the server ignores them.
     let (rooms, positions) = match dialect {
         Dialect::Basic => (Vec::new(), BTreeMap::new()),
-        Dialect::Full => (join_requests(&register.rooms, &register.resume)?, register.resume),
+        _ => (join_requests(&register.rooms, &register.resume)?, register.resume),
     };
     let names_no_room = rooms.is_empty();
     let mut registration = Registration {

@@ -53,7 +53,7 @@ pub enum HistoryRange {
 pub fn read(dialect: Dialect, text: &str) -> Result<Request<'_>, RequestError> {
     match dialect {
         Dialect::Basic => read_basic(text),
-        Dialect::Full => read_full(text),
+        _ => read_full(text),
     }
 }
 

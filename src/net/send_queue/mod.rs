@@ -12,6 +12,7 @@
 //! queue is discarded except for a partly written frame, and a close frame follows.
 
 mod fan_out;
+mod frame_form;
 mod pending;
 mod queue;
 #[cfg(test)]
@@ -19,6 +20,7 @@ mod tests;
 mod totals;
 
 pub use fan_out::send_to_all;
+pub use frame_form::FrameForm;
 pub use pending::CloseReason;
 pub(crate) use pending::TOO_SLOW;
 pub use queue::SendQueue;

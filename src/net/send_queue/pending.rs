@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::net::framing;
+use super::frame_form::FrameForm;
 use crate::protocol::CloseCode;
 
 /// A queue that was emptied keeps room for this many pieces; more is freed.
@@ -46,6 +46,8 @@ pub(super) struct Pending {
     pub close_reason: Option<CloseReason>,
     /// The connection is lost: nothing can be written any more.
     pub disconnected: bool,
+    /// What a frame is.
+    pub form: FrameForm,
 }
 
 impl Pending {
@@ -90,7 +92,7 @@ impl Pending {
     pub fn discard(&mut self) {
         self.pieces.truncate(usize::from(self.written > 0));
         if let Some(first) = self.pieces.front_mut() {
-            first.truncate(framing::end_of_frame(first, self.written));
+            first.truncate(self.form.end_of_frame(first, self.written));
         }
         self.advance(0);
         self.pieces.shrink_to_fit();
@@ -101,8 +103,15 @@ impl Pending {
     pub fn close_slow_reader(&mut self) {
         let reason = CloseReason { close: CloseCode::TryLater, cause: "slow_reader" };
         self.discard();
-        self.push(framing::close(reason.close, TOO_SLOW));
+        self.push_close(reason, TOO_SLOW);
         self.close_reason = Some(reason);
+    }
+
+    /// Adds the close frame, if there is such a frame.
+    pub fn push_close(&mut self, reason: CloseReason, text: &str) {
+        if let Some(frame) = self.form.close(reason.close, text) {
+            self.push(frame);
+        }
     }
 
     /// Discards everything and accepts nothing more.

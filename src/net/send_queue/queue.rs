@@ -11,9 +11,9 @@ use parking_lot::Mutex;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
+use super::frame_form::FrameForm;
 use super::pending::{CloseReason, Pending};
 use super::totals::{LockedPending, SendQueueTotals};
-use crate::net::framing;
 use crate::net::shared_pages::SharedPages;
 
 /// Pieces per `writev(2)`. The kernel takes up to 1,024; more than a few dozen are no faster.
@@ -44,6 +44,13 @@ impl SendQueue {
             task: AtomicWaker::new(),
             totals,
         }
+    }
+
+    /// The same queue for frames of another form than those of a WebSocket.
+    #[must_use]
+    pub fn with_form(mut self, form: FrameForm) -> Self {
+        self.pending.get_mut().form = form;
+        self
     }
 
     /// The socket, if the queue owns it.
@@ -101,7 +108,7 @@ impl SendQueue {
     pub fn close(&self, reason: CloseReason, text: &str) {
         let mut pending = self.lock();
         if pending.close_reason.is_none() && !pending.disconnected {
-            pending.push(framing::close(reason.close, text));
+            pending.push_close(reason, text);
             pending.close_reason = Some(reason);
             self.write_pending(&mut pending);
         }
@@ -116,7 +123,7 @@ impl SendQueue {
         let mut pending = self.lock();
         if !pending.disconnected {
             pending.discard();
-            pending.push(framing::close(reason.close, text));
+            pending.push_close(reason, text);
             pending.close_reason.get_or_insert(reason);
             self.write_pending(&mut pending);
         }

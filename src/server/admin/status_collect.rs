@@ -43,6 +43,7 @@ pub async fn report(context: &Context) -> StatusReport {
     let oldest_key = counters.oldest_key_age(Instant::now());
     let sessions_full = counters.sessions.full.get();
     let sessions_basic = counters.sessions.basic.get();
+    let sessions_http = counters.sessions.http.get();
     let certificate = active.certificate_expiry;
     let mut report = StatusReport {
         server: SERVER,
@@ -59,9 +60,10 @@ pub async fn report(context: &Context) -> StatusReport {
         mode: active.config.raw.auth.mode.clone(),
         store: active.config.raw.history.store.clone(),
         durable: context.durable,
-        sessions: sessions_full + sessions_basic,
+        sessions: sessions_full + sessions_basic + sessions_http,
         sessions_full,
         sessions_basic,
+        sessions_http,
         connections: context.admission.count() as u64,
         connections_limit: active.max_connections as u64,
         rooms: counters.rooms.get(),

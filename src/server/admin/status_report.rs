@@ -45,6 +45,7 @@ pub struct StatusReport {
     pub sessions: u64,
     pub sessions_full: u64,
     pub sessions_basic: u64,
+    pub sessions_http: u64,
     pub connections: u64,
     pub connections_limit: u64,
     pub rooms: u64,

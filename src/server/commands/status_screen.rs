@@ -148,7 +148,9 @@ impl Screen<'_> {
         if let (Some(full), Some(basic)) =
             (self.number("sessions_full"), self.number("sessions_basic"))
         {
-            value += &format!(" ({} full, {} basic)", count(full), count(basic));
+            let http = self.number("sessions_http").filter(|http| *http > 0);
+            let http = http.map(|http| format!(", {} http", count(http))).unwrap_or_default();
+            value += &format!(" ({} full, {} basic{http})", count(full), count(basic));
         }
         if let Some(connections) = self.number("connections") {
             value += &format!("; {}", things(connections, "connection"));

@@ -1,30 +1,37 @@
-//! From a listener to a WebSocket: admission, TLS and the HTTP upgrade, within one time limit.
+//! From a listener to a WebSocket: admission, TLS and HTTP, within one time limit. A client that sends
+//! HTTP requests and may do so is not under that limit; each request has limits of its own.
 
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use hyper::Request;
+use hyper::body::Incoming;
 use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
+use super::follow::{self, NewFollower};
 use super::lifecycle;
 use super::register::NewConnection;
 use super::unregistered::Unregistered;
-use super::upgrade::{self, ClientChecks, Upgraded};
+use super::upgrade::{
+    self, ClientChecks, Door, HttpService, HttpTimeouts, PendingReply, Purpose, Upgraded,
+};
 use crate::net::admission::ConnectionPermit;
-use crate::net::send_queue::SendQueue;
+use crate::net::send_queue::{FrameForm, SendQueue};
 use crate::net::server_connection::ServerConnection;
+use crate::net::stream_connection::StreamConnection;
 use crate::net::transport::{ServerStream, Transport};
 use crate::policy::client_network::ClientNetwork;
 use crate::protocol::SessionId;
-use crate::server::authenticator::Authenticator;
 use crate::server::client_info::ClientInfo;
 use crate::server::context::{ActiveConfig, Context};
-use crate::server::counters::Counters;
-use crate::server::refusal_log::RefusalLog;
+use crate::server::http::door::{self, Arrival, Reply};
+use crate::server::rooms::encoding::form;
 
 /// The pause after `accept` failed because the system is out of descriptors or memory.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
@@ -53,7 +60,7 @@ pub async fn serve(listener: TcpListener, context: Arc<Context>, stop: Cancellat
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, peer)) => admit(&context, stream, peer),
+            Ok((stream, peer)) => admit(&context, stream, peer, &stop),
             Err(error) if is_shortage(&error) => {
                 context.counters.accept_pauses.increment();
                 // End an unregistered connection, and wait a moment for others to end.
@@ -80,7 +87,7 @@ fn is_shortage(error: &io::Error) -> bool {
 }
 
 /// Takes a connection permit for the connection and starts its task, or refuses the connection.
-fn admit(context: &Arc<Context>, stream: TcpStream, peer: SocketAddr) {
+fn admit(context: &Arc<Context>, stream: TcpStream, peer: SocketAddr, stop: &CancellationToken) {
     let active = context.active_config.load_full();
     let session = SessionId::fresh();
     context.counters.connections_accepted.increment();
@@ -110,18 +117,17 @@ fn admit(context: &Arc<Context>, stream: TcpStream, peer: SocketAddr) {
     let permit_id = permit.permit_id();
     let deadline = Instant::now() + active.config.limits.register_timeout;
     let unregistered = Unregistered::accepted(session.clone(), peer);
-    let checks = Checks {
+    let door = HttpDoor {
         session,
         peer: peer.ip(),
-        authenticator: context.authenticator.clone(),
-        refusals: context.refusals.clone(),
+        context: context.clone(),
+        active: active.clone(),
         is_banned: banned.is_some(),
         permit: Arc::new(Mutex::new(permit)),
-        max_per_address: active.config.limits.connections_per_address,
-        counters: context.counters.clone(),
+        in_use: Arc::default(),
     };
-    let task =
-        serve_connection(context.clone(), active, stream, peer, checks, deadline, unregistered);
+    let new = NewStream { stream, door, deadline, stop: stop.clone() };
+    let task = serve_connection(context.clone(), active, new, unregistered);
     let task = context.connections.spawn(task);
     context.admission.set_task(permit_id, task.abort_handle());
 }
@@ -146,47 +152,79 @@ fn answer_unread(stream: &TcpStream, active: &ActiveConfig, answer: &[u8]) {
     }
 }
 
-/// The checks of one connection.
-struct Checks {
+/// An accepted connection.
+struct NewStream {
+    stream: TcpStream,
+    door: HttpDoor,
+    /// The end of the time to register.
+    deadline: Instant,
+    stop: CancellationToken,
+}
+
+/// The checks of one connection, and the answers to its HTTP requests.
+struct HttpDoor {
     session: SessionId,
     peer: IpAddr,
-    authenticator: Arc<Authenticator>,
-    refusals: Arc<RefusalLog>,
+    context: Arc<Context>,
+    active: Arc<ActiveConfig>,
     /// Whether the peer itself is banned, which is counted already.
     is_banned: bool,
     permit: Arc<Mutex<ConnectionPermit>>,
-    max_per_address: usize,
-    counters: Arc<Counters>,
+    /// Set once a request was admitted.
+    in_use: Arc<AtomicBool>,
 }
 
-impl ClientChecks for Checks {
+impl ClientChecks for HttpDoor {
     fn is_banned(&self, client_info: ClientInfo) -> bool {
         if self.is_banned {
             return true;
         }
-        let banned = self.authenticator.banned_network(client_info);
+        let banned = self.context.authenticator.banned_network(client_info);
         if let Some(network) = banned {
-            self.refusals.address_refused(&self.session, client_info.address, network);
+            self.context.refusals.address_refused(&self.session, client_info.address, network);
         }
         banned.is_some()
     }
 
     fn admits(&self, address: IpAddr) -> bool {
         let network = ClientNetwork::of(address);
+        let counters = &self.context.counters;
         // A proxy is counted when it connects, and each of its clients here.
         if network != ClientNetwork::of(self.peer) {
-            self.counters.activity.connection(network);
+            counters.activity.connection(network);
         }
-        let admitted = self.permit.lock().count_for_network(address, self.max_per_address);
+        let max = self.active.config.limits.connections_per_address;
+        let admitted = self.permit.lock().count_for_network(address, max);
         if !admitted {
-            self.counters.connection_refused(FULL_ADDRESS, network);
+            counters.connection_refused(FULL_ADDRESS, network);
             log_refused(&self.session, &address, FULL_ADDRESS);
         }
         admitted
     }
 
     fn log_refused_origin(&self, address: IpAddr, origin: &str) {
-        self.refusals.origin_refused(&self.session, address, origin);
+        self.context.refusals.origin_refused(&self.session, address, origin);
+    }
+}
+
+impl Door for HttpDoor {
+    fn answer(&self, request: Request<Incoming>, client_info: ClientInfo) -> PendingReply {
+        let (context, listen) = (self.context.clone(), self.active.listen.clone());
+        let (permit, in_use) = (self.permit.clone(), self.in_use.clone());
+        let session = self.session.clone();
+        let is_counted = client_info.is_proxy || self.admits(client_info.address);
+        Box::pin(async move {
+            if !is_counted {
+                return Reply::Answer(door::too_many_connections());
+            }
+            let on_admitted = move || {
+                in_use.store(true, Ordering::Relaxed);
+                permit.lock().mark_registered();
+            };
+            let arrival =
+                Arrival { context: &context, listen: &listen, session: &session, client_info };
+            door::answer(arrival, request, &on_admitted).await
+        })
     }
 }
 
@@ -198,61 +236,101 @@ fn log_refused(session: &SessionId, peer: &dyn fmt::Display, reason: &'static st
 async fn serve_connection(
     context: Arc<Context>,
     active: Arc<ActiveConfig>,
-    stream: TcpStream,
-    peer: SocketAddr,
-    checks: Checks,
-    deadline: Instant,
+    new: NewStream,
     unregistered: Unregistered,
 ) {
     // Without TCP_NODELAY a small frame can wait until the frame before is acknowledged (RFC 896).
-    let _ = stream.set_nodelay(true);
-    let opening = Box::pin(open(&active, stream, peer.ip(), checks));
-    let opened = tokio::time::timeout_at(deadline.into(), opening).await;
-    let (connection, outbound, new_connection) = match opened {
-        Ok(Ok(opened)) => opened,
-        Ok(Err(reason)) => return unregistered.ended(reason),
-        Err(_) => return unregistered.ended("timeout"),
+    let _ = new.stream.set_nodelay(true);
+    let (deadline, in_use) = (new.deadline, new.door.in_use.clone());
+    let mut opening = Box::pin(open(&context, &active, new));
+    let opened = tokio::select! {
+        opened = &mut opening => opened,
+        () = tokio::time::sleep_until(deadline.into()) => match in_use.load(Ordering::Relaxed) {
+            // Requests of a client that may send them have time limits of their own.
+            true => opening.as_mut().await,
+            false => Err("timeout"),
+        },
     };
+    drop(opening);
     drop(active);
-    lifecycle::run(context, connection, outbound, new_connection, deadline, unregistered).await;
+    match opened {
+        Ok(Opened::WebSocket(connection, outbound, new_connection)) => {
+            lifecycle::run(context, connection, outbound, new_connection, deadline, unregistered)
+                .await;
+        }
+        Ok(Opened::Follow(connection, outbound, follower)) => {
+            follow::run(context, connection, outbound, follower, unregistered).await;
+        }
+        Err(_) if in_use.load(Ordering::Relaxed) => unregistered.ended("http"),
+        Err(reason) => unregistered.ended(reason),
+    }
 }
 
-/// TLS if it is configured, and the HTTP upgrade. The error is the reason for the server log.
+/// A connection after its last HTTP request.
+enum Opened {
+    WebSocket(Box<ServerConnection>, Arc<SendQueue>, NewConnection),
+    Follow(StreamConnection, Arc<SendQueue>, NewFollower),
+}
+
+/// TLS if it is configured, and HTTP. The error is the reason for the server log.
 async fn open(
+    context: &Arc<Context>,
     active: &ActiveConfig,
-    stream: TcpStream,
-    peer: IpAddr,
-    checks: Checks,
-) -> Result<(Box<ServerConnection>, Arc<SendQueue>, NewConnection), &'static str> {
-    let (permit, session) = (checks.permit.clone(), checks.session.clone());
-    let counters = checks.counters.clone();
-    let mode = active.config.auth.mode;
-    let bound = active.config.limits.outbound_bytes;
-    let new_queue = |stream| SendQueue::new(stream, bound, counters.send_queues.clone());
-    let (stream, outbound, early, client_info, access_token) = match &active.tls {
+    new: NewStream,
+) -> Result<Opened, &'static str> {
+    let NewStream { stream, door, stop, .. } = new;
+    let (permit, session) = (door.permit.clone(), door.session.clone());
+    let limits = &active.config.limits;
+    let service = |encrypted| HttpService {
+        peer: door.peer,
+        encrypted,
+        listen: active.listen.clone(),
+        mode: active.config.auth.mode,
+        timeouts: HttpTimeouts {
+            head: limits.ping_interval + limits.ping_timeout,
+            write: limits.ping_timeout,
+        },
+        door,
+    };
+    let (stream, socket, early, purpose) = match &active.tls {
         None => {
-            let Upgraded { stream, early, client_info, access_token } =
-                upgrade::accept(stream, peer, false, active.listen.clone(), mode, checks)
-                    .await
-                    .ok_or("no_websocket")?;
-            (ServerStream::Plain, new_queue(Some(stream)), early, client_info, access_token)
+            let upgraded = upgrade::accept(stream, service(false), &stop).await;
+            let Upgraded { stream, early, purpose } = upgraded.ok_or("no_websocket")?;
+            (ServerStream::Plain, Some(stream), early, purpose)
         }
         Some(tls) => {
             let stream = tls.accept(stream).await.map_err(|_| "no_tls")?;
-            let Upgraded { stream, early, client_info, access_token } =
-                upgrade::accept(stream, peer, true, active.listen.clone(), mode, checks)
-                    .await
-                    .ok_or("no_websocket")?;
-            let stream = ServerStream::Tls(Box::new(stream));
-            (stream, new_queue(None), early, client_info, access_token)
+            let upgraded = upgrade::accept(stream, service(true), &stop).await;
+            let Upgraded { stream, early, purpose } = upgraded.ok_or("no_websocket")?;
+            (ServerStream::Tls(Box::new(stream)), None, early, purpose)
         }
     };
-    // The HTTP service that shared it has ended with the upgrade.
+    // The HTTP service that shared it has ended.
     let permit = Arc::try_unwrap(permit).map_err(|_| "no_websocket")?.into_inner();
+    let totals = context.counters.send_queues.clone();
+    let frame_form = match &purpose {
+        Purpose::WebSocket { .. } => FrameForm::WebSocket,
+        Purpose::Follow(request) => form(request.dialect),
+    };
+    let outbound = SendQueue::new(socket, limits.outbound_bytes, totals).with_form(frame_form);
     let outbound = Arc::new(outbound);
     let transport = Transport::new(stream, outbound.clone(), early);
-    let frame_bytes = active.config.limits.frame_bytes;
-    let connection =
-        ServerConnection::new(transport, outbound.clone(), frame_bytes, active.timeouts).await;
-    Ok((connection, outbound, NewConnection { permit, client_info, access_token, session }))
+    match purpose {
+        Purpose::WebSocket { client_info, access_token } => {
+            let connection = ServerConnection::new(
+                transport,
+                outbound.clone(),
+                limits.frame_bytes,
+                active.timeouts,
+            );
+            let new = NewConnection { permit, client_info, access_token, session };
+            Ok(Opened::WebSocket(connection.await, outbound, new))
+        }
+        Purpose::Follow(request) => {
+            let (timeouts, keep_alive) = (active.timeouts, request.keep_alive());
+            let connection =
+                StreamConnection::new(transport, outbound.clone(), timeouts, keep_alive);
+            Ok(Opened::Follow(connection, outbound, NewFollower { permit, request }))
+        }
+    }
 }

@@ -6,21 +6,30 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use hyper::Request;
+use hyper::body::Incoming;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::Message;
+use tokio_util::sync::CancellationToken;
 
-use super::upgrade::{self, ClientChecks, Upgraded};
+use super::upgrade::{self, ClientChecks, Door, HttpService, HttpTimeouts, PendingReply, Upgraded};
 use crate::config::{AuthMode, Config, Listen, Sources};
 use crate::net::framing;
 use crate::net::send_queue::SendQueue;
 use crate::net::server_connection::{Received, ServerConnection, Timeouts};
 use crate::net::transport::{ServerStream, Transport};
+use crate::protocol::ErrorCode;
 use crate::server::client_info::ClientInfo;
+use crate::server::http::answer::HttpError;
+use crate::server::http::door::Reply;
 
 /// The smallest bound of the send queue, in bytes.
 const MIN_OUTBOUND_BYTES: usize = 4 << 20;
 const TIMEOUTS: Timeouts =
     Timeouts { ping_interval: Duration::from_secs(60), ping_timeout: Duration::from_secs(10) };
+
+const HTTP_TIMEOUTS: HttpTimeouts =
+    HttpTimeouts { head: Duration::from_secs(10), write: Duration::from_secs(10) };
 
 /// Admits every client.
 struct NoChecks;
@@ -35,6 +44,13 @@ impl ClientChecks for NoChecks {
     }
 
     fn log_refused_origin(&self, _: IpAddr, _: &str) {}
+}
+
+impl Door for NoChecks {
+    fn answer(&self, _: Request<Incoming>, _: ClientInfo) -> PendingReply {
+        let error = HttpError::new(ErrorCode::NotFound, "this server only echoes");
+        Box::pin(std::future::ready(Reply::Answer(error.answer())))
+    }
 }
 
 /// Serves `listener` until `accept` fails. Frames may have up to `frame_bytes` bytes.
@@ -52,8 +68,15 @@ pub async fn serve(listener: TcpListener, frame_bytes: usize) {
 async fn echo(stream: TcpStream, listen: Arc<Listen>, frame_bytes: usize) {
     let Ok(peer) = stream.peer_addr() else { return };
     let _ = stream.set_nodelay(true);
-    let upgraded =
-        upgrade::accept(stream, peer.ip(), false, listen, AuthMode::Open, NoChecks).await;
+    let service = HttpService {
+        peer: peer.ip(),
+        encrypted: false,
+        listen,
+        mode: AuthMode::Open,
+        timeouts: HTTP_TIMEOUTS,
+        door: NoChecks,
+    };
+    let upgraded = upgrade::accept(stream, service, &CancellationToken::new()).await;
     let Some(Upgraded { stream, early, .. }) = upgraded else { return };
     let bound = MIN_OUTBOUND_BYTES.max(4 * frame_bytes);
     let outbound = Arc::new(SendQueue::new(Some(stream), bound, Arc::default()));

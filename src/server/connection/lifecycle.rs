@@ -30,7 +30,7 @@ pub async fn run(
     if let Some((mut session, join_requests)) = opening.await {
         for request in join_requests {
             if let Some(position) = request.resume {
-                Box::pin(session.resume(&mut connection, &request.room, position)).await;
+                Box::pin(session.resume(&mut connection.writer(), &request.room, position)).await;
             }
         }
         let reason = session.run(&mut connection).await;

@@ -20,7 +20,8 @@ use crate::protocol::{CloseCode, ErrorCode, SessionId};
 use crate::server::client_info::ClientInfo;
 use crate::server::context::Context;
 use crate::server::rooms::command::{Command, EnterError, RoomEntry};
-use crate::server::rooms::peer::{DeliveryOptions, Peer, encode};
+use crate::server::rooms::encoding::websocket_frame;
+use crate::server::rooms::peer::{DeliveryOptions, Peer};
 
 /// A connection that has not registered yet.
 pub struct NewConnection {
@@ -150,7 +151,7 @@ fn reject(
 ) {
     new_connection.log_refused(context, rejection.code);
     let error = ErrorFrame::new(rejection.code, rejection.message.clone());
-    outbound.push(encode(&ServerFrame::Error(error)));
+    outbound.push(websocket_frame(&ServerFrame::Error(error)));
     outbound.close(CloseReason { close: rejection.close, cause: "refused" }, &rejection.message);
 }
 
@@ -169,7 +170,7 @@ fn refuse_entry<T>(
         }
     };
     let text = frame.message.clone();
-    outbound.push(encode(&ServerFrame::Error(frame)));
+    outbound.push(websocket_frame(&ServerFrame::Error(frame)));
     outbound.close(CloseReason { close: CloseCode::TryLater, cause }, &text);
     None
 }

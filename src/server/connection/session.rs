@@ -117,8 +117,8 @@ impl Session {
         let frames = u64::from(!matches!(frame, Message::Pong(_)));
         self.peer().tally.received(frames, bytes, &self.context().counters.activity);
         let (meter, quota) = match self.peer().dialect {
-            Dialect::Full => (&mut self.message_meter, active.messages),
             Dialect::Basic => (&mut self.frame_meter, active.frames),
+            _ => (&mut self.message_meter, active.messages),
         };
         let pauses =
             [meter.spend(quota, frames, now), self.byte_meter.spend(active.bytes, bytes, now)];
@@ -179,7 +179,7 @@ impl Session {
                 Box::pin(self.send_to_hub(connection, room, Command::Who)).await;
             }
             Request::History(room, range, limit) => {
-                Box::pin(self.history(connection, &room, range, limit)).await;
+                Box::pin(self.history(&mut connection.writer(), &room, range, limit)).await;
                 self.meter_answer(connection, active);
             }
         }
@@ -245,7 +245,7 @@ impl Session {
                 self.rooms.retain(|membership| membership.room != room);
                 self.rooms.push(membership);
                 if let Some(position) = resume {
-                    self.resume(connection, &room, position).await;
+                    self.resume(&mut connection.writer(), &room, position).await;
                 }
             }
             Ok(Ok(Err(error))) => self.refuse_join(&room, &error),
@@ -299,13 +299,9 @@ impl Session {
 
     pub(super) fn log_opened(&self) {
         let peer = self.peer();
-        let dialect = match peer.dialect {
-            Dialect::Basic => "basic",
-            Dialect::Full => "full",
-        };
         self.context().counters.sessions_opened.of(peer.dialect).increment();
         tracing::info!(event = "session_opened", session = %peer.session, user = %peer.user,
-            peer = %peer.client.address, protocol = dialect, verified = peer.verified(), "session registered");
+            peer = %peer.client.address, protocol = peer.dialect.word(), verified = peer.verified(), "session registered");
     }
 
     pub(super) fn log_closed(&self, reason: &'static str) {

@@ -1,15 +1,20 @@
-//! The HTTP upgrade: reads one request and either opens a WebSocket or answers by HTTP.
+//! HTTP on a new connection: the upgrade to a WebSocket, a stream of messages, or requests that are
+//! answered at once.
 //!
-//! Checks, in order: bans of the client's address, the path, the method, the `Origin`, the number of
-//! connections from the client's address, and the WebSocket handshake.
+//! Checks of an upgrade, in order: bans of the client's address, the path, the method, the `Origin`, the
+//! number of connections from the client's address, and the WebSocket handshake. Requests for `/rooms`
+//! are passed on to the [`Door`].
 
 use std::borrow::Cow;
 use std::convert::Infallible;
+use std::future::Future;
 use std::net::IpAddr;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, LazyLock};
+use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::service::service_fn;
@@ -18,13 +23,18 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
+use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
-use super::authorization::access_token;
 use crate::config::{AuthMode, Listen};
-use crate::policy::origin;
+use crate::net::write_timeout::WriteTimeout;
 use crate::protocol::random::random_hex;
+use crate::server::authorization::access_token;
 use crate::server::client_info::ClientInfo;
+use crate::server::http::answer::{Body, whole};
+use crate::server::http::door::{self, Reply};
+use crate::server::http::follow_request::FollowRequest;
+use crate::server::http::origin::origin_allowed;
 use crate::sys::clock::has_http_date;
 
 /// The largest request head, in bytes.
@@ -36,16 +46,27 @@ const MAX_HEAD_BYTES: usize = 16 * 1024;
 static INSTANCE: LazyLock<HeaderValue> =
     LazyLock::new(|| HeaderValue::from_str(&random_hex::<16>()).expect("hexadecimal"));
 
-/// A connection after the upgrade.
+/// A connection that is no longer HTTP.
 pub struct Upgraded<S> {
-    /// The stream, from here on WebSocket frames.
+    /// The stream.
     pub stream: S,
     /// Bytes that the client sent after its request and that are read already.
     pub early: Bytes,
-    /// The client's address, and whether the server may send keys to it.
-    pub client_info: ClientInfo,
-    /// The access token in the request's `Authorization` header.
-    pub access_token: Option<Zeroizing<String>>,
+    /// What the connection is from here on.
+    pub purpose: Purpose,
+}
+
+/// What a connection is after its last HTTP request.
+pub enum Purpose {
+    /// A WebSocket.
+    WebSocket {
+        /// The client's address, and whether the server may send keys to it.
+        client_info: ClientInfo,
+        /// The access token in the request's `Authorization` header.
+        access_token: Option<Zeroizing<String>>,
+    },
+    /// The answer to a request for messages as they come. Nothing of it is written yet.
+    Follow(Box<FollowRequest>),
 }
 
 /// What a listener checks about a client as soon as its request has named it.
@@ -58,47 +79,141 @@ pub trait ClientChecks: Send + Sync + 'static {
     fn log_refused_origin(&self, address: IpAddr, origin: &str);
 }
 
-/// Reads the request on `stream` and answers it. Returns `None` if it did not open a WebSocket; then
-/// the HTTP answer is sent already. `peer` is the address of the TCP connection and `encrypted`
-/// whether it uses TLS.
+/// The requests that are not about a WebSocket.
+pub trait Door: ClientChecks {
+    /// Answers a request for a path of [`door::is_for`].
+    fn answer(&self, request: Request<Incoming>, client_info: ClientInfo) -> PendingReply;
+}
+
+/// A [`Reply`] that is being made.
+pub type PendingReply = Pin<Box<dyn Future<Output = Reply> + Send>>;
+
+/// The time limits of a connection before its upgrade.
+#[derive(Clone, Copy, Debug)]
+pub struct HttpTimeouts {
+    /// Until the head of a request, the first or a later one, is there.
+    pub head: Duration,
+    /// How long the client may take nothing of an answer.
+    pub write: Duration,
+}
+
+/// What the requests of a connection are answered with.
+pub struct HttpService<D> {
+    /// The address of the TCP connection.
+    pub peer: IpAddr,
+    /// Whether it uses TLS.
+    pub encrypted: bool,
+    /// The settings of the listeners.
+    pub listen: Arc<Listen>,
+    /// Who may enter.
+    pub mode: AuthMode,
+    /// The time limits.
+    pub timeouts: HttpTimeouts,
+    /// The checks, and the requests that are not about a WebSocket.
+    pub door: D,
+}
+
+/// Serves the requests on `stream`. Returns `None` if the connection stayed HTTP; then the client has its
+/// answers. After `stop`, no further request is read.
 pub async fn accept<S>(
     stream: S,
-    peer: IpAddr,
-    encrypted: bool,
-    listen: Arc<Listen>,
-    mode: AuthMode,
-    checks: impl ClientChecks,
+    service: HttpService<impl Door>,
+    stop: &CancellationToken,
 ) -> Option<Upgraded<S>>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
+    let HttpService { peer, encrypted, listen, mode, timeouts, door } = service;
     let upgrade = Arc::new(Mutex::new(None));
     let upgrade_slot = upgrade.clone();
+    let follow = Arc::new(Mutex::new(None));
+    let follow_slot = follow.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
         let client_info = ClientInfo::from_headers(request.headers(), peer, encrypted, &listen);
-        let answer = answer(&request, client_info, &listen, mode, &checks);
+        if door::is_for(request.uri().path()) && !door.is_banned(client_info) {
+            let reply = door.answer(request, client_info);
+            return Answering::Later(reply, follow_slot.clone());
+        }
+        let answer = answer(&request, client_info, &listen, mode, &door);
         if request.headers().contains_key(header::UPGRADE) {
             let on_upgrade = hyper::upgrade::on(&mut request);
             let accepted = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
             let accepted = accepted.then(|| (client_info, access_token(request.headers())));
             *upgrade_slot.lock() = Some((on_upgrade, accepted));
         }
-        async move { Ok::<_, Infallible>(answer) }
+        Answering::Now(Some(answer))
     });
     let mut http = hyper::server::conn::http1::Builder::new();
     http.timer(TokioTimer::new()).max_buf_size(MAX_HEAD_BYTES).auto_date_header(has_http_date());
-    // After an error here the client has its HTTP answer or has disconnected.
-    let _ = http.serve_connection(TokioIo::new(stream), service).with_upgrades().await;
+    // `nc` and similar programs end their side after the request.
+    http.header_read_timeout(timeouts.head).half_close(true);
+    let stream = WriteTimeout::new(stream, timeouts.write);
+    let is_blocked = stream.is_blocked();
+    let mut connection = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
+    let mut stopped = pin!(stop.cancelled());
+    let mut is_stopping = false;
+    let followed = std::future::poll_fn(|cx| {
+        if !is_stopping && stopped.as_mut().poll(cx).is_ready() {
+            is_stopping = true;
+            Pin::new(&mut connection).graceful_shutdown();
+        }
+        // After an error here the client has its HTTP answer or has disconnected.
+        if Pin::new(&mut connection).poll(cx).is_ready() {
+            return Poll::Ready(None);
+        }
+        // Earlier answers must be written first.
+        match is_blocked.get() {
+            true => Poll::Pending,
+            false => {
+                follow.lock().take().map_or(Poll::Pending, |request| Poll::Ready(Some(request)))
+            }
+        }
+    });
+    if let Some(request) = followed.await {
+        let parts = connection.into_parts()?;
+        let (stream, early) = (parts.io.into_inner().into_inner(), parts.read_buf);
+        return Some(Upgraded { stream, early, purpose: Purpose::Follow(request) });
+    }
     let (on_upgrade, accepted) = upgrade.lock().take()?;
-    let parts = on_upgrade.await.ok()?.downcast::<TokioIo<S>>().ok()?;
+    let parts = on_upgrade.await.ok()?.downcast::<TokioIo<WriteTimeout<S>>>().ok()?;
+    let mut stream = parts.io.into_inner().into_inner();
     let Some((client_info, access_token)) = accepted else {
         // hyper returns the stream here too and leaves closing it to us. Without a close_notify
         // alert of TLS, the client can't tell whether the answer was truncated (RFC 8446, section 6.1).
-        let _ = parts.io.into_inner().shutdown().await;
+        let _ = stream.shutdown().await;
         return None;
     };
-    let (stream, early) = (parts.io.into_inner(), parts.read_buf);
-    Some(Upgraded { stream, early, client_info, access_token })
+    let purpose = Purpose::WebSocket { client_info, access_token };
+    Some(Upgraded { stream, early: parts.read_buf, purpose })
+}
+
+/// An answer that is there, or is being made.
+enum Answering {
+    Now(Option<Response<Body>>),
+    /// A reply to follow messages goes into the slot, and hyper gets no answer.
+    Later(PendingReply, Arc<Mutex<Option<Box<FollowRequest>>>>),
+    Followed,
+}
+
+impl Future for Answering {
+    type Output = Result<Response<Body>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut *self {
+            Answering::Now(answer) => {
+                answer.take().map_or(Poll::Pending, |answer| Poll::Ready(Ok(answer)))
+            }
+            Answering::Later(reply, slot) => match std::task::ready!(reply.as_mut().poll(cx)) {
+                Reply::Answer(answer) => Poll::Ready(Ok(answer)),
+                Reply::Follow(request) => {
+                    *slot.lock() = Some(request);
+                    *self = Answering::Followed;
+                    Poll::Pending
+                }
+            },
+            Answering::Followed => Poll::Pending,
+        }
+    }
 }
 
 fn answer(
@@ -107,12 +222,15 @@ fn answer(
     listen: &Listen,
     mode: AuthMode,
     checks: &impl ClientChecks,
-) -> Response<Full<Bytes>> {
+) -> Response<Body> {
     if checks.is_banned(client_info) {
         return plain(StatusCode::FORBIDDEN, "This address is banned.\n");
     }
     if request.uri().path() != "/" {
-        return plain(StatusCode::NOT_FOUND, "There is nothing at this path; the chat is at /.\n");
+        return plain(
+            StatusCode::NOT_FOUND,
+            "There is nothing at this path; the chat is at / and its rooms at /rooms.\n",
+        );
     }
     if request.method() != Method::GET || !request.headers().contains_key(header::UPGRADE) {
         let mut answer = plain(
@@ -139,7 +257,7 @@ fn answer(
         return too_many_connections("Too many connections from this address; try again later.\n");
     }
     // tungstenite checks the version, the key and the connection header.
-    match create_response_with_body(request, || Full::new(Bytes::new())) {
+    match create_response_with_body(request, || whole(Bytes::new())) {
         Ok(answer) => answer,
         Err(_) => {
             let mut answer = plain(
@@ -154,7 +272,7 @@ fn answer(
 
 /// Adds the headers `chat-instance`, and `chat-missing` with what the request lacks. By them a client
 /// whose request was complete tells a proxy that removed headers from a server of another kind.
-fn mark_as_chat_server(answer: &mut Response<Full<Bytes>>, request: &Request<Incoming>) {
+fn mark_as_chat_server(answer: &mut Response<Body>, request: &Request<Incoming>) {
     let has = |name: &str, token: &str| {
         let values = request.headers().get_all(name).iter();
         values
@@ -178,14 +296,14 @@ fn mark_as_chat_server(answer: &mut Response<Full<Bytes>>, request: &Request<Inc
     }
 }
 
-fn too_many_connections(text: &'static str) -> Response<Full<Bytes>> {
+fn too_many_connections(text: &'static str) -> Response<Body> {
     let mut answer = plain(StatusCode::SERVICE_UNAVAILABLE, text);
     answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
     answer
 }
 
-fn plain(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
-    let mut answer = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
+fn plain(status: StatusCode, text: &'static str) -> Response<Body> {
+    let mut answer = Response::new(whole(text));
     *answer.status_mut() = status;
     // One request per connection. The header is set here and not by hyper, because hyper would also
     // set it on an upgrade, and clients take `Upgrade, close` for a refusal.
@@ -194,26 +312,6 @@ fn plain(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
         .headers_mut()
         .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     answer
-}
-
-/// Whether the request's `Origin` is allowed. Browsers send it (RFC 6454), and a page of another site
-/// must not use the chat in its visitor's name. Requests without `Origin` are allowed.
-///
-/// The server's own origin is the one in `Host`. An attacker can make a name of its own point to this
-/// machine (DNS rebinding), and then that name is in both headers. So on a direct connection from this
-/// machine, `Host` counts only if it is a loopback name.
-fn origin_allowed(headers: &HeaderMap, client_info: ClientInfo, listen: &Listen) -> bool {
-    let mut origins = headers.get_all(header::ORIGIN).iter();
-    let Some(first) = origins.next() else { return true };
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    let direct = !headers.contains_key("x-forwarded-for");
-    let host = host.filter(|host| {
-        !(client_info.address.is_loopback() && direct) || origin::is_loopback_host(host)
-    });
-    match (first.to_str(), origins.next()) {
-        (Ok(origin), None) => origin::is_allowed(origin, host, &listen.origins),
-        _ => false,
-    }
 }
 
 /// The beginning of the first `Origin`, for the server log.

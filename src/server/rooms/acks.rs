@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::BytesMut;
 
 use super::committed::Committed;
-use super::peer::Peer;
+use super::peer::{Answer, Peer};
 use crate::conversation::server::registration::Dialect;
 use crate::net::framing;
 use crate::protocol::ErrorCode;
@@ -43,7 +43,10 @@ pub fn answer_all(batch: &[Committed], refusals: &RefusalLog) {
                     code: &error.code,
                 });
             }
-            framing::put_text(&mut frames, answer.to_json().as_bytes());
+            match sender.take_answer() {
+                Some(to) => drop(to.send(without_session(committed, answer))),
+                None => framing::put_text(&mut frames, answer.to_json().as_bytes()),
+            }
         }
         let same_sender_next = batch.get(index + 1).is_some_and(|next| next.sender.is(sender));
         if !same_sender_next && !frames.is_empty() {
@@ -56,6 +59,18 @@ pub fn answer_all(batch: &[Committed], refusals: &RefusalLog) {
             DEFERRED_FLUSH_BATCH.. => sender.outbound.flush_later(),
             _ => sender.outbound.flush(),
         }
+    }
+}
+
+/// The same answer for a sender without a session.
+fn without_session(committed: &Committed, answer: ServerFrame<'_>) -> Answer {
+    let stored = |seq, at, duplicate| Answer::Stored { seq, at, duplicate };
+    match (&committed.outcome, answer) {
+        (AppendOutcome::Appended(entry), _) => stored(entry.seq, entry.at, false),
+        (AppendOutcome::Duplicate { seq, at }, _) => stored(*seq, *at, true),
+        (_, ServerFrame::Error(error)) => Answer::Refused(Box::new(error)),
+        // Every other outcome is answered with an error.
+        _ => Answer::Refused(Box::default()),
     }
 }
 

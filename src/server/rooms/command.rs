@@ -99,6 +99,8 @@ pub enum Command {
     Enter(Arc<Peer>, Vec<RoomEntry>, oneshot::Sender<Result<Vec<Membership>, EnterError>>),
     /// A session joins one more room.
     Join(Arc<Peer>, RoomEntry, oneshot::Sender<Result<Membership, EnterError>>),
+    /// A message is to be sent to a room that has none yet: may the room be created?
+    AdmitRoom(RoomName, oneshot::Sender<Result<(), EnterError>>),
     /// A session that resumes has replayed every message up to this seq and asks to go live.
     GoLive(Arc<Peer>, RoomName, Seq, oneshot::Sender<GoLiveOutcome>),
     /// A session leaves a room.
@@ -161,18 +163,26 @@ pub enum EnterError {
 }
 
 impl EnterError {
+    /// The error code.
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            EnterError::Unreadable => ErrorCode::StorageFailed,
+            EnterError::RoomsFull(_) => ErrorCode::RoomsFull,
+        }
+    }
+
     /// The `error` frame for the client.
     pub fn frame(&self) -> ErrorFrame {
         match self {
             EnterError::Unreadable => ErrorFrame::new(
-                ErrorCode::StorageFailed,
+                self.code(),
                 "the server can't read the room log at the moment; try again later",
             ),
             EnterError::RoomsFull(room) => ErrorFrame {
                 room: Some(room.to_string()),
                 retry_after_ms: Some(ROOMS_FULL_RETRY_AFTER_MS),
                 ..ErrorFrame::new(
-                    ErrorCode::RoomsFull,
+                    self.code(),
                     "this room does not exist, and the server has as many rooms as limits.rooms \
                      allows; use an existing room, or try again later",
                 )

@@ -16,18 +16,16 @@ use std::time::Instant;
 use bytes::{Bytes, BytesMut};
 
 use super::committed::Committed;
+use super::encoding::put_message;
 use super::hub::Hub;
 use super::peer::Peer;
 use super::room::{Member, Room};
 use super::rotation::replace_key;
-use crate::crypto::key_ring::KeyRing;
-use crate::net::framing;
-use crate::net::send_queue::{CloseReason, SendQueue, send_to_all};
+use crate::conversation::server::registration::Dialect;
+use crate::net::send_queue::{CloseReason, FrameForm, SendQueue, send_to_all};
 use crate::net::uring::UringSender;
-use crate::protocol::frame::{ChatMessage, HistoryEntry, ServerFrame};
-use crate::protocol::{CloseCode, MessageId, RoomName, Seq};
+use crate::protocol::{CloseCode, RoomName, Seq};
 use crate::store::{AppendOutcome, Entry};
-use crate::sys::clock::wall_clock;
 use crate::sys::fault_points;
 
 /// The largest chunk that is fanned out at once. It is large enough that the system call costs
@@ -37,12 +35,8 @@ const MAX_CHUNK_BYTES: usize = 128 * 1024;
 /// bound, so that a large batch never makes a reader look slow.
 const MIN_CHUNKS_PER_QUEUE: usize = 8;
 
-/// The usual size of a message frame without its content, in bytes. The encrypted content takes
-/// about twice the size of the text.
-const FRAME_OVERHEAD_BYTES: usize = 384;
-
-/// The messages of a batch for one room. It is dropped after the fan-out, so that a room keeps no
-/// buffer, and no part of an interrupted delivery.
+/// The messages of a batch for the members of one room that get them in the same form. It is dropped after
+/// the fan-out, so that a room keeps no buffer, and no part of an interrupted delivery.
 #[derive(Default)]
 struct EncodedBatch {
     frames: BytesMut,
@@ -69,7 +63,7 @@ impl Drop for InFlight<'_> {
 impl Hub {
     /// Delivers a committed batch, with one write per socket and chunk.
     pub(super) fn deliver(&mut self, batch: &[Committed]) {
-        let mut encoded: HashMap<RoomName, EncodedBatch> = HashMap::new();
+        let mut encoded: HashMap<(RoomName, FrameForm), EncodedBatch> = HashMap::new();
         let mut to_close: Vec<(Arc<Peer>, CloseCode)> = Vec::new();
         // The counts go down whatever happens: after a panic too, for the rest of the batch.
         let batch: Vec<_> =
@@ -88,9 +82,9 @@ impl Hub {
             }
         }
         let chunk_bytes = MAX_CHUNK_BYTES.min(self.config.outbound_bytes / MIN_CHUNKS_PER_QUEUE);
-        for (name, encoded) in encoded {
+        for ((name, form), encoded) in encoded {
             if let Some(room) = self.rooms.get_mut(&name) {
-                let deliveries = room.fan_out(&encoded, chunk_bytes, &mut self.uring);
+                let deliveries = room.fan_out(form, &encoded, chunk_bytes, &mut self.uring);
                 self.counters.deliveries.add(deliveries);
                 room.tally.delivered(deliveries, &self.counters.activity);
             }
@@ -119,7 +113,7 @@ impl Hub {
         &mut self,
         entry: &Entry,
         sender: &Arc<Peer>,
-        encoded: &mut HashMap<RoomName, EncodedBatch>,
+        encoded: &mut HashMap<(RoomName, FrameForm), EncodedBatch>,
     ) {
         fault_points::point("encode");
         let Some(room) = self.rooms.get_mut(&entry.room) else { return };
@@ -137,27 +131,39 @@ impl Hub {
         if room.resuming > 0 {
             room.keep_recent(entry);
         }
-        // A message that no member receives is not encrypted and encoded.
-        if !room.members.iter().any(|member| member.should_receive(entry.seq, sender)) {
-            return;
-        }
         let ring = room.ring.clone();
         let ring = ring.read();
-        let batch = match encoded.get_mut(&entry.room) {
-            Some(batch) => batch,
-            None => encoded.entry(entry.room.clone()).or_default(),
-        };
-        put_message(&mut batch.frames, entry, &ring, false);
-        let end = batch.frames.len();
-        batch.messages.push(EncodedMessage { end, seq: entry.seq, sender: sender.clone() });
+        for (form, dialect) in FORMS {
+            // A message that no member receives is not encrypted and encoded.
+            let is_wanted =
+                |member: &Member| member.form == form && member.should_receive(entry.seq, sender);
+            if (form != FrameForm::WebSocket && room.text_members == 0)
+                || !room.members.iter().any(is_wanted)
+            {
+                continue;
+            }
+            let key = (entry.room.clone(), form);
+            let batch = encoded.entry(key).or_default();
+            put_message(&mut batch.frames, dialect, entry, &room.epoch, &ring, false);
+            let end = batch.frames.len();
+            batch.messages.push(EncodedMessage { end, seq: entry.seq, sender: sender.clone() });
+        }
     }
 }
 
+/// The forms of a message, each with a kind of reader that gets it.
+const FORMS: [(FrameForm, Dialect); 3] = [
+    (FrameForm::WebSocket, Dialect::Full),
+    (FrameForm::Lines, Dialect::Lines),
+    (FrameForm::Events, Dialect::Events),
+];
+
 impl Room {
-    /// Sends the encoded messages to the live members. Returns the number of frames put into send
-    /// queues.
+    /// Sends the encoded messages to the live members of their form. Returns the number of frames put into
+    /// send queues.
     fn fan_out(
         &self,
+        form: FrameForm,
         EncodedBatch { frames, messages }: &EncodedBatch,
         chunk_bytes: usize,
         uring: &mut Option<UringSender>,
@@ -172,7 +178,7 @@ impl Room {
                 .map_or(messages.len(), |fitting| first + fitting.max(1));
             let chunk = Chunk::new(frames, start, &messages[first..end]);
             let mut whole: Vec<&SendQueue> = Vec::with_capacity(self.members.len());
-            for member in &self.members {
+            for member in self.members.iter().filter(|member| member.form == form) {
                 if chunk.is_whole_for(member) {
                     member.count_received(chunk.messages.len() as u64);
                     whole.push(&member.outbound);
@@ -244,45 +250,5 @@ impl<'a> Chunk<'a> {
         if from < to {
             member.outbound.push(self.bytes.slice(from..to));
         }
-    }
-}
-
-/// Appends a stored message to `out` as a WebSocket frame, encrypted under the current key of `ring`.
-fn put_message(out: &mut BytesMut, entry: &Entry, ring: &KeyRing, replay: bool) {
-    let mut json = Vec::with_capacity(frame_bytes(entry.text.len()));
-    let frame: ServerFrame<'_> = ServerFrame::ChatMessage(chat_message(entry, ring, replay));
-    serde_json::to_writer(&mut json, &frame).expect("frames have string keys only");
-    framing::put_text(out, &json);
-}
-
-/// The usual size of the frame of a message whose text has so many bytes.
-pub fn frame_bytes(text_bytes: usize) -> usize {
-    FRAME_OVERHEAD_BYTES + text_bytes * 2
-}
-
-/// A stored message as a frame with `"replay":true`, encrypted under the current key of `ring`.
-pub fn replay_frame(entry: &Entry, ring: &KeyRing) -> Bytes {
-    let mut out = BytesMut::new();
-    put_message(&mut out, entry, ring, true);
-    out.freeze()
-}
-
-/// A stored message as an element of a `history` frame, encrypted under the current key of `ring`.
-pub fn history_entry<'a>(entry: &'a Entry, ring: &'a KeyRing) -> HistoryEntry<'a> {
-    HistoryEntry::ChatMessage(chat_message(entry, ring, true))
-}
-
-fn chat_message<'a>(entry: &'a Entry, ring: &'a KeyRing, replay: bool) -> ChatMessage<'a> {
-    ChatMessage {
-        frame_type: ChatMessage::TYPE.into(),
-        room: entry.room.as_str().into(),
-        seq: Some(entry.seq),
-        id: entry.id.as_ref().map_or("", MessageId::as_str).into(),
-        username: entry.user.as_str().into(),
-        verified: entry.verified,
-        content: ring.encrypt(entry.text.as_bytes(), wall_clock()).into(),
-        key_id: ring.key_id().as_str().into(),
-        timestamp: entry.at.to_string().into(),
-        replay,
     }
 }

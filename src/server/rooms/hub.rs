@@ -241,6 +241,7 @@ impl Hub {
         match command {
             Command::Enter(peer, rooms, answer) => self.enter(&peer, rooms, answer),
             Command::Join(peer, room, answer) => self.join(&peer, room, answer),
+            Command::AdmitRoom(room, answer) => drop(answer.send(self.admit_room(&room))),
             Command::GoLive(peer, room, after, answer) => {
                 let _ = answer.send(self.go_live(&peer, &room, after));
             }

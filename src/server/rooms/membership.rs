@@ -9,10 +9,9 @@ use tokio::sync::oneshot;
 
 use super::access::{access_status, evict_without_access};
 use super::command::{EnterError, GoLiveOutcome, Membership, RoomEntry};
-use super::delivery::{frame_bytes, replay_frame};
+use super::encoding::frame_bytes;
 use super::hub::{Hub, SessionRooms};
 use super::peer::Peer;
-use super::redaction::push_redacted;
 use super::room::{Member, Room};
 use crate::conversation::server::registration::Dialect;
 use crate::policy::access::AccessStatus;
@@ -134,14 +133,14 @@ impl Hub {
         }
         for redaction in std::mem::take(&mut room.members[index].missed_redactions) {
             if redaction.seq <= after {
-                push_redacted(peer, name, redaction);
+                peer.push_redacted(name, redaction);
             }
         }
         let ring = room.ring.read();
         for stored in room.recent.iter().skip(room.recent.len() - missing) {
             match stored {
-                Stored::Message(entry) => peer.outbound.push(replay_frame(entry, &ring)),
-                Stored::Redacted(redaction) => push_redacted(peer, name, *redaction),
+                Stored::Message(entry) => peer.push_replayed(entry, &room.epoch, &ring),
+                Stored::Redacted(redaction) => peer.push_redacted(name, *redaction),
             }
         }
         peer.received.fetch_add(missing as u64, Ordering::Relaxed);
@@ -224,16 +223,16 @@ impl Hub {
             room.remove(index);
         }
         let live_since = (!entry.resuming).then_some(room.last);
-        room.resuming += usize::from(entry.resuming);
         let can_receive = peer.may(Action::Receive, &entry.room);
         if let Some(session) = self.sessions.get_mut(&peer.session)
             && !session.rooms.contains(&entry.room)
         {
             session.rooms.push(entry.room.clone());
         }
-        room.members.push(Member {
+        room.add(Member {
             peer: peer.clone(),
             outbound: peer.outbound.clone(),
+            form: peer.form(),
             echo: peer.echo,
             live_since,
             can_receive,
@@ -251,6 +250,18 @@ impl Hub {
             self.schedule_rotation();
         }
         Ok(membership)
+    }
+
+    /// Decides whether a message may be sent to a room that has no messages yet. Nothing is reserved, so
+    /// some rooms more than the limit may be created at the same time.
+    pub(super) fn admit_room(&mut self, room: &RoomName) -> Result<(), EnterError> {
+        if self.rooms.contains_key(room) {
+            return Ok(());
+        }
+        self.admit_new_room(room)?;
+        // The store counts the room from its first message on.
+        self.rooms_without_messages -= 1;
+        Ok(())
     }
 
     /// Counts a room that the store does not have, or refuses it. A room exists if the store has it, or if

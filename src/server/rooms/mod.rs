@@ -1,6 +1,6 @@
 //! Rooms: the hub that owns them, the log writer that appends and commits, and the acks.
 //!
-//! From the bottom up: `peer` (a session as others see it), `room`, the values that sessions and the
+//! From the bottom up: `encoding` (frames for each kind of reader), `peer` (a session as others see it), `room`, the values that sessions and the
 //! hub exchange (`command`, `config`, `status`, `committed`, `deletion`, `log_event`), `acks`, `prune_log`,
 //! `eraser`, `log_writer`, `drain_schedule`, `hub`, and the parts of the hub: `membership`, `presence`,
 //! `delivery`, `rotation`, `access`, `redaction`, `drain`, `status_queries`.
@@ -14,6 +14,7 @@ pub mod deletion;
 pub mod delivery;
 mod drain;
 mod drain_schedule;
+pub mod encoding;
 mod eraser;
 pub mod health;
 pub mod hub;

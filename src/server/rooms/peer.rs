@@ -5,19 +5,23 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Instant;
 
 use arc_swap::ArcSwapOption;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
 
+use super::encoding;
 use crate::conversation::server::registration::Dialect;
-use crate::net::framing;
-use crate::net::send_queue::{CloseReason, SendQueue};
+use crate::crypto::key_ring::KeyRing;
+use crate::net::send_queue::{CloseReason, FrameForm, SendQueue};
 use crate::policy::access::Grant;
 use crate::policy::bans::MutedRooms;
 use crate::policy::client_network::ClientNetwork;
 use crate::policy::rights::{Action, Decision, Role, RoomRelation, decide};
-use crate::protocol::frame::ServerFrame;
-use crate::protocol::{CloseCode, RoomName, SessionId, UserName};
+use crate::protocol::frame::{ErrorFrame, ServerFrame};
+use crate::protocol::{CloseCode, Epoch, RoomName, Seq, SessionId, Timestamp, UserName};
 use crate::server::activity::Tally;
 use crate::server::client_info::ClientInfo;
+use crate::store::{Entry, Gap, Redaction};
 
 /// Messages of one session that may be in flight to the room log. At this number the server stops
 /// reading the session's socket.
@@ -54,6 +58,24 @@ pub struct Peer {
     muted: ArcSwapOption<MutedRooms>,
     in_flight: AtomicU32,
     reading_stopped: AtomicBool,
+    /// Where the outcome of the message goes, if the sender is a request without a session.
+    answer: Mutex<Option<oneshot::Sender<Answer>>>,
+}
+
+/// The outcome of a message that was sent without a session.
+#[derive(Debug)]
+pub enum Answer {
+    /// It is in the room log.
+    Stored {
+        /// Its number.
+        seq: Seq,
+        /// When it was stored.
+        at: Timestamp,
+        /// Whether it was stored before, under the same id.
+        duplicate: bool,
+    },
+    /// It is not stored.
+    Refused(Box<ErrorFrame>),
 }
 
 impl Peer {
@@ -83,7 +105,28 @@ impl Peer {
             muted: ArcSwapOption::empty(),
             in_flight: AtomicU32::new(0),
             reading_stopped: AtomicBool::new(false),
+            answer: Mutex::default(),
         }
+    }
+
+    /// The sender of one message that has no session. Nothing is sent to it but the answer.
+    pub fn for_request(
+        session: SessionId,
+        user: UserName,
+        grant: Option<Arc<Grant>>,
+        client: ClientInfo,
+        answer: oneshot::Sender<Answer>,
+    ) -> Self {
+        let outbound = Arc::new(SendQueue::new(None, 0, Arc::default()));
+        let options = DeliveryOptions { echo: false, presence: false };
+        let mut peer = Peer::new(session, user, grant, Dialect::Full, options, client, outbound);
+        peer.answer = Mutex::new(Some(answer));
+        peer
+    }
+
+    /// Where the outcome of the message goes; `None` if the sender is a session.
+    pub fn take_answer(&self) -> Option<oneshot::Sender<Answer>> {
+        self.answer.lock().take()
     }
 
     /// Whether an access token proved the name.
@@ -133,12 +176,45 @@ impl Peer {
 
     /// Puts a frame into the send queue; a flush must follow.
     pub fn push(&self, frame: &ServerFrame) {
-        self.outbound.push(encode(frame));
+        self.outbound.push(self.encode(frame));
     }
 
     /// Puts a frame into the send queue and flushes it.
     pub fn send(&self, frame: &ServerFrame) {
-        self.outbound.send(&encode(frame));
+        self.outbound.send(&self.encode(frame));
+    }
+
+    /// Puts a stored message into the send queue of a peer that resumes; a flush must follow. `ring` must
+    /// stay locked, so that no newer key precedes the message.
+    pub fn push_replayed(&self, entry: &Entry, epoch: &Epoch, ring: &KeyRing) {
+        self.push_encoded(|out| encoding::put_message(out, self.dialect, entry, epoch, ring, true));
+    }
+
+    /// Puts `redacted` into the send queue; a flush must follow.
+    pub fn push_redacted(&self, room: &RoomName, redaction: Redaction) {
+        self.push_encoded(|out| encoding::put_redacted(out, self.dialect, room, redaction));
+    }
+
+    /// Puts `gap` into the send queue; a flush must follow.
+    pub fn push_gap(&self, room: &RoomName, gap: Gap, epoch: &Epoch) {
+        self.push_encoded(|out| encoding::put_gap(out, self.dialect, room, gap, epoch));
+    }
+
+    fn encode(&self, frame: &ServerFrame) -> Bytes {
+        let mut out = BytesMut::new();
+        encoding::put_frame(&mut out, self.dialect, frame);
+        out.freeze()
+    }
+
+    fn push_encoded(&self, put: impl FnOnce(&mut BytesMut)) {
+        let mut out = BytesMut::new();
+        put(&mut out);
+        self.outbound.push(out.freeze());
+    }
+
+    /// The form of the frames that the peer gets.
+    pub fn form(&self) -> FrameForm {
+        encoding::form(self.dialect)
     }
 
     /// Counts one more message in flight to the room log.
@@ -197,9 +273,4 @@ pub struct DeliveryOptions {
     pub echo: bool,
     /// Joins, leaves and user lists.
     pub presence: bool,
-}
-
-/// Encodes a frame as a WebSocket text frame.
-pub fn encode(frame: &ServerFrame) -> Bytes {
-    framing::text(&frame.to_json())
 }

@@ -8,9 +8,10 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::encoding::websocket_frame;
 use super::hub::Hub;
 use super::membership::not_in_room;
-use super::peer::{Peer, encode};
+use super::peer::Peer;
 use super::room::Room;
 use crate::policy::rights::Action;
 use crate::protocol::RoomName;
@@ -25,7 +26,9 @@ impl Hub {
     /// and announces the join to the others. The caller flushes the new member's queue.
     pub(super) fn announce_join(&mut self, peer: &Arc<Peer>, name: &RoomName) {
         let Some(room) = self.rooms.get(name) else { return };
-        peer.outbound.push(room.key_frame(name));
+        if peer.dialect.is_websocket() {
+            peer.outbound.push(room.key_frame(name));
+        }
         let joined = ServerFrame::UserJoined(Presence {
             username: peer.user.as_str().into(),
             timestamp: wall_clock().to_string().into(),
@@ -121,7 +124,7 @@ impl Room {
     /// Queues an announcement for every member that sees presence. Returns when it has to be
     /// flushed, or `None` if it already is.
     fn announce(&mut self, name: &RoomName, frame: &ServerFrame, now: Instant) -> Option<Instant> {
-        let bytes = encode(frame);
+        let bytes = websocket_frame(frame);
         for member in self.members.iter().filter(|member| member.sees_presence(name)) {
             member.outbound.push(bytes.clone());
         }

@@ -3,12 +3,10 @@
 use bytes::BytesMut;
 
 use super::deletion::{DeleteDone, DeleteOutcome, Deletion};
+use super::encoding::put_redacted;
 use super::hub::Hub;
-use super::peer::Peer;
 use super::room::Room;
 use crate::conversation::server::registration::Dialect;
-use crate::net::framing;
-use crate::protocol::frame::{self, ServerFrame};
 use crate::protocol::{CloseCode, RoomName};
 use crate::store::Redaction;
 
@@ -56,16 +54,16 @@ impl Room {
             return;
         }
         self.redact_recent(redactions);
-        let mut frames = BytesMut::new();
-        for redaction in redactions {
-            let frame = redacted_frame(name, *redaction);
-            framing::put_text(&mut frames, frame.to_json().as_bytes());
-        }
-        let frames = frames.freeze();
-        for member in &mut self.members {
-            if !member.can_receive || member.peer.dialect == Dialect::Basic {
-                continue;
+        let encoded = [Dialect::Full, Dialect::Lines, Dialect::Events].map(|dialect| {
+            let mut frames = BytesMut::new();
+            for redaction in redactions {
+                put_redacted(&mut frames, dialect, name, *redaction);
             }
+            (dialect, frames.freeze())
+        });
+        for member in &mut self.members {
+            let frames = encoded.iter().find(|(dialect, _)| *dialect == member.peer.dialect);
+            let Some((_, frames)) = frames.filter(|_| member.can_receive) else { continue };
             match member.live_since {
                 Some(_) => {
                     member.outbound.push(frames.clone());
@@ -75,17 +73,4 @@ impl Room {
             }
         }
     }
-}
-
-/// Sends a `redacted` frame; a flush must follow.
-pub fn push_redacted(peer: &Peer, room: &RoomName, redaction: Redaction) {
-    peer.push(&redacted_frame(room, redaction));
-}
-
-fn redacted_frame(room: &RoomName, Redaction { seq, at }: Redaction) -> ServerFrame<'_> {
-    ServerFrame::Redacted(frame::Redacted {
-        room: room.as_str().into(),
-        seq,
-        timestamp: at.to_string().into(),
-    })
 }

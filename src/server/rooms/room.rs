@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use parking_lot::RwLock;
 
-use super::peer::{Peer, encode};
+use super::encoding::websocket_frame;
+use super::peer::Peer;
 use crate::conversation::server::registration::Dialect;
 use crate::crypto::key_ring::KeyRing;
-use crate::net::send_queue::SendQueue;
+use crate::net::send_queue::{FrameForm, SendQueue};
 use crate::policy::rights::Action;
 use crate::protocol::frame::{EncryptionKey, Position, ServerFrame};
 use crate::protocol::{Epoch, RoomName, Seq, Timestamp};
@@ -37,6 +38,8 @@ pub struct Member {
     pub peer: Arc<Peer>,
     /// The session's send queue; a copy of `peer.outbound` that saves a delivery one indirection.
     pub outbound: Arc<SendQueue>,
+    /// The form of the frames that it gets.
+    pub form: FrameForm,
     /// Whether the member wants its own messages back.
     pub echo: bool,
     /// The member gets every message after this seq live; `None` while it resumes.
@@ -101,6 +104,8 @@ pub struct Room {
     /// Whether a member has left since the key was created. The next message is encrypted under a new
     /// key.
     pub rotate_before_next_message: bool,
+    /// The number of members that are no WebSockets.
+    pub text_members: usize,
     /// The number of members that resume.
     pub resuming: usize,
     /// The newest messages, kept only while a member resumes.
@@ -122,6 +127,7 @@ impl Room {
             epoch: head.epoch.clone(),
             ring: Arc::new(RwLock::new(KeyRing::new(now))),
             rotate_before_next_message: false,
+            text_members: 0,
             resuming: 0,
             recent: VecDeque::new(),
             recent_bytes: 0,
@@ -151,13 +157,10 @@ impl Room {
         let mut ring = self.ring.write();
         ring.rotate(now, grace);
         let frame = key_frame(name, &ring);
-        for member in &self.members {
-            member.outbound.push(frame.clone());
-        }
+        let with_key = || self.members.iter().filter(|member| member.form == FrameForm::WebSocket);
+        with_key().for_each(|member| member.outbound.push(frame.clone()));
         drop(ring);
-        for member in &self.members {
-            member.outbound.flush();
-        }
+        with_key().for_each(|member| member.outbound.flush());
     }
 
     /// The index of `peer` in [`Self::members`].
@@ -165,10 +168,18 @@ impl Room {
         self.members.iter().position(|member| member.peer.is(peer))
     }
 
+    /// Adds a member.
+    pub fn add(&mut self, member: Member) {
+        self.text_members += usize::from(member.form != FrameForm::WebSocket);
+        self.resuming += usize::from(member.live_since.is_none());
+        self.members.push(member);
+    }
+
     /// Removes the member at `index`.
     pub fn remove(&mut self, index: usize) {
         let member = self.members.swap_remove(index);
         member.report_received();
+        self.text_members -= usize::from(member.form != FrameForm::WebSocket);
         if member.live_since.is_none() {
             self.resume_ended();
         }
@@ -205,7 +216,7 @@ impl Room {
 }
 
 fn key_frame(name: &RoomName, ring: &KeyRing) -> Bytes {
-    encode(&ServerFrame::EncryptionKey(EncryptionKey {
+    websocket_frame(&ServerFrame::EncryptionKey(EncryptionKey {
         key: ring.wire_key().to_owned(),
         room: Some(name.clone()),
         key_id: Some(ring.key_id().clone()),

@@ -6,7 +6,6 @@ use std::time::Instant;
 use super::hub::{Hub, SessionRooms};
 use super::room::Member;
 use super::status::{FullestSendQueue, HubStatus, RoomStatus, SendQueuesStatus, SessionStatus};
-use crate::conversation::server::registration::Dialect;
 use crate::policy::bans::MutedRooms;
 
 impl Hub {
@@ -65,10 +64,7 @@ impl Hub {
                 role: peer.grant.as_ref().map(|grant| grant.role.word()),
                 token: peer.grant.as_ref().map(|grant| grant.id.clone()),
                 peer: peer.client.address.to_string(),
-                protocol: match peer.dialect {
-                    Dialect::Basic => "basic",
-                    Dialect::Full => "full",
-                },
+                protocol: peer.dialect.word(),
                 rooms: rooms.clone(),
                 seconds: peer.since.elapsed().as_secs(),
                 sent: peer.sent.load(Ordering::Relaxed),

@@ -112,14 +112,22 @@ fn connections(context: &Context) -> Vec<Family> {
             "chat_sessions",
             "Registered sessions.",
             "protocol",
-            vec![("basic", sessions.basic.get().into()), ("full", sessions.full.get().into())],
+            vec![
+                ("basic", sessions.basic.get().into()),
+                ("full", sessions.full.get().into()),
+                ("http", sessions.http.get().into()),
+            ],
         ),
         Family::new(
             Kind::Counter,
             "chat_sessions_opened_total",
             "Sessions that registered.",
             "protocol",
-            vec![("basic", (&opened.basic).into()), ("full", (&opened.full).into())],
+            vec![
+                ("basic", (&opened.basic).into()),
+                ("full", (&opened.full).into()),
+                ("http", (&opened.http).into()),
+            ],
         ),
         Family::counter_by_word(
             "chat_sessions_closed_total",

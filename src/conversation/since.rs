@@ -1,4 +1,4 @@
-//! The values of `--since`, `--until` and `--timeout`.
+//! The values of `--since`, `--until` and `--timeout`, and of `since` in HTTP requests.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -77,9 +77,11 @@ fn unix_time(text: &str) -> Option<Timestamp> {
 
 /// The time of `--timeout never`, and the longest of any other: a moment so far away can be
 /// calculated, and is never reached.
+#[cfg(feature = "client")]
 const MAX_TIMEOUT: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 /// Reads `--timeout`: `30s`, `5m`, a bare number of seconds, or `never`.
+#[cfg(feature = "client")]
 pub fn parse_timeout(text: &str) -> Result<Duration, String> {
     let text = text.trim();
     if text == "never" {

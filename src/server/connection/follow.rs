@@ -1,0 +1,87 @@
+//! A session of an HTTP request that follows a room: it enters the room, gets what the request asks for
+//! from the room log, and then every message as it comes. It only reads.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use super::session::{HUB_TIMEOUT, Registered, Session};
+use super::unregistered::Unregistered;
+use crate::net::admission::ConnectionPermit;
+use crate::net::send_queue::{CloseReason, SendQueue};
+use crate::net::stream_connection::StreamConnection;
+use crate::protocol::CloseCode;
+use crate::server::context::Context;
+use crate::server::http::follow_request::FollowRequest;
+use crate::server::rooms::command::{Command, EnterError, Membership, RoomEntry};
+use crate::server::rooms::peer::{DeliveryOptions, Peer};
+
+/// A connection whose last request follows a room.
+pub struct NewFollower {
+    /// The permit; it is released when the connection ends.
+    pub permit: ConnectionPermit,
+    /// The request.
+    pub request: Box<FollowRequest>,
+}
+
+/// Serves the client until its connection ends.
+pub(super) async fn run(
+    context: Arc<Context>,
+    mut connection: StreamConnection,
+    outbound: Arc<SendQueue>,
+    follower: NewFollower,
+    unregistered: Unregistered,
+) {
+    let NewFollower { permit: _permit, request } = follower;
+    let peer = Arc::new(Peer::new(
+        request.caller.session.clone(),
+        request.caller.user.clone(),
+        request.caller.grant.clone(),
+        request.dialect,
+        DeliveryOptions { echo: true, presence: false },
+        request.caller.client_info,
+        outbound.clone(),
+    ));
+    match Box::pin(enter(&context, &mut connection, peer, &request)).await {
+        Ok((registered, rooms)) => {
+            unregistered.registered();
+            outbound.send(&request.head());
+            let mut session = Session::new(registered, rooms, 0);
+            session.log_opened();
+            let (room, position) = (request.room.clone(), request.position.clone());
+            drop(request);
+            Box::pin(session.resume(&mut connection.writer(), &room, position)).await;
+            let reason = connection.run().await;
+            session.log_closed(reason);
+        }
+        Err((error, cause)) => {
+            let caller = &request.caller;
+            let (session, address) = (&caller.session, caller.client_info.address);
+            context.refusals.request_refused(session, address, error.code());
+            unregistered.ended(cause);
+            outbound.send(&request.refusal((&error).into()));
+            outbound.close(CloseReason { close: CloseCode::TryLater, cause }, "");
+        }
+    }
+    Box::pin(async move { connection.writer().shutdown().await }).await;
+}
+
+/// Adds the reader to its room.
+async fn enter(
+    context: &Arc<Context>,
+    connection: &mut StreamConnection,
+    peer: Arc<Peer>,
+    request: &FollowRequest,
+) -> Result<(Registered, Vec<Membership>), (EnterError, &'static str)> {
+    let unreadable = || (EnterError::Unreadable, "history_failed");
+    let (answer, answered) = oneshot::channel();
+    let entries = vec![RoomEntry { room: request.room.clone(), resuming: true }];
+    context.hub.send(Command::Enter(peer.clone(), entries, answer)).map_err(|_| unreadable())?;
+    let registered = Registered { context: context.clone(), peer };
+    let entered = tokio::time::timeout(HUB_TIMEOUT, answered);
+    match connection.writer().flush_during(entered).await {
+        Ok(Ok(Ok(rooms))) => Ok((registered, rooms)),
+        Ok(Ok(Err(error @ EnterError::RoomsFull(_)))) => Err((error, "rooms_full")),
+        _ => Err(unreadable()),
+    }
+}
