@@ -1,6 +1,7 @@
 //! Starts a chat-server without rate limits for a benchmark, and reads the memory of a process.
 
 use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
@@ -17,7 +18,7 @@ impl Server {
     /// listens. Dropping the value kills it.
     pub fn start(settings: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_chat-server"))
+        let mut child = Command::new(program("chat-server", env!("CARGO_BIN_EXE_chat-server")))
             .env_clear()
             .env("STATE_DIRECTORY", folder.path())
             .env("CHAT_SERVER_HISTORY__KEEP_MESSAGES", "1000000000")
@@ -46,6 +47,12 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Returns the path of a program: that of this build, or the one in the folder of `CHAT_TEST_PROGRAMS`.
+pub fn program(name: &str, built: &str) -> PathBuf {
+    let folder = std::env::var_os("CHAT_TEST_PROGRAMS");
+    folder.map_or_else(|| built.into(), |folder| Path::new(&folder).join(name))
 }
 
 /// Returns a memory figure of a process from /proc/PID/status (proc(5)), such as `VmRSS`, in KiB.

@@ -38,6 +38,8 @@ pub(crate) mod tls_client;
 pub(crate) mod tls_server;
 #[cfg(feature = "server")]
 pub(crate) mod transport;
+#[cfg(feature = "client")]
+mod trusted_roots;
 #[cfg(feature = "server")]
 pub(crate) mod uring;
 #[cfg(feature = "client")]

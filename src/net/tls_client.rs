@@ -14,6 +14,8 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use sha2::{Digest, Sha256};
 use tokio_rustls::TlsConnector;
 
+use super::trusted_roots::{SystemRoots, TrustedRoots};
+
 /// Which certificates the client trusts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TrustOptions {
@@ -154,18 +156,20 @@ pub fn describe_tls_error(error: &rustls::Error) -> String {
 /// Makes a TLS connector that trusts these certificates.
 pub fn connector(trust: &TrustOptions) -> Result<TlsConnector, TrustError> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let verifier: Arc<dyn ServerCertVerifier> = if trust.insecure || trust.pin.is_some() {
-        Arc::new(PinVerifier { pin: trust.pin, provider: provider.clone() })
-    } else {
-        let extra =
-            trust.ca_file.as_deref().map(read_certificates).transpose()?.unwrap_or_default();
-        let verifier =
-            rustls_platform_verifier::Verifier::new_with_extra_roots(extra, provider.clone());
-        Arc::new(verifier.map_err(|_| {
-            let hint = "name the server's CA with --ca-file, or its certificate with --pin";
-            TrustError::System(format!("the system's certificates can't be read; {hint}"))
-        })?)
+    let trusted = match trust.pin {
+        Some(pin) => Trusted::Pinned(pin),
+        None if trust.insecure => Trusted::Any,
+        None => {
+            let named = trust.ca_file.as_deref().map(read_certificates).transpose()?;
+            let named = named.unwrap_or_default();
+            let roots = TrustedRoots::read(named, SystemRoots::find(), provider.clone());
+            Trusted::Roots(roots.ok_or_else(|| {
+                let hint = "name the server's CA with --ca-file, or its certificate with --pin";
+                TrustError::System(format!("the system's certificates can't be read; {hint}"))
+            })?)
+        }
     };
+    let verifier = Arc::new(Verifier { trusted, provider: provider.clone() });
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| TrustError::System(error.to_string()))?
@@ -199,29 +203,43 @@ fn read_certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TrustE
     Ok(found)
 }
 
-/// The verifier of `--pin` and `--insecure`: it checks signatures, but neither names nor issuers. With
-/// a pin, only the certificate with that digest is accepted.
+/// Which certificates a verifier accepts.
 #[derive(Debug)]
-struct PinVerifier {
-    pin: Option<[u8; 32]>,
+enum Trusted {
+    /// Each certificate, whatever its name, time and issuer are.
+    Any,
+    /// Only the certificate with this SHA-256 digest, whatever its name, time and issuer are.
+    Pinned([u8; 32]),
+    /// The certificates that an authority signed for the server's name.
+    Roots(TrustedRoots),
+}
+
+/// Checks the server's certificate, and in any case that the server has the key of its certificate.
+#[derive(Debug)]
+struct Verifier {
+    trusted: Trusted,
     provider: Arc<CryptoProvider>,
 }
 
-impl ServerCertVerifier for PinVerifier {
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
         certificate: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
+        chain: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
         _: &[u8],
-        _: UnixTime,
+        now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let found: [u8; 32] = Sha256::digest(certificate.as_ref()).into();
-        match self.pin {
-            Some(pin) if pin != found => Err(rustls::Error::InvalidCertificate(
-                CertificateError::ApplicationVerificationFailure,
-            )),
-            _ => Ok(ServerCertVerified::assertion()),
+        match &self.trusted {
+            Trusted::Any => Ok(ServerCertVerified::assertion()),
+            Trusted::Pinned(pin) => {
+                let found: [u8; 32] = Sha256::digest(certificate.as_ref()).into();
+                match *pin == found {
+                    true => Ok(ServerCertVerified::assertion()),
+                    false => Err(CertificateError::ApplicationVerificationFailure.into()),
+                }
+            }
+            Trusted::Roots(roots) => roots.verify(certificate, chain, name, now),
         }
     }
 

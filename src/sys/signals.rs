@@ -8,7 +8,7 @@ use futures_util::StreamExt as _;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGXFSZ};
 use signal_hook::{flag, low_level};
 
-use super::ignored_signals::is_ignored;
+use super::ignored_signals::IgnoredSignals;
 use crate::protocol::CloseCode;
 
 /// The command that a signal stands for.
@@ -40,7 +40,8 @@ impl EarlySignals {
     pub fn hold_back() -> io::Result<Self> {
         let early = EarlySignals { default_action: Arc::default(), received: Arc::default() };
         let held_back = [SIGHUP, SIGUSR1, SIGUSR2];
-        for signal in held_back.into_iter().filter(|signal| !is_ignored(*signal)) {
+        let ignored = IgnoredSignals::read();
+        for signal in held_back.into_iter().filter(|signal| !ignored.contain(*signal)) {
             flag::register_usize(signal, early.received.clone(), signal.cast_unsigned() as usize)?;
             flag::register_conditional_default(signal, early.default_action.clone())?;
         }

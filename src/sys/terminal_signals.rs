@@ -7,7 +7,7 @@ use rustix::process::{Pid, getpgid, getpgrp, getppid, getsid};
 use signal_hook::consts::{SIGCONT, SIGTSTP, SIGWINCH};
 use signal_hook::low_level::emulate_default_handler;
 
-use super::ignored_signals::is_ignored;
+use super::ignored_signals::IgnoredSignals;
 
 /// A change of the terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +26,7 @@ pub struct TerminalSignals(signal_hook_tokio::Signals);
 impl TerminalSignals {
     /// Installs the handlers; needs a Tokio runtime.
     pub fn new() -> io::Result<Self> {
-        let stop = (!is_ignored(SIGTSTP)).then_some(SIGTSTP);
+        let stop = (!IgnoredSignals::read().contain(SIGTSTP)).then_some(SIGTSTP);
         let signals = [SIGWINCH, SIGCONT].into_iter().chain(stop);
         Ok(TerminalSignals(signal_hook_tokio::Signals::new(signals)?))
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use futures_util::StreamExt as _;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 
-use super::ignored_signals::is_ignored;
+use super::ignored_signals::IgnoredSignals;
 
 /// A signal that ends the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,8 +42,9 @@ impl TerminationSignal {
     pub fn new() -> io::Result<Self> {
         // A handler that does nothing of use ignores the signal without unsafe code.
         signal_hook::flag::register(SIGXFSZ, Arc::default())?;
+        let ignored = IgnoredSignals::read();
         let wanted = [SIGTERM, SIGHUP, SIGINT].into_iter();
-        let wanted = wanted.filter(|signal| !is_ignored(*signal));
+        let wanted = wanted.filter(|signal| !ignored.contain(*signal));
         Ok(TerminationSignal(signal_hook_tokio::Signals::new(wanted)?))
     }
 

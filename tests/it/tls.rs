@@ -8,9 +8,9 @@ use serde_json::Value;
 use crate::support::certificates::certificates;
 use crate::support::client::Client;
 use crate::support::endpoint::Endpoint;
-use crate::support::eventually;
 use crate::support::server::Server;
 use crate::support::wire::Wire;
+use crate::support::{TIMEOUT, eventually, programs};
 
 /// stunnel in front of a server, killed on drop.
 pub struct Tunnel(Child, u16);
@@ -214,4 +214,51 @@ fn testssl_finds_nothing() {
         .filter(|finding| !finding["id"].as_str().unwrap().starts_with("cert_"))
         .collect();
     assert!(bad.is_empty(), "{bad:#?}");
+}
+
+#[test]
+fn the_systems_authorities_are_found_in_its_file_and_its_folder_also_beside_a_named_one() {
+    let [folder, roots, other] = [(); 3].map(|()| tempfile::tempdir().unwrap());
+    let server = tls_server(folder.path());
+    let url = format!("wss://{}", server.address());
+    certificates(other.path());
+    let path =
+        |folder: &tempfile::TempDir, name: &str| folder.path().join(name).display().to_string();
+    let (right, wrong) = (path(&folder, "ca.pem"), path(&other, "ca.pem"));
+    let missing = path(&other, "missing.pem");
+    std::fs::copy(&right, roots.path().join("right.pem")).unwrap();
+    let roots = roots.path().display().to_string();
+    for (variables, arguments, code, error) in [
+        (&[("SSL_CERT_FILE", &right)][..], &[][..], 0, ""),
+        (&[("SSL_CERT_DIR", &roots)], &[], 0, ""),
+        (&[("SSL_CERT_FILE", &wrong), ("SSL_CERT_DIR", &roots)], &[], 0, ""),
+        (&[("SSL_CERT_DIR", &roots)], &["--ca-file", &wrong], 0, ""),
+        (&[("SSL_CERT_FILE", &right)], &["--ca-file", &wrong], 0, ""),
+        (&[("SSL_CERT_FILE", &missing)], &["--ca-file", &right], 0, ""),
+        (&[("SSL_CERT_FILE", &wrong)], &[], 69, "is not trusted"),
+        (&[("SSL_CERT_FILE", &missing)], &["--ca-file", &wrong], 69, "is not trusted"),
+        (&[("SSL_CERT_FILE", &missing)], &[], 2, "the system's certificates can't be read"),
+    ] {
+        let variables: Vec<(&str, &str)> =
+            variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let arguments = [&["send", "hola", "-u", "tester", "--url", &url][..], arguments].concat();
+        let client = Client::start_with(&arguments, &variables);
+        let ended = client.finish(TIMEOUT);
+        assert_eq!(ended.code, Some(code), "{variables:?} {arguments:?}: {ended:?}");
+        assert!(ended.errors.contains(error), "{variables:?} {arguments:?}: {ended:?}");
+    }
+}
+
+/// The jitter of the processor, from which aws-lc would seed its random generator, takes 30 to 60 ms to measure before the
+/// first TLS connection. `.cargo/config.toml` leaves it out.
+#[test]
+fn the_programs_do_not_measure_the_jitter_of_the_processor() {
+    for program in [programs::client(), programs::server()] {
+        let found = Command::new("grep")
+            .args(["--quiet", "--text", "jent_read_entropy"])
+            .arg(&program)
+            .status()
+            .unwrap();
+        assert_eq!(found.code(), Some(1), "{program:?} contains the jitter entropy of aws-lc");
+    }
 }

@@ -1,8 +1,10 @@
-//! Measures the client: the time from start to the first byte sent, the throughput and memory of a
+//! Measures the client: the time of a cold start, plain and over TLS, the throughput and memory of a
 //! pipe compared with what the server accepts, and the CPU cost of printing messages.
 //!
-//! `cargo bench --bench client`
+//! `cargo bench --bench client`, or only the cold starts: `cargo bench --bench client -- cold`
 
+mod cold;
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::io::{Read as _, Write as _};
@@ -20,6 +22,16 @@ const IN_FLIGHT: usize = 64;
 const ROUNDS: usize = 3;
 
 fn main() {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if let [word, address, authority] = &words[..]
+        && word == cold::BARE_TLS
+    {
+        return cold::bare_tls(address, authority);
+    }
+    cold::measure();
+    if words.iter().any(|word| word == "cold") {
+        return;
+    }
     let median = |measure: &dyn Fn() -> f64| {
         let mut values: Vec<f64> = (0..ROUNDS).map(|_| measure()).collect();
         values.sort_by(f64::total_cmp);
@@ -51,7 +63,8 @@ fn main() {
 }
 
 fn client(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_chat-client"));
+    let mut command =
+        Command::new(support::program("chat-client", env!("CARGO_BIN_EXE_chat-client")));
     command.env_clear().args(arguments).args(["-u", "bench"]);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::inherit());
     command
