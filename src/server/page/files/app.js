@@ -85,6 +85,7 @@ export class App {
       this.#previous = this.#room;
     }
     this.#room = room;
+    delete find("leave").dataset.unsent;
     history.replaceState(null, "", room === LOBBY ? "/" : `/?room=${room}`);
     const account = readAccount();
     if (account) writeAccount({ ...account, room });
@@ -195,19 +196,15 @@ export class App {
   #leave() {
     const room = this.#room;
     const others = [...this.#session.rooms.keys()].filter((name) => name !== room);
-    if (others.length === 0) return;
+    const unsent = this.#session.items(room).filter((item) => item.kind === "outgoing").length;
+    if (others.length === 0 || !isConfirmed(find("leave"), unsent, words.leaveAnyway)) return;
     this.#session.leave(room);
     this.openRoom(others[0]);
   }
 
   /** Signs out and deletes everything here; asks again if something is not sent. */
   async #signOut(button) {
-    const { unsent } = this.#session;
-    if (unsent > 0 && button.dataset.unsent !== String(unsent)) {
-      button.dataset.unsent = String(unsent);
-      button.textContent = fill(words.signOutAnyway, String(unsent));
-      return;
-    }
+    if (!isConfirmed(button, this.#session.unsent, words.signOutAnyway)) return;
     await this.#session.wipe();
     this.#channel?.postMessage("signed out");
     this.#signedOut();
@@ -286,8 +283,16 @@ export class App {
     find("log").setAttribute("aria-label", fill(words.messages, this.#room));
     this.#composer.describe(fill(words.write, this.#room));
     find("me").textContent = oneLine(session.name);
-    find("leave").textContent = fill(words.leave, this.#room);
+    if (find("leave").dataset.unsent === undefined) find("leave").textContent = fill(words.leave, this.#room);
     find("leave").hidden = rooms.length < 2;
     this.#status.show(session.waiting);
   }
+}
+
+/** Whether a button was pressed a second time, where messages are not sent that would be lost. */
+function isConfirmed(button, unsent, question) {
+  if (unsent === 0 || button.dataset.unsent === String(unsent)) return true;
+  button.dataset.unsent = String(unsent);
+  button.textContent = fill(question, String(unsent));
+  return false;
 }

@@ -7,6 +7,8 @@ import { translate } from "./words.js";
 
 /** A page that is younger takes a new version over by itself. In milliseconds. */
 const YOUNG = 10_000;
+/** How long the worker waits, so that it takes no time from the start of the page. In milliseconds. */
+const WORKER_PAUSE = 500;
 
 /** The access token behind `#`, which is then gone from the address bar and the browser's history. */
 function takeInvitation() {
@@ -42,6 +44,9 @@ async function keepFiles() {
   await worker.register(policy?.createScriptURL("") ?? "/service-worker.js", { updateViaCache: "none" });
 }
 
-keepFiles().catch(() => {
-  // Without a worker, the page needs a connection to open.
-});
+// The worker starts when the first messages are there.
+setTimeout(() => {
+  keepFiles().catch(() => {
+    // Without a worker, the page needs a connection to open.
+  });
+}, WORKER_PAUSE);

@@ -20,6 +20,7 @@ export const SPANISH = {
   joinRoom: "Entrar en una sala",
   join: "Entrar",
   leave: "Salir de #{}",
+  leaveAnyway: "{} sin enviar: salir igualmente",
   newest: "Ir a lo más nuevo",
   notify: "Avisarme",
   notifying: "Los avisos están activados",

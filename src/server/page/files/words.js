@@ -26,6 +26,7 @@ const ENGLISH = {
   joinRoom: "Enter a room",
   join: "Enter",
   leave: "Leave #{}",
+  leaveAnyway: "{} not sent: leave anyway",
   newest: "Jump to newest",
   notify: "Notify me",
   notifying: "Notifications are on",
