@@ -1,9 +1,10 @@
 //! Connection limits: a total, a limit per client network, and which connection is evicted when the
 //! total is reached.
 //!
-//! A connection that has not registered costs a client nothing to hold. So when the total is
-//! reached, the oldest of these is evicted (like `MaxStartups` of sshd). Registered sessions are never
-//! evicted for a new connection. Permits are guards: dropping one frees its slot.
+//! A connection that has not registered costs a client nothing to hold, and one that is kept open between
+//! two HTTP requests can be opened anew. So when the total is reached, the one of these that has waited
+//! longest is evicted (like `MaxStartups` of sshd). Registered sessions, and connections whose request is
+//! being answered, are never evicted for a new connection. Permits are guards: dropping one frees its slot.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -27,14 +28,25 @@ struct Counts {
     /// Connections that were evicted since the start.
     evicted: u64,
     by_network: HashMap<ClientNetwork, usize>,
-    /// Connections that have not registered, oldest first. The handle aborts the connection's task.
-    unregistered: BTreeMap<u64, Option<AbortHandle>>,
+    /// Connections that have not registered, in the order in which they began to wait.
+    unregistered: BTreeMap<u64, Slot>,
+}
+
+/// A connection that has not registered.
+#[derive(Default)]
+struct Slot {
+    /// Aborts the connection's task.
+    task: Option<AbortHandle>,
+    /// Whether an HTTP request of an admitted client is being answered.
+    is_busy: bool,
 }
 
 /// The slot of one connection; dropping it frees the slot.
 pub struct ConnectionPermit {
     admission: Arc<Admission>,
     permit_id: u64,
+    /// The key of its [`Slot`]: [`Self::permit_id`] until it has been idle between two requests.
+    key: u64,
     network: Option<ClientNetwork>,
 }
 
@@ -48,12 +60,14 @@ impl Admission {
         counts.total += 1;
         let permit_id = counts.next_permit_id;
         counts.next_permit_id += 1;
-        counts.unregistered.insert(permit_id, None);
+        counts.unregistered.insert(permit_id, Slot::default());
         drop(counts);
-        Some(ConnectionPermit { admission: self.clone(), permit_id, network: None })
+        let admission = self.clone();
+        Some(ConnectionPermit { admission, permit_id, key: permit_id, network: None })
     }
 
-    /// Evicts the oldest connection that has not registered; returns whether there was one.
+    /// Evicts the connection that has waited longest without being registered or answered; returns whether
+    /// there was one.
     pub fn evict_oldest_unregistered(&self) -> bool {
         self.lock().evict_oldest_unregistered()
     }
@@ -71,7 +85,7 @@ impl Admission {
     /// Sets the task of a connection, so that the connection can be evicted until it registers.
     pub fn set_task(&self, permit_id: u64, task: AbortHandle) {
         if let Some(slot) = self.lock().unregistered.get_mut(&permit_id) {
-            *slot = Some(task);
+            slot.task = Some(task);
         }
     }
 
@@ -85,10 +99,10 @@ impl Counts {
         let oldest = self
             .unregistered
             .iter()
-            .find(|(_, task)| task.is_some())
+            .find(|(_, slot)| slot.task.is_some() && !slot.is_busy)
             .map(|(permit_id, _)| *permit_id);
         let Some(permit_id) = oldest else { return false };
-        if let Some(Some(task)) = self.unregistered.remove(&permit_id) {
+        if let Some(Slot { task: Some(task), .. }) = self.unregistered.remove(&permit_id) {
             self.evicted += 1;
             task.abort();
         }
@@ -121,7 +135,32 @@ impl ConnectionPermit {
 
     /// Marks the connection as registered: it is no longer evicted.
     pub fn mark_registered(&self) {
-        self.admission.lock().unregistered.remove(&self.permit_id);
+        self.admission.lock().unregistered.remove(&self.key);
+    }
+
+    /// A request of an admitted client is being answered: the connection is not evicted.
+    pub fn mark_busy(&self) {
+        if let Some(slot) = self.admission.lock().unregistered.get_mut(&self.key) {
+            slot.is_busy = true;
+        }
+    }
+
+    /// The connection waits for a further request: it can be evicted, after those that wait already.
+    pub fn mark_idle(&mut self) {
+        let mut counts = self.admission.lock();
+        let is_busy = counts.unregistered.get(&self.key).is_some_and(|slot| slot.is_busy);
+        // A request that was refused is no reason to wait longer.
+        let Some(mut slot) = is_busy.then(|| counts.unregistered.remove(&self.key)).flatten()
+        else {
+            return;
+        };
+        slot.is_busy = false;
+        // `set_task` finds a slot without a task by the first key.
+        if slot.task.is_some() {
+            self.key = counts.next_permit_id;
+            counts.next_permit_id += 1;
+        }
+        counts.unregistered.insert(self.key, slot);
     }
 }
 
@@ -129,7 +168,7 @@ impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         let mut counts = self.admission.lock();
         counts.total -= 1;
-        counts.unregistered.remove(&self.permit_id);
+        counts.unregistered.remove(&self.key);
         if let Some(network) = self.network
             && let Some(count) = counts.by_network.get_mut(&network)
         {
@@ -180,5 +219,49 @@ mod tests {
         assert!(tasks.remove(1).await.unwrap_err().is_cancelled());
         assert!(!tasks[0].is_finished());
         assert_eq!(admission.evicted(), 1);
+    }
+    #[tokio::test]
+    async fn a_connection_between_two_requests_gives_way_and_a_busy_one_does_not() {
+        let admission = Arc::new(Admission::default());
+        let tasks: Vec<_> = (0..3).map(|_| tokio::spawn(std::future::pending::<()>())).collect();
+        let mut permits: Vec<_> = (0..3).map(|_| admission.admit(3).unwrap()).collect();
+        for (permit, task) in permits.iter().zip(&tasks) {
+            admission.set_task(permit.permit_id(), task.abort_handle());
+            permit.mark_busy();
+        }
+        assert!(admission.admit(3).is_none(), "all are busy");
+        permits[1].mark_idle();
+        permits[0].mark_idle();
+        permits[0].mark_idle();
+        permits[1].mark_busy();
+        permits[1].mark_idle();
+        assert!(admission.evict_oldest_unregistered());
+        assert!(admission.evict_oldest_unregistered());
+        assert!(!admission.evict_oldest_unregistered());
+        let mut tasks = tasks.into_iter();
+        assert!(tasks.next().unwrap().await.unwrap_err().is_cancelled());
+        assert!(tasks.next().unwrap().await.unwrap_err().is_cancelled());
+        assert!(!tasks.next().unwrap().is_finished());
+        // One that was evicted meanwhile changes nothing, and frees its place when it ends.
+        permits[0].mark_idle();
+        assert!(!admission.evict_oldest_unregistered());
+        permits.truncate(2);
+        assert_eq!(admission.count(), 2);
+        assert!(admission.admit(3).is_some());
+    }
+
+    #[test]
+    fn a_connection_is_found_whose_task_is_set_after_its_first_request() {
+        let admission = Arc::new(Admission::default());
+        let mut permit = admission.admit(1).unwrap();
+        permit.mark_busy();
+        permit.mark_idle();
+        assert!(!admission.evict_oldest_unregistered(), "its task is not known yet");
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let task = runtime.spawn(async {});
+        admission.set_task(permit.permit_id(), task.abort_handle());
+        permit.mark_busy();
+        permit.mark_idle();
+        assert!(admission.evict_oldest_unregistered());
     }
 }

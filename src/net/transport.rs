@@ -59,7 +59,8 @@ impl Transport {
         Transport {
             stream,
             send_queue,
-            unread: early,
+            // Even empty, it would keep the whole buffer that the HTTP request was read into.
+            unread: if early.is_empty() { Bytes::new() } else { early },
             received_bytes,
             frames: FrameMeter::default(),
             has_too_many_fragments: false,

@@ -13,32 +13,32 @@ use crate::support::wire::Wire;
 use crate::support::{Mode, TIMEOUT, eventually, in_both_modes};
 
 /// A high rate limit.
-const FAST: &str = "[limits]\nrate_messages = 100000\n";
+pub const FAST: &str = "[limits]\nrate_messages = 100000\n";
 
 /// An answer as curl got it.
 #[derive(Debug)]
-struct Answer {
-    status: u16,
-    headers: String,
-    body: String,
+pub struct Answer {
+    pub status: u16,
+    pub headers: String,
+    pub body: String,
 }
 
 impl Answer {
-    fn json(&self) -> Value {
+    pub fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("one object: {self:?}"))
     }
 
-    fn lines(&self) -> Vec<Value> {
+    pub fn lines(&self) -> Vec<Value> {
         self.body.lines().map(|line| serde_json::from_str(line).expect(line)).collect()
     }
 
-    fn texts(&self) -> Vec<String> {
+    pub fn texts(&self) -> Vec<String> {
         let lines = self.lines();
         lines.iter().map(|line| line["content"].as_str().unwrap_or("-").to_owned()).collect()
     }
 
     /// The status and the error code; checks the form of the answer.
-    fn refusal(&self) -> (u16, String) {
+    pub fn refusal(&self) -> (u16, String) {
         let error = self.json();
         assert!(error["message"].is_string() && error["temporary"].is_boolean(), "{self:?}");
         assert!(self.headers.contains("content-type: application/json"), "{self:?}");
@@ -46,7 +46,7 @@ impl Answer {
     }
 }
 
-fn refused(status: u16, code: &str) -> (u16, String) {
+pub fn refused(status: u16, code: &str) -> (u16, String) {
     (status, code.to_owned())
 }
 
@@ -67,12 +67,12 @@ fn curl_as(server: &Server, user: &str, path: &str, arguments: &[&str]) -> Answe
     parse(&String::from_utf8(output.stdout).unwrap())
 }
 
-fn curl(server: &Server, path: &str, arguments: &[&str]) -> Answer {
+pub fn curl(server: &Server, path: &str, arguments: &[&str]) -> Answer {
     curl_as(server, "ci", path, arguments)
 }
 
 /// The last answer in the text.
-fn parse(text: &str) -> Answer {
+pub fn parse(text: &str) -> Answer {
     let (headers, body) = text.split_once("\r\n\r\n").unwrap_or((text, ""));
     if headers.starts_with("HTTP/1.1 100") {
         return parse(body);
@@ -83,7 +83,7 @@ fn parse(text: &str) -> Answer {
 }
 
 /// Sends bytes on a new connection and reads until the server closes it.
-fn raw(server: &Server, request: &[u8]) -> String {
+pub fn raw(server: &Server, request: &[u8]) -> String {
     let mut stream = TcpStream::connect(server.address()).unwrap();
     stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     stream.write_all(request).unwrap();

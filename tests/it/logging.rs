@@ -33,7 +33,7 @@ fn source(folder: &Path, into: &mut String) {
         let path = entry.unwrap().path();
         if path.is_dir() {
             source(&path, into);
-        } else {
+        } else if path.extension().is_some_and(|name| name == "rs") {
             into.push_str(&std::fs::read_to_string(path).unwrap());
         }
     }

@@ -5,3 +5,4 @@ pub mod posted_message;
 pub mod registration;
 pub mod request;
 pub mod room_query;
+mod webhook;

@@ -162,7 +162,7 @@ fn unknown(name: &str, known: &str) -> RequestError {
         );
     }
     let shown: String = name.chars().filter(|c| !c.is_control()).take(64).collect();
-    error(format!("unknown parameter {shown:?}; there are {known}"))
+    error(format!("unknown parameter {shown:?}; known: {known}"))
 }
 
 fn bad(name: &str, reason: &str) -> RequestError {

@@ -30,7 +30,9 @@ use crate::policy::client_network::ClientNetwork;
 use crate::protocol::SessionId;
 use crate::server::client_info::ClientInfo;
 use crate::server::context::{ActiveConfig, Context};
+use crate::server::http::answer::with_guard;
 use crate::server::http::door::{self, Arrival, Reply};
+use crate::server::http::origin::Listener;
 use crate::server::rooms::encoding::form;
 
 /// The pause after `accept` failed because the system is out of descriptors or memory.
@@ -120,6 +122,10 @@ fn admit(context: &Arc<Context>, stream: TcpStream, peer: SocketAddr, stop: &Can
     let door = HttpDoor {
         session,
         peer: peer.ip(),
+        listener: Listener {
+            port: stream.local_addr().map_or(0, |address| address.port()),
+            is_from_here: peer.ip().to_canonical().is_loopback(),
+        },
         context: context.clone(),
         active: active.clone(),
         is_banned: banned.is_some(),
@@ -165,6 +171,7 @@ struct NewStream {
 struct HttpDoor {
     session: SessionId,
     peer: IpAddr,
+    listener: Listener,
     context: Arc<Context>,
     active: Arc<ActiveConfig>,
     /// Whether the peer itself is banned, which is counted already.
@@ -210,21 +217,45 @@ impl ClientChecks for HttpDoor {
 impl Door for HttpDoor {
     fn answer(&self, request: Request<Incoming>, client_info: ClientInfo) -> PendingReply {
         let (context, listen) = (self.context.clone(), self.active.listen.clone());
-        let (permit, in_use) = (self.permit.clone(), self.in_use.clone());
-        let session = self.session.clone();
+        let (busy, in_use) = (BusyPermit::new(&self.permit), self.in_use.clone());
+        let (session, listener) = (self.session.clone(), self.listener);
         let is_counted = client_info.is_proxy || self.admits(client_info.address);
         Box::pin(async move {
             if !is_counted {
                 return Reply::Answer(door::too_many_connections());
             }
-            let on_admitted = move || {
+            let on_admitted = || {
                 in_use.store(true, Ordering::Relaxed);
-                permit.lock().mark_registered();
+                busy.0.lock().mark_busy();
             };
-            let arrival =
-                Arrival { context: &context, listen: &listen, session: &session, client_info };
-            door::answer(arrival, request, &on_admitted).await
+            let arrival = Arrival {
+                context: &context,
+                listen: &listen,
+                session: &session,
+                listener,
+                client_info,
+            };
+            match door::answer(arrival, request, &on_admitted).await {
+                Reply::Answer(answer) => Reply::Answer(answer.map(|body| with_guard(body, busy))),
+                follow @ Reply::Follow(_) => follow,
+            }
         })
+    }
+}
+
+/// The permit of a connection whose request is being answered. When it is dropped with the answer, the
+/// connection is idle and gives way to newer ones.
+struct BusyPermit(Arc<Mutex<ConnectionPermit>>);
+
+impl BusyPermit {
+    fn new(permit: &Arc<Mutex<ConnectionPermit>>) -> Self {
+        BusyPermit(permit.clone())
+    }
+}
+
+impl Drop for BusyPermit {
+    fn drop(&mut self) {
+        self.0.lock().mark_idle();
     }
 }
 

@@ -32,7 +32,7 @@ pub(super) async fn run(
     follower: NewFollower,
     unregistered: Unregistered,
 ) {
-    let NewFollower { permit: _permit, request } = follower;
+    let NewFollower { permit, request } = follower;
     let peer = Arc::new(Peer::new(
         request.caller.session.clone(),
         request.caller.user.clone(),
@@ -44,6 +44,7 @@ pub(super) async fn run(
     ));
     match Box::pin(enter(&context, &mut connection, peer, &request)).await {
         Ok((registered, rooms)) => {
+            permit.mark_registered();
             unregistered.registered();
             outbound.send(&request.head());
             let mut session = Session::new(registered, rooms, 0);
@@ -64,6 +65,7 @@ pub(super) async fn run(
         }
     }
     Box::pin(async move { connection.writer().shutdown().await }).await;
+    drop(permit);
 }
 
 /// Adds the reader to its room.

@@ -131,7 +131,10 @@ where
     let follow_slot = follow.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
         let client_info = ClientInfo::from_headers(request.headers(), peer, encrypted, &listen);
-        if door::is_for(request.uri().path()) && !door.is_banned(client_info) {
+        if door::is_for(request.uri().path()) {
+            if door.is_banned(client_info) {
+                return Answering::Now(Some(door::banned_address()));
+            }
             let reply = door.answer(request, client_info);
             return Answering::Later(reply, follow_slot.clone());
         }
@@ -172,7 +175,9 @@ where
     });
     if let Some(request) = followed.await {
         let parts = connection.into_parts()?;
-        let (stream, early) = (parts.io.into_inner().into_inner(), parts.read_buf);
+        let stream = parts.io.into_inner().into_inner();
+        // What follows the request has no meaning, and the buffer takes more memory than all the rest.
+        let early = Bytes::new();
         return Some(Upgraded { stream, early, purpose: Purpose::Follow(request) });
     }
     let (on_upgrade, accepted) = upgrade.lock().take()?;

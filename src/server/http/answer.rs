@@ -1,10 +1,14 @@
 //! The answers to HTTP requests.
 
+use std::borrow::Cow;
 use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
+use hyper::body::{Frame, SizeHint};
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
@@ -29,6 +33,36 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=ut
 /// A whole body.
 pub fn whole(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// A body that keeps `guard` until it is sent or given up.
+pub fn with_guard(body: Body, guard: impl Send + Unpin + 'static) -> Body {
+    Guarded { body, _guard: guard }.boxed_unsync()
+}
+
+struct Guarded<G> {
+    body: Body,
+    _guard: G,
+}
+
+impl<G: Unpin> hyper::body::Body for Guarded<G> {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 /// An answer with one JSON object in one line.
@@ -97,14 +131,14 @@ pub struct HttpError {
 
 impl HttpError {
     /// A refusal with a code and a text.
-    pub fn new(code: ErrorCode, message: &'static str) -> Self {
+    pub fn new(code: ErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
         Box::new(ErrorFrame::new(code, message)).into()
     }
 
     /// 405 for a path that has these methods.
     pub fn method(allow: &'static str) -> Self {
-        let mut error =
-            HttpError::new(ErrorCode::MethodNotAllowed, "this path does not have that method");
+        let message = format!("this path does not have that method; it has {allow}");
+        let mut error = HttpError::new(ErrorCode::MethodNotAllowed, message);
         error.allow = Some(HeaderValue::from_static(allow));
         error
     }

@@ -6,14 +6,15 @@
 use std::sync::Arc;
 
 use hyper::body::Incoming;
-use hyper::header::{self, HeaderMap};
+use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response};
 use percent_encoding::percent_decode_str;
 
 use super::answer::{Body, HttpError};
 use super::caller::Caller;
 use super::follow_request::FollowRequest;
-use super::{list, origin, read, send};
+use super::origin::{self, Listener};
+use super::{list, read, send};
 use crate::config::Listen;
 use crate::conversation::server::registration::Dialect;
 use crate::conversation::server::room_query;
@@ -33,14 +34,28 @@ pub fn is_for(path: &str) -> bool {
 
 /// The refusal of a client whose address has too many connections.
 pub fn too_many_connections() -> Response<Body> {
-    let frame = ErrorFrame {
+    closing(ErrorFrame {
         retry_after_ms: Some(FULL_RETRY_AFTER_MS),
         ..ErrorFrame::new(
             ErrorCode::RateLimited,
             "too many connections from this address; try again later",
         )
-    };
-    HttpError::from(Box::new(frame)).answer()
+    })
+}
+
+/// The refusal of a client whose address is banned.
+pub fn banned_address() -> Response<Body> {
+    closing(ErrorFrame::new(
+        ErrorCode::Forbidden,
+        "this address is banned; only the operator of the server can lift it",
+    ))
+}
+
+/// A refusal after which the connection ends.
+fn closing(frame: ErrorFrame) -> Response<Body> {
+    let mut answer = HttpError::from(Box::new(frame)).answer();
+    answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    answer
 }
 
 /// The answer to a request.
@@ -59,6 +74,8 @@ pub struct Arrival<'a> {
     pub listen: &'a Listen,
     /// The id of the connection.
     pub session: &'a SessionId,
+    /// Where it was accepted.
+    pub listener: Listener,
     /// The client.
     pub client_info: ClientInfo,
 }
@@ -99,8 +116,10 @@ impl Arrival<'_> {
         request: Request<Incoming>,
         on_admitted: &(dyn Fn() + Send + Sync),
     ) -> Result<Reply, HttpError> {
-        origin::check(request.headers(), self.client_info, self.listen)
+        let (parts, body) = request.into_parts();
+        origin::check(&parts, self.client_info, self.listener, self.listen)
             .map_err(|(code, message)| HttpError::new(code, message))?;
+        let request = Request::from_parts(parts, body);
         let room = room(request.uri().path())?;
         let method = request.method().clone();
         if method == Method::OPTIONS {
@@ -180,12 +199,12 @@ impl Arrival<'_> {
             return read::answer(self.context, caller, room, query).await.map(Reply::Answer);
         }
         caller.authorize(Action::Receive, &room)?;
-        let position = read::position(self.context, &room, &query).await?;
+        let (position, epoch) = read::position(self.context, &room, &query).await?;
         if request.method() == Method::HEAD {
-            return Ok(Reply::Answer(read::head(dialect, &position.epoch)));
+            return Ok(Reply::Answer(read::head(dialect, &epoch)));
         }
         let allowed_origin = None;
-        let follow = FollowRequest { caller, room, position, dialect, allowed_origin };
+        let follow = FollowRequest { caller, room, position, epoch, dialect, allowed_origin };
         Ok(Reply::Follow(Box::new(follow)))
     }
 

@@ -8,8 +8,8 @@ use super::answer::{HttpError, raw_head, stream_headers};
 use super::caller::Caller;
 use super::origin;
 use crate::conversation::server::registration::Dialect;
-use crate::protocol::RoomName;
 use crate::protocol::frame::Position;
+use crate::protocol::{Epoch, RoomName};
 
 /// Sent while nothing else is: an empty line.
 const LINES_KEEP_ALIVE: &[u8] = b"\n";
@@ -24,6 +24,8 @@ pub struct FollowRequest {
     pub room: RoomName,
     /// The answer begins after this message.
     pub position: Position,
+    /// The epoch of the messages in the answer. That of the position may be an earlier one.
+    pub epoch: Epoch,
     /// Lines or events.
     pub dialect: Dialect,
     /// The page of another origin that may read the answer.
@@ -34,7 +36,7 @@ impl FollowRequest {
     /// The head of the answer. Its body ends with the connection (RFC 9112, section 6.3), so that each
     /// message is encoded once for all readers, without the framing of chunks.
     pub fn head(&self) -> Bytes {
-        let mut headers = stream_headers(self.dialect, &self.position.epoch);
+        let mut headers = stream_headers(self.dialect, &self.epoch);
         origin::allow_reading(&mut headers, self.allowed_origin.clone());
         raw_head(StatusCode::OK, &headers)
     }

@@ -70,21 +70,23 @@ pub(super) fn head(dialect: Dialect, epoch: &Epoch) -> Response<Body> {
     answer
 }
 
-/// The position after which a query begins.
+/// The position after which a query begins, and the epoch of the record that the answer continues.
 pub(super) async fn position(
     context: &Context,
     room: &RoomName,
     query: &RoomQuery,
-) -> Result<Position, HttpError> {
+) -> Result<(Position, Epoch), HttpError> {
     let (reader, at, query) = (context.reader.clone(), room.clone(), query.clone());
     let found = blocking(move || match query.start {
         Start::After(seq, epoch) => {
-            let epoch = epoch.map_or_else(|| reader.head(&at).map(|head| head.epoch), Ok)?;
-            Ok(Position { epoch, seq })
+            let current = reader.head(&at)?.epoch;
+            let epoch = epoch.unwrap_or_else(|| current.clone());
+            Ok((Position { epoch, seq }, current))
         }
         _ => {
             let part = find(&*reader, &at, query, wall_clock())?;
-            Ok(Position { epoch: part.head.epoch, seq: part.after })
+            let current = part.head.epoch;
+            Ok((Position { epoch: current.clone(), seq: part.after }, current))
         }
     });
     found.await.map_err(|_| unreadable().in_room(room))

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::{Body as _, Incoming};
-use hyper::header::{self, HeaderMap};
+use hyper::header::HeaderMap;
 use hyper::{Request, Response, StatusCode};
 use serde::Serialize;
 use tokio::sync::oneshot;
 
 use super::answer::{Body, HttpError, json};
 use super::caller::Caller;
-use crate::conversation::server::posted_message;
+use crate::conversation::server::posted_message::{self, BodyHeaders};
 use crate::protocol::{ErrorCode, MessageId, RoomName, Seq};
 use crate::server::context::{ActiveConfig, Context};
 use crate::server::rooms::command::{Command, EnterError};
@@ -35,6 +35,9 @@ struct Stored<'a> {
     durable: bool,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     duplicate: bool,
+    /// Alertmanager and other senders of Slack's form look for it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    ok: bool,
 }
 
 /// Reads the body and stores the message. Answers only when it is in the room log.
@@ -46,17 +49,13 @@ pub(super) async fn answer(
 ) -> Result<Response<Body>, HttpError> {
     let active = context.active_config.load_full();
     let (parts, body) = request.into_parts();
-    let body = read_body(&active, body).await?;
+    let headers = body_headers(&parts.headers)?;
+    let body = read_body(&active, headers, body).await?;
     let (bytes, tally) = (body.len() as u64, caller.tally());
     tally.received(1, bytes, &context.counters.activity);
     let pause = caller.spend_bytes(context, bytes);
-    let posted = posted_message::read(
-        text(&parts.headers, &header::CONTENT_TYPE)?,
-        text(&parts.headers, &IDEMPOTENCY_KEY)?,
-        &body,
-        active.config.limits.message_chars,
-    )
-    .map_err(|error| HttpError::from(error).in_room(room))?;
+    let posted = posted_message::read(headers, &body, active.config.limits.message_chars)
+        .map_err(|error| HttpError::from(error).in_room(room))?;
     if let Some(pause) = pause {
         tokio::time::sleep(pause).await;
     }
@@ -82,46 +81,72 @@ pub(super) async fn answer(
             let status = if duplicate { StatusCode::OK } else { StatusCode::CREATED };
             let timestamp = at.to_string();
             let durable = context.durable;
-            Ok(json(status, &Stored { room, seq, id: &id, timestamp, durable, duplicate }))
+            let ok = posted.is_slack;
+            Ok(json(status, &Stored { room, seq, id: &id, timestamp, durable, duplicate, ok }))
         }
     }
 }
 
-const IDEMPOTENCY_KEY: header::HeaderName = header::HeaderName::from_static("idempotency-key");
+fn body_headers(headers: &HeaderMap) -> Result<BodyHeaders<'_>, HttpError> {
+    Ok(BodyHeaders {
+        content_type: text(headers, "Content-Type")?,
+        content_encoding: text(headers, "Content-Encoding")?,
+        idempotency_key: text(headers, "Idempotency-Key")?,
+        github_event: text(headers, "X-GitHub-Event")?,
+        github_delivery: text(headers, "X-GitHub-Delivery")?,
+    })
+}
 
 /// The value of a header that is there at most once.
-fn text<'a>(
-    headers: &'a HeaderMap,
-    name: &header::HeaderName,
-) -> Result<Option<&'a str>, HttpError> {
+fn text<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<Option<&'a str>, HttpError> {
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {
         (None, _) => Ok(None),
         (Some(value), None) if value.to_str().is_ok() => Ok(value.to_str().ok()),
         _ => Err(HttpError::new(
             ErrorCode::BadFrame,
-            "Content-Type and Idempotency-Key may be given once, in ASCII",
+            format!("the header {name} may be given once, in ASCII"),
         )),
     }
 }
 
-/// Reads the body, which may have `limits.frame_bytes` bytes and has to arrive within
-/// `limits.register_timeout`.
-async fn read_body(active: &ActiveConfig, body: Incoming) -> Result<bytes::Bytes, HttpError> {
+/// A body of JSON may be this many times as large as a frame, because webhooks send much around their
+/// text, and neither cut nor split it.
+const WEBHOOK_FACTOR: usize = 8;
+
+/// Reads the body, which has to arrive within `limits.register_timeout`.
+async fn read_body(
+    active: &ActiveConfig,
+    headers: BodyHeaders<'_>,
+    body: Incoming,
+) -> Result<bytes::Bytes, HttpError> {
     let limits = &active.config.limits;
-    let too_large =
-        || HttpError::new(ErrorCode::BodyTooLarge, "the body is larger than limits.frame_bytes");
-    if body.size_hint().lower() > limits.frame_bytes as u64 {
+    let max_bytes = match posted_message::is_webhook(headers) {
+        true => limits.frame_bytes.saturating_mul(WEBHOOK_FACTOR),
+        false => limits.frame_bytes,
+    };
+    let too_large = || {
+        HttpError::new(
+            ErrorCode::BodyTooLarge,
+            format!(
+                "the body has more than {max_bytes} bytes; the operator can raise limits.frame_bytes"
+            ),
+        )
+    };
+    if body.size_hint().lower() > max_bytes as u64 {
         return Err(too_large());
     }
-    let body = Limited::new(body, limits.frame_bytes).collect();
+    let body = Limited::new(body, max_bytes).collect();
     match tokio::time::timeout(limits.register_timeout, body).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(too_large()),
         Ok(Err(_)) => {
             Err(HttpError::new(ErrorCode::BadFrame, "the body is not whole or not well formed"))
         }
-        Err(_) => Err(HttpError::new(ErrorCode::BodyTimeout, "the body did not arrive in time")),
+        Err(_) => Err(HttpError::new(
+            ErrorCode::BodyTimeout,
+            "the body did not arrive in time; send the request again",
+        )),
     }
 }
 

@@ -25,6 +25,7 @@ use crate::conversation::server::registration::Dialect;
 use crate::net::send_queue::{CloseReason, FrameForm, SendQueue, send_to_all};
 use crate::net::uring::UringSender;
 use crate::protocol::{CloseCode, RoomName, Seq};
+use crate::server::activity::Tally;
 use crate::store::{AppendOutcome, Entry};
 use crate::sys::fault_points;
 
@@ -116,7 +117,11 @@ impl Hub {
         encoded: &mut HashMap<(RoomName, FrameForm), EncodedBatch>,
     ) {
         fault_points::point("encode");
-        let Some(room) = self.rooms.get_mut(&entry.room) else { return };
+        let Some(room) = self.rooms.get_mut(&entry.room) else {
+            // It came over HTTP, and nobody is in the room.
+            let tally = Tally::of_room(entry.room.clone());
+            return tally.appended(entry.text.len() as u64, &self.counters.activity);
+        };
         if entry.seq <= room.last {
             return;
         }
