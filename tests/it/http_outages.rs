@@ -1,5 +1,4 @@
-//! P5, P7, P9 and P10 over HTTP: connections and servers that end anywhere, restored and pruned records, and
-//! slow clients.
+//! P5 and P7 over HTTP: connections and servers that end anywhere, and restored and pruned records.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read as _, Write as _};
@@ -11,7 +10,7 @@ use serde_json::{Value, json};
 use crate::http::{FAST, curl, parse};
 use crate::http_follow::{Follower, numbered, say};
 use crate::support::server::Server;
-use crate::support::{Mode, TIMEOUT, eventually};
+use crate::support::{TIMEOUT, eventually};
 
 fn post(id: &str, body: &str) -> String {
     format!(
@@ -237,61 +236,4 @@ fn p7_over_http_what_was_pruned_is_a_gap() {
     // The finite answer says so too.
     let line = &curl(&server, "/rooms/lobby?after=30", &[]).lines()[0];
     assert_eq!((&line["type"], &line["reason"]), (&json!("gap"), &json!("expired")));
-}
-
-#[test]
-fn p10_over_http_slow_clients_over_tls_are_ended() {
-    let limits = "[limits]\nregister_timeout = \"4s\"\nping_interval = \"1s\"\nping_timeout = \"1s\"\n\
-        rate_messages = 100000\nrate_bytes = 1000000000\nconnections_per_address = 100\n";
-    let server = Server::with(limits).mode(Mode::Secured).start();
-    let (_, variables) = server.client_credentials("ana");
-    let value = |name: &str| variables.iter().find(|pair| pair.0 == name).unwrap().1.clone();
-    let before = server.sockets();
-    let address = format!("https://{}", server.address());
-    let slow = |arguments: &[&str], path: &str| {
-        std::process::Command::new("curl")
-            .args(["-s", "-i", "--max-time", "40", "--cacert", &value("SSL_CERT_FILE")])
-            .args(["-H", &format!("Authorization: Bearer {}", value("CHAT_ACCESS_TOKEN"))])
-            .args(arguments)
-            .arg(format!("{address}{path}"))
-            .stdin(std::process::Stdio::piped())
-            .stdout(std::process::Stdio::piped())
-            .stderr(std::process::Stdio::null())
-            .spawn()
-            .unwrap()
-    };
-    // A body that does not go on: curl sends what it gets from its standard input.
-    let arguments = ["-X", "POST", "-H", "Content-Type: text/plain", "-T", "."];
-    // On a slow machine the time to register may be over before the head has come.
-    let answer = (0..10).find_map(|_| {
-        let mut body = slow(&arguments, "/rooms/lobby");
-        let mut input = body.stdin.take().unwrap();
-        let _ = input.write_all(b"h");
-        let answer = String::from_utf8(body.wait_with_output().unwrap().stdout).unwrap();
-        drop(input);
-        Some(answer).filter(|answer| answer.contains("HTTP/1.1 4"))
-    });
-    assert_eq!(parse(&answer.expect("an answer")).refusal(), (408, "body_timeout".to_owned()));
-    // Readers that take nothing, of an answer with an end and of one without.
-    let text = "x".repeat(4000);
-    let (options, _) = server.client_credentials("bob");
-    let options: Vec<&str> = options.iter().map(String::as_str).collect();
-    let lines: String = (0..2500).map(|_| format!("{text}\n")).collect();
-    let mut command = crate::support::client::command();
-    command.arg(server.url()).arg("-q").args(&options);
-    let (_, bob) = server.client_credentials("bob");
-    command.envs(bob);
-    let mut client = crate::support::client::Client::spawn(command);
-    client.write(&lines);
-    client.end_input();
-    assert_eq!(client.finish(3 * TIMEOUT).code, Some(0));
-    let finite = slow(&[], "/rooms/lobby?since=all");
-    let following = slow(&["-N"], "/rooms/lobby?since=all&follow=true");
-    eventually("both are served", || server.sockets() >= before + 2);
-    // Nobody reads what the two curls print, so they stop reading.
-    eventually("both are ended", || server.sockets() <= before);
-    for mut child in [finite, following] {
-        let _ = child.kill();
-        let _ = child.wait();
-    }
 }
