@@ -33,6 +33,8 @@ fuzz_target!(|input: (bool, u8, &[u8])| {
             LineContent::Text(text) => assert_eq!(text.as_bytes(), raw),
             LineContent::TooLong => assert!(raw.len() > MAX_BYTES),
             LineContent::NotUtf8 => assert!(std::str::from_utf8(raw).is_err()),
+            LineContent::HasNul => assert!(raw.contains(&0)),
+            LineContent::Utf16 => {}
         }
     }
 });

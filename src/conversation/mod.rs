@@ -4,5 +4,5 @@
 #[cfg(feature = "client")]
 pub mod client;
 #[cfg(feature = "server")]
-pub(crate) mod server;
+pub mod server;
 pub mod since;
