@@ -126,7 +126,8 @@ export class App {
   }
 
   #listen() {
-    addEventListener("online", () => this.#session?.wake());
+    // Offline, a socket may stay open although nothing comes through: the server is asked.
+    for (const change of ["online", "offline"]) addEventListener(change, () => this.#session?.wake());
     addEventListener("pagehide", () => this.#session?.store());
     document.addEventListener("visibilitychange", () => {
       if (!document.hidden) this.#session?.wake();

@@ -65,7 +65,7 @@ export class Connection {
     this.start();
   }
 
-  /** The network or the computer is back, or somebody looks: try at once, or ask whether the server is there. */
+  /** The network or the computer changed its state, or somebody looks: try at once, or ask whether the server is there. */
   wake() {
     if (this.#isEnded) return;
     if (!this.#socket) this.#connect();
