@@ -154,17 +154,12 @@ impl Authenticator {
         if self.banned_network(client_info).is_some() {
             return Err(address_banned());
         }
-        match mode {
-            // The file may ban this user.
-            AuthMode::Open if self.list.load().is_closed() => Err(unavailable()),
-            AuthMode::Open if self.list.load().is_banned(&registration.user) => Err(banned()),
-            AuthMode::Open => Ok(None),
-            AuthMode::Token => {
-                let grant = self.authenticate(client_info, registration.access_token.as_ref())?;
-                authorize(&grant, registration)?;
-                Ok(Some(grant))
-            }
+        let token = registration.access_token.as_ref();
+        let grant = self.find_grant(mode, client_info, &registration.user, token)?;
+        if let Some(grant) = &grant {
+            authorize(grant, registration)?;
         }
+        Ok(grant)
     }
 
     /// Decides about a request that is no session: gives its user and the grant of its access token. In
@@ -176,15 +171,24 @@ impl Authenticator {
         named: UserName,
         token: Option<Zeroizing<String>>,
     ) -> Result<(UserName, Option<Arc<Grant>>), Rejection> {
+        let grant = self.find_grant(mode, client_info, &named, token.as_ref())?;
+        Ok((grant.as_ref().map_or(named, |grant| grant.user.clone()), grant))
+    }
+
+    /// The grant of the access token; `None` in open mode, where `named` is the user.
+    fn find_grant(
+        &self,
+        mode: AuthMode,
+        client_info: ClientInfo,
+        named: &UserName,
+        token: Option<&Zeroizing<String>>,
+    ) -> Result<Option<Arc<Grant>>, Rejection> {
         match mode {
             // The file may ban this user.
             AuthMode::Open if self.list.load().is_closed() => Err(unavailable()),
-            AuthMode::Open if self.list.load().is_banned(&named) => Err(banned()),
-            AuthMode::Open => Ok((named, None)),
-            AuthMode::Token => {
-                let grant = self.authenticate(client_info, token.as_ref())?;
-                Ok((grant.user.clone(), Some(grant)))
-            }
+            AuthMode::Open if self.list.load().is_banned(named) => Err(banned()),
+            AuthMode::Open => Ok(None),
+            AuthMode::Token => self.authenticate(client_info, token).map(Some),
         }
     }
 

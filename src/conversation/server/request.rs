@@ -166,6 +166,28 @@ pub fn decrypt_error(reason: DecryptError, wall: Timestamp) -> RequestError {
     }
 }
 
+/// The refusal of a message of a user whom an operator has muted.
+pub fn muted(room: &RoomName) -> ErrorFrame {
+    ErrorFrame {
+        room: Some(room.to_string()),
+        ..ErrorFrame::new(
+            ErrorCode::Muted,
+            "an operator has muted you in this room: you can read, but not send",
+        )
+    }
+}
+
+/// The refusal of what the access token does not allow.
+pub fn forbidden(room: &RoomName) -> ErrorFrame {
+    ErrorFrame {
+        room: Some(room.to_string()),
+        ..ErrorFrame::new(
+            ErrorCode::Forbidden,
+            "your access token does not allow this in this room",
+        )
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

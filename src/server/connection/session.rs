@@ -205,10 +205,10 @@ impl Session {
         let joined = self.rooms.iter().any(|membership| membership.room == *room);
         let error = match self.peer().decide(action, room, joined) {
             Decision::Allowed if action == Action::Send && self.peer().is_muted(room) => {
-                muted(room)
+                request::muted(room)
             }
             Decision::Allowed => return Ok(()),
-            Decision::Forbidden => forbidden(room),
+            Decision::Forbidden => request::forbidden(room),
             Decision::NotInRoom => not_in_room(room),
         };
         let id = match request {
@@ -327,24 +327,4 @@ fn required_right<'a>(request: &'a Request<'_>) -> (Action, Option<&'a RoomName>
 /// The `error` frame for a request without a room from a session that is in no room.
 pub(super) fn in_no_room() -> ErrorFrame {
     ErrorFrame::new(ErrorCode::NotInRoom, "you are in no room; join one first")
-}
-
-fn muted(room: &RoomName) -> ErrorFrame {
-    ErrorFrame {
-        room: Some(room.to_string()),
-        ..ErrorFrame::new(
-            ErrorCode::Muted,
-            "an operator has muted you in this room: you can read, but not send",
-        )
-    }
-}
-
-fn forbidden(room: &RoomName) -> ErrorFrame {
-    ErrorFrame {
-        room: Some(room.to_string()),
-        ..ErrorFrame::new(
-            ErrorCode::Forbidden,
-            "your access token does not allow this in this room",
-        )
-    }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use hyper::header::HeaderMap;
 
 use super::answer::HttpError;
+use crate::conversation::server::request;
 use crate::policy::access::Grant;
 use crate::policy::client_network::ClientNetwork;
 use crate::policy::rights::Action;
@@ -56,11 +57,7 @@ impl Caller {
     pub(super) fn authorize(&self, action: Action, room: &RoomName) -> Result<(), HttpError> {
         match self.grant.as_ref().is_none_or(|grant| grant.allows(action, room)) {
             true => Ok(()),
-            false => Err(HttpError::new(
-                ErrorCode::Forbidden,
-                "your access token does not allow this in this room",
-            )
-            .in_room(room)),
+            false => Err(Box::new(request::forbidden(room)).into()),
         }
     }
 
@@ -69,11 +66,7 @@ impl Caller {
         let list = context.authenticator.list();
         match list.bans().muted_rooms(&self.user).is_some_and(|rooms| rooms.contains(room)) {
             false => Ok(()),
-            true => Err(HttpError::new(
-                ErrorCode::Muted,
-                "an operator has muted you in this room: you can read, but not send",
-            )
-            .in_room(room)),
+            true => Err(Box::new(request::muted(room)).into()),
         }
     }
 
