@@ -131,6 +131,7 @@ fn a_bot_answers_another_client_of_its_own_user() {
     let server = Server::start();
     let bot = bot_named("ann", &server, "cat >/dev/null; echo pong", &[]);
     say(&server, "ann", "ping\n");
+    wait_until_said(&server, &bot, "ann", &["ping", "pong"]);
     say(&server, "ann", "ping\n");
     wait_until_said(&server, &bot, "ann", &["ping", "pong", "ping", "pong"]);
 }
