@@ -37,6 +37,8 @@ pub(crate) mod tls_client;
 #[cfg(feature = "server")]
 pub(crate) mod tls_server;
 #[cfg(feature = "server")]
+pub(crate) mod tls_session;
+#[cfg(feature = "server")]
 pub(crate) mod transport;
 #[cfg(feature = "client")]
 mod trusted_roots;

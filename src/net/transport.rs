@@ -12,13 +12,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
-use tokio_rustls::server::TlsStream;
 
 use super::frame_meter::FrameMeter;
 use super::send_queue::SendQueue;
+use super::tls_session::{Decrypted, MAX_RECORD_BYTES};
 
-/// The most bytes that one read takes from a socket.
+/// The most bytes that one read takes from a socket, over TLS including a record that began before.
 const READ_BYTES: usize = 64 * 1024;
 /// The most bytes that one turn of a connection passes on; then the other tasks of the thread run.
 const TURN_BYTES: usize = 64 * 1024;
@@ -29,19 +28,13 @@ const MAX_DISCARDED_BYTES: usize = 4 * 1024 * 1024;
 
 thread_local! {
     static READ_BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES].into_boxed_slice());
+    static RECORDS: RefCell<Box<[u8]>> =
+        RefCell::new(vec![0; READ_BYTES - MAX_RECORD_BYTES].into_boxed_slice());
 }
 
-/// The stream of a connection.
-pub enum ServerStream {
-    /// Plain TCP. The send queue owns the socket, because other threads write to it directly.
-    Plain,
-    /// TLS. The session's task owns the cipher state.
-    Tls(Box<TlsStream<TcpStream>>),
-}
-
-/// Both directions of a connection.
+/// Both directions of a connection. The send queue owns the socket, and the cipher state of TLS, because
+/// other threads write to it directly.
 pub struct Transport {
-    stream: ServerStream,
     send_queue: Arc<SendQueue>,
     /// Bytes that were read from the socket and not yet requested.
     unread: Bytes,
@@ -53,11 +46,10 @@ pub struct Transport {
 }
 
 impl Transport {
-    /// Joins a stream and its send queue. `early` are bytes that were read from the stream already.
-    pub fn new(stream: ServerStream, send_queue: Arc<SendQueue>, early: Bytes) -> Self {
+    /// Reads from the socket of a send queue. `early` are bytes that were read from it already.
+    pub fn new(send_queue: Arc<SendQueue>, early: Bytes) -> Self {
         let received_bytes = early.len() as u64;
         Transport {
-            stream,
             send_queue,
             // Even empty, it would keep the whole buffer that the HTTP request was read into.
             unread: if early.is_empty() { Bytes::new() } else { early },
@@ -101,11 +93,7 @@ impl Transport {
     /// Ends the connection when the client has acknowledged nothing for this long although something was
     /// sent (`TCP_USER_TIMEOUT`, tcp(7)).
     pub fn set_user_timeout(&self, timeout: Duration) {
-        let socket = match &self.stream {
-            ServerStream::Plain => self.send_queue.socket(),
-            ServerStream::Tls(stream) => Some(stream.get_ref().0),
-        };
-        if let Some(socket) = socket {
+        if let Some(socket) = self.send_queue.socket() {
             let _ = socket2::SockRef::from(socket).set_tcp_user_timeout(Some(timeout));
         }
     }
@@ -117,49 +105,31 @@ impl Transport {
 
     /// Writes what is pending in the send queue. `Ready` when everything is written.
     pub fn poll_flush_queue(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        match &mut self.stream {
-            ServerStream::Plain => self.send_queue.poll_flush(cx),
-            ServerStream::Tls(stream) => {
-                let written = self
-                    .send_queue
-                    .poll_flush_with(cx, |cx, bytes| Pin::new(&mut *stream).poll_write(cx, bytes));
-                let flushed = Pin::new(&mut *stream).poll_flush(cx);
-                if written.is_ready() && flushed.is_ready() {
-                    Poll::Ready(())
-                } else {
-                    Poll::Pending
-                }
-            }
-        }
+        self.send_queue.poll_flush(cx)
     }
 
     /// Shuts down the writing side, once the send queue is drained.
     pub fn poll_shutdown_write(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        match &mut self.stream {
-            ServerStream::Plain => {
-                if let Some(socket) = self.send_queue.socket() {
-                    let _ = socket2::SockRef::from(socket).shutdown(std::net::Shutdown::Write);
-                }
-                Poll::Ready(())
-            }
-            ServerStream::Tls(stream) => Pin::new(&mut *stream).poll_shutdown(cx).map(|_| ()),
+        self.send_queue.close_tls();
+        std::task::ready!(self.send_queue.poll_flush(cx));
+        if let Some(socket) = self.send_queue.socket() {
+            let _ = socket2::SockRef::from(socket).shutdown(std::net::Shutdown::Write);
         }
+        Poll::Ready(())
     }
 
     /// Reads and discards until the end of the stream, or [`MAX_DISCARDED_BYTES`]. Closing a socket
     /// with unread bytes would reset the connection, and the peer could lose the last frames.
     pub fn poll_discard_input(&mut self, cx: &mut Context<'_>, discarded: &mut usize) -> Poll<()> {
         self.unread = Bytes::new();
-        READ_BUFFER.with_borrow_mut(|buffer| {
-            match poll_read_stream(&mut self.stream, &self.send_queue, cx, buffer) {
-                Poll::Ready(Ok(count)) if count > 0 && *discarded < MAX_DISCARDED_BYTES => {
-                    *discarded += count;
-                    cx.waker().wake_by_ref();
-                    Poll::Pending
-                }
-                Poll::Ready(_) => Poll::Ready(()),
-                Poll::Pending => Poll::Pending,
+        READ_BUFFER.with_borrow_mut(|buffer| match poll_read_socket(&self.send_queue, cx, buffer) {
+            Poll::Ready(Ok(count)) if count > 0 && *discarded < MAX_DISCARDED_BYTES => {
+                *discarded += count;
+                cx.waker().wake_by_ref();
+                Poll::Pending
             }
+            Poll::Ready(_) => Poll::Ready(()),
+            Poll::Pending => Poll::Pending,
         })
     }
 }
@@ -177,7 +147,7 @@ impl AsyncRead for Transport {
         }
         if this.unread.is_empty() {
             return READ_BUFFER.with_borrow_mut(|buffer| {
-                let read = poll_read_stream(&mut this.stream, &this.send_queue, cx, buffer);
+                let read = poll_read_socket(&this.send_queue, cx, buffer);
                 let count = std::task::ready!(read)?;
                 this.received_bytes += count as u64;
                 let requested = count.min(into.remaining());
@@ -219,25 +189,42 @@ impl AsyncWrite for Transport {
     }
 }
 
-fn poll_read_stream(
-    stream: &mut ServerStream,
+fn poll_read_socket(
     send_queue: &SendQueue,
     cx: &mut Context<'_>,
     into: &mut [u8],
 ) -> Poll<io::Result<usize>> {
-    match stream {
-        ServerStream::Plain => loop {
-            let Some(socket) = send_queue.socket() else { return Poll::Ready(Ok(0)) };
-            std::task::ready!(socket.poll_read_ready(cx))?;
-            match socket.try_read(into) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                outcome => return Poll::Ready(outcome),
+    if !send_queue.is_encrypted() {
+        return poll_read_bytes(send_queue, cx, into);
+    }
+    RECORDS.with_borrow_mut(|records| {
+        // Bytes that were decrypted before the send queue was made come first.
+        let mut count = 0;
+        loop {
+            match send_queue.decrypt(&records[..count], into)? {
+                Decrypted::End => return Poll::Ready(Ok(0)),
+                Decrypted::Bytes(0) => {}
+                Decrypted::Bytes(bytes) => return Poll::Ready(Ok(bytes)),
             }
-        },
-        ServerStream::Tls(stream) => {
-            let mut buffer = ReadBuf::new(into);
-            std::task::ready!(Pin::new(&mut **stream).poll_read(cx, &mut buffer))?;
-            Poll::Ready(Ok(buffer.filled().len()))
+            count = std::task::ready!(poll_read_bytes(send_queue, cx, records))?;
+            if count == 0 {
+                return Poll::Ready(Ok(0));
+            }
+        }
+    })
+}
+
+fn poll_read_bytes(
+    send_queue: &SendQueue,
+    cx: &mut Context<'_>,
+    into: &mut [u8],
+) -> Poll<io::Result<usize>> {
+    loop {
+        let Some(socket) = send_queue.socket() else { return Poll::Ready(Ok(0)) };
+        std::task::ready!(socket.poll_read_ready(cx))?;
+        match socket.try_read(into) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            outcome => return Poll::Ready(outcome),
         }
     }
 }

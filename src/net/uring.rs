@@ -1,4 +1,4 @@
-//! Sends the same bytes to many sockets with one system call, by io_uring(7). For short frames,
+//! Sends to many sockets with one system call, by io_uring(7). For short frames,
 //! entering and leaving the kernel costs about as much as the work done there.
 //!
 //! This is the only module with unsafe code: the kernel reads from addresses in its requests.
@@ -25,21 +25,20 @@ impl UringSender {
         IoUring::new(MAX_SOCKETS as u32).ok().map(UringSender)
     }
 
-    /// Sends the same bytes to at most [`MAX_SOCKETS`] sockets without waiting for any of them, and
+    /// Sends bytes to at most [`MAX_SOCKETS`] sockets without waiting for any of them, and
     /// stores in `sent` how many bytes each took: 0 for a full or broken socket. After an error the
     /// sender must not be used again, but the counts in `sent` are correct.
     pub fn send(
         &mut self,
-        sockets: &[Option<BorrowedFd<'_>>],
-        bytes: &[u8],
+        writes: &[Option<(BorrowedFd<'_>, &[u8])>],
         sent: &mut [usize; MAX_SOCKETS],
     ) -> io::Result<()> {
-        let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         let flags = (SendFlags::DONTWAIT | SendFlags::NOSIGNAL).bits().cast_signed();
         let mut in_flight = 0;
         let mut submissions = self.0.submission();
-        for (index, socket) in sockets.iter().enumerate() {
-            let Some(socket) = socket else { continue };
+        for (index, write) in writes.iter().enumerate() {
+            let Some((socket, bytes)) = write else { continue };
+            let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
             let request = opcode::Send::new(types::Fd(socket.as_raw_fd()), bytes.as_ptr(), length)
                 .flags(flags)
                 .build()

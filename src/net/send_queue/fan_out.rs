@@ -1,7 +1,9 @@
 //! Sending the same frames to many sessions with few copies and few system calls.
 
+use std::cell::RefCell;
 use std::io;
-use std::os::fd::AsFd;
+use std::ops::Range;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use bytes::Bytes;
 
@@ -17,12 +19,17 @@ const MAX_BATCH_BYTES: usize = 256 * 1024;
 pub(super) const SHARED_PAGES_MIN_BYTES: usize = 24 * 1024;
 pub(super) const SHARED_PAGES_MIN_SOCKETS: usize = 8;
 
+thread_local! {
+    /// The records of a batch, for the connections over TLS.
+    static RECORDS: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
 /// Sends the same frames to every queue, once each, with the effect of [`SendQueue::send`] on each.
 /// Large frames are sent from shared pages; others with one io_uring call per batch of sockets,
 /// where `uring` is available. `uring` is set to `None` when it fails.
 pub fn send_to_all(queues: &[&SendQueue], frames: &Bytes, uring: &mut Option<UringSender>) {
     if frames.len() >= SHARED_PAGES_MIN_BYTES
-        && has_sockets(queues, SHARED_PAGES_MIN_SOCKETS)
+        && has_plain_sockets(queues, SHARED_PAGES_MIN_SOCKETS)
         && let Some(mut pages) = SharedPages::new(frames)
     {
         return queues.iter().for_each(|queue| queue.send_pages(&mut pages, frames));
@@ -31,7 +38,7 @@ pub fn send_to_all(queues: &[&SendQueue], frames: &Bytes, uring: &mut Option<Uri
     for batch in queues.chunks(batch_size) {
         match uring {
             Some(sender) if batch.len() > 1 => {
-                if send_batch(batch, frames, sender).is_err() {
+                if RECORDS.with_borrow_mut(|to| send_batch(batch, frames, sender, to)).is_err() {
                     *uring = None;
                 }
             }
@@ -40,22 +47,68 @@ pub fn send_to_all(queues: &[&SendQueue], frames: &Bytes, uring: &mut Option<Uri
     }
 }
 
-fn has_sockets(queues: &[&SendQueue], count: usize) -> bool {
-    queues.iter().filter(|queue| queue.socket().is_some()).nth(count - 1).is_some()
+fn has_plain_sockets(queues: &[&SendQueue], count: usize) -> bool {
+    let mut plain = queues.iter().filter(|queue| queue.socket().is_some() && !queue.is_encrypted());
+    plain.nth(count - 1).is_some()
 }
 
-fn send_batch(batch: &[&SendQueue], frames: &Bytes, uring: &mut UringSender) -> io::Result<()> {
+/// How the frames reach one queue of a batch.
+enum Way<'a> {
+    /// Through the queue, because the frames can't be written past it.
+    Queue,
+    /// As they are.
+    Plain(BorrowedFd<'a>),
+    /// As these records.
+    Records(BorrowedFd<'a>, Range<usize>),
+}
+
+fn send_batch(
+    batch: &[&SendQueue],
+    frames: &Bytes,
+    uring: &mut UringSender,
+    records: &mut Vec<u8>,
+) -> io::Result<()> {
+    records.clear();
     // Only the hub's thread calls this, and no other code holds two of these locks: no deadlock.
     let mut locked: Vec<_> = batch.iter().map(|queue| queue.lock()).collect();
-    let sockets: Vec<_> = batch
+    let ways: Vec<_> = batch
         .iter()
-        .zip(&locked)
-        .map(|(queue, pending)| queue.direct_socket(pending, frames).map(AsFd::as_fd))
+        .zip(&mut locked)
+        .map(|(queue, pending)| match queue.direct_socket(pending, frames).map(AsFd::as_fd) {
+            None => Way::Queue,
+            Some(socket) => match &mut pending.encryption {
+                None => Way::Plain(socket),
+                Some(encryption) => {
+                    let start = records.len();
+                    match encryption.encrypt(frames, records) {
+                        Ok(()) => Way::Records(socket, start..records.len()),
+                        Err(_) => {
+                            pending.disconnect();
+                            Way::Queue
+                        }
+                    }
+                }
+            },
+        })
+        .collect();
+    let writes: Vec<_> = ways
+        .iter()
+        .map(|way| match way {
+            Way::Queue => None,
+            Way::Plain(socket) => Some((*socket, &frames[..])),
+            Way::Records(socket, range) => Some((*socket, &records[range.clone()])),
+        })
         .collect();
     let mut written = [0; MAX_SOCKETS];
-    let outcome = uring.send(&sockets, frames, &mut written);
-    for ((queue, pending), written) in batch.iter().zip(&mut locked).zip(written) {
-        queue.enqueue_rest(pending, frames, written);
+    let outcome = uring.send(&writes, &mut written);
+    for (((queue, pending), way), written) in batch.iter().zip(&mut locked).zip(&ways).zip(written)
+    {
+        match way {
+            Way::Records(_, range) => {
+                queue.keep_records(pending, &records[range.start + written..range.end]);
+            }
+            _ => queue.enqueue_rest(pending, frames, written),
+        }
     }
     outcome
 }

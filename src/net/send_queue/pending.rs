@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::encryption::Encryption;
 use super::frame_form::FrameForm;
 use crate::protocol::CloseCode;
 
@@ -34,11 +35,13 @@ pub struct CloseReason {
 #[derive(Default)]
 pub(super) struct Pending {
     pub pieces: VecDeque<Bytes>,
-    /// Bytes that are not written yet.
+    /// Bytes of the pieces that are not written yet, or not encrypted.
     pub bytes: usize,
-    /// Bound of `bytes` for a client that takes nothing; `HARD_BOUND_FACTOR` times that for others.
+    /// TLS, if the connection uses it.
+    pub encryption: Option<Box<Encryption>>,
+    /// Bound of [`Self::waiting_bytes`] for a client that takes nothing; `HARD_BOUND_FACTOR` times that for others.
     pub max_bytes: usize,
-    /// How many bytes of the first piece are written. The frame they end in must be completed.
+    /// How many bytes of the first piece are written, or encrypted. The frame they end in must be completed.
     pub written: usize,
     /// Since when writing is left to the session's task, usually because the socket was full.
     pub blocked_since: Option<Instant>,
@@ -51,20 +54,25 @@ pub(super) struct Pending {
 }
 
 impl Pending {
+    /// Bytes that the socket has not taken yet.
+    pub fn waiting_bytes(&self) -> usize {
+        self.bytes + self.encryption.as_ref().map_or(0, |encryption| encryption.waiting_bytes())
+    }
+
     /// Whether these bytes fit the hard bound.
     pub fn has_room_for(&self, bytes: &Bytes) -> bool {
-        self.bytes + bytes.len() <= self.max_bytes.saturating_mul(HARD_BOUND_FACTOR)
+        self.waiting_bytes() + bytes.len() <= self.max_bytes.saturating_mul(HARD_BOUND_FACTOR)
     }
 
     /// Whether the queue is above `max_bytes` and the socket has taken nothing for too long.
     pub fn is_overdue(&self) -> bool {
-        self.bytes > self.max_bytes
+        self.waiting_bytes() > self.max_bytes
             && self.blocked_since.is_some_and(|since| since.elapsed() >= OVER_BOUND_TIMEOUT)
     }
 
     /// Whether nothing is pending and a new frame may be written directly to the socket.
     pub fn is_idle(&self) -> bool {
-        self.pieces.is_empty()
+        self.waiting_bytes() == 0
             && self.blocked_since.is_none()
             && self.close_reason.is_none()
             && !self.disconnected
@@ -118,6 +126,9 @@ impl Pending {
     pub fn disconnect(&mut self) {
         self.pieces = VecDeque::new();
         (self.bytes, self.written) = (0, 0);
+        if let Some(encryption) = &mut self.encryption {
+            encryption.disconnect();
+        }
         self.blocked_since = None;
         self.disconnected = true;
     }

@@ -11,18 +11,24 @@ use parking_lot::Mutex;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
+use super::encryption::{Encryption, taken};
 use super::frame_form::FrameForm;
 use super::pending::{CloseReason, Pending};
 use super::totals::{LockedPending, SendQueueTotals};
 use crate::net::shared_pages::SharedPages;
+use crate::net::tls_session::{Decrypted, TlsSession};
 
 /// Pieces per `writev(2)`. The kernel takes up to 1,024; more than a few dozen are no faster.
 const MAX_IOVECS: usize = 64;
 
+/// From this size on, frames are encrypted by the session's task and not by the sender.
+pub(super) const TASK_ENCRYPTS_BYTES: usize = 16 * 1024;
+
 /// The send queue of one session.
 pub struct SendQueue {
-    /// The socket, where any thread may write to it directly; `None` for TLS.
+    /// The socket, to which any thread may write. Tests and requests have none.
     socket: Option<TcpStream>,
+    is_encrypted: bool,
     pending: Mutex<Pending>,
     task: AtomicWaker,
     totals: Arc<SendQueueTotals>,
@@ -30,20 +36,29 @@ pub struct SendQueue {
 
 impl Drop for SendQueue {
     fn drop(&mut self) {
-        self.totals.change(self.pending.get_mut().bytes, 0);
+        self.totals.change(self.pending.get_mut().waiting_bytes(), 0);
     }
 }
 
 impl SendQueue {
     /// Makes an empty queue that is bounded by `max_bytes` bytes (see the module) and counted in `totals`.
-    /// Without a socket, only [`Self::poll_flush_with`] writes.
+    /// Without a socket, nothing is written.
     pub fn new(socket: Option<TcpStream>, max_bytes: usize, totals: Arc<SendQueueTotals>) -> Self {
         SendQueue {
             socket,
+            is_encrypted: false,
             pending: Mutex::new(Pending { max_bytes, ..Pending::default() }),
             task: AtomicWaker::new(),
             totals,
         }
+    }
+
+    /// The same queue for a connection over TLS.
+    #[must_use]
+    pub fn with_tls(mut self, session: TlsSession) -> Self {
+        self.is_encrypted = true;
+        self.pending.get_mut().encryption = Some(Box::new(Encryption::new(session)));
+        self
     }
 
     /// The same queue for frames of another form than those of a WebSocket.
@@ -53,9 +68,14 @@ impl SendQueue {
         self
     }
 
-    /// The socket, if the queue owns it.
+    /// The socket, if there is one.
     pub fn socket(&self) -> Option<&TcpStream> {
         self.socket.as_ref()
+    }
+
+    /// Whether the connection uses TLS.
+    pub fn is_encrypted(&self) -> bool {
+        self.is_encrypted
     }
 
     /// Changes the bound for frames that are added from now on.
@@ -71,11 +91,19 @@ impl SendQueue {
 
     /// Writes frames at once; only the part that the socket does not take is queued.
     pub fn send(&self, frames: &Bytes) {
-        self.send_by(frames, |socket| socket.try_write(frames));
+        if self.is_encrypted {
+            let mut pending = self.lock();
+            self.enqueue_rest(&mut pending, frames, 0);
+        } else {
+            self.send_by(frames, |socket| socket.try_write(frames));
+        }
     }
 
     /// Like [`Self::send`], for frames that are in shared pages as well.
     pub(super) fn send_pages(&self, pages: &mut SharedPages, frames: &Bytes) {
+        if self.is_encrypted {
+            return self.send(frames);
+        }
         self.send_by(frames, |socket| {
             socket.try_io(Interest::WRITABLE, || pages.send(socket, frames.len()))
         });
@@ -97,9 +125,7 @@ impl SendQueue {
     /// Leaves the writing to the session's task, for callers with more urgent work.
     pub fn flush_later(&self) {
         let mut pending = self.lock();
-        if !pending.pieces.is_empty() && self.socket.is_some() && !pending.disconnected {
-            pending.blocked_since.get_or_insert_with(Instant::now);
-        }
+        self.leave_to_task(&mut pending);
         drop(pending);
         self.task.wake();
     }
@@ -139,7 +165,7 @@ impl SendQueue {
     /// Whether nothing is pending, because it was written or because the connection is lost.
     pub fn is_drained(&self) -> bool {
         let pending = self.lock();
-        pending.pieces.is_empty() || pending.disconnected
+        pending.waiting_bytes() == 0 || pending.disconnected
     }
 
     /// Whether the connection is lost, so that nothing can be written any more.
@@ -149,7 +175,7 @@ impl SendQueue {
 
     /// Bytes that are not written yet.
     pub fn pending_bytes(&self) -> usize {
-        self.lock().bytes
+        self.lock().waiting_bytes()
     }
 
     /// Since when the socket has taken nothing, if anything is pending.
@@ -178,10 +204,10 @@ impl SendQueue {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(_) => {
                     let mut pending = self.lock();
-                    let before = pending.bytes;
+                    let before = pending.waiting_bytes();
                     let since = pending.blocked_since.take();
                     self.write_pending(&mut pending);
-                    if pending.bytes == before && pending.blocked_since.is_some() {
+                    if pending.waiting_bytes() == before && pending.blocked_since.is_some() {
                         pending.blocked_since = since;
                     }
                 }
@@ -189,32 +215,24 @@ impl SendQueue {
         }
     }
 
-    /// Like [`Self::poll_flush`], for a stream that only the session's task can write to: `write` is
-    /// called with the next bytes and returns how many it took.
-    pub fn poll_flush_with(
-        &self,
-        cx: &mut Context<'_>,
-        mut write: impl FnMut(&mut Context<'_>, &[u8]) -> Poll<io::Result<usize>>,
-    ) -> Poll<()> {
+    /// Decrypts what has come from the socket of a connection over TLS; see [`TlsSession::decrypt`].
+    pub fn decrypt(&self, came: &[u8], into: &mut [u8]) -> io::Result<Decrypted> {
         let mut pending = self.lock();
-        while let Some(piece) = pending.pieces.front().cloned() {
-            if pending.disconnected {
-                break;
-            }
-            match write(cx, &piece[pending.written..]) {
-                Poll::Pending => {
-                    pending.blocked_since.get_or_insert_with(Instant::now);
-                    return Poll::Pending;
-                }
-                Poll::Ready(Ok(count)) if count > 0 => {
-                    pending.blocked_since = None;
-                    pending.advance(count);
-                }
-                Poll::Ready(_) => pending.disconnect(),
-            }
+        let Some(encryption) = &mut pending.encryption else { return Ok(Decrypted::End) };
+        let decrypted = encryption.decrypt(came, into);
+        if encryption.waiting_bytes() > 0 {
+            self.write_pending(&mut pending);
         }
-        pending.blocked_since = None;
-        Poll::Ready(())
+        decrypted
+    }
+
+    /// Ends this side of TLS, if the connection uses it. Nothing may follow.
+    pub fn close_tls(&self) {
+        let mut pending = self.lock();
+        if let Some(encryption) = &mut pending.encryption {
+            encryption.close();
+            self.write_pending(&mut pending);
+        }
     }
 
     /// Marks the connection as lost and discards everything pending.
@@ -242,7 +260,9 @@ impl SendQueue {
     /// The socket, if these frames may be written to it past the queue: nothing is pending, and the
     /// part that the socket does not take fits the bound.
     pub(super) fn direct_socket(&self, pending: &Pending, frames: &Bytes) -> Option<&TcpStream> {
-        self.socket.as_ref().filter(|_| pending.is_idle() && pending.has_room_for(frames))
+        self.socket.as_ref().filter(|_| {
+            pending.is_idle() && pending.has_room_for(frames) && !self.task_encrypts(frames)
+        })
     }
 
     /// Queues what is left of frames after `written` bytes were written past the queue.
@@ -250,39 +270,48 @@ impl SendQueue {
         if written < frames.len() {
             self.enqueue(pending, frames.clone());
             pending.advance(written);
+            if self.task_encrypts(frames) {
+                self.leave_to_task(pending);
+                self.task.wake();
+            } else {
+                self.write_pending(pending);
+            }
+        }
+    }
+
+    /// Whether these frames are too many bytes for the sender to encrypt.
+    fn task_encrypts(&self, frames: &Bytes) -> bool {
+        self.is_encrypted && frames.len() >= TASK_ENCRYPTS_BYTES
+    }
+
+    fn leave_to_task(&self, pending: &mut Pending) {
+        if pending.waiting_bytes() > 0 && self.socket.is_some() && !pending.disconnected {
+            pending.blocked_since.get_or_insert_with(Instant::now);
+        }
+    }
+
+    /// Keeps what is left of records that were written past the queue.
+    pub(super) fn keep_records(&self, pending: &mut Pending, records: &[u8]) {
+        if let Some(encryption) = pending.encryption.as_mut().filter(|_| !records.is_empty()) {
+            encryption.keep(records);
             self.write_pending(pending);
         }
     }
 
     fn write_pending(&self, pending: &mut Pending) {
-        let Some(socket) = &self.socket else {
-            if !pending.pieces.is_empty() {
-                self.task.wake();
-            }
-            return;
-        };
-        while !pending.pieces.is_empty() && pending.blocked_since.is_none() && !pending.disconnected
+        let Some(socket) = &self.socket else { return };
+        while pending.waiting_bytes() > 0
+            && pending.blocked_since.is_none()
+            && !pending.disconnected
         {
-            let outcome = if pending.pieces.len() == 1 {
-                socket.try_write(&pending.pieces[0][pending.written..])
-            } else {
-                let mut slices = [IoSlice::new(&[]); MAX_IOVECS];
-                let mut count = 0;
-                let mut written = pending.written;
-                for (slice, piece) in slices.iter_mut().zip(&pending.pieces) {
-                    *slice = IoSlice::new(&piece[written..]);
-                    (written, count) = (0, count + 1);
-                }
-                socket.try_write_vectored(&slices[..count])
-            };
-            match outcome {
-                Ok(count) if count > 0 => pending.advance(count),
+            match write_once(socket, pending) {
+                Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     pending.blocked_since = Some(Instant::now());
                     self.task.wake();
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                _ => {
+                Err(_) => {
                     pending.disconnect();
                     self.task.wake();
                 }
@@ -294,4 +323,27 @@ impl SendQueue {
         // No code panics while it holds the lock, so the state is whole even after a panic elsewhere.
         LockedPending::new(self.pending.lock(), &self.totals)
     }
+}
+
+/// Writes what is pending with one system call.
+fn write_once(socket: &TcpStream, pending: &mut Pending) -> io::Result<()> {
+    let mut slices = [IoSlice::new(&[]); MAX_IOVECS];
+    let mut count = 0;
+    let mut written = pending.written;
+    for (slice, piece) in slices.iter_mut().zip(&pending.pieces) {
+        *slice = IoSlice::new(&piece[written..]);
+        (written, count) = (0, count + 1);
+    }
+    let slices = &slices[..count];
+    let (done, outcome) = match &mut pending.encryption {
+        Some(encryption) => encryption.write(slices, |records| socket.try_write(records)),
+        None => match slices {
+            [slice] => socket.try_write(slice),
+            _ => socket.try_write_vectored(slices),
+        }
+        .and_then(taken)
+        .map_or_else(|error| (0, Err(error)), |count| (count, Ok(()))),
+    };
+    pending.advance(done);
+    outcome
 }

@@ -1,7 +1,6 @@
 use std::io::Read as _;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::net::TcpStream;
@@ -17,14 +16,20 @@ fn without_socket(max_bytes: usize) -> SendQueue {
     SendQueue::new(None, max_bytes, Arc::default())
 }
 
-fn drain(queue: &SendQueue) -> Vec<u8> {
-    let mut out = Vec::new();
-    let mut cx = Context::from_waker(Waker::noop());
-    let _ = queue.poll_flush_with(&mut cx, |_, piece| {
-        out.extend_from_slice(piece);
-        Poll::Ready(Ok(piece.len()))
-    });
+/// Takes at most `max` bytes, as a socket would.
+fn take(queue: &SendQueue, max: usize) -> Vec<u8> {
+    let mut pending = queue.lock();
+    let (written, bytes) = (pending.written, pending.bytes);
+    let mut out = pending.pieces.iter().flatten().copied().skip(written).collect::<Vec<u8>>();
+    assert_eq!(out.len(), bytes);
+    out.truncate(max);
+    pending.advance(out.len());
+    pending.blocked_since = (pending.bytes > 0).then(Instant::now);
     out
+}
+
+fn drain(queue: &SendQueue) -> Vec<u8> {
+    take(queue, usize::MAX)
 }
 
 #[test]
@@ -56,13 +61,7 @@ fn above_the_bound_only_a_client_that_takes_nothing_is_closed() {
         let mut pending = queue.lock();
         pending.blocked_since = pending.blocked_since.map(|since| since - Duration::from_secs(3));
     };
-    let take_one = |queue: &SendQueue| {
-        let mut left = 1;
-        let _ = queue.poll_flush_with(&mut Context::from_waker(Waker::noop()), |_, _| {
-            left -= 1;
-            if left < 0 { Poll::Pending } else { Poll::Ready(Ok(1)) }
-        });
-    };
+    let take_one = |queue: &SendQueue| drop(take(queue, 1));
     let queue = without_socket(10);
     queue.push(Bytes::from_static(&[b'a'; 20]));
     for _ in 0..5 {
@@ -99,15 +98,7 @@ fn evict_completes_only_a_partly_written_frame() {
     for written in 0..=three.len() {
         let queue = without_socket(three.len());
         queue.push(Bytes::from(three.clone()));
-        let mut got = Vec::new();
-        let mut cx = Context::from_waker(Waker::noop());
-        let _ = queue.poll_flush_with(&mut cx, |_, piece| match written - got.len() {
-            0 => Poll::Pending,
-            left => {
-                got.extend_from_slice(&piece[..left]);
-                Poll::Ready(Ok(left))
-            }
-        });
+        let mut got = take(&queue, written);
         queue.evict(CloseReason { close: CloseCode::Forbidden, cause: "kicked" }, "bye");
         got.extend(drain(&queue));
         let whole = match written {

@@ -48,7 +48,7 @@ pub(super) struct LockedPending<'a> {
 
 impl<'a> LockedPending<'a> {
     pub fn new(pending: MutexGuard<'a, Pending>, totals: &'a SendQueueTotals) -> Self {
-        LockedPending { bytes_before: pending.bytes, pending, totals }
+        LockedPending { bytes_before: pending.waiting_bytes(), pending, totals }
     }
 }
 
@@ -68,6 +68,6 @@ impl DerefMut for LockedPending<'_> {
 
 impl Drop for LockedPending<'_> {
     fn drop(&mut self) {
-        self.totals.change(self.bytes_before, self.pending.bytes);
+        self.totals.change(self.bytes_before, self.pending.waiting_bytes());
     }
 }

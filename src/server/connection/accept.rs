@@ -25,7 +25,8 @@ use crate::net::admission::ConnectionPermit;
 use crate::net::send_queue::{FrameForm, SendQueue};
 use crate::net::server_connection::ServerConnection;
 use crate::net::stream_connection::StreamConnection;
-use crate::net::transport::{ServerStream, Transport};
+use crate::net::tls_session::TlsSession;
+use crate::net::transport::Transport;
 use crate::policy::client_network::ClientNetwork;
 use crate::protocol::SessionId;
 use crate::server::client_info::ClientInfo;
@@ -323,17 +324,18 @@ async fn open(
         },
         door,
     };
-    let (stream, socket, early, purpose) = match &active.tls {
+    let (socket, tls, early, purpose) = match &active.tls {
         None => {
             let upgraded = upgrade::accept(stream, service(false), &stop).await;
             let Upgraded { stream, early, purpose } = upgraded.ok_or("no_websocket")?;
-            (ServerStream::Plain, Some(stream), early, purpose)
+            (stream, None, early, purpose)
         }
         Some(tls) => {
             let stream = tls.accept(stream).await.map_err(|_| "no_tls")?;
             let upgraded = upgrade::accept(stream, service(true), &stop).await;
             let Upgraded { stream, early, purpose } = upgraded.ok_or("no_websocket")?;
-            (ServerStream::Tls(Box::new(stream)), None, early, purpose)
+            let (socket, session) = stream.into_inner();
+            (socket, Some(TlsSession::new(session)), early, purpose)
         }
     };
     // The HTTP service that shared it has ended.
@@ -343,9 +345,13 @@ async fn open(
         Purpose::WebSocket { .. } => FrameForm::WebSocket,
         Purpose::Follow(request) => form(request.dialect),
     };
-    let outbound = SendQueue::new(socket, limits.outbound_bytes, totals).with_form(frame_form);
+    let mut outbound =
+        SendQueue::new(Some(socket), limits.outbound_bytes, totals).with_form(frame_form);
+    if let Some(session) = tls {
+        outbound = outbound.with_tls(session);
+    }
     let outbound = Arc::new(outbound);
-    let transport = Transport::new(stream, outbound.clone(), early);
+    let transport = Transport::new(outbound.clone(), early);
     match purpose {
         Purpose::WebSocket { client_info, access_token } => {
             let connection = ServerConnection::new(

@@ -17,7 +17,7 @@ use crate::config::{AuthMode, Config, Listen, Sources};
 use crate::net::framing;
 use crate::net::send_queue::SendQueue;
 use crate::net::server_connection::{Received, ServerConnection, Timeouts};
-use crate::net::transport::{ServerStream, Transport};
+use crate::net::transport::Transport;
 use crate::protocol::ErrorCode;
 use crate::server::client_info::ClientInfo;
 use crate::server::http::answer::HttpError;
@@ -80,7 +80,7 @@ async fn echo(stream: TcpStream, listen: Arc<Listen>, frame_bytes: usize) {
     let Some(Upgraded { stream, early, .. }) = upgraded else { return };
     let bound = MIN_OUTBOUND_BYTES.max(4 * frame_bytes);
     let outbound = Arc::new(SendQueue::new(Some(stream), bound, Arc::default()));
-    let transport = Transport::new(ServerStream::Plain, outbound.clone(), early);
+    let transport = Transport::new(outbound.clone(), early);
     let mut connection =
         ServerConnection::new(transport, outbound.clone(), frame_bytes, TIMEOUTS).await;
     loop {
