@@ -236,8 +236,16 @@ fn p10_over_http_a_follower_that_reads_nothing_is_ended_and_delays_nobody() {
     let reading = std::thread::spawn(move || {
         (0..4000).for_each(|_| drop(reader.line()));
     });
-    say(&server, &vec![text; 4000]);
+    std::thread::scope(|scope| {
+        scope.spawn(|| say(&server, &vec![text; 4000]));
+        check_ended(&server, &mut stalled, &mut events);
+    });
     reading.join().unwrap();
+}
+
+/// Waits until the server has ended two followers that read nothing, and reads from them within the time
+/// that they have for the end of a line.
+fn check_ended(server: &Server, stalled: &mut Follower, events: &mut Follower) {
     eventually("the readers that read nothing are ended", || {
         server
             .log()
@@ -251,7 +259,7 @@ fn p10_over_http_a_follower_that_reads_nothing_is_ended_and_delays_nobody() {
     });
     // What they got is whole lines and events, unless the system has given the connection up before
     // (TCP_USER_TIMEOUT, tcp(7)).
-    for (follower, end) in [(&mut stalled, "\n"), (&mut events, "\n\n")] {
+    for (follower, end) in [(stalled, "\n"), (events, "\n\n")] {
         let mut rest = Vec::new();
         match follower.input.read_to_end(&mut rest) {
             Ok(_) => {
