@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use rustls::CipherSuite;
+use rustls::crypto::CryptoProvider;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
@@ -76,8 +78,7 @@ pub fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor, TlsConfigError> {
     }
     let key = PrivateKeyDer::from_pem_file(&files.key)
         .map_err(file_error(&files.key, "the certificate's private key"))?;
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+    let mut config = rustls::ServerConfig::builder_with_provider(Arc::new(provider()))
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
         .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
         .map_err(|error| TlsConfigError::Pair {
@@ -89,4 +90,16 @@ pub fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor, TlsConfigError> {
     config.ignore_client_order = true;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+/// The cryptography of the listeners. AES-128 with SHA-256 comes first: processors have instructions for SHA-256, and
+/// SHA-384 would take a sixth of the time of a handshake.
+fn provider() -> CryptoProvider {
+    let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+    provider.cipher_suites.sort_by_key(|suite| match suite.suite() {
+        CipherSuite::TLS13_AES_128_GCM_SHA256 => 0,
+        // The sort is stable.
+        _ => 1,
+    });
+    provider
 }
