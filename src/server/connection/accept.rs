@@ -2,8 +2,10 @@
 //! HTTP requests and may do so is not under that limit; each request has limits of its own.
 
 use std::fmt;
+use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -134,8 +136,8 @@ fn admit(context: &Arc<Context>, stream: TcpStream, peer: SocketAddr, stop: &Can
         in_use: Arc::default(),
     };
     let new = NewStream { stream, door, deadline, stop: stop.clone() };
-    let task = serve_connection(context.clone(), active, new, unregistered);
-    let task = context.connections.spawn(task);
+    let opening = open_connection(context.clone(), active, new, unregistered);
+    let task = context.connections.spawn(open_and_serve(Box::pin(opening)));
     context.admission.set_task(permit_id, task.abort_handle());
 }
 
@@ -265,12 +267,22 @@ fn log_refused(session: &SessionId, peer: &dyn fmt::Display, reason: &'static st
         "too many connections");
 }
 
-async fn serve_connection(
+/// What a connection does after its last HTTP request.
+type Serving = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Opens a connection and serves it. Its task has no room for what is only needed before.
+async fn open_and_serve(opening: Pin<Box<impl Future<Output = Option<Serving>>>>) {
+    if let Some(serving) = opening.await {
+        serving.await;
+    }
+}
+
+async fn open_connection(
     context: Arc<Context>,
     active: Arc<ActiveConfig>,
     new: NewStream,
     unregistered: Unregistered,
-) {
+) -> Option<Serving> {
     // Without TCP_NODELAY a small frame can wait until the frame before is acknowledged (RFC 896).
     let _ = new.stream.set_nodelay(true);
     let (deadline, in_use) = (new.deadline, new.door.in_use.clone());
@@ -284,17 +296,18 @@ async fn serve_connection(
         },
     };
     drop(opening);
-    drop(active);
     match opened {
-        Ok(Opened::WebSocket(connection, outbound, new_connection)) => {
-            lifecycle::run(context, connection, outbound, new_connection, deadline, unregistered)
-                .await;
-        }
+        Ok(Opened::WebSocket(connection, outbound, new_connection)) => Some(Box::pin(
+            lifecycle::run(context, connection, outbound, new_connection, deadline, unregistered),
+        )),
         Ok(Opened::Follow(connection, outbound, follower)) => {
-            follow::run(context, connection, outbound, follower, unregistered).await;
+            Some(Box::pin(follow::run(context, connection, outbound, follower, unregistered)))
         }
-        Err(_) if in_use.load(Ordering::Relaxed) => unregistered.ended("http"),
-        Err(reason) => unregistered.ended(reason),
+        Err(reason) => {
+            let is_http = in_use.load(Ordering::Relaxed);
+            unregistered.ended(if is_http { "http" } else { reason });
+            None
+        }
     }
 }
 

@@ -1,6 +1,8 @@
 //! A session of an HTTP request that follows a room: it enters the room, gets what the request asks for
 //! from the room log, and then every message as it comes. It only reads.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
@@ -24,14 +26,34 @@ pub struct NewFollower {
     pub request: Box<FollowRequest>,
 }
 
+/// A connection whose request is answered.
+struct Open {
+    connection: StreamConnection,
+    /// Released when the connection ends.
+    permit: ConnectionPermit,
+    /// `None` if the request was refused.
+    session: Option<Session>,
+}
+
 /// Serves the client until its connection ends.
-pub(super) async fn run(
+pub(super) fn run(
+    context: Arc<Context>,
+    connection: StreamConnection,
+    outbound: Arc<SendQueue>,
+    follower: NewFollower,
+    unregistered: Unregistered,
+) -> impl Future<Output = ()> + Send {
+    serve(Box::pin(open(context, connection, outbound, follower, unregistered)))
+}
+
+/// Enters the room, and sends what the request asks for from the room log.
+async fn open(
     context: Arc<Context>,
     mut connection: StreamConnection,
     outbound: Arc<SendQueue>,
     follower: NewFollower,
     unregistered: Unregistered,
-) {
+) -> Open {
     let NewFollower { permit, request } = follower;
     let peer = Arc::new(Peer::new(
         request.caller.session.clone(),
@@ -42,18 +64,16 @@ pub(super) async fn run(
         request.caller.client_info,
         outbound.clone(),
     ));
-    match Box::pin(enter(&context, &mut connection, peer, &request)).await {
+    let session = match enter(&context, &mut connection, peer, &request).await {
         Ok((registered, rooms)) => {
             permit.mark_registered();
             unregistered.registered();
             outbound.send(&request.head());
             let mut session = Session::new(registered, rooms, 0);
             session.log_opened();
-            let (room, position) = (request.room.clone(), request.position.clone());
-            drop(request);
-            Box::pin(session.resume(&mut connection.writer(), &room, position)).await;
-            let reason = connection.run().await;
-            session.log_closed(reason);
+            let (room, position) = (&request.room, request.position.clone());
+            session.resume(&mut connection.writer(), room, position).await;
+            Some(session)
         }
         Err((error, cause)) => {
             let caller = &request.caller;
@@ -62,7 +82,17 @@ pub(super) async fn run(
             unregistered.ended(cause);
             outbound.send(&request.refusal((&error).into()));
             outbound.close(CloseReason { close: CloseCode::TryLater, cause }, "");
+            None
         }
+    };
+    Open { connection, permit, session }
+}
+
+async fn serve(opening: Pin<Box<impl Future<Output = Open>>>) {
+    let Open { mut connection, permit, session } = opening.await;
+    if let Some(session) = session {
+        let reason = connection.run().await;
+        session.log_closed(reason);
     }
     Box::pin(async move { connection.writer().shutdown().await }).await;
     drop(permit);
