@@ -8,9 +8,9 @@ use base64::Engine as _;
 use fernet::Fernet;
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
-use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
+
+use crate::support::endpoint::{Endpoint, Socket};
 
 /// How long one step of the protocol may take.
 const STEP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -30,10 +30,10 @@ pub enum Outcome {
 
 /// A full client with at most one connection at a time.
 pub struct FullClient {
-    address: String,
+    endpoint: Endpoint,
     name: String,
     room: String,
-    socket: Option<WebSocketStream<TcpStream>>,
+    socket: Option<Socket>,
     keys: HashMap<String, Fernet>,
     current: Option<Fernet>,
     earlier: Option<Fernet>,
@@ -59,9 +59,9 @@ pub struct FullClient {
 
 impl FullClient {
     /// Makes a client that is not connected yet. With `reads` it receives messages; without, only acks.
-    pub fn new(address: impl Into<String>, name: &str, room: &str, reads: bool) -> Self {
+    pub fn new(endpoint: impl Into<Endpoint>, name: &str, room: &str, reads: bool) -> Self {
         FullClient {
-            address: address.into(),
+            endpoint: endpoint.into(),
             name: name.into(),
             room: room.into(),
             socket: None,
@@ -139,16 +139,13 @@ impl FullClient {
     }
 
     async fn try_connect(&mut self) -> Option<()> {
-        let stream = tokio::time::timeout(STEP_TIMEOUT, TcpStream::connect(&self.address))
-            .await
-            .ok()?
-            .ok()?;
-        stream.set_nodelay(true).ok()?;
-        let url = format!("ws://{}/", self.address);
-        let upgrade = tokio_tungstenite::client_async(url, stream);
-        let (mut socket, _) = tokio::time::timeout(STEP_TIMEOUT, upgrade).await.ok()?.ok()?;
+        let mut socket =
+            tokio::time::timeout(STEP_TIMEOUT, self.endpoint.open()).await.ok()?.ok()?;
         let mut register = json!({"type": "register", "protocol": 1, "username": self.name,
             "rooms": [self.room], "echo": self.reads, "presence": false});
+        if let Some(tokens) = &self.endpoint.tokens {
+            register["access_token"] = tokens.of(&self.name).into();
+        }
         if let Some((epoch, seq)) = self.position.as_ref().filter(|_| self.reads) {
             register["resume"] = json!({ &self.room: {"epoch": epoch, "seq": seq} });
         }
@@ -236,14 +233,18 @@ impl FullClient {
 }
 
 /// Reads the whole history of a room: (seq, sender, text) in order.
-pub async fn whole_history(address: &str, room: &str) -> Vec<(u64, String, String)> {
-    let stream = TcpStream::connect(address).await.unwrap();
-    let (mut socket, _) =
-        tokio_tungstenite::client_async(format!("ws://{address}/"), stream).await.unwrap();
-    let register = json!({"type": "register", "protocol": 1, "username": "auditor",
+pub async fn whole_history(
+    endpoint: impl Into<Endpoint>,
+    room: &str,
+) -> Vec<(u64, String, String)> {
+    let mut auditor = FullClient::new(endpoint, "auditor", room, true);
+    let mut socket = auditor.endpoint.open().await.expect("a connection");
+    let mut register = json!({"type": "register", "protocol": 1, "username": "auditor",
         "rooms": [room], "presence": false});
+    if let Some(tokens) = &auditor.endpoint.tokens {
+        register["access_token"] = tokens.of("auditor").into();
+    }
     socket.send(Message::text(register.to_string())).await.unwrap();
-    let mut auditor = FullClient::new(address, "auditor", room, true);
     let mut history = Vec::new();
     let mut after = 0;
     loop {
@@ -271,7 +272,7 @@ pub async fn whole_history(address: &str, room: &str) -> Vec<(u64, String, Strin
     }
 }
 
-async fn next(socket: &mut WebSocketStream<TcpStream>) -> Option<Value> {
+async fn next(socket: &mut Socket) -> Option<Value> {
     loop {
         match socket.next().await?.ok()? {
             Message::Text(text) => return serde_json::from_str(&text).ok(),

@@ -17,8 +17,11 @@ use full_client::{FullClient, Outcome, whole_history};
 use proxy::{Direction, FaultProxy};
 
 use crate::support::client::Client;
+use crate::support::endpoint::Endpoint;
 use crate::support::server::Server;
-use crate::support::{is_long_run, load_lock};
+use crate::support::{Mode, in_both_modes, is_long_run, load_lock};
+
+in_both_modes!(p7_resume_has_no_holes, p8_there_is_one_order);
 
 const ROOM: &str = "ops";
 /// How long everything may take to recover.
@@ -52,14 +55,17 @@ async fn send_all(mut sender: FullClient, count: usize, every: Duration) -> Sent
 }
 
 fn senders(
-    address: &str,
+    endpoint: impl Into<Endpoint>,
     how_many: usize,
     count: usize,
     every: Duration,
 ) -> Vec<tokio::task::JoinHandle<Sent>> {
+    let endpoint = endpoint.into();
     (0..how_many)
         .map(|number| {
-            let sender = FullClient::new(address, &format!("sender{number}"), ROOM, false);
+            let name = format!("sender{number}");
+            endpoint.tokens.iter().for_each(|tokens| drop(tokens.of(&name)));
+            let sender = FullClient::new(&endpoint, &name, ROOM, false);
             tokio::spawn(send_all(sender, count, every))
         })
         .collect()
@@ -85,7 +91,7 @@ async fn assert_clean(
     server: &Server,
     sent: &BTreeMap<String, (Vec<String>, BTreeMap<String, Outcome>)>,
 ) {
-    let history = whole_history(server.address(), ROOM).await;
+    let history = whole_history(server, ROOM).await;
     let verdict = checker::check(sent, &history);
     assert!(verdict.is_clean(), "{verdict}");
     let stored: usize = sent.values().map(|(texts, _)| texts.len()).sum();
@@ -99,7 +105,7 @@ async fn p1_kill_9_loses_nothing_acked() {
     let mut server = Server::with(FAST).start();
     // 20 senders with 25 messages per second each, for a little longer than the kills take.
     let count = kills * 12 + 20;
-    let tasks = senders(server.address(), 20, count, Duration::from_millis(40));
+    let tasks = senders(&server, 20, count, Duration::from_millis(40));
     let mut slowest = Duration::ZERO;
     for _ in 0..kills {
         tokio::time::sleep(Duration::from_millis(350)).await;
@@ -114,21 +120,22 @@ async fn p1_kill_9_loses_nothing_acked() {
     assert!(slowest < Duration::from_secs(5), "ready again after {slowest:?}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn p7_resume_has_no_holes() {
+async fn p7_resume_has_no_holes(mode: Mode) {
     let _lock = load_lock();
     let (readers, rounds) = if is_long_run() { (20, 50) } else { (20, 6) };
-    let server = Server::with(FAST).start();
+    let server = Server::with(FAST).mode(mode).start();
     let proxy = FaultProxy::start(server.address().parse().unwrap()).await;
     // Fast enough that messages arrive while a reader is between replay and live delivery.
     let total = rounds * 240;
-    let through = proxy.address().to_string();
+    let through = server.endpoint().at(proxy.address());
     let mut reading = Vec::new();
     let (ready, mut waiting) = tokio::sync::mpsc::channel::<()>(readers);
     for number in 0..readers {
         let (through, ready) = (through.clone(), ready.clone());
+        let name = format!("reader{number}");
+        server.prepare_token(&name);
         reading.push(tokio::spawn(async move {
-            let mut reader = FullClient::new(through, &format!("reader{number}"), ROOM, true);
+            let mut reader = FullClient::new(through, &name, ROOM, true);
             reader.until(Instant::now() + RECOVERY_TIMEOUT, |reader| reader.connects > 0).await;
             ready.send(()).await.unwrap();
             // Complete by the last seq, so that a hole is seen at once.
@@ -140,10 +147,11 @@ async fn p7_resume_has_no_holes() {
             reader
         }));
     }
+    drop(ready);
     for _ in 0..readers {
-        waiting.recv().await.unwrap();
+        waiting.recv().await.expect("every reader is connected");
     }
-    let tasks = senders(server.address(), 6, total / 6, Duration::from_millis(5));
+    let tasks = senders(&server, 6, total / 6, Duration::from_millis(5));
     for _ in 0..rounds {
         tokio::time::sleep(Duration::from_millis(150)).await;
         proxy.cut_all();
@@ -160,15 +168,15 @@ async fn p7_resume_has_no_holes() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn p8_there_is_one_order() {
+async fn p8_there_is_one_order(mode: Mode) {
     let _lock = load_lock();
     let (people, each, listeners) = if is_long_run() { (100, 1000, 50) } else { (20, 100, 10) };
-    let server = Server::with(&format!("{FAST}[history]\nkeep_messages = 1000000\n")).start();
+    let config = format!("{FAST}[history]\nkeep_messages = 1000000\n");
+    let server = Server::with(&config).mode(mode).start();
     let total = people * each;
     let mut reading = Vec::new();
     for number in 0..listeners {
-        let mut reader = FullClient::new(server.address(), &format!("reader{number}"), ROOM, true);
+        let mut reader = FullClient::new(&server, &format!("reader{number}"), ROOM, true);
         reader.until(Instant::now() + RECOVERY_TIMEOUT, |reader| reader.connects > 0).await;
         reading.push(tokio::spawn(async move {
             let whole = |reader: &FullClient| reader.received.len() >= total;
@@ -180,7 +188,7 @@ async fn p8_there_is_one_order() {
             reader.received
         }));
     }
-    let sent = gather(senders(server.address(), people, each, Duration::ZERO)).await;
+    let sent = gather(senders(&server, people, each, Duration::ZERO)).await;
     assert_clean(&server, &sent).await;
     let mut first: Option<Vec<(u64, String)>> = None;
     for task in reading {
@@ -202,7 +210,7 @@ async fn p14_rotation_is_invisible() {
     let total = seconds * rate;
     let mut reading = Vec::new();
     for number in 0..readers {
-        let mut reader = FullClient::new(server.address(), &format!("reader{number}"), ROOM, true);
+        let mut reader = FullClient::new(&server, &format!("reader{number}"), ROOM, true);
         reader.until(Instant::now() + RECOVERY_TIMEOUT, |reader| reader.connects > 0).await;
         reading.push(tokio::spawn(async move {
             if number == 0 {
@@ -219,8 +227,8 @@ async fn p14_rotation_is_invisible() {
         }));
     }
     let pause = Duration::from_millis(10_000 / rate as u64);
-    let mut tasks = senders(server.address(), 9, total / 10, pause);
-    let mut late = FullClient::new(server.address(), "late", ROOM, false);
+    let mut tasks = senders(&server, 9, total / 10, pause);
+    let mut late = FullClient::new(&server, "late", ROOM, false);
     late.uses_earlier_key = true;
     tasks.push(tokio::spawn(send_all(late, total / 10, pause)));
     let sent = gather(tasks).await;

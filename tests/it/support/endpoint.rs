@@ -108,6 +108,12 @@ impl Endpoint {
         self
     }
 
+    /// Connects to another address, such as that of a proxy before the server.
+    pub fn at(mut self, address: SocketAddr) -> Endpoint {
+        self.address = address.to_string();
+        self
+    }
+
     /// Connects from this loopback address.
     pub fn bound_to(mut self, address: &str) -> Endpoint {
         self.from = address.into();
