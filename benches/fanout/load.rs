@@ -1,4 +1,5 @@
-//! The load generator: one thread sends messages and counts deliveries without decrypting them.
+//! The load generator: one thread sends messages and counts deliveries without decrypting them. (Of the readers
+//! over TLS, one decrypts; see [`crate::counting`].)
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -6,8 +7,10 @@ use std::time::{Duration, Instant};
 
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
+use rustls::ClientConnection;
 
-use crate::wire::{Counter, Incoming, Wire};
+use crate::counting::{Receiver, Receivers};
+use crate::wire::{Incoming, Wire};
 
 /// Deliveries that are missing count as lost after this long without progress.
 const LOST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -23,13 +26,15 @@ pub enum Pace {
 
 struct Reader {
     stream: TcpStream,
-    counter: Counter,
+    receiver: Receiver,
     received: u64,
 }
 
 struct Sender {
     stream: TcpStream,
+    tls: Option<Box<ClientConnection>>,
     token: String,
+    /// Messages that are not yet written, over TLS not yet encrypted.
     out: Vec<u8>,
     written: usize,
 }
@@ -60,31 +65,51 @@ pub struct RunResult {
 }
 
 impl Load {
-    pub fn new(wire: Wire, text: usize, readers: Vec<Incoming>, senders: Vec<Incoming>) -> Self {
+    pub fn new(
+        wire: Wire,
+        text: usize,
+        mut readers: Vec<Incoming>,
+        mut senders: Vec<Incoming>,
+    ) -> Self {
+        let Receivers { all, sent } = Receivers::new(wire, text, &mut readers, &mut senders);
         let poll = Poll::new().expect("a poll");
         let mut next = 0;
-        let mut register = |incoming: Incoming| {
-            incoming.stream.set_nonblocking(true).expect("non-blocking");
-            let mut stream = TcpStream::from_std(incoming.stream);
+        let mut register = |stream: std::net::TcpStream| {
+            stream.set_nonblocking(true).expect("non-blocking");
+            let mut stream = TcpStream::from_std(stream);
             let both = Interest::READABLE | Interest::WRITABLE;
             poll.registry().register(&mut stream, Token(next), both).expect("registered");
             next += 1;
-            (stream, incoming.token)
+            stream
         };
-        let reader = |(stream, _)| Reader { stream, counter: wire.counter(text), received: 0 };
-        let sender = |(stream, token)| Sender { stream, token, out: Vec::new(), written: 0 };
-        let readers: Vec<Reader> =
-            readers.into_iter().map(|incoming| reader(register(incoming))).collect();
-        let senders = senders.into_iter().map(|incoming| sender(register(incoming))).collect();
+        let mut readers: Vec<Reader> = readers
+            .into_iter()
+            .zip(all)
+            .map(|(incoming, receiver)| Reader {
+                stream: register(incoming.stream),
+                receiver,
+                received: 0,
+            })
+            .collect();
+        let sender = |Incoming { stream, mut tls, token }| {
+            if let Some(tls) = &mut tls {
+                tls.set_buffer_limit(None);
+            }
+            Sender { stream: register(stream), tls, token, out: Vec::new(), written: 0 }
+        };
+        let senders = senders.into_iter().map(sender).collect();
+        if let Some(first) = readers.first_mut() {
+            first.received = sent;
+        }
         Load {
             wire,
             text,
             poll,
+            missing: (0..sent).map(|_| readers.len() as u32 - 1).collect(),
             readers,
             senders,
-            missing: VecDeque::new(),
             delivered: 0,
-            sent: 0,
+            sent,
             into: vec![0; 256 * 1024],
         }
     }
@@ -147,13 +172,16 @@ impl Load {
                 if let Pace::Rate(rate) = pace {
                     let since = started.elapsed().as_micros() as u64;
                     outcome.delays.extend(
-                        (from - first..to - first)
-                            .map(|number| (since - number * 1_000_000 / rate) as u32),
+                        (from.max(first)..to)
+                            .map(|number| (since - (number - first) * 1_000_000 / rate) as u32),
                     );
                 }
             }
         }
         outcome.elapsed = started.elapsed();
+        if !self.readers.iter().all(|reader| reader.receiver.is_whole()) {
+            return Err("a reader has bytes of no delivery".into());
+        }
         outcome.sent = self.sent - first;
         let own = if self.wire.echoes() { self.senders.len() } else { 0 };
         outcome.deliveries = outcome.sent * (self.readers.len() + own) as u64;
@@ -170,6 +198,18 @@ impl Load {
 
     fn flush(&mut self) -> Result<(), String> {
         for sender in &mut self.senders {
+            if let Some(tls) = &mut sender.tls {
+                tls.writer().write_all(&sender.out).map_err(|error| error.to_string())?;
+                sender.out.clear();
+                while tls.wants_write() {
+                    match tls.write_tls(&mut sender.stream) {
+                        Ok(_) => {}
+                        Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                        Err(error) => return Err(format!("a sender: {error}")),
+                    }
+                }
+                continue;
+            }
             while sender.written < sender.out.len() {
                 match sender.stream.write(&sender.out[sender.written..]) {
                     Ok(count) => sender.written += count,
@@ -193,7 +233,7 @@ impl Load {
             match reader.stream.read(&mut self.into) {
                 Ok(0) => return Err("a reader was closed".into()),
                 Ok(count) => {
-                    reader.received += reader.counter.feed(&self.into[..count]);
+                    reader.received += reader.receiver.feed(&self.into[..count])?;
                     // A short read has emptied the socket; more bytes cause a new event.
                     if count < self.into.len() {
                         break;

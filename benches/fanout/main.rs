@@ -2,66 +2,55 @@
 //! time and latency per delivery, and memory per idle connection. Every delivery is counted, and a run
 //! that loses one fails. `scripts/bench` installs the other servers and runs this benchmark.
 //!
-//! `cargo bench --bench fanout -- [--quick] [--only WORD] [--rounds N] [--window N]`
+//! `cargo bench --bench fanout -- [--quick] [--only WORD] [--peers WORDS] [--rounds N] [--window N]`
 //!
-//! With `CHAT_BENCH_BASELINE=/path/to/another/chat-server`, that build takes part, too. Both builds run in
-//! each round, in alternating order, and the ratio of each round is shown. Without `--peers`, only these
-//! two run.
+//! With `CHAT_BENCH_BASELINE=/path/to/another/chat-server`, that build takes part, too. Without `--peers`, only
+//! the two builds run, with history on disk. With `--peers TLS`, they run over TLS, beside the limit over TLS.
+//!
+//! All servers run in each round, in alternating order. The ratio of each round is shown for both builds, and over
+//! TLS for plain TCP, for nginx, and for the limit.
 
+#[path = "../support/certificate.rs"]
+mod certificate;
+mod counting;
 mod limit;
 mod load;
+mod nginx;
+#[path = "../support/process.rs"]
+mod process;
 mod rooms;
+mod scenario;
 mod servers;
 mod wire;
 
 use std::fmt::Write as _;
+use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use limit::Mode;
 use load::{Load, Pace};
+use scenario::{Scenario, Spread, WINDOW, Work, scenarios};
 use secure_chat::credentials::at_rest_key::AtRestKey;
 use secure_chat::protocol::{MessageId, RoomName, Timestamp, UserName};
 use secure_chat::store::{Draft, Retention, open_disk};
 use servers::{ALL, Peer, Server};
-use wire::{Incoming, Wire};
+use wire::Incoming;
 
-/// Messages in flight in a saturated run, unless `--window` is given.
-const WINDOW: u64 = 256;
 /// Threads that connect clients in parallel.
 const CONNECTORS: usize = 16;
 
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Work {
-    /// As fast as possible, with this many messages in flight.
-    Saturated(u64),
-    /// One message in flight.
-    Paced,
-    /// This many messages per second.
-    Schedule(u64),
-    /// No messages: the rate of connections, and the memory they hold.
-    Idle,
-    /// All clients join one room, or each its own, with presence.
-    Joins(Spread),
-    /// One member per room; one message in flight.
-    Rooms,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Spread {
-    OneRoom,
-    OwnRoom,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Scenario {
-    work: Work,
-    readers: usize,
-    senders: usize,
-    text: usize,
-}
-
 /// Two figures of one server in one scenario; see [`Scenario::figures`].
 type Figures = [f64; 2];
+
+/// Servers whose ratio is shown for each round.
+const PAIRS: [(Peer, Peer); 6] = [
+    (Peer::Disk, Peer::Baseline),
+    (Peer::Tls, Peer::BaselineTls),
+    (Peer::Tls, Peer::Disk),
+    (Peer::Tls, Peer::Nginx),
+    (Peer::Tls, Peer::GatherTls),
+    (Peer::Tls, Peer::EachTls),
+];
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -78,7 +67,7 @@ fn main() {
             "pages" => Mode::Pages,
             other => panic!("unknown mode {other}"),
         };
-        limit::serve(frame, mode);
+        limit::serve(frame, mode, after("--tls").map(Path::new));
     }
     let _ = rlimit::increase_nofile_limit(u64::MAX);
     let quick = arguments.iter().any(|argument| argument == "--quick");
@@ -99,7 +88,7 @@ fn main() {
     let peers = after("--peers").unwrap_or(usual);
     let peers: Vec<Peer> = ALL
         .into_iter()
-        .filter(|peer| has_baseline || *peer != Peer::Baseline)
+        .filter(|peer| has_baseline || !matches!(peer, Peer::Baseline | Peer::BaselineTls))
         .filter(|peer| peers.split(',').any(|word| peer.name().contains(word)))
         .collect();
     let mut lines = String::from("scenario\tpeer\tfirst\tsecond\n");
@@ -110,7 +99,7 @@ fn main() {
             show(scenario, &results);
             if let Work::Schedule(rate) = scenario.work {
                 let [median, p99] = one_commit(rate).map(|time| time.as_secs_f64() * 1e3);
-                println!("  {:30} {p99:>26.3} {median:>16.1}", "one commit of the store alone");
+                println!("  {:32} {p99:>26.3} {median:>16.1}", "one commit of the store alone");
             }
             for (peer, [first, second]) in results {
                 let _ = writeln!(lines, "{name}\t{}\t{first:.4}\t{second:.4}", peer.name());
@@ -122,68 +111,11 @@ fn main() {
     std::fs::write(format!("{folder}/results.tsv"), lines).expect("results written");
 }
 
-fn scenarios(quick: bool, window: u64) -> Vec<Scenario> {
-    let saturated = Work::Saturated(window);
-    let scenario = |work, readers, senders, text| Scenario { work, readers, senders, text };
-    let mut all = vec![
-        scenario(saturated, 100, 1, 100),
-        scenario(saturated, 1000, 1, 100),
-        scenario(Work::Paced, 100, 1, 100),
-        scenario(Work::Paced, 1000, 1, 100),
-        scenario(Work::Schedule(50), 1000, 1, 100),
-        scenario(Work::Idle, 5000, 0, 100),
-        scenario(Work::Joins(Spread::OneRoom), 5000, 0, 100),
-        scenario(Work::Joins(Spread::OwnRoom), 5000, 0, 100),
-        scenario(Work::Rooms, 10_000, 0, 100),
-    ];
-    if !quick {
-        all.extend([
-            scenario(saturated, 10, 1, 100),
-            scenario(saturated, 5000, 1, 100),
-            scenario(saturated, 1000, 8, 100),
-            scenario(saturated, 1000, 1, 1024),
-            scenario(Work::Schedule(100), 100, 1, 100),
-        ]);
-    }
-    all
-}
-
-impl Scenario {
-    fn name(&self) -> String {
-        let Scenario { readers, senders, text, .. } = self;
-        match self.work {
-            Work::Saturated(WINDOW) => {
-                format!("saturated, {readers} readers, {senders} senders, {text} B")
-            }
-            Work::Saturated(window) => {
-                format!("saturated by {window}, {readers} readers, {senders} senders, {text} B")
-            }
-            Work::Paced => format!("paced, {readers} readers, {text} B"),
-            Work::Schedule(rate) => format!("schedule, {readers} readers, {rate}/s, {text} B"),
-            Work::Idle => format!("idle, {readers} connections"),
-            Work::Joins(Spread::OneRoom) => format!("joins, {readers} into one room"),
-            Work::Joins(Spread::OwnRoom) => format!("joins, {readers} into as many rooms"),
-            Work::Rooms => format!("rooms, {readers} with one member each"),
-        }
-    }
-
-    /// The names of the two figures.
-    fn figures(&self) -> [&'static str; 2] {
-        match self.work {
-            Work::Saturated(_) | Work::Paced => ["server CPU µs per delivery", "deliveries/s"],
-            Work::Rooms => ["server CPU µs per delivery", "in one room"],
-            Work::Joins(_) => ["server CPU µs per join", "joins/s"],
-            Work::Schedule(_) => ["p99 ms", "median ms"],
-            Work::Idle => ["bytes per connection", "connections/s"],
-        }
-    }
-}
-
 /// Measures every server in turn, round after round; returns the medians. Every other round has the
 /// opposite order, so that a drift of the machine favours nobody.
 fn compare(scenario: Scenario, peers: &[Peer], rounds: usize, quick: bool) -> Vec<(Peer, Figures)> {
     let mut all: Vec<(Peer, Vec<Figures>)> = peers.iter().map(|&peer| (peer, Vec::new())).collect();
-    let mut ratios: Vec<Figures> = Vec::new();
+    let mut ratios = PAIRS.map(|_| Vec::new());
     for round in 0..rounds {
         let mut of_round: Vec<(Peer, Figures)> = Vec::new();
         let mut measure_one =
@@ -200,11 +132,15 @@ fn compare(scenario: Scenario, peers: &[Peer], rounds: usize, quick: bool) -> Ve
             _ => all.iter_mut().rev().for_each(&mut measure_one),
         }
         let of = |wanted: Peer| of_round.iter().find(|(peer, _)| *peer == wanted);
-        if let (Some((_, new)), Some((_, old))) = (of(Peer::Disk), of(Peer::Baseline)) {
-            ratios.push([new[0] / old[0], new[1] / old[1]]);
+        for ((first, second), ratios) in PAIRS.into_iter().zip(&mut ratios) {
+            if let (Some((_, new)), Some((_, old))) = (of(first), of(second)) {
+                ratios.push([new[0] / old[0], new[1] / old[1]]);
+            }
         }
     }
-    show_ratios(scenario, &ratios);
+    for (pair, ratios) in PAIRS.into_iter().zip(&ratios) {
+        show_ratios(scenario, pair, ratios);
+    }
     all.into_iter()
         .filter(|(_, figures)| !figures.is_empty())
         .map(|(peer, figures)| (peer, [median(&figures, 0), median(&figures, 1)]))
@@ -217,12 +153,12 @@ fn median(figures: &[Figures], which: usize) -> f64 {
     all[all.len() / 2]
 }
 
-/// Prints how this build compares with the baseline, round by round and as the median.
-fn show_ratios(scenario: Scenario, ratios: &[Figures]) {
+/// Prints how two servers compare, round by round and as the median.
+fn show_ratios(scenario: Scenario, (first, second): (Peer, Peer), ratios: &[Figures]) {
     if ratios.is_empty() {
         return;
     }
-    println!("\n{}: this build as a multiple of the baseline", scenario.name());
+    println!("\n{}: {} as a multiple of {}", scenario.name(), first.name(), second.name());
     for (which, figure) in scenario.figures().into_iter().enumerate() {
         let rounds: Vec<String> = ratios.iter().map(|of| format!("{:.3}", of[which])).collect();
         println!("  {figure:30} {:.3}  (rounds: {})", median(ratios, which), rounds.join(" "));
@@ -242,7 +178,7 @@ fn measure(scenario: Scenario, peer: Peer, quick: bool) -> Result<Option<Figures
 
 fn measure_once(scenario: Scenario, peer: Peer, quick: bool) -> Result<Option<Figures>, String> {
     let Scenario { work, readers, senders, text } = scenario;
-    if !takes_part(scenario, peer) {
+    if !scenario.includes(peer) {
         return Ok(None);
     }
     let Some(server) = peer.start(text) else {
@@ -290,17 +226,6 @@ fn measure_once(scenario: Scenario, peer: Peer, quick: bool) -> Result<Option<Fi
         return Ok(Some([at(0.99), at(0.5)]));
     }
     Ok(Some(outcome.figures(cpu)))
-}
-
-fn takes_part(scenario: Scenario, peer: Peer) -> bool {
-    let ours = peer.wire() == Wire::Full;
-    match scenario.work {
-        Work::Joins(_) | Work::Rooms => ours && peer != Peer::Tls,
-        Work::Idle => {
-            peer.wire() != Wire::Limit && (peer != Peer::Python || scenario.readers <= 1000)
-        }
-        _ => peer != Peer::Tls && (peer != Peer::Python || scenario.readers <= 1000),
-    }
 }
 
 impl load::RunResult {
@@ -366,13 +291,16 @@ fn one_commit(rate: u64) -> [Duration; 2] {
     [times[times.len() / 2], times[times.len() * 99 / 100]]
 }
 
-/// Prints one scenario as a table, with the first figure as a ratio to chat-server on disk.
+/// Prints one scenario as a table, with the first figure as a ratio to chat-server on disk. Over TLS, it is a ratio
+/// to chat-server over TLS.
 fn show(scenario: Scenario, results: &[(Peer, Figures)]) {
     let [first, second] = scenario.figures();
-    let ours = results.iter().find(|(peer, _)| *peer == Peer::Disk).map(|(_, figures)| figures[0]);
-    println!("\n{}\n  {:30} {first:>26} {second:>16} {:>12}", scenario.name(), "", "ours is × it");
+    println!("\n{}\n  {:32} {first:>26} {second:>16} {:>12}", scenario.name(), "", "ours is × it");
     for (peer, figures) in results {
+        let tls = peer.is_over_tls() && *peer != Peer::Tls;
+        let ours = if tls { Peer::Tls } else { Peer::Disk };
+        let ours = results.iter().find(|(peer, _)| *peer == ours).map(|(_, figures)| figures[0]);
         let ratio = ours.map_or(String::new(), |ours| format!("{:.2}", ours / figures[0]));
-        println!("  {:30} {:>26.3} {:>16.1} {ratio:>12}", peer.name(), figures[0], figures[1]);
+        println!("  {:32} {:>26.3} {:>16.1} {ratio:>12}", peer.name(), figures[0], figures[1]);
     }
 }

@@ -27,7 +27,7 @@ pub fn run(
             on_start();
         }
         let index = sent as usize % members.len();
-        let Incoming { stream, token } = &mut members[index];
+        let Incoming { stream, token, .. } = &mut members[index];
         out.clear();
         wire.message(&mut out, token, started.elapsed().as_nanos() as u64, text);
         stream.write_all(&out).map_err(|error| format!("a member: {error}"))?;

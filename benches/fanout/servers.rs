@@ -1,18 +1,19 @@
 //! Starts chat-server and the servers it is compared with, and reads their CPU time and memory.
 
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject as _;
+use rcgen::KeyPair;
+use rustls::ClientConfig;
 use serde_json::Value;
 
+use crate::nginx::Nginx;
 use crate::wire::{Wire, limit_frame};
+use crate::{certificate, process};
 
 /// A server that takes part in the comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,9 +23,14 @@ pub enum Peer {
     Baseline,
     Memory,
     Tls,
+    BaselineTls,
+    /// nginx ends TLS in front of `Disk`; figures are those of both together.
+    Nginx,
     Gather,
     Pages,
     Each,
+    GatherTls,
+    EachTls,
     Redis,
     Nats,
     Mosquitto,
@@ -35,14 +41,18 @@ pub enum Peer {
 /// The environment variable with the path of another `chat-server`, such as that of an earlier version.
 pub const BASELINE: &str = "CHAT_BENCH_BASELINE";
 
-pub const ALL: [Peer; 12] = [
+pub const ALL: [Peer; 16] = [
     Peer::Gather,
     Peer::Pages,
     Peer::Each,
     Peer::Disk,
     Peer::Baseline,
     Peer::Memory,
+    Peer::GatherTls,
+    Peer::EachTls,
     Peer::Tls,
+    Peer::BaselineTls,
+    Peer::Nginx,
     Peer::Redis,
     Peer::Nats,
     Peer::Mosquitto,
@@ -52,12 +62,13 @@ pub const ALL: [Peer; 12] = [
 
 /// A running server.
 pub struct Server {
+    nginx: Option<Nginx>,
     child: Child,
     pub port: u16,
     pub wire: Wire,
     /// The TLS configuration of clients, for a server with TLS.
     pub tls: Option<Arc<ClientConfig>>,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Peer {
@@ -67,9 +78,13 @@ impl Peer {
             Peer::Baseline => "baseline, history on disk",
             Peer::Memory => "ours, history in memory",
             Peer::Tls => "ours, TLS",
+            Peer::BaselineTls => "baseline, TLS",
+            Peer::Nginx => "nginx before ours",
             Peer::Gather => "limit, coalescing",
             Peer::Pages => "limit, coalescing without copies",
             Peer::Each => "limit, one write a delivery",
+            Peer::GatherTls => "limit, TLS, coalescing",
+            Peer::EachTls => "limit, TLS, one write a delivery",
             Peer::Redis => "redis",
             Peer::Nats => "nats-server",
             Peer::Mosquitto => "mosquitto",
@@ -80,8 +95,10 @@ impl Peer {
 
     pub fn wire(self) -> Wire {
         match self {
-            Peer::Disk | Peer::Baseline | Peer::Memory | Peer::Tls => Wire::Full,
+            Peer::Disk | Peer::Baseline | Peer::Memory => Wire::Full,
+            Peer::Tls | Peer::BaselineTls | Peer::Nginx => Wire::Full,
             Peer::Gather | Peer::Pages | Peer::Each => Wire::Limit,
+            Peer::GatherTls | Peer::EachTls => Wire::Limit,
             Peer::Redis => Wire::Redis,
             Peer::Nats => Wire::Nats,
             Peer::Mosquitto => Wire::Mqtt,
@@ -90,9 +107,22 @@ impl Peer {
         }
     }
 
+    /// Whether the clients connect by TLS.
+    pub fn is_over_tls(self) -> bool {
+        self == Peer::Nginx || self.ends_tls()
+    }
+
+    /// Whether the server itself ends TLS.
+    fn ends_tls(self) -> bool {
+        matches!(self, Peer::Tls | Peer::BaselineTls | Peer::GatherTls | Peer::EachTls)
+    }
+
     /// Starts the server; `None` if it is not installed.
     pub fn start(self, text: usize) -> Option<Server> {
         let folder = tempfile::tempdir().expect("a temporary folder");
+        if self.is_over_tls() {
+            certificate::write(folder.path(), &KeyPair::generate().expect("a key"));
+        }
         let port = free_port();
         let mut command = self.command(folder.path(), port, text)?;
         let mut child = command
@@ -117,8 +147,13 @@ impl Peer {
             _ => port,
         };
         std::thread::spawn(move || lines.for_each(drop));
-        let tls = (self == Peer::Tls).then(|| trust(folder.path()));
-        let server = Server { child, port, wire: self.wire(), tls, _folder: folder };
+        let tls = self.is_over_tls().then(|| Arc::new(certificate::trust(folder.path())));
+        let mut server = Server { nginx: None, child, port, wire: self.wire(), tls, folder };
+        if self == Peer::Nginx {
+            let nginx = Nginx::start(server.folder.path(), port)?;
+            server.port = nginx.port;
+            server.nginx = Some(nginx);
+        }
         server.accepts_connections().then_some(server)
     }
 
@@ -126,25 +161,34 @@ impl Peer {
         let file = |name: &str| folder.join(name);
         let mut command;
         match self {
-            Peer::Disk | Peer::Baseline | Peer::Memory | Peer::Tls => {
+            Peer::Disk
+            | Peer::Baseline
+            | Peer::Memory
+            | Peer::Tls
+            | Peer::BaselineTls
+            | Peer::Nginx => {
                 let store = if self == Peer::Memory { "memory" } else { "disk" };
-                let tls = if self == Peer::Tls { certificate(folder) } else { String::new() };
-                std::fs::write(file("server.toml"), configuration(folder, store, &tls)).ok()?;
+                let configuration = configuration(folder, store, self.ends_tls());
+                std::fs::write(file("server.toml"), configuration).ok()?;
                 command = match self {
-                    Peer::Baseline => Command::new(std::env::var_os(BASELINE)?),
+                    Peer::Baseline | Peer::BaselineTls => Command::new(std::env::var_os(BASELINE)?),
                     _ => Command::new(env!("CARGO_BIN_EXE_chat-server")),
                 };
                 command.env_clear().env("STATE_DIRECTORY", folder);
                 command.arg("--config").arg(file("server.toml"));
             }
-            Peer::Gather | Peer::Pages | Peer::Each => {
+            Peer::Gather | Peer::Pages | Peer::Each | Peer::GatherTls | Peer::EachTls => {
                 command = Command::new(std::env::current_exe().ok()?);
                 let mode = match self {
-                    Peer::Each => "each",
-                    Peer::Gather => "gather",
+                    Peer::Each | Peer::EachTls => "each",
+                    Peer::Gather | Peer::GatherTls => "gather",
                     _ => "pages",
                 };
-                command.args(["--limit", mode, &limit_frame(text).to_string()]);
+                command.args(["--limit", mode]);
+                if self.ends_tls() {
+                    command.arg("--tls").arg(folder);
+                }
+                command.arg(limit_frame(text).to_string());
             }
             Peer::Redis => {
                 command = Command::new("redis-server");
@@ -187,7 +231,12 @@ impl Peer {
 }
 
 /// The configuration of chat-server: no limit applies, because all clients have one address.
-fn configuration(folder: &Path, store: &str, tls: &str) -> String {
+fn configuration(folder: &Path, store: &str, tls: bool) -> String {
+    let [certificate, key] = certificate::files(folder);
+    let tls = match tls {
+        true => format!("tls = {{ certificate = {certificate:?}, key = {key:?} }}"),
+        false => String::new(),
+    };
     let folder = folder.display();
     format!(
         "[listen]\nport = 0\n{tls}\n\
@@ -198,26 +247,6 @@ fn configuration(folder: &Path, store: &str, tls: &str) -> String {
     )
 }
 
-fn certificate(folder: &Path) -> String {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
-    let (certificate, key) = (folder.join("cert.pem"), folder.join("key.pem"));
-    std::fs::write(&certificate, made.cert.pem()).expect("written");
-    std::fs::write(&key, made.signing_key.serialize_pem()).expect("written");
-    format!("tls = {{ certificate = {certificate:?}, key = {key:?} }}")
-}
-
-/// A TLS configuration that trusts only the certificate in a folder.
-fn trust(folder: &Path) -> Arc<ClientConfig> {
-    let made = CertificateDer::from_pem_file(folder.join("cert.pem")).expect("a certificate");
-    let mut roots = RootCertStore::empty();
-    roots.add(made).expect("a root");
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("versions");
-    Arc::new(config.with_root_certificates(roots).with_no_client_auth())
-}
-
 fn project_path(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
@@ -226,7 +255,7 @@ fn venv() -> PathBuf {
     project_path("target/bench-venv/bin")
 }
 
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     listener.local_addr().expect("an address").port()
 }
@@ -243,28 +272,28 @@ impl Server {
         false
     }
 
+    /// The processes whose time and memory count.
+    fn processes(&self) -> Vec<u32> {
+        let nginx = self.nginx.iter().flat_map(Nginx::processes);
+        nginx.chain([self.child.id()]).collect()
+    }
+
     /// CPU time of the server so far, user and system.
     pub fn cpu(&self) -> Duration {
-        let mut text = String::new();
-        let path = format!("/proc/{}/stat", self.child.id());
-        let mut file = std::fs::File::open(path).expect("the server runs");
-        file.read_to_string(&mut text).expect("its stat file");
-        // The fields from the third on follow the name in parentheses (proc(5)).
-        let fields: Vec<&str> =
-            text.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().collect();
-        let ticks = |index: usize| fields[index].parse::<u64>().unwrap_or(0);
-        // A clock tick in /proc is 10 ms on Linux.
-        Duration::from_millis((ticks(11) + ticks(12)) * 10)
+        self.processes().into_iter().map(process::processor_time).sum()
     }
 
     /// Resident memory in bytes.
     pub fn resident(&self) -> u64 {
-        let path = format!("/proc/{}/status", self.child.id());
-        let status = std::fs::read_to_string(path).unwrap_or_default();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap_or_default();
-        let kib = line.split_whitespace().nth(1).and_then(|number| number.parse::<u64>().ok());
-        kib.unwrap_or(0) * 1024
+        self.processes().into_iter().map(resident).sum()
     }
+}
+
+fn resident(process: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap_or_default();
+    let kib = line.split_whitespace().nth(1).and_then(|number| number.parse::<u64>().ok());
+    kib.unwrap_or(0) * 1024
 }
 
 impl Drop for Server {

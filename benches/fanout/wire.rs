@@ -1,5 +1,4 @@
-//! The protocol of each server, and how its deliveries are counted: by the lengths in WebSocket frame
-//! headers, or by bytes where every delivery has the same length.
+//! The protocol of each server: how a client connects and sends, and how its deliveries are counted.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -10,6 +9,8 @@ use fernet::Fernet;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use rustls_pki_types::ServerName;
 use serde_json::Value;
+
+use crate::counting::{Counter, Frames};
 
 /// The protocol of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +27,7 @@ pub enum Wire {
 /// An established connection, and the Fernet token that its messages contain.
 pub struct Incoming {
     pub stream: TcpStream,
+    pub tls: Option<Box<ClientConnection>>,
     pub token: String,
 }
 
@@ -45,7 +47,25 @@ impl Wire {
         text: usize,
     ) -> Incoming {
         let mut stream = open_tcp(port);
-        let mut token = String::new();
+        let Some(config) = tls else {
+            let token = self.greet(&mut stream, (room, presence), reads, text);
+            return Incoming { stream, tls: None, token };
+        };
+        let name = ServerName::try_from("localhost").expect("a name");
+        let connection = ClientConnection::new(config.clone(), name).expect("a configuration");
+        let mut stream = StreamOwned::new(connection, stream);
+        let token = self.greet(&mut stream, (room, presence), reads, text);
+        Incoming { stream: stream.sock, tls: Some(Box::new(stream.conn)), token }
+    }
+
+    /// Does what comes before the first message; returns the token for messages, if they are encrypted.
+    fn greet(
+        self,
+        stream: &mut (impl Read + Write),
+        (room, presence): (&str, bool),
+        reads: bool,
+        text: usize,
+    ) -> String {
         match self {
             Wire::Limit => {
                 // As many round trips as in the other protocols: the kernel times TCP ACKs by earlier
@@ -58,16 +78,16 @@ impl Wire {
             Wire::Redis if !reads => {}
             Wire::Redis => {
                 stream.write_all(b"*2\r\n$9\r\nSUBSCRIBE\r\n$1\r\nc\r\n").expect("written");
-                read_until(&mut stream, b":1\r\n");
+                read_until(stream, b":1\r\n");
                 stream.write_all(b"*1\r\n$4\r\nPING\r\n").expect("written");
-                read_until(&mut stream, b"pong\r\n$0\r\n\r\n");
+                read_until(stream, b"pong\r\n$0\r\n\r\n");
             }
             Wire::Nats => {
-                read_until(&mut stream, b"\r\n");
+                read_until(stream, b"\r\n");
                 let subscribe = if reads { "SUB c 1\r\n" } else { "" };
                 write!(stream, "CONNECT {{\"verbose\":false}}\r\n{subscribe}PING\r\n")
                     .expect("written");
-                read_until(&mut stream, b"PONG\r\n");
+                read_until(stream, b"PONG\r\n");
             }
             Wire::Mqtt => {
                 stream.write_all(b"\x10\x0c\0\x04MQTT\x04\x02\0\0\0\0").expect("written");
@@ -78,18 +98,10 @@ impl Wire {
                 }
             }
             Wire::Node | Wire::Basic | Wire::Full => {
-                let name = ServerName::try_from("localhost").expect("a name");
-                let secured = tls.map(|config| ClientConnection::new(config.clone(), name));
-                if let Some(connection) = secured {
-                    let mut stream = StreamOwned::new(connection.expect("a configuration"), stream);
-                    token = self.upgrade(&mut stream, room, presence, text);
-                    // The TLS state is dropped: no data is read on these connections.
-                    return Incoming { stream: stream.sock, token };
-                }
-                token = self.upgrade(&mut stream, room, presence, text);
+                return self.upgrade(stream, room, presence, text);
             }
         }
-        Incoming { stream, token }
+        String::new()
     }
 
     /// Performs the HTTP upgrade and what follows; returns the token for messages, if encrypted.
@@ -253,77 +265,4 @@ fn masked(text: &[u8]) -> Vec<u8> {
     out.extend_from_slice(&[0; 4]);
     out.extend_from_slice(text);
     out
-}
-
-/// Counts deliveries in a stream of bytes.
-pub enum Counter {
-    Fixed { size: usize, partial: usize },
-    Frames(Frames),
-}
-
-/// The parse state of a stream of WebSocket frames.
-#[derive(Default)]
-pub struct Frames {
-    head: Vec<u8>,
-    rest: usize,
-    counts: bool,
-}
-
-impl Counter {
-    fn fixed(size: usize) -> Self {
-        Counter::Fixed { size, partial: 0 }
-    }
-
-    /// Returns how many deliveries these bytes complete.
-    pub fn feed(&mut self, bytes: &[u8]) -> u64 {
-        match self {
-            Counter::Fixed { size, partial } => {
-                let whole = *partial + bytes.len();
-                *partial = whole % *size;
-                (whole / *size) as u64
-            }
-            Counter::Frames(frames) => frames.feed(bytes),
-        }
-    }
-}
-
-impl Frames {
-    fn feed(&mut self, mut bytes: &[u8]) -> u64 {
-        let mut whole = 0;
-        while !bytes.is_empty() {
-            if self.rest > 0 {
-                let now = self.rest.min(bytes.len());
-                self.rest -= now;
-                bytes = &bytes[now..];
-                whole += u64::from(self.rest == 0 && self.counts);
-                continue;
-            }
-            if self.head.is_empty()
-                && let Some((length, counts)) = parse_start(bytes)
-            {
-                (self.rest, self.counts) = (length, counts);
-                continue;
-            }
-            self.head.push(bytes[0]);
-            bytes = &bytes[1..];
-            if let Some((length, counts)) = parse_start(&self.head) {
-                (self.rest, self.counts) = (length - self.head.len(), counts);
-                self.head.clear();
-                whole += u64::from(self.rest == 0 && self.counts);
-            }
-        }
-        whole
-    }
-}
-
-/// Parses the start of a frame: its length with the header, and whether it is a delivery. `None` if
-/// there are too few bytes.
-fn parse_start(bytes: &[u8]) -> Option<(usize, bool)> {
-    let (head, length) = match *bytes.get(1)? {
-        126 => (4, usize::from(u16::from_be_bytes([*bytes.get(2)?, *bytes.get(3)?]))),
-        127 => (10, u64::from_be_bytes(bytes.get(2..10)?.try_into().ok()?) as usize),
-        short => (2, usize::from(short)),
-    };
-    let start = bytes.get(head..head + length.min(24))?;
-    Some((head + length, start.windows(14).any(|part| part == b"\"chat_message\"")))
 }
