@@ -1,18 +1,29 @@
 //! TLS on the server's listeners (rustls, TLS 1.2 and 1.3).
 
+use std::future::{Future as _, poll_fn};
+use std::io;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use rustls::CipherSuite;
 use rustls::crypto::CryptoProvider;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use tokio_rustls::TlsAcceptor;
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio_rustls::server::TlsStream;
+use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
 
 use super::certificate_expiry::not_after;
 use super::certificate_names::host_names;
 use crate::config::TlsFiles;
 use crate::protocol::Timestamp;
+
+/// Handshakes that compute at the same time. The key exchange and the signature take 0.2 ms of a processor, with an
+/// RSA key 1 ms. The others of a crowd wait here, so that the sessions that are open don't wait behind all of them.
+static HANDSHAKES: Semaphore = Semaphore::const_new(4);
 
 /// Why the certificate and key can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -90,6 +101,20 @@ pub fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor, TlsConfigError> {
     config.ignore_client_order = true;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+/// Performs the TLS handshake of a new connection.
+pub async fn accept(acceptor: &TlsAcceptor, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+    // A client that sends nothing waits before its turn and not in it.
+    let hello = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream).await?;
+    let turn = HANDSHAKES.acquire().await.map_err(io::Error::other)?;
+    let mut handshake = hello.into_stream(acceptor.config().clone());
+    let answered = poll_fn(|cx| Poll::Ready(Pin::new(&mut handshake).poll(cx))).await;
+    drop(turn);
+    match answered {
+        Poll::Ready(outcome) => outcome,
+        Poll::Pending => handshake.await,
+    }
 }
 
 /// The cryptography of the listeners. AES-128 with SHA-256 comes first: processors have instructions for SHA-256, and

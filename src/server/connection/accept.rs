@@ -27,6 +27,7 @@ use crate::net::admission::ConnectionPermit;
 use crate::net::send_queue::{FrameForm, SendQueue};
 use crate::net::server_connection::ServerConnection;
 use crate::net::stream_connection::StreamConnection;
+use crate::net::tls_server;
 use crate::net::tls_session::TlsSession;
 use crate::net::transport::Transport;
 use crate::policy::client_network::ClientNetwork;
@@ -344,7 +345,7 @@ async fn open(
             (stream, None, early, purpose)
         }
         Some(tls) => {
-            let stream = tls.accept(stream).await.map_err(|_| "no_tls")?;
+            let stream = tls_server::accept(tls, stream).await.map_err(|_| "no_tls")?;
             let upgraded = upgrade::accept(stream, service(true), &stop).await;
             let Upgraded { stream, early, purpose } = upgraded.ok_or("no_websocket")?;
             let (socket, session) = stream.into_inner();
