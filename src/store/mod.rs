@@ -30,6 +30,8 @@ mod sqlite;
 pub use deletion::{Deleted, DeletedRoom, EraseStep, Redaction, Stored};
 pub use entry::{Draft, Entry};
 pub use memory::open_memory;
+#[cfg(any(test, feature = "faults"))]
+pub use memory::open_sparse_memory;
 pub use opened::{Finding, OpenedStore, Severity};
 pub use retention::{ID_RETENTION, Retention};
 pub use room_log::{

@@ -81,6 +81,9 @@ pub trait RoomLogReader: Send + Sync {
     /// they are forgotten.
     fn room_count(&self) -> u64;
 
+    /// How many messages of a room are kept, with those whose text was deleted.
+    fn kept(&self, room: &RoomName) -> Result<u64, StoreError>;
+
     /// Every room that ever had a message, sorted by name.
     fn rooms(&self) -> Result<Vec<(RoomName, Head)>, StoreError>;
 }
@@ -160,14 +163,17 @@ impl Shortage {
 }
 
 /// Where the log of a room begins and ends.
+///
+/// Sequence numbers only grow, but not every number belongs to a message. So nobody but the store can tell
+/// from numbers whether messages are missing: it says so in `forgotten` and in [`Page::gaps`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Head {
     /// The epoch of the running start; all rooms share it.
     pub epoch: Epoch,
     /// The newest message; 0 before the first.
     pub last: Seq,
-    /// The first message that was not pruned; `last.next()` if all were.
-    pub first: Seq,
+    /// Every message up to and including this one was pruned, and none above it; 0 if none was.
+    pub forgotten: Seq,
 }
 
 /// How a reader continues in a room.
@@ -191,7 +197,7 @@ impl Resumption {
         let (from, next, reason) = if current && seq > head.last {
             (head.last, head.last.next(), GapReason::Future)
         } else if !known || seq > head.last {
-            (Seq(head.first.0.saturating_sub(1)), head.first, GapReason::Epoch)
+            (head.forgotten, head.forgotten.next(), GapReason::Epoch)
         } else {
             return Resumption { from: seq, gap: None };
         };
@@ -204,7 +210,7 @@ impl Resumption {
 pub struct Gap {
     /// The last message before the hole.
     pub after: Seq,
-    /// The first message after it. It may not exist yet.
+    /// The first message after it is not below this number.
     pub next: Seq,
     /// Why the messages are missing.
     pub reason: GapReason,
@@ -215,7 +221,7 @@ pub struct Gap {
 pub enum GapReason {
     /// They were pruned.
     Expired,
-    /// They can't be read, or they are missing although they were not pruned.
+    /// They can't be read, or the store knows that they are missing although they were not pruned.
     Damaged,
     /// The reader's position is in another record: this one was restored, or lost its end.
     Epoch,

@@ -53,6 +53,7 @@ mod reload;
 mod rights;
 mod sample_clients;
 mod signals;
+mod sparse;
 mod start;
 mod stdio;
 mod support;

@@ -127,14 +127,11 @@ impl Hub {
         }
         let was_without = usize::from(room.last == Seq(0));
         self.rooms_without_messages = self.rooms_without_messages.saturating_sub(was_without);
-        (room.last, room.last_at) = (entry.seq, Some(entry.at));
+        room.move_to(entry);
         room.tally.appended(entry.text.len() as u64, &self.counters.activity);
         if room.rotate_before_next_message {
             replace_key(room, &entry.room, Instant::now(), self.config.grace);
             self.counters.rotations.increment();
-        }
-        if room.resuming > 0 {
-            room.keep_recent(entry);
         }
         let ring = room.ring.clone();
         let ring = ring.read();

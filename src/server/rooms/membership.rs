@@ -119,16 +119,11 @@ impl Hub {
         if room.members[index].live_since.is_some() {
             return GoLiveOutcome::Live;
         }
-        let missing = room.recent.iter().filter(|stored| stored.seq() > after).count();
-        let newest = room.recent.iter().rev().take(missing);
-        let missing_bytes: usize = newest.map(|stored| frame_bytes(stored.text_bytes())).sum();
+        let Some(missing) = room.recent.after(after) else { return GoLiveOutcome::Behind };
+        let missing_bytes: usize =
+            missing.clone().map(|stored| frame_bytes(stored.text_bytes())).sum();
         if missing_bytes > self.config.outbound_bytes {
             // The session reads them from the room log, as fast as its client takes them.
-            return GoLiveOutcome::Behind;
-        }
-        let is_complete = after >= room.last
-            || room.recent.front().is_some_and(|oldest| oldest.seq() <= after.next());
-        if !is_complete {
             return GoLiveOutcome::Behind;
         }
         for redaction in std::mem::take(&mut room.members[index].missed_redactions) {
@@ -137,13 +132,14 @@ impl Hub {
             }
         }
         let ring = room.ring.read();
-        for stored in room.recent.iter().skip(room.recent.len() - missing) {
+        let count = missing.len() as u64;
+        for stored in missing {
             match stored {
                 Stored::Message(entry) => peer.push_replayed(entry, &room.epoch, &ring),
                 Stored::Redacted(redaction) => peer.push_redacted(name, *redaction),
             }
         }
-        peer.received.fetch_add(missing as u64, Ordering::Relaxed);
+        peer.received.fetch_add(count, Ordering::Relaxed);
         drop(ring);
         room.members[index].live_since = Some(after.max(room.last));
         room.resume_ended();

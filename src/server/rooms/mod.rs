@@ -26,6 +26,7 @@ pub mod peer;
 mod presence;
 mod prune_log;
 pub mod question;
+mod recent;
 pub mod redaction;
 mod room;
 mod rooms_full_log;

@@ -1,7 +1,6 @@
 //! One room: its members, the position of its log, and its keys.
 
 use std::cell::Cell;
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -11,6 +10,7 @@ use parking_lot::RwLock;
 
 use super::encoding::websocket_frame;
 use super::peer::Peer;
+use super::recent::RecentMessages;
 use crate::conversation::server::registration::Dialect;
 use crate::crypto::key_ring::KeyRing;
 use crate::net::send_queue::{FrameForm, SendQueue};
@@ -18,12 +18,8 @@ use crate::policy::rights::Action;
 use crate::protocol::frame::{EncryptionKey, Position, ServerFrame};
 use crate::protocol::{Epoch, RoomName, Seq, Timestamp};
 use crate::server::activity::Tally;
-use crate::store::{Entry, Head, Redaction, Stored};
+use crate::store::{Entry, Head, Redaction};
 
-/// The recent messages that a room keeps in memory while a member resumes: a number of messages,
-/// and bytes of text. A member that is further behind replays more from the room log.
-const MAX_RECENT_MESSAGES: usize = 512;
-const MAX_RECENT_BYTES: usize = 512 * 1024;
 /// Redactions that are kept for a member that resumes.
 const MAX_MISSED_REDACTIONS: usize = 1024;
 
@@ -109,8 +105,7 @@ pub struct Room {
     /// The number of members that resume.
     pub resuming: usize,
     /// The newest messages, kept only while a member resumes.
-    pub recent: VecDeque<Stored>,
-    recent_bytes: usize,
+    pub(super) recent: RecentMessages,
     /// What happens in the room.
     pub(super) tally: Arc<Tally>,
     /// When presence frames were last written to the sockets.
@@ -129,8 +124,7 @@ impl Room {
             rotate_before_next_message: false,
             text_members: 0,
             resuming: 0,
-            recent: VecDeque::new(),
-            recent_bytes: 0,
+            recent: RecentMessages::starting_after(head.last),
             tally: Tally::of_room(name.clone()),
             presence_written_at: None,
         }
@@ -171,7 +165,12 @@ impl Room {
     /// Adds a member.
     pub fn add(&mut self, member: Member) {
         self.text_members += usize::from(member.form != FrameForm::WebSocket);
-        self.resuming += usize::from(member.live_since.is_none());
+        if member.live_since.is_none() {
+            if self.resuming == 0 {
+                self.recent = RecentMessages::starting_after(self.last);
+            }
+            self.resuming += 1;
+        }
         self.members.push(member);
     }
 
@@ -189,28 +188,15 @@ impl Room {
     pub fn resume_ended(&mut self) {
         self.resuming -= 1;
         if self.resuming == 0 {
-            self.recent = VecDeque::new();
-            self.recent_bytes = 0;
+            self.recent = RecentMessages::starting_after(self.last);
         }
     }
 
-    /// Keeps a delivered message for the members that resume.
-    pub fn keep_recent(&mut self, entry: &Entry) {
-        self.recent_bytes += entry.text.len();
-        self.recent.push_back(Stored::Message(entry.clone()));
-        while self.recent.len() > MAX_RECENT_MESSAGES || self.recent_bytes > MAX_RECENT_BYTES {
-            let Some(oldest) = self.recent.pop_front() else { break };
-            self.recent_bytes -= oldest.text_bytes();
-        }
-    }
-
-    /// Forgets the texts of messages that were deleted.
-    pub(super) fn redact_recent(&mut self, redactions: &[Redaction]) {
-        for stored in &mut self.recent {
-            if let Some(redaction) = redactions.iter().find(|deleted| deleted.seq == stored.seq()) {
-                self.recent_bytes -= stored.text_bytes();
-                *stored = Stored::Redacted(*redaction);
-            }
+    /// Moves on to a message that is delivered, and keeps it for the members that resume.
+    pub(super) fn move_to(&mut self, entry: &Entry) {
+        (self.last, self.last_at) = (entry.seq, Some(entry.at));
+        if self.resuming > 0 {
+            self.recent.push(entry);
         }
     }
 }

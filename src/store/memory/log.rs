@@ -10,7 +10,7 @@ use crate::protocol::{Epoch, RoomName, Seq, SeqRange, Timestamp};
 use crate::store::deletion::{Deleted, DeletedRoom, EraseStep};
 use crate::store::entry::Draft;
 use crate::store::opened::OpenedStore;
-use crate::store::page_builder::PageBuilder;
+use crate::store::page_builder::{Numbering, PageBuilder};
 use crate::store::retention::Retention;
 use crate::store::room_log::{
     AppendOutcome, DeleteError, Head, Page, PageRange, PruneResult, Resumption, RoomLog,
@@ -20,8 +20,17 @@ use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// Opens an empty store whose contents end with this process.
 pub fn open_memory(retention: Retention) -> OpenedStore {
-    let shared =
-        Arc::new(Shared { epoch: Epoch::fresh(), state: RwLock::new(State::new(retention)) });
+    open(State::new(retention))
+}
+
+/// The same, for tests: it leaves out one to three numbers before each message.
+#[cfg(any(test, feature = "faults"))]
+pub fn open_sparse_memory(retention: Retention) -> OpenedStore {
+    open(State::new(retention).leaving_out_numbers())
+}
+
+fn open(state: State) -> OpenedStore {
+    let shared = Arc::new(Shared { epoch: Epoch::fresh(), state: RwLock::new(state) });
     OpenedStore { log: Box::new(MemoryLog(shared.clone())), reader: shared, findings: Vec::new() }
 }
 
@@ -100,7 +109,7 @@ impl RoomLogReader for Shared {
     ) -> Result<Page, StoreError> {
         let state = self.read();
         let room = state.room(room);
-        let mut page = PageBuilder::new(range, self.head_of(room), limit, bytes);
+        let mut page = PageBuilder::new(range, self.head_of(room), Numbering::Sparse, limit, bytes);
         let none = VecDeque::new();
         let stored = room.map_or(&none, |room| &room.entries);
         let start = page.start();
@@ -127,6 +136,10 @@ impl RoomLogReader for Shared {
         self.read().rooms().count() as u64
     }
 
+    fn kept(&self, room: &RoomName) -> Result<u64, StoreError> {
+        Ok(self.read().room(room).map_or(0, |room| room.entries.len() as u64))
+    }
+
     fn rooms(&self) -> Result<Vec<(RoomName, Head)>, StoreError> {
         let state = self.read();
         Ok(state.rooms().map(|(name, room)| (name.clone(), self.head_of(Some(room)))).collect())
@@ -135,10 +148,8 @@ impl RoomLogReader for Shared {
 
 impl Shared {
     fn head_of(&self, room: Option<&Room>) -> Head {
-        let last = room.map_or(Seq(0), |room| room.last);
-        let oldest = room.and_then(|room| room.entries.front());
-        let first = oldest.map_or(last.next(), |stored| stored.entry.seq);
-        Head { epoch: self.epoch.clone(), last, first }
+        let (last, forgotten) = room.map_or((Seq(0), Seq(0)), |room| (room.last, room.forgotten));
+        Head { epoch: self.epoch.clone(), last, forgotten }
     }
 
     // The lock may be poisoned: a panic during a write can lose a message, but never stores half
