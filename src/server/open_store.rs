@@ -37,10 +37,13 @@ pub async fn open(
     retention: Retention,
     signals: &mut Signals,
 ) -> Result<Option<OpenedStore>, ServerError> {
-    match config.history.store {
-        Store::Memory => Ok(Some(open_in_memory(retention))),
-        Store::Disk => open_on_disk(config, retention, signals).await,
-    }
+    let opened = match config.history.store {
+        Store::Memory => Some(open_in_memory(retention)),
+        Store::Disk => open_on_disk(config, retention, signals).await?,
+    };
+    #[cfg(feature = "faults")]
+    let opened = opened.map(super::faulty_store::with_fault_points);
+    Ok(opened)
 }
 
 /// The folder of systemd's credentials (systemd.exec(5)), if there is one.

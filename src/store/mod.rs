@@ -36,7 +36,7 @@ pub use opened::{Finding, OpenedStore, Severity};
 pub use retention::{ID_RETENTION, Retention};
 pub use room_log::{
     AppendOutcome, DeleteError, Gap, GapReason, Head, Page, PageItem, PageRange, PruneReason,
-    PruneResult, PrunedRoom, Resumption, RoomLog, RoomLogReader, Shortage, StoreError,
+    PruneResult, PrunedRoom, Resumption, RoomCount, RoomLog, RoomLogReader, Shortage, StoreError,
 };
 pub use sqlite::{
     Backup, BackupContent, BackupError, BackupSummary, DiskUsage, OpenError, Opening,

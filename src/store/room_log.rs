@@ -53,8 +53,15 @@ pub trait RoomLog: Send {
     fn close(&mut self) -> Result<(), StoreError>;
 }
 
-/// The reading end of a store, shared by all readers.
-pub trait RoomLogReader: Send + Sync {
+/// How many rooms a store has. The answer comes from memory, at once.
+pub trait RoomCount: Send + Sync {
+    /// How many rooms the store has: those with messages, and those whose messages were pruned until
+    /// they are forgotten.
+    fn room_count(&self) -> u64;
+}
+
+/// The reading end of a store, shared by all readers. Every call may wait for the disk.
+pub trait RoomLogReader: RoomCount {
     /// Where the log of a room begins and ends. A room without messages has `last` 0.
     fn head(&self, room: &RoomName) -> Result<Head, StoreError>;
 
@@ -76,10 +83,6 @@ pub trait RoomLogReader: Send + Sync {
     /// The position just before the time `at`: [`PageRange::After`] it holds every stored message
     /// from `at` on. If the clock was turned back, it may also hold some older messages.
     fn since(&self, room: &RoomName, at: Timestamp) -> Result<Seq, StoreError>;
-
-    /// How many rooms the store has: those with messages, and those whose messages were pruned until
-    /// they are forgotten.
-    fn room_count(&self) -> u64;
 
     /// How many messages of a room are kept, with those whose text was deleted.
     fn kept(&self, room: &RoomName) -> Result<u64, StoreError>;

@@ -8,12 +8,21 @@ use crate::http_follow::{Follower, numbered, say};
 use crate::support::client::Client;
 use crate::support::server::Server;
 use crate::support::wire::Wire;
-use crate::support::{TIMEOUT, programs, sparse_store};
+use crate::support::{TIMEOUT, load_lock, programs, sparse_store};
 
 const FAST: &str = "[limits]\nrate_messages = 100000\nrate_bytes = 100000000\n";
 
 /// Other tests that hold over such a store as well. Each says nothing about numbers that it did not get from the server.
-const ALSO_SPARSE: [&str; 1] = ["client::a_cursor_resumes_after_the_last_message"];
+const ALSO_SPARSE: [&str; 8] = [
+    "client::a_cursor_resumes_after_the_last_message",
+    "client::send_with_the_same_id_stores_one_message",
+    "http_outages::p7_over_http_what_was_pruned_is_a_gap",
+    "page::looks::other_rooms_and_hidden_pages_count_what_is_unread",
+    "pipe::an_id_of_a_json_line_is_stored_once_and_unknown_fields_are_refused",
+    "reliability::p7_resume_has_no_holes",
+    "reliability::p8_there_is_one_order",
+    "sample_clients::the_python_client_sends_receives_and_lives_through_a_cut",
+];
 
 /// A server over such a store; `None` if the programs have none, and `test` is skipped.
 fn start(test: &str, config: &str) -> Option<Server> {
@@ -195,6 +204,8 @@ fn other_tests_hold_over_a_sparse_store() {
     if !programs::have_faults("other tests over a sparse store") || sparse_store::is_asked_for() {
         return;
     }
+    // Some of them load the machine.
+    let _lock = load_lock();
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "--test-threads", "2"])
         .args(ALSO_SPARSE)

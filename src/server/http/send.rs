@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 
 use super::answer::{Body, HttpError, json};
 use super::caller::Caller;
+use super::read::blocking;
 use crate::conversation::server::posted_message::{self, BodyHeaders};
 use crate::protocol::{ErrorCode, MessageId, RoomName, Seq};
 use crate::server::context::{ActiveConfig, Context};
@@ -152,7 +153,8 @@ async fn read_body(
 
 /// Asks the hub whether a room that has no messages yet may be created.
 async fn admit_room(context: &Context, room: &RoomName) -> Result<(), EnterError> {
-    let head = context.reader.head(room).map_err(|_| EnterError::Unreadable)?;
+    let (reader, of) = (context.reader.clone(), room.clone());
+    let head = blocking(move || reader.head(&of)).await.map_err(|_| EnterError::Unreadable)?;
     if head.last > Seq(0) {
         return Ok(());
     }

@@ -119,6 +119,7 @@ impl Hub {
         fault_points::point("encode");
         let Some(room) = self.rooms.get_mut(&entry.room) else {
             // It came over HTTP, and nobody is in the room.
+            self.openings.note(&entry.room, entry.seq);
             let tally = Tally::of_room(entry.room.clone());
             return tally.appended(entry.text.len() as u64, &self.counters.activity);
         };

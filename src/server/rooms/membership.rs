@@ -8,7 +8,7 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 
 use super::access::{access_status, evict_without_access};
-use super::command::{EnterError, GoLiveOutcome, Membership, RoomEntry};
+use super::command::{EnterAnswer, EnterError, GoLiveOutcome, Membership, NotEntered, RoomEntry};
 use super::encoding::frame_bytes;
 use super::hub::{Hub, SessionRooms};
 use super::peer::Peer;
@@ -29,13 +29,16 @@ impl Hub {
         &mut self,
         peer: &Arc<Peer>,
         rooms: Vec<RoomEntry>,
-        answer: oneshot::Sender<Result<Vec<Membership>, EnterError>>,
+        answer: oneshot::Sender<EnterAnswer<Vec<Membership>>>,
     ) {
         // The access list may have changed after the session was authenticated.
         let status = access_status(&self.access, peer);
         if status != AccessStatus::Valid {
             evict_without_access(peer, status);
             return;
+        }
+        if let Err(unread) = self.find_unread(&rooms) {
+            return drop(answer.send(Err(unread)));
         }
         peer.set_muted(self.access.bans().muted_rooms(&peer.user));
         let session = SessionRooms { peer: peer.clone(), rooms: Vec::with_capacity(rooms.len()) };
@@ -50,7 +53,7 @@ impl Hub {
             Ok(memberships) => memberships,
             Err(error) => {
                 self.undo_enter(peer);
-                return drop(answer.send(Err(error)));
+                return drop(answer.send(Err(error.into())));
             }
         };
         if peer.dialect == Dialect::Full {
@@ -89,11 +92,14 @@ impl Hub {
         &mut self,
         peer: &Arc<Peer>,
         entry: RoomEntry,
-        answer: oneshot::Sender<Result<Membership, EnterError>>,
+        answer: oneshot::Sender<EnterAnswer<Membership>>,
     ) {
+        if let Err(unread) = self.find_unread(std::slice::from_ref(&entry)) {
+            return drop(answer.send(Err(unread)));
+        }
         let membership = match self.add_member(peer, &entry) {
             Ok(membership) => membership,
-            Err(error) => return drop(answer.send(Err(error))),
+            Err(error) => return drop(answer.send(Err(error.into()))),
         };
         peer.push(&ServerFrame::Joined(Joined {
             room: membership.room.as_str().into(),
@@ -193,6 +199,18 @@ impl Hub {
         session.rooms
     }
 
+    /// Fails with the rooms of which the hub does not know where their logs end.
+    fn find_unread(&mut self, entries: &[RoomEntry]) -> Result<(), NotEntered> {
+        let mut unread = Vec::new();
+        for RoomEntry { room, opening, .. } in entries {
+            let is_known = opening.as_ref().is_some_and(|opening| opening.position().is_some());
+            if !is_known && !self.rooms.contains_key(room) {
+                unread.push((room.clone(), self.openings.open(room)));
+            }
+        }
+        if unread.is_empty() { Ok(()) } else { Err(NotEntered::Unread(unread)) }
+    }
+
     /// Adds a member, and creates the room for its first one. A member that joins again is
     /// replaced.
     fn add_member(
@@ -202,16 +220,12 @@ impl Hub {
     ) -> Result<Membership, EnterError> {
         let is_new_room = !self.rooms.contains_key(&entry.room);
         if is_new_room {
-            // A short read, nearly always from memory, once per room that gets its first member.
-            let head = self.reader.head(&entry.room).map_err(|error| {
-                tracing::error!(event = "history_failed", room = %entry.room, reason = %error,
-                    "the room log can't be read");
-                EnterError::Unreadable
-            })?;
-            if head.last == Seq(0) {
+            let at = entry.opening.as_ref().and_then(|opening| opening.position());
+            let at = at.ok_or(EnterError::Unreadable)?;
+            if at.seq == Seq(0) {
                 self.admit_new_room(&entry.room)?;
             }
-            self.rooms.insert(entry.room.clone(), Room::new(&entry.room, &head, Instant::now()));
+            self.rooms.insert(entry.room.clone(), Room::new(&entry.room, at, Instant::now()));
             self.counters.rooms.set(self.rooms.len() as u64);
         }
         let room = self.rooms.get_mut(&entry.room).ok_or(EnterError::Unreadable)?;
@@ -263,7 +277,8 @@ impl Hub {
     /// Counts a room that the store does not have, or refuses it. A room exists if the store has it, or if
     /// it has a member. `limits.rooms` does not affect rooms that exist.
     fn admit_new_room(&mut self, room: &RoomName) -> Result<(), EnterError> {
-        let rooms = self.reader.room_count().saturating_add(self.rooms_without_messages as u64);
+        let rooms =
+            self.stored_rooms.room_count().saturating_add(self.rooms_without_messages as u64);
         let limit = self.config.max_rooms;
         if rooms < limit {
             self.rooms_without_messages += 1;
@@ -288,6 +303,7 @@ impl Hub {
     /// Removes a room with all its members, which are not told. Returns them.
     pub(super) fn remove_room(&mut self, name: &RoomName) -> Vec<Arc<Peer>> {
         let Some(room) = self.rooms.remove(name) else { return Vec::new() };
+        self.openings.note(name, room.last);
         let without = usize::from(room.last == Seq(0));
         self.rooms_without_messages = self.rooms_without_messages.saturating_sub(without);
         let members: Vec<_> = room.members.into_iter().map(|member| member.peer).collect();
@@ -310,6 +326,7 @@ impl Hub {
         if room.members.is_empty() {
             let without = usize::from(room.last == Seq(0));
             self.rooms_without_messages = self.rooms_without_messages.saturating_sub(without);
+            self.openings.note(name, room.last);
             self.rooms.remove(name);
             self.counters.rooms.set(self.rooms.len() as u64);
             if self.rooms.is_empty() {

@@ -22,6 +22,7 @@ pub mod log_event;
 pub mod log_writer;
 pub mod log_writer_health;
 pub mod membership;
+pub mod opening;
 pub mod peer;
 mod presence;
 mod prune_log;

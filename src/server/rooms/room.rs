@@ -18,7 +18,7 @@ use crate::policy::rights::Action;
 use crate::protocol::frame::{EncryptionKey, Position, ServerFrame};
 use crate::protocol::{Epoch, RoomName, Seq, Timestamp};
 use crate::server::activity::Tally;
-use crate::store::{Entry, Head, Redaction};
+use crate::store::{Entry, Redaction};
 
 /// Redactions that are kept for a member that resumes.
 const MAX_MISSED_REDACTIONS: usize = 1024;
@@ -114,17 +114,17 @@ pub struct Room {
 
 impl Room {
     /// A room without members, with a new key, at the position of its log.
-    pub fn new(name: &RoomName, head: &Head, now: Instant) -> Self {
+    pub fn new(name: &RoomName, at: Position, now: Instant) -> Self {
         Room {
             members: Vec::new(),
-            last: head.last,
+            last: at.seq,
             last_at: None,
-            epoch: head.epoch.clone(),
+            epoch: at.epoch,
             ring: Arc::new(RwLock::new(KeyRing::new(now))),
             rotate_before_next_message: false,
             text_members: 0,
             resuming: 0,
-            recent: RecentMessages::starting_after(head.last),
+            recent: RecentMessages::starting_after(at.seq),
             tally: Tally::of_room(name.clone()),
             presence_written_at: None,
         }

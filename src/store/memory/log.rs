@@ -13,7 +13,7 @@ use crate::store::opened::OpenedStore;
 use crate::store::page_builder::{Numbering, PageBuilder};
 use crate::store::retention::Retention;
 use crate::store::room_log::{
-    AppendOutcome, DeleteError, Head, Page, PageRange, PruneResult, Resumption, RoomLog,
+    AppendOutcome, DeleteError, Head, Page, PageRange, PruneResult, Resumption, RoomCount, RoomLog,
     RoomLogReader, StoreError,
 };
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -89,6 +89,12 @@ impl RoomLog for MemoryLog {
     }
 }
 
+impl RoomCount for Shared {
+    fn room_count(&self) -> u64 {
+        self.read().rooms().count() as u64
+    }
+}
+
 impl RoomLogReader for Shared {
     fn head(&self, room: &RoomName) -> Result<Head, StoreError> {
         Ok(self.head_of(self.read().room(room)))
@@ -130,10 +136,6 @@ impl RoomLogReader for Shared {
         let Some(room) = state.room(room) else { return Ok(Seq(0)) };
         let index = room.entries.partition_point(|stored| stored.latest < at);
         Ok(room.entries.get(index).map_or(room.last, |stored| Seq(stored.entry.seq.0 - 1)))
-    }
-
-    fn room_count(&self) -> u64 {
-        self.read().rooms().count() as u64
     }
 
     fn kept(&self, room: &RoomName) -> Result<u64, StoreError> {

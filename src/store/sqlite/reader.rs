@@ -15,7 +15,7 @@ use crate::protocol::{Epoch, RoomName, Seq, Timestamp};
 use crate::store::page_builder::{Direction, Numbering, PageBuilder};
 use crate::store::record::Record;
 use crate::store::room_log::{
-    Head, Page, PageRange, Resumption, RoomLogReader, Shortage, StoreError,
+    Head, Page, PageRange, Resumption, RoomCount, RoomLogReader, Shortage, StoreError,
 };
 
 /// Connections that stay open while no reader uses them.
@@ -38,6 +38,12 @@ impl DiskReader {
         room_count: Arc<AtomicU64>,
     ) -> Self {
         DiskReader { folder, sealer, epoch, idle: Mutex::default(), room_count }
+    }
+}
+
+impl RoomCount for DiskReader {
+    fn room_count(&self) -> u64 {
+        self.room_count.load(Ordering::Relaxed)
     }
 }
 
@@ -109,10 +115,6 @@ impl RoomLogReader for DiskReader {
             }
             Ok(Seq(low - 1))
         })
-    }
-
-    fn room_count(&self) -> u64 {
-        self.room_count.load(Ordering::Relaxed)
     }
 
     fn kept(&self, room: &RoomName) -> Result<u64, StoreError> {
