@@ -1,17 +1,93 @@
 //! Faults of a store, for tests.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::protocol::frame::Position;
-use crate::protocol::{RoomName, Seq, Timestamp};
+use crate::protocol::{RoomName, Seq, SeqRange, Timestamp};
 use crate::store::{
-    Head, OpenedStore, Page, PageRange, Resumption, RoomCount, RoomLogReader, StoreError,
+    AppendOutcome, DeleteError, Deleted, DeletedRoom, Draft, EraseStep, Head, OpenedStore, Page,
+    PageRange, PruneResult, Resumption, Retention, RoomCount, RoomLog, RoomLogReader, StoreError,
 };
 use crate::sys::fault_points;
 
-/// Puts the fault point `store_read` before every read.
-pub fn with_fault_points(store: OpenedStore) -> OpenedStore {
-    OpenedStore { reader: Arc::new(FaultyReader(store.reader)), ..store }
+/// Puts the fault point `store_read` before every read. Where `$CHAT_TEST_OUTCOMES` is `lost`, it is not known of some
+/// messages whether they are stored.
+pub fn with_faults(mut store: OpenedStore) -> OpenedStore {
+    store.reader = Arc::new(FaultyReader(store.reader));
+    if std::env::var("CHAT_TEST_OUTCOMES").is_ok_and(|outcomes| outcomes == "lost") {
+        store.log = Box::new(LostOutcomes { log: store.log, drafts: 0 });
+    }
+    store
+}
+
+/// Of each 50 drafts, the outcomes of two are lost: of this one, which is stored …
+const STORED: u64 = 10;
+/// … and of this one, which is not.
+const NOT_STORED: u64 = 20;
+const PERIOD: u64 = 50;
+
+struct LostOutcomes {
+    log: Box<dyn RoomLog>,
+    /// Drafts so far.
+    drafts: u64,
+}
+
+impl LostOutcomes {
+    fn append_one(&mut self, draft: Draft, now: Timestamp) -> AppendOutcome {
+        let number = self.drafts % PERIOD;
+        self.drafts += 1;
+        let unknown = || AppendOutcome::Unknown("a test lost the outcome".into());
+        if number == NOT_STORED {
+            return unknown();
+        }
+        match self.log.append(vec![draft], now).remove(0) {
+            AppendOutcome::Appended(_) if number == STORED => unknown(),
+            outcome => outcome,
+        }
+    }
+}
+
+impl RoomLog for LostOutcomes {
+    fn append(&mut self, batch: Vec<Draft>, now: Timestamp) -> Vec<AppendOutcome> {
+        batch.into_iter().map(|draft| self.append_one(draft, now)).collect()
+    }
+
+    fn after_commit(&mut self) {
+        self.log.after_commit();
+    }
+
+    fn prune(&mut self, now: Timestamp, uptime: Duration) -> PruneResult {
+        self.log.prune(now, uptime)
+    }
+
+    fn delete(&mut self, room: &RoomName, ranges: &[SeqRange]) -> Result<Deleted, DeleteError> {
+        self.log.delete(room, ranges)
+    }
+
+    fn delete_room(&mut self, room: &RoomName, now: Timestamp) -> Result<DeletedRoom, DeleteError> {
+        self.log.delete_room(room, now)
+    }
+
+    fn erase_step(&mut self) -> EraseStep {
+        self.log.erase_step()
+    }
+
+    fn is_over_limit(&self) -> bool {
+        self.log.is_over_limit()
+    }
+
+    fn durable(&self) -> bool {
+        self.log.durable()
+    }
+
+    fn set_retention(&mut self, retention: Retention) {
+        self.log.set_retention(retention);
+    }
+
+    fn close(&mut self) -> Result<(), StoreError> {
+        self.log.close()
+    }
 }
 
 struct FaultyReader(Arc<dyn RoomLogReader>);

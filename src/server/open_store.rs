@@ -42,7 +42,7 @@ pub async fn open(
         Store::Disk => open_on_disk(config, retention, signals).await?,
     };
     #[cfg(feature = "faults")]
-    let opened = opened.map(super::faulty_store::with_fault_points);
+    let opened = opened.map(super::faulty_store::with_faults);
     Ok(opened)
 }
 

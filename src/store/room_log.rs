@@ -110,6 +110,9 @@ pub enum AppendOutcome {
     },
     /// It is not in the log.
     Refused(StoreError),
+    /// It is not known whether it is in the log. If it is, a repetition under the same id gives `Duplicate`. The
+    /// text says why, for the server log.
+    Unknown(String),
 }
 
 /// Why a store can't be written or read.

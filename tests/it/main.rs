@@ -60,5 +60,6 @@ mod support;
 mod systemd;
 mod terminal;
 mod tls;
+mod unknown_outcomes;
 mod unreachable_server;
 mod usage;

@@ -76,6 +76,8 @@ function outbox() {
   assert.deepEqual(all(2000, 9), ["m0", "m1", "m2", "m3", "m4"], "all again, in order");
   assert.equal(outbox.acked("m0").id, "m0");
   assert.equal(outbox.acked("m0"), undefined);
+  assert.equal(outbox.refused({ id: "m3", code: "storage_unknown", temporary: true, retry_after_ms: 1000 }, 2000), undefined);
+  assert.deepEqual(all(3000, 9), ["m3"], "again under its id");
   assert.equal(outbox.refused({ id: "m2", code: "muted" }, 0).failure.code, "muted");
   assert.deepEqual(all(9000, 9), [], "a failed one waits for the person");
   outbox.retry("m2", "fresh");

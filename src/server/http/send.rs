@@ -16,6 +16,7 @@ use super::read::blocking;
 use crate::conversation::server::posted_message::{self, BodyHeaders};
 use crate::protocol::{ErrorCode, MessageId, RoomName, Seq};
 use crate::server::context::{ActiveConfig, Context};
+use crate::server::rooms::acks::UNKNOWN;
 use crate::server::rooms::command::{Command, EnterError};
 use crate::server::rooms::peer::{Answer, Peer};
 use crate::store::Draft;
@@ -181,9 +182,6 @@ async fn store(context: &Context, caller: &Caller, draft: Draft) -> Result<Answe
     };
     match tokio::time::timeout(STORE_TIMEOUT, stored).await {
         Ok(Ok(answer)) => Ok(answer),
-        _ => Err(HttpError::new(
-            ErrorCode::StorageFailed,
-            "it is not known whether the message was stored; send it again with the same id",
-        )),
+        _ => Err(HttpError::new(ErrorCode::StorageUnknown, UNKNOWN)),
     }
 }

@@ -204,7 +204,8 @@ impl Hub {
         let mut unread = Vec::new();
         for RoomEntry { room, opening, .. } in entries {
             let is_known = opening.as_ref().is_some_and(|opening| opening.position().is_some());
-            if !is_known && !self.rooms.contains_key(room) {
+            let is_open = self.rooms.get(room).is_some_and(|room| !room.may_be_behind);
+            if !is_known && !is_open {
                 unread.push((room.clone(), self.openings.open(room)));
             }
         }
@@ -229,6 +230,13 @@ impl Hub {
             self.counters.rooms.set(self.rooms.len() as u64);
         }
         let room = self.rooms.get_mut(&entry.room).ok_or(EnterError::Unreadable)?;
+        if room.may_be_behind {
+            let at = entry.opening.as_ref().and_then(|opening| opening.position());
+            let newest = at.ok_or(EnterError::Unreadable)?.seq;
+            let without = usize::from(room.last == Seq(0) && newest > Seq(0));
+            self.rooms_without_messages = self.rooms_without_messages.saturating_sub(without);
+            (room.last, room.may_be_behind) = (room.last.max(newest), false);
+        }
         if let Some(index) = room.index_of(peer) {
             room.remove(index);
         }

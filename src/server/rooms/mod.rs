@@ -6,7 +6,7 @@
 //! `delivery`, `rotation`, `access`, `redaction`, `drain`, `status_queries`.
 
 mod access;
-mod acks;
+pub mod acks;
 pub mod command;
 mod committed;
 pub mod config;

@@ -93,6 +93,8 @@ pub struct Room {
     pub last: Seq,
     /// When that message was stored; `None` if it was before the room got its first member.
     pub(super) last_at: Option<Timestamp>,
+    /// Whether the room log may have a newer message than `last`, because the outcome of an append is unknown.
+    pub(super) may_be_behind: bool,
     /// The epoch of the room log.
     pub epoch: Epoch,
     /// The room's key ring.
@@ -118,6 +120,7 @@ impl Room {
         Room {
             members: Vec::new(),
             last: at.seq,
+            may_be_behind: false,
             last_at: None,
             epoch: at.epoch,
             ring: Arc::new(RwLock::new(KeyRing::new(now))),
@@ -194,7 +197,7 @@ impl Room {
 
     /// Moves on to a message that is delivered, and keeps it for the members that resume.
     pub(super) fn move_to(&mut self, entry: &Entry) {
-        (self.last, self.last_at) = (entry.seq, Some(entry.at));
+        (self.last, self.last_at, self.may_be_behind) = (entry.seq, Some(entry.at), false);
         if self.resuming > 0 {
             self.recent.push(entry);
         }
