@@ -177,6 +177,7 @@ pub fn error(code: &str) -> Option<&'static str> {
         ErrorCode::Plaintext => "el servidor exige una conexión cifrada; usa wss://",
         ErrorCode::StorageFull => "el disco del servidor está lleno",
         ErrorCode::StorageFailed => "el servidor no puede usar su almacén ahora",
+        ErrorCode::StorageUnknown => "no se sabe si el servidor guardó el mensaje",
         _ => return None,
     })
 }

@@ -80,6 +80,8 @@ codes! {
     StorageFull = "storage_full", true;
     /// The room log can't be written or read.
     StorageFailed = "storage_failed", true;
+    /// It is not known whether the message is stored.
+    StorageUnknown = "storage_unknown", true;
     /// An HTTP request for a path that does not exist.
     NotFound = "not_found", false;
     /// An HTTP method that the path does not have.

@@ -19,6 +19,8 @@ mod counters;
 mod disk_watch;
 mod error;
 mod exit_code;
+#[cfg(feature = "faults")]
+mod faulty_store;
 mod http;
 mod http_meters;
 mod listeners;

@@ -37,15 +37,33 @@ pub async fn open(
     retention: Retention,
     signals: &mut Signals,
 ) -> Result<Option<OpenedStore>, ServerError> {
-    match config.history.store {
-        Store::Memory => Ok(Some(open_memory(retention))),
-        Store::Disk => open_on_disk(config, retention, signals).await,
-    }
+    let opened = match config.history.store {
+        Store::Memory => Some(open_in_memory(retention)),
+        Store::Disk => open_on_disk(config, retention, signals).await?,
+    };
+    #[cfg(feature = "faults")]
+    let opened = opened.map(super::faulty_store::with_faults);
+    Ok(opened)
 }
 
 /// The folder of systemd's credentials (systemd.exec(5)), if there is one.
 pub fn credentials_folder() -> Option<PathBuf> {
     std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from)
+}
+
+/// Where `$CHAT_TEST_STORE` is `sparse`, the store leaves out sequence numbers, so that a test can check that
+/// nobody takes a number that is left out for a missing message.
+#[cfg(feature = "faults")]
+fn open_in_memory(retention: Retention) -> OpenedStore {
+    match std::env::var("CHAT_TEST_STORE").is_ok_and(|form| form == "sparse") {
+        true => crate::store::open_sparse_memory(retention),
+        false => open_memory(retention),
+    }
+}
+
+#[cfg(not(feature = "faults"))]
+fn open_in_memory(retention: Retention) -> OpenedStore {
+    open_memory(retention)
 }
 
 type Outcome = Result<OpenedStore, ServerError>;

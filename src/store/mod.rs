@@ -30,11 +30,13 @@ mod sqlite;
 pub use deletion::{Deleted, DeletedRoom, EraseStep, Redaction, Stored};
 pub use entry::{Draft, Entry};
 pub use memory::open_memory;
+#[cfg(any(test, feature = "faults"))]
+pub use memory::open_sparse_memory;
 pub use opened::{Finding, OpenedStore, Severity};
 pub use retention::{ID_RETENTION, Retention};
 pub use room_log::{
     AppendOutcome, DeleteError, Gap, GapReason, Head, Page, PageItem, PageRange, PruneReason,
-    PruneResult, PrunedRoom, Resumption, RoomLog, RoomLogReader, Shortage, StoreError,
+    PruneResult, PrunedRoom, Resumption, RoomCount, RoomLog, RoomLogReader, Shortage, StoreError,
 };
 pub use sqlite::{
     Backup, BackupContent, BackupError, BackupSummary, DiskUsage, OpenError, Opening,

@@ -8,7 +8,7 @@ use super::room_log::{RoomLog, RoomLogReader};
 pub struct OpenedStore {
     /// For the log writer.
     pub log: Box<dyn RoomLog>,
-    /// For the sessions and the hub.
+    /// For the sessions, and its [`RoomCount`](super::RoomCount) for the hub.
     pub reader: Arc<dyn RoomLogReader>,
     /// For the server log.
     pub findings: Vec<Finding>,

@@ -53,8 +53,15 @@ pub trait RoomLog: Send {
     fn close(&mut self) -> Result<(), StoreError>;
 }
 
-/// The reading end of a store, shared by all readers.
-pub trait RoomLogReader: Send + Sync {
+/// How many rooms a store has. The answer comes from memory, at once.
+pub trait RoomCount: Send + Sync {
+    /// How many rooms the store has: those with messages, and those whose messages were pruned until
+    /// they are forgotten.
+    fn room_count(&self) -> u64;
+}
+
+/// The reading end of a store, shared by all readers. Every call may wait for the disk.
+pub trait RoomLogReader: RoomCount {
     /// Where the log of a room begins and ends. A room without messages has `last` 0.
     fn head(&self, room: &RoomName) -> Result<Head, StoreError>;
 
@@ -77,9 +84,8 @@ pub trait RoomLogReader: Send + Sync {
     /// from `at` on. If the clock was turned back, it may also hold some older messages.
     fn since(&self, room: &RoomName, at: Timestamp) -> Result<Seq, StoreError>;
 
-    /// How many rooms the store has: those with messages, and those whose messages were pruned until
-    /// they are forgotten.
-    fn room_count(&self) -> u64;
+    /// How many messages of a room are kept, with those whose text was deleted.
+    fn kept(&self, room: &RoomName) -> Result<u64, StoreError>;
 
     /// Every room that ever had a message, sorted by name.
     fn rooms(&self) -> Result<Vec<(RoomName, Head)>, StoreError>;
@@ -104,6 +110,9 @@ pub enum AppendOutcome {
     },
     /// It is not in the log.
     Refused(StoreError),
+    /// It is not known whether it is in the log. If it is, a repetition under the same id gives `Duplicate`. The
+    /// text says why, for the server log.
+    Unknown(String),
 }
 
 /// Why a store can't be written or read.
@@ -160,14 +169,17 @@ impl Shortage {
 }
 
 /// Where the log of a room begins and ends.
+///
+/// Sequence numbers only grow, but not every number belongs to a message. So nobody but the store can tell
+/// from numbers whether messages are missing: it says so in `forgotten` and in [`Page::gaps`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Head {
     /// The epoch of the running start; all rooms share it.
     pub epoch: Epoch,
     /// The newest message; 0 before the first.
     pub last: Seq,
-    /// The first message that was not pruned; `last.next()` if all were.
-    pub first: Seq,
+    /// Every message up to and including this one was pruned, and none above it; 0 if none was.
+    pub forgotten: Seq,
 }
 
 /// How a reader continues in a room.
@@ -191,7 +203,7 @@ impl Resumption {
         let (from, next, reason) = if current && seq > head.last {
             (head.last, head.last.next(), GapReason::Future)
         } else if !known || seq > head.last {
-            (Seq(head.first.0.saturating_sub(1)), head.first, GapReason::Epoch)
+            (head.forgotten, head.forgotten.next(), GapReason::Epoch)
         } else {
             return Resumption { from: seq, gap: None };
         };
@@ -204,7 +216,7 @@ impl Resumption {
 pub struct Gap {
     /// The last message before the hole.
     pub after: Seq,
-    /// The first message after it. It may not exist yet.
+    /// The first message after it is not below this number.
     pub next: Seq,
     /// Why the messages are missing.
     pub reason: GapReason,
@@ -215,7 +227,7 @@ pub struct Gap {
 pub enum GapReason {
     /// They were pruned.
     Expired,
-    /// They can't be read, or they are missing although they were not pruned.
+    /// They can't be read, or the store knows that they are missing although they were not pruned.
     Damaged,
     /// The reader's position is in another record: this one was restored, or lost its end.
     Epoch,

@@ -1,11 +1,13 @@
-//! Failures around the server: a panic, an unread standard output, jumping clocks.
+//! Failures around the server: a panic, a store that does not answer, an unread standard output, jumping clocks.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::http_follow::Follower;
 use crate::support::client::Client;
 use crate::support::server::Server;
+use crate::support::stall::Stall;
 use crate::support::wire::Wire;
 use crate::support::{TIMEOUT, eventually, programs};
 
@@ -61,6 +63,66 @@ fn p20_a_panic_while_a_message_is_delivered_loses_it_for_nobody() {
         assert!(server.stop().success());
         assert_eq!(server.wait_for_event("stopped")["drained"], true, "{part}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_does_not_answer_delays_only_the_sessions_that_wait_for_it() {
+    let Some(stall) = Stall::at("store_read", "a_store_that_does_not_answer") else { return };
+    let server = Server::with("[limits]\nrate_messages = 100000\n").stalling_at(&stall).start();
+    let (mut ana, _) = Wire::full(&server, "ana", "lobby").await;
+    let (mut eva, _) = Wire::full(&server, "eva", "lobby").await;
+    ana.send_chat_in("lobby", "first", "first").await;
+    eva.next_of("chat_message").await;
+    stall.begin();
+    // Each of them needs to know where the log of a room ends that has no members.
+    let mut waiting = Vec::new();
+    for name in ["one", "two"] {
+        let mut wire = Wire::connect(&server).await;
+        wire.send(json!({"type": "register", "protocol": 1, "username": name, "rooms": ["ops"],
+            "presence": false}))
+            .await;
+        waiting.push(wire);
+    }
+    let (mut joining, _) = Wire::full(&server, "joining", "lobby").await;
+    joining.send(json!({"type": "join", "room": "dev"})).await;
+    let address = server.address().to_owned();
+    let post = move |room: &str| {
+        let url = format!("http://{address}/rooms/{room}");
+        let mut curl = std::process::Command::new("curl");
+        curl.args([
+            "-sS",
+            "--max-time",
+            "20",
+            "-H",
+            "Content-Type: text/plain",
+            "-d",
+            "hola",
+            &url,
+        ]);
+        curl.stdout(std::process::Stdio::piped()).spawn().unwrap()
+    };
+    let posted = post("empty");
+    for number in 0..100 {
+        let begun = std::time::Instant::now();
+        ana.send_chat_in("lobby", &format!("id{number}"), &format!("text {number}")).await;
+        let message = eva.next_of("chat_message").await;
+        assert_eq!(eva.read(&message), format!("text {number}"));
+        assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    }
+    stall.end();
+    for mut wire in waiting {
+        assert_eq!(wire.next_of("welcome").await["rooms"]["ops"]["seq"], 0);
+        wire.next_of("encryption_key").await;
+    }
+    assert_eq!(joining.next_of("joined").await["room"], "dev");
+    let answer = posted.wait_with_output().unwrap();
+    let answer: Value = serde_json::from_slice(&answer.stdout).unwrap();
+    assert_eq!(answer["seq"], 1, "{answer}");
+    // A message that came while nobody was in the room is before the first member, not missed by it.
+    let first = Wire::full(&server, "late", "empty").await.1;
+    assert_eq!(first["rooms"]["empty"]["seq"], 1);
+    let mut follower = Follower::open(&server, "/rooms/empty?follow=true&since=all", "");
+    assert_eq!(follower.line()["content"], "hola");
 }
 
 /// Kills a process on drop.

@@ -35,6 +35,17 @@ impl Follower {
         Follower { input, head: head.to_ascii_lowercase() }
     }
 
+    /// The lines of an answer that ends.
+    pub fn get(server: &Server, path: &str) -> Vec<Value> {
+        let mut answer = Self::open(server, path, "Connection: close\r\n");
+        assert!(answer.head.starts_with("http/1.1 200"), "{}", answer.head);
+        let mut body = String::new();
+        answer.input.read_to_string(&mut body).unwrap();
+        // Between chunks stand their lengths.
+        let lines = body.lines().filter(|line| line.starts_with('{'));
+        lines.map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
     pub fn lines(server: &Server, query: &str) -> Self {
         let follower = Self::open(server, &format!("/rooms/lobby?follow=true{query}"), "");
         assert!(follower.head.starts_with("http/1.1 200"), "{}", follower.head);

@@ -76,6 +76,8 @@ function outbox() {
   assert.deepEqual(all(2000, 9), ["m0", "m1", "m2", "m3", "m4"], "all again, in order");
   assert.equal(outbox.acked("m0").id, "m0");
   assert.equal(outbox.acked("m0"), undefined);
+  assert.equal(outbox.refused({ id: "m3", code: "storage_unknown", temporary: true, retry_after_ms: 1000 }, 2000), undefined);
+  assert.deepEqual(all(3000, 9), ["m3"], "again under its id");
   assert.equal(outbox.refused({ id: "m2", code: "muted" }, 0).failure.code, "muted");
   assert.deepEqual(all(9000, 9), [], "a failed one waits for the person");
   outbox.retry("m2", "fresh");
@@ -173,6 +175,36 @@ function newRecord() {
   assert.equal(log.items[0].text, undefined);
 }
 
+/** Numbers are left out: nothing is missing unless the server says so, and no number is counted for a message. */
+function leftOut() {
+  const log = new RoomLog("r");
+  log.enter({ epoch: "e", seq: 10 });
+  const message = (seq, own = false) => log.message({ seq, text: "t", username: "u", timestamp: TIME, id: `m${seq}` }, own);
+  const shown = () => log.items.map(({ kind, seq }) => seq ?? kind);
+  assert.equal(log.unread, 0);
+  message(14);
+  assert.equal(log.unread, 1, "the newest page is not read yet");
+  log.page({ messages: [4, 7, 10, 14].map((seq) => ({ seq, text: "t", username: "u", timestamp: TIME })), more: true, reached: 4 }, null);
+  message(19);
+  message(25, true);
+  message(31);
+  assert.deepEqual(shown(), [4, 7, 10, 14, 19, 25, 31]);
+  assert.equal(log.unread, 3, "an own message is not unread");
+  log.left();
+  log.enter({ epoch: "e", seq: 44 });
+  assert.equal(log.unread, 3, "those to come are not known yet");
+  log.gap({ after: 31, next: 38, reason: "expired", epoch: "e" });
+  message(44);
+  assert.deepEqual(shown(), [4, 7, 10, 14, 19, 25, 31, "gap", 44]);
+  assert.equal(log.unread, 4);
+  log.see();
+  assert.equal(log.unread, 0);
+  message(49);
+  assert.equal(log.unread, 1);
+  log.trim();
+  assert.deepEqual(log.position, { epoch: "e", seq: 49 });
+}
+
 function conversation() {
   const outbox = new Outbox();
   const conversation = new Conversation({ name: "Ana", token: null }, outbox);
@@ -208,5 +240,6 @@ protocol();
 outbox();
 for (let seed = 1; seed <= 3000; seed += 1) roomLog(seed);
 newRecord();
+leftOut();
 conversation();
 console.log("ok");

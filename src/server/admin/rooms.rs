@@ -127,8 +127,7 @@ fn details(
     rooms: &[(RoomName, bool)],
 ) -> Result<Vec<(u64, Option<Timestamp>)>, StoreError> {
     let of_room = |(room, wants_time): &(RoomName, bool)| {
-        let head = reader.head(room)?;
-        let kept = head.last.next().0.saturating_sub(head.first.0);
+        let kept = reader.kept(room)?;
         if !wants_time || kept == 0 {
             return Ok((kept, None));
         }

@@ -179,7 +179,12 @@ impl TokenCounts {
 impl StatusReport {
     /// The lines of the screen that show something wrong.
     pub fn find_wrong(&self) -> Vec<&'static str> {
-        let failed = [ErrorCode::StorageFull, ErrorCode::StorageFailed, ErrorCode::RoomsFull];
+        let failed = [
+            ErrorCode::StorageFull,
+            ErrorCode::StorageFailed,
+            ErrorCode::StorageUnknown,
+            ErrorCode::RoomsFull,
+        ];
         let has_failed = |code: &ErrorCode| self.refused_by_code.contains_key(code.as_str());
         let fullest = self.fullest_send_queue.as_ref().map_or(0, |queue| queue.bytes);
         let last_failure = self.last_append_failure.as_ref().map(|last| last.moment.seconds_ago);

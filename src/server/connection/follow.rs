@@ -5,9 +5,8 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use tokio::sync::oneshot;
-
-use super::session::{HUB_TIMEOUT, Registered, Session};
+use super::enter;
+use super::session::{Registered, Session};
 use super::unregistered::Unregistered;
 use crate::net::admission::ConnectionPermit;
 use crate::net::send_queue::{CloseReason, SendQueue};
@@ -15,7 +14,7 @@ use crate::net::stream_connection::StreamConnection;
 use crate::protocol::CloseCode;
 use crate::server::context::Context;
 use crate::server::http::follow_request::FollowRequest;
-use crate::server::rooms::command::{Command, EnterError, Membership, RoomEntry};
+use crate::server::rooms::command::{EnterError, Membership, RoomEntry};
 use crate::server::rooms::peer::{DeliveryOptions, Peer};
 
 /// A connection whose last request follows a room.
@@ -105,15 +104,12 @@ async fn enter(
     peer: Arc<Peer>,
     request: &FollowRequest,
 ) -> Result<(Registered, Vec<Membership>), (EnterError, &'static str)> {
-    let unreadable = || (EnterError::Unreadable, "history_failed");
-    let (answer, answered) = oneshot::channel();
-    let entries = vec![RoomEntry { room: request.room.clone(), resuming: true }];
-    context.hub.send(Command::Enter(peer.clone(), entries, answer)).map_err(|_| unreadable())?;
+    let room = RoomEntry { room: request.room.clone(), resuming: true, opening: None };
     let registered = Registered { context: context.clone(), peer };
-    let entered = tokio::time::timeout(HUB_TIMEOUT, answered);
+    let entered = enter::enter(context, &registered.peer, vec![room]);
     match connection.writer().flush_during(entered).await {
-        Ok(Ok(Ok(rooms))) => Ok((registered, rooms)),
-        Ok(Ok(Err(error @ EnterError::RoomsFull(_)))) => Err((error, "rooms_full")),
-        _ => Err(unreadable()),
+        Ok(rooms) => Ok((registered, rooms)),
+        Err(error @ EnterError::RoomsFull(_)) => Err((error, "rooms_full")),
+        Err(error @ EnterError::Unreadable) => Err((error, "history_failed")),
     }
 }

@@ -8,6 +8,7 @@
 pub mod accept;
 #[cfg(feature = "faults")]
 pub mod echo;
+mod enter;
 mod follow;
 mod lifecycle;
 mod register;

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::sync::oneshot;
 use tokio_tungstenite::tungstenite::Message;
 use zeroize::Zeroizing;
 
-use super::session::{HUB_TIMEOUT, Registered, Session};
+use super::enter;
+use super::session::{Registered, Session};
 use super::unregistered::Unregistered;
 use crate::conversation::server::registration::{self, JoinRequest, Registration, Rejection};
 use crate::net::admission::ConnectionPermit;
@@ -19,7 +19,7 @@ use crate::protocol::frame::{ErrorFrame, ServerFrame};
 use crate::protocol::{CloseCode, ErrorCode, SessionId};
 use crate::server::client_info::ClientInfo;
 use crate::server::context::Context;
-use crate::server::rooms::command::{Command, EnterError, RoomEntry};
+use crate::server::rooms::command::{EnterError, RoomEntry};
 use crate::server::rooms::encoding::websocket_frame;
 use crate::server::rooms::peer::{DeliveryOptions, Peer};
 
@@ -197,15 +197,17 @@ async fn enter_rooms(
     let entries = registration
         .rooms
         .iter()
-        .map(|request| RoomEntry { room: request.room.clone(), resuming: request.resume.is_some() })
+        .map(|request| RoomEntry {
+            room: request.room.clone(),
+            resuming: request.resume.is_some(),
+            opening: None,
+        })
         .collect();
-    let (answer, answered) = oneshot::channel();
-    context.hub.send(Command::Enter(peer.clone(), entries, answer)).ok()?;
     let registered = Registered { context: context.clone(), peer };
-    let rooms = match connection.flush_during(tokio::time::timeout(HUB_TIMEOUT, answered)).await {
-        Ok(Ok(Ok(rooms))) => rooms,
-        Ok(Ok(Err(error))) => return refuse_entry(context, outbound, new_connection, &error),
-        _ => return refuse_entry(context, outbound, new_connection, &EnterError::Unreadable),
+    let entered = enter::enter(context, &registered.peer, entries);
+    let rooms = match connection.flush_during(entered).await {
+        Ok(rooms) => rooms,
+        Err(error) => return refuse_entry(context, outbound, new_connection, &error),
     };
     let session = Session::new(registered, rooms, connection.received_bytes());
     Some((session, registration.rooms))

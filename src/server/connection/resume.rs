@@ -4,7 +4,8 @@ use std::sync::atomic::Ordering;
 
 use tokio::sync::oneshot;
 
-use super::session::{HUB_TIMEOUT, Session};
+use super::enter::HUB_TIMEOUT;
+use super::session::Session;
 use crate::conversation::server::request::HistoryRange;
 use crate::net::send_queue::CloseReason;
 use crate::net::writer::Writer;

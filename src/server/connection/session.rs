@@ -10,11 +10,11 @@
 //! did not take. Nothing here waits for a slow reader except the replay of the room log.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_tungstenite::tungstenite::Message;
 
+use super::enter;
 use crate::conversation::server::registration::{Dialect, ROOMS_PER_SESSION};
 use crate::conversation::server::request::{self, Request};
 use crate::net::server_connection::{Received, ServerConnection};
@@ -24,13 +24,10 @@ use crate::protocol::frame::{ErrorFrame, Position, ServerFrame};
 use crate::protocol::{ErrorCode, RoomName};
 use crate::server::context::{ActiveConfig, Context};
 use crate::server::refusal_log::RefusedMessage;
-use crate::server::rooms::command::{Command, EnterError, Membership, RoomEntry};
+use crate::server::rooms::command::{Command, Membership, RoomEntry};
 use crate::server::rooms::membership::not_in_room;
 use crate::server::rooms::peer::Peer;
 use crate::sys::fault_points;
-
-/// How long a session waits for the hub's answer before it gives up.
-pub(super) const HUB_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A registered session.
 pub(super) struct Session {
@@ -237,24 +234,20 @@ impl Session {
                 )
             });
         }
-        let entry = RoomEntry { room: room.clone(), resuming: resume.is_some() };
-        let (answer, answered) = oneshot::channel();
-        let _ = self.context().hub.send(Command::Join(self.peer().clone(), entry, answer));
-        match connection.flush_during(tokio::time::timeout(HUB_TIMEOUT, answered)).await {
-            Ok(Ok(Ok(membership))) => {
+        let entry = RoomEntry { room: room.clone(), resuming: resume.is_some(), opening: None };
+        let joined = enter::join(self.context(), self.peer(), entry);
+        match connection.flush_during(joined).await {
+            Ok(membership) => {
                 self.rooms.retain(|membership| membership.room != room);
                 self.rooms.push(membership);
                 if let Some(position) = resume {
                     self.resume(&mut connection.writer(), &room, position).await;
                 }
             }
-            Ok(Ok(Err(error))) => self.refuse_join(&room, &error),
-            _ => self.refuse_join(&room, &EnterError::Unreadable),
+            Err(error) => {
+                self.refuse(ErrorFrame { room: Some(room.to_string()), ..error.frame() });
+            }
         }
-    }
-
-    fn refuse_join(&self, room: &RoomName, error: &EnterError) {
-        self.refuse(ErrorFrame { room: Some(room.to_string()), ..error.frame() });
     }
 
     /// The session's membership of `room`; without one, the client is sent `not_in_room`.

@@ -231,7 +231,9 @@ fn status(code: ErrorCode) -> StatusCode {
         ErrorCode::UnsupportedType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         ErrorCode::WrongHost => StatusCode::MISDIRECTED_REQUEST,
         ErrorCode::RateLimited => StatusCode::TOO_MANY_REQUESTS,
-        ErrorCode::RoomsFull | ErrorCode::StorageFailed => StatusCode::SERVICE_UNAVAILABLE,
+        ErrorCode::RoomsFull | ErrorCode::StorageFailed | ErrorCode::StorageUnknown => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
         ErrorCode::StorageFull => StatusCode::INSUFFICIENT_STORAGE,
         _ => StatusCode::BAD_REQUEST,
     }

@@ -12,9 +12,11 @@ use tokio::sync::oneshot;
 
 use super::answer::{Body, HttpError, json};
 use super::caller::Caller;
+use super::read::blocking;
 use crate::conversation::server::posted_message::{self, BodyHeaders};
 use crate::protocol::{ErrorCode, MessageId, RoomName, Seq};
 use crate::server::context::{ActiveConfig, Context};
+use crate::server::rooms::acks::UNKNOWN;
 use crate::server::rooms::command::{Command, EnterError};
 use crate::server::rooms::peer::{Answer, Peer};
 use crate::store::Draft;
@@ -152,7 +154,8 @@ async fn read_body(
 
 /// Asks the hub whether a room that has no messages yet may be created.
 async fn admit_room(context: &Context, room: &RoomName) -> Result<(), EnterError> {
-    let head = context.reader.head(room).map_err(|_| EnterError::Unreadable)?;
+    let (reader, of) = (context.reader.clone(), room.clone());
+    let head = blocking(move || reader.head(&of)).await.map_err(|_| EnterError::Unreadable)?;
     if head.last > Seq(0) {
         return Ok(());
     }
@@ -179,9 +182,6 @@ async fn store(context: &Context, caller: &Caller, draft: Draft) -> Result<Answe
     };
     match tokio::time::timeout(STORE_TIMEOUT, stored).await {
         Ok(Ok(answer)) => Ok(answer),
-        _ => Err(HttpError::new(
-            ErrorCode::StorageFailed,
-            "it is not known whether the message was stored; send it again with the same id",
-        )),
+        _ => Err(HttpError::new(ErrorCode::StorageUnknown, UNKNOWN)),
     }
 }

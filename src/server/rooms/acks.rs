@@ -19,6 +19,10 @@ use crate::store::{AppendOutcome, StoreError};
 /// `retry_after_ms` for a message that could not be stored.
 const STORAGE_RETRY_AFTER_MS: u64 = 1000;
 
+/// The text of `storage_unknown`.
+pub const UNKNOWN: &str =
+    "it is not known whether the message was stored; send it again with the same id";
+
 /// From this batch size on, the log writer leaves the socket writes to the connections' tasks: the
 /// next commit is already due.
 const DEFERRED_FLUSH_BATCH: usize = 8;
@@ -105,6 +109,15 @@ fn answer(committed: &Committed) -> Option<ServerFrame<'_>> {
             };
             refusal.retry_after_ms = Some(STORAGE_RETRY_AFTER_MS);
             return Some(ServerFrame::Error(refusal));
+        }
+        AppendOutcome::Unknown(_) => {
+            let text = match id {
+                Some(_) => UNKNOWN,
+                None => "it is not known whether the message was stored",
+            };
+            let mut unknown = error_frame(ErrorCode::StorageUnknown, text);
+            unknown.retry_after_ms = Some(STORAGE_RETRY_AFTER_MS);
+            return Some(ServerFrame::Error(unknown));
         }
     };
     let id = id.as_ref().filter(|_| sender.dialect == Dialect::Full)?;

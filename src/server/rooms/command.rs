@@ -7,6 +7,7 @@ use std::time::Instant;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::config::HubConfig;
+use super::opening::RoomOpening;
 use super::peer::Peer;
 use super::question::Question;
 use super::room::SharedKeyRing;
@@ -96,9 +97,9 @@ const ROOMS_FULL_RETRY_AFTER_MS: u64 = 60_000;
 /// A command for the hub.
 pub enum Command {
     /// A session has registered and enters its first rooms.
-    Enter(Arc<Peer>, Vec<RoomEntry>, oneshot::Sender<Result<Vec<Membership>, EnterError>>),
+    Enter(Arc<Peer>, Vec<RoomEntry>, oneshot::Sender<EnterAnswer<Vec<Membership>>>),
     /// A session joins one more room.
-    Join(Arc<Peer>, RoomEntry, oneshot::Sender<Result<Membership, EnterError>>),
+    Join(Arc<Peer>, RoomEntry, oneshot::Sender<EnterAnswer<Membership>>),
     /// A message is to be sent to a room that has none yet: may the room be created?
     AdmitRoom(RoomName, oneshot::Sender<Result<(), EnterError>>),
     /// A session that resumes has replayed every message up to this seq and asks to go live.
@@ -145,18 +146,39 @@ pub enum SessionSelector {
 }
 
 /// A room that a session enters.
+#[derive(Clone)]
 pub struct RoomEntry {
     /// The room.
     pub room: RoomName,
     /// Whether the session resumes: it first replays the messages it missed, and receives no live
     /// message before [`Command::GoLive`].
     pub resuming: bool,
+    /// Where its log ends. Only for a room without members, so the hub asks for it.
+    pub opening: Option<Arc<RoomOpening>>,
+}
+
+/// The answer to [`Command::Enter`] and [`Command::Join`].
+pub type EnterAnswer<T> = Result<T, NotEntered>;
+
+/// Why a session has not entered.
+pub enum NotEntered {
+    /// The hub does not know where the logs of these rooms end. The session reads that, and enters again with
+    /// the openings.
+    Unread(Vec<(RoomName, Arc<RoomOpening>)>),
+    /// It may not enter.
+    Refused(EnterError),
+}
+
+impl From<EnterError> for NotEntered {
+    fn from(error: EnterError) -> Self {
+        NotEntered::Refused(error)
+    }
 }
 
 /// Why a session can't enter a room.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EnterError {
-    /// The hub can't read the room log.
+    /// The room log can't be read.
     Unreadable,
     /// The room does not exist, and as many exist as `limits.rooms` allows.
     RoomsFull(RoomName),

@@ -66,13 +66,20 @@ impl Hub {
     pub(super) fn deliver(&mut self, batch: &[Committed]) {
         let mut encoded: HashMap<(RoomName, FrameForm), EncodedBatch> = HashMap::new();
         let mut to_close: Vec<(Arc<Peer>, CloseCode)> = Vec::new();
+        let mut unknown: HashSet<&RoomName> = HashSet::new();
         // The counts go down whatever happens: after a panic too, for the rest of the batch.
         let batch: Vec<_> =
             batch.iter().map(|committed| (InFlight(&committed.sender), committed)).collect();
         for (in_flight, committed) in batch {
-            if let AppendOutcome::Appended(entry) = &committed.outcome {
-                committed.sender.sent.fetch_add(1, Ordering::Relaxed);
-                self.encode(entry, &committed.sender, &mut encoded);
+            match &committed.outcome {
+                AppendOutcome::Appended(entry) => {
+                    committed.sender.sent.fetch_add(1, Ordering::Relaxed);
+                    self.encode(entry, &committed.sender, &mut encoded);
+                }
+                AppendOutcome::Unknown(_) => {
+                    unknown.insert(&committed.room);
+                }
+                _ => {}
             }
             drop(in_flight);
             if let Some(drain) = &self.draining
@@ -82,6 +89,8 @@ impl Hub {
                 to_close.push((committed.sender.clone(), drain.close));
             }
         }
+        // Before later messages are delivered, so that no session gets them without the one that may be missing.
+        self.close_unknown(&unknown);
         let chunk_bytes = MAX_CHUNK_BYTES.min(self.config.outbound_bytes / MIN_CHUNKS_PER_QUEUE);
         for ((name, form), encoded) in encoded {
             if let Some(room) = self.rooms.get_mut(&name) {
@@ -97,6 +106,20 @@ impl Hub {
             self.remove_departed_sessions();
         }
         fault_points::point("delivered");
+    }
+
+    /// Closes the sessions in rooms in which a message may be stored that is not delivered. They get it when
+    /// they reconnect and resume; a basic client could not.
+    fn close_unknown(&mut self, rooms: &HashSet<&RoomName>) {
+        let reason = CloseReason { close: CloseCode::Internal, cause: "delivery_failed" };
+        let text = "it is not known whether a message was stored; reconnect and resume";
+        for name in rooms {
+            let Some(room) = self.rooms.get_mut(*name) else { continue };
+            room.may_be_behind = true;
+            let can_resume = |member: &&Member| member.peer.dialect != Dialect::Basic;
+            let members = room.members.iter().filter(can_resume);
+            members.for_each(|member| member.outbound.close(reason, text));
+        }
     }
 
     /// Closes the sessions in the rooms of a batch whose delivery panicked: some members may lack a
@@ -119,6 +142,7 @@ impl Hub {
         fault_points::point("encode");
         let Some(room) = self.rooms.get_mut(&entry.room) else {
             // It came over HTTP, and nobody is in the room.
+            self.openings.note(&entry.room, entry.seq);
             let tally = Tally::of_room(entry.room.clone());
             return tally.appended(entry.text.len() as u64, &self.counters.activity);
         };
@@ -127,14 +151,11 @@ impl Hub {
         }
         let was_without = usize::from(room.last == Seq(0));
         self.rooms_without_messages = self.rooms_without_messages.saturating_sub(was_without);
-        (room.last, room.last_at) = (entry.seq, Some(entry.at));
+        room.move_to(entry);
         room.tally.appended(entry.text.len() as u64, &self.counters.activity);
         if room.rotate_before_next_message {
             replace_key(room, &entry.room, Instant::now(), self.config.grace);
             self.counters.rotations.increment();
-        }
-        if room.resuming > 0 {
-            room.keep_recent(entry);
         }
         let ring = room.ring.clone();
         let ring = ring.read();

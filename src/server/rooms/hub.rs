@@ -15,7 +15,7 @@
 //! (deleted messages), `drain` (the end of all sessions) and `status_queries` (the questions of operators).
 //!
 //! Deliberately absent: waiting for a reader (what its socket does not take stays in the bounded send
-//! queue of its session), reading pages of the room log (sessions do that on blocking threads), and
+//! queue of its session), waiting for the store (sessions read the room log on blocking threads), and
 //! checks of rights for single frames (sessions do them before they send a command). The hub is a
 //! thread and not a task because the fan-out to a large room would block a runtime worker for too long.
 
@@ -34,6 +34,7 @@ use super::deletion::{Deletion, DeletionCount};
 use super::drain_schedule::DrainSchedule;
 use super::log_event::LogEvent;
 use super::log_writer::LogWriterStats;
+use super::opening::RoomOpenings;
 use super::peer::Peer;
 use super::room::Room;
 use super::rooms_full_log::RoomsFullLog;
@@ -41,7 +42,7 @@ use crate::net::uring::UringSender;
 use crate::policy::access::AccessList;
 use crate::protocol::{RoomName, SessionId, Timestamp};
 use crate::server::counters::Counters;
-use crate::store::RoomLogReader;
+use crate::store::RoomCount;
 use crate::sys::clock::wall_clock;
 use crate::sys::fault_points;
 
@@ -66,7 +67,10 @@ pub struct Hub {
     pub(super) rooms_full: RoomsFullLog,
     /// Sessions that have ended and still have messages in flight to the room log.
     pub(super) departing: Vec<Arc<Peer>>,
-    pub(super) reader: Arc<dyn RoomLogReader>,
+    /// The rooms that the store has, as a number. The hub reads nothing else of it.
+    pub(super) stored_rooms: Arc<dyn RoomCount>,
+    /// Rooms that are about to get their first member.
+    pub(super) openings: RoomOpenings,
     pub(super) config: HubConfig,
     pub(super) counters: Arc<Counters>,
     pub(super) next_rotation: Option<Instant>,
@@ -97,7 +101,7 @@ impl Hub {
     /// A hub without rooms.
     pub fn new(
         config: HubConfig,
-        reader: Arc<dyn RoomLogReader>,
+        stored_rooms: Arc<dyn RoomCount>,
         deletions: Arc<DeletionCount>,
         access: Arc<AccessList>,
         counters: Arc<Counters>,
@@ -108,7 +112,8 @@ impl Hub {
             rooms_without_messages: 0,
             rooms_full: RoomsFullLog::default(),
             departing: Vec::new(),
-            reader,
+            stored_rooms,
+            openings: RoomOpenings::default(),
             config,
             counters,
             next_rotation: None,

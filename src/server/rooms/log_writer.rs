@@ -36,7 +36,7 @@ use super::prune_log::PruneLog;
 use crate::protocol::{MessageId, RoomName};
 use crate::server::counters::Counters;
 use crate::server::refusal_log::RefusalLog;
-use crate::store::{AppendOutcome, Draft, Retention, RoomLog, StoreError};
+use crate::store::{AppendOutcome, Draft, Retention, RoomLog};
 use crate::sys::clock::wall_clock;
 use crate::sys::fault_points;
 use crate::sys::thread::{self, Ended};
@@ -323,14 +323,15 @@ impl LogWriterThread {
         }
     }
 
-    /// Notes the messages of a batch that could not be stored, and returns whether there are any.
+    /// Notes the messages of a batch that are not known to be stored, and returns whether there are any.
     fn note_refused(&self, committed: &[Committed]) -> bool {
         let reasons = committed.iter().filter_map(|message| match &message.outcome {
-            AppendOutcome::Refused(error) => Some(error),
+            AppendOutcome::Refused(error) => Some(error.to_string()),
+            AppendOutcome::Unknown(reason) => Some(reason.clone()),
             _ => None,
         });
         let mut reasons = reasons.peekable();
-        let Some(reason) = reasons.peek().map(ToString::to_string) else { return false };
+        let Some(reason) = reasons.peek().cloned() else { return false };
         let (at, messages) = ((Instant::now(), wall_clock()), reasons.count() as u64);
         self.health.note_refusal(RefusedAppend { at, messages, reason });
         true
@@ -351,16 +352,25 @@ fn append(log: &mut dyn RoomLog, drafts: Vec<Draft>) -> Vec<AppendOutcome> {
         log.append(drafts, wall_clock())
     }))
     .unwrap_or_default();
-    // After a panic it is unknown which drafts are stored, so each of them is refused.
     let missing = count - outcomes.len().min(count);
-    outcomes.extend((0..missing).map(|_| {
-        AppendOutcome::Refused(StoreError::Failed("an internal error interrupted it".into()))
-    }));
+    // After a panic it is unknown which drafts are stored.
+    outcomes.extend(
+        (0..missing).map(|_| AppendOutcome::Unknown("an internal error interrupted it".into())),
+    );
     if let Some(AppendOutcome::Refused(error)) =
         outcomes.iter().find(|outcome| matches!(outcome, AppendOutcome::Refused(_)))
     {
         tracing::error!(event = "append_failed", reason = %error, messages = count as u64,
             "messages could not be written to the room log");
+    }
+    let mut unknown = outcomes.iter().filter_map(|outcome| match outcome {
+        AppendOutcome::Unknown(reason) => Some(reason),
+        _ => None,
+    });
+    if let Some(reason) = unknown.next() {
+        tracing::error!(event = "append_unknown", reason = %reason, messages = 1 + unknown.count() as u64,
+            "it is not known whether messages were written to the room log; their senders are asked to send \
+             them again");
     }
     outcomes
 }

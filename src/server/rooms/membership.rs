@@ -8,7 +8,7 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 
 use super::access::{access_status, evict_without_access};
-use super::command::{EnterError, GoLiveOutcome, Membership, RoomEntry};
+use super::command::{EnterAnswer, EnterError, GoLiveOutcome, Membership, NotEntered, RoomEntry};
 use super::encoding::frame_bytes;
 use super::hub::{Hub, SessionRooms};
 use super::peer::Peer;
@@ -29,13 +29,16 @@ impl Hub {
         &mut self,
         peer: &Arc<Peer>,
         rooms: Vec<RoomEntry>,
-        answer: oneshot::Sender<Result<Vec<Membership>, EnterError>>,
+        answer: oneshot::Sender<EnterAnswer<Vec<Membership>>>,
     ) {
         // The access list may have changed after the session was authenticated.
         let status = access_status(&self.access, peer);
         if status != AccessStatus::Valid {
             evict_without_access(peer, status);
             return;
+        }
+        if let Err(unread) = self.find_unread(&rooms) {
+            return drop(answer.send(Err(unread)));
         }
         peer.set_muted(self.access.bans().muted_rooms(&peer.user));
         let session = SessionRooms { peer: peer.clone(), rooms: Vec::with_capacity(rooms.len()) };
@@ -50,7 +53,7 @@ impl Hub {
             Ok(memberships) => memberships,
             Err(error) => {
                 self.undo_enter(peer);
-                return drop(answer.send(Err(error)));
+                return drop(answer.send(Err(error.into())));
             }
         };
         if peer.dialect == Dialect::Full {
@@ -89,11 +92,14 @@ impl Hub {
         &mut self,
         peer: &Arc<Peer>,
         entry: RoomEntry,
-        answer: oneshot::Sender<Result<Membership, EnterError>>,
+        answer: oneshot::Sender<EnterAnswer<Membership>>,
     ) {
+        if let Err(unread) = self.find_unread(std::slice::from_ref(&entry)) {
+            return drop(answer.send(Err(unread)));
+        }
         let membership = match self.add_member(peer, &entry) {
             Ok(membership) => membership,
-            Err(error) => return drop(answer.send(Err(error))),
+            Err(error) => return drop(answer.send(Err(error.into()))),
         };
         peer.push(&ServerFrame::Joined(Joined {
             room: membership.room.as_str().into(),
@@ -119,16 +125,11 @@ impl Hub {
         if room.members[index].live_since.is_some() {
             return GoLiveOutcome::Live;
         }
-        let missing = room.recent.iter().filter(|stored| stored.seq() > after).count();
-        let newest = room.recent.iter().rev().take(missing);
-        let missing_bytes: usize = newest.map(|stored| frame_bytes(stored.text_bytes())).sum();
+        let Some(missing) = room.recent.after(after) else { return GoLiveOutcome::Behind };
+        let missing_bytes: usize =
+            missing.clone().map(|stored| frame_bytes(stored.text_bytes())).sum();
         if missing_bytes > self.config.outbound_bytes {
             // The session reads them from the room log, as fast as its client takes them.
-            return GoLiveOutcome::Behind;
-        }
-        let is_complete = after >= room.last
-            || room.recent.front().is_some_and(|oldest| oldest.seq() <= after.next());
-        if !is_complete {
             return GoLiveOutcome::Behind;
         }
         for redaction in std::mem::take(&mut room.members[index].missed_redactions) {
@@ -137,13 +138,14 @@ impl Hub {
             }
         }
         let ring = room.ring.read();
-        for stored in room.recent.iter().skip(room.recent.len() - missing) {
+        let count = missing.len() as u64;
+        for stored in missing {
             match stored {
                 Stored::Message(entry) => peer.push_replayed(entry, &room.epoch, &ring),
                 Stored::Redacted(redaction) => peer.push_redacted(name, *redaction),
             }
         }
-        peer.received.fetch_add(missing as u64, Ordering::Relaxed);
+        peer.received.fetch_add(count, Ordering::Relaxed);
         drop(ring);
         room.members[index].live_since = Some(after.max(room.last));
         room.resume_ended();
@@ -197,6 +199,19 @@ impl Hub {
         session.rooms
     }
 
+    /// Fails with the rooms of which the hub does not know where their logs end.
+    fn find_unread(&mut self, entries: &[RoomEntry]) -> Result<(), NotEntered> {
+        let mut unread = Vec::new();
+        for RoomEntry { room, opening, .. } in entries {
+            let is_known = opening.as_ref().is_some_and(|opening| opening.position().is_some());
+            let is_open = self.rooms.get(room).is_some_and(|room| !room.may_be_behind);
+            if !is_known && !is_open {
+                unread.push((room.clone(), self.openings.open(room)));
+            }
+        }
+        if unread.is_empty() { Ok(()) } else { Err(NotEntered::Unread(unread)) }
+    }
+
     /// Adds a member, and creates the room for its first one. A member that joins again is
     /// replaced.
     fn add_member(
@@ -206,19 +221,22 @@ impl Hub {
     ) -> Result<Membership, EnterError> {
         let is_new_room = !self.rooms.contains_key(&entry.room);
         if is_new_room {
-            // A short read, nearly always from memory, once per room that gets its first member.
-            let head = self.reader.head(&entry.room).map_err(|error| {
-                tracing::error!(event = "history_failed", room = %entry.room, reason = %error,
-                    "the room log can't be read");
-                EnterError::Unreadable
-            })?;
-            if head.last == Seq(0) {
+            let at = entry.opening.as_ref().and_then(|opening| opening.position());
+            let at = at.ok_or(EnterError::Unreadable)?;
+            if at.seq == Seq(0) {
                 self.admit_new_room(&entry.room)?;
             }
-            self.rooms.insert(entry.room.clone(), Room::new(&entry.room, &head, Instant::now()));
+            self.rooms.insert(entry.room.clone(), Room::new(&entry.room, at, Instant::now()));
             self.counters.rooms.set(self.rooms.len() as u64);
         }
         let room = self.rooms.get_mut(&entry.room).ok_or(EnterError::Unreadable)?;
+        if room.may_be_behind {
+            let at = entry.opening.as_ref().and_then(|opening| opening.position());
+            let newest = at.ok_or(EnterError::Unreadable)?.seq;
+            let without = usize::from(room.last == Seq(0) && newest > Seq(0));
+            self.rooms_without_messages = self.rooms_without_messages.saturating_sub(without);
+            (room.last, room.may_be_behind) = (room.last.max(newest), false);
+        }
         if let Some(index) = room.index_of(peer) {
             room.remove(index);
         }
@@ -267,7 +285,8 @@ impl Hub {
     /// Counts a room that the store does not have, or refuses it. A room exists if the store has it, or if
     /// it has a member. `limits.rooms` does not affect rooms that exist.
     fn admit_new_room(&mut self, room: &RoomName) -> Result<(), EnterError> {
-        let rooms = self.reader.room_count().saturating_add(self.rooms_without_messages as u64);
+        let rooms =
+            self.stored_rooms.room_count().saturating_add(self.rooms_without_messages as u64);
         let limit = self.config.max_rooms;
         if rooms < limit {
             self.rooms_without_messages += 1;
@@ -292,6 +311,7 @@ impl Hub {
     /// Removes a room with all its members, which are not told. Returns them.
     pub(super) fn remove_room(&mut self, name: &RoomName) -> Vec<Arc<Peer>> {
         let Some(room) = self.rooms.remove(name) else { return Vec::new() };
+        self.openings.note(name, room.last);
         let without = usize::from(room.last == Seq(0));
         self.rooms_without_messages = self.rooms_without_messages.saturating_sub(without);
         let members: Vec<_> = room.members.into_iter().map(|member| member.peer).collect();
@@ -314,6 +334,7 @@ impl Hub {
         if room.members.is_empty() {
             let without = usize::from(room.last == Seq(0));
             self.rooms_without_messages = self.rooms_without_messages.saturating_sub(without);
+            self.openings.note(name, room.last);
             self.rooms.remove(name);
             self.counters.rooms.set(self.rooms.len() as u64);
             if self.rooms.is_empty() {

@@ -6,7 +6,7 @@
 //! `delivery`, `rotation`, `access`, `redaction`, `drain`, `status_queries`.
 
 mod access;
-mod acks;
+pub mod acks;
 pub mod command;
 mod committed;
 pub mod config;
@@ -22,10 +22,12 @@ pub mod log_event;
 pub mod log_writer;
 pub mod log_writer_health;
 pub mod membership;
+pub mod opening;
 pub mod peer;
 mod presence;
 mod prune_log;
 pub mod question;
+mod recent;
 pub mod redaction;
 mod room;
 mod rooms_full_log;

@@ -53,7 +53,7 @@ impl Room {
             // A send queue takes no empty frames.
             return;
         }
-        self.redact_recent(redactions);
+        self.recent.redact(redactions);
         let encoded = [Dialect::Full, Dialect::Lines, Dialect::Events].map(|dialect| {
             let mut frames = BytesMut::new();
             for redaction in redactions {

@@ -1,7 +1,6 @@
 //! One room: its members, the position of its log, and its keys.
 
 use std::cell::Cell;
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -11,6 +10,7 @@ use parking_lot::RwLock;
 
 use super::encoding::websocket_frame;
 use super::peer::Peer;
+use super::recent::RecentMessages;
 use crate::conversation::server::registration::Dialect;
 use crate::crypto::key_ring::KeyRing;
 use crate::net::send_queue::{FrameForm, SendQueue};
@@ -18,12 +18,8 @@ use crate::policy::rights::Action;
 use crate::protocol::frame::{EncryptionKey, Position, ServerFrame};
 use crate::protocol::{Epoch, RoomName, Seq, Timestamp};
 use crate::server::activity::Tally;
-use crate::store::{Entry, Head, Redaction, Stored};
+use crate::store::{Entry, Redaction};
 
-/// The recent messages that a room keeps in memory while a member resumes: a number of messages,
-/// and bytes of text. A member that is further behind replays more from the room log.
-const MAX_RECENT_MESSAGES: usize = 512;
-const MAX_RECENT_BYTES: usize = 512 * 1024;
 /// Redactions that are kept for a member that resumes.
 const MAX_MISSED_REDACTIONS: usize = 1024;
 
@@ -97,6 +93,8 @@ pub struct Room {
     pub last: Seq,
     /// When that message was stored; `None` if it was before the room got its first member.
     pub(super) last_at: Option<Timestamp>,
+    /// Whether the room log may have a newer message than `last`, because the outcome of an append is unknown.
+    pub(super) may_be_behind: bool,
     /// The epoch of the room log.
     pub epoch: Epoch,
     /// The room's key ring.
@@ -109,8 +107,7 @@ pub struct Room {
     /// The number of members that resume.
     pub resuming: usize,
     /// The newest messages, kept only while a member resumes.
-    pub recent: VecDeque<Stored>,
-    recent_bytes: usize,
+    pub(super) recent: RecentMessages,
     /// What happens in the room.
     pub(super) tally: Arc<Tally>,
     /// When presence frames were last written to the sockets.
@@ -119,18 +116,18 @@ pub struct Room {
 
 impl Room {
     /// A room without members, with a new key, at the position of its log.
-    pub fn new(name: &RoomName, head: &Head, now: Instant) -> Self {
+    pub fn new(name: &RoomName, at: Position, now: Instant) -> Self {
         Room {
             members: Vec::new(),
-            last: head.last,
+            last: at.seq,
+            may_be_behind: false,
             last_at: None,
-            epoch: head.epoch.clone(),
+            epoch: at.epoch,
             ring: Arc::new(RwLock::new(KeyRing::new(now))),
             rotate_before_next_message: false,
             text_members: 0,
             resuming: 0,
-            recent: VecDeque::new(),
-            recent_bytes: 0,
+            recent: RecentMessages::starting_after(at.seq),
             tally: Tally::of_room(name.clone()),
             presence_written_at: None,
         }
@@ -171,7 +168,12 @@ impl Room {
     /// Adds a member.
     pub fn add(&mut self, member: Member) {
         self.text_members += usize::from(member.form != FrameForm::WebSocket);
-        self.resuming += usize::from(member.live_since.is_none());
+        if member.live_since.is_none() {
+            if self.resuming == 0 {
+                self.recent = RecentMessages::starting_after(self.last);
+            }
+            self.resuming += 1;
+        }
         self.members.push(member);
     }
 
@@ -189,28 +191,15 @@ impl Room {
     pub fn resume_ended(&mut self) {
         self.resuming -= 1;
         if self.resuming == 0 {
-            self.recent = VecDeque::new();
-            self.recent_bytes = 0;
+            self.recent = RecentMessages::starting_after(self.last);
         }
     }
 
-    /// Keeps a delivered message for the members that resume.
-    pub fn keep_recent(&mut self, entry: &Entry) {
-        self.recent_bytes += entry.text.len();
-        self.recent.push_back(Stored::Message(entry.clone()));
-        while self.recent.len() > MAX_RECENT_MESSAGES || self.recent_bytes > MAX_RECENT_BYTES {
-            let Some(oldest) = self.recent.pop_front() else { break };
-            self.recent_bytes -= oldest.text_bytes();
-        }
-    }
-
-    /// Forgets the texts of messages that were deleted.
-    pub(super) fn redact_recent(&mut self, redactions: &[Redaction]) {
-        for stored in &mut self.recent {
-            if let Some(redaction) = redactions.iter().find(|deleted| deleted.seq == stored.seq()) {
-                self.recent_bytes -= stored.text_bytes();
-                *stored = Stored::Redacted(*redaction);
-            }
+    /// Moves on to a message that is delivered, and keeps it for the members that resume.
+    pub(super) fn move_to(&mut self, entry: &Entry) {
+        (self.last, self.last_at, self.may_be_behind) = (entry.seq, Some(entry.at), false);
+        if self.resuming > 0 {
+            self.recent.push(entry);
         }
     }
 }

@@ -10,18 +10,27 @@ use crate::protocol::{Epoch, RoomName, Seq, SeqRange, Timestamp};
 use crate::store::deletion::{Deleted, DeletedRoom, EraseStep};
 use crate::store::entry::Draft;
 use crate::store::opened::OpenedStore;
-use crate::store::page_builder::PageBuilder;
+use crate::store::page_builder::{Numbering, PageBuilder};
 use crate::store::retention::Retention;
 use crate::store::room_log::{
-    AppendOutcome, DeleteError, Head, Page, PageRange, PruneResult, Resumption, RoomLog,
+    AppendOutcome, DeleteError, Head, Page, PageRange, PruneResult, Resumption, RoomCount, RoomLog,
     RoomLogReader, StoreError,
 };
 use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// Opens an empty store whose contents end with this process.
 pub fn open_memory(retention: Retention) -> OpenedStore {
-    let shared =
-        Arc::new(Shared { epoch: Epoch::fresh(), state: RwLock::new(State::new(retention)) });
+    open(State::new(retention))
+}
+
+/// The same, for tests: it leaves out one to three numbers before each message.
+#[cfg(any(test, feature = "faults"))]
+pub fn open_sparse_memory(retention: Retention) -> OpenedStore {
+    open(State::new(retention).leaving_out_numbers())
+}
+
+fn open(state: State) -> OpenedStore {
+    let shared = Arc::new(Shared { epoch: Epoch::fresh(), state: RwLock::new(state) });
     OpenedStore { log: Box::new(MemoryLog(shared.clone())), reader: shared, findings: Vec::new() }
 }
 
@@ -80,6 +89,12 @@ impl RoomLog for MemoryLog {
     }
 }
 
+impl RoomCount for Shared {
+    fn room_count(&self) -> u64 {
+        self.read().rooms().count() as u64
+    }
+}
+
 impl RoomLogReader for Shared {
     fn head(&self, room: &RoomName) -> Result<Head, StoreError> {
         Ok(self.head_of(self.read().room(room)))
@@ -100,7 +115,7 @@ impl RoomLogReader for Shared {
     ) -> Result<Page, StoreError> {
         let state = self.read();
         let room = state.room(room);
-        let mut page = PageBuilder::new(range, self.head_of(room), limit, bytes);
+        let mut page = PageBuilder::new(range, self.head_of(room), Numbering::Sparse, limit, bytes);
         let none = VecDeque::new();
         let stored = room.map_or(&none, |room| &room.entries);
         let start = page.start();
@@ -123,8 +138,8 @@ impl RoomLogReader for Shared {
         Ok(room.entries.get(index).map_or(room.last, |stored| Seq(stored.entry.seq.0 - 1)))
     }
 
-    fn room_count(&self) -> u64 {
-        self.read().rooms().count() as u64
+    fn kept(&self, room: &RoomName) -> Result<u64, StoreError> {
+        Ok(self.read().room(room).map_or(0, |room| room.entries.len() as u64))
     }
 
     fn rooms(&self) -> Result<Vec<(RoomName, Head)>, StoreError> {
@@ -135,10 +150,8 @@ impl RoomLogReader for Shared {
 
 impl Shared {
     fn head_of(&self, room: Option<&Room>) -> Head {
-        let last = room.map_or(Seq(0), |room| room.last);
-        let oldest = room.and_then(|room| room.entries.front());
-        let first = oldest.map_or(last.next(), |stored| stored.entry.seq);
-        Head { epoch: self.epoch.clone(), last, first }
+        let (last, forgotten) = room.map_or((Seq(0), Seq(0)), |room| (room.last, room.forgotten));
+        Head { epoch: self.epoch.clone(), last, forgotten }
     }
 
     // The lock may be poisoned: a panic during a write can lose a message, but never stores half

@@ -5,3 +5,5 @@ mod log;
 mod state;
 
 pub use log::open_memory;
+#[cfg(any(test, feature = "faults"))]
+pub use log::open_sparse_memory;

@@ -12,10 +12,10 @@ use super::{rooms, schema, starts};
 use crate::crypto::sealer::Sealer;
 use crate::protocol::frame::Position;
 use crate::protocol::{Epoch, RoomName, Seq, Timestamp};
-use crate::store::page_builder::{Direction, PageBuilder};
+use crate::store::page_builder::{Direction, Numbering, PageBuilder};
 use crate::store::record::Record;
 use crate::store::room_log::{
-    Head, Page, PageRange, Resumption, RoomLogReader, Shortage, StoreError,
+    Head, Page, PageRange, Resumption, RoomCount, RoomLogReader, Shortage, StoreError,
 };
 
 /// Connections that stay open while no reader uses them.
@@ -38,6 +38,12 @@ impl DiskReader {
         room_count: Arc<AtomicU64>,
     ) -> Self {
         DiskReader { folder, sealer, epoch, idle: Mutex::default(), room_count }
+    }
+}
+
+impl RoomCount for DiskReader {
+    fn room_count(&self) -> u64 {
+        self.room_count.load(Ordering::Relaxed)
     }
 }
 
@@ -65,21 +71,22 @@ impl RoomLogReader for DiskReader {
     ) -> Result<Page, StoreError> {
         self.in_snapshot(|db| {
             let number = rooms::find_number(db, &self.sealer, room)?;
-            let mut page = PageBuilder::new(range, self.head_of(db, number)?, limit, bytes);
+            let mut page =
+                PageBuilder::new(range, self.head_of(db, number)?, Numbering::Dense, limit, bytes);
             let mut records = db.prepare_cached(match page.direction() {
                 Direction::Ascending => {
-                    "SELECT seq, sealed FROM records WHERE room = ? AND seq > ? AND seq >= ?
+                    "SELECT seq, sealed FROM records WHERE room = ? AND seq > ? AND seq > ?
                      ORDER BY seq"
                 }
                 Direction::Descending => {
-                    "SELECT seq, sealed FROM records WHERE room = ? AND seq < ? AND seq >= ?
+                    "SELECT seq, sealed FROM records WHERE room = ? AND seq < ? AND seq > ?
                      ORDER BY seq DESC"
                 }
             })?;
             let start = i64::try_from(page.start().0).unwrap_or(i64::MAX);
             // Messages of a deleted room may be there for a moment.
-            let first = page.first().0.cast_signed();
-            let mut rows = records.query((number.unwrap_or(0), start, first))?;
+            let forgotten = page.forgotten().0.cast_signed();
+            let mut rows = records.query((number.unwrap_or(0), start, forgotten))?;
             while let Some(row) = rows.next()? {
                 let seq = Seq(row.get::<_, i64>(0)? as u64);
                 let sealed = row.get_ref(1)?.as_blob().unwrap_or_default();
@@ -98,7 +105,7 @@ impl RoomLogReader for DiskReader {
             let head = self.head_of(db, number)?;
             let Some(number) = number else { return Ok(Seq(0)) };
             // Binary search: `Record::latest` never decreases.
-            let (mut low, mut high) = (head.first.0, head.last.0 + 1);
+            let (mut low, mut high) = (head.forgotten.0 + 1, head.last.0 + 1);
             while low < high {
                 let middle = low + (high - low) / 2;
                 match self.first_readable(db, room, number, middle)? {
@@ -110,8 +117,9 @@ impl RoomLogReader for DiskReader {
         })
     }
 
-    fn room_count(&self) -> u64 {
-        self.room_count.load(Ordering::Relaxed)
+    fn kept(&self, room: &RoomName) -> Result<u64, StoreError> {
+        // Every number above the pruned ones is a message.
+        self.head(room).map(|head| head.last.0 - head.forgotten.0)
     }
 
     fn rooms(&self) -> Result<Vec<(RoomName, Head)>, StoreError> {
@@ -162,7 +170,7 @@ impl DiskReader {
 
     /// The head of a room, by its number; `None` for a room without messages.
     fn head_of(&self, db: &Connection, number: Option<i64>) -> Result<Head> {
-        let mut head = Head { epoch: self.epoch.clone(), last: Seq(0), first: Seq(1) };
+        let mut head = Head { epoch: self.epoch.clone(), last: Seq(0), forgotten: Seq(0) };
         let Some(number) = number else { return Ok(head) };
         let pruned_to =
             rooms::card(db, &self.sealer, number)?.map_or(Seq(0), |card| card.pruned_to);
@@ -172,7 +180,7 @@ impl DiskReader {
         // If the newest records are missing, only the last clean stop knows that they existed.
         let (_, closed_at) = rooms::bounds(db, number)?;
         head.last = Seq(newest.unwrap_or(0) as u64).max(pruned_to).max(closed_at);
-        head.first = pruned_to.next();
+        head.forgotten = pruned_to;
         Ok(head)
     }
 

@@ -11,6 +11,7 @@ pub mod nginx;
 pub mod programs;
 pub mod python;
 pub mod server;
+pub mod sparse_store;
 pub mod stall;
 pub mod terminal;
 pub mod wire;

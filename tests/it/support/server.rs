@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::certificates::certificates;
 use super::endpoint::{AccessTokens, Endpoint};
 use super::stall::Stall;
-use super::{Mode, TIMEOUT, eventually, log_schema, programs};
+use super::{Mode, TIMEOUT, eventually, log_schema, programs, sparse_store};
 
 /// How to start a server.
 pub struct Builder {
@@ -277,6 +277,11 @@ impl Builder {
         self
     }
 
+    /// Starts the server over a store in memory that leaves out sequence numbers.
+    pub fn sparse(self) -> Self {
+        sparse_store::ENVIRONMENT.iter().fold(self, |server, (name, value)| server.env(name, value))
+    }
+
     /// Starts an open or a secured server.
     pub fn mode(mut self, mode: Mode) -> Self {
         self.mode = mode;
@@ -285,6 +290,9 @@ impl Builder {
 
     /// Starts the server and waits until it listens.
     pub fn start(mut self) -> Server {
+        if sparse_store::holds_here() {
+            self = self.sparse();
+        }
         let folder = tempfile::tempdir().unwrap();
         let guard = (self.mode == Mode::Secured).then(|| self.guard(folder.path()));
         std::fs::create_dir_all(folder.path().join("state")).unwrap();

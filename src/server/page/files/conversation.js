@@ -5,7 +5,7 @@ import { RoomLog } from "./room_log.js";
 
 /** Messages of a requested page. */
 const PAGE_MESSAGES = 100;
-/** If more messages than this are missing, the newest page is read and the others are asked for by scrolling back. */
+/** If more messages than this may be missing, the newest page is read and the others are asked for by scrolling back. */
 const MAX_RESUMED = 2000;
 /** The pause before a page is asked for again that the server could not read. */
 const PAGE_RETRY_PAUSE = 1000;

@@ -42,6 +42,8 @@ export class RoomLog {
   #epoch = "";
   /** The smallest number that is read contiguously up to the newest. */
   #oldest = Infinity;
+  /** Every message of others after this one is among the items. */
+  #completeAfter = 0;
   /** Gaps and redactions of the page that follows them. */
   #held = [];
 
@@ -56,13 +58,17 @@ export class RoomLog {
     this.items = items.map((item) => ({ ...item, key: keyOf(item) }));
     this.head = Math.max(position?.seq ?? 0, this.items.at(-1)?.seq ?? 0);
     this.#oldest = this.items.find((item) => item.seq !== undefined)?.seq ?? (position?.seq ?? 0) + 1;
+    this.#completeAfter = this.#oldest - 1;
   }
 
   /** The session entered the room, whose newest message is at `position`. */
   enter(position) {
     this.isEntered = true;
     // Without a position, nothing says what was missed since the last connection. The newest page has it all.
-    if (!this.position) this.items = [];
+    if (!this.position) {
+      this.items = [];
+      this.#completeAfter = position.seq;
+    }
     this.#epoch = position.epoch;
     this.head = Math.max(this.position ? this.head : 0, position.seq);
     this.seen ??= position.seq;
@@ -92,9 +98,12 @@ export class RoomLog {
     return this.items.length >= MAX_READ_BACK;
   }
 
-  /** Messages that the person has not seen. */
+  /** Messages of others that the person has not seen. Where the messages are not known, their numbers are counted. */
   get unread() {
-    return this.seen === null ? 0 : Math.max(0, this.head - this.seen);
+    if (this.seen === null) return 0;
+    const from = Math.max(this.seen, this.#completeAfter);
+    const later = this.items.slice(firstNotBefore(this.items, from + 1));
+    return from - this.seen + later.filter(({ seq, own }) => seq !== undefined && !own).length;
   }
 
   /** The person sees everything that there is. Returns whether that is new. */
@@ -167,6 +176,7 @@ export class RoomLog {
     this.#held = [];
     this.hasStart = !more;
     this.#oldest = Math.min(this.#oldest, more ? reached : 1);
+    this.#completeAfter = Math.min(this.#completeAfter, this.#oldest - 1);
     if (!this.position) {
       this.position = { epoch: this.#epoch, seq: this.head };
       // Messages that came before the page are stored with it.
@@ -210,6 +220,7 @@ export class RoomLog {
     if (this.items.length <= MAX_ITEMS) return;
     this.items.splice(0, this.items.length - MAX_ITEMS / 2);
     this.#oldest = this.items.find((item) => item.seq !== undefined)?.seq ?? this.#oldest;
+    this.#completeAfter = this.#oldest - 1;
     this.hasStart = false;
   }
 
@@ -226,6 +237,7 @@ export class RoomLog {
     this.head = next - 1;
     if (this.seen !== null) this.seen = Math.min(this.seen, this.head);
     this.#oldest = Math.min(this.#oldest, next);
+    this.#completeAfter = Math.min(this.#completeAfter, next - 1);
     this.unstored.push({ cutFrom: next });
   }
 

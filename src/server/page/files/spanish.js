@@ -104,6 +104,7 @@ export const ERRORS_ES = {
   plaintext_refused: "el servidor exige una conexión cifrada; usa https://",
   storage_full: "el disco del servidor está lleno",
   storage_failed: "el servidor no puede usar su almacén ahora",
+  storage_unknown: "no se sabe si el servidor guardó el mensaje",
 };
 
 /** Closing codes that come without an `error`. */

@@ -233,10 +233,10 @@ impl World {
             let opened = self.opened.as_ref().unwrap();
             let page = all_of(opened, name);
             room.said.retain(|seq, _| *seq <= page.head.last.0);
-            room.pruned_to = page.head.first.0 - 1;
+            room.pruned_to = page.head.forgotten.0;
             let is_there = |seq: &u64| page.entries.iter().any(|entry| entry.seq.0 == *seq);
             room.damaged =
-                (page.head.first.0..=page.head.last.0).filter(|s| !is_there(s)).collect();
+                (page.head.forgotten.0 + 1..=page.head.last.0).filter(|s| !is_there(s)).collect();
             for entry in &page.entries {
                 assert_eq!(&*entry.text, room.said[&entry.seq.0]);
             }

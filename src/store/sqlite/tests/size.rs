@@ -64,9 +64,10 @@ fn the_oldest_messages_of_the_largest_rooms_go_first_and_the_file_shrinks() {
         let page = kept(&opened, room);
         let left = count - dropped[room];
         assert_eq!((page.entries.len() as u64, page.head.last), (left, Seq(count)));
-        assert_eq!(page.head.first, Seq(count - left + 1));
+        assert_eq!(page.head.forgotten, Seq(count - left));
         // The reader is told what is missing.
-        let gap = Gap { after: Seq(0), next: page.head.first, reason: GapReason::Expired };
+        let gap =
+            Gap { after: Seq(0), next: page.head.forgotten.next(), reason: GapReason::Expired };
         assert_eq!(page.gaps, [gap]);
     }
     // They are about the same size now.

@@ -1,0 +1,138 @@
+//! Faults of a store, for tests.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::protocol::frame::Position;
+use crate::protocol::{RoomName, Seq, SeqRange, Timestamp};
+use crate::store::{
+    AppendOutcome, DeleteError, Deleted, DeletedRoom, Draft, EraseStep, Head, OpenedStore, Page,
+    PageRange, PruneResult, Resumption, Retention, RoomCount, RoomLog, RoomLogReader, StoreError,
+};
+use crate::sys::fault_points;
+
+/// Puts the fault point `store_read` before every read. Where `$CHAT_TEST_OUTCOMES` is `lost`, it is not known of some
+/// messages whether they are stored.
+pub fn with_faults(mut store: OpenedStore) -> OpenedStore {
+    store.reader = Arc::new(FaultyReader(store.reader));
+    if std::env::var("CHAT_TEST_OUTCOMES").is_ok_and(|outcomes| outcomes == "lost") {
+        store.log = Box::new(LostOutcomes { log: store.log, drafts: 0 });
+    }
+    store
+}
+
+/// Of each 50 drafts, the outcomes of two are lost: of this one, which is stored …
+const STORED: u64 = 10;
+/// … and of this one, which is not.
+const NOT_STORED: u64 = 20;
+const PERIOD: u64 = 50;
+
+struct LostOutcomes {
+    log: Box<dyn RoomLog>,
+    /// Drafts so far.
+    drafts: u64,
+}
+
+impl LostOutcomes {
+    fn append_one(&mut self, draft: Draft, now: Timestamp) -> AppendOutcome {
+        let number = self.drafts % PERIOD;
+        self.drafts += 1;
+        let unknown = || AppendOutcome::Unknown("a test lost the outcome".into());
+        if number == NOT_STORED {
+            return unknown();
+        }
+        match self.log.append(vec![draft], now).remove(0) {
+            AppendOutcome::Appended(_) if number == STORED => unknown(),
+            outcome => outcome,
+        }
+    }
+}
+
+impl RoomLog for LostOutcomes {
+    fn append(&mut self, batch: Vec<Draft>, now: Timestamp) -> Vec<AppendOutcome> {
+        batch.into_iter().map(|draft| self.append_one(draft, now)).collect()
+    }
+
+    fn after_commit(&mut self) {
+        self.log.after_commit();
+    }
+
+    fn prune(&mut self, now: Timestamp, uptime: Duration) -> PruneResult {
+        self.log.prune(now, uptime)
+    }
+
+    fn delete(&mut self, room: &RoomName, ranges: &[SeqRange]) -> Result<Deleted, DeleteError> {
+        self.log.delete(room, ranges)
+    }
+
+    fn delete_room(&mut self, room: &RoomName, now: Timestamp) -> Result<DeletedRoom, DeleteError> {
+        self.log.delete_room(room, now)
+    }
+
+    fn erase_step(&mut self) -> EraseStep {
+        self.log.erase_step()
+    }
+
+    fn is_over_limit(&self) -> bool {
+        self.log.is_over_limit()
+    }
+
+    fn durable(&self) -> bool {
+        self.log.durable()
+    }
+
+    fn set_retention(&mut self, retention: Retention) {
+        self.log.set_retention(retention);
+    }
+
+    fn close(&mut self) -> Result<(), StoreError> {
+        self.log.close()
+    }
+}
+
+struct FaultyReader(Arc<dyn RoomLogReader>);
+
+impl FaultyReader {
+    fn reader(&self) -> &dyn RoomLogReader {
+        fault_points::point("store_read");
+        &*self.0
+    }
+}
+
+impl RoomCount for FaultyReader {
+    fn room_count(&self) -> u64 {
+        self.0.room_count()
+    }
+}
+
+impl RoomLogReader for FaultyReader {
+    fn head(&self, room: &RoomName) -> Result<Head, StoreError> {
+        self.reader().head(room)
+    }
+
+    fn resume(&self, room: &RoomName, position: &Position) -> Result<Resumption, StoreError> {
+        self.reader().resume(room, position)
+    }
+
+    fn page(
+        &self,
+        room: &RoomName,
+        range: PageRange,
+        limit: usize,
+        bytes: usize,
+    ) -> Result<Page, StoreError> {
+        self.reader().page(room, range, limit, bytes)
+    }
+
+    fn since(&self, room: &RoomName, at: Timestamp) -> Result<Seq, StoreError> {
+        self.reader().since(room, at)
+    }
+
+    fn kept(&self, room: &RoomName) -> Result<u64, StoreError> {
+        self.reader().kept(room)
+    }
+
+    fn rooms(&self) -> Result<Vec<(RoomName, Head)>, StoreError> {
+        self.reader().rooms()
+    }
+}
