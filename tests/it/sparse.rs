@@ -19,8 +19,8 @@ const ALSO_SPARSE: [&str; 8] = [
     "http_outages::p7_over_http_what_was_pruned_is_a_gap",
     "page::looks::other_rooms_and_hidden_pages_count_what_is_unread",
     "pipe::an_id_of_a_json_line_is_stored_once_and_unknown_fields_are_refused",
-    "reliability::p7_resume_has_no_holes",
-    "reliability::p8_there_is_one_order",
+    "reliability::open::p7_resume_has_no_holes",
+    "reliability::open::p8_there_is_one_order",
     "sample_clients::the_python_client_sends_receives_and_lives_through_a_cut",
 ];
 

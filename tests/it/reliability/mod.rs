@@ -156,7 +156,7 @@ async fn p7_resume_has_no_holes(mode: Mode) {
     let sent = gather(tasks).await;
     assert_clean(&server, &sent).await;
     assert_eq!(proxy.fired(), rounds as u64, "every cut happened");
-    let history = whole_history(server.address(), ROOM).await;
+    let history = whole_history(&server, ROOM).await;
     let expected: Vec<u64> = history.iter().map(|(seq, ..)| *seq).collect();
     for task in reading {
         let reader = task.await.unwrap();
