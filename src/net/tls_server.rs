@@ -1,11 +1,8 @@
 //! TLS on the server's listeners (rustls, TLS 1.2 and 1.3).
 
-use std::future::{Future as _, poll_fn};
 use std::io;
 use std::path::PathBuf;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::task::Poll;
+use std::sync::{Arc, LazyLock};
 
 use rustls::CipherSuite;
 use rustls::crypto::CryptoProvider;
@@ -21,9 +18,12 @@ use super::certificate_names::host_names;
 use crate::config::TlsFiles;
 use crate::protocol::Timestamp;
 
-/// Handshakes that compute at the same time. The key exchange and the signature take 0.2 ms of a processor, with an
-/// RSA key 1 ms. The others of a crowd wait here, so that the sessions that are open don't wait behind all of them.
-static HANDSHAKES: Semaphore = Semaphore::const_new(4);
+/// Turns for the computing of handshakes: one less than there are processors, as for the runtime's workers. The key
+/// exchange and the signature take 0.2 ms, with an RSA key 1 ms. A crowd waits here.
+static TURNS: LazyLock<Semaphore> = LazyLock::new(|| {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    Semaphore::new((processors - 1).max(1))
+});
 
 /// Why the certificate and key can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -103,18 +103,16 @@ pub fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor, TlsConfigError> {
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
-/// Performs the TLS handshake of a new connection.
+/// Performs the TLS handshake of a new connection. It computes on a blocking thread: on a worker of the runtime the
+/// handshakes of a crowd would hold up the sessions that are open.
 pub async fn accept(acceptor: &TlsAcceptor, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
     // A client that sends nothing waits before its turn and not in it.
     let hello = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream).await?;
-    let turn = HANDSHAKES.acquire().await.map_err(io::Error::other)?;
-    let mut handshake = hello.into_stream(acceptor.config().clone());
-    let answered = poll_fn(|cx| Poll::Ready(Pin::new(&mut handshake).poll(cx))).await;
+    let turn = TURNS.acquire().await.map_err(io::Error::other)?;
+    let config = acceptor.config().clone();
+    let answered = tokio::task::spawn_blocking(move || hello.into_stream(config)).await;
     drop(turn);
-    match answered {
-        Poll::Ready(outcome) => outcome,
-        Poll::Pending => handshake.await,
-    }
+    answered.map_err(io::Error::other)?.await
 }
 
 /// The cryptography of the listeners. AES-128 with SHA-256 comes first: processors have instructions for SHA-256, and
