@@ -200,8 +200,8 @@ impl Driver {
                     Ok(connection) => {
                         self.last_error = None;
                         self.requested_pause = None;
-                        // An earlier answer says more than silence.
-                        if !self.attempt.has_answer() {
+                        // The end of an earlier attempt says more than silence that has just begun.
+                        if !self.attempt.has_answer() && !matches!(self.attempt, Attempt::Dropped) {
                             self.attempt = Attempt::Unanswered;
                         }
                         self.conversation.set_invitation_token(self.dialer.invitation_token());
