@@ -24,7 +24,7 @@ const TEXT_BYTES: usize = 100;
 const FIRST_MESSAGES: u64 = 20;
 /// The message after one in room `n` is in room `n + ROOM_STRIDE`, so neighbours are in different pages.
 const ROOM_STRIDE: u64 = 7919;
-/// What the store keeps of a message: its record and its id.
+/// A message in the store: its record and its id.
 const STORED_BYTES: u64 = 300;
 /// The size of the bare file, which is overwritten from its beginning when it is full.
 const BARE_FILE_BYTES: u64 = 18 << 20;
@@ -62,7 +62,7 @@ fn main() {
     }
 }
 
-/// What one commit took.
+/// The cost of one commit.
 struct Commit {
     time: Duration,
     cpu: Duration,

@@ -28,7 +28,7 @@ pub enum Spread {
     Pauses,
 }
 
-/// What the clients should do.
+/// The behaviour of the clients.
 #[derive(Clone, Copy)]
 struct Order {
     /// How often they may connect. A client that has lost its session waits for the next number.
@@ -54,7 +54,7 @@ pub struct Crowd {
     connected: Arc<AtomicUsize>,
 }
 
-/// What each client needs.
+/// One client, and where it connects.
 #[derive(Clone)]
 struct Client {
     number: usize,

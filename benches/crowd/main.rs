@@ -42,7 +42,7 @@ enum Key {
     Rsa2048,
 }
 
-/// What happens to the sessions.
+/// How the sessions are lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Loss {
     /// The server is killed and started again.

@@ -227,7 +227,7 @@ fn send(connection: &mut Connection, prepared: &mut Prepared) {
         let length = connection.pending.min(max_bytes);
         let outcome = match &mut connection.tls {
             None => prepared.write(&mut connection.stream, length),
-            // What is encrypted counts as written.
+            // Encrypted bytes count as written.
             Some(tls) => tls.writer().write(&prepared.bytes[..length]),
         };
         match outcome {

@@ -134,7 +134,7 @@ impl ServerConnection {
 
     fn poll_next(&mut self, cx: &mut Context<'_>, may_read: &impl Fn() -> bool) -> Poll<Received> {
         self.send_queue.register_waker(cx.waker());
-        let _ = self.socket.get_mut().poll_flush_queue(cx);
+        let _ = self.send_queue.poll_flush(cx);
         if self.send_queue.is_disconnected() {
             return Poll::Ready(Received::Ended("connection_lost"));
         }

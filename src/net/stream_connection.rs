@@ -64,7 +64,7 @@ impl StreamConnection {
 
     fn poll_run(&mut self, cx: &mut Context<'_>) -> Poll<&'static str> {
         self.send_queue.register_waker(cx.waker());
-        let _ = self.transport.poll_flush_queue(cx);
+        let _ = self.send_queue.poll_flush(cx);
         if self.send_queue.is_disconnected() {
             return Poll::Ready("connection_lost");
         }

@@ -11,7 +11,7 @@ pub const MAX_RECORD_BYTES: usize = 16 * 1024 + 256;
 /// The cipher state of one connection.
 pub struct TlsSession(Box<ServerConnection>);
 
-/// What the client has done with its side of the connection.
+/// The result of decrypting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decrypted {
     /// So many bytes were decrypted; more may come.
@@ -70,7 +70,7 @@ impl TlsSession {
     }
 
     /// Appends the records that are to be sent.
-    pub fn take_records(&mut self, records: &mut Vec<u8>) {
+    fn take_records(&mut self, records: &mut Vec<u8>) {
         while self.0.wants_write() {
             // A vector takes everything.
             if self.0.write_tls(records).is_err() {

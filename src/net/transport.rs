@@ -103,11 +103,6 @@ impl Transport {
         self.received_bytes
     }
 
-    /// Writes what is pending in the send queue. `Ready` when everything is written.
-    pub fn poll_flush_queue(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.send_queue.poll_flush(cx)
-    }
-
     /// Shuts down the writing side, once the send queue is drained.
     pub fn poll_shutdown_write(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.send_queue.close_tls();

@@ -34,7 +34,7 @@ impl<'a> Writer<'a> {
         let mut work = std::pin::pin!(work);
         std::future::poll_fn(|cx| {
             self.send_queue.register_waker(cx.waker());
-            let _ = self.transport.poll_flush_queue(cx);
+            let _ = self.send_queue.poll_flush(cx);
             work.as_mut().poll(cx)
         })
         .await
@@ -47,7 +47,7 @@ impl<'a> Writer<'a> {
         let mut timeout = std::pin::pin!(timeout);
         std::future::poll_fn(|cx| {
             self.send_queue.register_waker(cx.waker());
-            let _ = self.transport.poll_flush_queue(cx);
+            let _ = self.send_queue.poll_flush(cx);
             if self.send_queue.close_reason().is_some()
                 || self.send_queue.is_disconnected()
                 || self.send_queue.pending_bytes() <= bytes
@@ -65,7 +65,7 @@ impl<'a> Writer<'a> {
         let handshake = async {
             std::future::poll_fn(|cx| {
                 self.send_queue.register_waker(cx.waker());
-                let _ = self.transport.poll_flush_queue(cx);
+                let _ = self.send_queue.poll_flush(cx);
                 if self.send_queue.is_drained() { Poll::Ready(()) } else { Poll::Pending }
             })
             .await;

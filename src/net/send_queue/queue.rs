@@ -124,10 +124,7 @@ impl SendQueue {
 
     /// Leaves the writing to the session's task, for callers with more urgent work.
     pub fn flush_later(&self) {
-        let mut pending = self.lock();
-        self.leave_to_task(&mut pending);
-        drop(pending);
-        self.task.wake();
+        self.leave_to_task(&mut self.lock());
     }
 
     /// Adds a close frame after everything that is pending. Later calls have no effect.
@@ -272,7 +269,6 @@ impl SendQueue {
             pending.advance(written);
             if self.task_encrypts(frames) {
                 self.leave_to_task(pending);
-                self.task.wake();
             } else {
                 self.write_pending(pending);
             }
@@ -288,6 +284,7 @@ impl SendQueue {
         if pending.waiting_bytes() > 0 && self.socket.is_some() && !pending.disconnected {
             pending.blocked_since.get_or_insert_with(Instant::now);
         }
+        self.task.wake();
     }
 
     /// Keeps what is left of records that were written past the queue.

@@ -268,7 +268,7 @@ fn log_refused(session: &SessionId, peer: &dyn fmt::Display, reason: &'static st
         "too many connections");
 }
 
-/// What a connection does after its last HTTP request.
+/// The future that serves a connection after its last HTTP request.
 type Serving = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Opens a connection and serves it. Its task has no room for what is only needed before.
