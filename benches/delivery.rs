@@ -99,8 +99,8 @@ fn append(opened: &mut OpenedStore, batch: u64, from: u64) -> u64 {
             text: "x".repeat(100).into(),
         })
         .collect();
-    let appended = opened.log.append(drafts, now()).len() as u64;
-    opened.log.after_commit();
+    let appended = opened.log().append(drafts, now()).len() as u64;
+    opened.log().after_commit();
     appended
 }
 

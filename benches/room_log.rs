@@ -130,8 +130,8 @@ impl Store {
     fn append(&mut self, batch: u64) -> Commit {
         let drafts: Vec<Draft> = (0..batch).map(|_| self.draft()).collect();
         let (start, cpu) = (Instant::now(), cpu());
-        let outcomes = self.opened.log.append(drafts, now());
-        self.opened.log.after_commit();
+        let outcomes = self.opened.log().append(drafts, now());
+        self.opened.log().after_commit();
         let (time, cpu) = (start.elapsed(), self::cpu() - cpu);
         assert!(outcomes.iter().all(|outcome| matches!(outcome, AppendOutcome::Appended(_))));
         Commit { time, cpu, pages: self.wal.added_pages().expect("a number of pages") }

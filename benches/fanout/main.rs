@@ -269,7 +269,8 @@ fn one_commit(rate: u64) -> [Duration; 2] {
     let retention =
         Retention { messages: 100_000, age: Duration::from_secs(86_400), max_bytes: None };
     let now = || Timestamp::from_system(SystemTime::now());
-    let mut log = open_disk(folder.path(), &key, retention, now()).expect("a room log").log;
+    let mut opened = open_disk(folder.path(), &key, retention, now()).expect("a room log");
+    let log = opened.log();
     let mut times: Vec<Duration> = (0..rate * 8)
         .map(|number| {
             let draft = Draft {

@@ -6,8 +6,9 @@ use std::time::Duration;
 use crate::protocol::frame::Position;
 use crate::protocol::{RoomName, Seq, SeqRange, Timestamp};
 use crate::store::{
-    AppendOutcome, DeleteError, Deleted, DeletedRoom, Draft, EraseStep, Head, OpenedStore, Page,
-    PageRange, PruneResult, Resumption, Retention, RoomCount, RoomLog, RoomLogReader, StoreError,
+    AppendOutcome, DeleteError, Deleted, DeletedRoom, Draft, EraseStep, Head, OpenedLog,
+    OpenedStore, Page, PageRange, PruneResult, Resumption, Retention, RoomCount, RoomLog,
+    RoomLogReader, StoreError,
 };
 use crate::sys::fault_points;
 
@@ -16,7 +17,11 @@ use crate::sys::fault_points;
 pub fn with_faults(mut store: OpenedStore) -> OpenedStore {
     store.reader = Arc::new(FaultyReader(store.reader));
     if std::env::var("CHAT_TEST_OUTCOMES").is_ok_and(|outcomes| outcomes == "lost") {
-        store.log = Box::new(LostOutcomes { log: store.log, drafts: 0 });
+        let with_lost_outcomes = |OpenedLog { log, tail }| OpenedLog {
+            log: Box::new(LostOutcomes { log, drafts: 0 }),
+            tail,
+        };
+        store.logs = store.logs.into_iter().map(with_lost_outcomes).collect();
     }
     store
 }

@@ -206,7 +206,7 @@ impl<'a> Watch<'a> {
         match outcome {
             // The stop came too late. The store is closed like that of any server that stops.
             Ok(mut opened) => {
-                if let Err(error) = opened.log.close() {
+                if let Err(error) = opened.log().close() {
                     tracing::error!(event = "close_failed", reason = %error,
                         "the room log could not be closed; the next start recovers it from its \
                          write-ahead log");

@@ -123,20 +123,20 @@ impl Server {
         let (log, dropped_lines) = (server_log.control(), server_log.dropped_lines());
         let counters = Arc::new(Counters::default());
         let retention = active.retention();
-        let Some(store) = open_store::open(&active.config, retention, signals).await? else {
+        let Some(mut store) = open_store::open(&active.config, retention, signals).await? else {
             return Ok(None);
         };
         let listeners = listeners::bind(&active.config)?;
         let admin = AdminSocket::bind(&active.config)?;
         let metrics = metrics::bind(&active.config).await?;
 
-        let durable = store.log.durable();
+        let durable = store.log().durable();
         counters.reloaded_at.set(wall_clock());
         let refusals = Arc::new(RefusalLog::new(counters.clone()));
         let (hub, commands) = command::queue();
         let (to_hub, committed) = mpsc::channel(MAX_WAITING_BATCHES);
         let (log_writer, log_writer_ended) =
-            LogWriter::start(store.log, to_hub, refusals.clone(), counters.clone())?;
+            LogWriter::start(store.logs.remove(0).log, to_hub, refusals.clone(), counters.clone())?;
         let deletions = Arc::new(DeletionCount::default());
         let authenticator = Arc::new(Authenticator::new(&active.config.auth));
         access_watch::read_first(&authenticator, &active.config.auth).await;

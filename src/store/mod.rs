@@ -18,6 +18,8 @@
 
 mod deletion;
 mod entry;
+#[allow(dead_code)]
+mod jetstream;
 mod lookup_tag;
 mod memory;
 mod opened;
@@ -32,11 +34,12 @@ pub use entry::{Draft, Entry};
 pub use memory::open_memory;
 #[cfg(any(test, feature = "faults"))]
 pub use memory::open_sparse_memory;
-pub use opened::{Finding, OpenedStore, Severity};
+pub use opened::{Finding, OpenedLog, OpenedStore, Severity};
 pub use retention::{ID_RETENTION, Retention};
 pub use room_log::{
     AppendOutcome, DeleteError, Gap, GapReason, Head, Page, PageItem, PageRange, PruneReason,
     PruneResult, PrunedRoom, Resumption, RoomCount, RoomLog, RoomLogReader, Shortage, StoreError,
+    Tail, TailMessage,
 };
 pub use sqlite::{
     Backup, BackupContent, BackupError, BackupSummary, DiskUsage, OpenError, Opening,

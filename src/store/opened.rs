@@ -2,16 +2,42 @@
 
 use std::sync::Arc;
 
-use super::room_log::{RoomLog, RoomLogReader};
+use super::room_log::{RoomLog, RoomLogReader, Tail};
 
-/// An opened store: its two ends, and what was found while opening it.
+/// An opened store: its logs, its reading end, and what was found while opening it.
 pub struct OpenedStore {
-    /// For the log writer.
-    pub log: Box<dyn RoomLog>,
+    /// One log per independent order of messages. A room is in one of them
+    /// ([`RoomLogReader::log_of`]).
+    pub logs: Vec<OpenedLog>,
     /// For the sessions, and its [`RoomCount`](super::RoomCount) for the hub.
     pub reader: Arc<dyn RoomLogReader>,
     /// For the server log.
     pub findings: Vec<Finding>,
+}
+
+/// One of the logs of a store.
+pub struct OpenedLog {
+    /// For a log writer.
+    pub log: Box<dyn RoomLog>,
+    /// The messages as they were committed, if other servers append to this log as well.
+    pub tail: Option<Box<dyn Tail>>,
+}
+
+impl OpenedStore {
+    /// A store with one log that only this process appends to.
+    pub fn of_one(
+        log: impl RoomLog + 'static,
+        reader: Arc<dyn RoomLogReader>,
+        findings: Vec<Finding>,
+    ) -> Self {
+        let logs = vec![OpenedLog { log: Box::new(log), tail: None }];
+        OpenedStore { logs, reader, findings }
+    }
+
+    /// The first log; the only one of a store on one node.
+    pub fn log(&mut self) -> &mut dyn RoomLog {
+        self.logs[0].log.as_mut()
+    }
 }
 
 /// Something that operators should know about a store that was opened. The text is for the server

@@ -53,6 +53,24 @@ pub trait RoomLog: Send {
     fn close(&mut self) -> Result<(), StoreError>;
 }
 
+/// The messages of a log that other servers append to as well, in the order of the log. It belongs to one
+/// thread. A log with one writer has none: the outcomes of [`RoomLog::append`] are its tail.
+pub trait Tail: Send {
+    /// Returns the next messages, and waits for them at most this long. It leaves out none: after an error
+    /// the next call begins again after the last message that was returned.
+    fn next(&mut self, wait: Duration) -> Result<Vec<TailMessage>, StoreError>;
+}
+
+/// A message that a [`Tail`] yields.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TailMessage {
+    /// The message.
+    pub entry: Entry,
+    /// If this process appended it: its number among the drafts that [`RoomLog::append`] of this log was
+    /// given since the store was opened, from 0.
+    pub draft: Option<u64>,
+}
+
 /// How many rooms a store has. The answer comes from memory, at once.
 pub trait RoomCount: Send + Sync {
     /// How many rooms the store has: those with messages, and those whose messages were pruned until
@@ -87,6 +105,12 @@ pub trait RoomLogReader: RoomCount {
     /// How many messages of a room are kept, with those whose text was deleted.
     fn kept(&self, room: &RoomName) -> Result<u64, StoreError>;
 
+    /// Which of the store's logs the room is in, as an index of
+    /// [`OpenedStore::logs`](super::OpenedStore::logs).
+    fn log_of(&self, _room: &RoomName) -> usize {
+        0
+    }
+
     /// Every room that ever had a message, sorted by name.
     fn rooms(&self) -> Result<Vec<(RoomName, Head)>, StoreError>;
 }
@@ -106,6 +130,11 @@ pub enum AppendOutcome {
     /// The same user sent another text under the same id before.
     Conflict {
         /// The sequence number of the other message.
+        seq: Seq,
+    },
+    /// It is in the log now under this number, and the [`Tail`] of the log yields it, with its time.
+    Accepted {
+        /// Its sequence number.
         seq: Seq,
     },
     /// It is not in the log.

@@ -89,6 +89,8 @@ fn answer(committed: &Committed) -> Option<ServerFrame<'_>> {
     let (seq, timestamp) = match outcome {
         AppendOutcome::Appended(entry) => (entry.seq, entry.at),
         AppendOutcome::Duplicate { seq, at } => (*seq, *at),
+        // The tail of the log brings the message, and then it is answered.
+        AppendOutcome::Accepted { .. } => return None,
         AppendOutcome::Conflict { .. } => {
             return Some(ServerFrame::Error(error_frame(
                 ErrorCode::IdConflict,

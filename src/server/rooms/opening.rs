@@ -121,7 +121,7 @@ mod tests {
     #[tokio::test]
     async fn a_message_that_passes_after_the_read_is_not_missed() {
         let (mut store, room) = (store(), RoomName::lobby());
-        append(store.log.as_mut(), &room);
+        append(store.log(), &room);
         let mut openings = RoomOpenings::default();
         let opening = openings.open(&room);
         let seq = |opening: &RoomOpening| opening.position().map(|position| position.seq.0);
@@ -129,7 +129,7 @@ mod tests {
         assert!(opening.read(&store.reader).await);
         assert_eq!(seq(&opening), Some(1));
         // The session has not entered again when this one passes.
-        append(store.log.as_mut(), &room);
+        append(store.log(), &room);
         openings.note(&room, Seq(2));
         openings.note(&RoomName::parse("other").unwrap(), Seq(9));
         assert_eq!(seq(&opening), Some(2));

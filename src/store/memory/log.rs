@@ -31,7 +31,7 @@ pub fn open_sparse_memory(retention: Retention) -> OpenedStore {
 
 fn open(state: State) -> OpenedStore {
     let shared = Arc::new(Shared { epoch: Epoch::fresh(), state: RwLock::new(state) });
-    OpenedStore { log: Box::new(MemoryLog(shared.clone())), reader: shared, findings: Vec::new() }
+    OpenedStore::of_one(MemoryLog(shared.clone()), shared, Vec::new())
 }
 
 struct MemoryLog(Arc<Shared>);

@@ -295,13 +295,15 @@ fn size(entry: &Entry) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{OpenedStore, open_memory};
+    use crate::store::open_memory;
 
     #[test]
     fn a_busy_room_among_many_stays_near_its_retention() {
         let age = std::time::Duration::from_secs(60);
         let retention = Retention { messages: 100, age, max_bytes: None };
-        let OpenedStore { mut log, reader, .. } = open_memory(retention);
+        let mut store = open_memory(retention);
+        let reader = store.reader.clone();
+        let log = store.log();
         let now = Timestamp::from_micros(1_790_000_000_000_000);
         let draft = |room: &str| Draft {
             room: RoomName::parse(room).unwrap(),
@@ -332,7 +334,9 @@ mod tests {
     fn max_bytes_bounds_all_rooms_together_and_what_it_drops_is_reported() {
         let age = std::time::Duration::from_secs(60);
         let retention = Retention { messages: 1_000_000, age, max_bytes: Some(200_000) };
-        let OpenedStore { mut log, reader, .. } = open_memory(retention);
+        let mut store = open_memory(retention);
+        let reader = store.reader.clone();
+        let log = store.log();
         let now = Timestamp::from_micros(1_790_000_000_000_000);
         for number in 0..1_000 {
             let room = RoomName::parse(["one", "two"][number % 2]).unwrap();

@@ -154,7 +154,7 @@ fn open_folder(
     let reader = DiskReader::new(folder.clone(), sealer.clone(), epoch, rooms.clone());
     let log = DiskLog::new(folder.clone(), db, sealer, start, watermark, retention, clock, rooms);
     let log = log.map_err(sqlite_error)?;
-    Ok(OpenedStore { log: Box::new(log), reader: Arc::new(reader), findings })
+    Ok(OpenedStore::of_one(log, Arc::new(reader), findings))
 }
 
 /// Completes an erasure that was interrupted.

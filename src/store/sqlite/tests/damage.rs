@@ -10,7 +10,7 @@ fn killed(messages: u64, checkpointed: u64) -> (Home, OpenedStore) {
     let home = Home::new();
     let mut opened = home.open();
     fill(&mut opened, 1..=checkpointed);
-    opened.log.close().unwrap();
+    opened.log().close().unwrap();
     drop(opened);
     let mut opened = home.open();
     fill(&mut opened, checkpointed + 1..=messages);

@@ -17,7 +17,7 @@ fn room(name: &str) -> RoomName {
 
 fn delete(opened: &mut OpenedStore, ranges: &[&str]) -> Deleted {
     let ranges: Vec<SeqRange> = ranges.iter().map(|text| range(text)).collect();
-    opened.log.delete(&RoomName::lobby(), &ranges).unwrap()
+    opened.log().delete(&RoomName::lobby(), &ranges).unwrap()
 }
 
 fn erase(log: &mut dyn RoomLog) {
@@ -66,18 +66,18 @@ fn fill_with_moves(opened: &mut OpenedStore, count: u64) {
             let length = (number * 397 % 900) as usize * if number % 7 == 0 { 9 } else { 1 };
             draft(room, &format!("{number}"), &format!("text {number} {}", "x".repeat(length)))
         });
-        opened.log.append(drafts.to_vec(), at(number as i64));
+        opened.log().append(drafts.to_vec(), at(number as i64));
     }
-    opened.log.set_retention(Retention { messages: count - 10, ..RETENTION });
-    while opened.log.prune(at(count as i64), LONG).more {}
-    opened.log.set_retention(RETENTION);
+    opened.log().set_retention(Retention { messages: count - 10, ..RETENTION });
+    while opened.log().prune(at(count as i64), LONG).more {}
+    opened.log().set_retention(RETENTION);
 }
 
 /// Like [`fill`], with a write-ahead log that is as short as it can be.
 fn append(opened: &mut OpenedStore, numbers: std::ops::RangeInclusive<u64>) {
     for number in numbers {
         let draft = draft("lobby", &number.to_string(), &format!("text {number} x"));
-        opened.log.append(vec![draft], at(number as i64));
+        opened.log().append(vec![draft], at(number as i64));
     }
 }
 
@@ -98,7 +98,7 @@ fn a_deleted_text_is_gone_from_every_read_and_every_file() {
     assert_eq!((page.redactions.len(), page.gaps), (4, before.gaps.clone()));
     assert_eq!(page.entries.len(), before.entries.len() - 4);
     assert!(page.entries.iter().all(|entry| ![49, 60, 61, 62].contains(&entry.seq.0)));
-    erase(opened.log.as_mut());
+    erase(opened.log());
     // Only those of the lobby.
     assert_gone(&home, &[long[0].clone(), short[0].clone(), short[1].clone(), short[2].clone()]);
     assert!(longest_trace(&home, &long[1]) > 900);
@@ -111,7 +111,7 @@ fn a_deleted_text_is_gone_from_every_read_and_every_file() {
     // Again: nothing is left to do.
     let again = delete(&mut opened, &["60-63"]);
     assert_eq!((again.redactions.len(), again.already), (1, 3));
-    erase(opened.log.as_mut());
+    erase(opened.log());
 }
 
 #[test]
@@ -131,9 +131,9 @@ fn what_was_deleted_stays_deleted_after_every_kind_of_end() {
     assert_eq!(page.redactions, [Redaction { seq: Seq(50), at: at(50) }]);
     assert_eq!(resume(&opened, &position), Resumption { from: Seq(80), gap: None });
     // The same id is still the same message, whatever its text was.
-    let again = opened.log.append(vec![draft("lobby", "50", "text 50 x")], at(100));
+    let again = opened.log().append(vec![draft("lobby", "50", "text 50 x")], at(100));
     assert_eq!(again, [AppendOutcome::Duplicate { seq: Seq(50), at: at(50) }]);
-    opened.log.close().unwrap();
+    opened.log().close().unwrap();
     drop(opened);
     let opened = home.open();
     assert_eq!((everything(&opened).redactions.len(), &opened.findings[..]), (1, &[][..]));
@@ -144,7 +144,7 @@ fn what_was_deleted_stays_deleted_after_every_kind_of_end() {
     let home = Home::at(home.folder);
     let mut opened = home.open();
     assert_eq!(everything(&opened).redactions, page.redactions);
-    let again = opened.log.append(vec![draft("lobby", "50", "text 50 y")], at(100));
+    let again = opened.log().append(vec![draft("lobby", "50", "text 50 y")], at(100));
     assert_eq!(again, [AppendOutcome::Duplicate { seq: Seq(50), at: at(50) }]);
     drop(opened);
     // After a recovery.
@@ -157,7 +157,7 @@ fn what_was_deleted_stays_deleted_after_every_kind_of_end() {
     );
     assert_eq!(everything(&opened).redactions, page.redactions);
     assert_eq!(everything(&opened).gaps, page.gaps);
-    let again = opened.log.append(vec![draft("lobby", "50", "text 50 z")], at(100));
+    let again = opened.log().append(vec![draft("lobby", "50", "text 50 z")], at(100));
     assert_eq!(again, [AppendOutcome::Duplicate { seq: Seq(50), at: at(50) }]);
 }
 
@@ -166,13 +166,13 @@ fn a_recovery_prefers_the_record_without_a_text() {
     let home = Home::new();
     let mut opened = home.open();
     fill(&mut opened, 1..=20);
-    opened.log.close().unwrap();
+    opened.log().close().unwrap();
     drop(opened);
     let old = std::fs::read(home.file("history.sqlite3")).unwrap();
     let mut opened = home.open();
     delete(&mut opened, &["7"]);
-    erase(opened.log.as_mut());
-    opened.log.close().unwrap();
+    erase(opened.log());
+    opened.log().close().unwrap();
     drop(opened);
     // Old pages behind the file, as after a crash of the file system; then only the scan finds anything.
     let mut bytes = std::fs::read(home.file("history.sqlite3")).unwrap();
@@ -195,7 +195,7 @@ fn an_interrupted_erasure_is_completed_at_the_next_start() {
         let values = sealed(&home, 30, 30);
         let all = sealed(&home, 0, 1000);
         delete(&mut opened, &["30"]);
-        (0..steps).for_each(|_| drop(opened.log.erase_step()));
+        (0..steps).for_each(|_| drop(opened.log().erase_step()));
         drop(opened);
         let opened = home.open();
         assert_eq!(opened.findings, []);
@@ -210,7 +210,7 @@ fn wrong_numbers_and_rooms_delete_nothing() {
     let home = Home::new();
     let mut opened = home.open();
     fill_with_moves(&mut opened, 40);
-    let log = &mut opened.log;
+    let log = opened.log();
     assert_eq!(log.delete(&room("none"), &[range("1")]), Err(DeleteError::UnknownRoom));
     assert_eq!(log.delete_room(&room("none"), at(1)), Err(DeleteError::UnknownRoom));
     let not_yet = Err(DeleteError::NotYet(Seq(40)));
@@ -229,14 +229,14 @@ fn a_reader_that_takes_long_delays_the_erasure_and_nothing_else() {
     let other = Connection::open(home.file("history.sqlite3")).unwrap();
     other.execute_batch("BEGIN; SELECT count(*) FROM records").unwrap();
     delete(&mut opened, &["30"]);
-    assert_eq!(opened.log.erase_step(), EraseStep::More);
+    assert_eq!(opened.log().erase_step(), EraseStep::More);
     assert_eq!(
-        opened.log.erase_step(),
+        opened.log().erase_step(),
         EraseStep::Waiting("another program reads the history".into())
     );
     append(&mut opened, 41..=50);
     other.execute_batch("COMMIT").unwrap();
-    erase(opened.log.as_mut());
+    erase(opened.log());
     assert_gone(&home, &values[..1]);
     drop(opened);
     let opened = home.open();
@@ -252,9 +252,9 @@ fn messages_that_are_appended_during_an_erasure_stay() {
     delete(&mut opened, &["20-40"]);
     for number in 101..150 {
         append(&mut opened, number..=number);
-        opened.log.erase_step();
+        opened.log().erase_step();
     }
-    erase(opened.log.as_mut());
+    erase(opened.log());
     let lobby: Vec<_> = values.into_iter().take(21).collect();
     assert_gone(&home, &lobby);
     drop(opened);
@@ -271,7 +271,7 @@ fn a_deleted_room_is_empty_and_its_numbers_go_on() {
         fill_with_moves(&mut opened, 90);
         let values = sealed(&home, 60, 60);
         let epoch = everything(&opened).head.epoch;
-        let deleted = opened.log.delete_room(&RoomName::lobby(), at(200)).unwrap();
+        let deleted = opened.log().delete_room(&RoomName::lobby(), at(200)).unwrap();
         assert_eq!((deleted.messages, deleted.last), (80, Seq(90)));
         let page = everything(&opened);
         assert_eq!((page.entries.len(), page.redactions.len()), (0, 0));
@@ -281,9 +281,9 @@ fn a_deleted_room_is_empty_and_its_numbers_go_on() {
         let newest = opened.reader.page(&RoomName::lobby(), PageRange::Newest, 9, 9999).unwrap();
         assert_eq!((newest.entries.len(), newest.more), (0, false));
         match erased {
-            true => erase(opened.log.as_mut()),
+            true => erase(opened.log()),
             false => {
-                opened.log.erase_step();
+                opened.log().erase_step();
                 drop(opened);
                 opened = home.open();
                 assert_eq!(opened.findings, []);
@@ -292,7 +292,7 @@ fn a_deleted_room_is_empty_and_its_numbers_go_on() {
         assert_gone(&home, &values[..1]);
         assert_eq!(longest_trace(&home, &values[1]), values[1].len() - 12, "another room's");
         // A client that repeats a message of the room does not bring it back.
-        let again = opened.log.append(vec![draft("lobby", "60", "another text")], at(201));
+        let again = opened.log().append(vec![draft("lobby", "60", "another text")], at(201));
         assert_eq!(again, [AppendOutcome::Duplicate { seq: Seq(60), at: at(60) }]);
         append(&mut opened, 91..=92);
         let page = everything(&opened);
@@ -307,7 +307,7 @@ fn a_store_of_the_version_before_is_upgraded() {
     let home = Home::new();
     let mut opened = home.open();
     fill(&mut opened, 1..=5);
-    opened.log.close().unwrap();
+    opened.log().close().unwrap();
     drop(opened);
     let db = Connection::open(home.file("history.sqlite3")).unwrap();
     db.pragma_update(None, "user_version", 3).unwrap();

@@ -20,7 +20,7 @@ fn copied(home: &Home) -> Home {
 }
 
 fn close(mut opened: OpenedStore) {
-    opened.log.close().unwrap();
+    opened.log().close().unwrap();
 }
 
 /// The position of a reader that has read everything.
@@ -354,13 +354,13 @@ fn a_forgotten_room_tells_every_earlier_position() {
     let room = RoomName::parse("ops").unwrap();
     let mut opened = home.open();
     fill(&mut opened, 1..=1);
-    opened.log.append(vec![draft("ops", "1", "a"), draft("ops", "2", "b")], at(1));
+    opened.log().append(vec![draft("ops", "1", "a"), draft("ops", "2", "b")], at(1));
     let position = |opened: &OpenedStore, seq| {
         let epoch = opened.reader.head(&room).unwrap().epoch;
         Position { epoch, seq: Seq(seq) }
     };
     let read_all = position(&opened, 2);
-    let pruned = opened.log.prune(at(age + 10), LONG);
+    let pruned = opened.log().prune(at(age + 10), LONG);
     assert_eq!(pruned.messages, 3);
     assert!(pruned.rooms.iter().any(|pruned| pruned.room == room && pruned.first == Seq(3)));
     assert_eq!(opened.reader.resume(&room, &read_all).unwrap().gap, None);
@@ -370,7 +370,7 @@ fn a_forgotten_room_tells_every_earlier_position() {
     let open = |seconds| open_disk(home.folder.path(), &home.key, RETENTION, at(seconds)).unwrap();
     let mut opened = open(age + 20);
     assert_eq!(opened.reader.rooms().unwrap().len(), 2);
-    opened.log.append(vec![draft("lobby", "x", "x")], at(3 * age));
+    opened.log().append(vec![draft("lobby", "x", "x")], at(3 * age));
     close(opened);
     let mut opened = open(3 * age);
     assert_eq!(opened.reader.rooms().unwrap().len(), 1);
@@ -379,7 +379,7 @@ fn a_forgotten_room_tells_every_earlier_position() {
             let gap = opened.reader.resume(&room, position).unwrap().gap.unwrap();
             assert_eq!(gap, Gap { after: Seq(2), next: Seq(1), reason: GapReason::Epoch });
         }
-        opened.log.append(vec![draft("ops", &format!("n{number}"), "new")], at(3 * age));
+        opened.log().append(vec![draft("ops", &format!("n{number}"), "new")], at(3 * age));
     }
     let page = opened.reader.page(&room, PageRange::After(Seq(0)), 10, 1000).unwrap();
     assert_eq!((page.entries.len(), page.gaps), (3, vec![]));
@@ -395,19 +395,19 @@ fn a_wrong_clock_at_one_start_prunes_nothing() {
     let open = |seconds| open_disk(home.folder.path(), &home.key, RETENTION, at(seconds)).unwrap();
     let minute = std::time::Duration::from_secs(60);
     let mut opened = open(ahead);
-    assert_eq!(opened.log.prune(at(ahead + 60), minute).messages, 0);
+    assert_eq!(opened.log().prune(at(ahead + 60), minute).messages, 0);
     // It stamps messages, too; then the clock is right for one start, and wrong again.
-    opened.log.append(vec![draft("lobby", "ahead", "x")], at(ahead));
-    opened.log.after_commit();
-    assert_eq!(opened.log.prune(at(ahead + 60), minute).messages, 0);
+    opened.log().append(vec![draft("lobby", "ahead", "x")], at(ahead));
+    opened.log().after_commit();
+    assert_eq!(opened.log().prune(at(ahead + 60), minute).messages, 0);
     drop(opened);
     let mut opened = open(100);
-    assert_eq!(opened.log.prune(at(160), minute).messages, 0);
+    assert_eq!(opened.log().prune(at(160), minute).messages, 0);
     close(opened);
     let mut opened = open(ahead);
-    assert_eq!(opened.log.prune(at(ahead + 60), minute).messages, 0);
+    assert_eq!(opened.log().prune(at(ahead + 60), minute).messages, 0);
     // After the whole age, its messages are old by any clock.
-    let result = opened.log.prune(at(2 * ahead), RETENTION.age + 60 * minute);
+    let result = opened.log().prune(at(2 * ahead), RETENTION.age + 60 * minute);
     assert_eq!(result.messages, 31);
     assert_eq!(result.rooms[0].first, Seq(32));
 }

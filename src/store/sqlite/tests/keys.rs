@@ -42,7 +42,7 @@ fn after_a_rekey_only_the_new_key_opens_the_store() {
     let position = Position { epoch: before.head.epoch, seq: Seq(12) };
     let resumption = opened.reader.resume(&RoomName::lobby(), &position).unwrap();
     assert_eq!((resumption.from, resumption.gap), (Seq(12), None));
-    let again = opened.log.append(vec![draft("lobby", "1", "else")], at(40));
+    let again = opened.log().append(vec![draft("lobby", "1", "else")], at(40));
     assert_eq!(again, [AppendOutcome::Conflict { seq: Seq(1) }]);
 }
 

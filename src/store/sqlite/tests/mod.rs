@@ -88,9 +88,10 @@ pub(super) fn without_epoch(mut page: Page) -> Page {
 pub(super) fn fill(opened: &mut OpenedStore, numbers: std::ops::RangeInclusive<u64>) {
     for number in numbers {
         let text = format!("text {number} {}", "x".repeat(number as usize * 37 % 3000));
-        let outcomes =
-            opened.log.append(vec![draft("lobby", &number.to_string(), &text)], at(number as i64));
-        opened.log.after_commit();
+        let outcomes = opened
+            .log()
+            .append(vec![draft("lobby", &number.to_string(), &text)], at(number as i64));
+        opened.log().after_commit();
         assert!(
             matches!(&outcomes[..], [AppendOutcome::Appended(entry)] if entry.seq == Seq(number))
         );
@@ -119,7 +120,7 @@ pub(super) fn assert_genuine(page: &Page) {
 fn no_file_contains_text_names_or_ids_in_clear() {
     let home = Home::new();
     let mut opened = home.open();
-    opened.log.append(vec![draft("geheimnis", "kennwort", "palabra secreta")], at(1));
+    opened.log().append(vec![draft("geheimnis", "kennwort", "palabra secreta")], at(1));
     for file in home.folder.path().read_dir().unwrap() {
         let bytes = std::fs::read(file.unwrap().path()).unwrap();
         for word in ["geheimnis", "kennwort", "palabra", "Alice"] {
@@ -147,7 +148,7 @@ fn reopening_keeps_everything() {
     let mut opened = home.open();
     assert_eq!(opened.findings, []);
     assert_eq!(without_epoch(everything(&opened)), without_epoch(before));
-    let again = opened.log.append(vec![draft("lobby", "1", "something else")], at(30));
+    let again = opened.log().append(vec![draft("lobby", "1", "something else")], at(30));
     assert_eq!(again, [AppendOutcome::Conflict { seq: Seq(1) }]);
     fill(&mut opened, 21..=22);
 }
@@ -159,20 +160,20 @@ fn an_id_is_known_for_a_day_after_its_message_was_pruned_and_the_store_reopened(
     let mut opened = home.open();
     fill(&mut opened, 1..=40);
     // Only the newest two are kept.
-    opened.log.set_retention(Retention { messages: 2, ..RETENTION });
-    assert_eq!(opened.log.prune(at(41), LONG).messages, 38);
+    opened.log().set_retention(Retention { messages: 2, ..RETENTION });
+    assert_eq!(opened.log().prune(at(41), LONG).messages, 38);
     drop(opened);
     let mut opened = home.open();
     let again = |opened: &mut OpenedStore, seconds: i64, text: &str| {
         let text = format!("{text} 1 {}", "x".repeat(37));
-        opened.log.append(vec![draft("lobby", "1", &text)], at(seconds)).remove(0)
+        opened.log().append(vec![draft("lobby", "1", &text)], at(seconds)).remove(0)
     };
     let duplicate = AppendOutcome::Duplicate { seq: Seq(1), at: at(1) };
     assert_eq!(again(&mut opened, 50, "text"), duplicate);
     assert_eq!(again(&mut opened, 50, "other"), AppendOutcome::Conflict { seq: Seq(1) });
-    assert_eq!(opened.log.prune(at(day), LONG).ids, 0, "not a day old");
+    assert_eq!(opened.log().prune(at(day), LONG).ids, 0, "not a day old");
     assert_eq!(again(&mut opened, day, "text"), duplicate);
-    assert_eq!(opened.log.prune(at(day + 2), LONG).ids, 1, "a day old");
+    assert_eq!(opened.log().prune(at(day + 2), LONG).ids, 1, "a day old");
     assert!(
         matches!(again(&mut opened, day + 2, "text"), AppendOutcome::Appended(entry) if entry.seq == Seq(41))
     );
@@ -184,11 +185,11 @@ fn pruning_takes_bounded_steps() {
     let mut opened = home.open();
     let drafts = |from: u64| (from..from + 500).map(|n| draft("lobby", &n.to_string(), "x"));
     for batch in 0..5 {
-        opened.log.append(drafts(batch * 500).collect(), at(1));
+        opened.log().append(drafts(batch * 500).collect(), at(1));
     }
-    opened.log.set_retention(Retention { messages: 100, ..RETENTION });
+    opened.log().set_retention(Retention { messages: 100, ..RETENTION });
     let steps: Vec<(u64, bool)> = (0..4)
-        .map(|_| opened.log.prune(at(2), LONG))
+        .map(|_| opened.log().prune(at(2), LONG))
         .map(|result| (result.messages, result.more))
         .collect();
     assert_eq!(steps, [(1000, true), (1000, true), (400, false), (0, false)]);
@@ -202,9 +203,9 @@ fn expired_ids_are_pruned_in_bounded_steps_and_no_sweep_runs_in_vain() {
     let mut opened = home.open();
     let drafts = |from: u64| (from..from + 500).map(|n| draft("lobby", &n.to_string(), "x"));
     for batch in 0..6 {
-        opened.log.append(drafts(batch * 500).collect(), at(1));
+        opened.log().append(drafts(batch * 500).collect(), at(1));
     }
-    opened.log.append(drafts(3000).collect(), at(1000));
+    opened.log().append(drafts(3000).collect(), at(1000));
     let count = || {
         let db = rusqlite::Connection::open(home.folder.path().join(STORE_FILE)).unwrap();
         db.query_row("SELECT count(*) FROM ids", [], |row| row.get::<_, i64>(0)).unwrap()
@@ -212,7 +213,7 @@ fn expired_ids_are_pruned_in_bounded_steps_and_no_sweep_runs_in_vain() {
     let mut prune = |seconds: i64| {
         let mut steps = Vec::new();
         loop {
-            let result = opened.log.prune(at(seconds), LONG);
+            let result = opened.log().prune(at(seconds), LONG);
             assert!(result.ids <= 1000 && result.error.is_none(), "{result:?}");
             steps.push(result.ids);
             if !result.more {
@@ -238,7 +239,7 @@ fn a_store_of_schema_version_1_is_upgraded_and_keeps_its_ids() {
     let text = |number: i64| format!("text {number}");
     let mut opened = home.open();
     for number in [1, day] {
-        opened.log.append(vec![draft("lobby", &number.to_string(), &text(number))], at(number));
+        opened.log().append(vec![draft("lobby", &number.to_string(), &text(number))], at(number));
     }
     drop(opened);
     write_version_1(&home);
@@ -251,7 +252,7 @@ fn a_store_of_schema_version_1_is_upgraded_and_keeps_its_ids() {
     assert_eq!(count("SELECT count(*) FROM ids"), 1, "expired ids are left out");
     let again = |number: i64, text: String| draft("lobby", &number.to_string(), &text);
     let outcomes = opened
-        .log
+        .log()
         .append(vec![again(day, text(day)), again(day, text(0)), again(7, text(7))], at(day + 3));
     let expected = (Seq(2), at(day));
     assert!(
@@ -305,8 +306,8 @@ fn a_commit_changes_neither_the_main_file_nor_the_size_of_the_wal() {
             number += 1;
             draft("lobby", &number.to_string(), &"x".repeat(3000))
         });
-        let outcomes = opened.log.append(drafts.collect(), at(1));
-        opened.log.after_commit();
+        let outcomes = opened.log().append(drafts.collect(), at(1));
+        opened.log().after_commit();
         assert!(outcomes.iter().all(|outcome| matches!(outcome, AppendOutcome::Appended(_))));
     };
     let empty = main();
@@ -323,8 +324,8 @@ fn a_commit_changes_neither_the_main_file_nor_the_size_of_the_wal() {
     drop(opened);
     let mut opened = home.open();
     for number in 0..20 {
-        opened.log.append(vec![draft("lobby", &format!("again {number}"), "x")], at(2));
-        opened.log.after_commit();
+        opened.log().append(vec![draft("lobby", &format!("again {number}"), "x")], at(2));
+        opened.log().after_commit();
     }
     assert_eq!(wal(), extended, "it has its full size soon after the start");
     assert_eq!(everything(&opened).head.last, Seq(6040));

@@ -52,7 +52,7 @@ fn drafts(specs: &[(usize, bool, Option<u8>, u8)]) -> Vec<Draft> {
 fn prune(opened: &mut OpenedStore, now: Timestamp) -> (u64, u64) {
     let mut total = (0, 0);
     loop {
-        let result = opened.log.prune(now, LONG);
+        let result = opened.log().prune(now, LONG);
         assert_eq!(result.error, None);
         total = (total.0 + result.messages, total.1 + result.ids);
         if !result.more {
@@ -81,8 +81,8 @@ proptest! {
         for step in steps {
             match step {
                 Step::Append(specs) => prop_assert_eq!(
-                    disk.log.append(drafts(&specs), now),
-                    memory.log.append(drafts(&specs), now)
+                    disk.log().append(drafts(&specs), now),
+                    memory.log().append(drafts(&specs), now)
                 ),
                 Step::Wait(seconds) => {
                     now = Timestamp::from_micros(now.micros() + seconds * 1_000_000);
@@ -90,16 +90,16 @@ proptest! {
                 Step::Prune => prop_assert_eq!(prune(&mut disk, now), prune(&mut memory, now)),
                 Step::Retention(messages) => {
                     retention.messages = messages;
-                    disk.log.set_retention(retention);
-                    memory.log.set_retention(retention);
+                    disk.log().set_retention(retention);
+                    memory.log().set_retention(retention);
                 }
                 Step::Reopen(cleanly) => {
                     if cleanly {
-                        prop_assert_eq!(disk.log.close(), Ok(()));
+                        prop_assert_eq!(disk.log().close(), Ok(()));
                     }
                     drop(disk);
                     disk = open();
-                    disk.log.set_retention(retention);
+                    disk.log().set_retention(retention);
                     epoch = disk.reader.head(&RoomName::lobby()).unwrap().epoch;
                     prop_assert_eq!(&disk.findings, &vec![]);
                 }

@@ -121,7 +121,7 @@ impl World {
     fn stop(&mut self, cleanly: bool) {
         let mut opened = self.opened.take().unwrap();
         if cleanly {
-            opened.log.close().unwrap();
+            opened.log().close().unwrap();
         }
     }
 
@@ -170,8 +170,8 @@ impl World {
             Step::LoseWal => self.lose_wal(),
             Step::Prune(messages) => {
                 let opened = self.opened.as_mut().unwrap();
-                opened.log.set_retention(Retention { messages, ..RETENTION });
-                assert_eq!(opened.log.prune(at(1), LONG).error, None);
+                opened.log().set_retention(Retention { messages, ..RETENTION });
+                assert_eq!(opened.log().prune(at(1), LONG).error, None);
                 for room in &mut self.record.rooms {
                     let surplus = room.last().saturating_sub(messages);
                     let cut =
@@ -190,8 +190,8 @@ impl World {
             let text = format!("message {}", self.said);
             let drafts = vec![draft(ROOMS[room], &self.said.to_string(), &text)];
             let opened = self.opened();
-            let outcomes = opened.log.append(drafts, at(0));
-            opened.log.after_commit();
+            let outcomes = opened.log().append(drafts, at(0));
+            opened.log().after_commit();
             let [AppendOutcome::Appended(entry)] = &outcomes[..] else { panic!("{outcomes:?}") };
             let record = &mut self.record.rooms[room];
             assert_eq!(entry.seq.0, record.last() + 1, "no number is used twice or left out");

@@ -14,8 +14,8 @@ fn grow(opened: &mut OpenedStore, room: &str, messages: std::ops::Range<u64>) {
         .map(|number| draft(room, &format!("{room}-{number}"), &"x".repeat(3_000)))
         .collect();
     for batch in drafts.chunks(100) {
-        let outcomes = opened.log.append(batch.to_vec(), at(1));
-        opened.log.after_commit();
+        let outcomes = opened.log().append(batch.to_vec(), at(1));
+        opened.log().after_commit();
         assert!(outcomes.iter().all(|outcome| matches!(outcome, AppendOutcome::Appended(_))));
     }
 }
@@ -24,7 +24,7 @@ fn grow(opened: &mut OpenedStore, room: &str, messages: std::ops::Range<u64>) {
 fn prune_all(opened: &mut OpenedStore) -> std::collections::BTreeMap<String, u64> {
     let mut dropped = std::collections::BTreeMap::new();
     for _ in 0..10_000 {
-        let result = opened.log.prune(at(2), LONG);
+        let result = opened.log().prune(at(2), LONG);
         assert_eq!((result.error, result.excess_bytes), (None, 0));
         for pruned in result.rooms {
             assert_eq!(pruned.reason, PruneReason::MaxBytes);
@@ -53,11 +53,11 @@ fn the_oldest_messages_of_the_largest_rooms_go_first_and_the_file_shrinks() {
     for (room, count) in [("large", 4_000), ("middle", 1_500), ("small", 200)] {
         grow(&mut opened, room, 0..count);
     }
-    assert!(!opened.log.is_over_limit() && prune_all(&mut opened).is_empty(), "no bound");
-    opened.log.set_retention(limited(8 * MIB));
-    assert!(opened.log.is_over_limit());
+    assert!(!opened.log().is_over_limit() && prune_all(&mut opened).is_empty(), "no bound");
+    opened.log().set_retention(limited(8 * MIB));
+    assert!(opened.log().is_over_limit());
     let dropped = prune_all(&mut opened);
-    assert!(!opened.log.is_over_limit());
+    assert!(!opened.log().is_over_limit());
     assert_eq!(dropped.keys().collect::<Vec<_>>(), ["large", "middle"], "{dropped:?}");
     assert_eq!(kept(&opened, "small").entries.len(), 200);
     for (room, count) in [("large", 4_000), ("middle", 1_500)] {
@@ -96,12 +96,12 @@ fn the_newest_messages_stay_and_what_is_left_over_the_bound_is_reported() {
     let mut opened = home.open();
     let long = "x".repeat(60_000);
     for number in 0..40 {
-        opened.log.append(vec![draft("lobby", &number.to_string(), &long)], at(1));
+        opened.log().append(vec![draft("lobby", &number.to_string(), &long)], at(1));
     }
-    opened.log.set_retention(limited(200_000));
+    opened.log().set_retention(limited(200_000));
     let mut excess = 0;
     for _ in 0..100 {
-        let result = opened.log.prune(at(2), LONG);
+        let result = opened.log().prune(at(2), LONG);
         excess = excess.max(result.excess_bytes);
         if !result.more {
             break;
@@ -109,7 +109,7 @@ fn the_newest_messages_stay_and_what_is_left_over_the_bound_is_reported() {
     }
     assert_eq!(everything(&opened).entries.len(), 10);
     assert!(excess > 400_000, "{excess}");
-    assert!(!opened.log.is_over_limit(), "it is not tried again until something changes");
+    assert!(!opened.log().is_over_limit(), "it is not tried again until something changes");
 }
 
 #[test]
@@ -127,13 +127,13 @@ fn a_store_of_an_earlier_version_reuses_its_space_and_shrinks_after_a_rekey() {
     drop(db);
     let mut opened = home.open();
     grow(&mut opened, "lobby", 0..3_000);
-    opened.log.set_retention(limited(2 * MIB));
+    opened.log().set_retention(limited(2 * MIB));
     prune_all(&mut opened);
     for round in 1..10 {
         grow(&mut opened, "lobby", round * 3_000..round * 3_000 + 500);
         prune_all(&mut opened);
     }
-    opened.log.close().unwrap();
+    opened.log().close().unwrap();
     drop(opened);
     let bytes = main_file_bytes(&home);
     assert!((8 * MIB..16 * MIB).contains(&bytes), "{bytes}");
@@ -149,7 +149,7 @@ fn rooms_are_counted_across_starts_and_failed_batches() {
     let mut opened = home.open();
     assert_eq!(opened.reader.room_count(), 0);
     for room in ["a", "b", "a"] {
-        opened.log.append(vec![draft(room, room, "x"), draft("c", room, "x")], at(1));
+        opened.log().append(vec![draft(room, room, "x"), draft("c", room, "x")], at(1));
     }
     assert_eq!(opened.reader.room_count(), 3);
     drop(opened);

@@ -54,7 +54,7 @@ impl SmallDisk {
         let mut opened = self.open();
         fill(&mut opened, 1..=5);
         let position = Position { epoch: everything(&opened).head.epoch, seq: Seq(5) };
-        opened.log.close().unwrap();
+        opened.log().close().unwrap();
         position
     }
 
@@ -97,7 +97,7 @@ fn a_full_disk_refuses_whole_batches_until_there_is_space() {
     let refused =
         loop {
             let drafts: Vec<Draft> = batch();
-            let outcomes = opened.log.append(drafts.clone(), at(1));
+            let outcomes = opened.log().append(drafts.clone(), at(1));
             if outcomes.iter().all(|outcome| matches!(outcome, AppendOutcome::Appended(_))) {
                 acked += 5;
                 assert!(acked < 5000, "the disk never fills up");
@@ -112,7 +112,7 @@ fn a_full_disk_refuses_whole_batches_until_there_is_space() {
     let page = everything(&opened);
     assert_eq!((page.entries.len(), page.head.last), (acked, Seq(acked as u64)));
     disk.make_space();
-    let outcomes = opened.log.append(refused, at(2));
+    let outcomes = opened.log().append(refused, at(2));
     let first = Seq(acked as u64 + 1);
     assert!(matches!(&outcomes[0], AppendOutcome::Appended(entry) if entry.seq == first));
     drop(opened);
@@ -134,20 +134,20 @@ fn a_start_and_a_stop_on_a_full_disk_are_no_loss() {
         // With less space than the shared memory takes, the store does not open.
         if let Ok(mut opened) = disk.try_open() {
             assert!(opened.findings.is_empty(), "{shown}: {:?}", opened.findings);
-            let outcomes = opened.log.append(vec![draft("lobby", &shown, "x")], at(1));
+            let outcomes = opened.log().append(vec![draft("lobby", &shown, "x")], at(1));
             let full = AppendOutcome::Refused(StoreError::Full(Shortage::Space));
             refused += u32::from(outcomes == [full]);
             assert_eq!(resume(&opened, &position), same, "{shown}");
             if !crash {
                 // A start that had the space to begin may lack it for its end.
-                let _ = opened.log.close();
+                let _ = opened.log().close();
             }
         }
         disk.make_space();
         let mut opened = disk.open();
         assert!(opened.findings.is_empty(), "{shown}: {:?}", opened.findings);
         assert_eq!(resume(&opened, &position), same, "{shown}");
-        opened.log.close().unwrap();
+        opened.log().close().unwrap();
     }
     assert!(refused >= 2, "{refused}");
 }
@@ -160,9 +160,9 @@ fn a_start_on_a_full_disk_begins_as_soon_as_there_is_space() {
     let mut opened = disk.open();
     // A reader that reads now has a position under the epoch of this start.
     let position = Position { epoch: everything(&opened).head.epoch, seq: Seq(5) };
-    assert_eq!(opened.log.prune(at(1), Duration::ZERO), PruneResult::default());
+    assert_eq!(opened.log().prune(at(1), Duration::ZERO), PruneResult::default());
     disk.make_space();
-    assert_eq!(opened.log.prune(at(2), Duration::ZERO).error, None);
+    assert_eq!(opened.log().prune(at(2), Duration::ZERO).error, None);
     // The next start recovers this one like any that was killed.
     drop(opened);
     let opened = disk.open();
@@ -196,12 +196,12 @@ fn a_deletion_on_a_full_disk_is_refused_or_carried_out_and_never_half_of_it() {
     let lobby = RoomName::lobby();
     for (seq, free_bytes) in [(1, 0), (2, 4096), (3, 0), (4, 65_536)] {
         // A checkpoint and a short file make the next commit need space.
-        opened.log.close().unwrap();
+        opened.log().close().unwrap();
         drop(opened);
         opened = disk.open();
         disk.fill(free_bytes);
         let range = [seq.to_string().parse().unwrap()];
-        match opened.log.delete(&lobby, &range) {
+        match opened.log().delete(&lobby, &range) {
             Ok(done) => {
                 deleted += 1;
                 assert_eq!(done.redactions.len(), 1);
@@ -211,13 +211,13 @@ fn a_deletion_on_a_full_disk_is_refused_or_carried_out_and_never_half_of_it() {
                 assert_eq!(error, DeleteError::Store(StoreError::Full(Shortage::Space)));
                 let page = everything(&opened);
                 assert!(page.entries.iter().any(|entry| entry.seq == Seq(seq)), "it is not there");
-                assert_eq!(opened.log.erase_step(), EraseStep::Done);
+                assert_eq!(opened.log().erase_step(), EraseStep::Done);
             }
         }
         disk.make_space();
-        let done = opened.log.delete(&lobby, &range).unwrap();
+        let done = opened.log().delete(&lobby, &range).unwrap();
         assert_eq!(done.redactions.len() as u64 + done.already, 1);
-        while opened.log.erase_step() != EraseStep::Done {}
+        while opened.log().erase_step() != EraseStep::Done {}
         assert_eq!(everything(&opened).redactions.len() as u64, seq);
     }
     assert_eq!(refused + deleted, 4);

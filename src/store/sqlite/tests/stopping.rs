@@ -60,7 +60,7 @@ fn an_intact_store_that_is_stopped_stays_intact() {
     let home = Home::new();
     let mut opened = home.open();
     fill(&mut opened, 1..=40);
-    opened.log.close().unwrap();
+    opened.log().close().unwrap();
     drop(opened);
     let (opened, steps) = stopped_at(&home, 0);
     assert!(matches!(opened, Err(OpenError::Stopped(_))), "{steps:?}");

@@ -1,0 +1,3 @@
+//! The store of the room log on NATS JetStream, for several servers that share their rooms.
+
+mod engine;
