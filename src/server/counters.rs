@@ -38,6 +38,7 @@ pub const CLOSE_REASONS: [&str; 18] = [
     "access_ended",
     "access_changed",
     "room_deleted",
+    "history_replaced",
 ];
 
 /// A number that only grows.
