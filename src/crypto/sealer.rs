@@ -53,11 +53,17 @@ impl Sealer {
     }
 
     /// Encrypts `bytes` with a fresh nonce. The result is ciphertext, cipher tag, nonce.
-    pub fn seal(&self, mut bytes: Vec<u8>) -> Vec<u8> {
+    pub fn seal(&self, bytes: Vec<u8>) -> Vec<u8> {
+        self.seal_for(b"", bytes)
+    }
+
+    /// The same, and the result opens only for the same `context` (the associated data).
+    pub fn seal_for(&self, context: &[u8], mut bytes: Vec<u8>) -> Vec<u8> {
         let nonce = self.nonces.next();
         bytes.reserve(SEAL_OVERHEAD_BYTES);
+        let context = Aad::from(context);
         self.cipher
-            .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::empty(), &mut bytes)
+            .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), context, &mut bytes)
             .expect("a value is far below the cipher's limit of 2^36 bytes");
         bytes.extend(nonce);
         bytes
@@ -65,10 +71,15 @@ impl Sealer {
 
     /// Decrypts a sealed value. Returns `None` if it was changed or sealed under another key.
     pub fn open(&self, sealed: &[u8]) -> Option<Vec<u8>> {
+        self.open_for(b"", sealed)
+    }
+
+    /// Decrypts a value that was sealed for this `context`.
+    pub fn open_for(&self, context: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
         let (sealed, nonce) = sealed.split_at_checked(sealed.len().checked_sub(NONCE_BYTES)?)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
         let mut bytes = sealed.to_vec();
-        let length = self.cipher.open_in_place(nonce, Aad::empty(), &mut bytes).ok()?.len();
+        let length = self.cipher.open_in_place(nonce, Aad::from(context), &mut bytes).ok()?.len();
         bytes.truncate(length);
         Some(bytes)
     }
@@ -134,7 +145,12 @@ mod tests {
             let sealer = fresh();
             let sealed = sealer.seal(plain.clone());
             prop_assert_eq!(sealed.len(), plain.len() + SEAL_OVERHEAD_BYTES);
-            prop_assert_eq!(sealer.open(&sealed), Some(plain));
+            prop_assert_eq!(sealer.open(&sealed), Some(plain.clone()));
+            prop_assert_eq!(sealer.open_for(b"there", &sealed), None);
+            let sealed = sealer.seal_for(b"here", plain.clone());
+            prop_assert_eq!(sealer.open_for(b"there", &sealed), None);
+            prop_assert_eq!(sealer.open(&sealed), None);
+            prop_assert_eq!(sealer.open_for(b"here", &sealed), Some(plain));
             prop_assert_eq!(fresh().open(&sealed), None);
         }
 

@@ -28,6 +28,14 @@ pub(super) trait Engine: Send + Sync {
         limit: Duration,
     ) -> Result<ReadAnswer, EngineError>;
 
+    /// The last message of a subject as the stream's leader knows it, not by direct get; `None` if there is none.
+    fn last_of(
+        &self,
+        stream: &str,
+        subject: &str,
+        limit: Duration,
+    ) -> Result<Option<StreamMessage>, EngineError>;
+
     /// The state of a stream as its leader knows it.
     fn stream(&self, stream: &str, limit: Duration) -> Result<StreamState, EngineError>;
 
@@ -64,7 +72,8 @@ pub(super) trait Engine: Send + Sync {
         limit: Duration,
     ) -> Result<Option<u64>, EngineError>;
 
-    /// Follows a stream from the first message above `after`, for the subjects that match `filter`.
+    /// Follows a stream from the first message above `after`, for the subjects that match `filter`; `>` matches
+    /// all.
     fn follow(
         &self,
         stream: &str,

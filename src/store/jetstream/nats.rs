@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::engine::{
     Engine, EngineError, Following, Outgoing, PublishError, Published, ReadAnswer, ReadRequest,
-    StreamState,
+    StreamMessage, StreamState,
 };
 use super::nats_call::Caller;
 use super::nats_connect::LastError;
@@ -85,7 +85,10 @@ struct StoredMessage {
 
 #[derive(Deserialize)]
 struct StoredContent {
+    subject: String,
     seq: u64,
+    /// RFC 3339.
+    time: String,
     /// Base64.
     #[serde(default)]
     data: String,
@@ -112,6 +115,34 @@ impl NatsEngine {
     /// The stream of the key-value bucket.
     pub(super) fn bucket_stream(&self) -> String {
         format!("KV_{}", self.bucket)
+    }
+
+    /// The last message of a subject, and its headers as on the wire. The stream's leader answers, so that a
+    /// message which was just stored is found.
+    fn stored(
+        &self,
+        stream: &str,
+        subject: &str,
+        limit: Duration,
+    ) -> Result<Option<(StreamMessage, Vec<u8>)>, EngineError> {
+        let request = json!({ "last_by_subj": subject });
+        let stored: StoredMessage =
+            match self.api(&format!("STREAM.MSG.GET.{stream}"), &request, limit) {
+                Ok(stored) => stored,
+                Err(error) if error.number() == NO_MESSAGE_FOUND => return Ok(None),
+                Err(error) => return Err(error.into_engine_error(&format!("stream {stream}"))),
+            };
+        let StoredContent { subject, seq, time, data, hdrs } = stored.message;
+        let decode = |text: &str| {
+            STANDARD.decode(text).map_err(|_| {
+                EngineError::Failed("the engine's answer is not base64, as documented".into())
+            })
+        };
+        let at: jiff::Timestamp = time.parse().map_err(|_| {
+            EngineError::Failed("the engine's answer has no time, as documented".into())
+        })?;
+        let (payload, micros) = (decode(&data)?.into(), at.as_microsecond());
+        Ok(Some((StreamMessage { subject, seq, micros, payload }, decode(&hdrs)?)))
     }
 
     fn key_subject(&self, key: &str) -> String {
@@ -207,28 +238,23 @@ impl Engine for NatsEngine {
             .map_err(|error| error.into_engine_error("such message"))
     }
 
+    fn last_of(
+        &self,
+        stream: &str,
+        subject: &str,
+        limit: Duration,
+    ) -> Result<Option<StreamMessage>, EngineError> {
+        let stored = self.stored(stream, subject, limit)?;
+        Ok(stored.map(|(message, _)| message))
+    }
+
     fn value(&self, key: &str, limit: Duration) -> Result<Option<(Bytes, u64)>, EngineError> {
-        // The leader answers, so that a value which was just set is found.
-        let subject = format!("STREAM.MSG.GET.{}", self.bucket_stream());
-        let request = json!({ "last_by_subj": self.key_subject(key) });
-        let stored: StoredMessage = match self.api(&subject, &request, limit) {
-            Ok(stored) => stored,
-            Err(error) if error.number() == NO_MESSAGE_FOUND => return Ok(None),
-            Err(error) => {
-                return Err(error.into_engine_error(&format!("bucket {}", self.bucket)));
-            }
-        };
-        let decode = |text: &str| {
-            STANDARD.decode(text).map_err(|_| {
-                EngineError::Failed("the engine's answer is not base64, as documented".into())
-            })
-        };
-        let headers = decode(&stored.message.hdrs)?;
+        let stored = self.stored(&self.bucket_stream(), &self.key_subject(key), limit)?;
         // Somebody deleted the key, with the tool `nats`, say.
-        if String::from_utf8_lossy(&headers).contains("KV-Operation") {
-            return Ok(None);
-        }
-        Ok(Some((decode(&stored.message.data)?.into(), stored.message.seq)))
+        let is_value = |headers: &[u8]| !String::from_utf8_lossy(headers).contains("KV-Operation");
+        Ok(stored
+            .filter(|(_, headers)| is_value(headers))
+            .map(|(message, _)| (message.payload, message.seq)))
     }
 
     fn set_value(
@@ -244,10 +270,7 @@ impl Engine for NatsEngine {
         match answer.map_err(ApiError::Call).and_then(|it| ApiError::parse(&it.payload)) {
             Ok(PubAck { seq }) => Ok(Some(seq)),
             Err(error)
-                if matches!(
-                    error.number(),
-                    WRONG_LAST_SEQUENCE | WRONG_LAST_SEQUENCE_CONSTANT
-                ) =>
+                if matches!(error.number(), WRONG_LAST_SEQUENCE | WRONG_LAST_SEQUENCE_CONSTANT) =>
             {
                 Ok(None)
             }

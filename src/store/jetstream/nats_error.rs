@@ -115,7 +115,9 @@ impl std::fmt::Display for ApiError {
             ApiError::Call(CallError::Disconnected) => f.write_str("it is not connected"),
             ApiError::Call(CallError::Lost) => f.write_str("the connection ended"),
             ApiError::Call(CallError::Timeout(limit)) => write_timeout(f, *limit),
-            ApiError::Call(CallError::NoResponders) => f.write_str("no server answers for JetStream"),
+            ApiError::Call(CallError::NoResponders) => {
+                f.write_str("no server answers for JetStream")
+            }
             ApiError::Call(CallError::NotSent(reason)) | ApiError::Malformed(reason) => {
                 f.write_str(reason)
             }
@@ -200,10 +202,7 @@ mod tests {
             (503, 10077, "maximum bytes exceeded"),
         ] {
             let outcome = sorted(code, number, text);
-            assert!(
-                matches!(outcome, PublishRefusal::Ended(PublishError::Full(_))),
-                "{outcome:?}"
-            );
+            assert!(matches!(outcome, PublishRefusal::Ended(PublishError::Full(_))), "{outcome:?}");
         }
         for (code, number) in [(500, 10009), (503, 10008), (500, 10118), (409, 10158), (429, 10210)]
         {

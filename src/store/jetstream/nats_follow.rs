@@ -164,12 +164,8 @@ impl NatsFollowing {
         self.pulls += 1;
         let reply = format!("{}.{}", self.reply, self.pulls);
         let payload = request.to_string().into();
-        let sent = self.caller.send(
-            self.pull_subject.clone(),
-            Some(reply),
-            HeaderMap::new(),
-            payload,
-        );
+        let sent =
+            self.caller.send(self.pull_subject.clone(), Some(reply), HeaderMap::new(), payload);
         self.caller.run(MAX_SILENCE, sent)?;
         (self.under_way, self.heard) = (Some(batch), Instant::now());
         Ok(())

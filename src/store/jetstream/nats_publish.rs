@@ -60,11 +60,7 @@ pub(super) fn publish(
     }
 }
 
-fn publish_one(
-    caller: &Caller,
-    message: &Outgoing,
-    limit: Duration,
-) -> Result<Message, CallError> {
+fn publish_one(caller: &Caller, message: &Outgoing, limit: Duration) -> Result<Message, CallError> {
     let headers = with_id(message);
     caller.ask(&message.subject, headers, message.payload.clone(), limit)
 }

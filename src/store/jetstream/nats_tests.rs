@@ -112,10 +112,16 @@ fn messages_are_read_by_number_subject_and_time() {
         .collect();
     engine.publish(&all, LIMIT).unwrap();
     let one = read(ReadRequest::At(4)).unwrap();
-    assert_eq!((texts(&one.messages), &*one.messages[0].subject), (vec!["4".into()], "chat.m.00.b"));
+    assert_eq!(
+        (texts(&one.messages), &*one.messages[0].subject),
+        (vec!["4".into()], "chat.m.00.b")
+    );
     assert_eq!(texts(&read(ReadRequest::Last("chat.m.00.a".into())).unwrap().messages), ["9"]);
     let page = read(from(2, 3)).unwrap();
-    assert_eq!((texts(&page.messages), page.pending), (vec!["3".into(), "5".into(), "7".into()], 1));
+    assert_eq!(
+        (texts(&page.messages), page.pending),
+        (vec!["3".into(), "5".into(), "7".into()], 1)
+    );
     let page = read(from(9, 3)).unwrap();
     assert_eq!((texts(&page.messages), page.pending), (vec!["9".into()], 0));
     let each = read(ReadRequest::LastOfEach { filter: "chat.m.*.*".into() }).unwrap();

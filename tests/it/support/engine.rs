@@ -81,7 +81,8 @@ impl EngineCluster {
             monitor: port(monitor),
         });
         let folder = tempfile::tempdir().unwrap();
-        let mut cluster = EngineCluster { servers: servers.collect(), setup: setup.clone(), folder };
+        let mut cluster =
+            EngineCluster { servers: servers.collect(), setup: setup.clone(), folder };
         drop(held);
         for index in 0..setup.servers {
             std::fs::write(cluster.config(index), cluster.configuration(index)).unwrap();
