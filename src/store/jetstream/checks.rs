@@ -246,3 +246,90 @@ fn shown(subjects: &[String]) -> String {
 fn duration(duration: Duration) -> String {
     humantime::format_duration(duration).to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::stream_config::log_stream;
+    use super::*;
+
+    const KEEP_FOR: Duration = Duration::from_secs(30 * 86_400);
+
+    fn subjects() -> Vec<String> {
+        vec!["chat.m.00.*".into(), "chat.x.00.*".into()]
+    }
+
+    fn made(replicas: u8) -> StreamConfig {
+        serde_json::from_value(log_stream("chat-log-0", &subjects(), replicas, KEEP_FOR)).unwrap()
+    }
+
+    fn check(found: &StreamConfig, replicas: u8, assurance: Assurance) -> Result<(), Mismatch> {
+        check_log_stream(found, &subjects(), replicas, KEEP_FOR, assurance)
+    }
+
+    #[test]
+    fn what_we_make_passes_in_whatever_order_the_engine_lists_it() {
+        let mut found = made(3);
+        found.subjects.reverse();
+        assert_eq!(check(&found, 3, Assurance::Strict), Ok(()));
+        assert_eq!(check(&made(1), 1, Assurance::Relaxed), Ok(()));
+        found.max_age = 0;
+        assert_eq!(check(&found, 3, Assurance::Strict), Ok(()));
+    }
+
+    #[test]
+    fn each_field_that_could_lose_a_message_is_refused_by_name() {
+        let other = Some(serde_json::json!({ "name": "other" }));
+        let hour = 3_600_000_000_000;
+        let changes: [(&str, &dyn Fn(&mut StreamConfig)); 20] = [
+            ("subjects", &|found| found.subjects.truncate(1)),
+            ("num_replicas", &|found| found.num_replicas = 1),
+            ("storage", &|found| found.storage = "memory".into()),
+            ("retention", &|found| found.retention = "interest".into()),
+            ("discard", &|found| found.discard = "new".into()),
+            ("max_msgs", &|found| found.max_msgs = 1_000),
+            ("max_bytes", &|found| found.max_bytes = 1_000),
+            ("max_msgs_per_subject", &|found| found.max_msgs_per_subject = 10),
+            ("max_msg_size", &|found| found.max_msg_size = 10),
+            ("max_age", &|found| found.max_age = 24 * hour),
+            ("max_age", &|found| found.max_age = 29 * 24 * hour),
+            ("duplicate_window", &|found| found.duplicate_window = 24 * hour),
+            ("allow_direct", &|found| found.allow_direct = false),
+            ("allow_atomic", &|found| found.allow_atomic = false),
+            ("no_ack", &|found| found.no_ack = true),
+            ("sealed", &|found| found.sealed = true),
+            ("deny_purge", &|found| found.deny_purge = true),
+            ("persist_mode", &|found| found.persist_mode = "async".into()),
+            ("mirror", &|found| found.mirror = other.clone()),
+            ("subject_transform", &|found| found.subject_transform = other.clone()),
+        ];
+        for (name, change) in changes {
+            let mut found = made(3);
+            change(&mut found);
+            let refused = check(&found, 3, Assurance::Declared).unwrap_err();
+            let text = refused.to_string();
+            match refused {
+                Mismatch::Stream { field, .. } => assert_eq!(field, name),
+                other => panic!("{other:?}"),
+            }
+            assert!(text.contains("chat-log-0") && text.contains("cluster.prefix"), "{text}");
+        }
+    }
+
+    #[test]
+    fn only_relaxed_lets_fewer_replicas_through() {
+        assert_eq!(check(&made(2), 1, Assurance::Relaxed), Ok(()));
+        assert!(check(&made(2), 3, Assurance::Strict).is_err());
+        assert!(check(&made(3), 5, Assurance::Strict).is_err(), "fewer than this node asks for");
+    }
+
+    #[test]
+    fn versions_are_compared_by_their_numbers() {
+        for version in ["2.15.1", "2.15.10", "2.16.0-RC.1", "3.0.0", "v2.15.2"] {
+            assert_eq!(check_version("n1", version), Ok(()), "{version}");
+        }
+        for version in ["2.9.10", "2.14.6", "2.15.0", "2.15", "", "unknown"] {
+            let refused = check_version("n1", version).unwrap_err().to_string();
+            assert!(refused.contains("2.15.1") && refused.contains("n1"), "{refused}");
+        }
+    }
+}

@@ -3,6 +3,8 @@
 //!
 //! `CHAT_TEST_NATS_SERVER` names another program than the one that `scripts/test` installs.
 
+#![allow(dead_code, reason = "not every user of this file uses all of it")]
+
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
