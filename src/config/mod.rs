@@ -10,6 +10,7 @@
 //! a `checker`. [`Config::reload`] does the same while the server runs.
 
 mod checker;
+mod cluster;
 mod environment;
 mod error;
 mod file;
@@ -28,4 +29,6 @@ mod tests;
 pub use error::ConfigError;
 pub use reload::Reloaded;
 pub use sources::{Sources, UnitFolders};
-pub use validated::{Auth, AuthMode, Config, Listen, Log, LogFormat, LogLevel, Store, TlsFiles};
+pub use validated::{
+    Auth, AuthMode, Cluster, Config, Durability, Listen, Log, LogFormat, LogLevel, Store, TlsFiles,
+};

@@ -31,6 +31,8 @@ table! {
         auth: AuthTable = AuthTable::default(),
         /// `[history]`
         history: HistoryTable = HistoryTable::default(),
+        /// `[cluster]`; required by `history.store = "jetstream"`, and refused without it.
+        cluster: Option<ClusterTable> = None,
         /// `[log]`
         log: LogTable = LogTable::default(),
         /// `[admin]`
@@ -128,7 +130,7 @@ table! {
 table! {
     /// Storage and retention of the history.
     HistoryTable {
-        /// "disk" or "memory". ("jetstream" is reserved, and refused.)
+        /// "disk", "memory" or "jetstream".
         store: String = "disk".into(),
         /// Folder of the store; empty is `history/` in the state folder.
         path: String = String::new(),
@@ -138,6 +140,47 @@ table! {
         keep_for: String = "30d".into(),
         /// Bytes of the whole history; 0 is no bound.
         max_bytes: i64 = 0,
+    }
+}
+
+table! {
+    /// The NATS JetStream that several servers share.
+    ClusterTable {
+        /// Addresses: `nats://host:port`, `tls://host:port`, or `host:port`.
+        servers: Vec<String> = Vec::new(),
+        /// File with credentials; empty is the systemd credential `cluster.creds`, if there is one.
+        credentials: String = String::new(),
+        /// TLS to the engine.
+        tls: Option<ClusterTlsTable> = None,
+        /// The cluster secret; empty is the systemd credential `cluster.key`, else `cluster.key` in the state
+        /// folder.
+        key: String = String::new(),
+        /// Begins the names of all streams and subjects.
+        prefix: String = "chat".into(),
+        /// How many streams the messages are distributed over.
+        streams: i64 = 4,
+        /// Copies of each stream.
+        replicas: i64 = 3,
+        /// "strict", "declared" or "relaxed".
+        durability: String = "strict".into(),
+        /// Addresses of the monitoring of each server of the engine.
+        monitor: Vec<String> = Vec::new(),
+        /// The name of this server at the engine; empty is the name of the machine.
+        node: String = String::new(),
+        /// How long a start waits for the engine.
+        start_timeout: String = "60s".into(),
+    }
+}
+
+table! {
+    /// PEM files for TLS to the engine.
+    ClusterTlsTable {
+        /// The authority that signed the engine's certificates; empty trusts the system's authorities.
+        ca: String = String::new(),
+        /// This server's certificate chain, if the engine asks for one.
+        certificate: String = String::new(),
+        /// Its private key.
+        key: String = String::new(),
     }
 }
 

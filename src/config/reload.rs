@@ -68,6 +68,7 @@ fn with_start_values(next: &RawConfig, started: &RawConfig) -> RawConfig {
     }
     now.history.store = started.history.store.clone();
     now.history.path = started.history.path.clone();
+    now.cluster = started.cluster.clone();
     now.auth.access_file = started.auth.access_file.clone();
     now.log.format = started.log.format.clone();
     now.admin = started.admin.clone();

@@ -2,7 +2,7 @@
 //! of its default.
 
 use super::error::Problem;
-use super::raw::{RawConfig, TlsTable};
+use super::raw::{ClusterTable, ClusterTlsTable, RawConfig, TlsTable};
 
 /// How similar an unknown key must be to a known one to suggest it (Jaro-Winkler, 0 to 1).
 const MIN_SIMILARITY: f64 = 0.8;
@@ -13,6 +13,8 @@ const MAX_SHOWN_CHARS: usize = 60;
 pub(super) fn schema() -> toml::Table {
     let mut raw = RawConfig::default();
     raw.listen.tls = Some(TlsTable::default());
+    let tls = Some(ClusterTlsTable::default());
+    raw.cluster = Some(ClusterTable { tls, ..ClusterTable::default() });
     toml::Table::try_from(&raw).expect("the defaults are TOML")
 }
 

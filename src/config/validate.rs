@@ -32,6 +32,7 @@ pub(super) fn validate(raw: &RawConfig, sources: &Sources) -> (Config, Vec<Probl
         keys: checker.keys(raw),
         auth: checker.auth(raw),
         history: checker.history(raw),
+        cluster: checker.cluster(raw),
         log: checker.log(raw),
         admin: checker.admin(raw),
         shutdown: Shutdown {
@@ -214,21 +215,15 @@ impl Checker<'_> {
         let store = match table.store.as_str() {
             "disk" => Store::Disk,
             "memory" => Store::Memory,
-            "jetstream" => {
-                self.refuse(
-                    "history.store",
-                    "jetstream",
-                    "is not in this build; use \"disk\" or \"memory\"",
-                );
-                Store::Disk
-            }
+            "jetstream" => Store::JetStream,
             other => {
-                self.refuse("history.store", other, "must be \"disk\" or \"memory\"");
+                let allowed = "must be \"disk\", \"memory\" or \"jetstream\"";
+                self.refuse("history.store", other, allowed);
                 Store::Disk
             }
         };
         let path = match table.path.as_str() {
-            "" if store == Store::Memory => PathBuf::new(),
+            "" if store != Store::Disk => PathBuf::new(),
             "" => self.in_state_folder("history.path", "history"),
             path => path.into(),
         };
@@ -251,7 +246,7 @@ impl Checker<'_> {
     }
 
     /// The default path of a key: `name` in the state folder.
-    fn in_state_folder(&mut self, key: &str, name: &str) -> PathBuf {
+    pub(super) fn in_state_folder(&mut self, key: &str, name: &str) -> PathBuf {
         let folder = self.sources.state_folder();
         if folder.is_none() {
             self.refuse(

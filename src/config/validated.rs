@@ -19,6 +19,8 @@ pub struct Config {
     pub keys: Keys,
     pub auth: Auth,
     pub history: History,
+    /// `Some` if and only if the store is [`Store::JetStream`].
+    pub cluster: Option<Cluster>,
     pub log: Log,
     pub admin: Admin,
     pub shutdown: Shutdown,
@@ -111,6 +113,51 @@ pub enum Store {
     Disk,
     /// In memory; lost when the server stops.
     Memory,
+    /// On a NATS JetStream, which several servers share.
+    JetStream,
+}
+
+/// `[cluster]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "documented in `raw`")]
+pub struct Cluster {
+    /// With their scheme and port.
+    pub servers: Vec<String>,
+    /// `None` is the systemd credential, if there is one.
+    pub credentials: Option<PathBuf>,
+    pub tls: Option<ClusterTls>,
+    /// Where the secret is, if it is not a systemd credential.
+    pub key: PathBuf,
+    /// Whether the configuration names the file of the secret.
+    pub key_is_named: bool,
+    pub prefix: String,
+    pub streams: u16,
+    pub replicas: u8,
+    pub durability: Durability,
+    /// `host:port` of each.
+    pub monitor: Vec<String>,
+    pub node: String,
+    pub start_timeout: Duration,
+}
+
+/// PEM files for TLS to the engine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterTls {
+    /// `None` trusts the system's authorities.
+    pub ca: Option<PathBuf>,
+    /// The certificate chain and its key.
+    pub identity: Option<(PathBuf, PathBuf)>,
+}
+
+/// What must be known of the engine before the server promises that an acked message survives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// Everything is seen at the start.
+    Strict,
+    /// The operator declares that every server syncs each message; the rest is seen.
+    Declared,
+    /// Nothing is promised.
+    Relaxed,
 }
 
 /// `[log]`

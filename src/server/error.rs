@@ -9,10 +9,11 @@ use super::exit_code::ExitCode;
 use crate::config::ConfigError;
 use crate::credentials::access_file::AccessFileError;
 use crate::credentials::at_rest_key::KeyFileError;
+use crate::credentials::cluster_secret::SecretError;
 use crate::crypto::age_file::AgeError;
 use crate::net::listen::ListenError;
 use crate::net::tls_server::TlsConfigError;
-use crate::store::{BackupError, OpenError};
+use crate::store::{BackupError, ClusterError, OpenError, StoreError};
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +37,15 @@ pub enum ServerError {
     /// The history can't be opened.
     #[error(transparent)]
     History(#[from] OpenError),
+    /// The server can't be part of its cluster.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+    /// The cluster secret or the credentials for the engine can't be used.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// The history at the engine can't be read.
+    #[error(transparent)]
+    EngineHistory(#[from] StoreError),
     /// A backup can't be made or restored.
     #[error(transparent)]
     Backup(#[from] BackupError),
@@ -174,13 +184,18 @@ impl ServerError {
                 ExitCode::Config
             }
             ServerError::Usage(_) => ExitCode::Usage,
-            ServerError::Listen(_) | ServerError::AdminBind { .. } => ExitCode::Unavailable,
+            ServerError::Cluster(ClusterError::Unreachable { .. })
+            | ServerError::EngineHistory(_)
+            | ServerError::Listen(_)
+            | ServerError::AdminBind { .. } => ExitCode::Unavailable,
+            ServerError::Cluster(_) => ExitCode::Config,
             ServerError::Ctl(error) | ServerError::NotNotified { error, .. } => error.exit_code(),
             ServerError::History(_)
             | ServerError::Backup(_)
             | ServerError::SealedKey { .. }
             | ServerError::Passphrase { .. }
             | ServerError::Key(_)
+            | ServerError::Secret(_)
             | ServerError::Access(_)
             | ServerError::Output(_) => ExitCode::IoError,
             ServerError::System(_) => ExitCode::OsError,

@@ -10,14 +10,14 @@ pub enum ExitCode {
     Refused = 1,
     /// Wrong usage of the command line.
     Usage = 2,
-    /// EX_UNAVAILABLE: the server can't listen, or no server answers.
+    /// EX_UNAVAILABLE: the server can't listen, no server answers, or the engine of a cluster is not ready.
     Unavailable = 69,
     /// EX_OSERR: the operating system refused something basic.
     OsError = 71,
     /// EX_IOERR: the history, its key or the access file can't be used, or standard output can't be
     /// written.
     IoError = 74,
-    /// EX_CONFIG: the configuration is wrong.
+    /// EX_CONFIG: the configuration is wrong, or the engine of a cluster is not what it says.
     Config = 78,
 }
 

@@ -24,6 +24,7 @@ mod faulty_store;
 mod http;
 mod http_meters;
 mod listeners;
+mod open_cluster;
 mod open_store;
 mod page;
 mod rates;

@@ -4,13 +4,13 @@
 //! opens it. Meanwhile the main task notifies the service manager that the start goes on, logs the
 //! progress, and obeys a signal that stops the server within moments.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
 use super::error::ServerError;
+use super::open_cluster;
 use crate::config::{Config, Store};
 use crate::credentials::at_rest_key::AtRestKey;
 use crate::protocol::CloseCode;
@@ -19,6 +19,7 @@ use crate::store::{
     open_memory,
 };
 use crate::sys::clock::wall_clock;
+use crate::sys::credentials::credentials_folder;
 use crate::sys::signals::{Signal, Signals};
 use crate::sys::{fault_points, systemd, thread};
 
@@ -40,15 +41,14 @@ pub async fn open(
     let opened = match config.history.store {
         Store::Memory => Some(open_in_memory(retention)),
         Store::Disk => open_on_disk(config, retention, signals).await?,
+        Store::JetStream => match &config.cluster {
+            Some(cluster) => open_cluster::open(config, cluster, retention, signals).await?,
+            None => None,
+        },
     };
     #[cfg(feature = "faults")]
     let opened = opened.map(super::faulty_store::with_faults);
     Ok(opened)
-}
-
-/// The folder of systemd's credentials (systemd.exec(5)), if there is one.
-pub fn credentials_folder() -> Option<PathBuf> {
-    std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from)
 }
 
 /// Where `$CHAT_TEST_STORE` is `sparse`, the store leaves out sequence numbers, so that a test can check that

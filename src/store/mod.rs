@@ -31,6 +31,10 @@ mod sqlite;
 
 pub use deletion::{Deleted, DeletedRoom, EraseStep, Redaction, Stored};
 pub use entry::{Draft, Entry};
+pub use jetstream::{
+    Assurance, ClusterError, ClusterPlan, Credentials, EngineAddress, EngineTls, Mismatch,
+    ReachedEngine, Waiting, open_reached, reach,
+};
 pub use memory::open_memory;
 #[cfg(any(test, feature = "faults"))]
 pub use memory::open_sparse_memory;

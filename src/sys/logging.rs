@@ -249,6 +249,8 @@ fn targets(level: LogLevel) -> Targets {
     Targets::new()
         .with_target("secure_chat", own)
         .with_target(AUDIT_TARGET, own.max(LevelFilter::INFO))
+        // What it has to say, the server log says in its own words.
+        .with_target("async_nats", LevelFilter::OFF)
         .with_default(LevelFilter::ERROR)
 }
 

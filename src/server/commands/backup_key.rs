@@ -11,8 +11,8 @@ use crate::credentials::at_rest_key::{AtRestKey, KEY_FILE};
 use crate::credentials::private_file::mode_for_others;
 use crate::crypto::age_file::{self, Recipient};
 use crate::server::error::ServerError;
-use crate::server::open_store;
 use crate::store::Backup;
+use crate::sys::credentials::credentials_folder;
 
 /// Longest passphrase file.
 const MAX_PASSPHRASE_BYTES: u64 = 4096;
@@ -28,7 +28,7 @@ pub fn of_history(folder: &Path, key_file: Option<&Path>) -> Result<AtRestKey, S
     if let Some(file) = key_file {
         return Ok(AtRestKey::open_external(file)?);
     }
-    AtRestKey::find_existing(folder, open_store::credentials_folder().as_deref())?.ok_or_else(|| {
+    AtRestKey::find_existing(folder, credentials_folder().as_deref())?.ok_or_else(|| {
         ServerError::Usage(format!(
             "{}: there is no at-rest key; name its file with --key-file (a systemd credential is visible \
              only to the service)",
@@ -75,7 +75,7 @@ pub fn of_backup(
         let key = key.ok_or_else(|| failed(age_file::AgeError::Malformed))?;
         return Ok(FoundKey { key, write: true });
     }
-    match AtRestKey::find_existing(folder, open_store::credentials_folder().as_deref())? {
+    match AtRestKey::find_existing(folder, credentials_folder().as_deref())? {
         Some(key) => Ok(FoundKey { write: key.file().is_some(), key }),
         None => Err(ServerError::Usage(match sealed {
             None => format!(

@@ -6,6 +6,7 @@ use super::output::{print, print_error};
 use crate::config::{Config, Store};
 use crate::server::context::ActiveConfig;
 use crate::server::error::ServerError;
+use crate::server::open_cluster;
 use crate::server::tls_warnings;
 use crate::store::refuse_newer_store;
 use crate::sys::clock::wall_clock;
@@ -20,6 +21,9 @@ pub fn run(config: &ConfigArgs) -> Result<(), ServerError> {
     if config.history.store == Store::Disk {
         print_error(&format!("history {}", config.history.path.display()));
     }
+    if let Some(cluster) = &config.cluster {
+        print_error(&format!("history at {}", cluster.servers.join(", ")));
+    }
     match &config.admin.socket {
         Some(socket) => print_error(&format!("admin socket {}", socket.display())),
         None => print_error("no admin socket"),
@@ -31,6 +35,9 @@ pub fn run(config: &ConfigArgs) -> Result<(), ServerError> {
     // The last, so that the configuration is printed all the same.
     if config.history.store == Store::Disk {
         refuse_newer_store(&config.history.path)?;
+    }
+    if let Some(cluster) = &config.cluster {
+        open_cluster::plan(config, cluster)?;
     }
     Ok(())
 }

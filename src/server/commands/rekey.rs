@@ -10,9 +10,9 @@ use super::output::{print, print_error};
 use crate::config::{Config, Store};
 use crate::credentials::at_rest_key::{AtRestKey, give_history_to_owner};
 use crate::server::error::ServerError;
-use crate::server::open_store;
 use crate::store::{Opening, rekey};
 use crate::sys::clock::wall_clock;
+use crate::sys::credentials::credentials_folder;
 
 /// How often the progress is told.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(3);
@@ -34,7 +34,7 @@ pub fn run(
     let folder = &config.history.path;
     let key = match key {
         Some(file) => AtRestKey::open_external(file)?,
-        None => AtRestKey::find(folder, open_store::credentials_folder().as_deref())?,
+        None => AtRestKey::find(folder, credentials_folder().as_deref())?,
     };
     let new_key = match new_key {
         Some(file) => AtRestKey::open_external(file)?,

@@ -13,9 +13,9 @@ use crate::credentials::access_file::{AccessFile, AccessFileError};
 use crate::credentials::at_rest_key::{AtRestKey, give_history_to_owner};
 use crate::credentials::durable_file::replaced_name;
 use crate::server::error::ServerError;
-use crate::server::open_store;
 use crate::store::{Backup, RestoreRequest, restore};
 use crate::sys::clock::wall_clock;
+use crate::sys::credentials::credentials_folder;
 use crate::sys::fault_points;
 
 /// The outcome for the access file.
@@ -37,7 +37,7 @@ pub fn run(config: &ConfigArgs, arguments: &RestoreArgs) -> Result<(), ServerErr
     let folder = &config.history.path;
     let backup = Backup::open(&arguments.file)?;
     let found = backup_key::of_backup(arguments, &backup, folder)?;
-    let credentials = open_store::credentials_folder();
+    let credentials = credentials_folder();
     // If the old key can't be used, the old history counts as one that can't be compared.
     let old_key = AtRestKey::find_existing(folder, credentials.as_deref()).ok().flatten();
     let access = match backup.access_file(&found.key)? {

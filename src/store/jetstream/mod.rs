@@ -5,6 +5,7 @@
 //! `log_state`. The engine is behind a trait, so that unit tests have one that delays, forgets and repeats.
 
 mod append;
+mod checks;
 mod cluster;
 mod deletion;
 mod engine;
@@ -13,13 +14,32 @@ mod epoch;
 mod fake_engine;
 mod janitor;
 mod log_state;
+mod monitor;
 mod names;
+mod nats;
+mod nats_call;
+mod nats_connect;
+mod nats_error;
+mod nats_follow;
+mod nats_publish;
+mod nats_read;
+#[cfg(test)]
+mod nats_tests;
 mod open;
+mod open_reached;
+mod prepare;
 mod publish;
+mod reach;
 mod reader;
 mod record;
 mod scan;
+mod stream_config;
 mod tail;
 #[cfg(test)]
 mod tests;
 mod writer;
+
+pub use checks::{Assurance, Mismatch};
+pub use nats_connect::{Credentials, EngineAddress, EngineTls};
+pub use open_reached::open_reached;
+pub use reach::{ClusterError, ClusterPlan, ReachedEngine, Waiting, reach};

@@ -4,6 +4,7 @@ pub mod browser;
 pub mod certificates;
 pub mod client;
 pub mod endpoint;
+pub mod engine;
 pub mod front;
 pub mod log_schema;
 pub mod metrics;

@@ -1,0 +1,241 @@
+//! Makes the streams and the bucket of a cluster where they do not exist, and checks them where they do. Nothing
+//! that exists is changed.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::checks::{Assurance, Mismatch, check_bucket, check_log_stream, check_version};
+use super::engine::{Engine as _, EngineError};
+use super::monitor;
+use super::names::Names;
+use super::nats::NatsEngine;
+use super::nats_call::CallError;
+use super::nats_connect::server_info;
+use super::nats_error::{
+    ApiError, CLUSTER_NOT_AVAILABLE, INSUFFICIENT_RESOURCES, NO_SUITABLE_PEERS, NOT_ENABLED,
+    NOT_ENABLED_FOR_ACCOUNT, NOT_LEADER, STREAM_NAME_EXISTS, STREAM_NOT_FOUND, STREAM_OFFLINE,
+    STREAM_OFFLINE_REASON, SUBJECTS_OVERLAP,
+};
+use super::reach::{ClusterError, ClusterPlan};
+use super::stream_config::{StreamConfig, bucket_stream, log_stream};
+use crate::crypto::sealer::Sealer;
+
+/// The longest time of one call during a start.
+const CALL_LIMIT: Duration = Duration::from_secs(2);
+/// The form of the record of a cluster.
+const FORM: u32 = 1;
+/// The key of that record.
+const RECORD_KEY: &str = "cluster";
+
+/// Why the engine is not ready.
+pub(super) enum Trouble {
+    /// It may be a moment later.
+    Later(String),
+    /// It will not be.
+    Never(ClusterError),
+}
+
+impl From<Mismatch> for Trouble {
+    fn from(mismatch: Mismatch) -> Self {
+        Trouble::Never(mismatch.into())
+    }
+}
+
+impl From<EngineError> for Trouble {
+    fn from(error: EngineError) -> Self {
+        Trouble::Later(error.to_string())
+    }
+}
+
+#[derive(Deserialize)]
+struct Info {
+    config: StreamConfig,
+    cluster: Option<InfoCluster>,
+}
+
+#[derive(Deserialize)]
+struct InfoCluster {
+    #[serde(default)]
+    leader: String,
+    #[serde(default)]
+    replicas: Vec<InfoReplica>,
+}
+
+#[derive(Deserialize)]
+struct InfoReplica {
+    name: String,
+}
+
+/// What all servers of a cluster must have in common.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Record {
+    form: u32,
+    prefix: String,
+    streams: u16,
+    /// Made of the secret, and says nothing of it.
+    check: String,
+}
+
+/// Looks at the engine and makes what is missing.
+pub(super) fn prepare(engine: &NatsEngine, plan: &ClusterPlan) -> Result<(), Trouble> {
+    let info = server_info(&engine.caller.client);
+    check_version(&info.server_name, &info.version)?;
+    let answered = engine.caller.api::<Value>("INFO", &Value::Null, CALL_LIMIT);
+    answered.map_err(|error| trouble(engine, "JetStream", error))?;
+    let servers = seen_servers(plan)?;
+    let bucket = engine.bucket_stream();
+    let found = stream(engine, &bucket, &bucket_stream(&engine.bucket, plan.replicas))?;
+    check_bucket(&found.config, &engine.bucket, plan.replicas, plan.assurance)?;
+    check_placement(&bucket, &found, &servers, plan)?;
+    check_record(engine, plan)?;
+    let names = Names::new(&plan.prefix, plan.streams, &plan.secret);
+    for number in 0..names.streams() {
+        let (name, subjects) = (names.stream(number), names.stream_subjects(number));
+        let wanted = log_stream(&name, &subjects, plan.replicas, plan.keep_for);
+        let found = stream(engine, &name, &wanted)?;
+        check_log_stream(&found.config, &subjects, plan.replicas, plan.keep_for, plan.assurance)?;
+        check_placement(&name, &found, &servers, plan)?;
+    }
+    Ok(())
+}
+
+/// Asks the monitoring of every server. Returns the servers' names.
+fn seen_servers(plan: &ClusterPlan) -> Result<BTreeSet<String>, Trouble> {
+    let mut names = BTreeSet::new();
+    for address in &plan.monitor {
+        let server = monitor::ask(address, CALL_LIMIT).map_err(Trouble::Later)?;
+        check_version(&server.server_name, &server.version)?;
+        // A server without JetStream holds no copy.
+        let holds_copies = server.jetstream.config.is_some();
+        if holds_copies && !server.syncs_always() && plan.assurance != Assurance::Relaxed {
+            return Err(Mismatch::SyncInterval(server.server_name).into());
+        }
+        names.insert(server.server_name);
+    }
+    Ok(names)
+}
+
+/// Checks that every server with a copy of the stream was seen.
+fn check_placement(
+    name: &str,
+    info: &Info,
+    seen: &BTreeSet<String>,
+    plan: &ClusterPlan,
+) -> Result<(), Trouble> {
+    let Some(cluster) = &info.cluster else { return Ok(()) };
+    if cluster.leader.is_empty() {
+        return Err(Trouble::Later(format!("the stream {name} has no leader yet")));
+    }
+    if plan.assurance != Assurance::Strict {
+        return Ok(());
+    }
+    let holders = cluster.replicas.iter().map(|replica| &replica.name);
+    match holders.chain([&cluster.leader]).find(|name| !seen.contains(*name)) {
+        None => Ok(()),
+        Some(server) => {
+            let (server, stream) = (server.clone(), name.to_owned());
+            Err(Mismatch::NotMonitored { server, stream }.into())
+        }
+    }
+}
+
+/// The stream as it is; makes it if there is none.
+fn stream(engine: &NatsEngine, name: &str, wanted: &Value) -> Result<Info, Trouble> {
+    let what = format!("the stream {name}");
+    let ask = || engine.caller.api(&format!("STREAM.INFO.{name}"), &Value::Null, CALL_LIMIT);
+    match ask() {
+        Ok(info) => return Ok(info),
+        Err(error) if error.number() == STREAM_NOT_FOUND => {}
+        Err(error) => return Err(trouble(engine, &what, error)),
+    }
+    let made = engine.caller.api::<Value>(&format!("STREAM.CREATE.{name}"), wanted, CALL_LIMIT);
+    match made {
+        Ok(_) => {}
+        // Another server of the cluster was faster.
+        Err(error) if error.number() == STREAM_NAME_EXISTS => {}
+        Err(error) => return Err(trouble(engine, &what, error)),
+    }
+    ask().map_err(|error| trouble(engine, &what, error))
+}
+
+fn check_record(engine: &NatsEngine, plan: &ClusterPlan) -> Result<(), Trouble> {
+    let check = Sealer::new(&plan.secret, "cluster check").tag(&[plan.prefix.as_bytes()]);
+    let check = check.iter().map(|byte| format!("{byte:02x}")).collect();
+    let ours = Record { form: FORM, prefix: plan.prefix.clone(), streams: plan.streams, check };
+    let Some((value, _)) = engine.value(RECORD_KEY, CALL_LIMIT)? else {
+        let text = serde_json::to_vec(&ours).expect("a record is JSON");
+        return match engine.set_value(RECORD_KEY, text.into(), 0, CALL_LIMIT)? {
+            Some(_) => Ok(()),
+            None => Err(Trouble::Later("another node makes the cluster at this moment".into())),
+        };
+    };
+    let found: Record =
+        serde_json::from_slice(&value).map_err(|_| Mismatch::Record(engine.bucket.clone()))?;
+    if found.form != ours.form {
+        return Err(Mismatch::Form { found: found.form, known: FORM }.into());
+    }
+    if found.prefix != ours.prefix {
+        let (found, wanted) = (found.prefix, ours.prefix);
+        return Err(Mismatch::Setting { field: "cluster.prefix", found, wanted }.into());
+    }
+    if found.check != ours.check {
+        return Err(Mismatch::Secret(found.prefix).into());
+    }
+    if found.streams != ours.streams {
+        let (found, wanted) = (found.streams.to_string(), ours.streams.to_string());
+        return Err(Mismatch::Setting { field: "cluster.streams", found, wanted }.into());
+    }
+    Ok(())
+}
+
+/// Sorts an error of JetStream's API during a start.
+fn trouble(engine: &NatsEngine, what: &str, error: ApiError) -> Trouble {
+    let text = format!("{what}: {error}");
+    match error.number() {
+        NOT_ENABLED | NOT_ENABLED_FOR_ACCOUNT => {
+            return Trouble::Never(ClusterError::NoJetStream(error.to_string()));
+        }
+        CLUSTER_NOT_AVAILABLE
+        | NOT_LEADER
+        | NO_SUITABLE_PEERS
+        | INSUFFICIENT_RESOURCES
+        | STREAM_OFFLINE
+        | STREAM_OFFLINE_REASON => return Trouble::Later(text),
+        SUBJECTS_OVERLAP => {
+            return Trouble::Never(ClusterError::Refused {
+                reason: text,
+                way_out: "another stream of this account has these subjects; choose another \
+                          cluster.prefix",
+            });
+        }
+        _ => {}
+    }
+    match error {
+        ApiError::Refused(_) => Trouble::Never(ClusterError::Refused {
+            reason: text,
+            way_out: "give the account what is missing, or change the setting of [cluster] that asks \
+                      for it",
+        }),
+        ApiError::Call(CallError::NoResponders)
+            if !server_info(&engine.caller.client).jetstream =>
+        {
+            let reason = "its server says that JetStream is off".to_owned();
+            Trouble::Never(ClusterError::NoJetStream(reason))
+        }
+        // An answer to a forbidden question never comes, but the server complains.
+        ApiError::Call(CallError::Timeout(_)) => match engine.last_error.take() {
+            Some(reason) if reason.to_lowercase().contains("permissions violation") => {
+                Trouble::Never(ClusterError::Refused {
+                    reason,
+                    way_out: "give the user of cluster.credentials permission to use JetStream's \
+                              API ($JS.API.>) and the subjects of cluster.prefix",
+                })
+            }
+            _ => Trouble::Later(text),
+        },
+        ApiError::Call(_) | ApiError::Malformed(_) => Trouble::Later(text),
+    }
+}
