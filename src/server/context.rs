@@ -20,7 +20,7 @@ use super::rooms::command::CommandSender;
 use super::rooms::config::HubConfig;
 use super::rooms::deletion::DeletionCount;
 use super::rooms::health::{Health, Problems};
-use super::rooms::log_writer::LogWriter;
+use super::rooms::log_writers::LogWriters;
 use crate::config::{Config, Listen};
 use crate::net::admission::Admission;
 use crate::net::server_connection::Timeouts;
@@ -45,7 +45,7 @@ pub struct Context {
     /// Sends commands to the hub.
     pub hub: CommandSender,
     /// Sends messages to the log writer.
-    pub log_writer: LogWriter,
+    pub log_writers: LogWriters,
     /// Reads the room log.
     pub reader: Arc<dyn RoomLogReader>,
     /// How many deletions there were; a page that was read before one must not be sent after it.
@@ -87,7 +87,7 @@ pub struct Context {
 impl Context {
     /// What is wrong with the server now.
     pub fn problems(&self) -> Problems {
-        self.health.problems(self.log_writer.health().problem())
+        self.health.problems(self.log_writers.problem())
     }
 }
 

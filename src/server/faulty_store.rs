@@ -16,7 +16,8 @@ use crate::sys::fault_points;
 /// messages whether they are stored.
 pub fn with_faults(mut store: OpenedStore) -> OpenedStore {
     store.reader = Arc::new(FaultyReader(store.reader));
-    if std::env::var("CHAT_TEST_OUTCOMES").is_ok_and(|outcomes| outcomes == "lost") {
+    let has_tail = store.logs.iter().any(|log| log.tail.is_some());
+    if are_outcomes_lost() && !has_tail {
         let with_lost_outcomes = |OpenedLog { log, tail }| OpenedLog {
             log: Box::new(LostOutcomes { log, drafts: 0 }),
             tail,
@@ -24,6 +25,11 @@ pub fn with_faults(mut store: OpenedStore) -> OpenedStore {
         store.logs = store.logs.into_iter().map(with_lost_outcomes).collect();
     }
     store
+}
+
+/// Whether the outcomes of some messages are to be lost.
+pub fn are_outcomes_lost() -> bool {
+    std::env::var("CHAT_TEST_OUTCOMES").is_ok_and(|outcomes| outcomes == "lost")
 }
 
 /// Of each 50 drafts, the outcomes of two are lost: of this one, which is stored …
@@ -135,6 +141,10 @@ impl RoomLogReader for FaultyReader {
 
     fn kept(&self, room: &RoomName) -> Result<u64, StoreError> {
         self.reader().kept(room)
+    }
+
+    fn log_of(&self, room: &RoomName) -> usize {
+        self.0.log_of(room)
     }
 
     fn rooms(&self) -> Result<Vec<(RoomName, Head)>, StoreError> {

@@ -32,6 +32,8 @@ mod refusal_log;
 mod reload_state;
 mod rooms;
 mod run;
+#[cfg(feature = "faults")]
+mod tailed_store;
 mod tls_warnings;
 
 pub use commands::main;

@@ -15,8 +15,8 @@ use crate::config::{Cluster, Config, Durability};
 use crate::credentials::cluster_secret::{ClusterSecret, SecretError, engine_credentials};
 use crate::protocol::CloseCode;
 use crate::store::{
-    Assurance, ClusterPlan, Credentials, EngineAddress, EngineTls, OpenedStore, ReachedEngine,
-    Retention, Waiting, reach,
+    Assurance, ClusterPlan, Credentials, EngineAddress, EngineTls, OpenedStore, Retention, Waiting,
+    open_cluster, reach,
 };
 use crate::sys::credentials::credentials_folder;
 use crate::sys::signals::{Signal, Signals};
@@ -79,8 +79,9 @@ pub async fn open(
     let work = move || {
         let open = || {
             let reached = reach(&plan, &handle, &thread_waiting)?;
+            let store = open_cluster(reached, &plan, retention)?;
             log_reached(&plan, durability);
-            open_reached(reached, &plan, retention)
+            Ok(store)
         };
         // The receiver is gone if a signal stopped the server.
         let _ = outcome.send(open());
@@ -103,14 +104,6 @@ pub async fn open(
             _ = tick.tick() => watch.tick(&waiting),
         }
     }
-}
-
-fn open_reached(
-    _reached: ReachedEngine,
-    _plan: &ClusterPlan,
-    _retention: Retention,
-) -> Result<OpenedStore, ServerError> {
-    Err(ServerError::Usage("the store on JetStream is not in this build yet".into()))
 }
 
 fn log_reached(plan: &ClusterPlan, durability: Durability) {

@@ -52,12 +52,17 @@ pub async fn open(
 }
 
 /// Where `$CHAT_TEST_STORE` is `sparse`, the store leaves out sequence numbers, so that a test can check that
-/// nobody takes a number that is left out for a missing message.
+/// nobody takes a number that is left out for a missing message. Where it is `tails`, its messages come by
+/// tails besides.
 #[cfg(feature = "faults")]
 fn open_in_memory(retention: Retention) -> OpenedStore {
-    match std::env::var("CHAT_TEST_STORE").is_ok_and(|form| form == "sparse") {
-        true => crate::store::open_sparse_memory(retention),
-        false => open_memory(retention),
+    match std::env::var("CHAT_TEST_STORE").as_deref() {
+        Ok("sparse") => crate::store::open_sparse_memory(retention),
+        Ok("tails") => super::tailed_store::with_tails(
+            crate::store::open_sparse_memory(retention),
+            super::faulty_store::are_outcomes_lost(),
+        ),
+        _ => open_memory(retention),
     }
 }
 

@@ -32,7 +32,7 @@ use super::rooms::command::{self, Command};
 use super::rooms::deletion::DeletionCount;
 use super::rooms::health::Health;
 use super::rooms::hub::Hub;
-use super::rooms::log_writer::LogWriter;
+use super::rooms::log_writers::LogWriters;
 use super::tls_warnings;
 use crate::config::{Config, Store};
 use crate::net::admission::Admission;
@@ -99,7 +99,8 @@ struct Server {
     /// Keeps `main_requests` open when there is no admin socket.
     _main: mpsc::Sender<MainRequest>,
     admin_ended: Ended,
-    log_writer_ended: Ended,
+    /// The log writers and the tails.
+    log_writers_ended: Vec<Ended>,
     hub_ended: Ended,
 }
 
@@ -135,8 +136,9 @@ impl Server {
         let refusals = Arc::new(RefusalLog::new(counters.clone()));
         let (hub, commands) = command::queue();
         let (to_hub, committed) = mpsc::channel(MAX_WAITING_BATCHES);
-        let (log_writer, log_writer_ended) =
-            LogWriter::start(store.logs.remove(0).log, to_hub, refusals.clone(), counters.clone())?;
+        let (logs, reader) = (store.logs, store.reader.clone());
+        let (log_writers, log_writers_ended) =
+            LogWriters::start(logs, reader, to_hub, refusals.clone(), counters.clone())?;
         let deletions = Arc::new(DeletionCount::default());
         let authenticator = Arc::new(Authenticator::new(&active.config.auth));
         access_watch::read_first(&authenticator, &active.config.auth).await;
@@ -148,7 +150,7 @@ impl Server {
             counters.clone(),
         );
         let runtime = tokio::runtime::Handle::current();
-        let stats = log_writer.stats();
+        let stats = log_writers.stats();
         let hub_ended =
             thread::spawn("hub", move || runtime.block_on(rooms.run(commands, committed, stats)))?;
 
@@ -168,7 +170,7 @@ impl Server {
             history_question: Arc::default(),
             active_config: ArcSwap::from_pointee(active),
             hub,
-            log_writer,
+            log_writers,
             reader: store.reader,
             deletions,
             admission: Arc::new(Admission::default()),
@@ -209,7 +211,7 @@ impl Server {
             main_requests,
             _main: main,
             admin_ended,
-            log_writer_ended,
+            log_writers_ended,
             hub_ended,
         }))
     }
@@ -265,12 +267,17 @@ impl Server {
         end_watch.cancel();
         watch.close();
         watch.wait().await;
-        self.context.log_writer.finish();
+        self.context.log_writers.finish();
         let refusals = self.context.refusals.clone();
         // The hub and the log writer end when the last handle to them is dropped.
         drop(self.context);
         let deadline = tokio::time::Instant::now() + FINAL_WRITES_TIMEOUT;
-        if tokio::time::timeout_at(deadline, self.log_writer_ended).await.is_err() {
+        let ended = async {
+            for ended in self.log_writers_ended {
+                let _ = ended.await;
+            }
+        };
+        if tokio::time::timeout_at(deadline, ended).await.is_err() {
             let reason = format!("the log writer did not end within {FINAL_WRITES_TIMEOUT:?}");
             tracing::error!(
                 event = "close_failed",

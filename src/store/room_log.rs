@@ -59,6 +59,13 @@ pub trait Tail: Send {
     /// Returns the next messages, and waits for them at most this long. It leaves out none: after an error
     /// the next call begins again after the last message that was returned.
     fn next(&mut self, wait: Duration) -> Result<Vec<TailMessage>, StoreError>;
+
+    /// Whether a new epoch of this log has begun since the last call: its messages were lost, or are numbered
+    /// anew. Sessions in its rooms must end, so that they resume and are told of the gap. Asked after an error of
+    /// [`Self::next`].
+    fn take_epoch_change(&mut self) -> bool {
+        false
+    }
 }
 
 /// A message that a [`Tail`] yields.
@@ -169,7 +176,7 @@ pub enum DeleteError {
     Store(#[from] StoreError),
 }
 
-/// What a store on disk may lack for a write.
+/// What a store may lack for a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Shortage {
     /// ENOSPC.
@@ -183,6 +190,9 @@ pub enum Shortage {
         "the limit on the size of a file is reached (LimitFSIZE=, ulimit -f, or the file system's)"
     )]
     FileSize,
+    /// The engine of the cluster has no space.
+    #[error("the cluster's engine has no space left for messages")]
+    Engine,
 }
 
 impl Shortage {

@@ -24,9 +24,22 @@ const ALSO_SPARSE: [&str; 8] = [
     "sample_clients::the_python_client_sends_receives_and_lives_through_a_cut",
 ];
 
+/// Tests that hold over a store whose messages come by tails as well.
+const OVER_TAILS: [&str; 5] = [
+    "sparse::a_gap_names_pruned_messages_and_no_others",
+    "sparse::a_resume_from_every_number_brings_every_later_message_and_no_gap",
+    "sparse::histories_are_read_both_ways_and_over_http_without_a_gap",
+    "sparse::streams_and_the_client_read_on_without_a_gap",
+    "unknown_outcomes::a_pipe_sends_again_what_may_be_stored_and_a_reader_gets_every_line_once",
+];
+
 /// A server over such a store; `None` if the programs have none, and `test` is skipped.
 fn start(test: &str, config: &str) -> Option<Server> {
-    programs::have_faults(test).then(|| Server::with(config).sparse().start())
+    programs::have_faults(test).then(|| {
+        Server::with(config)
+            .over(sparse_store::of_this_test().unwrap_or(sparse_store::SPARSE))
+            .start()
+    })
 }
 
 /// Stores messages, and gives the number of each.
@@ -201,18 +214,29 @@ fn streams_and_the_client_read_on_without_a_gap() {
 
 #[test]
 fn other_tests_hold_over_a_sparse_store() {
-    if !programs::have_faults("other tests over a sparse store") || sparse_store::is_asked_for() {
+    run_over(sparse_store::SPARSE, &ALSO_SPARSE);
+}
+
+#[test]
+fn tests_hold_over_a_store_with_tails() {
+    run_over(sparse_store::TAILS, &[&ALSO_SPARSE[..], &OVER_TAILS].concat());
+}
+
+/// Runs the tests over this store, in a process of their own.
+fn run_over(store: &str, tests: &[&str]) {
+    let is_nested = sparse_store::of_this_test().is_some();
+    if is_nested || !programs::have_faults("tests over another store") {
         return;
     }
     // Some of them load the machine.
     let _lock = load_lock();
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "--test-threads", "2"])
-        .args(ALSO_SPARSE)
-        .env(sparse_store::VARIABLE, sparse_store::SPARSE)
+        .args(tests)
+        .env(sparse_store::VARIABLE, store)
         .output()
         .unwrap();
     let printed = String::from_utf8_lossy(&output.stdout);
-    let all = format!("{} passed; 0 failed; 0 ignored", ALSO_SPARSE.len());
+    let all = format!("{} passed; 0 failed; 0 ignored", tests.len());
     assert!(output.status.success() && printed.contains(&all), "{printed}");
 }

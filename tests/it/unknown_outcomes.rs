@@ -5,9 +5,9 @@ use serde_json::{Value, json};
 use crate::http::curl;
 use crate::http_follow::numbered;
 use crate::support::client::Client;
-use crate::support::programs;
 use crate::support::server::Server;
 use crate::support::wire::Wire;
+use crate::support::{programs, sparse_store};
 
 const FAST: &str = "[limits]\nrate_messages = 100000\n";
 
@@ -73,6 +73,50 @@ async fn storage_unknown_is_temporary_and_the_same_id_tells_what_happened() {
     assert_eq!(sender.next_of("ack").await["seq"], 11, "it was stored");
     sender.send_chat_and_wait("lobby", "next", "next").await;
     while basic.next_of("chat_message").await["seq"] != 12 {}
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tail_brings_a_message_whose_outcome_was_lost_and_no_session_is_closed() {
+    if !programs::have_faults("a tail brings a message") {
+        return;
+    }
+    let server =
+        Server::with(FAST).env("CHAT_TEST_OUTCOMES", "lost").over(sparse_store::TAILS).start();
+    let (mut sender, _) = Wire::full(&server, "ana", "lobby").await;
+    let (mut reader, _) = Wire::full(&server, "eva", "lobby").await;
+    for number in 0..10 {
+        sender.send_chat_and_wait("lobby", &format!("id{number}"), "text").await;
+    }
+    // The outcome is lost, unless the tail is faster. Then the same id tells what happened.
+    sender.send_chat_in("lobby", "stored", "stored").await;
+    sender.send_chat_in("lobby", "stored", "stored").await;
+    loop {
+        let frame = sender.next().await;
+        match frame["type"].as_str() {
+            Some("ack") => break assert_eq!(frame["id"], "stored"),
+            Some("error") => assert_eq!(frame["code"], "storage_unknown"),
+            _ => {}
+        }
+    }
+    for number in 12..20 {
+        sender.send_chat_and_wait("lobby", &format!("id{number}"), "text").await;
+    }
+    sender.send_chat_in("lobby", "not stored", "not stored").await;
+    let error = loop {
+        let frame = sender.next().await;
+        if frame["type"] == "error" {
+            break frame;
+        }
+    };
+    assert_eq!((&error["code"], &error["id"]), (&json!("storage_unknown"), &json!("not stored")));
+    sender.send_chat_and_wait("lobby", "last", "last").await;
+    let mut texts = Vec::new();
+    while texts.last().is_none_or(|text| text != "last") {
+        let frame = reader.next_of("chat_message").await;
+        texts.push(reader.read(&frame));
+    }
+    let stored = texts.iter().filter(|text| *text == "stored").count();
+    assert_eq!((stored, texts.len()), (1, 20), "each message once, in one session: {texts:?}");
 }
 
 #[test]

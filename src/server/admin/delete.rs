@@ -84,7 +84,7 @@ async fn request(
 ) -> Result<(DeleteDone, oneshot::Receiver<()>), String> {
     let (done, answered) = oneshot::channel();
     let (erased, is_erased) = oneshot::channel();
-    context.log_writer.delete(DeleteRequest { room: room.clone(), doomed, by, done, erased });
+    context.log_writers.delete(DeleteRequest { room: room.clone(), doomed, by, done, erased });
     match tokio::time::timeout(DELETE_TIMEOUT, answered).await {
         Ok(Ok(Ok(done))) => Ok((done, is_erased)),
         Ok(Ok(Err(error))) => Err(refusal(room, &error)),

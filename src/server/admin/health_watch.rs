@@ -65,7 +65,7 @@ fn ask(context: &Context, event_loop: &Handle) {
     if context.health.hub.ask() {
         let _ = context.hub.send(Command::Ping(context.health.hub.clone()));
     }
-    context.log_writer.ping();
+    context.log_writers.ping();
     if context.health.event_loop.ask() {
         let question = context.health.event_loop.clone();
         event_loop.spawn(async move { question.answer() });
@@ -75,7 +75,7 @@ fn ask(context: &Context, event_loop: &Handle) {
 fn leave_out(context: &Context, pause: Duration) {
     context.health.hub.leave_out(pause);
     context.health.event_loop.leave_out(pause);
-    context.log_writer.health().leave_out(pause);
+    context.log_writers.leave_out(pause);
 }
 
 /// The state that was reported last.

@@ -199,7 +199,7 @@ impl Reload {
         tls_warnings::log(&tls_warnings);
         context.log.configure_level(active.config.log.level);
         let _ = context.hub.send(Command::Reconfigure(active.hub_config(context.durable)));
-        context.log_writer.set_retention(active.retention());
+        context.log_writers.set_retention(active.retention());
         context.active_config.store(Arc::new(active));
         keys
     }

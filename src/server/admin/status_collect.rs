@@ -13,7 +13,7 @@ use super::status_report::{AppendFailure, LastReload, Moment, Rate, StatusReport
 use crate::protocol::Timestamp;
 use crate::server::context::Context;
 use crate::server::rooms::command::Command;
-use crate::server::rooms::log_writer::LogWriter;
+use crate::server::rooms::log_writers::LogWriters;
 use crate::server::rooms::membership::SERVER;
 use crate::server::rooms::status::SendQueuesStatus;
 use crate::server::{disk_watch, rates};
@@ -37,7 +37,7 @@ pub async fn report(context: &Context) -> StatusReport {
     let long = context.rates.increase(counters, LONG_SPAN);
     let short = context.rates.increase(counters, SHORT_SPAN);
     let usage = context.disk.usage();
-    let writer = context.log_writer.health();
+    let writer = &context.log_writers;
     let tokens = TokenCounts::of(&context.authenticator.list(), now);
     let rotate_every = active.config.keys.rotate_every;
     let oldest_key = counters.oldest_key_age(Instant::now());
@@ -79,9 +79,9 @@ pub async fn report(context: &Context) -> StatusReport {
         fullest_send_queue: send_queues.and_then(|queues| queues.fullest),
         send_queue_limit_bytes: active.config.limits.outbound_bytes as u64,
         log_writer: writer.problem().map_or("ok".to_owned(), |problem| problem.to_string()),
-        log_writer_messages: context.log_writer.queued_messages(),
-        log_writer_bytes: context.log_writer.queued_bytes(),
-        log_writer_limit_bytes: LogWriter::MAX_QUEUED_BYTES,
+        log_writer_messages: context.log_writers.queued_messages(),
+        log_writer_bytes: context.log_writers.queued_bytes(),
+        log_writer_limit_bytes: LogWriters::MAX_QUEUED_BYTES,
         hub_commands: context.hub.waiting(),
         append_failures: writer.failures(),
         last_append_failure: writer.last_refusal().map(|refusal| AppendFailure {

@@ -160,9 +160,9 @@ impl Session {
             Request::Message { room, id, token } => {
                 if let Some(draft) = self.prepare_draft(active, room, id, &token) {
                     self.peer().tally.accepted(&self.context().counters.activity);
-                    if let Err(draft) = self.context().log_writer.try_submit(draft, self.peer()) {
-                        let peer = self.peer().clone();
-                        let log_writer = self.context().log_writer.clone();
+                    let log_writer = self.context().log_writers.of(&draft.room);
+                    if let Err(draft) = log_writer.try_submit(draft, self.peer()) {
+                        let (peer, log_writer) = (self.peer().clone(), log_writer.clone());
                         Box::pin(connection.flush_during(log_writer.submit(draft, peer))).await;
                     }
                 }

@@ -177,7 +177,7 @@ async fn store(context: &Context, caller: &Caller, draft: Draft) -> Result<Answe
         answer,
     ));
     let stored = async {
-        context.log_writer.submit(draft, sender).await;
+        context.log_writers.of(&draft.room).submit(draft, sender).await;
         answered.await
     };
     match tokio::time::timeout(STORE_TIMEOUT, stored).await {

@@ -33,8 +33,8 @@ pub fn answer_all(batch: &[Committed], refusals: &RefusalLog) {
     // Consecutive answers to the same sender enter its send queue together.
     let mut frames = BytesMut::new();
     for (index, committed) in batch.iter().enumerate() {
-        let sender = &committed.sender;
-        if let Some(answer) = answer(committed) {
+        let Some(sender) = committed.sender.waiting() else { continue };
+        if let Some(answer) = answer(committed, sender) {
             if let ServerFrame::Error(error) = &answer {
                 refusals.message_refused(&RefusedMessage {
                     session: &sender.session,
@@ -52,7 +52,8 @@ pub fn answer_all(batch: &[Committed], refusals: &RefusalLog) {
                 None => framing::put_text(&mut frames, answer.to_json().as_bytes()),
             }
         }
-        let same_sender_next = batch.get(index + 1).is_some_and(|next| next.sender.is(sender));
+        let next = batch.get(index + 1).and_then(|next| next.sender.waiting());
+        let same_sender_next = next.is_some_and(|next| next.is(sender));
         if !same_sender_next && !frames.is_empty() {
             sender.outbound.push(std::mem::take(&mut frames).freeze());
             answered.push(sender);
@@ -79,8 +80,8 @@ fn without_session(committed: &Committed, answer: ServerFrame<'_>) -> Answer {
 }
 
 /// The answer to one message. A stored message is acked only if the client is full and gave an id.
-fn answer(committed: &Committed) -> Option<ServerFrame<'_>> {
-    let Committed { sender, room, id, outcome, .. } = committed;
+fn answer<'a>(committed: &'a Committed, sender: &Peer) -> Option<ServerFrame<'a>> {
+    let Committed { room, id, outcome, .. } = committed;
     let error_frame = |code, message: &'static str| ErrorFrame {
         id: id.as_ref().map(|id| id.as_str().to_owned()),
         room: (sender.dialect == Dialect::Full).then(|| room.as_str().to_owned()),

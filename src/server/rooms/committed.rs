@@ -1,4 +1,4 @@
-//! A message that the log writer has processed, on its way to the acks and to the hub.
+//! A message that was appended to a log, or was not, on its way to the acks and to the hub.
 
 use std::sync::Arc;
 
@@ -8,22 +8,53 @@ use super::peer::Peer;
 use crate::protocol::{MessageId, RoomName};
 use crate::store::AppendOutcome;
 
-/// A submitted message and the result of its append.
+/// A message and the result of its append.
 pub struct Committed {
-    /// The session that sent the message.
-    pub sender: Arc<Peer>,
+    /// Where it comes from.
+    pub sender: Sender,
     /// The room it was sent to.
     pub room: RoomName,
     /// The sender's id for it.
     pub id: Option<MessageId>,
     /// The result of the append.
     pub outcome: AppendOutcome,
+    /// Whether the log has a tail, which brings the message later if it is stored.
+    pub has_tail: bool,
     /// The message's share of the log writer's queue, held until the hub has delivered the message.
-    _queue_permit: OwnedSemaphorePermit,
+    _queue_permit: Option<OwnedSemaphorePermit>,
+}
+
+/// The origin of a message.
+pub enum Sender {
+    /// A session, or a request, of this server, which waits for the outcome.
+    Waiting(Arc<Peer>),
+    /// One that has an answer already: the server did not know whether the message was stored.
+    Answered(Arc<Peer>),
+    /// Another server of the cluster.
+    Elsewhere,
+}
+
+impl Sender {
+    /// The session that sent the message, if this server has it.
+    pub fn peer(&self) -> Option<&Arc<Peer>> {
+        match self {
+            Sender::Waiting(peer) | Sender::Answered(peer) => Some(peer),
+            Sender::Elsewhere => None,
+        }
+    }
+
+    /// The session that waits for the outcome.
+    pub fn waiting(&self) -> Option<&Arc<Peer>> {
+        match self {
+            Sender::Waiting(peer) => Some(peer),
+            Sender::Answered(_) | Sender::Elsewhere => None,
+        }
+    }
 }
 
 impl Committed {
-    /// The result for one draft; `queue_permit` is what the draft occupies in the queue.
+    /// The result for one draft of a log without a tail; `queue_permit` is what the draft occupies in the
+    /// queue.
     pub fn new(
         sender: Arc<Peer>,
         room: RoomName,
@@ -31,6 +62,18 @@ impl Committed {
         outcome: AppendOutcome,
         queue_permit: OwnedSemaphorePermit,
     ) -> Self {
-        Committed { sender, room, id, outcome, _queue_permit: queue_permit }
+        let (sender, queue_permit) = (Sender::Waiting(sender), Some(queue_permit));
+        Committed { sender, room, id, outcome, has_tail: false, _queue_permit: queue_permit }
+    }
+
+    /// A message of a log that has a tail, or the result for a draft that the tail does not bring.
+    pub fn of_tail(
+        sender: Sender,
+        room: RoomName,
+        id: Option<MessageId>,
+        outcome: AppendOutcome,
+        queue_permit: Option<OwnedSemaphorePermit>,
+    ) -> Self {
+        Committed { sender, room, id, outcome, has_tail: true, _queue_permit: queue_permit }
     }
 }

@@ -49,15 +49,18 @@ struct EncodedMessage {
     /// Where its frame ends in the batch's frames.
     end: usize,
     seq: Seq,
-    sender: Arc<Peer>,
+    /// Its session, if this server has it.
+    sender: Option<Arc<Peer>>,
 }
 
-/// Counts one message in flight fewer when it is dropped.
-struct InFlight<'a>(&'a Peer);
+/// Counts one message in flight of its sender fewer when it is dropped.
+struct InFlight<'a>(Option<&'a Arc<Peer>>);
 
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
-        self.0.decrement_in_flight();
+        if let Some(sender) = self.0 {
+            sender.decrement_in_flight();
+        }
     }
 }
 
@@ -68,25 +71,32 @@ impl Hub {
         let mut to_close: Vec<(Arc<Peer>, CloseCode)> = Vec::new();
         let mut unknown: HashSet<&RoomName> = HashSet::new();
         // The counts go down whatever happens: after a panic too, for the rest of the batch.
-        let batch: Vec<_> =
-            batch.iter().map(|committed| (InFlight(&committed.sender), committed)).collect();
+        let batch: Vec<_> = batch
+            .iter()
+            .map(|committed| (InFlight(committed.sender.waiting()), committed))
+            .collect();
         for (in_flight, committed) in batch {
             match &committed.outcome {
                 AppendOutcome::Appended(entry) => {
-                    committed.sender.sent.fetch_add(1, Ordering::Relaxed);
-                    self.encode(entry, &committed.sender, &mut encoded);
+                    let sender = committed.sender.peer();
+                    if let Some(sender) = sender {
+                        sender.sent.fetch_add(1, Ordering::Relaxed);
+                    }
+                    self.encode(entry, sender, &mut encoded);
                 }
-                AppendOutcome::Unknown(_) => {
+                // A tail brings the message if it is stored, and what it brings has no holes.
+                AppendOutcome::Unknown(_) if !committed.has_tail => {
                     unknown.insert(&committed.room);
                 }
                 _ => {}
             }
             drop(in_flight);
             if let Some(drain) = &self.draining
-                && committed.sender.has_stopped_reading()
-                && committed.sender.in_flight() == 0
+                && let Some(sender) = committed.sender.waiting()
+                && sender.has_stopped_reading()
+                && sender.in_flight() == 0
             {
-                to_close.push((committed.sender.clone(), drain.close));
+                to_close.push((sender.clone(), drain.close));
             }
         }
         // Before later messages are delivered, so that no session gets them without the one that may be missing.
@@ -136,7 +146,7 @@ impl Hub {
     fn encode(
         &mut self,
         entry: &Entry,
-        sender: &Arc<Peer>,
+        sender: Option<&Arc<Peer>>,
         encoded: &mut HashMap<(RoomName, FrameForm), EncodedBatch>,
     ) {
         fault_points::point("encode");
@@ -172,7 +182,7 @@ impl Hub {
             let batch = encoded.entry(key).or_default();
             put_message(&mut batch.frames, dialect, entry, &room.epoch, &ring, false);
             let end = batch.frames.len();
-            batch.messages.push(EncodedMessage { end, seq: entry.seq, sender: sender.clone() });
+            batch.messages.push(EncodedMessage { end, seq: entry.seq, sender: sender.cloned() });
         }
     }
 }
@@ -236,8 +246,11 @@ struct Chunk<'a> {
 impl<'a> Chunk<'a> {
     fn new(frames: &[u8], start: usize, messages: &'a [EncodedMessage]) -> Self {
         let bytes = Bytes::copy_from_slice(&frames[start..messages[messages.len() - 1].end]);
-        let mut senders: Vec<_> =
-            messages.iter().map(|message| Arc::as_ptr(&message.sender)).collect();
+        let mut senders: Vec<_> = messages
+            .iter()
+            .filter_map(|message| message.sender.as_ref())
+            .map(Arc::as_ptr)
+            .collect();
         senders.sort_unstable();
         senders.dedup();
         Chunk { bytes, start, messages, senders }
@@ -258,7 +271,7 @@ impl<'a> Chunk<'a> {
         let (mut from, mut to, mut count) = (0, 0, 0);
         for message in self.messages {
             let end = message.end - self.start;
-            if member.should_receive(message.seq, &message.sender) {
+            if member.should_receive(message.seq, message.sender.as_ref()) {
                 count += 1;
             } else {
                 self.push_part(member, from, to);

@@ -33,7 +33,7 @@ use super::config::HubConfig;
 use super::deletion::{Deletion, DeletionCount};
 use super::drain_schedule::DrainSchedule;
 use super::log_event::LogEvent;
-use super::log_writer::LogWriterStats;
+use super::log_writer_stats::LogWriterStats;
 use super::opening::RoomOpenings;
 use super::peer::Peer;
 use super::room::Room;

@@ -7,7 +7,8 @@
 //! 2. The thread takes all drafts that arrived during the previous commit and appends them in one
 //!    transaction with one sync (group commit). Load makes commits larger, not slower.
 //! 3. It answers the senders (`acks`), passes the batch to the hub in the order of the log, and then
-//!    lets the store finish its work on the batch.
+//!    lets the store finish its work on the batch. If other servers append to the log as well, the log has a
+//!    tail, and `log_tail` does that for the messages that the tail brings.
 //! 4. Every [`PRUNE_INTERVAL`] it prunes old messages in short steps.
 //!
 //! [`LogWriter::finish`] ends the thread after everything queued is committed; the thread closes the
@@ -19,21 +20,22 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use super::acks::answer_all;
 use super::committed::Committed;
 use super::deletion::DeleteRequest;
 use super::eraser::Eraser;
 use super::log_event::LogEvent;
 use super::log_writer_health::{LogWriterHealth, RefusedAppend};
+use super::log_writer_stats::LogWriterStats;
+use super::outcomes::Outcomes;
 use super::peer::Peer;
+use super::pending_drafts::{PendingDraft, PendingDrafts};
 use super::prune_log::PruneLog;
-use crate::protocol::{MessageId, RoomName};
 use crate::server::counters::Counters;
 use crate::server::refusal_log::RefusalLog;
 use crate::store::{AppendOutcome, Draft, Retention, RoomLog};
@@ -62,44 +64,44 @@ pub struct LogWriter {
     health: Arc<LogWriterHealth>,
 }
 
-/// Counters that the log writer shares with the hub.
-#[derive(Default)]
-pub struct LogWriterStats {
-    in_flight: AtomicU64,
+/// What all log writers share.
+#[derive(Clone)]
+pub struct LogWriterParts {
+    /// The bound of all queues together, in bytes.
+    pub capacity: Arc<Semaphore>,
+    /// Where committed batches go.
+    pub hub: mpsc::Sender<LogEvent>,
+    /// Counts, and answers the senders.
+    pub outcomes: Outcomes,
 }
 
-impl LogWriterStats {
-    /// Whether drafts are queued or being committed.
-    pub fn has_in_flight(&self) -> bool {
-        self.in_flight.load(Ordering::Relaxed) > 0
+impl LogWriterParts {
+    /// The parts of the log writers of a server.
+    pub fn new(
+        hub: mpsc::Sender<LogEvent>,
+        refusals: Arc<RefusalLog>,
+        counters: Arc<Counters>,
+    ) -> Self {
+        let outcomes = Outcomes { stats: Arc::default(), refusals, counters };
+        LogWriterParts { capacity: Arc::new(Semaphore::new(QUEUE_BYTES)), hub, outcomes }
     }
 }
 
 impl LogWriter {
-    /// Starts the thread, which sends every committed batch to `hub`. The [`Ended`] resolves when
-    /// the thread has ended.
+    /// Starts the thread of a log, which sends every committed batch to the hub. The [`Ended`] resolves when the
+    /// thread has ended. `pending` is for the tail of the log, if it has one.
     pub fn start(
         log: Box<dyn RoomLog>,
-        hub: mpsc::Sender<LogEvent>,
-        refusals: Arc<RefusalLog>,
-        counters: Arc<Counters>,
+        pending: Option<Arc<PendingDrafts>>,
+        parts: &LogWriterParts,
     ) -> std::io::Result<(LogWriter, Ended)> {
         let (work, queue) = channel();
-        let stats = Arc::new(LogWriterStats::default());
         let health = Arc::new(LogWriterHealth::default());
-        let log_writer = LogWriterThread {
-            log,
-            queue,
-            hub,
-            stats: stats.clone(),
-            health: health.clone(),
-            refusals,
-            counters,
-        };
-        let ended = thread::spawn("log_writer", move || log_writer.run())?;
-        let log_writer =
-            LogWriter { work, capacity: Arc::new(Semaphore::new(QUEUE_BYTES)), stats, health };
-        Ok((log_writer, ended))
+        let LogWriterParts { capacity, hub, outcomes } = parts.clone();
+        let stats = outcomes.stats.clone();
+        let thread = LogWriterThread { log, pending, queue, hub, outcomes, health: health.clone() };
+        let ended = thread::spawn("log_writer", move || thread.run())?;
+        Ok((LogWriter { work, capacity, stats, health }, ended))
     }
 
     /// Queues a draft, or returns it if the queue is full.
@@ -107,7 +109,7 @@ impl LogWriter {
         match self.capacity.clone().try_acquire_many_owned(permits_for(&draft)) {
             Ok(permit) => {
                 let now = Instant::now();
-                self.enqueue(draft, sender.clone(), permit, Arrival(now), now);
+                self.enqueue(draft, sender.clone(), permit, now, now);
                 Ok(())
             }
             Err(_) => Err(draft),
@@ -116,10 +118,10 @@ impl LogWriter {
 
     /// Queues a draft; waits while the queue is full.
     pub async fn submit(&self, draft: Draft, sender: Arc<Peer>) {
-        let arrival = Arrival(Instant::now());
+        let arrived = Instant::now();
         let permit = self.capacity.clone().acquire_many_owned(permits_for(&draft)).await;
         if let Ok(permit) = permit {
-            self.enqueue(draft, sender, permit, arrival, Instant::now());
+            self.enqueue(draft, sender, permit, arrived, Instant::now());
         }
     }
 
@@ -128,14 +130,14 @@ impl LogWriter {
         draft: Draft,
         sender: Arc<Peer>,
         permit: OwnedSemaphorePermit,
-        arrival: Arrival,
+        arrived: Instant,
         now: Instant,
     ) {
         sender.increment_in_flight();
         self.stats.in_flight.fetch_add(1, Ordering::Relaxed);
         self.health.submitted(now);
         // This fails only after the thread has ended, when no session is left to be answered.
-        let _ = self.work.send(Work::Append(draft, sender, permit, arrival));
+        let _ = self.work.send(Work::Append(draft, sender, permit, arrived));
     }
 
     /// Bytes of the messages that are queued, being committed, or on their way to the hub.
@@ -145,11 +147,6 @@ impl LogWriter {
 
     /// The bound of [`Self::queued_bytes`].
     pub const MAX_QUEUED_BYTES: u64 = QUEUE_BYTES as u64;
-
-    /// Messages that are queued or being committed.
-    pub fn queued_messages(&self) -> u64 {
-        self.stats.in_flight.load(Ordering::Relaxed)
-    }
 
     /// Whether the log writer makes progress.
     pub fn health(&self) -> &LogWriterHealth {
@@ -161,11 +158,6 @@ impl LogWriter {
         if self.health.question.ask() {
             let _ = self.work.send(Work::Ping);
         }
-    }
-
-    /// The counters, for the hub.
-    pub fn stats(&self) -> Arc<LogWriterStats> {
-        self.stats.clone()
     }
 
     /// Changes how many messages are kept, and for how long.
@@ -184,11 +176,8 @@ impl LogWriter {
     }
 }
 
-/// When a message arrived at the log writer, or began to wait for space in its queue.
-struct Arrival(Instant);
-
 enum Work {
-    Append(Draft, Arc<Peer>, OwnedSemaphorePermit, Arrival),
+    Append(Draft, Arc<Peer>, OwnedSemaphorePermit, Instant),
     SetRetention(Retention),
     Delete(DeleteRequest),
     Ping,
@@ -199,8 +188,7 @@ enum Work {
 #[derive(Default)]
 struct Batch {
     drafts: Vec<Draft>,
-    origins: Vec<(Arc<Peer>, RoomName, Option<MessageId>, OwnedSemaphorePermit)>,
-    arrivals: Vec<Arrival>,
+    origins: Vec<PendingDraft>,
     bytes: usize,
 }
 
@@ -209,40 +197,29 @@ impl Batch {
         &mut self,
         draft: Draft,
         sender: Arc<Peer>,
-        permit: OwnedSemaphorePermit,
-        arrival: Arrival,
+        queue_permit: OwnedSemaphorePermit,
+        arrived: Instant,
     ) {
         self.bytes += size_of(&draft);
-        self.arrivals.push(arrival);
-        self.origins.push((sender, draft.room.clone(), draft.id.clone(), permit));
+        let (room, id) = (draft.room.clone(), draft.id.clone());
+        self.origins.push(PendingDraft { sender, room, id, queue_permit, arrived });
         self.drafts.push(draft);
     }
 
     fn is_full(&self) -> bool {
         self.drafts.len() >= MAX_COMMIT_MESSAGES || self.bytes >= MAX_COMMIT_BYTES
     }
-
-    fn commit(self, log: &mut dyn RoomLog) -> Vec<Committed> {
-        let outcomes = append(log, self.drafts);
-        self.origins
-            .into_iter()
-            .zip(outcomes)
-            .map(|((sender, room, id, permit), outcome)| {
-                Committed::new(sender, room, id, outcome, permit)
-            })
-            .collect()
-    }
 }
 
 /// The state of the thread.
 struct LogWriterThread {
     log: Box<dyn RoomLog>,
+    /// The drafts that the tail of the log answers, if it has a tail.
+    pending: Option<Arc<PendingDrafts>>,
     queue: Receiver<Work>,
     hub: mpsc::Sender<LogEvent>,
-    stats: Arc<LogWriterStats>,
+    outcomes: Outcomes,
     health: Arc<LogWriterHealth>,
-    refusals: Arc<RefusalLog>,
-    counters: Arc<Counters>,
 }
 
 impl LogWriterThread {
@@ -251,6 +228,9 @@ impl LogWriterThread {
         let mut pruning = PruneLog::default();
         self.serve(&mut pruning);
         pruning.flush();
+        if let Some(pending) = &self.pending {
+            pending.close();
+        }
         if let Ok(Err(error)) = catch_unwind(AssertUnwindSafe(|| self.log.close())) {
             tracing::error!(event = "close_failed", reason = %error,
                 "the room log could not be closed; the next start recovers it from its write-ahead log");
@@ -275,8 +255,8 @@ impl LogWriterThread {
             let mut deletions = Vec::new();
             while let Some(work) = next {
                 match work {
-                    Work::Append(draft, sender, permit, arrival) => {
-                        batch.push(draft, sender, permit, arrival);
+                    Work::Append(draft, sender, permit, arrived) => {
+                        batch.push(draft, sender, permit, arrived);
                     }
                     Work::SetRetention(retention) => self.log.set_retention(retention),
                     Work::Delete(request) => deletions.push(request),
@@ -286,19 +266,9 @@ impl LogWriterThread {
                 next = if batch.is_full() { None } else { self.queue.try_recv().ok() };
             }
             if !batch.drafts.is_empty() {
-                let arrivals = std::mem::take(&mut batch.arrivals);
-                let begun = Instant::now();
-                let committed = batch.commit(self.log.as_mut());
-                self.counters.commits.observe(begun.elapsed());
-                self.count_stored(&committed);
-                let failed = self.note_refused(&committed);
-                self.health.finished(committed.len() as u64, failed);
-                let _ = catch_unwind(AssertUnwindSafe(|| answer_all(&committed, &self.refusals)));
-                let now = Instant::now();
-                let times = arrivals.iter().map(|Arrival(at)| now.saturating_duration_since(*at));
-                self.counters.send_to_ack.observe_all(times);
-                self.stats.in_flight.fetch_sub(committed.len() as u64, Ordering::Relaxed);
-                let hub_runs = self.hub.blocking_send(LogEvent::Committed(committed)).is_ok();
+                let committed = self.commit(batch);
+                let hub_runs = committed.is_empty()
+                    || self.hub.blocking_send(LogEvent::Committed(committed)).is_ok();
                 let _ = catch_unwind(AssertUnwindSafe(|| self.log.after_commit()));
                 if self.log.is_over_limit() {
                     prune_at = prune_at.min(Instant::now() + PRUNE_STEP_PAUSE);
@@ -323,6 +293,44 @@ impl LogWriterThread {
         }
     }
 
+    /// Appends a batch and answers the senders. Returns what the hub is to deliver: for a log with a tail, only
+    /// the drafts that the tail does not bring.
+    fn commit(&mut self, Batch { drafts, origins, .. }: Batch) -> Vec<Committed> {
+        let count = drafts.len() as u64;
+        match self.pending.clone() {
+            None => {
+                let outcomes = self.append(drafts);
+                let arrivals: Vec<Instant> = origins.iter().map(|draft| draft.arrived).collect();
+                let with_outcome = |(draft, outcome): (PendingDraft, _)| {
+                    let PendingDraft { sender, room, id, queue_permit, .. } = draft;
+                    Committed::new(sender, room, id, outcome, queue_permit)
+                };
+                let committed: Vec<_> =
+                    origins.into_iter().zip(outcomes).map(with_outcome).collect();
+                self.health.finished(count, self.note_refused(&committed));
+                self.outcomes.answer_batch(&committed, &arrivals);
+                committed
+            }
+            Some(pending) => {
+                let numbers = pending.enter(origins)..;
+                let outcomes = self.append(drafts);
+                let now = Instant::now();
+                let take = |(number, outcome)| pending.take(number, outcome, now);
+                let taken = numbers.zip(outcomes).filter_map(take);
+                let committed = self.outcomes.answer(taken.collect());
+                self.health.finished(count, self.note_refused(&committed));
+                committed
+            }
+        }
+    }
+
+    fn append(&mut self, drafts: Vec<Draft>) -> Vec<AppendOutcome> {
+        let begun = Instant::now();
+        let outcomes = append(self.log.as_mut(), drafts);
+        self.outcomes.counters.commits.observe(begun.elapsed());
+        outcomes
+    }
+
     /// Notes the messages of a batch that are not known to be stored, and returns whether there are any.
     fn note_refused(&self, committed: &[Committed]) -> bool {
         let reasons = committed.iter().filter_map(|message| match &message.outcome {
@@ -335,12 +343,6 @@ impl LogWriterThread {
         let (at, messages) = ((Instant::now(), wall_clock()), reasons.count() as u64);
         self.health.note_refusal(RefusedAppend { at, messages, reason });
         true
-    }
-
-    fn count_stored(&self, committed: &[Committed]) {
-        let is_stored =
-            |message: &&Committed| matches!(message.outcome, AppendOutcome::Appended(_));
-        self.counters.messages.add(committed.iter().filter(is_stored).count() as u64);
     }
 }
 

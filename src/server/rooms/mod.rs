@@ -2,7 +2,7 @@
 //!
 //! From the bottom up: `encoding` (frames for each kind of reader), `peer` (a session as others see it), `room`, the values that sessions and the
 //! hub exchange (`command`, `config`, `status`, `committed`, `deletion`, `log_event`), `acks`, `prune_log`,
-//! `eraser`, `log_writer`, `drain_schedule`, `hub`, and the parts of the hub: `membership`, `presence`,
+//! `eraser`, `pending_drafts`, `outcomes`, `log_writer`, `log_tail`, `log_writers`, `drain_schedule`, `hub`, and the parts of the hub: `membership`, `presence`,
 //! `delivery`, `rotation`, `access`, `redaction`, `drain`, `status_queries`.
 
 mod access;
@@ -19,11 +19,16 @@ mod eraser;
 pub mod health;
 pub mod hub;
 pub mod log_event;
+mod log_tail;
 pub mod log_writer;
 pub mod log_writer_health;
+mod log_writer_stats;
+pub mod log_writers;
 pub mod membership;
 pub mod opening;
+mod outcomes;
 pub mod peer;
+mod pending_drafts;
 mod presence;
 mod prune_log;
 pub mod question;

@@ -61,9 +61,9 @@ impl Member {
     }
 
     /// Whether a live message has to be delivered to this member.
-    pub fn should_receive(&self, seq: Seq, sender: &Arc<Peer>) -> bool {
+    pub fn should_receive(&self, seq: Seq, sender: Option<&Arc<Peer>>) -> bool {
         let is_new = self.live_since.is_some_and(|live_since| live_since < seq);
-        let is_wanted = match self.peer.is(sender) {
+        let is_wanted = match sender.is_some_and(|sender| self.peer.is(sender)) {
             // A basic client gets no ack. Its echo confirms the message, even if it may not
             // receive.
             true => self.echo && (self.can_receive || self.peer.dialect == Dialect::Basic),

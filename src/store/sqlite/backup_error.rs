@@ -170,12 +170,15 @@ fn reason(shortage: Shortage) -> &'static str {
         Shortage::Space => "no space left on the disk",
         Shortage::Quota => "the disk quota is used up",
         Shortage::FileSize => "the limit on the size of a file is reached",
+        Shortage::Engine => "the engine has no space left",
     }
 }
 
 fn way_out(shortage: Shortage) -> &'static str {
     match shortage {
         Shortage::Space | Shortage::Quota => "name a file on another disk, or make space",
+        // No system call on a file reports it.
+        Shortage::Engine => "make space at the engine",
         Shortage::FileSize => "raise the limit (ulimit -f), or name a file on another file system",
     }
 }

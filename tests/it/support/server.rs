@@ -277,9 +277,10 @@ impl Builder {
         self
     }
 
-    /// Starts the server over a store in memory that leaves out sequence numbers.
-    pub fn sparse(self) -> Self {
-        sparse_store::ENVIRONMENT.iter().fold(self, |server, (name, value)| server.env(name, value))
+    /// Over the store in memory of this name.
+    pub fn over(self, store: &str) -> Self {
+        let environment = sparse_store::environment(store);
+        environment.into_iter().fold(self, |server, (name, value)| server.env(name, value))
     }
 
     /// Starts an open or a secured server.
@@ -290,8 +291,8 @@ impl Builder {
 
     /// Starts the server and waits until it listens.
     pub fn start(mut self) -> Server {
-        if sparse_store::holds_here() {
-            self = self.sparse();
+        if let Some(store) = sparse_store::of_this_test() {
+            self = self.over(store);
         }
         let folder = tempfile::tempdir().unwrap();
         let guard = (self.mode == Mode::Secured).then(|| self.guard(folder.path()));

@@ -1,17 +1,20 @@
 //! Running the tests over a store in memory that leaves out sequence numbers.
 //!
 //! With `CHAT_TEST_STORE=sparse` in the environment of the tests, every server starts over such a store, except in the
-//! tests that need the disk or that expect certain numbers.
+//! tests that need the disk or that expect certain numbers. With `tails` the store also has several logs, whose messages
+//! come by tails.
 
 /// The environment variable, of the tests and of the server.
 pub const VARIABLE: &str = "CHAT_TEST_STORE";
 
-/// Its value.
+/// Its values.
 pub const SPARSE: &str = "sparse";
+pub const TAILS: &str = "tails";
 
-/// The environment of a server over such a store.
-pub const ENVIRONMENT: [(&str, &str); 2] =
-    [(VARIABLE, SPARSE), ("CHAT_SERVER_HISTORY__STORE", "memory")];
+/// The environment of a server over the store of this name.
+pub fn environment(store: &str) -> [(&str, &str); 2] {
+    [(VARIABLE, store), ("CHAT_SERVER_HISTORY__STORE", "memory")]
+}
 
 /// Tests whose servers need the disk: they start again, are copied, have their files looked at, or hold what a store in
 /// memory holds against them. Each name stands for all tests whose names begin with it.
@@ -53,13 +56,14 @@ const NEED_THE_DISK: [&str; 34] = [
 ];
 
 /// Tests that expect certain numbers.
-const EXPECT_NUMBERS: [&str; 31] = [
+const EXPECT_NUMBERS: [&str; 32] = [
     "bots::backlog::a_backlog_stays",
     "bots::command::a_command_that_hangs",
     "bots::command::the_command_gets",
     "bots::resume::",
     "client::each_line",
     "deletion::",
+    "failures::a_store_that_does_not_answer",
     "full::open::history",
     "full::open::missing",
     "full::open::resume",
@@ -87,15 +91,13 @@ const EXPECT_NUMBERS: [&str; 31] = [
     "sample_clients::the_javascript_client_works_in_a_browser",
 ];
 
-/// Whether the tests run over such a store.
-pub fn is_asked_for() -> bool {
-    std::env::var(VARIABLE).is_ok_and(|value| value == SPARSE)
-}
+/// The store that the running test is to run over, if the tests run over such a store.
+pub fn of_this_test() -> Option<&'static str> {
+    let asked_for = std::env::var(VARIABLE).ok()?;
+    let store = [SPARSE, TAILS].into_iter().find(|store| *store == asked_for)?;
 
-/// Whether the running test does.
-pub fn holds_here() -> bool {
     let thread = std::thread::current();
     let test = thread.name().unwrap_or_default();
     let mut exceptions = NEED_THE_DISK.iter().chain(&EXPECT_NUMBERS);
-    is_asked_for() && !exceptions.any(|name| test.starts_with(name))
+    (!exceptions.any(|name| test.starts_with(name))).then_some(store)
 }

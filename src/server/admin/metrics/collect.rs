@@ -32,7 +32,7 @@ fn health(context: &Context) -> Vec<Family> {
     let event_loop = health.event_loop.answer_time().max(*health.longest_task.lock());
     let answers = vec![
         ("hub", health.hub.answer_time().into()),
-        ("log_writer", context.log_writer.health().question.answer_time().into()),
+        ("log_writer", context.log_writers.answer_time().into()),
         ("event_loop", event_loop.into()),
     ];
     let version = vec![(env!("CARGO_PKG_VERSION"), Value::Integer(1))];
@@ -156,7 +156,7 @@ fn connections(context: &Context) -> Vec<Family> {
 
 fn messages(context: &Context) -> Vec<Family> {
     let counters = &context.counters;
-    let log_writer = &context.log_writer;
+    let log_writers = &context.log_writers;
     vec![
         Family::gauge("chat_rooms", "Rooms with at least one member.", counters.rooms.get()),
         Family::counter("chat_messages_total", "Messages stored.", &counters.messages),
@@ -193,22 +193,22 @@ fn messages(context: &Context) -> Vec<Family> {
         Family::counter(
             "chat_append_failures_total",
             "Commits of the room log in which messages could not be stored.",
-            log_writer.health().failures(),
+            log_writers.failures(),
         ),
         Family::gauge(
             "chat_append_waiting_seconds",
             "How long messages have waited without any commit.",
-            log_writer.health().waiting_for(),
+            log_writers.waiting_for(),
         ),
         Family::gauge(
             "chat_append_queue_messages",
             "Messages that wait for the room log or are being committed.",
-            log_writer.queued_messages(),
+            log_writers.queued_messages(),
         ),
         Family::gauge(
             "chat_append_queue_bytes",
             "Bytes of messages that wait for the room log or for their delivery; at 16 MiB, senders wait.",
-            log_writer.queued_bytes(),
+            log_writers.queued_bytes(),
         ),
     ]
 }

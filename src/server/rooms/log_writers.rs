@@ -1,0 +1,135 @@
+//! The log writers: one per log of the store.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::deletion::DeleteRequest;
+use super::log_event::LogEvent;
+use super::log_tail::LogTail;
+use super::log_writer::{LogWriter, LogWriterParts};
+use super::log_writer_health::{LogWriterProblem, RefusedAppend};
+use super::log_writer_stats::LogWriterStats;
+use super::pending_drafts::PendingDrafts;
+use crate::protocol::RoomName;
+use crate::server::counters::Counters;
+use crate::server::refusal_log::RefusalLog;
+use crate::store::{OpenedLog, Retention, RoomLogReader};
+use crate::sys::thread::Ended;
+
+/// Handles to the log writers of a store.
+pub struct LogWriters {
+    writers: Vec<LogWriter>,
+    reader: Arc<dyn RoomLogReader>,
+    stats: Arc<LogWriterStats>,
+}
+
+impl LogWriters {
+    /// Starts a log writer per log, and a thread per tail. The log writers end after [`Self::finish`], and each
+    /// tail after its log writer.
+    pub fn start(
+        logs: Vec<OpenedLog>,
+        reader: Arc<dyn RoomLogReader>,
+        hub: mpsc::Sender<LogEvent>,
+        refusals: Arc<RefusalLog>,
+        counters: Arc<Counters>,
+    ) -> std::io::Result<(LogWriters, Vec<Ended>)> {
+        let parts = LogWriterParts::new(hub, refusals, counters);
+        let mut writers = Vec::new();
+        let mut all_ended = Vec::new();
+        for OpenedLog { log, tail } in logs {
+            let pending = tail.is_some().then(Arc::<PendingDrafts>::default);
+            let (writer, ended) = LogWriter::start(log, pending.clone(), &parts)?;
+            writers.push(writer);
+            all_ended.push(ended);
+            if let (Some(tail), Some(pending)) = (tail, pending) {
+                let (hub, outcomes) = (parts.hub.clone(), parts.outcomes.clone());
+                all_ended.push(LogTail { tail, pending, outcomes, hub }.start()?);
+            }
+        }
+        Ok((LogWriters { writers, reader, stats: parts.outcomes.stats }, all_ended))
+    }
+
+    /// The log writer of a room.
+    pub fn of(&self, room: &RoomName) -> &LogWriter {
+        match self.writers.as_slice() {
+            [writer] => writer,
+            writers => &writers[self.reader.log_of(room)],
+        }
+    }
+
+    /// Bytes of the messages that are queued, being committed, or on their way to the hub.
+    pub fn queued_bytes(&self) -> u64 {
+        // All log writers share one bound.
+        self.writers.first().map_or(0, LogWriter::queued_bytes)
+    }
+
+    /// The bound of [`Self::queued_bytes`].
+    pub const MAX_QUEUED_BYTES: u64 = LogWriter::MAX_QUEUED_BYTES;
+
+    /// Messages that are queued or being committed.
+    pub fn queued_messages(&self) -> u64 {
+        self.stats.in_flight()
+    }
+
+    /// What is wrong with one of them; `None` if they make progress or have nothing to do.
+    pub fn problem(&self) -> Option<LogWriterProblem> {
+        self.writers.iter().find_map(|writer| writer.health().problem())
+    }
+
+    /// Batches with a failed append, since the start.
+    pub fn failures(&self) -> u64 {
+        self.writers.iter().map(|writer| writer.health().failures()).sum()
+    }
+
+    /// The last batch with messages that could not be stored.
+    pub fn last_refusal(&self) -> Option<RefusedAppend> {
+        let refusals = self.writers.iter().filter_map(|writer| writer.health().last_refusal());
+        refusals.max_by_key(|refusal| refusal.at.0)
+    }
+
+    /// The longest time for which something has waited without a commit of its log.
+    pub fn waiting_for(&self) -> Duration {
+        self.longest(|writer| writer.health().waiting_for())
+    }
+
+    /// The longest time for an answer to [`Self::ping`].
+    pub fn answer_time(&self) -> Duration {
+        self.longest(|writer| writer.health().question.answer_time())
+    }
+
+    fn longest(&self, time: impl Fn(&LogWriter) -> Duration) -> Duration {
+        self.writers.iter().map(time).max().unwrap_or_default()
+    }
+
+    /// Does not count a pause until now, in which the process did not run.
+    pub fn leave_out(&self, pause: Duration) {
+        self.writers.iter().for_each(|writer| writer.health().leave_out(pause));
+    }
+
+    /// Asks the threads whether they make progress.
+    pub fn ping(&self) {
+        self.writers.iter().for_each(LogWriter::ping);
+    }
+
+    /// The counters, for the hub.
+    pub fn stats(&self) -> Arc<LogWriterStats> {
+        self.stats.clone()
+    }
+
+    /// Changes how many messages are kept, and for how long.
+    pub fn set_retention(&self, retention: Retention) {
+        self.writers.iter().for_each(|writer| writer.set_retention(retention));
+    }
+
+    /// Deletes messages of a room, and answers the request.
+    pub fn delete(&self, request: DeleteRequest) {
+        self.of(&request.room).delete(request);
+    }
+
+    /// Makes the threads commit everything queued and end.
+    pub fn finish(&self) {
+        self.writers.iter().for_each(LogWriter::finish);
+    }
+}

@@ -1,0 +1,167 @@
+//! A store with several logs that have tails, as if other servers appended to them, for tests.
+//!
+//! It is a store in memory that leaves out sequence numbers. The tails bring the messages a little later, so
+//! that now the outcome of an append is first, and now the tail.
+
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::protocol::frame::Position;
+use crate::protocol::{RoomName, Seq, SeqRange, Timestamp};
+use crate::store::{
+    AppendOutcome, DeleteError, Deleted, DeletedRoom, Draft, EraseStep, Head, OpenedLog,
+    OpenedStore, Page, PageRange, PruneResult, Resumption, Retention, RoomCount, RoomLog,
+    RoomLogReader, StoreError, Tail, TailMessage,
+};
+
+/// How many logs the store has.
+const LOGS: usize = 3;
+/// Of each 50 drafts of a log, the outcomes of two are lost if that is asked for: of this one, which is
+/// stored …
+const STORED: u64 = 10;
+/// … and of this one, which is not.
+const NOT_STORED: u64 = 20;
+const PERIOD: u64 = 50;
+
+/// The store with tails; `lossy` if the outcomes of some drafts are to be lost.
+pub fn with_tails(mut store: OpenedStore, lossy: bool) -> OpenedStore {
+    let shared = Arc::new(Mutex::new(store.logs.remove(0).log));
+    let logs = (0..LOGS).map(|_| {
+        let (sender, messages) = channel();
+        let log = SharedLog { log: shared.clone(), sender, drafts: 0, lossy };
+        OpenedLog { log: Box::new(log), tail: Some(Box::new(DelayedTail(messages))) }
+    });
+    OpenedStore { logs: logs.collect(), reader: Arc::new(SharedReader(store.reader)), ..store }
+}
+
+type Shared = Arc<Mutex<Box<dyn RoomLog>>>;
+
+struct SharedLog {
+    log: Shared,
+    sender: Sender<TailMessage>,
+    drafts: u64,
+    lossy: bool,
+}
+
+impl SharedLog {
+    fn append_one(&mut self, draft: Draft, now: Timestamp) -> AppendOutcome {
+        let number = self.drafts;
+        self.drafts += 1;
+        let unknown = || AppendOutcome::Unknown("a test lost the outcome".into());
+        let place = if self.lossy { number % PERIOD } else { PERIOD };
+        if place == NOT_STORED {
+            return unknown();
+        }
+        match self.log.lock().append(vec![draft], now).remove(0) {
+            AppendOutcome::Appended(entry) => {
+                let seq = entry.seq;
+                let _ = self.sender.send(TailMessage { entry, draft: Some(number) });
+                if place == STORED { unknown() } else { AppendOutcome::Accepted { seq } }
+            }
+            outcome => outcome,
+        }
+    }
+}
+
+impl RoomLog for SharedLog {
+    fn append(&mut self, batch: Vec<Draft>, now: Timestamp) -> Vec<AppendOutcome> {
+        batch.into_iter().map(|draft| self.append_one(draft, now)).collect()
+    }
+
+    fn after_commit(&mut self) {
+        self.log.lock().after_commit();
+    }
+
+    fn prune(&mut self, now: Timestamp, uptime: Duration) -> PruneResult {
+        self.log.lock().prune(now, uptime)
+    }
+
+    fn delete(&mut self, room: &RoomName, ranges: &[SeqRange]) -> Result<Deleted, DeleteError> {
+        self.log.lock().delete(room, ranges)
+    }
+
+    fn delete_room(&mut self, room: &RoomName, now: Timestamp) -> Result<DeletedRoom, DeleteError> {
+        self.log.lock().delete_room(room, now)
+    }
+
+    fn erase_step(&mut self) -> EraseStep {
+        self.log.lock().erase_step()
+    }
+
+    fn is_over_limit(&self) -> bool {
+        self.log.lock().is_over_limit()
+    }
+
+    fn durable(&self) -> bool {
+        self.log.lock().durable()
+    }
+
+    fn set_retention(&mut self, retention: Retention) {
+        self.log.lock().set_retention(retention);
+    }
+
+    fn close(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+struct DelayedTail(Receiver<TailMessage>);
+
+impl Tail for DelayedTail {
+    fn next(&mut self, wait: Duration) -> Result<Vec<TailMessage>, StoreError> {
+        let Ok(first) = self.0.recv_timeout(wait) else { return Ok(Vec::new()) };
+        if first.entry.seq.0 % 2 == 0 {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        Ok(std::iter::once(first).chain(self.0.try_iter()).collect())
+    }
+}
+
+struct SharedReader(Arc<dyn RoomLogReader>);
+
+impl RoomCount for SharedReader {
+    fn room_count(&self) -> u64 {
+        self.0.room_count()
+    }
+}
+
+impl RoomLogReader for SharedReader {
+    fn head(&self, room: &RoomName) -> Result<Head, StoreError> {
+        self.0.head(room)
+    }
+
+    fn resume(&self, room: &RoomName, position: &Position) -> Result<Resumption, StoreError> {
+        self.0.resume(room, position)
+    }
+
+    fn page(
+        &self,
+        room: &RoomName,
+        range: PageRange,
+        limit: usize,
+        bytes: usize,
+    ) -> Result<Page, StoreError> {
+        self.0.page(room, range, limit, bytes)
+    }
+
+    fn since(&self, room: &RoomName, at: Timestamp) -> Result<Seq, StoreError> {
+        self.0.since(room, at)
+    }
+
+    fn kept(&self, room: &RoomName) -> Result<u64, StoreError> {
+        self.0.kept(room)
+    }
+
+    fn log_of(&self, room: &RoomName) -> usize {
+        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(room);
+        hash as usize % LOGS
+    }
+
+    fn rooms(&self) -> Result<Vec<(RoomName, Head)>, StoreError> {
+        self.0.rooms()
+    }
+}

@@ -1,0 +1,162 @@
+//! Drafts to messages, and what became of the messages to outcomes.
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::cluster::{Cluster, failed};
+use super::engine::Outgoing;
+use super::log_state::LogState;
+use super::names::SubjectKind;
+use super::publish::{Fate, publish};
+use super::record::{MessageRecord, Origin};
+use crate::protocol::{Seq, Timestamp};
+use crate::store::entry::Draft;
+use crate::store::room_log::AppendOutcome;
+
+/// The most messages in one atomic batch.
+pub(super) const MAX_BATCH: usize = 1_000;
+
+/// Appends drafts, of which the first has the number `first_number`. Returns one outcome per draft.
+pub(super) fn append(
+    cluster: &Cluster,
+    log: &LogState,
+    drafts: &[Draft],
+    first_number: u64,
+) -> Vec<AppendOutcome> {
+    let deadline = Instant::now() + cluster.timings.give_up;
+    let mut outcomes = Vec::with_capacity(drafts.len());
+    let mut numbers = first_number..;
+    for batch in drafts.chunks(MAX_BATCH) {
+        // The order of a sender's messages must hold: what follows an unknown batch is not sent.
+        let error =
+            match outcomes.iter().any(|outcome| matches!(outcome, AppendOutcome::Unknown(_))) {
+                true => Err(failed(log, "it is not known whether earlier messages are stored")),
+                false => cluster.check_connected(),
+            };
+        let origins = numbers.by_ref().take(batch.len());
+        let origins: Vec<Origin> =
+            origins.map(|draft| Origin { incarnation: cluster.incarnation, draft }).collect();
+        match error {
+            Ok(()) => {
+                outcomes.extend(Batch { cluster, log, drafts: batch, origins }.append(deadline))
+            }
+            Err(error) => {
+                outcomes.extend(batch.iter().map(|_| AppendOutcome::Refused(error.clone())))
+            }
+        }
+    }
+    outcomes
+}
+
+struct Batch<'a> {
+    cluster: &'a Cluster,
+    log: &'a LogState,
+    drafts: &'a [Draft],
+    origins: Vec<Origin>,
+}
+
+/// Whether a draft is sent, or is a repetition of an earlier one of the same batch.
+enum Role {
+    /// The place of its message.
+    Sent(usize),
+    /// The place of the earlier draft.
+    Repeats(usize),
+}
+
+impl Batch<'_> {
+    fn append(&self, deadline: Instant) -> Vec<AppendOutcome> {
+        let (messages, roles) = self.messages();
+        let fates = publish(self.cluster, self.log, &messages, deadline);
+        let mut outcomes: Vec<AppendOutcome> = Vec::with_capacity(self.drafts.len());
+        for (index, role) in roles.iter().enumerate() {
+            let outcome = match *role {
+                Role::Sent(place) => self.outcome(index, &fates[place]),
+                Role::Repeats(earlier) => self.repeated(index, &outcomes[earlier]),
+            };
+            outcomes.push(outcome);
+        }
+        outcomes
+    }
+
+    fn messages(&self) -> (Vec<Outgoing>, Vec<Role>) {
+        let names = &self.cluster.names;
+        let mut messages: Vec<Outgoing> = Vec::with_capacity(self.drafts.len());
+        let mut places: HashMap<String, usize> = HashMap::new();
+        let mut roles = Vec::with_capacity(self.drafts.len());
+        for (index, (draft, origin)) in self.drafts.iter().zip(&self.origins).enumerate() {
+            let id = names.message_id(&draft.room, &draft.user, draft.id.as_ref());
+            if let Some(earlier) = places.get(&id) {
+                roles.push(Role::Repeats(*earlier));
+                continue;
+            }
+            if draft.id.is_some() {
+                places.insert(id.clone(), index);
+            }
+            let subject = names.subject(SubjectKind::Messages, &names.tag(&draft.room));
+            let sealed = self.cluster.keys.seal_message(&subject, draft, *origin);
+            roles.push(Role::Sent(messages.len()));
+            messages.push(Outgoing { subject, id, payload: Bytes::from(sealed) });
+        }
+        (messages, roles)
+    }
+
+    fn outcome(&self, index: usize, fate: &Fate) -> AppendOutcome {
+        match fate {
+            Fate::Stored(seq) => AppendOutcome::Accepted { seq: Seq(*seq) },
+            // Its id is random, so it is an earlier attempt.
+            Fate::Known(seq) if self.drafts[index].id.is_none() => {
+                AppendOutcome::Accepted { seq: Seq(*seq) }
+            }
+            Fate::Known(seq) => self.compared(index, *seq),
+            Fate::Refused(error) => AppendOutcome::Refused(error.clone()),
+            Fate::Unknown(why) => AppendOutcome::Unknown(why.clone()),
+        }
+    }
+
+    /// The outcome of a draft with the id of an earlier draft.
+    fn repeated(&self, index: usize, earlier: &AppendOutcome) -> AppendOutcome {
+        match earlier {
+            AppendOutcome::Appended(entry) => self.compared(index, entry.seq.0),
+            AppendOutcome::Accepted { seq }
+            | AppendOutcome::Duplicate { seq, .. }
+            | AppendOutcome::Conflict { seq } => self.compared(index, seq.0),
+            AppendOutcome::Refused(error) => AppendOutcome::Refused(error.clone()),
+            AppendOutcome::Unknown(why) => AppendOutcome::Unknown(why.clone()),
+        }
+    }
+
+    /// Compares a draft with the stored message that has its id.
+    fn compared(&self, index: usize, seq: u64) -> AppendOutcome {
+        let draft = &self.drafts[index];
+        let stored = match self.cluster.message_at(self.log, seq) {
+            Ok(stored) => stored,
+            Err(error) => return AppendOutcome::Unknown(error.to_string()),
+        };
+        let Some(stored) = stored else { return self.compared_with_deleted(draft, seq) };
+        let opened = self.cluster.keys.open_message(&stored.subject, &stored.payload);
+        let Some(MessageRecord { draft: first, origin }) = opened else {
+            return AppendOutcome::Unknown(format!("message {seq} has its id, and is damaged"));
+        };
+        let (seq, at) = (Seq(seq), Timestamp::from_micros(stored.micros));
+        if origin == self.origins[index] {
+            AppendOutcome::Accepted { seq }
+        } else if (&first.room, &first.user, &first.text) == (&draft.room, &draft.user, &draft.text)
+        {
+            AppendOutcome::Duplicate { seq, at }
+        } else {
+            AppendOutcome::Conflict { seq }
+        }
+    }
+
+    /// The text of the first message was deleted, so every text is the same.
+    fn compared_with_deleted(&self, draft: &Draft, seq: u64) -> AppendOutcome {
+        let notes = self.cluster.notes(self.log, &self.cluster.names.tag(&draft.room));
+        let redaction = notes.ok().flatten().and_then(|notes| notes.redaction(Seq(seq)));
+        match redaction {
+            Some(redaction) => AppendOutcome::Duplicate { seq: Seq(seq), at: redaction.at },
+            None => AppendOutcome::Unknown(format!("message {seq} has its id, and can't be read")),
+        }
+    }
+}

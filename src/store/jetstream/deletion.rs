@@ -1,0 +1,139 @@
+//! Deleting texts for operators: first a note that hides the messages from all readers, then the messages themselves.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::cluster::{Cluster, Room, failed};
+use super::engine::{EngineError, Outgoing, StreamMessage};
+use super::log_state::LogState;
+use super::names::{SubjectKind, random_message_id};
+use super::publish::{Fate, publish};
+use super::record::{MAX_REDACTIONS, Note};
+use super::scan;
+use crate::crypto::sealer::Tag;
+use crate::protocol::{RoomName, Seq, SeqRange, Timestamp};
+use crate::store::deletion::{Deleted, DeletedRoom, Redaction};
+use crate::store::room_log::{DeleteError, StoreError};
+
+/// Deletes the texts of messages.
+pub(super) fn delete(
+    cluster: &Cluster,
+    name: &RoomName,
+    ranges: &[SeqRange],
+) -> Result<Deleted, DeleteError> {
+    let mut room = existing(cluster, name)?;
+    if let Some(range) = ranges.iter().find(|range| range.last().0 > room.last) {
+        // Another server may have appended it just now.
+        let last = cluster.ask_last(room.log, &room.tag, &room.epoch)?;
+        if range.last().0 > last {
+            return Err(DeleteError::NotYet(room.head().last));
+        }
+        room = cluster.room(name)?;
+    }
+    let mut deleted = Deleted::default();
+    for range in ranges {
+        delete_range(cluster, &room, *range, &mut deleted)?;
+    }
+    Ok(deleted)
+}
+
+/// Deletes all messages of a room.
+pub(super) fn delete_room(cluster: &Cluster, name: &RoomName) -> Result<DeletedRoom, DeleteError> {
+    let room = existing(cluster, name)?;
+    let last = room.last.max(cluster.ask_last(room.log, &room.tag, &room.epoch)?);
+    let note = Note::Pruned { to: Seq(last) };
+    write_note(cluster, room.log, &room.tag, &note)?;
+    let purged =
+        cluster.engine.purge(&room.log.stream, &room.subject, last + 1, cluster.timings.publish);
+    let messages = purged.map_err(|error| failed(room.log, error))?;
+    Ok(DeletedRoom { messages, last: Seq(last) })
+}
+
+/// Writes a note on a room, and takes it into account here at once.
+pub(super) fn write_note(
+    cluster: &Cluster,
+    log: &LogState,
+    tag: &Tag,
+    note: &Note,
+) -> Result<(), StoreError> {
+    let subject = cluster.names.subject(SubjectKind::Notes, tag);
+    let payload = Bytes::from(cluster.keys.seal_note(&subject, note));
+    let message = Outgoing { subject, id: random_message_id(), payload };
+    let deadline = Instant::now() + cluster.timings.give_up;
+    match publish(cluster, log, &[message], deadline).remove(0) {
+        Fate::Stored(seq) | Fate::Known(seq) => {
+            log.saw_note(tag, seq, note);
+            Ok(())
+        }
+        Fate::Refused(error) => Err(error),
+        Fate::Unknown(why) => {
+            Err(failed(log, format!("it is not known whether it was deleted: {why}")))
+        }
+    }
+}
+
+fn existing<'a>(cluster: &'a Cluster, name: &RoomName) -> Result<Room<'a>, DeleteError> {
+    let room = cluster.room(name)?;
+    match room.last == 0 && room.notes.is_none() {
+        true => Err(DeleteError::UnknownRoom),
+        false => Ok(room),
+    }
+}
+
+fn delete_range(
+    cluster: &Cluster,
+    room: &Room<'_>,
+    range: SeqRange,
+    deleted: &mut Deleted,
+) -> Result<(), DeleteError> {
+    let found = in_range(cluster, room, range)?;
+    let before = room.notes.as_deref().map_or(&[][..], |notes| &notes.redactions);
+    let is_deleted = |seq: Seq| before.binary_search_by_key(&seq, |one| one.seq).is_ok();
+    let in_range = |seq: Seq| range.first() <= seq && seq <= range.last();
+    let already = before.iter().filter(|redaction| in_range(redaction.seq)).count() as u64;
+    let news: Vec<Redaction> = found
+        .iter()
+        .filter(|message| !is_deleted(Seq(message.seq)))
+        .map(|message| Redaction {
+            seq: Seq(message.seq),
+            at: Timestamp::from_micros(message.micros),
+        })
+        .collect();
+    for redactions in news.chunks(MAX_REDACTIONS) {
+        write_note(cluster, room.log, &room.tag, &Note::Redacted(redactions.to_vec()))?;
+    }
+    for message in &found {
+        let erased = cluster.engine.erase(&room.log.stream, message.seq, cluster.timings.publish);
+        match erased {
+            Ok(()) | Err(EngineError::NotFound(_)) => {}
+            Err(error) => return Err(failed(room.log, error).into()),
+        }
+    }
+    // Numbers are left out, so only a message that was named alone can be missing.
+    if range.count() == 1 && news.is_empty() && already == 0 {
+        deleted.missing += 1;
+    }
+    deleted.already += already;
+    deleted.redactions.extend(news);
+    Ok(())
+}
+
+/// The messages of a room in a range.
+fn in_range(
+    cluster: &Cluster,
+    room: &Room<'_>,
+    range: SeqRange,
+) -> Result<Vec<StreamMessage>, StoreError> {
+    let (mut found, mut next) = (Vec::new(), range.first().0.max(room.forgotten + 1));
+    let last = range.last().0;
+    while next <= last {
+        let read = scan::from(cluster, room, next, scan::MAX_MESSAGES)?;
+        next = read.messages.last().map_or(last, |one| one.seq) + 1;
+        found.extend(read.messages.into_iter().filter(|message| message.seq <= last));
+        if read.pending == 0 {
+            break;
+        }
+    }
+    Ok(found)
+}

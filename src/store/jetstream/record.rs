@@ -1,0 +1,206 @@
+//! The sealed records in the cluster's streams.
+//!
+//! A record is a form byte, one byte that names its key, and the sealed fields. The subject is the associated data, so a
+//! record that was moved to another room does not open. Its number and its time are the engine's.
+
+use crate::crypto::sealer::Sealer;
+use crate::protocol::{MessageId, RoomName, Seq, Timestamp, UserName};
+use crate::store::deletion::Redaction;
+use crate::store::entry::{Draft, Entry};
+use crate::store::record::{Decoder, push_string};
+
+const FORM: u8 = 1;
+const MESSAGE: u8 = b'm';
+const PRUNED: u8 = b'p';
+const REDACTED: u8 = b'd';
+
+/// The most redactions in one note.
+pub(super) const MAX_REDACTIONS: usize = 1000;
+
+/// Opens records of two generations of the cluster's secret, and seals under the current one.
+pub(super) struct RecordKeys {
+    current: Sealer,
+    previous: Option<Sealer>,
+}
+
+/// Which server sent a message, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Origin {
+    /// Random per start of a server.
+    pub incarnation: [u8; 8],
+    /// Its number among the drafts that the server's log writer was given.
+    pub draft: u64,
+}
+
+/// A message as it was published.
+pub(super) struct MessageRecord {
+    pub draft: Draft,
+    pub origin: Origin,
+}
+
+/// What happened to messages of a room.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Note {
+    /// Every message up to and including this one was pruned or deleted, or will be.
+    Pruned { to: Seq },
+    /// The texts of these messages were deleted. At most [`MAX_REDACTIONS`].
+    Redacted(Vec<Redaction>),
+}
+
+impl RecordKeys {
+    pub fn new(current: &[u8; 32], previous: Option<&[u8; 32]>) -> Self {
+        let sealer = |key| Sealer::new(key, "cluster records");
+        RecordKeys { current: sealer(current), previous: previous.map(sealer) }
+    }
+
+    /// Seals a message for its subject.
+    pub fn seal_message(&self, subject: &str, draft: &Draft, origin: Origin) -> Vec<u8> {
+        let id = draft.id.as_ref().map_or("", MessageId::as_str);
+        let mut plain = vec![MESSAGE, u8::from(draft.verified)];
+        plain.reserve(64 + draft.text.len());
+        plain.extend(origin.incarnation);
+        plain.extend(origin.draft.to_be_bytes());
+        for string in [draft.room.as_str(), draft.user.as_str(), id] {
+            push_string(&mut plain, string);
+        }
+        plain.extend(draft.text.as_bytes());
+        self.seal(subject, plain)
+    }
+
+    /// Opens a message. `None` if it is damaged, of another subject, or sealed under another key.
+    pub fn open_message(&self, subject: &str, sealed: &[u8]) -> Option<MessageRecord> {
+        let plain = self.open(subject, sealed)?;
+        let mut input = Decoder(plain.strip_prefix(&[MESSAGE])?);
+        let verified = input.array::<1>()? == [1];
+        let incarnation = input.array()?;
+        let origin = Origin { incarnation, draft: u64::from_be_bytes(input.array()?) };
+        let room = RoomName::parse(input.string()?)?;
+        let user = UserName::clean(input.string()?);
+        let id = match input.string()? {
+            "" => None,
+            id => Some(MessageId::parse(id)?),
+        };
+        let text = std::str::from_utf8(input.0).ok()?.into();
+        Some(MessageRecord { draft: Draft { room, user, verified, id, text }, origin })
+    }
+
+    /// Seals a note for its subject.
+    pub fn seal_note(&self, subject: &str, note: &Note) -> Vec<u8> {
+        let plain = match note {
+            Note::Pruned { to } => [&[PRUNED][..], &to.0.to_be_bytes()].concat(),
+            Note::Redacted(redactions) => {
+                let mut plain = vec![REDACTED];
+                for redaction in redactions {
+                    plain.extend(redaction.seq.0.to_be_bytes());
+                    plain.extend(redaction.at.micros().to_be_bytes());
+                }
+                plain
+            }
+        };
+        self.seal(subject, plain)
+    }
+
+    /// Opens a note, as [`Self::open_message`].
+    pub fn open_note(&self, subject: &str, sealed: &[u8]) -> Option<Note> {
+        let plain = self.open(subject, sealed)?;
+        let (kind, fields) = plain.split_first()?;
+        let mut input = Decoder(fields);
+        match *kind {
+            PRUNED => Some(Note::Pruned { to: Seq(u64::from_be_bytes(input.array()?)) }),
+            REDACTED => {
+                let mut redactions = Vec::with_capacity(fields.len() / 16);
+                while !input.0.is_empty() {
+                    let seq = Seq(u64::from_be_bytes(input.array()?));
+                    let at = Timestamp::from_micros(i64::from_be_bytes(input.array()?));
+                    redactions.push(Redaction { seq, at });
+                }
+                Some(Note::Redacted(redactions))
+            }
+            _ => None,
+        }
+    }
+
+    fn seal(&self, subject: &str, plain: Vec<u8>) -> Vec<u8> {
+        let mut record = vec![FORM, self.current.key_check()[0]];
+        record.extend(self.current.seal_for(subject.as_bytes(), plain));
+        record
+    }
+
+    fn open(&self, subject: &str, record: &[u8]) -> Option<Vec<u8>> {
+        let (&[form, key], sealed) = record.split_first_chunk()?;
+        if form != FORM {
+            return None;
+        }
+        [Some(&self.current), self.previous.as_ref()]
+            .into_iter()
+            .flatten()
+            .filter(|sealer| sealer.key_check()[0] == key)
+            .find_map(|sealer| sealer.open_for(subject.as_bytes(), sealed))
+    }
+}
+
+impl MessageRecord {
+    /// The entry with the number and the time that the engine gave it.
+    pub fn into_entry(self, seq: u64, micros: i64) -> Entry {
+        Entry::new(self.draft, Seq(seq), Timestamp::from_micros(micros))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn draft(text: &str, id: Option<&str>, verified: bool) -> Draft {
+        let id = id.and_then(MessageId::parse);
+        let (room, user) = (RoomName::lobby(), UserName::clean("Alice"));
+        Draft { room, user, verified, id, text: text.into() }
+    }
+
+    proptest! {
+        #[test]
+        fn a_record_opens_under_both_generations_and_only_for_its_subject(
+            text in "\\PC{0,200}", id in proptest::option::of("[a-z]{1,64}"), verified in any::<bool>(),
+            incarnation in any::<[u8; 8]>(), number in any::<u64>(), bit in any::<usize>(),
+        ) {
+            let (old, new, other) = ([1; 32], [2; 32], [3; 32]);
+            let origin = Origin { incarnation, draft: number };
+            let draft = draft(&text, id.as_deref(), verified);
+            let sealed = RecordKeys::new(&old, None).seal_message("a.m.00.x", &draft, origin);
+            for keys in [RecordKeys::new(&old, None), RecordKeys::new(&new, Some(&old))] {
+                let record = keys.open_message("a.m.00.x", &sealed).unwrap();
+                prop_assert!(record.draft == draft && record.origin == origin);
+                prop_assert!(keys.open_message("a.m.00.y", &sealed).is_none());
+                prop_assert!(keys.open_note("a.m.00.x", &sealed).is_none());
+                let mut flipped = sealed.clone();
+                let bit = bit % (flipped.len() * 8);
+                flipped[bit / 8] ^= 1 << (bit % 8);
+                prop_assert!(keys.open_message("a.m.00.x", &flipped).is_none());
+            }
+            for keys in [RecordKeys::new(&new, None), RecordKeys::new(&new, Some(&other))] {
+                prop_assert!(keys.open_message("a.m.00.x", &sealed).is_none());
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_damaged_and_not_a_panic(bytes in any::<Vec<u8>>()) {
+            let keys = RecordKeys::new(&[1; 32], None);
+            prop_assert!(keys.open_message("s", &bytes).is_none());
+            prop_assert!(keys.open_note("s", &bytes).is_none());
+            // Also if somebody with the key made them.
+            let sealed = keys.seal("s", bytes);
+            let _ = (keys.open_message("s", &sealed), keys.open_note("s", &sealed));
+        }
+
+        #[test]
+        fn a_note_opens_as_it_was_sealed(seqs in proptest::collection::vec(any::<u64>(), 0..20)) {
+            let keys = RecordKeys::new(&[1; 32], None);
+            let at = Timestamp::from_micros(1_790_000_000_000_000);
+            let redactions = seqs.iter().map(|seq| Redaction { seq: Seq(*seq), at }).collect();
+            for note in [Note::Redacted(redactions), Note::Pruned { to: Seq(7) }] {
+                let sealed = keys.seal_note("s", &note);
+                prop_assert_eq!(keys.open_note("s", &sealed), Some(note));
+            }
+        }
+    }
+}

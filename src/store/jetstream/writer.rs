@@ -1,0 +1,91 @@
+//! The writing end of one stream.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::append::append;
+use super::cluster::{Cluster, failed};
+use super::deletion;
+use super::janitor::Janitor;
+use super::log_state::LogState;
+use crate::protocol::{RoomName, SeqRange, Timestamp};
+use crate::store::deletion::{Deleted, DeletedRoom, EraseStep};
+use crate::store::entry::Draft;
+use crate::store::retention::Retention;
+use crate::store::room_log::{AppendOutcome, DeleteError, PruneResult, RoomLog, StoreError};
+
+/// Appends to a stream, and prunes it.
+pub(super) struct JetStreamLog {
+    cluster: Arc<Cluster>,
+    log: Arc<LogState>,
+    janitor: Janitor,
+    durable: bool,
+    /// Drafts that were given to [`RoomLog::append`].
+    drafts: u64,
+    is_closed: bool,
+}
+
+impl JetStreamLog {
+    pub fn new(
+        cluster: Arc<Cluster>,
+        log: Arc<LogState>,
+        retention: Retention,
+        durable: bool,
+    ) -> Self {
+        let janitor = Janitor::new(retention);
+        JetStreamLog { cluster, log, janitor, durable, drafts: 0, is_closed: false }
+    }
+}
+
+impl RoomLog for JetStreamLog {
+    fn append(&mut self, batch: Vec<Draft>, _now: Timestamp) -> Vec<AppendOutcome> {
+        let first_number = self.drafts;
+        self.drafts += batch.len() as u64;
+        if self.is_closed {
+            let error = failed(&self.log, "the store is closed");
+            return batch.iter().map(|_| AppendOutcome::Refused(error.clone())).collect();
+        }
+        append(&self.cluster, &self.log, &batch, first_number)
+    }
+
+    fn after_commit(&mut self) {}
+
+    fn prune(&mut self, now: Timestamp, _uptime: Duration) -> PruneResult {
+        self.janitor.step(&self.cluster, &self.log, now)
+    }
+
+    fn delete(&mut self, room: &RoomName, ranges: &[SeqRange]) -> Result<Deleted, DeleteError> {
+        deletion::delete(&self.cluster, room, ranges)
+    }
+
+    fn delete_room(
+        &mut self,
+        room: &RoomName,
+        _now: Timestamp,
+    ) -> Result<DeletedRoom, DeleteError> {
+        deletion::delete_room(&self.cluster, room)
+    }
+
+    fn erase_step(&mut self) -> EraseStep {
+        // The engine overwrites a message when it is deleted.
+        EraseStep::Done
+    }
+
+    fn is_over_limit(&self) -> bool {
+        false
+    }
+
+    fn durable(&self) -> bool {
+        self.durable
+    }
+
+    fn set_retention(&mut self, retention: Retention) {
+        *self.cluster.keep_for.lock() = retention.age;
+        self.janitor.set_retention(retention);
+    }
+
+    fn close(&mut self) -> Result<(), StoreError> {
+        self.is_closed = true;
+        Ok(())
+    }
+}
