@@ -13,7 +13,7 @@ use crate::credentials::cluster_secret::SecretError;
 use crate::crypto::age_file::AgeError;
 use crate::net::listen::ListenError;
 use crate::net::tls_server::TlsConfigError;
-use crate::store::{BackupError, ClusterError, OpenError, StoreError};
+use crate::store::{BackupError, ClusterError, OpenError};
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -43,9 +43,6 @@ pub enum ServerError {
     /// The cluster secret or the credentials for the engine can't be used.
     #[error(transparent)]
     Secret(#[from] SecretError),
-    /// The history at the engine can't be read.
-    #[error(transparent)]
-    EngineHistory(#[from] StoreError),
     /// A backup can't be made or restored.
     #[error(transparent)]
     Backup(#[from] BackupError),
@@ -185,7 +182,6 @@ impl ServerError {
             }
             ServerError::Usage(_) => ExitCode::Usage,
             ServerError::Cluster(ClusterError::Unreachable { .. })
-            | ServerError::EngineHistory(_)
             | ServerError::Listen(_)
             | ServerError::AdminBind { .. } => ExitCode::Unavailable,
             ServerError::Cluster(_) => ExitCode::Config,

@@ -16,7 +16,7 @@ use crate::credentials::cluster_secret::{ClusterSecret, SecretError, engine_cred
 use crate::protocol::CloseCode;
 use crate::store::{
     Assurance, ClusterPlan, Credentials, EngineAddress, EngineTls, OpenedStore, Retention, Waiting,
-    open_reached, reach,
+    open_cluster, reach,
 };
 use crate::sys::credentials::credentials_folder;
 use crate::sys::signals::{Signal, Signals};
@@ -79,8 +79,9 @@ pub async fn open(
     let work = move || {
         let open = || {
             let reached = reach(&plan, &handle, &thread_waiting)?;
+            let store = open_cluster(reached, &plan, retention)?;
             log_reached(&plan, durability);
-            Ok(open_reached(reached, &plan, retention)?)
+            Ok(store)
         };
         // The receiver is gone if a signal stopped the server.
         let _ = outcome.send(open());

@@ -18,7 +18,6 @@
 
 mod deletion;
 mod entry;
-#[allow(dead_code)]
 mod jetstream;
 mod lookup_tag;
 mod memory;
@@ -33,7 +32,7 @@ pub use deletion::{Deleted, DeletedRoom, EraseStep, Redaction, Stored};
 pub use entry::{Draft, Entry};
 pub use jetstream::{
     Assurance, ClusterError, ClusterPlan, Credentials, EngineAddress, EngineTls, Mismatch,
-    ReachedEngine, Waiting, open_reached, reach,
+    ReachedEngine, Waiting, open_cluster, reach,
 };
 pub use memory::open_memory;
 #[cfg(any(test, feature = "faults"))]

@@ -151,6 +151,7 @@ pub(super) enum ReadRequest {
     /// The message with this number.
     At(u64),
     /// The last message of a subject.
+    #[allow(dead_code, reason = "only tests read by it now")]
     Last(String),
     /// The messages of a subject from this number on, at most `messages`, and about `bytes`.
     From { subject: String, seq: u64, messages: usize, bytes: usize },

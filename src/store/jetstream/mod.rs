@@ -2,7 +2,10 @@
 //!
 //! A room is a subject in one of a few streams; the number of a message is its number in the stream. Every server
 //! appends to every stream, follows all of them, and reads pages by direct get. What it keeps in memory of a stream is in
-//! `log_state`. The engine is behind a trait, so that unit tests have one that delays, forgets and repeats.
+//! `log_state`. The engine is behind a trait, so that unit tests have one that delays, forgets and repeats; the real
+//! one is in the files `nats*`.
+//!
+//! Order of calls: [`reach`] waits for the engine, makes the streams and checks everything; then [`open_cluster`].
 
 mod append;
 mod checks;
@@ -26,7 +29,6 @@ mod nats_read;
 #[cfg(test)]
 mod nats_tests;
 mod open;
-mod open_reached;
 mod prepare;
 mod publish;
 mod reach;
@@ -41,5 +43,4 @@ mod writer;
 
 pub use checks::{Assurance, Mismatch};
 pub use nats_connect::{Credentials, EngineAddress, EngineTls};
-pub use open_reached::open_reached;
-pub use reach::{ClusterError, ClusterPlan, ReachedEngine, Waiting, reach};
+pub use reach::{ClusterError, ClusterPlan, ReachedEngine, Waiting, open_cluster, reach};

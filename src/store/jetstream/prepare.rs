@@ -21,7 +21,6 @@ use super::nats_error::{
 };
 use super::reach::{ClusterError, ClusterPlan};
 use super::stream_config::{StreamConfig, bucket_stream, log_stream};
-use crate::crypto::sealer::Sealer;
 
 /// The longest time of one call during a start.
 const CALL_LIMIT: Duration = Duration::from_secs(2);
@@ -69,14 +68,13 @@ struct InfoReplica {
     name: String,
 }
 
-/// What all servers of a cluster must have in common.
+/// What all servers of a cluster must have in common. That the secret is the same shows when the key of all names is
+/// opened with it (`open`).
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Record {
     form: u32,
     prefix: String,
     streams: u16,
-    /// Made of the secret, and says nothing of it.
-    check: String,
 }
 
 /// Looks at the engine and makes what is missing.
@@ -91,7 +89,8 @@ pub(super) fn prepare(engine: &NatsEngine, plan: &ClusterPlan) -> Result<(), Tro
     check_bucket(&found.config, &engine.bucket, plan.replicas, plan.assurance)?;
     check_placement(&bucket, &found, &servers, plan)?;
     check_record(engine, plan)?;
-    let names = Names::new(&plan.prefix, plan.streams, &plan.secret);
+    // The key is for the names of rooms, and the subjects of a stream have none.
+    let names = Names::new(&plan.prefix, plan.streams, &[0; 32]);
     for number in 0..names.streams() {
         let (name, subjects) = (names.stream(number), names.stream_subjects(number));
         let wanted = log_stream(&name, &subjects, plan.replicas, plan.keep_for);
@@ -162,9 +161,7 @@ fn stream(engine: &NatsEngine, name: &str, wanted: &Value) -> Result<Info, Troub
 }
 
 fn check_record(engine: &NatsEngine, plan: &ClusterPlan) -> Result<(), Trouble> {
-    let check = Sealer::new(&plan.secret, "cluster check").tag(&[plan.prefix.as_bytes()]);
-    let check = check.iter().map(|byte| format!("{byte:02x}")).collect();
-    let ours = Record { form: FORM, prefix: plan.prefix.clone(), streams: plan.streams, check };
+    let ours = Record { form: FORM, prefix: plan.prefix.clone(), streams: plan.streams };
     let Some((value, _)) = engine.value(RECORD_KEY, CALL_LIMIT)? else {
         let text = serde_json::to_vec(&ours).expect("a record is JSON");
         return match engine.set_value(RECORD_KEY, text.into(), 0, CALL_LIMIT)? {
@@ -180,9 +177,6 @@ fn check_record(engine: &NatsEngine, plan: &ClusterPlan) -> Result<(), Trouble> 
     if found.prefix != ours.prefix {
         let (found, wanted) = (found.prefix, ours.prefix);
         return Err(Mismatch::Setting { field: "cluster.prefix", found, wanted }.into());
-    }
-    if found.check != ours.check {
-        return Err(Mismatch::Secret(found.prefix).into());
     }
     if found.streams != ours.streams {
         let (found, wanted) = (found.streams.to_string(), ours.streams.to_string());

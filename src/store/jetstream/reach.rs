@@ -9,10 +9,14 @@ use tokio::runtime::Handle;
 use zeroize::Zeroizing;
 
 use super::checks::{Assurance, Mismatch};
+use super::cluster::Timings;
 use super::engine::Engine;
 use super::nats::NatsEngine;
 use super::nats_connect::{ConnectFailure, EngineAddress, connect};
+use super::open::{JetStreamOptions, OpenJetStreamError, open_jetstream};
 use super::prepare::{Trouble, prepare};
+use crate::store::opened::OpenedStore;
+use crate::store::retention::Retention;
 
 /// The time between two attempts.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -106,9 +110,13 @@ impl Waiting {
 
 /// An engine that keeps the promises.
 pub struct ReachedEngine {
+<<<<<<< HEAD
     pub(super) engine: Arc<dyn Engine>,
+=======
+    engine: Arc<dyn Engine>,
+>>>>>>> n-engine
     /// Whether an acked message survives the loss of a server and of power.
-    pub durable: bool,
+    durable: bool,
 }
 
 /// Connects, makes what is missing, and checks everything; waits for an engine that is not ready.
@@ -151,6 +159,31 @@ pub fn reach(
         }
         std::thread::sleep(PAUSE);
     }
+}
+
+/// Opens the store at an engine that was reached.
+pub fn open_cluster(
+    reached: ReachedEngine,
+    plan: &ClusterPlan,
+    retention: Retention,
+) -> Result<OpenedStore, ClusterError> {
+    let options = JetStreamOptions {
+        prefix: plan.prefix.clone(),
+        streams: plan.streams,
+        secret: plan.secret.clone(),
+        previous_secret: None,
+        retention,
+        durable: reached.durable,
+        timings: Timings::default(),
+    };
+    open_jetstream(reached.engine, &options).map_err(|error| match error {
+        OpenJetStreamError::OtherSecret => Mismatch::Secret(plan.prefix.clone()).into(),
+        OpenJetStreamError::Engine { .. } => ClusterError::Unreachable {
+            servers: plan.address.servers.join(", "),
+            reason: error.to_string(),
+            waited: Duration::ZERO,
+        },
+    })
 }
 
 fn of_connecting(plan: &ClusterPlan, failure: ConnectFailure) -> Trouble {
