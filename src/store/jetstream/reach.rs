@@ -110,11 +110,7 @@ impl Waiting {
 
 /// An engine that keeps the promises.
 pub struct ReachedEngine {
-<<<<<<< HEAD
-    pub(super) engine: Arc<dyn Engine>,
-=======
     engine: Arc<dyn Engine>,
->>>>>>> n-engine
     /// Whether an acked message survives the loss of a server and of power.
     durable: bool,
 }
