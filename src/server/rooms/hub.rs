@@ -30,7 +30,7 @@ use tokio::time::timeout_at;
 use super::command::{Command, Commands};
 use super::committed::Committed;
 use super::config::HubConfig;
-use super::deletion::{Deletion, DeletionCount};
+use super::deletion::DeletionCount;
 use super::drain_schedule::DrainSchedule;
 use super::log_event::LogEvent;
 use super::log_writer_stats::LogWriterStats;
@@ -166,36 +166,42 @@ impl Hub {
         }
     }
 
-    /// Delivers a batch, with those that follow it. A deletion ends the batch and comes after it.
+    /// Delivers a batch, with those that follow it. Another event ends the batch and comes after it.
     async fn receive_event(
         &mut self,
         event: LogEvent,
         events: &mut mpsc::Receiver<LogEvent>,
         log_writer: &LogWriterStats,
     ) {
-        let deletion = match event {
-            LogEvent::Deleted(deletion) => Some(deletion),
+        let next = match event {
             LogEvent::Committed(mut batch) => {
-                let deletion = self.extend_batch(&mut batch, events, log_writer).await;
+                let next = self.extend_batch(&mut batch, events, log_writer).await;
                 if !self.catch_panic(|hub| hub.deliver(&batch)) {
                     self.catch_panic(|hub| hub.close_undelivered(&batch));
                 }
-                deletion
+                next
             }
+            other => Some(other),
         };
-        if let Some(deletion) = deletion {
-            self.catch_panic(|hub| hub.tell_deletion(deletion));
+        match next {
+            Some(LogEvent::Deleted(deletion)) => {
+                self.catch_panic(|hub| hub.tell_deletion(deletion));
+            }
+            Some(LogEvent::NewEpoch(rooms)) => {
+                self.catch_panic(|hub| hub.begin_epoch(&rooms));
+            }
+            Some(LogEvent::Committed(_)) | None => {}
         }
     }
 
     /// Adds the batches that wait already, so that one write per socket serves them all. For a large
-    /// room it also waits shortly for the drafts that are in flight. Returns the deletion that followed.
+    /// room it also waits shortly for the drafts that are in flight. Returns the other event that followed.
     async fn extend_batch(
         &self,
         batch: &mut Vec<Committed>,
         events: &mut mpsc::Receiver<LogEvent>,
         log_writer: &LogWriterStats,
-    ) -> Option<Deletion> {
+    ) -> Option<LogEvent> {
         let deadline = tokio::time::Instant::now() + MAX_BATCH_WAIT;
         loop {
             while batch.len() < MAX_DELIVERY_MESSAGES
@@ -203,7 +209,7 @@ impl Hub {
             {
                 match event {
                     LogEvent::Committed(more) => batch.extend(more),
-                    LogEvent::Deleted(deletion) => return Some(deletion),
+                    other => return Some(other),
                 }
             }
             if !self.is_worth_extending(batch) || !log_writer.has_in_flight() {
@@ -211,7 +217,7 @@ impl Hub {
             }
             match timeout_at(deadline, events.recv()).await {
                 Ok(Some(LogEvent::Committed(more))) => batch.extend(more),
-                Ok(Some(LogEvent::Deleted(deletion))) => return Some(deletion),
+                Ok(Some(other)) => return Some(other),
                 Ok(None) | Err(_) => return None,
             }
         }

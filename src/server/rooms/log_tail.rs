@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
-use super::log_event::LogEvent;
+use super::log_event::{LogEvent, RoomsOfLog};
 use super::outcomes::Outcomes;
 use super::pending_drafts::PendingDrafts;
 use crate::store::{StoreError, Tail};
@@ -29,6 +29,7 @@ const LINE_INTERVAL: Duration = Duration::from_secs(30);
 /// What the thread owns.
 pub struct LogTail {
     pub tail: Box<dyn Tail>,
+    pub rooms: RoomsOfLog,
     pub pending: Arc<PendingDrafts>,
     pub outcomes: Outcomes,
     pub hub: mpsc::Sender<LogEvent>,
@@ -58,6 +59,12 @@ impl LogTail {
                 }
                 Ok(Err(error)) => {
                     failure.note(&error);
+                    if self.tail.take_epoch_change() {
+                        tracing::error!(event = "epoch_changed", reason = %error,
+                            "a room log was replaced or lost messages; the sessions in its rooms are closed, and \
+                             clients will be notified of the gap");
+                        let _ = self.hub.blocking_send(LogEvent::NewEpoch(self.rooms.clone()));
+                    }
                     std::thread::sleep(ERROR_PAUSE);
                     Vec::new()
                 }

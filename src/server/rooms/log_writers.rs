@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::deletion::DeleteRequest;
-use super::log_event::LogEvent;
+use super::log_event::{LogEvent, RoomsOfLog};
 use super::log_tail::LogTail;
 use super::log_writer::{LogWriter, LogWriterParts};
 use super::log_writer_health::{LogWriterProblem, RefusedAppend};
@@ -38,14 +38,15 @@ impl LogWriters {
         let parts = LogWriterParts::new(hub, refusals, counters);
         let mut writers = Vec::new();
         let mut all_ended = Vec::new();
-        for OpenedLog { log, tail } in logs {
+        for (number, OpenedLog { log, tail }) in logs.into_iter().enumerate() {
             let pending = tail.is_some().then(Arc::<PendingDrafts>::default);
             let (writer, ended) = LogWriter::start(log, pending.clone(), &parts)?;
             writers.push(writer);
             all_ended.push(ended);
             if let (Some(tail), Some(pending)) = (tail, pending) {
                 let (hub, outcomes) = (parts.hub.clone(), parts.outcomes.clone());
-                all_ended.push(LogTail { tail, pending, outcomes, hub }.start()?);
+                let rooms = RoomsOfLog { reader: reader.clone(), log: number };
+                all_ended.push(LogTail { tail, rooms, pending, outcomes, hub }.start()?);
             }
         }
         Ok((LogWriters { writers, reader, stats: parts.outcomes.stats }, all_ended))

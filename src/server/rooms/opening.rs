@@ -22,12 +22,14 @@ pub struct RoomOpening {
     head: SetOnce<Result<Head, StoreError>>,
     /// The newest message that the hub passed since it made the opening; 0 if there is none.
     passed: AtomicU64,
+    /// Whether a new epoch has begun since.
+    is_outdated: AtomicBool,
 }
 
 impl RoomOpening {
     fn new(room: RoomName) -> Self {
-        let (is_being_read, head, passed) = Default::default();
-        RoomOpening { room, is_being_read, head, passed }
+        let (is_being_read, head, passed, is_outdated) = Default::default();
+        RoomOpening { room, is_being_read, head, passed, is_outdated }
     }
 
     /// Reads where the log of the room ends, on a thread that may block. Returns whether it can be read.
@@ -51,8 +53,11 @@ impl RoomOpening {
         self.head.wait().await.is_ok()
     }
 
-    /// The newest message of the room; `None` until its log is read.
+    /// The newest message of the room; `None` until its log is read, and when a new epoch has begun.
     pub(super) fn position(&self) -> Option<Position> {
+        if self.is_outdated.load(Ordering::Relaxed) {
+            return None;
+        }
         let head = self.head.get()?.as_ref().ok()?;
         let passed = Seq(self.passed.load(Ordering::Relaxed));
         Some(Position { epoch: head.epoch.clone(), seq: head.last.max(passed) })
@@ -88,6 +93,15 @@ impl RoomOpenings {
         let opening = Arc::new(RoomOpening::new(room.clone()));
         self.rooms.insert(room.clone(), Arc::downgrade(&opening));
         opening
+    }
+
+    /// A new epoch has begun in the rooms that `is_concerned` names: sessions read again where their logs end.
+    pub fn discard(&mut self, is_concerned: impl Fn(&RoomName) -> bool) {
+        for (_, opening) in self.rooms.extract_if(|room, _| is_concerned(room)) {
+            if let Some(opening) = opening.upgrade() {
+                opening.is_outdated.store(true, Ordering::Relaxed);
+            }
+        }
     }
 
     /// The newest message of a room without members is this one, or a later one.
@@ -140,6 +154,20 @@ mod tests {
         drop((opening, second));
         let later = openings.open(&room);
         assert_eq!(seq(&later), None, "a later session reads again");
+    }
+
+    #[tokio::test]
+    async fn a_new_epoch_makes_sessions_read_again() {
+        let (store, room) = (store(), RoomName::lobby());
+        let other = RoomName::parse("other").unwrap();
+        let mut openings = RoomOpenings::default();
+        let (before, elsewhere) = (openings.open(&room), openings.open(&other));
+        assert!(before.read(&store.reader).await && elsewhere.read(&store.reader).await);
+        openings.discard(|name| *name == room);
+        assert_eq!(before.position(), None, "it is of the epoch before");
+        assert!(elsewhere.position().is_some());
+        let after = openings.open(&room);
+        assert!(after.read(&store.reader).await && after.position().is_some());
     }
 
     #[tokio::test]

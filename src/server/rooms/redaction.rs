@@ -5,6 +5,7 @@ use bytes::BytesMut;
 use super::deletion::{DeleteDone, DeleteOutcome, Deletion};
 use super::encoding::put_redacted;
 use super::hub::Hub;
+use super::log_event::RoomsOfLog;
 use super::room::Room;
 use crate::conversation::server::registration::Dialect;
 use crate::protocol::{CloseCode, RoomName};
@@ -22,7 +23,10 @@ impl Hub {
                 }
                 0
             }
-            DeleteOutcome::Room(_) => self.end_room(&name),
+            DeleteOutcome::Room(_) => {
+                let text = "an operator has deleted the messages of this room; reconnect";
+                self.end_room(&name, "room_deleted", text)
+            }
         };
         let _ = done.send(Ok(DeleteDone { outcome, ended }));
     }
@@ -34,13 +38,28 @@ impl Hub {
         self.deletions.add_one();
     }
 
+    /// Ends the sessions in the rooms of a log in which a new epoch has begun. They reconnect, and are told of
+    /// the gap when they resume.
+    pub(super) fn begin_epoch(&mut self, rooms: &RoomsOfLog) {
+        self.openings.discard(|name| rooms.contains(name));
+        let names: Vec<RoomName> =
+            self.rooms.keys().filter(|name| rooms.contains(name)).cloned().collect();
+        for name in names {
+            self.count_deletion(&name);
+            self.end_room(
+                &name,
+                "history_replaced",
+                "the history of this room was replaced; reconnect",
+            );
+        }
+    }
+
     /// Removes a room, with its keys and what it keeps in memory. Its members come back: their sessions
-    /// are closed, and they reconnect into an empty room. Returns how many there were.
-    fn end_room(&mut self, name: &RoomName) -> usize {
+    /// are closed, and they reconnect. Returns how many there were.
+    fn end_room(&mut self, name: &RoomName, cause: &'static str, text: &str) -> usize {
         let members = self.remove_room(name);
         for peer in &members {
-            let text = "an operator has deleted the messages of this room; reconnect";
-            peer.evict(CloseCode::Restarting, "room_deleted", text);
+            peer.evict(CloseCode::Restarting, cause, text);
         }
         members.len()
     }
