@@ -5,7 +5,7 @@ use figment::{Figment, Metadata, Profile, Provider};
 
 use super::error::{ConfigError, Problem};
 use super::raw::RawConfig;
-use super::schema::{check_keys, schema, set_key};
+use super::schema::{check_keys, schema, set_key, value_of};
 use super::sources::Sources;
 use super::{environment, file};
 
@@ -24,7 +24,11 @@ pub(super) fn merge(sources: &Sources) -> Result<RawConfig, ConfigError> {
     if !problems.is_empty() {
         return Err(ConfigError { problems });
     }
-    let defaults = toml::Table::try_from(RawConfig::default()).expect("the defaults are TOML");
+    let mut defaults = toml::Table::try_from(RawConfig::default()).expect("the defaults are TOML");
+    for given in [&file, &environment] {
+        add_optional(&mut defaults, &schema, given, "cluster");
+        add_optional(&mut defaults, &schema, given, "cluster.tls");
+    }
     let layer = |name: &str, table| Layer { name: name.into(), table };
     Figment::from(layer("defaults", defaults))
         .merge(layer(&sources.file_name(), file))
@@ -32,6 +36,19 @@ pub(super) fn merge(sources: &Sources) -> Result<RawConfig, ConfigError> {
         .merge(layer("flags", from_flags(sources)))
         .extract()
         .map_err(|error| ConfigError { problems: error.into_iter().map(to_problem).collect() })
+}
+
+/// Adds the defaults of an optional table, but not those of the tables in it, if a source has the table.
+fn add_optional(defaults: &mut toml::Table, schema: &toml::Table, given: &toml::Table, key: &str) {
+    let has_none = value_of(defaults, key).is_none();
+    if let Some(toml::Value::Table(table)) = value_of(schema, key)
+        && value_of(given, key).is_some()
+        && has_none
+    {
+        let plain = table.iter().filter(|(_, value)| !value.is_table());
+        let plain = plain.map(|(name, value)| (name.clone(), value.clone())).collect();
+        set_key(defaults, key, toml::Value::Table(plain));
+    }
 }
 
 /// One source for figment.

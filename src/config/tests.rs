@@ -1,6 +1,6 @@
 use super::raw::RawConfig;
 use super::schema::all_keys;
-use super::{Config, ConfigError, Sources};
+use super::{Config, ConfigError, Durability, Sources};
 
 const EXAMPLE: &str = include_str!("../../etc/chat-server.toml");
 
@@ -159,4 +159,23 @@ fn the_folders_of_the_unit_are_used_if_the_environment_names_none() {
     assert_eq!(with(&[("HOME", "/root"), ("XDG_RUNTIME_DIR", "/run/user/0")]), of_unit);
     let named = with(&[("STATE_DIRECTORY", "/s"), ("RUNTIME_DIRECTORY", "/r")]);
     assert_eq!(named, ["/s/access.json", "/s/history", "/r/admin.sock"]);
+}
+
+#[test]
+fn a_cluster_has_the_defaults_of_the_keys_that_no_source_sets() {
+    let file = "[history]\nstore = \"jetstream\"\n[cluster]\nservers = [\"a\", \"tls://b:1\"]";
+    let variables = [("CHAT_SERVER_CLUSTER__MONITOR", "http://a, http://b:1/")];
+    let cluster = load_with(file, &variables).unwrap().cluster.unwrap();
+    assert_eq!(cluster.servers, ["nats://a:4222", "tls://b:1"]);
+    assert_eq!(cluster.monitor, ["a:8222", "b:1"]);
+    assert_eq!((cluster.streams, cluster.replicas, &*cluster.prefix), (4, 3, "chat"));
+    assert_eq!(cluster.durability, Durability::Strict);
+    assert_eq!(cluster.tls, None);
+    let state = "/home/test/.local/state/secure-chat/cluster.key";
+    assert_eq!((cluster.key.to_str(), cluster.key_is_named), (Some(state), false));
+    let error = load_with(file, &[]).unwrap_err().to_string();
+    assert!(error.contains("cluster.monitor") && error.contains("declared"), "{error}");
+    let none = ("CHAT_SERVER_CLUSTER__TLS__CA", "/nowhere/ca.pem");
+    let error = load_with(file, &[variables[0], none]).unwrap_err().to_string();
+    assert!(error.contains("cluster.tls.ca") && !error.contains("missing field"), "{error}");
 }

@@ -8,8 +8,9 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::support::TIMEOUT;
+use crate::support::client::Client;
 use crate::support::engine::{self, EngineCluster, Setup};
-use crate::support::server::command;
+use crate::support::server::{Server, command};
 
 const SECRET: &str = "QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUE=";
 const OTHER_SECRET: &str = "QkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkI=";
@@ -311,6 +312,39 @@ fn two_nodes_make_the_streams_of_a_strict_cluster_together() {
     assert_eq!(config["subjects"].as_array().map(Vec::len), Some(256), "{config}");
     let node = Node::new(&engine.keys().replace(&engine.monitors()[2], &engine.monitors()[1]));
     node.refuses(78, &["engine-2", "cluster.monitor"]);
+}
+
+/// What a client says on one node is acked there and seen on another, in one order, also by HTTP, and is still there
+/// after a restart of the node.
+#[test]
+fn a_message_on_one_node_is_seen_on_the_others() {
+    let engine = EngineCluster::start();
+    let secrets = tempfile::tempdir().unwrap();
+    let key = secrets.path().join("cluster.key");
+    write_private(&key, SECRET);
+    let keys = engine.keys();
+    let config =
+        format!("[history]\nstore = \"jetstream\"\n[cluster]\nstreams = 2\nkey = {key:?}\n{keys}");
+    let mut nodes: Vec<Server> = (0..3).map(|_| Server::with(&config).start()).collect();
+    let readers: Vec<Client> =
+        nodes.iter().map(|node| Client::start(&[&node.url(), "-l"])).collect();
+    for node in &nodes {
+        node.wait_for_event("session_opened");
+    }
+    for (node, text) in nodes.iter().zip(["one", "two", "three"]) {
+        let sent = Client::pipe(&[&node.url()], format!("{text}\n").as_bytes());
+        assert_eq!(sent.code, Some(0), "{}", sent.errors);
+        readers.iter().for_each(|reader| drop(reader.wait_for_text(text)));
+    }
+    let seqs = |client: &Client| {
+        let messages = client.frames().into_iter().filter(|frame| frame["type"] == "chat_message");
+        messages.map(|frame| (frame["seq"].clone(), frame["content"].clone())).collect::<Vec<_>>()
+    };
+    assert!(readers.iter().all(|reader| seqs(reader) == seqs(&readers[0])));
+    nodes[0].stop();
+    nodes[0].start_again();
+    let late = Client::pipe(&[&nodes[0].url(), "-l", "--since", "all", "-n", "3"], b"");
+    assert_eq!(late.texts(), ["one", "two", "three"], "{}", late.errors);
 }
 
 #[test]

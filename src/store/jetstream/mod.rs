@@ -10,6 +10,7 @@
 mod append;
 mod checks;
 mod cluster;
+mod cluster_plan;
 mod deletion;
 mod engine;
 mod epoch;
@@ -42,5 +43,6 @@ mod tests;
 mod writer;
 
 pub use checks::{Assurance, Mismatch};
+pub use cluster_plan::{ClusterError, ClusterPlan};
 pub use nats_connect::{Credentials, EngineAddress, EngineTls};
-pub use reach::{ClusterError, ClusterPlan, ReachedEngine, Waiting, open_cluster, reach};
+pub use reach::{ReachedEngine, Waiting, open_cluster, reach};

@@ -13,8 +13,7 @@ use super::engine::{
     Engine, EngineError, Following, Outgoing, PublishError, Published, ReadAnswer, ReadRequest,
     StreamMessage, StreamState,
 };
-use super::nats_call::Caller;
-use super::nats_connect::LastError;
+use super::nats_call::{Caller, LastError};
 use super::nats_error::{
     ApiError, NO_MESSAGE_FOUND, WRONG_LAST_SEQUENCE, WRONG_LAST_SEQUENCE_CONSTANT,
 };

@@ -9,12 +9,12 @@ use std::time::Duration;
 use async_nats::{Client, HeaderMap, Message, StatusCode, Subscriber};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
+use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
-use super::engine::EngineError;
-use super::nats_error::ApiError;
+use super::nats_error::{ApiError, CallError};
 
 /// The connection. A clone is the same connection.
 #[derive(Clone)]
@@ -25,31 +25,18 @@ pub(super) struct Caller {
     pub disconnects: watch::Receiver<u64>,
 }
 
-/// Why a call has no answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum CallError {
-    /// There was no connection, so nothing was sent.
-    Disconnected,
-    /// The connection ended before the answer.
-    Lost,
-    /// No answer came in time.
-    Timeout(Duration),
-    /// Nobody receives what was sent.
-    NoResponders,
-    /// The message is larger than the engine takes, or the client library refused it. Nothing was sent.
-    NotSent(String),
-}
+/// The last error that the engine's server told about the connection.
+#[derive(Default)]
+pub(super) struct LastError(Mutex<Option<String>>);
 
-impl From<CallError> for EngineError {
-    fn from(error: CallError) -> Self {
-        match error {
-            CallError::Disconnected | CallError::Lost => EngineError::Disconnected,
-            CallError::Timeout(limit) => EngineError::Timeout(limit),
-            CallError::NoResponders => {
-                EngineError::Failed("no server of the engine answers for this stream now".into())
-            }
-            CallError::NotSent(reason) => EngineError::Failed(reason),
-        }
+impl LastError {
+    pub(super) fn set(&self, text: String) {
+        *self.0.lock() = Some(text);
+    }
+
+    /// Takes it out.
+    pub(super) fn take(&self) -> Option<String> {
+        self.0.lock().take()
     }
 }
 

@@ -5,16 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ServerInfo};
-use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 use super::nats::NatsEngine;
-use super::nats_call::Caller;
+use super::nats_call::{Caller, LastError};
 
 /// How long one attempt to connect to one server may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often the client library asks whether the connection still stands. After two unanswered questions it
 /// connects anew.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
@@ -88,17 +87,6 @@ impl std::fmt::Debug for Credentials {
     }
 }
 
-/// The last error that the engine's server or the client library told about the connection.
-#[derive(Default)]
-pub(super) struct LastError(Mutex<Option<String>>);
-
-impl LastError {
-    /// Takes it out.
-    pub(super) fn take(&self) -> Option<String> {
-        self.0.lock().take()
-    }
-}
-
 /// Why there is no connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum ConnectFailure {
@@ -151,7 +139,7 @@ fn options(
             match event {
                 Event::Disconnected | Event::Closed => lost.send_modify(|count| *count += 1),
                 Event::ServerError(error) => {
-                    *last_error.0.lock() = Some(error.to_string());
+                    last_error.set(error.to_string());
                 }
                 _ => {}
             }

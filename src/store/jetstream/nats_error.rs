@@ -6,7 +6,34 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::engine::{EngineError, PublishError};
-use super::nats_call::CallError;
+
+/// Why a call has no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum CallError {
+    /// There was no connection, so nothing was sent.
+    Disconnected,
+    /// The connection ended before the answer.
+    Lost,
+    /// No answer came in time.
+    Timeout(Duration),
+    /// Nobody receives what was sent.
+    NoResponders,
+    /// The message is larger than the engine takes, or the client library refused it. Nothing was sent.
+    NotSent(String),
+}
+
+impl From<CallError> for EngineError {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Disconnected | CallError::Lost => EngineError::Disconnected,
+            CallError::Timeout(limit) => EngineError::Timeout(limit),
+            CallError::NoResponders => {
+                EngineError::Failed("no server of the engine answers for this stream now".into())
+            }
+            CallError::NotSent(reason) => EngineError::Failed(reason),
+        }
+    }
+}
 
 /// Why JetStream's API did not do what was asked.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,8 +11,8 @@ use serde_json::json;
 use tokio::sync::watch;
 
 use super::engine::{EngineError, Following, StreamMessage};
-use super::nats_call::{CallError, Caller, next};
-use super::nats_error::ApiError;
+use super::nats_call::{Caller, next};
+use super::nats_error::{ApiError, CallError};
 use crate::protocol::random::random_hex;
 
 /// The most bytes of messages that one pull may bring.

@@ -6,8 +6,8 @@ use async_nats::{HeaderMap, Message};
 use serde::Deserialize;
 
 use super::engine::{Outgoing, PublishError, Published};
-use super::nats_call::{CallError, Caller, next};
-use super::nats_error::{ApiError, PublishRefusal};
+use super::nats_call::{Caller, next};
+use super::nats_error::{ApiError, CallError, PublishRefusal};
 use crate::protocol::random::random_hex;
 
 /// How long a stream without a leader rests until it is asked again.

@@ -6,7 +6,8 @@ use async_nats::Message;
 use serde_json::{Value, json};
 
 use super::engine::{EngineError, ReadAnswer, ReadRequest, StreamMessage};
-use super::nats_call::{CallError, Caller, header, next};
+use super::nats_call::{Caller, header, next};
+use super::nats_error::CallError;
 
 /// The most messages that one request may ask for.
 const MAX_MESSAGES: usize = 1_000;

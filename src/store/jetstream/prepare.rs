@@ -8,18 +8,17 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::checks::{Assurance, Mismatch, check_bucket, check_log_stream, check_version};
+use super::cluster_plan::{ClusterError, ClusterPlan};
 use super::engine::{Engine as _, EngineError};
 use super::monitor;
 use super::names::Names;
 use super::nats::NatsEngine;
-use super::nats_call::CallError;
 use super::nats_connect::server_info;
 use super::nats_error::{
-    ApiError, CLUSTER_NOT_AVAILABLE, INSUFFICIENT_RESOURCES, NO_SUITABLE_PEERS, NOT_ENABLED,
-    NOT_ENABLED_FOR_ACCOUNT, NOT_LEADER, STREAM_NAME_EXISTS, STREAM_NOT_FOUND, STREAM_OFFLINE,
-    STREAM_OFFLINE_REASON, SUBJECTS_OVERLAP,
+    ApiError, CLUSTER_NOT_AVAILABLE, CallError, INSUFFICIENT_RESOURCES, NO_SUITABLE_PEERS,
+    NOT_ENABLED, NOT_ENABLED_FOR_ACCOUNT, NOT_LEADER, STREAM_NAME_EXISTS, STREAM_NOT_FOUND,
+    STREAM_OFFLINE, STREAM_OFFLINE_REASON, SUBJECTS_OVERLAP,
 };
-use super::reach::{ClusterError, ClusterPlan};
 use super::stream_config::{StreamConfig, bucket_stream, log_stream};
 
 /// The longest time of one call during a start.

@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
-use zeroize::Zeroizing;
 
 use super::checks::{Assurance, Mismatch};
 use super::cluster::Timings;
+use super::cluster_plan::{ClusterError, ClusterPlan};
 use super::engine::Engine;
 use super::nats::NatsEngine;
-use super::nats_connect::{ConnectFailure, EngineAddress, connect};
+use super::nats_connect::{ConnectFailure, connect};
 use super::open::{JetStreamOptions, OpenJetStreamError, open_jetstream};
 use super::prepare::{Trouble, prepare};
 use crate::store::opened::OpenedStore;
@@ -20,74 +20,8 @@ use crate::store::retention::Retention;
 
 /// The time between two attempts.
 const PAUSE: Duration = Duration::from_millis(250);
-/// How long one attempt to connect may take.
-const CONNECT_LIMIT: Duration = Duration::from_secs(5);
-
-/// The cluster that this server belongs to.
-pub struct ClusterPlan {
-    /// Where the engine is.
-    pub address: EngineAddress,
-    /// The monitoring of its servers, `host:port` each.
-    pub monitor: Vec<String>,
-    /// Begins the names of all streams and subjects.
-    pub prefix: String,
-    /// How many streams the messages are distributed over.
-    pub streams: u16,
-    /// Copies of each stream.
-    pub replicas: u8,
-    /// What must be known of the engine.
-    pub assurance: Assurance,
-    /// The secret that every server of the cluster has.
-    pub secret: Zeroizing<[u8; 32]>,
-    /// The age up to which readers are shown messages.
-    pub keep_for: Duration,
-    /// How long to wait for the engine.
-    pub timeout: Duration,
-}
-
-/// Why this server can't be part of the cluster.
-#[derive(Debug, thiserror::Error)]
-pub enum ClusterError {
-    /// Nobody answers, or the engine is not ready.
-    #[error(
-        "the engine at {servers} is not ready after {} s: {reason}; start it, or correct cluster.servers",
-        waited.as_secs()
-    )]
-    Unreachable {
-        /// `cluster.servers`.
-        servers: String,
-        /// The last reason.
-        reason: String,
-        /// How long the start waited.
-        waited: Duration,
-    },
-    /// The engine does not accept the credentials.
-    #[error("the engine at {0} does not accept this server; correct cluster.credentials")]
-    NotAccepted(String),
-    /// The addresses, the credentials or the TLS files can't be used.
-    #[error("the engine can't be used: {0}; correct [cluster]")]
-    Unusable(String),
-    /// JetStream is off.
-    #[error(
-        "the engine has no JetStream for this server: {0}; add a section `jetstream` to the configuration of \
-         each nats-server, or turn JetStream on for the account"
-    )]
-    NoJetStream(String),
-    /// The engine refused something.
-    #[error("the engine refused {reason}; {way_out}")]
-    Refused {
-        /// What, and why.
-        reason: String,
-        /// What the operator can do.
-        way_out: &'static str,
-    },
-    /// The engine does not keep the promises, or the cluster is another one.
-    #[error(transparent)]
-    Mismatch(#[from] Mismatch),
-    /// The caller stopped it.
-    #[error("the start was stopped")]
-    Stopped,
-}
+/// How long an attempt to connect may take for each server.
+const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 
 /// The wait for the engine, as another thread sees it.
 #[derive(Default)]
@@ -123,6 +57,8 @@ pub fn reach(
 ) -> Result<ReachedEngine, ClusterError> {
     let began = Instant::now();
     let bucket = format!("{}-state", plan.prefix);
+    let servers = u32::try_from(plan.address.servers.len()).unwrap_or(u32::MAX);
+    let limit = CONNECT_LIMIT.saturating_mul(servers.saturating_add(1));
     let mut connected: Option<NatsEngine> = None;
     loop {
         if waiting.stopped.load(Ordering::Relaxed) {
@@ -130,7 +66,7 @@ pub fn reach(
         }
         let outcome = match &connected {
             Some(engine) => prepare(engine, plan),
-            None => match connect(&plan.address, &bucket, handle, CONNECT_LIMIT) {
+            None => match connect(&plan.address, &bucket, handle, limit) {
                 Ok(engine) => prepare(connected.insert(engine), plan),
                 Err(failure) => Err(of_connecting(plan, failure)),
             },
