@@ -28,6 +28,16 @@ fn messages_of_two_servers_have_one_order_and_each_knows_its_own() {
 }
 
 #[test]
+fn a_message_is_in_the_history_as_soon_as_it_is_accepted() {
+    let mut node = node(&engine(1), &options(1));
+    assert_eq!(node.texts("a").len(), 0);
+    // The tail has not yielded it.
+    let seq = node.say("a", "1");
+    assert_eq!(node.texts("a"), ["1"]);
+    assert_eq!(node.store.reader.head(&name("a")).unwrap().last, Seq(seq));
+}
+
+#[test]
 fn nothing_of_a_message_is_readable_at_the_engine() {
     let engine = engine(1);
     node(&engine, &options(1)).append(vec![draft("plans", "Alice", Some("job-1"), "secreto")]);
