@@ -73,6 +73,23 @@ fn a_repeated_message_is_a_duplicate_and_another_text_a_conflict() {
 }
 
 #[test]
+fn a_message_is_not_stored_behind_a_refused_one() {
+    let engine = engine(1);
+    let mut node = node(&engine, &options(1));
+    let known = draft("a", "Alice", Some("1"), "x");
+    node.append(vec![known.clone()]);
+    // The batch has a known message, so they go one by one, and the second is refused.
+    engine.deliver([Delivery::Normal, Delivery::Normal, Delivery::Refused]);
+    let new = |text| draft("a", "Alice", None, text);
+    let outcomes = node.append(vec![known, new("y"), new("z")]);
+    assert_eq!(outcomes[0], AppendOutcome::Duplicate { seq: Seq(1), at: now(START) });
+    for outcome in &outcomes[1..] {
+        assert!(matches!(outcome, AppendOutcome::Refused(_)), "{outcome:?}");
+    }
+    assert_eq!(node.texts("a"), ["x"]);
+}
+
+#[test]
 fn an_id_twice_in_one_batch_is_stored_once() {
     let mut node = node(&engine(1), &options(1));
     let say = |text| draft("a", "Alice", Some("1"), text);

@@ -63,6 +63,24 @@ fn a_stream_that_was_made_anew_or_lost_its_end_has_a_new_epoch() {
 }
 
 #[test]
+fn a_stream_that_was_made_anew_is_noticed_although_it_is_longer_now() {
+    let engine = engine(1);
+    let mut one = node(&engine, &options(1));
+    one.say("a", "old");
+    one.tail();
+    let old = one.store.reader.head(&name("a")).unwrap().epoch;
+    engine.recreate("chat-log-0");
+    let mut other = node(&engine, &options(1));
+    other.say_each("a", 1..=5);
+    one.try_tail().unwrap_err();
+    assert!(one.store.logs[0].tail.as_mut().unwrap().take_epoch_change());
+    let epoch = |node: &Node| node.store.reader.head(&name("a")).unwrap().epoch;
+    assert_ne!(epoch(&one), old);
+    assert_eq!(epoch(&one), epoch(&other), "the other server has begun it");
+    assert_eq!(one.texts("a").len(), 5);
+}
+
+#[test]
 fn a_purged_stream_keeps_its_epoch_and_expires() {
     let engine = engine(1);
     let mut node = node(&engine, &options(1));
