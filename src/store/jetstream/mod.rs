@@ -9,8 +9,6 @@ mod cluster;
 mod deletion;
 mod engine;
 mod epoch;
-#[cfg(test)]
-mod fake_engine;
 mod janitor;
 mod log_state;
 mod names;

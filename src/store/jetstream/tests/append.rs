@@ -1,8 +1,8 @@
 //! Appending, and the tail.
 
+use super::fake_engine::Delivery;
 use super::*;
 use crate::store::jetstream::engine::EngineError;
-use crate::store::jetstream::fake_engine::Delivery;
 use crate::store::room_log::Shortage;
 use proptest::prelude::*;
 

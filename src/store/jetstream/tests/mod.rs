@@ -2,6 +2,7 @@
 
 mod append;
 mod epoch;
+mod fake_engine;
 mod page;
 mod prune;
 
@@ -10,8 +11,9 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
+use fake_engine::FakeEngine;
+
 use super::cluster::Timings;
-use super::fake_engine::FakeEngine;
 use super::names::Names;
 use super::open::{JetStreamOptions, OpenJetStreamError, open_jetstream};
 use crate::protocol::{MessageId, RoomName, Seq, Timestamp, UserName};
