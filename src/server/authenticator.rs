@@ -45,6 +45,8 @@ pub struct Authenticator {
     reading: Arc<tokio::sync::Mutex<()>>,
     /// Whether a thread took too long, so that the file has to be read again.
     is_late: AtomicBool,
+    /// Whether the access list of the cluster can't be reached, so that the file may be out of date.
+    is_isolated: AtomicBool,
     started: Instant,
 }
 
@@ -59,6 +61,7 @@ impl Authenticator {
             throttle: Mutex::default(),
             reading: Arc::default(),
             is_late: AtomicBool::new(false),
+            is_isolated: AtomicBool::new(false),
             started: Instant::now(),
         }
     }
@@ -96,6 +99,7 @@ impl Authenticator {
         };
         *last_read = version;
         let list = list.with_bans(Arc::new(bans.in_force()));
+        let list = if self.is_isolated.load(Ordering::Relaxed) { list.closed() } else { list };
         self.list.swap(Arc::new(list.strict(auth.mode == AuthMode::Token)))
     }
 
@@ -139,6 +143,17 @@ impl Authenticator {
             );
         }
         self.list.rcu(|list| AccessList::clone(list).closed());
+    }
+
+    /// Lets no user register while the access list of the cluster can't be reached. When it can, the file must be
+    /// [read](Self::read) again.
+    pub fn isolate(&self, is_isolated: bool) {
+        // Locked, so that no list is put in force meanwhile.
+        let _last_read = self.last_read();
+        self.is_isolated.store(is_isolated, Ordering::Relaxed);
+        if is_isolated {
+            self.list.rcu(|list| AccessList::clone(list).closed());
+        }
     }
 
     /// Decides about a `register`. In token mode, sets its user to the one that the access token

@@ -19,7 +19,7 @@ use crate::protocol::{ErrorCode, Timestamp};
 use crate::sys::clock::wall_clock;
 
 /// The reasons of `session_closed` in the server log, as `docs/logging.md` lists them.
-pub const CLOSE_REASONS: [&str; 18] = [
+pub const CLOSE_REASONS: [&str; 19] = [
     "closed_by_peer",
     "connection_lost",
     "ping_timeout",
@@ -38,6 +38,7 @@ pub const CLOSE_REASONS: [&str; 18] = [
     "access_ended",
     "access_changed",
     "room_deleted",
+    "isolated",
 ];
 
 /// A number that only grows.

@@ -52,6 +52,46 @@ const ROOMS: [Column; 7] = [
     Column::seconds("key_seconds", "KEY AGE"),
 ];
 
+const NODES: [Column; 5] = [
+    Column::text("node", "NODE"),
+    Column::count("sessions", "SESSIONS"),
+    Column::count("rooms", "ROOMS"),
+    Column::seconds("seconds", "UP"),
+    Column::text("wrong", "WRONG"),
+];
+
+const NODE: [Column; 1] = [Column::text("node", "NODE")];
+
+/// Formats the answer to a command that asked all nodes of the cluster.
+pub fn format_all_nodes(command: &CtlCommand, answer: &Value) -> String {
+    let rows = |name: &str| answer[name].as_array().cloned().unwrap_or_default();
+    let text = match command {
+        CtlCommand::Status => table::format(&rows("nodes"), &NODES),
+        CtlCommand::Rooms { .. } => {
+            let columns: Vec<Column> = NODE.into_iter().chain(ROOMS).collect();
+            table::format(&rows("rooms"), &columns)
+        }
+        _ => format_sessions(answer),
+    };
+    text.split_inclusive('\n').map(printable_line).collect()
+}
+
+/// The error for the nodes that did not answer, or could not do what was asked.
+pub fn missing_nodes(answer: &Value) -> Option<CtlError> {
+    let words = |name: &str| {
+        let words = answer[name].as_array()?.iter().filter_map(Value::as_str);
+        Some(words.collect::<Vec<_>>().join("; "))
+    };
+    let failed = words("failed").map(|failed| format!("these servers failed: {failed}"));
+    let unanswered = words("unanswered").map(|names| {
+        format!(
+            "these servers did not answer within a second, and may not have done it: {names}; try again"
+        )
+    });
+    let missing: Vec<String> = failed.into_iter().chain(unanswered).collect();
+    (!missing.is_empty()).then(|| CtlError::Refused(missing.join("; ")))
+}
+
 /// Formats the answer to a command.
 pub fn format(command: &CtlCommand, answer: &Value) -> String {
     let text = match command {

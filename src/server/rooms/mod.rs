@@ -14,6 +14,8 @@ pub mod deletion;
 pub mod delivery;
 mod drain;
 mod drain_schedule;
+#[allow(dead_code)]
+pub mod elsewhere;
 pub mod encoding;
 mod eraser;
 pub mod health;
@@ -25,6 +27,10 @@ pub mod membership;
 pub mod opening;
 pub mod peer;
 mod presence;
+#[allow(dead_code)]
+pub mod presence_changes;
+#[cfg(test)]
+mod presence_tests;
 mod prune_log;
 pub mod question;
 mod recent;
