@@ -95,6 +95,15 @@ pub async fn watch(context: Arc<Context>, stop: CancellationToken) {
     }
 }
 
+/// From now on the access file follows the access list of the cluster. To be called before any connection is
+/// accepted.
+#[allow(dead_code)]
+pub async fn share(context: &Context, access: Arc<AccessSync>) {
+    // It is called once.
+    let _ = context.access_sync.set(access);
+    reread(context, Operator::AccessFile).await;
+}
+
 /// In a cluster, carries changes of the access file over to the list of the cluster, and the other way. Returns
 /// whether that is possible again after it was not.
 async fn sync(context: &Context) -> bool {

@@ -303,7 +303,7 @@ impl Task {
                     tracing::warn!(
                         event = "node_name_taken",
                         node = name,
-                        "two servers of the cluster are named {name}; give each its own cluster.name"
+                        "two servers of the cluster are named {name}; give each its own cluster.node"
                     );
                     continue;
                 }

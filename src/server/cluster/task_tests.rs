@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 use super::bus::Bus;
 use super::fake_bus::{FakeBus, FakeNetwork};
 use super::handle::{Cluster, OrderFromNode};
+use super::nats_bus::NatsBus;
 use super::settings::{Links, Settings};
 use super::task;
 use crate::protocol::{RoomName, UserName};
@@ -22,7 +23,7 @@ use crate::server::rooms::presence_changes::PresenceChanges;
 const LIMIT: Duration = Duration::from_secs(20);
 
 struct Node {
-    bus: Arc<FakeBus>,
+    bus: Option<Arc<FakeBus>>,
     cluster: Cluster,
     presence: PresenceChanges,
     elsewhere: Arc<parking_lot::Mutex<Elsewhere>>,
@@ -37,6 +38,10 @@ fn start(network: &FakeNetwork, name: &str) -> Node {
 
 fn start_with(network: &FakeNetwork, name: &str, secret: [u8; 32]) -> Node {
     let bus = network.connect();
+    Node { bus: Some(bus.clone()), ..start_on(bus, name, secret) }
+}
+
+fn start_on(bus: Arc<dyn Bus>, name: &str, secret: [u8; 32]) -> Node {
     let presence = PresenceChanges::default();
     let elsewhere = Arc::<parking_lot::Mutex<Elsewhere>>::default();
     let (to_orders, orders) = mpsc::channel(8);
@@ -58,8 +63,8 @@ fn start_with(network: &FakeNetwork, name: &str, secret: [u8; 32]) -> Node {
         presence_members: 100,
     };
     let stop = CancellationToken::new();
-    let (cluster, task) = task::start(bus.clone(), settings, links, stop.clone());
-    Node { bus, cluster, presence, elsewhere, orders: Some(orders), stop, task }
+    let (cluster, task) = task::start(bus, settings, links, stop.clone());
+    Node { bus: None, cluster, presence, elsewhere, orders: Some(orders), stop, task }
 }
 
 impl Node {
@@ -118,7 +123,7 @@ async fn an_order_reaches_every_node_and_a_silent_one_is_named() {
     assert_eq!(gathered.unanswered, Vec::<String>::new());
     assert!(began.elapsed() < Duration::from_millis(900), "it did not wait for the time limit");
 
-    c.bus.cut_off(true);
+    c.bus.as_ref().unwrap().cut_off(true);
     let began = Instant::now();
     let gathered = a.cluster.order(Some(7), request.clone()).await;
     assert_eq!(gathered.answers, [answer("b")]);
@@ -187,5 +192,76 @@ async fn presence_crosses_the_nodes_and_a_lost_message_is_asked_for() {
     a.task.await.unwrap();
     eventually("eve is gone", || c.users() == ["bob"] && d.users() == ["bob"]).await;
     assert_eq!(b.others(), ["c", "d"]);
-    assert!(b.bus.is_connected());
+    assert!(b.bus.unwrap().is_connected());
+}
+
+/// A NATS server on loopback, which is killed when it is dropped.
+struct NatsServer {
+    process: std::process::Child,
+    url: String,
+}
+
+impl NatsServer {
+    /// The server of `$CHAT_TEST_NATS_SERVER`, on this port or, with -1, on a free one.
+    fn start(program: &str, home: &std::path::Path, port: &str) -> Self {
+        let process = std::process::Command::new(program)
+            .args(["-a", "127.0.0.1", "-p", port, "--ports_file_dir"])
+            .arg(home)
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let ports = home.join(format!("nats-server_{}.ports", process.id()));
+        let mut server = NatsServer { process, url: String::new() };
+        let deadline = Instant::now() + LIMIT;
+        while server.url.is_empty() {
+            assert!(Instant::now() < deadline, "the NATS server does not start");
+            std::thread::sleep(Duration::from_millis(20));
+            let read = std::fs::read(&ports).ok();
+            let ports = read.and_then(|json| serde_json::from_slice::<Value>(&json).ok());
+            server.url = ports
+                .and_then(|ports| Some(ports["nats"][0].as_str()?.to_owned()))
+                .unwrap_or_default();
+        }
+        server
+    }
+}
+
+impl Drop for NatsServer {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_over_a_nats_server_find_each_other_again_after_it_was_away() {
+    let Ok(program) = std::env::var("CHAT_TEST_NATS_SERVER") else {
+        eprintln!("not run: CHAT_TEST_NATS_SERVER names no nats-server");
+        return;
+    };
+    let home = tempfile::tempdir().unwrap();
+    let server = NatsServer::start(&program, home.path(), "-1");
+    let node = async |name: &str| {
+        let client = async_nats::connect(&server.url).await.unwrap();
+        start_on(Arc::new(NatsBus::new(client, tokio::runtime::Handle::current())), name, [7; 32])
+    };
+    let (a, mut b) = (node("a").await, node("b").await);
+    b.answer_orders();
+    eventually("the two know each other", || a.others() == ["b"] && b.others() == ["a"]).await;
+    let gathered = a.cluster.order(None, json!("rotate")).await;
+    assert_eq!((gathered.answers.len(), gathered.unanswered.len()), (1, 0));
+    let lobby = RoomName::lobby();
+    a.presence.joined(&lobby, &UserName::clean("ana"));
+    eventually("b knows ana", || b.users() == ["ana"]).await;
+
+    let port = server.url.rsplit(':').next().unwrap().to_owned();
+    drop(server);
+    eventually("a knows that the bus is away", || !a.cluster.view().is_connected).await;
+    a.presence.joined(&lobby, &UserName::clean("eve"));
+    let gathered = a.cluster.order(None, json!("rotate")).await;
+    assert_eq!(gathered.unanswered, ["b"]);
+    let _server = NatsServer::start(&program, home.path(), &port);
+    eventually("b learns what it missed", || b.users() == ["ana", "eve"]).await;
+    let gathered = a.cluster.order(None, json!("rotate")).await;
+    assert_eq!((gathered.answers.len(), gathered.unanswered.len()), (1, 0));
 }
