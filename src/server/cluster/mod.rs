@@ -2,7 +2,7 @@
 //!
 //! From the bottom up: `inbox`, `bus` and its implementation `nats_bus`; `envelope` (sealing); the state
 //! machines without I/O `heartbeat`, `orders`, `local_presence` and `remote_presence` (over `presence_wire`);
-//! `handle` (what the server uses), `settings` and `task` (what connects all of them).
+//! `node_log`; `handle` (what the server uses), `settings` and `task` (what connects all of them).
 
 pub mod bus;
 mod envelope;
@@ -13,6 +13,7 @@ mod heartbeat;
 mod inbox;
 mod local_presence;
 pub mod nats_bus;
+mod node_log;
 pub mod orders;
 #[cfg(test)]
 mod presence_tests;

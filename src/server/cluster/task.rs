@@ -15,16 +15,16 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::bus::{Bus, BusError};
-use super::envelope::{Incoming, Outgoing, Refused};
+use super::envelope::{Incoming, Outgoing};
 use super::handle::{Cluster, MAX_WAITING_ORDERS, NodeView, OrderFromNode, OrderToSend, View};
-use super::heartbeat::{self, Beat, Cause, NodeChange, Nodes};
+use super::heartbeat::{self, Beat, NodeChange, Nodes};
 use super::inbox::{Delivery, Inbox, inbox};
 use super::local_presence::LocalPresence;
+use super::node_log::NodeLog;
 use super::orders::{self, AnswerPart, Gathered, Gathering, NodeResult, Order};
 use super::presence_wire::PresenceMessage;
 use super::remote_presence::{self, Outcome, RemotePresence};
 use super::settings::{Links, Settings, Subjects};
-use crate::policy::log_limit::LogLimit;
 use crate::server::node_id::NodeId;
 use crate::sys::clock::wall_clock;
 
@@ -74,8 +74,7 @@ pub fn start(
         last_order: 0,
         executing: JoinSet::new(),
         hub_permits: Arc::new(Semaphore::new(MAX_WAITING_CHANGES)),
-        log_limit: LogLimit::default(),
-        began: Instant::now(),
+        log: NodeLog::new(Instant::now()),
         name: settings.name,
         bus,
         subjects,
@@ -105,8 +104,7 @@ struct Task {
     /// Orders that are carried out here: where the answer goes, and the answer.
     executing: JoinSet<(NodeId, u64, NodeResult)>,
     hub_permits: Arc<Semaphore>,
-    log_limit: LogLimit<&'static str>,
-    began: Instant,
+    log: NodeLog,
 }
 
 impl Task {
@@ -162,14 +160,7 @@ impl Task {
         let outcome = self.remote.tick(now);
         self.follow_presence(outcome).await;
         self.update_view();
-        for (kind, count) in self.log_limit.take_left_out(self.began.elapsed()) {
-            tracing::warn!(
-                event = "node_messages_left_out",
-                reason = kind.unwrap_or("lost"),
-                count,
-                "more messages between nodes were lost or refused than this log shows"
-            );
-        }
+        self.log.left_out();
     }
 
     fn update_view(&self) {
@@ -202,7 +193,7 @@ impl Task {
             // The connection to the engine is logged elsewhere.
             Ok(()) | Err(BusError::Disconnected) => {}
             Err(error @ (BusError::Full(_) | BusError::TooLong(_))) => {
-                self.log_lost(&error.to_string())
+                self.log.lost(&error.to_string())
             }
         }
     }
@@ -232,7 +223,7 @@ impl Task {
     async fn handle_presence(&mut self, delivery: Delivery) {
         let now = Instant::now();
         if let Delivery::Hole(lost) = delivery {
-            self.log_lost(&format!("{lost} messages came faster than they were handled"));
+            self.log.lost(&format!("{lost} messages came faster than they were handled"));
             let outcome = self.remote.lost(now);
             return self.follow_presence(outcome).await;
         }
@@ -257,7 +248,7 @@ impl Task {
         let (subject, payload) = match delivery {
             Delivery::Message { subject, payload } => (subject, payload),
             Delivery::Hole(lost) => {
-                self.log_lost(&format!("{lost} messages came faster than they were handled"));
+                self.log.lost(&format!("{lost} messages came faster than they were handled"));
                 return None;
             }
         };
@@ -269,7 +260,7 @@ impl Task {
             Ok(opened) if opened.from == self.id => None,
             Ok(opened) => Some((subject, opened.from, opened.body)),
             Err(refused) => {
-                self.log_refused(refused);
+                self.log.refused(refused);
                 None
             }
         }
@@ -279,7 +270,7 @@ impl Task {
         let parsed = serde_json::from_slice(body);
         if parsed.is_err() {
             // Not the error itself, which may quote names.
-            self.log_lost("a message can't be read; the servers may have different versions");
+            self.log.lost("a message can't be read; the servers may have different versions");
         }
         parsed.ok()
     }
@@ -287,26 +278,15 @@ impl Task {
     async fn follow_nodes(&mut self, changes: Vec<NodeChange>) {
         let is_changed = !changes.is_empty();
         for change in changes {
+            self.log.change(&change);
             let outcome = match change {
-                NodeChange::Came(id, name) => {
-                    tracing::info!(event = "node_came", node = name, id = %id,
-                        "the node {name} takes part in the cluster");
+                NodeChange::Came(id, _) => {
                     // So that it knows this node at once.
                     self.send_beat(false);
                     self.remote.came(id, Instant::now())
                 }
-                NodeChange::Gone(id, name, cause) => {
-                    log_gone(id, &name, cause);
-                    self.remote.gone(id)
-                }
-                NodeChange::NameTaken(name) => {
-                    tracing::warn!(
-                        event = "node_name_taken",
-                        node = name,
-                        "two servers of the cluster are named {name}; give each its own cluster.node"
-                    );
-                    continue;
-                }
+                NodeChange::Gone(id, ..) => self.remote.gone(id),
+                NodeChange::NameTaken(_) => continue,
             };
             self.follow_presence(outcome).await;
         }
@@ -379,35 +359,6 @@ impl Task {
             let busy = || Err("it is too busy to carry out the request; try again".to_owned());
             (from, order, answered.unwrap_or_else(busy))
         });
-    }
-
-    fn log_refused(&mut self, refused: Refused) {
-        let kind = match refused {
-            Refused::Foreign => "foreign",
-            Refused::Skewed(_) => "clock",
-            Refused::Repeated => "repeated",
-        };
-        if self.log_limit.admit(kind, self.began.elapsed()) {
-            tracing::warn!(event = "node_message_refused", reason = kind, "{refused}");
-        }
-    }
-
-    fn log_lost(&mut self, reason: &str) {
-        if self.log_limit.admit("lost", self.began.elapsed()) {
-            tracing::warn!(event = "node_message_lost", reason, "a message between nodes was lost");
-        }
-    }
-}
-
-fn log_gone(id: NodeId, name: &str, cause: Cause) {
-    let reason = cause.word();
-    match cause {
-        Cause::Bye => tracing::info!(event = "node_gone", node = name, id = %id, reason,
-            "the node {name} has stopped"),
-        Cause::Silence | Cause::Restarted => {
-            tracing::warn!(event = "node_gone", node = name, id = %id, reason,
-                "the node {name} does not take part in the cluster any more");
-        }
     }
 }
 
