@@ -78,10 +78,15 @@ async fn kick(
     context: &Context,
     target: Target,
 ) -> Result<Value, String> {
+    sessions::check(&target)?;
     let request = AdminRequest::Kick(target.clone());
     let (here, others) =
         tokio::join!(sessions::end_sessions(context, by, &target), order(cluster, by, &request));
-    let answer = sum(json!({"ended": here?}), others, None);
+    let (ended, problem) = match here {
+        Ok(ended) => (ended, None),
+        Err(error) => (0, Some(error)),
+    };
+    let answer = sum(json!({"ended": ended}), others, problem);
     match answer["ended"] == 0 && answer.get(UNANSWERED).is_none() && answer.get(FAILED).is_none() {
         true => Err(sessions::no_session(&target)),
         false => Ok(answer),

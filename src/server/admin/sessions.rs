@@ -32,6 +32,11 @@ pub async fn kick(context: &Context, by: Operator, target: &Target) -> Result<Va
     }
 }
 
+/// Whether the request names something that can be kicked.
+pub fn check(target: &Target) -> Result<(), String> {
+    selector(target).map(drop)
+}
+
 /// Why nothing was ended.
 pub fn no_session(target: &Target) -> String {
     let whose = selector(target).map(|selected| whose(&selected)).unwrap_or_default();

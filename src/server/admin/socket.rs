@@ -178,10 +178,12 @@ async fn answer(mut stream: UnixStream, context: &Context, main: &mpsc::Sender<M
     }
     let answer = match AdminRequest::read(&line, SERVER) {
         Err(answer) => answer,
-        Ok(AdminRequest::Tail(filter)) => match tail::watch(&context.log, &filter) {
-            Ok(watch) => return serve_tail(stream, watch),
-            Err(reason) => json!({"ok": false, "error": reason}),
-        },
+        Ok(AdminRequest::Tail(filter)) if !asks_all_nodes(&line) => {
+            match tail::watch(&context.log, &filter) {
+                Ok(watch) => return serve_tail(stream, watch),
+                Err(reason) => json!({"ok": false, "error": reason}),
+            }
+        }
         Ok(request) => {
             match execute_everywhere(request, asks_all_nodes(&line), by, context, main).await {
                 Ok(Value::Object(mut object)) => {

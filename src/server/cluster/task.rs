@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::bus::{Bus, BusError};
@@ -117,6 +118,9 @@ impl Task {
     ) {
         let mut beat = tokio::time::interval(heartbeat::INTERVAL);
         let mut tick = tokio::time::interval(remote_presence::LATENESS);
+        // Where it had to wait for the hub, one is enough.
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut tell_at: Option<Instant> = None;
         let mut told = Instant::now();
         loop {

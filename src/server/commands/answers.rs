@@ -76,6 +76,16 @@ pub fn format_all_nodes(command: &CtlCommand, answer: &Value) -> String {
     text.split_inclusive('\n').map(printable_line).collect()
 }
 
+/// Whether the server has asked all nodes: a version that does not know that answers for itself.
+pub fn is_of_all_nodes(answer: &Value) -> bool {
+    let is_list = |name: &&str| answer[*name].as_array().is_some_and(|rows| names_nodes(rows));
+    ["nodes", "rooms", "sessions"].iter().any(is_list)
+}
+
+fn names_nodes(rows: &[Value]) -> bool {
+    rows.iter().all(|row| row["node"].is_string())
+}
+
 /// The error for the nodes that did not answer, or could not do what was asked.
 pub fn missing_nodes(answer: &Value) -> Option<CtlError> {
     let words = |name: &str| {
@@ -176,4 +186,33 @@ fn is_color() -> bool {
     let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     let is_dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
     std::io::stdout().is_terminal() && !is_set("NO_COLOR") && !is_dumb
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn nodes_that_did_not_answer_are_an_error_that_names_them() {
+        assert!(missing_nodes(&json!({"ended": 3, "nodes": 2})).is_none());
+        let answer = json!({"failed": ["b: the hub does not answer"], "unanswered": ["c", "d"]});
+        let error = missing_nodes(&answer).unwrap().to_string();
+        for part in ["b: the hub does not answer", "c; d", "try again"] {
+            assert!(error.contains(part), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_answer_of_one_server_alone_is_not_taken_for_that_of_all_nodes() {
+        let of_all = [json!({"nodes": [{"node": "a"}]}), json!({"sessions": [{"node": "a"}]})];
+        let of_one = [json!({"sessions": 3, "rooms": 2}), json!({"rooms": [{"room": "lobby"}]})];
+        assert!(of_all.iter().all(is_of_all_nodes) && !of_one.iter().any(is_of_all_nodes));
+        let table = format_all_nodes(
+            &CtlCommand::Status,
+            &json!({"nodes": [{"node": "a", "sessions": 3, "rooms": 2, "wrong": ["disk"]}]}),
+        );
+        assert!(table.contains("NODE") && table.contains("disk"), "{table}");
+    }
 }

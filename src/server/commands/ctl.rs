@@ -58,6 +58,11 @@ pub fn run(
             answer
         }
     };
+    if all_nodes && !answers::is_of_all_nodes(&answer) {
+        let error = "the running server is an older one, which does not know --all-nodes; restart it \
+                     with the new version";
+        return Err(CtlError::Refused(error.to_owned()).into());
+    }
     match json {
         true => print(format!("{answer}\n").as_bytes())?,
         false if all_nodes => print(answers::format_all_nodes(command, &answer).as_bytes())?,
