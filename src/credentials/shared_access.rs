@@ -13,7 +13,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::access_file::{AccessFile, AccessFileError};
-use super::durable_file::{create_new, sync_parent_folder};
+use super::durable_file::{create_folder, create_new, sync_parent_folder};
 use crate::crypto::sealer::Sealer;
 
 /// The purpose of the key, for its derivation from the secret of the cluster.
@@ -226,6 +226,7 @@ fn write(path: &Path, content: &impl Serialize) -> Result<(), SyncError> {
     let part = path.with_extension("shared-part");
     let _ = std::fs::remove_file(&part);
     (|| {
+        create_folder(path.parent().unwrap_or(Path::new(".")))?;
         let mut file = create_new(&part)?;
         file.write_all(&serde_json::to_vec(content)?)?;
         file.sync_all()?;
@@ -286,8 +287,9 @@ mod tests {
     }
 
     impl Node {
+        /// In a folder that does not exist yet.
         fn path(&self) -> PathBuf {
-            self.home.path().join("access.json")
+            self.home.path().join("state/access.json")
         }
 
         fn sync(&self, value: &Memory) {
@@ -328,6 +330,7 @@ mod tests {
     #[test]
     fn changes_of_every_node_reach_every_node() {
         let (value, a, b) = (Memory::default(), node(), node());
+        a.sync(&value);
         a.add("ana");
         a.sync(&value);
         b.sync(&value);
@@ -385,7 +388,7 @@ mod tests {
         c.add("zoe");
         c.sync(&value);
         assert_eq!(c.has(), has("bob", 0), "a new node takes the shared list");
-        let kept = std::fs::read_to_string(c.home.path().join("access.before-cluster")).unwrap();
+        let kept = std::fs::read_to_string(c.path().with_extension("before-cluster")).unwrap();
         assert!(kept.contains("zoe"));
     }
 
