@@ -2,11 +2,12 @@
 //! the sessions whose access was revoked or has expired.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use super::access_sync::{AccessSync, Isolation};
 use super::audit::{self, Operator};
 use super::authenticator::Authenticator;
 use super::context::Context;
@@ -34,6 +35,7 @@ pub const NOT_ENFORCED: &str =
 /// soon as it runs again.
 /// The server log gets an audit line per access token that is new or gone; `by` caused the change.
 pub async fn reread(context: &Context, by: Operator) -> Option<usize> {
+    sync(context).await;
     off_event_loop(context, || {
         let active = context.active_config.load_full();
         move |authenticator: &Authenticator| {
@@ -93,11 +95,73 @@ pub async fn watch(context: Arc<Context>, stop: CancellationToken) {
     }
 }
 
+/// From now on the access file follows the access list of the cluster. To be called before any connection is
+/// accepted.
+#[allow(dead_code)]
+pub async fn share(context: &Context, access: Arc<AccessSync>) {
+    // It is called once.
+    let _ = context.access_sync.set(access);
+    reread(context, Operator::AccessFile).await;
+}
+
+/// In a cluster, carries changes of the access file over to the list of the cluster, and the other way. Returns
+/// whether that is possible again after it was not.
+async fn sync(context: &Context) -> bool {
+    let Some(sync) = context.access_sync.get() else { return false };
+    let (syncing, authenticator) = (sync.clone(), context.authenticator.clone());
+    let synced = async {
+        // Not while another thread reads or changes the file.
+        let reserved = authenticator.reserve().await;
+        let syncing = move || {
+            syncing.sync();
+            drop(reserved);
+        };
+        tokio::task::spawn_blocking(syncing).await
+    };
+    if tokio::time::timeout(READ_TIMEOUT, synced).await.is_err() {
+        sync.is_late();
+    }
+    follow_isolation(context, sync)
+}
+
+/// Lets nobody in, and later ends all sessions, while the list of the cluster can't be reached in token mode:
+/// it may have revoked any access. Returns whether it can be reached again.
+fn follow_isolation(context: &Context, sync: &AccessSync) -> bool {
+    let Some(isolation) = sync.take_change(Instant::now()) else { return false };
+    let is_token_mode = context.active_config.load().config.auth.mode == AuthMode::Token;
+    let is_isolated = isolation != Isolation::None && is_token_mode;
+    let reason = sync.problem().unwrap_or_default();
+    match isolation {
+        Isolation::None => {
+            tracing::info!(
+                event = "access_shared",
+                "the access list of the cluster is reached again"
+            );
+        }
+        Isolation::Closed | Isolation::Ended => {
+            tracing::error!(
+                event = "access_not_shared",
+                reason,
+                "the access list of the cluster can't be reached; in token mode nobody is let in, and after \
+                 30 s the sessions are ended"
+            );
+        }
+    }
+    context.authenticator.isolate(is_isolated);
+    if is_isolated && isolation == Isolation::Ended {
+        // If the hub has ended, the server ends.
+        let _ = context.hub.send(Command::EndIsolated);
+    }
+    isolation == Isolation::None
+}
+
 async fn watch_file(context: &Context) {
     loop {
         tokio::time::sleep(POLL_INTERVAL).await;
+        // The file itself does not show that users may be let in again.
+        let is_to_reread = sync(context).await;
         let changed = off_event_loop(context, || Authenticator::file_has_changed).await;
-        if changed == Some(true)
+        if (changed == Some(true) || is_to_reread)
             && let Some(ended) = reread(context, Operator::AccessFile).await
         {
             tracing::info!(

@@ -5,6 +5,7 @@ use std::fmt;
 use crate::policy::access::{AccessList, Grant};
 use crate::policy::bans::Restriction;
 use crate::protocol::{RoomName, UserName};
+use crate::server::node_id::NodeId;
 
 /// The operator whose act it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,14 +21,30 @@ pub enum Operator {
     AccessFile,
     /// Somebody who sent the server a signal.
     Signal,
+    /// An operator of another node of the cluster.
+    Node {
+        /// The node.
+        node: NodeId,
+        /// The user of the process there, if it was one.
+        uid: Option<u32>,
+    },
 }
 
 impl Operator {
+    /// The user of the process, if it was one.
+    pub fn uid(&self) -> Option<u32> {
+        match self {
+            Operator::Socket { uid, .. } => Some(*uid),
+            Operator::Node { uid, .. } => *uid,
+            Operator::AccessFile | Operator::Signal => None,
+        }
+    }
+
     /// Who it was, for a record that outlives the process.
     pub fn account(&self) -> String {
         match self {
             Operator::Socket { uid, .. } => format!("uid {uid}"),
-            Operator::AccessFile | Operator::Signal => self.to_string(),
+            Operator::AccessFile | Operator::Signal | Operator::Node { .. } => self.to_string(),
         }
     }
 }
@@ -39,6 +56,8 @@ impl fmt::Display for Operator {
             Operator::Socket { uid, pid: None } => write!(f, "uid {uid}"),
             Operator::AccessFile => f.write_str("access file"),
             Operator::Signal => f.write_str("signal"),
+            Operator::Node { node, uid: Some(uid) } => write!(f, "uid {uid} on node {node}"),
+            Operator::Node { node, uid: None } => write!(f, "node {node}"),
         }
     }
 }

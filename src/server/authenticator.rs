@@ -45,6 +45,8 @@ pub struct Authenticator {
     reading: Arc<tokio::sync::Mutex<()>>,
     /// Whether a thread took too long, so that the file has to be read again.
     is_late: AtomicBool,
+    /// Whether the access list of the cluster can't be reached, so that the file may be out of date.
+    is_isolated: AtomicBool,
     started: Instant,
 }
 
@@ -59,6 +61,7 @@ impl Authenticator {
             throttle: Mutex::default(),
             reading: Arc::default(),
             is_late: AtomicBool::new(false),
+            is_isolated: AtomicBool::new(false),
             started: Instant::now(),
         }
     }
@@ -96,7 +99,13 @@ impl Authenticator {
         };
         *last_read = version;
         let list = list.with_bans(Arc::new(bans.in_force()));
-        self.list.swap(Arc::new(list.strict(auth.mode == AuthMode::Token)))
+        let list = if self.is_isolated.load(Ordering::SeqCst) { list.closed() } else { list };
+        let before = self.list.swap(Arc::new(list.strict(auth.mode == AuthMode::Token)));
+        // Again after the swap, because a node that is isolated meanwhile may have closed the earlier list.
+        if self.is_isolated.load(Ordering::SeqCst) {
+            self.list.rcu(|list| AccessList::clone(list).closed());
+        }
+        before
     }
 
     /// Lifts the bans and mutes whose time is over. `None` if nothing has changed; otherwise those that
@@ -139,6 +148,15 @@ impl Authenticator {
             );
         }
         self.list.rcu(|list| AccessList::clone(list).closed());
+    }
+
+    /// Lets no user register while the access list of the cluster can't be reached. When it can, the file must be
+    /// [read](Self::read) again.
+    pub fn isolate(&self, is_isolated: bool) {
+        self.is_isolated.store(is_isolated, Ordering::SeqCst);
+        if is_isolated {
+            self.list.rcu(|list| AccessList::clone(list).closed());
+        }
     }
 
     /// Decides about a `register`. In token mode, sets its user to the one that the access token
@@ -323,4 +341,28 @@ fn banned() -> Rejection {
 
 fn address_banned() -> Rejection {
     forbidden("this address is banned".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_isolated_node_lets_nobody_in_until_the_file_is_read_after_it() {
+        let home = tempfile::tempdir().unwrap();
+        let access_file = home.path().join("access.json");
+        let auth =
+            Auth { mode: AuthMode::Token, allow_open: false, access_file, users: Vec::new() };
+        let authenticator = Authenticator::new(&auth);
+        authenticator.read(&auth);
+        assert!(!authenticator.list().is_closed());
+        authenticator.isolate(true);
+        assert!(authenticator.list().is_closed());
+        // Reading the file, which may be out of date, does not open it.
+        authenticator.read(&auth);
+        assert!(authenticator.list().is_closed());
+        authenticator.isolate(false);
+        authenticator.read(&auth);
+        assert!(!authenticator.list().is_closed());
+    }
 }

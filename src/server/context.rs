@@ -2,14 +2,16 @@
 //! log writer and the history.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio_util::task::TaskTracker;
 
+use super::access_sync::AccessSync;
 use super::authenticator::Authenticator;
+use super::cluster::handle::Cluster;
 use super::counters::Counters;
 use super::disk_watch::DiskWatch;
 use super::http_meters::HttpMeters;
@@ -82,6 +84,10 @@ pub struct Context {
     pub started: Instant,
     /// Whether a message survives power loss once it is acked.
     pub durable: bool,
+    /// The other nodes; empty without a cluster.
+    pub cluster: OnceLock<Cluster>,
+    /// The access list of the cluster; empty without one.
+    pub access_sync: OnceLock<Arc<AccessSync>>,
 }
 
 impl Context {

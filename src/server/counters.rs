@@ -19,7 +19,7 @@ use crate::protocol::{ErrorCode, Timestamp};
 use crate::sys::clock::wall_clock;
 
 /// The reasons of `session_closed` in the server log, as `docs/logging.md` lists them.
-pub const CLOSE_REASONS: [&str; 19] = [
+pub const CLOSE_REASONS: [&str; 20] = [
     "closed_by_peer",
     "connection_lost",
     "ping_timeout",
@@ -39,6 +39,7 @@ pub const CLOSE_REASONS: [&str; 19] = [
     "access_changed",
     "room_deleted",
     "history_replaced",
+    "isolated",
 ];
 
 /// A number that only grows.

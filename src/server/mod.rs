@@ -4,6 +4,8 @@
 //! `access_watch`, `http` (requests without a WebSocket), `connection` (one client connection) and `admin` (operators); `run` (build,
 //! serve, drain); `commands` (the command line). Nothing imports upwards.
 
+#[allow(dead_code)]
+mod access_sync;
 mod access_watch;
 mod activity;
 mod admin;
@@ -12,6 +14,8 @@ mod authenticator;
 mod authorization;
 mod ban_schedule;
 mod client_info;
+#[allow(dead_code)]
+mod cluster;
 mod commands;
 pub mod connection;
 mod context;
@@ -24,6 +28,8 @@ mod faulty_store;
 mod http;
 mod http_meters;
 mod listeners;
+#[allow(dead_code)]
+mod node_id;
 mod open_cluster;
 mod open_store;
 mod page;

@@ -3,7 +3,7 @@
 //! Everything that can fail happens while it is built, before systemd is notified that the server
 //! is ready.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -181,6 +181,8 @@ impl Server {
             dropped_lines,
             http_meters: Mutex::default(),
             disk: DiskWatch::default(),
+            cluster: OnceLock::new(),
+            access_sync: OnceLock::new(),
         });
 
         let stop = CancellationToken::new();

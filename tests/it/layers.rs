@@ -31,8 +31,9 @@ const PURE: u32 = 2;
 
 /// Parts of `server/` and their order. A part that is not listed is at the bottom: it imports nothing from the listed
 /// ones.
-const SERVER: [(&str, u32); 10] = [
+const SERVER: [(&str, u32); 11] = [
     ("rooms", 1),
+    ("cluster", 2),
     ("context", 2),
     ("authenticator", 2),
     ("access_watch", 3),

@@ -3,11 +3,14 @@
 mod ask;
 pub mod bans;
 mod delete;
+mod everywhere;
 pub mod execute;
 pub mod health_watch;
 mod listening;
 pub mod log_level;
 pub mod metrics;
+#[allow(dead_code)]
+pub mod node_orders;
 pub mod reload;
 pub mod request;
 mod rooms;

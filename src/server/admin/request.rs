@@ -120,6 +120,14 @@ pub fn is_unknown_verb(answer: &Value) -> bool {
     answer["code"].as_str() == Some(UNKNOWN_VERB) || answer["error"].as_str().is_some_and(is_old)
 }
 
+/// The field of a request that is for all nodes of the cluster: `{"verb":"sessions","all_nodes":true}`.
+pub const ALL_NODES: &str = "all_nodes";
+
+/// Whether the line of a client asks all nodes of the cluster.
+pub fn asks_all_nodes(line: &str) -> bool {
+    serde_json::from_str::<Value>(line).is_ok_and(|request| request[ALL_NODES] == true)
+}
+
 /// How many rooms are listed if the request does not say.
 pub const DEFAULT_ROOMS: usize = 50;
 

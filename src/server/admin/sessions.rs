@@ -26,18 +26,33 @@ pub async fn list(context: &Context, filter: &SessionFilter) -> Result<Value, St
 
 /// Ends sessions. It is an error if there is none to end.
 pub async fn kick(context: &Context, by: Operator, target: &Target) -> Result<Value, String> {
+    match end_sessions(context, by, target).await? {
+        0 => Err(no_session(target)),
+        ended => Ok(json!({"ended": ended})),
+    }
+}
+
+/// Whether the request names something that can be kicked.
+pub fn check(target: &Target) -> Result<(), String> {
+    selector(target).map(drop)
+}
+
+/// Why nothing was ended.
+pub fn no_session(target: &Target) -> String {
+    let whose = selector(target).map(|selected| whose(&selected)).unwrap_or_default();
+    format!("there is no session of {whose}; chat-server ctl sessions lists them")
+}
+
+/// Ends sessions of this node, and returns their number.
+pub async fn end_sessions(
+    context: &Context,
+    by: Operator,
+    target: &Target,
+) -> Result<usize, String> {
     let selected = selector(target)?;
-    let whose = match &selected {
-        SessionSelector::User(user) => format!("the user {user}"),
-        SessionSelector::Session(_) => "this id".to_owned(),
-        SessionSelector::Network(network) if network.is_one_address() => {
-            format!("the address {}", network.address())
-        }
-        SessionSelector::Network(network) => format!("the network {network}"),
-    };
     let kicked = ask_hub(context, |answer| Command::Kick(selected.clone(), answer)).await;
     if kicked == Ok(0) {
-        return Err(format!("there is no session of {whose}; chat-server ctl sessions lists them"));
+        return Ok(0);
     }
     // The hub carries it out also after it has not answered in time.
     match &selected {
@@ -47,11 +62,21 @@ pub async fn kick(context: &Context, by: Operator, target: &Target) -> Result<Va
             audit::log_kick(None, Some(&network.short()), by);
         }
     }
-    let ended = kicked.map_err(|error| match &selected {
+    kicked.map_err(|error| match &selected {
         SessionSelector::User(user) => format!("the sessions of {user} are still open: {error}"),
-        _ => format!("the sessions of {whose} are still open: {error}"),
-    })?;
-    Ok(json!({"ended": ended}))
+        _ => format!("the sessions of {} are still open: {error}", whose(&selected)),
+    })
+}
+
+fn whose(selected: &SessionSelector) -> String {
+    match selected {
+        SessionSelector::User(user) => format!("the user {user}"),
+        SessionSelector::Session(_) => "this id".to_owned(),
+        SessionSelector::Network(network) if network.is_one_address() => {
+            format!("the address {}", network.address())
+        }
+        SessionSelector::Network(network) => format!("the network {network}"),
+    }
 }
 
 fn selector(target: &Target) -> Result<SessionSelector, String> {

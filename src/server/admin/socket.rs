@@ -17,8 +17,8 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use super::execute::execute;
-use super::request::{AdminRequest, MainRequest};
+use super::everywhere::execute_everywhere;
+use super::request::{AdminRequest, MainRequest, asks_all_nodes};
 use super::tail;
 use crate::config::Config;
 use crate::server::audit::Operator;
@@ -178,18 +178,22 @@ async fn answer(mut stream: UnixStream, context: &Context, main: &mpsc::Sender<M
     }
     let answer = match AdminRequest::read(&line, SERVER) {
         Err(answer) => answer,
-        Ok(AdminRequest::Tail(filter)) => match tail::watch(&context.log, &filter) {
-            Ok(watch) => return serve_tail(stream, watch),
-            Err(reason) => json!({"ok": false, "error": reason}),
-        },
-        Ok(request) => match execute(request, by, context, main).await {
-            Ok(Value::Object(mut object)) => {
-                object.insert("ok".into(), true.into());
-                Value::Object(object)
+        Ok(AdminRequest::Tail(filter)) if !asks_all_nodes(&line) => {
+            match tail::watch(&context.log, &filter) {
+                Ok(watch) => return serve_tail(stream, watch),
+                Err(reason) => json!({"ok": false, "error": reason}),
             }
-            Ok(other) => json!({"ok": true, "answer": other}),
-            Err(reason) => json!({"ok": false, "error": reason}),
-        },
+        }
+        Ok(request) => {
+            match execute_everywhere(request, asks_all_nodes(&line), by, context, main).await {
+                Ok(Value::Object(mut object)) => {
+                    object.insert("ok".into(), true.into());
+                    Value::Object(object)
+                }
+                Ok(other) => json!({"ok": true, "answer": other}),
+                Err(reason) => json!({"ok": false, "error": reason}),
+            }
+        }
     };
     let mut text = answer.to_string();
     text.push('\n');

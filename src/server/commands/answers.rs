@@ -52,6 +52,56 @@ const ROOMS: [Column; 7] = [
     Column::seconds("key_seconds", "KEY AGE"),
 ];
 
+const NODES: [Column; 5] = [
+    Column::text("node", "NODE"),
+    Column::count("sessions", "SESSIONS"),
+    Column::count("rooms", "ROOMS"),
+    Column::seconds("seconds", "UP"),
+    Column::text("wrong", "WRONG"),
+];
+
+const NODE: [Column; 1] = [Column::text("node", "NODE")];
+
+/// Formats the answer to a command that asked all nodes of the cluster.
+pub fn format_all_nodes(command: &CtlCommand, answer: &Value) -> String {
+    let rows = |name: &str| answer[name].as_array().cloned().unwrap_or_default();
+    let text = match command {
+        CtlCommand::Status => table::format(&rows("nodes"), &NODES),
+        CtlCommand::Rooms { .. } => {
+            let columns: Vec<Column> = NODE.into_iter().chain(ROOMS).collect();
+            table::format(&rows("rooms"), &columns)
+        }
+        _ => format_sessions(answer),
+    };
+    text.split_inclusive('\n').map(printable_line).collect()
+}
+
+/// Whether the server has asked all nodes: a version that does not know that answers for itself.
+pub fn is_of_all_nodes(answer: &Value) -> bool {
+    let is_list = |name: &&str| answer[*name].as_array().is_some_and(|rows| names_nodes(rows));
+    ["nodes", "rooms", "sessions"].iter().any(is_list)
+}
+
+fn names_nodes(rows: &[Value]) -> bool {
+    rows.iter().all(|row| row["node"].is_string())
+}
+
+/// The error for the nodes that did not answer, or could not do what was asked.
+pub fn missing_nodes(answer: &Value) -> Option<CtlError> {
+    let words = |name: &str| {
+        let words = answer[name].as_array()?.iter().filter_map(Value::as_str);
+        Some(words.collect::<Vec<_>>().join("; "))
+    };
+    let failed = words("failed").map(|failed| format!("these servers failed: {failed}"));
+    let unanswered = words("unanswered").map(|names| {
+        format!(
+            "these servers did not answer within a second, and may not have done it: {names}; try again"
+        )
+    });
+    let missing: Vec<String> = failed.into_iter().chain(unanswered).collect();
+    (!missing.is_empty()).then(|| CtlError::Refused(missing.join("; ")))
+}
+
 /// Formats the answer to a command.
 pub fn format(command: &CtlCommand, answer: &Value) -> String {
     let text = match command {
@@ -136,4 +186,33 @@ fn is_color() -> bool {
     let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     let is_dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
     std::io::stdout().is_terminal() && !is_set("NO_COLOR") && !is_dumb
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn nodes_that_did_not_answer_are_an_error_that_names_them() {
+        assert!(missing_nodes(&json!({"ended": 3, "nodes": 2})).is_none());
+        let answer = json!({"failed": ["b: the hub does not answer"], "unanswered": ["c", "d"]});
+        let error = missing_nodes(&answer).unwrap().to_string();
+        for part in ["b: the hub does not answer", "c; d", "try again"] {
+            assert!(error.contains(part), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_answer_of_one_server_alone_is_not_taken_for_that_of_all_nodes() {
+        let of_all = [json!({"nodes": [{"node": "a"}]}), json!({"sessions": [{"node": "a"}]})];
+        let of_one = [json!({"sessions": 3, "rooms": 2}), json!({"rooms": [{"room": "lobby"}]})];
+        assert!(of_all.iter().all(is_of_all_nodes) && !of_one.iter().any(is_of_all_nodes));
+        let table = format_all_nodes(
+            &CtlCommand::Status,
+            &json!({"nodes": [{"node": "a", "sessions": 3, "rooms": 2, "wrong": ["disk"]}]}),
+        );
+        assert!(table.contains("NODE") && table.contains("disk"), "{table}");
+    }
 }

@@ -82,6 +82,9 @@ pub enum Command {
         /// Print the answer as one JSON object
         #[arg(long, global = true)]
         json: bool,
+        /// Ask all nodes of the cluster; for status, rooms and sessions
+        #[arg(long, global = true)]
+        all_nodes: bool,
         #[command(subcommand)]
         #[allow(missing_docs, reason = "the help lists the subcommands")]
         command: CtlCommand,

@@ -80,12 +80,16 @@ pub fn format_sessions(answer: &Value) -> String {
             (_, true) => "partly",
             _ => "-",
         };
-        json!({
+        let mut shown = json!({
             "session": row["session"], "user": row["user"], "peer": row["peer"],
             "age": short_duration(row["seconds"].as_u64().unwrap_or(0)), "sent": row["sent"],
             "received": row["received"], "waiting": row["waiting_bytes"], "muted": muted,
             "rooms": rooms,
-        })
+        });
+        if row["node"].is_string() {
+            shown["node"] = row["node"].clone();
+        }
+        shown
     };
     format_any(&rows.iter().map(row).collect::<Vec<_>>())
 }

@@ -22,10 +22,15 @@ const MAX_ANSWER_BYTES: usize = 256 * 1024 * 1024;
 
 /// Sends the request and prints the answer. Works beside a broken configuration too, so that an
 /// operator does not have to repair a file before kicking a user.
-pub fn run(config: &ConfigArgs, json: bool, command: &CtlCommand) -> Result<(), ServerError> {
+pub fn run(
+    config: &ConfigArgs,
+    json: bool,
+    all_nodes: bool,
+    command: &CtlCommand,
+) -> Result<(), ServerError> {
     let (socket, config_error) = Config::admin_socket(&config.command_sources())?;
     if let CtlCommand::Tail(_) = command {
-        return match (begin(socket.as_deref(), &command.request()), config_error) {
+        return match (begin(socket.as_deref(), &command.request(), all_nodes), config_error) {
             (Err(CtlError::NoServer { .. }), Some(error)) => Err(error.into()),
             (begun, config_error) => {
                 let (_, server) = begun?;
@@ -38,7 +43,8 @@ pub fn run(config: &ConfigArgs, json: bool, command: &CtlCommand) -> Result<(), 
             }
         };
     }
-    let answer = match (ask(socket.as_deref(), &command.request()), config_error) {
+    let answered = begin(socket.as_deref(), &command.request(), all_nodes);
+    let answer = match (answered.map(|(answer, _)| answer), config_error) {
         // The path of the socket may be wrong because the configuration is.
         (Err(CtlError::NoServer { .. }), Some(error)) => return Err(error.into()),
         (answer, config_error) => {
@@ -52,24 +58,37 @@ pub fn run(config: &ConfigArgs, json: bool, command: &CtlCommand) -> Result<(), 
             answer
         }
     };
+    if all_nodes && !answers::is_of_all_nodes(&answer) {
+        let error = "the running server is an older one, which does not know --all-nodes; restart it \
+                     with the new version";
+        return Err(CtlError::Refused(error.to_owned()).into());
+    }
     match json {
         true => print(format!("{answer}\n").as_bytes())?,
+        false if all_nodes => print(answers::format_all_nodes(command, &answer).as_bytes())?,
         false => print(answers::format(command, &answer).as_bytes())?,
+    }
+    if let Some(missing) = answers::missing_nodes(&answer) {
+        return Err(missing.into());
+    }
+    if all_nodes {
+        return Ok(());
     }
     answers::missing(command, &answer).map_or(Ok(()), |missing| Err(missing.into()))
 }
 
 /// Sends one request to the server behind `socket` and waits for its answer.
 pub fn ask(socket: Option<&Path>, request: &AdminRequest) -> Result<Value, CtlError> {
-    begin(socket, request).map(|(answer, _)| answer)
+    begin(socket, request, false).map(|(answer, _)| answer)
 }
 
 /// Sends one request, waits for the first line of the answer, and gives the rest of the answer unread.
 fn begin(
     socket: Option<&Path>,
     request: &AdminRequest,
+    all_nodes: bool,
 ) -> Result<(Value, BufReader<UnixStream>), CtlError> {
-    let (answer, server) = ask_once(socket, request)?;
+    let (answer, server) = ask_once(socket, request, all_nodes)?;
     if answer["ok"].as_bool() == Some(true) {
         return Ok((answer, server));
     }
@@ -80,9 +99,9 @@ fn begin(
     // Versions that don't name themselves in the answer tell by their status.
     let status = match answer["server"].is_string() {
         true => answer,
-        false => {
-            ask_once(socket, &AdminRequest::Status).map(|(status, _)| status).unwrap_or_default()
-        }
+        false => ask_once(socket, &AdminRequest::Status, false)
+            .map(|(status, _)| status)
+            .unwrap_or_default(),
     };
     let server = status["server"].as_str().unwrap_or("unknown");
     let version = table::printable(server.trim_start_matches("chat-server/"));
@@ -103,6 +122,7 @@ fn numbers(version: &str) -> Option<Vec<u64>> {
 fn ask_once(
     socket: Option<&Path>,
     request: &AdminRequest,
+    all_nodes: bool,
 ) -> Result<(Value, BufReader<UnixStream>), CtlError> {
     let path = socket.ok_or(CtlError::NoSocket)?;
     let deadline = Instant::now() + ANSWER_TIMEOUT;
@@ -121,8 +141,11 @@ fn ask_once(
     };
     let mut stream = UnixStream::connect(path).map_err(error)?;
     stream.set_write_timeout(Some(ANSWER_TIMEOUT)).map_err(error)?;
-    let mut line = serde_json::to_string(request).expect("a request is plain JSON");
-    line.push('\n');
+    let mut line = serde_json::to_value(request).expect("a request is plain JSON");
+    if all_nodes {
+        line[request::ALL_NODES] = true.into();
+    }
+    let line = format!("{line}\n");
     stream.write_all(line.as_bytes()).map_err(error)?;
     let mut server = BufReader::new(stream);
     let (answer, is_whole) = read_line(&mut server, deadline).map_err(error)?;

@@ -42,7 +42,7 @@ pub fn main() -> std::process::ExitCode {
         Command::Check => check::run(&config),
         Command::Token { command } => token::run(&config, &command),
         Command::Invite(arguments) => invite::run(&config, &arguments),
-        Command::Ctl { json, command } => ctl::run(&config, json, &command),
+        Command::Ctl { json, all_nodes, command } => ctl::run(&config, json, all_nodes, &command),
         Command::Backup(arguments) => backup::run(&config, &arguments),
         Command::Restore(arguments) => restore::run(&config, &arguments),
         Command::Rekey { key, new_key } => rekey::run(&config, key.as_deref(), new_key.as_deref()),

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use zeroize::Zeroizing;
 
+use super::answers;
 use super::args::{ConfigArgs, NewToken, TokenCommand, TokenRights};
 use super::ctl;
 use super::output::{format_answer, print, print_error};
@@ -220,10 +221,13 @@ fn no_such_token(id: &str) -> ServerError {
 /// Has the running server, if there is one, reread the access file, and waits until it has acted.
 fn notify_server(config: &Config) -> Result<String, CtlError> {
     match ctl::ask(config.admin.socket.as_deref(), &AdminRequest::Access) {
-        Ok(answer) => Ok(match answer["ended"].as_u64() {
-            Some(0) | None => "the server has been notified".into(),
-            Some(ended) => format!("the server has been notified; it ended sessions: {ended}"),
-        }),
+        Ok(answer) => match (answers::missing_nodes(&answer), answer["ended"].as_u64()) {
+            (Some(missing), _) => Err(missing),
+            (None, Some(0) | None) => Ok("the server has been notified".into()),
+            (None, Some(ended)) => {
+                Ok(format!("the server has been notified; it ended sessions: {ended}"))
+            }
+        },
         // A server may still run elsewhere; it notices the change of the file by itself.
         Err(CtlError::NoSocket | CtlError::NoServer { .. }) => Ok(format!(
             "no server answers; one that uses this file notices it within {}",

@@ -52,6 +52,19 @@ impl Hub {
         kicked.len()
     }
 
+    /// Evicts every session. They can go on at another node of the cluster.
+    pub(super) fn end_isolated(&mut self) {
+        let peers: Vec<_> = self.sessions.values().map(|session| session.peer.clone()).collect();
+        for peer in peers {
+            peer.evict(
+                CloseCode::Restarting,
+                "isolated",
+                "this server has lost its connection to the others; reconnect",
+            );
+            self.remove_from_all_rooms(&peer);
+        }
+    }
+
     /// A user that lost its access may be disconnected and still hold the keys of its rooms. These
     /// rooms get new keys as well.
     fn rotate_for_lost_grants(&mut self, list: &Arc<AccessList>) {

@@ -7,6 +7,7 @@ use std::time::Instant;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::config::HubConfig;
+use super::elsewhere::ElsewhereChange;
 use super::opening::RoomOpening;
 use super::peer::Peer;
 use super::question::Question;
@@ -123,8 +124,12 @@ pub enum Command {
     SendQueues(oneshot::Sender<SendQueuesStatus>),
     /// Evict every session that this access list no longer allows. The answer is their number.
     Access(Arc<AccessList>, oneshot::Sender<usize>),
+    /// Evict every session, because this node does not know any more whose access was revoked.
+    EndIsolated,
     /// Evict the selected sessions. The answer is their number.
     Kick(SessionSelector, oneshot::Sender<usize>),
+    /// The members of rooms on other nodes have changed. The permit bounds how many of these wait.
+    Elsewhere(Vec<ElsewhereChange>, OwnedSemaphorePermit),
     /// List the rooms.
     Rooms(oneshot::Sender<Vec<RoomStatus>>),
     /// List the sessions.

@@ -32,10 +32,12 @@ use super::committed::Committed;
 use super::config::HubConfig;
 use super::deletion::DeletionCount;
 use super::drain_schedule::DrainSchedule;
+use super::elsewhere::Elsewhere;
 use super::log_event::LogEvent;
 use super::log_writer_stats::LogWriterStats;
 use super::opening::RoomOpenings;
 use super::peer::Peer;
+use super::presence_changes::PresenceChanges;
 use super::room::Room;
 use super::rooms_full_log::RoomsFullLog;
 use crate::net::uring::UringSender;
@@ -87,6 +89,8 @@ pub struct Hub {
     /// The sessions that are to be closed, once the server drains, and when the next of them are.
     pub(super) draining: Option<DrainSchedule>,
     pub(super) drain_step_at: Option<Instant>,
+    /// Who is on the other nodes, and what they are told; `None` without a cluster.
+    pub(super) cluster: Option<(Elsewhere, PresenceChanges)>,
     /// Sends to many sockets with one system call, if the kernel allows io_uring.
     pub(super) uring: Option<UringSender>,
 }
@@ -126,8 +130,16 @@ impl Hub {
             presence_flush_at: None,
             draining: None,
             drain_step_at: None,
+            cluster: None,
             uring: UringSender::new(),
         }
+    }
+
+    /// Makes it the hub of a node in a cluster, which notes joins and leaves in `changes`.
+    #[allow(dead_code)]
+    pub fn in_cluster(mut self, changes: PresenceChanges) -> Self {
+        self.cluster = Some((Elsewhere::default(), changes));
+        self
     }
 
     /// Runs until the log writer has ended.
@@ -268,9 +280,11 @@ impl Hub {
             Command::Access(list, answer) => {
                 let _ = answer.send(self.enforce_access(&list));
             }
+            Command::EndIsolated => self.end_isolated(),
             Command::Kick(selected, answer) => {
                 let _ = answer.send(self.kick(&selected));
             }
+            Command::Elsewhere(changes, _permit) => self.announce_elsewhere(changes),
             Command::Rooms(answer) => {
                 let _ = answer.send(self.room_statuses());
             }

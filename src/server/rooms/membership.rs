@@ -237,9 +237,7 @@ impl Hub {
             self.rooms_without_messages = self.rooms_without_messages.saturating_sub(without);
             (room.last, room.may_be_behind) = (room.last.max(newest), false);
         }
-        if let Some(index) = room.index_of(peer) {
-            room.remove(index);
-        }
+        let is_member = room.index_of(peer).map(|index| room.remove(index)).is_some();
         let live_since = (!entry.resuming).then_some(room.last);
         let can_receive = peer.may(Action::Receive, &entry.room);
         if let Some(session) = self.sessions.get_mut(&peer.session)
@@ -257,6 +255,9 @@ impl Hub {
             missed_redactions: Vec::new(),
             received: Cell::new(0),
         });
+        if let Some((_, changes)) = self.cluster.as_ref().filter(|_| !is_member) {
+            changes.joined(&entry.room, &peer.user);
+        }
         let membership = Membership {
             room: entry.room.clone(),
             ring: room.ring.clone(),
@@ -316,6 +317,9 @@ impl Hub {
         self.rooms_without_messages = self.rooms_without_messages.saturating_sub(without);
         let members: Vec<_> = room.members.into_iter().map(|member| member.peer).collect();
         for peer in &members {
+            if let Some((_, changes)) = &self.cluster {
+                changes.left(name, &peer.user);
+            }
             if let Some(session) = self.sessions.get_mut(&peer.session) {
                 session.rooms.retain(|room| room != name);
             }
@@ -328,6 +332,9 @@ impl Hub {
         let Some(room) = self.rooms.get_mut(name) else { return false };
         let Some(index) = room.index_of(peer) else { return false };
         room.remove(index);
+        if let Some((_, changes)) = &self.cluster {
+            changes.left(name, &peer.user);
+        }
         if let Some(session) = self.sessions.get_mut(&peer.session) {
             session.rooms.retain(|room| room != name);
         }

@@ -14,6 +14,8 @@ pub mod deletion;
 pub mod delivery;
 mod drain;
 mod drain_schedule;
+#[allow(dead_code)]
+pub mod elsewhere;
 pub mod encoding;
 mod eraser;
 pub mod health;
@@ -30,6 +32,10 @@ mod outcomes;
 pub mod peer;
 mod pending_drafts;
 mod presence;
+#[allow(dead_code)]
+pub mod presence_changes;
+#[cfg(test)]
+mod presence_tests;
 mod prune_log;
 pub mod question;
 mod recent;

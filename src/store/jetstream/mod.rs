@@ -7,6 +7,7 @@
 //!
 //! Order of calls: [`reach`] waits for the engine, makes the streams and checks everything; then [`open_cluster`].
 
+mod access_value;
 mod append;
 mod checks;
 mod cluster;
