@@ -10,6 +10,7 @@ mod bots;
 mod browser;
 mod certificates;
 mod client;
+mod cluster;
 mod cluster_start;
 mod confidential;
 mod configuration;

@@ -11,7 +11,7 @@ use super::log_state::LogState;
 use super::names::SubjectKind;
 use super::publish::{Fate, publish};
 use super::record::{MessageRecord, Origin};
-use crate::protocol::{Seq, Timestamp};
+use crate::protocol::{Epoch, Seq, Timestamp};
 use crate::store::entry::Draft;
 use crate::store::room_log::AppendOutcome;
 
@@ -39,9 +39,9 @@ pub(super) fn append(
         let origins: Vec<Origin> =
             origins.map(|draft| Origin { incarnation: cluster.incarnation, draft }).collect();
         match error {
-            Ok(()) => {
-                outcomes.extend(Batch { cluster, log, drafts: batch, origins }.append(deadline))
-            }
+            Ok(()) => outcomes.extend(
+                Batch { cluster, log, drafts: batch, origins, epoch: log.epoch() }.append(deadline),
+            ),
             Err(error) => {
                 outcomes.extend(batch.iter().map(|_| AppendOutcome::Refused(error.clone())))
             }
@@ -55,6 +55,8 @@ struct Batch<'a> {
     log: &'a LogState,
     drafts: &'a [Draft],
     origins: Vec<Origin>,
+    /// Of the log before anything is sent.
+    epoch: Epoch,
 }
 
 /// Whether a draft is sent, or is a repetition of an earlier one of the same batch.
@@ -75,6 +77,11 @@ impl Batch<'_> {
                 Role::Sent(place) => self.outcome(index, &fates[place]),
                 Role::Repeats(earlier) => self.repeated(index, &outcomes[earlier]),
             };
+            if let AppendOutcome::Accepted { seq } = &outcome {
+                // Readers here must find it, also before the tail has yielded it.
+                let tag = self.cluster.names.tag(&self.drafts[index].room);
+                self.log.learn_last(&tag, &self.epoch, seq.0);
+            }
             outcomes.push(outcome);
         }
         outcomes

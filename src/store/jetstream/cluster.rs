@@ -105,6 +105,9 @@ impl Cluster {
             None => self.ask_last(log, &tag, &epoch)?,
         };
         let notes = self.notes(log, &tag)?;
+        // The last message may be one whose text was deleted.
+        let redacted = notes.as_ref().and_then(|notes| notes.redactions.last());
+        let last = last.max(redacted.map_or(0, |redaction| redaction.seq.0));
         let pruned_to = notes.as_ref().map_or(0, |notes| notes.pruned_to);
         let forgotten = self.horizon(log)?.max(pruned_to);
         if log.epoch() != epoch {
@@ -204,7 +207,8 @@ impl Cluster {
         let mut hidden = state.first.saturating_sub(1);
         let keep_for = i64::try_from(self.keep_for.lock().as_micros()).unwrap_or(i64::MAX);
         if let Some(now) = log.engine_micros() {
-            let subject = self.names.filter(SubjectKind::Messages);
+            // With the anchors: if the first messages of one room were removed, the others lack nothing.
+            let subject = self.names.everything();
             let micros = now.saturating_sub(keep_for);
             let read = self.read(log, &ReadRequest::Since { subject, micros })?;
             // Without such a message, nothing says where the old ones end.

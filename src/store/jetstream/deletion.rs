@@ -22,14 +22,9 @@ pub(super) fn delete(
     name: &RoomName,
     ranges: &[SeqRange],
 ) -> Result<Deleted, DeleteError> {
-    let mut room = existing(cluster, name)?;
-    if let Some(range) = ranges.iter().find(|range| range.last().0 > room.last) {
-        // Another server may have appended it just now.
-        let last = cluster.ask_last(room.log, &room.tag, &room.epoch)?;
-        if range.last().0 > last {
-            return Err(DeleteError::NotYet(room.head().last));
-        }
-        room = cluster.room(name)?;
+    let room = existing(cluster, name)?;
+    if ranges.iter().any(|range| range.last().0 > room.last) {
+        return Err(DeleteError::NotYet(room.head().last));
     }
     let mut deleted = Deleted::default();
     for range in ranges {
@@ -41,7 +36,7 @@ pub(super) fn delete(
 /// Deletes all messages of a room.
 pub(super) fn delete_room(cluster: &Cluster, name: &RoomName) -> Result<DeletedRoom, DeleteError> {
     let room = existing(cluster, name)?;
-    let last = room.last.max(cluster.ask_last(room.log, &room.tag, &room.epoch)?);
+    let last = room.last;
     let note = Note::Pruned { to: Seq(last) };
     write_note(cluster, room.log, &room.tag, &note)?;
     let purged =
@@ -74,7 +69,9 @@ pub(super) fn write_note(
 }
 
 fn existing<'a>(cluster: &'a Cluster, name: &RoomName) -> Result<Room<'a>, DeleteError> {
-    let room = cluster.room(name)?;
+    let mut room = cluster.room(name)?;
+    // Another server may have appended to it just now.
+    room.last = room.last.max(cluster.ask_last(room.log, &room.tag, &room.epoch)?);
     match room.last == 0 && room.notes.is_none() {
         true => Err(DeleteError::UnknownRoom),
         false => Ok(room),
@@ -88,7 +85,9 @@ fn delete_range(
     deleted: &mut Deleted,
 ) -> Result<(), DeleteError> {
     let found = in_range(cluster, room, range)?;
-    let before = room.notes.as_deref().map_or(&[][..], |notes| &notes.redactions);
+    // Another range may have named some of them.
+    let notes = cluster.notes(room.log, &room.tag)?;
+    let before = notes.as_deref().map_or(&[][..], |notes| &notes.redactions);
     let is_deleted = |seq: Seq| before.binary_search_by_key(&seq, |one| one.seq).is_ok();
     let in_range = |seq: Seq| range.first() <= seq && seq <= range.last();
     let already = before.iter().filter(|redaction| in_range(redaction.seq)).count() as u64;

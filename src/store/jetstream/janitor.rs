@@ -4,6 +4,10 @@
 //! ever removed, whatever the retention says. Readers are shown less: see [`Cluster::horizon`]. Before messages of a
 //! room are removed, a note in the stream says so, and they are removed only when every tail has read it. So no reader
 //! misses messages without a gap.
+//!
+//! Readers are told of a gap below the first number of a stream. So that this number follows from the age of messages
+//! alone, and not from the removal of the messages of one room, the janitor writes an anchor every half hour, which only
+//! its age removes. It also tells the tails the engine's time while nobody writes.
 
 use std::time::{Duration, Instant};
 
@@ -25,6 +29,8 @@ use crate::store::room_log::{PruneReason, PruneResult, PrunedRoom, StoreError};
 pub(super) const MIN_AGE: Duration = Duration::from_secs(25 * 60 * 60);
 /// Messages are removed this much later than they are hidden from readers.
 const HIDDEN_FIRST: Duration = Duration::from_secs(60 * 60);
+/// From one anchor to the next: less than [`HIDDEN_FIRST`], so the first anchor that is left is hidden already.
+const ANCHOR_INTERVAL: Duration = Duration::from_secs(30 * 60);
 /// The most numbers of a stream that one step removes because of their age.
 const MAX_NUMBERS: u64 = 10_000;
 /// The engine's clock may be ahead of this server's by this much.
@@ -39,6 +45,8 @@ pub(super) struct Janitor {
     /// The slot that the next step looks at.
     slot: usize,
     waiting: Vec<Waiting>,
+    /// The epoch of the last anchor, and when it was written.
+    anchored: Option<(Epoch, Instant)>,
 }
 
 /// Messages that readers know to be pruned.
@@ -51,7 +59,7 @@ struct Waiting {
 
 impl Janitor {
     pub fn new(retention: Retention) -> Self {
-        Janitor { retention, lease: Lease::default(), slot: 0, waiting: Vec::new() }
+        Janitor { retention, lease: Lease::default(), slot: 0, waiting: Vec::new(), anchored: None }
     }
 
     pub fn set_retention(&mut self, retention: Retention) {
@@ -85,6 +93,7 @@ impl Janitor {
             self.waiting.clear();
             return Ok(());
         }
+        self.anchor(cluster, log)?;
         let Some(engine_now) = log.engine_micros() else { return Ok(()) };
         let skew = i64::try_from(MAX_SKEW.as_micros()).unwrap_or(i64::MAX);
         if engine_now > now.micros().saturating_add(skew) {
@@ -101,6 +110,17 @@ impl Janitor {
         self.note_surplus(cluster, log, before(MIN_AGE), result)
     }
 
+    fn anchor(&mut self, cluster: &Cluster, log: &LogState) -> Result<(), StoreError> {
+        let epoch = log.epoch();
+        let is_young =
+            |(of, written): &(Epoch, Instant)| *of == epoch && written.elapsed() < ANCHOR_INTERVAL;
+        if !self.anchored.as_ref().is_some_and(is_young) {
+            write_note(cluster, log, &cluster.names.anchor_tag(log.number), &Note::Anchor)?;
+            self.anchored = Some((epoch, Instant::now()));
+        }
+        Ok(())
+    }
+
     /// Removes what is older than `micros`.
     fn remove_old(
         &self,
@@ -110,7 +130,7 @@ impl Janitor {
         result: &mut PruneResult,
     ) -> Result<(), StoreError> {
         let state = cluster.state(log)?;
-        let subject = cluster.names.filter(SubjectKind::Messages);
+        let subject = cluster.names.everything();
         let read = cluster.read(log, &ReadRequest::Since { subject, micros })?;
         // Without such a message, nothing says where the old ones end.
         let Some(young) = read.messages.first().map(|message| message.seq) else { return Ok(()) };

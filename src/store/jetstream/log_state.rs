@@ -82,6 +82,7 @@ pub(super) struct RoomNotes {
 impl RoomNotes {
     pub fn add(&mut self, note: &Note) {
         match note {
+            Note::Anchor => {}
             Note::Pruned { to } => self.pruned_to = self.pruned_to.max(to.0),
             Note::Redacted(redactions) => {
                 for redaction in redactions {

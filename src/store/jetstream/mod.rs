@@ -14,8 +14,6 @@ mod cluster_plan;
 mod deletion;
 mod engine;
 mod epoch;
-#[cfg(test)]
-mod fake_engine;
 mod janitor;
 mod log_state;
 mod monitor;

@@ -61,6 +61,13 @@ impl Names {
         self.hashes.tag(&[b"room", room.as_str().as_bytes()])
     }
 
+    /// A tag in a stream that is of no room.
+    pub fn anchor_tag(&self, stream: u16) -> Tag {
+        let mut tag = Tag::default();
+        tag[0] = self.slots(stream).next().unwrap_or(0) as u8;
+        tag
+    }
+
     /// The stream of a room, from 0.
     pub fn stream_of(&self, tag: &Tag) -> u16 {
         self.stream_of_slot(slot(tag))
@@ -90,6 +97,11 @@ impl Names {
     /// Matches all subjects of one kind.
     pub fn filter(&self, kind: SubjectKind) -> String {
         format!("{}.{}.>", self.prefix, kind.word())
+    }
+
+    /// Matches all subjects of the cluster's streams.
+    pub fn everything(&self) -> String {
+        format!("{}.>", self.prefix)
     }
 
     /// The subject of a room: `<prefix>.<kind>.<slot>.<room>`.

@@ -13,6 +13,7 @@ const FORM: u8 = 1;
 const MESSAGE: u8 = b'm';
 const PRUNED: u8 = b'p';
 const REDACTED: u8 = b'd';
+const ANCHOR: u8 = b'a';
 
 /// The most redactions in one note.
 pub(super) const MAX_REDACTIONS: usize = 1000;
@@ -45,6 +46,8 @@ pub(super) enum Note {
     Pruned { to: Seq },
     /// The texts of these messages were deleted. At most [`MAX_REDACTIONS`].
     Redacted(Vec<Redaction>),
+    /// Nothing. It keeps the beginning of the stream where it is.
+    Anchor,
 }
 
 impl RecordKeys {
@@ -87,6 +90,7 @@ impl RecordKeys {
     /// Seals a note for its subject.
     pub fn seal_note(&self, subject: &str, note: &Note) -> Vec<u8> {
         let plain = match note {
+            Note::Anchor => vec![ANCHOR],
             Note::Pruned { to } => [&[PRUNED][..], &to.0.to_be_bytes()].concat(),
             Note::Redacted(redactions) => {
                 let mut plain = vec![REDACTED];
@@ -106,6 +110,7 @@ impl RecordKeys {
         let (kind, fields) = plain.split_first()?;
         let mut input = Decoder(fields);
         match *kind {
+            ANCHOR => Some(Note::Anchor),
             PRUNED => Some(Note::Pruned { to: Seq(u64::from_be_bytes(input.array()?)) }),
             REDACTED => {
                 let mut redactions = Vec::with_capacity(fields.len() / 16);
@@ -197,7 +202,7 @@ mod tests {
             let keys = RecordKeys::new(&[1; 32], None);
             let at = Timestamp::from_micros(1_790_000_000_000_000);
             let redactions = seqs.iter().map(|seq| Redaction { seq: Seq(*seq), at }).collect();
-            for note in [Note::Redacted(redactions), Note::Pruned { to: Seq(7) }] {
+            for note in [Note::Redacted(redactions), Note::Pruned { to: Seq(7) }, Note::Anchor] {
                 let sealed = keys.seal_note("s", &note);
                 prop_assert_eq!(keys.open_note("s", &sealed), Some(note));
             }

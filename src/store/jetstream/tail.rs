@@ -81,6 +81,7 @@ impl JetStreamTail {
         if kind == SubjectKind::Notes {
             let note = self.cluster.keys.open_note(&subject, &payload)?;
             self.log.saw_note(&tag, seq, &note);
+            self.log.saw_time(micros);
             return None;
         }
         self.log.saw_message(&tag, seq, micros);
@@ -96,8 +97,12 @@ impl JetStreamTail {
 
 impl Tail for JetStreamTail {
     fn next(&mut self, wait: Duration) -> Result<Vec<TailMessage>, StoreError> {
-        if self.checked.elapsed() >= self.cluster.timings.check {
-            self.check()?;
+        if self.following.is_some() && self.checked.elapsed() >= self.cluster.timings.check {
+            let checked = self.check();
+            // A stream without a leader can still be followed.
+            if self.epoch_changed {
+                checked?;
+            }
         }
         let following = self.follow()?;
         match following.next(MAX_MESSAGES, wait) {

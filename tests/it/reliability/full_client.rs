@@ -151,6 +151,9 @@ impl FullClient {
         }
         socket.send(Message::text(register.to_string())).await.ok()?;
         let welcome = tokio::time::timeout(STEP_TIMEOUT, next(&mut socket)).await.ok()??;
+        if welcome["type"] == "error" && welcome["temporary"] == true {
+            return None;
+        }
         assert_eq!(welcome["type"], "welcome", "{welcome}");
         let at = &welcome["rooms"][&self.room];
         self.epoch = at["epoch"].as_str().unwrap().to_owned();

@@ -5,6 +5,7 @@
 mod checker;
 mod crowd;
 mod full_client;
+mod nodes;
 mod proxy;
 mod restarts;
 mod schedule;

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use rustls_pki_types::pem::PemObject as _;
@@ -28,11 +29,20 @@ pub type Socket = WebSocketStream<Box<dyn Stream>>;
 #[derive(Clone)]
 pub struct Endpoint {
     address: String,
+    /// The addresses that take turns with each connection, if there are several.
+    nodes: Arc<Nodes>,
     from: String,
     tls: Option<TlsConnector>,
     headers: Vec<(&'static str, String)>,
     /// Access tokens for the names in `register`, if the server wants them.
     pub tokens: Option<Arc<AccessTokens>>,
+}
+
+/// Servers that share their rooms.
+#[derive(Default)]
+struct Nodes {
+    addresses: Vec<String>,
+    next: AtomicUsize,
 }
 
 /// Makes one access token per user, on demand.
@@ -56,8 +66,8 @@ impl AccessTokens {
 
 impl From<&str> for Endpoint {
     fn from(address: &str) -> Endpoint {
-        let (from, headers) = ("127.0.0.1".into(), Vec::new());
-        Endpoint { address: address.into(), from, tls: None, headers, tokens: None }
+        let (nodes, from, headers) = (Arc::default(), "127.0.0.1".into(), Vec::new());
+        Endpoint { address: address.into(), nodes, from, tls: None, headers, tokens: None }
     }
 }
 
@@ -114,6 +124,12 @@ impl Endpoint {
         self
     }
 
+    /// Connects to these addresses in turn, as through a balancer.
+    pub fn of_nodes(addresses: Vec<String>) -> Endpoint {
+        let endpoint = Endpoint::from(&addresses[0]);
+        Endpoint { nodes: Arc::new(Nodes { addresses, next: AtomicUsize::new(0) }), ..endpoint }
+    }
+
     /// Connects from this loopback address.
     pub fn bound_to(mut self, address: &str) -> Endpoint {
         self.from = address.into();
@@ -134,7 +150,12 @@ impl Endpoint {
 
     /// Connects, with the TLS handshake if there is TLS, and sends nothing more.
     pub async fn stream(&self) -> Option<Box<dyn Stream>> {
-        let target: SocketAddr = self.address.parse().unwrap();
+        let turn = self.nodes.next.fetch_add(1, Ordering::Relaxed);
+        let address = match self.nodes.addresses.len() {
+            0 => &self.address,
+            nodes => &self.nodes.addresses[turn % nodes],
+        };
+        let target: SocketAddr = address.parse().unwrap();
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind(format!("{}:0", self.from).parse().unwrap()).ok()?;
         let stream = tokio::time::timeout(TIMEOUT, socket.connect(target)).await.ok()?.ok()?;

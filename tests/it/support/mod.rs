@@ -9,6 +9,7 @@ pub mod front;
 pub mod log_schema;
 pub mod metrics;
 pub mod nginx;
+pub mod nodes;
 pub mod programs;
 pub mod python;
 pub mod server;

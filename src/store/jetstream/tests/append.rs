@@ -1,8 +1,8 @@
 //! Appending, and the tail.
 
+use super::fake_engine::Delivery;
 use super::*;
 use crate::store::jetstream::engine::EngineError;
-use crate::store::jetstream::fake_engine::Delivery;
 use crate::store::room_log::Shortage;
 use proptest::prelude::*;
 
@@ -28,6 +28,16 @@ fn messages_of_two_servers_have_one_order_and_each_knows_its_own() {
 }
 
 #[test]
+fn a_message_is_in_the_history_as_soon_as_it_is_accepted() {
+    let mut node = node(&engine(1), &options(1));
+    assert_eq!(node.texts("a").len(), 0);
+    // The tail has not yielded it.
+    let seq = node.say("a", "1");
+    assert_eq!(node.texts("a"), ["1"]);
+    assert_eq!(node.store.reader.head(&name("a")).unwrap().last, Seq(seq));
+}
+
+#[test]
 fn nothing_of_a_message_is_readable_at_the_engine() {
     let engine = engine(1);
     node(&engine, &options(1)).append(vec![draft("plans", "Alice", Some("job-1"), "secreto")]);
@@ -47,8 +57,8 @@ fn a_repeated_message_is_a_duplicate_and_another_text_a_conflict() {
         AppendOutcome::Duplicate { seq: Seq(1), at: now(START) },
         AppendOutcome::Conflict { seq: Seq(1) },
     );
-    assert_eq!(node.append(vec![say("x")]), [duplicate.clone()]);
-    assert_eq!(node.append(vec![say("y")]), [conflict.clone()]);
+    assert_eq!(node.append(vec![say("x")])[0], duplicate);
+    assert_eq!(node.append(vec![say("y")])[0], conflict);
     // In a batch, with new messages around them; replicas lag behind at first.
     engine.lag([5, 5]);
     let new = |text| draft("a", "Alice", None, text);
@@ -60,6 +70,23 @@ fn a_repeated_message_is_a_duplicate_and_another_text_a_conflict() {
     // Another user, another room: another message.
     let others = vec![draft("a", "Bob", Some("1"), "x"), draft("b", "Alice", Some("1"), "x")];
     assert_eq!(node.append(others).iter().map(accepted).collect::<Vec<_>>(), [4, 5]);
+}
+
+#[test]
+fn a_message_is_not_stored_behind_a_refused_one() {
+    let engine = engine(1);
+    let mut node = node(&engine, &options(1));
+    let known = draft("a", "Alice", Some("1"), "x");
+    node.append(vec![known.clone()]);
+    // The batch has a known message, so they go one by one, and the second is refused.
+    engine.deliver([Delivery::Normal, Delivery::Normal, Delivery::Refused]);
+    let new = |text| draft("a", "Alice", None, text);
+    let outcomes = node.append(vec![known, new("y"), new("z")]);
+    assert_eq!(outcomes[0], AppendOutcome::Duplicate { seq: Seq(1), at: now(START) });
+    for outcome in &outcomes[1..] {
+        assert!(matches!(outcome, AppendOutcome::Refused(_)), "{outcome:?}");
+    }
+    assert_eq!(node.texts("a"), ["x"]);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod append;
 mod epoch;
+mod fake_engine;
 mod page;
 mod prune;
 
@@ -10,8 +11,9 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
+use fake_engine::FakeEngine;
+
 use super::cluster::Timings;
-use super::fake_engine::FakeEngine;
 use super::names::Names;
 use super::open::{JetStreamOptions, OpenJetStreamError, open_jetstream};
 use crate::protocol::{MessageId, RoomName, Seq, Timestamp, UserName};
@@ -84,6 +86,13 @@ impl Node {
         accepted(&self.append(vec![draft(room, "Alice", None, text)])[0])
     }
 
+    /// Says each of these numbers.
+    fn say_each(&mut self, room: &str, numbers: impl IntoIterator<Item = u64>) {
+        for number in numbers {
+            self.say(room, &number.to_string());
+        }
+    }
+
     fn try_tail(&mut self) -> Result<Vec<TailMessage>, StoreError> {
         self.store.logs[0].tail.as_mut().unwrap().next(Duration::ZERO)
     }
@@ -138,11 +147,24 @@ enum Item {
 impl Item {
     fn of(item: &PageItem<'_>) -> Self {
         match item {
-            PageItem::Message(Entry { seq, text, .. }) => Item::Message(seq.0, text.to_string()),
+            PageItem::Message(Entry { seq, text, .. }) => Item::Message(seq.0, short(text)),
             PageItem::Redacted(redaction) => Item::Redacted(redaction.seq.0),
             PageItem::Gap(gap) => Item::Gap(gap.after.0, gap.next.0, gap.reason),
         }
     }
+}
+
+/// Long texts make failures hard to read.
+fn short(text: &str) -> String {
+    match text.len() {
+        0..=20 => text.to_owned(),
+        length => format!("{length} bytes"),
+    }
+}
+
+/// The messages at the engine, without notes.
+fn stored(engine: &FakeEngine) -> usize {
+    engine.messages().iter().filter(|one| one.subject.starts_with("chat.m.")).count()
 }
 
 fn name(room: &str) -> RoomName {

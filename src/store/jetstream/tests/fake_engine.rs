@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::engine::*;
+use crate::store::jetstream::engine::*;
 
 /// What becomes of a request to publish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

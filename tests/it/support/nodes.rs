@@ -1,0 +1,58 @@
+//! Several servers that share their rooms over an engine.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use super::endpoint::Endpoint;
+use super::engine::EngineCluster;
+use super::server::Server;
+
+/// The secret of the cluster, 32 bytes as base64.
+const SECRET: &str = "QUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUFBQUE=";
+
+/// Nodes of one cluster and their engine.
+pub struct Nodes {
+    // Before the engine, so that they end first.
+    pub nodes: Vec<Server>,
+    pub engine: EngineCluster,
+    config: String,
+    folder: tempfile::TempDir,
+}
+
+impl Nodes {
+    /// Three nodes over three servers of the engine; `config` is added to the configuration of each.
+    pub fn start(config: &str) -> Nodes {
+        Nodes::with(config, 3)
+    }
+
+    /// So many nodes.
+    pub fn with(config: &str, count: usize) -> Nodes {
+        let folder = tempfile::tempdir().unwrap();
+        let key = folder.path().join("cluster.key");
+        std::fs::write(&key, SECRET).unwrap();
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
+        let engine = EngineCluster::start();
+        let config = format!(
+            "{config}[history]\nstore = \"jetstream\"\n[cluster]\nstreams = 2\nkey = {:?}\n{}",
+            key.display().to_string(),
+            engine.keys()
+        );
+        let nodes = (0..count).map(|_| Server::with(&config).start()).collect();
+        Nodes { nodes, engine, config, folder }
+    }
+
+    /// Adds a node.
+    pub fn add(&mut self) -> &Server {
+        self.nodes.push(Server::with(&self.config).start());
+        &self.nodes[self.nodes.len() - 1]
+    }
+
+    /// Connects to all nodes in turn.
+    pub fn endpoint(&self) -> Endpoint {
+        Endpoint::of_nodes(self.nodes.iter().map(|node| node.address().to_owned()).collect())
+    }
+
+    /// The folder of the cluster secret.
+    pub fn folder(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+}
