@@ -139,14 +139,14 @@ pub(super) fn check_log_stream(
     }
     stream.common(replicas, assurance)?;
     stream.equals("discard", &found.discard, "old")?;
-    stream.equals("max_msgs", &found.max_msgs, -1)?;
-    stream.equals("max_bytes", &found.max_bytes, -1)?;
-    stream.equals("max_msgs_per_subject", &found.max_msgs_per_subject, -1)?;
-    stream.equals("max_msg_size", &found.max_msg_size, -1)?;
-    stream.equals("allow_direct", &found.allow_direct, true)?;
-    stream.equals("allow_atomic", &found.allow_atomic, true)?;
-    stream.equals("deny_delete", &found.deny_delete, false)?;
-    stream.equals("deny_purge", &found.deny_purge, false)?;
+    stream.equals("max_msgs", found.max_msgs, -1)?;
+    stream.equals("max_bytes", found.max_bytes, -1)?;
+    stream.equals("max_msgs_per_subject", found.max_msgs_per_subject, -1)?;
+    stream.equals("max_msg_size", found.max_msg_size, -1)?;
+    stream.equals("allow_direct", found.allow_direct, true)?;
+    stream.equals("allow_atomic", found.allow_atomic, true)?;
+    stream.equals("deny_delete", found.deny_delete, false)?;
+    stream.equals("deny_purge", found.deny_purge, false)?;
     let least = kept_for(keep_for);
     if found.max_age != 0 && u128::from(found.max_age) < least.as_nanos() {
         let wanted = format!("0 or at least {}", duration(least));
@@ -172,8 +172,8 @@ pub(super) fn check_bucket(
     }
     stream.common(replicas, assurance)?;
     stream.equals("discard", &found.discard, "new")?;
-    stream.equals("max_msgs", &found.max_msgs, -1)?;
-    stream.equals("max_age", &found.max_age, 0)
+    stream.equals("max_msgs", found.max_msgs, -1)?;
+    stream.equals("max_age", found.max_age, 0)
 }
 
 struct Stream<'a>(&'a StreamConfig);
@@ -192,8 +192,8 @@ impl Stream<'_> {
         }
         self.equals("storage", &found.storage, "file")?;
         self.equals("retention", &found.retention, "limits")?;
-        self.equals("no_ack", &found.no_ack, false)?;
-        self.equals("sealed", &found.sealed, false)?;
+        self.equals("no_ack", found.no_ack, false)?;
+        self.equals("sealed", found.sealed, false)?;
         if found.persist_mode == "async" {
             let (there, wanted) = ("async".to_owned(), "default".to_owned());
             return Err(self.refuse("persist_mode", there, wanted, CHANGE_STREAM));
@@ -280,7 +280,8 @@ mod tests {
     fn each_field_that_could_lose_a_message_is_refused_by_name() {
         let other = Some(serde_json::json!({ "name": "other" }));
         let hour = 3_600_000_000_000;
-        let changes: [(&str, &dyn Fn(&mut StreamConfig)); 20] = [
+        type Change<'a> = (&'a str, &'a dyn Fn(&mut StreamConfig));
+        let changes: [Change; 20] = [
             ("subjects", &|found| found.subjects.truncate(1)),
             ("num_replicas", &|found| found.num_replicas = 1),
             ("storage", &|found| found.storage = "memory".into()),

@@ -11,7 +11,6 @@ use super::nats::NatsEngine;
 use super::nats_connect::{EngineAddress, connect};
 
 #[path = "../../../tests/it/support/engine.rs"]
-#[allow(dead_code)]
 mod cluster;
 
 use cluster::{EngineCluster, Setup};

@@ -10,7 +10,6 @@ use tokio::runtime::Handle;
 use super::checks::{Assurance, Mismatch};
 use super::cluster::Timings;
 use super::cluster_plan::{ClusterError, ClusterPlan};
-use super::engine::Engine;
 use super::nats::NatsEngine;
 use super::nats_connect::{ConnectFailure, connect};
 use super::open::{JetStreamOptions, OpenJetStreamError, open_jetstream};
@@ -44,9 +43,16 @@ impl Waiting {
 
 /// An engine that keeps the promises.
 pub struct ReachedEngine {
-    engine: Arc<dyn Engine>,
+    engine: Arc<NatsEngine>,
     /// Whether an acked message survives the loss of a server and of power.
     durable: bool,
+}
+
+impl ReachedEngine {
+    /// The connection, for messages between servers that are not stored. A clone is the same connection.
+    pub fn client(&self) -> async_nats::Client {
+        self.engine.caller.client.clone()
+    }
 }
 
 /// Connects, makes what is missing, and checks everything; waits for an engine that is not ready.
