@@ -6,5 +6,4 @@ pub(crate) mod ban_record;
 pub mod cluster_secret;
 pub(crate) mod durable_file;
 pub(crate) mod private_file;
-#[allow(dead_code)]
 pub(crate) mod shared_access;

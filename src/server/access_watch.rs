@@ -97,7 +97,6 @@ pub async fn watch(context: Arc<Context>, stop: CancellationToken) {
 
 /// From now on the access file follows the access list of the cluster. To be called before any connection is
 /// accepted.
-#[allow(dead_code)]
 pub async fn share(context: &Context, access: Arc<AccessSync>) {
     // It is called once.
     let _ = context.access_sync.set(access);

@@ -4,7 +4,6 @@
 //! `access_watch`, `http` (requests without a WebSocket), `connection` (one client connection) and `admin` (operators); `run` (build,
 //! serve, drain); `commands` (the command line). Nothing imports upwards.
 
-#[allow(dead_code)]
 mod access_sync;
 mod access_watch;
 mod activity;
@@ -14,8 +13,8 @@ mod authenticator;
 mod authorization;
 mod ban_schedule;
 mod client_info;
-#[allow(dead_code)]
 mod cluster;
+mod cluster_link;
 mod commands;
 pub mod connection;
 mod context;
@@ -28,7 +27,6 @@ mod faulty_store;
 mod http;
 mod http_meters;
 mod listeners;
-#[allow(dead_code)]
 mod node_id;
 mod open_cluster;
 mod open_store;

@@ -10,6 +10,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
+use super::cluster_link::ClusterLink;
 use super::error::ServerError;
 use crate::config::{Cluster, Config, Durability};
 use crate::credentials::cluster_secret::{ClusterSecret, SecretError, engine_credentials};
@@ -70,7 +71,7 @@ pub async fn open(
     cluster: &Cluster,
     retention: Retention,
     signals: &mut Signals,
-) -> Result<Option<OpenedStore>, ServerError> {
+) -> Result<Option<(OpenedStore, ClusterLink)>, ServerError> {
     let plan = plan(config, cluster)?;
     let durability = cluster.durability;
     let waiting = Arc::new(Waiting::default());
@@ -79,9 +80,16 @@ pub async fn open(
     let work = move || {
         let open = || {
             let reached = reach(&plan, &handle, &thread_waiting)?;
+            let link = ClusterLink {
+                client: reached.client(),
+                access: reached.access_list(),
+                prefix: plan.prefix.clone(),
+                name: plan.address.node.clone(),
+                secret: plan.secret.clone(),
+            };
             let store = open_cluster(reached, &plan, retention)?;
             log_reached(&plan, durability);
-            Ok(store)
+            Ok((store, link))
         };
         // The receiver is gone if a signal stopped the server.
         let _ = outcome.send(open());

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use super::cluster_link::ClusterLink;
 use super::error::ServerError;
 use super::open_cluster;
 use crate::config::{Config, Store};
@@ -31,23 +32,26 @@ const EXTENSION: Duration = Duration::from_secs(60);
 /// The time between two lines of the server log about a long step.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Opens the store, and warns the operator if it is new, was recovered, or may have been restored. Returns
-/// `None` if a signal stopped the server meanwhile.
+/// Opens the store, and warns the operator if it is new, was recovered, or may have been restored. The server
+/// has a link if it is in a cluster. Returns `None` if a signal stopped the server meanwhile.
 pub async fn open(
     config: &Config,
     retention: Retention,
     signals: &mut Signals,
-) -> Result<Option<OpenedStore>, ServerError> {
-    let opened = match config.history.store {
-        Store::Memory => Some(open_in_memory(retention)),
-        Store::Disk => open_on_disk(config, retention, signals).await?,
-        Store::JetStream => match &config.cluster {
-            Some(cluster) => open_cluster::open(config, cluster, retention, signals).await?,
-            None => None,
-        },
+) -> Result<Option<(OpenedStore, Option<ClusterLink>)>, ServerError> {
+    let opened = match (config.history.store, &config.cluster) {
+        (Store::Memory, _) => Some((open_in_memory(retention), None)),
+        (Store::JetStream, Some(cluster)) => {
+            let opened = open_cluster::open(config, cluster, retention, signals).await?;
+            opened.map(|(store, link)| (store, Some(link)))
+        }
+        (Store::Disk | Store::JetStream, _) => {
+            let opened = open_on_disk(config, retention, signals).await?;
+            opened.map(|store| (store, None))
+        }
     };
     #[cfg(feature = "faults")]
-    let opened = opened.map(super::faulty_store::with_faults);
+    let opened = opened.map(|(store, link)| (super::faulty_store::with_faults(store), link));
     Ok(opened)
 }
 

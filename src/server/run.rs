@@ -12,12 +12,16 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::access_sync::AccessSync;
 use super::access_watch;
 use super::admin::reload::{Reload, ReloadQueue, Reloader};
 use super::admin::request::MainRequest;
 use super::admin::socket::AdminSocket;
-use super::admin::{self, metrics, status};
+use super::admin::{self, metrics, node_orders, status};
 use super::authenticator::Authenticator;
+use super::cluster::nats_bus::NatsBus;
+use super::cluster::settings::Settings;
+use super::cluster_link::ClusterLink;
 use super::connection::accept;
 use super::context::{ActiveConfig, Context};
 use super::counters::Counters;
@@ -33,6 +37,7 @@ use super::rooms::deletion::DeletionCount;
 use super::rooms::health::Health;
 use super::rooms::hub::Hub;
 use super::rooms::log_writers::LogWriters;
+use super::rooms::presence_changes::PresenceChanges;
 use super::tls_warnings;
 use crate::config::{Config, Store};
 use crate::net::admission::Admission;
@@ -124,9 +129,8 @@ impl Server {
         let (log, dropped_lines) = (server_log.control(), server_log.dropped_lines());
         let counters = Arc::new(Counters::default());
         let retention = active.retention();
-        let Some(mut store) = open_store::open(&active.config, retention, signals).await? else {
-            return Ok(None);
-        };
+        let opened = open_store::open(&active.config, retention, signals).await?;
+        let Some((mut store, link)) = opened else { return Ok(None) };
         let listeners = listeners::bind(&active.config)?;
         let admin = AdminSocket::bind(&active.config)?;
         let metrics = metrics::bind(&active.config).await?;
@@ -142,13 +146,17 @@ impl Server {
         let deletions = Arc::new(DeletionCount::default());
         let authenticator = Arc::new(Authenticator::new(&active.config.auth));
         access_watch::read_first(&authenticator, &active.config.auth).await;
-        let rooms = Hub::new(
+        let mut rooms = Hub::new(
             active.hub_config(durable),
             store.reader.clone(),
             deletions.clone(),
             authenticator.list(),
             counters.clone(),
         );
+        let presence = PresenceChanges::default();
+        if link.is_some() {
+            rooms = rooms.in_cluster(presence.clone());
+        }
         let runtime = tokio::runtime::Handle::current();
         let stats = log_writers.stats();
         let hub_ended =
@@ -185,6 +193,11 @@ impl Server {
             access_sync: OnceLock::new(),
         });
 
+        let access_watch = (TaskTracker::new(), CancellationToken::new());
+        let (main, main_requests) = mpsc::channel(1);
+        if let Some(link) = link {
+            join_cluster(&context, link, presence, main.clone(), &access_watch).await;
+        }
         let stop = CancellationToken::new();
         let acceptors = TaskTracker::new();
         for listener in listeners {
@@ -193,7 +206,6 @@ impl Server {
             }
             acceptors.spawn(accept::serve(listener, context.clone(), stop.clone()));
         }
-        let access_watch = (TaskTracker::new(), CancellationToken::new());
         access_watch.0.spawn(access_watch::watch(context.clone(), access_watch.1.clone()));
         let (reloader, reloads) = Reloader::new(reload);
         acceptors.spawn(reloader.run(context.clone(), stop.clone()));
@@ -201,7 +213,6 @@ impl Server {
         if history.store == Store::Disk {
             acceptors.spawn(context.disk.clone().run(history.path.clone(), stop.clone()));
         }
-        let (main, main_requests) = mpsc::channel(1);
         let admin_ended =
             admin::thread::start(context.clone(), admin, metrics, main.clone(), stop.clone())?;
         Ok(Some(Server {
@@ -291,4 +302,25 @@ impl Server {
         refusals.report_all_left_out();
         tracing::info!(event = "stopped", drained, "server stopped");
     }
+}
+
+/// Shares the access list with the other servers of the cluster, and connects this server with them. It leaves
+/// them when the sessions are closed.
+async fn join_cluster(
+    context: &Arc<Context>,
+    link: ClusterLink,
+    presence: PresenceChanges,
+    main: mpsc::Sender<MainRequest>,
+    (tasks, stop): &(TaskTracker, CancellationToken),
+) {
+    let ClusterLink { client, access, prefix, name, secret } = link;
+    let (access_file, presence_members) = {
+        let active = context.active_config.load();
+        (active.config.auth.access_file.clone(), active.config.limits.presence_members)
+    };
+    let shared = Arc::new(AccessSync::new(&secret, access, access_file));
+    access_watch::share(context, shared).await;
+    let bus = Arc::new(NatsBus::new(client, tokio::runtime::Handle::current()));
+    let settings = Settings { prefix, name, secret, presence_members };
+    node_orders::join_cluster(context, bus, settings, presence, main, (tasks, stop.clone()));
 }

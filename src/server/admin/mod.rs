@@ -9,7 +9,6 @@ pub mod health_watch;
 mod listening;
 pub mod log_level;
 pub mod metrics;
-#[allow(dead_code)]
 pub mod node_orders;
 pub mod reload;
 pub mod request;

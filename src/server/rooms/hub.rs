@@ -136,7 +136,6 @@ impl Hub {
     }
 
     /// Makes it the hub of a node in a cluster, which notes joins and leaves in `changes`.
-    #[allow(dead_code)]
     pub fn in_cluster(mut self, changes: PresenceChanges) -> Self {
         self.cluster = Some((Elsewhere::default(), changes));
         self

@@ -14,7 +14,6 @@ pub mod deletion;
 pub mod delivery;
 mod drain;
 mod drain_schedule;
-#[allow(dead_code)]
 pub mod elsewhere;
 pub mod encoding;
 mod eraser;
@@ -32,7 +31,6 @@ mod outcomes;
 pub mod peer;
 mod pending_drafts;
 mod presence;
-#[allow(dead_code)]
 pub mod presence_changes;
 #[cfg(test)]
 mod presence_tests;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
+use super::access_value::AccessValue;
 use super::checks::{Assurance, Mismatch};
 use super::cluster::Timings;
 use super::cluster_plan::{ClusterError, ClusterPlan};
@@ -14,6 +15,7 @@ use super::nats::NatsEngine;
 use super::nats_connect::{ConnectFailure, connect};
 use super::open::{JetStreamOptions, OpenJetStreamError, open_jetstream};
 use super::prepare::{Trouble, prepare};
+use crate::credentials::shared_access::SharedValue;
 use crate::store::opened::OpenedStore;
 use crate::store::retention::Retention;
 
@@ -52,6 +54,11 @@ impl ReachedEngine {
     /// The connection, for messages between servers that are not stored. A clone is the same connection.
     pub fn client(&self) -> async_nats::Client {
         self.engine.caller.client.clone()
+    }
+
+    /// The access list of the cluster.
+    pub(crate) fn access_list(&self) -> Arc<dyn SharedValue> {
+        Arc::new(AccessValue(self.engine.clone()))
     }
 }
 
