@@ -1,12 +1,15 @@
 //! Several servers that share their rooms: no client can tell which of them it is connected to.
 
+use std::time::{Duration, Instant};
+
 use serde_json::json;
 
 use crate::http::curl;
 use crate::support::client::Client;
-use crate::support::load_lock;
 use crate::support::nodes::Nodes;
+use crate::support::server::Server;
 use crate::support::wire::Wire;
+use crate::support::{TIMEOUT, load_lock};
 
 const FAST: &str = "[limits]\nrate_messages = 100000\n";
 
@@ -56,4 +59,67 @@ async fn a_message_reaches_every_node_once_and_its_id_is_known_on_all() {
     assert_eq!(sent.code, Some(0), "{}", sent.errors);
     let there = resumed.next_of("chat_message").await;
     assert_eq!(resumed.read(&there), "by the pipe");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn members_kicks_and_access_are_those_of_all_nodes() {
+    let _lock = load_lock();
+    let config = format!("{FAST}[auth]\nmode = \"token\"\n");
+    let nodes = tokio::task::block_in_place(|| Nodes::with(&config, 2));
+    let [first, second] = &nodes.nodes[..] else { panic!() };
+    // Access tokens that were made on one node are valid on the other.
+    let (ana_token, eva_token) = (first.token("ana", &ROOM), second.token("eva", &ROOM));
+    let mut ana = registered(second, "ana", &ana_token).await;
+    let list = ana.next_of("user_list").await;
+    assert_eq!(list["users"], json!(["ana"]));
+    let mut eva = registered(first, "eva", &eva_token).await;
+    let joined = ana.next_of("user_joined").await;
+    assert_eq!(joined["username"], "eva");
+    eva.send(json!({"type": "who", "room": "ops"})).await;
+    let list = loop {
+        let list = eva.next_of("user_list").await;
+        if list["users"].as_array().unwrap().len() == 2 {
+            break list;
+        }
+        eva.send(json!({"type": "who", "room": "ops"})).await;
+    };
+    assert_eq!(list["users"], json!(["ana", "eva"]));
+    let sessions = first.run_ok(&["ctl", "--all-nodes", "sessions"]);
+    assert!(sessions.contains("ana") && sessions.contains("eva"), "{sessions}");
+    // A kick on one node ends the session on the other, and its members are told.
+    let kicked = first.run_ok(&["ctl", "kick", "ana"]);
+    assert!(kicked.contains('1'), "{kicked}");
+    assert_eq!(ana.until_closed().await.0, 4003, "ended by an operator");
+    assert_eq!(eva.next_of("user_left").await["username"], "ana");
+    // A revocation on one node ends the sessions on the other.
+    let mut ana = registered(second, "ana", &ana_token).await;
+    ana.next_of("user_list").await;
+    first.run_ok(&["token", "revoke", &first.token_id("ana")]);
+    let began = Instant::now();
+    ana.until_closed().await;
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    let mut refused = Wire::connect(second).await;
+    refused
+        .send(json!({"type": "register", "protocol": 1, "username": "ana", "rooms": ["ops"],
+            "access_token": ana_token}))
+        .await;
+    assert_eq!(refused.next().await["type"], "error");
+}
+
+const ROOM: [&str; 2] = ["--room", "ops"];
+
+async fn registered(server: &Server, name: &str, token: &str) -> Wire {
+    let deadline = Instant::now() + TIMEOUT;
+    loop {
+        let mut wire = Wire::connect(server).await;
+        wire.send(json!({"type": "register", "protocol": 1, "username": name, "rooms": ["ops"],
+            "access_token": token}))
+            .await;
+        let frame = wire.next().await;
+        if frame["type"] == "welcome" {
+            return wire;
+        }
+        // The other node may not know the access token yet.
+        assert!(Instant::now() < deadline, "{frame}");
+    }
 }

@@ -37,10 +37,11 @@ pub enum HealthProblem {
 }
 
 impl HealthProblem {
-    /// Whether a restart of the server may help. It does not empty a full disk, and the server still
-    /// serves what is stored.
+    /// Whether a restart of the server may help. It does not empty a full disk or bring back an engine, and the
+    /// server still serves what is stored.
     pub fn is_helped_by_restart(&self) -> bool {
-        !matches!(self, HealthProblem::LogWriter(LogWriterProblem::Failing { .. }))
+        use LogWriterProblem::{Failing, Unfollowed};
+        !matches!(self, HealthProblem::LogWriter(Failing { .. } | Unfollowed { .. }))
     }
 }
 

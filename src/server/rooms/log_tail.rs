@@ -52,6 +52,7 @@ impl LogTail {
                 }
             }
             let next = catch_unwind(AssertUnwindSafe(|| self.tail.next(WAIT)));
+            self.pending.note_read(matches!(next, Ok(Ok(_))), Instant::now());
             let messages = match next {
                 Ok(Ok(messages)) => {
                     failure.end();

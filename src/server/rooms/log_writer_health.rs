@@ -37,6 +37,14 @@ pub enum LogWriterProblem {
         /// Seconds since the last commit, or since the message began to wait.
         seconds: u64,
     },
+    /// The room log that other servers append to as well can't be followed.
+    #[error(
+        "new messages can't be read from the room log for {seconds} s; see follow_failed in the server log"
+    )]
+    Unfollowed {
+        /// Seconds since the first failure.
+        seconds: u64,
+    },
     /// No message waits, but the log writer does not answer.
     #[error("the log writer has not answered for {seconds} s; is the disk stuck?")]
     Silent {

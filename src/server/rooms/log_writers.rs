@@ -1,7 +1,7 @@
 //! The log writers: one per log of the store.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
@@ -21,9 +21,14 @@ use crate::sys::thread::Ended;
 /// Handles to the log writers of a store.
 pub struct LogWriters {
     writers: Vec<LogWriter>,
+    /// Those of the logs with a tail.
+    pending: Vec<Arc<PendingDrafts>>,
     reader: Arc<dyn RoomLogReader>,
     stats: Arc<LogWriterStats>,
 }
+
+/// A tail may be unreadable for this long before the server counts as unhealthy.
+const MAX_UNFOLLOWED: Duration = Duration::from_secs(5);
 
 impl LogWriters {
     /// Starts a log writer per log, and a thread per tail. The log writers end after [`Self::finish`], and each
@@ -36,7 +41,7 @@ impl LogWriters {
         counters: Arc<Counters>,
     ) -> std::io::Result<(LogWriters, Vec<Ended>)> {
         let parts = LogWriterParts::new(hub, refusals, counters);
-        let mut writers = Vec::new();
+        let (mut writers, mut all_pending) = (Vec::new(), Vec::new());
         let mut all_ended = Vec::new();
         for (number, OpenedLog { log, tail }) in logs.into_iter().enumerate() {
             let pending = tail.is_some().then(Arc::<PendingDrafts>::default);
@@ -44,12 +49,14 @@ impl LogWriters {
             writers.push(writer);
             all_ended.push(ended);
             if let (Some(tail), Some(pending)) = (tail, pending) {
+                all_pending.push(pending.clone());
                 let (hub, outcomes) = (parts.hub.clone(), parts.outcomes.clone());
                 let rooms = RoomsOfLog { reader: reader.clone(), log: number };
                 all_ended.push(LogTail { tail, rooms, pending, outcomes, hub }.start()?);
             }
         }
-        Ok((LogWriters { writers, reader, stats: parts.outcomes.stats }, all_ended))
+        let stats = parts.outcomes.stats;
+        Ok((LogWriters { writers, pending: all_pending, reader, stats }, all_ended))
     }
 
     /// The log writer of a room.
@@ -76,7 +83,11 @@ impl LogWriters {
 
     /// What is wrong with one of them; `None` if they make progress or have nothing to do.
     pub fn problem(&self) -> Option<LogWriterProblem> {
-        self.writers.iter().find_map(|writer| writer.health().problem())
+        let unread = self.pending.iter().map(|pending| pending.unread_for(Instant::now()));
+        let unread = unread.max().filter(|time| *time > MAX_UNFOLLOWED);
+        let unfollowed = |time: Duration| LogWriterProblem::Unfollowed { seconds: time.as_secs() };
+        let problem = self.writers.iter().find_map(|writer| writer.health().problem());
+        problem.or(unread.map(unfollowed))
     }
 
     /// Batches with a failed append, since the start.

@@ -31,6 +31,8 @@ const MAX_UNKNOWN: usize = 4096;
 pub struct PendingDrafts {
     drafts: Mutex<Drafts>,
     writer_has_ended: AtomicBool,
+    /// Since when the tail can't be read.
+    unread_since: Mutex<Option<Instant>>,
 }
 
 #[derive(Default)]
@@ -124,6 +126,19 @@ impl PendingDrafts {
             Some((committed, Some(arrived)))
         };
         overdue.into_iter().filter_map(take).collect()
+    }
+
+    /// The tail was read, or can't be read.
+    pub fn note_read(&self, is_read: bool, now: Instant) {
+        let since = &mut *self.unread_since.lock();
+        *since = if is_read { None } else { since.or(Some(now)) };
+    }
+
+    /// How long the tail can't be read; zero if it is read.
+    pub fn unread_for(&self, now: Instant) -> Duration {
+        self.unread_since
+            .lock()
+            .map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
     }
 
     /// Whether no draft waits.

@@ -87,11 +87,12 @@ fn check(schema: &Value, value: &Value) -> Result<(), String> {
     Ok(())
 }
 
-/// The two patterns of the schema.
+/// The patterns of the schema.
 fn fits_pattern(pattern: &str, text: &str) -> bool {
     let word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
     match pattern {
         "^[a-z0-9_]+$" => !text.is_empty() && text.chars().all(word),
+        "^[0-9a-f]{16}$" => text.len() == 16 && text.chars().all(|c| c.is_ascii_hexdigit()),
         _ => {
             assert!(pattern.starts_with("^[0-9]{4}-[0-9]{2}-[0-9]{2}T"), "{pattern}");
             let form: String =

@@ -14,8 +14,7 @@ pub struct Nodes {
     // Before the engine, so that they end first.
     pub nodes: Vec<Server>,
     pub engine: EngineCluster,
-    config: String,
-    folder: tempfile::TempDir,
+    _folder: tempfile::TempDir,
 }
 
 impl Nodes {
@@ -36,23 +35,17 @@ impl Nodes {
             key.display().to_string(),
             engine.keys()
         );
-        let nodes = (0..count).map(|_| Server::with(&config).start()).collect();
-        Nodes { nodes, engine, config, folder }
-    }
-
-    /// Adds a node.
-    pub fn add(&mut self) -> &Server {
-        self.nodes.push(Server::with(&self.config).start());
-        &self.nodes[self.nodes.len() - 1]
+        let start = |number| {
+            Server::with(&config)
+                .env("CHAT_SERVER_CLUSTER__NODE", &format!("node-{number}"))
+                .start()
+        };
+        let nodes = (0..count).map(start).collect();
+        Nodes { nodes, engine, _folder: folder }
     }
 
     /// Connects to all nodes in turn.
     pub fn endpoint(&self) -> Endpoint {
         Endpoint::of_nodes(self.nodes.iter().map(|node| node.address().to_owned()).collect())
-    }
-
-    /// The folder of the cluster secret.
-    pub fn folder(&self) -> &std::path::Path {
-        self.folder.path()
     }
 }
