@@ -94,7 +94,7 @@ fn api(engine: &EngineCluster, subject: &str, request: &serde_json::Value) -> St
     let address = engine.servers()[0].trim_start_matches("nats://").to_owned();
     let mut stream = std::net::TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(TIMEOUT)).unwrap();
-    let payload = request.to_string();
+    let payload = if request.is_null() { String::new() } else { request.to_string() };
     write!(
         stream,
         "CONNECT {{\"verbose\":false,\"protocol\":1,\"headers\":true}}\r\nSUB test.answer 1\r\n\
