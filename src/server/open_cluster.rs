@@ -87,8 +87,10 @@ pub async fn open(
                 name: plan.address.node.clone(),
                 secret: plan.secret.clone(),
             };
+            let absent = reached.absent().to_vec();
             let store = open_cluster(reached, &plan, retention)?;
             log_reached(&plan, durability);
+            absent.iter().for_each(|server| log_absent(server));
             Ok((store, link))
         };
         // The receiver is gone if a signal stopped the server.
@@ -112,6 +114,14 @@ pub async fn open(
             _ = tick.tick() => watch.tick(&waiting),
         }
     }
+}
+
+fn log_absent(server: &str) {
+    tracing::warn!(
+        event = "cluster_server_absent",
+        server,
+        "a server of the engine does not answer: {server}; an earlier start saw that it syncs each message"
+    );
 }
 
 fn log_reached(plan: &ClusterPlan, durability: Durability) {

@@ -109,6 +109,20 @@ async fn members_kicks_and_access_are_those_of_all_nodes() {
     assert_eq!(refused.next().await["type"], "error");
 }
 
+#[test]
+fn a_node_starts_while_a_server_of_the_engine_is_down() {
+    let _lock = load_lock();
+    let mut nodes = Nodes::with(FAST, 1);
+    assert_eq!(nodes.nodes[0].event_count("cluster_server_absent"), 0);
+    nodes.engine.kill(1);
+    nodes.nodes[0].kill();
+    nodes.nodes[0].start_again();
+    let absent = nodes.nodes[0].wait_for_event("cluster_server_absent");
+    assert!(absent["server"].as_str().unwrap().starts_with("engine-1 "), "{absent}");
+    let sent = Client::pipe(&["send", "--url", &nodes.nodes[0].url(), "by the pipe"], b"");
+    assert_eq!(sent.code, Some(0), "{}", sent.errors);
+}
+
 const ROOM: [&str; 2] = ["--room", "ops"];
 
 async fn registered(server: &Server, name: &str, token: &str) -> Wire {

@@ -101,7 +101,34 @@ struct PubAck {
     seq: u64,
 }
 
+/// Whether a key was deleted, with the tool `nats`, say: its last message has no value.
+fn is_deletion(headers: &[u8]) -> bool {
+    String::from_utf8_lossy(headers).contains("KV-Operation")
+}
+
 impl NatsEngine {
+    /// Sets the value of a key if its revision is still this one.
+    fn set_at(
+        &self,
+        key: &str,
+        value: Bytes,
+        revision: u64,
+        limit: Duration,
+    ) -> Result<Option<u64>, EngineError> {
+        let mut headers = async_nats::HeaderMap::new();
+        headers.insert("Nats-Expected-Last-Subject-Sequence", revision.to_string());
+        let answer = self.caller.ask(&self.key_subject(key), headers, value, limit);
+        match answer.map_err(ApiError::Call).and_then(|it| ApiError::parse(&it.payload)) {
+            Ok(PubAck { seq }) => Ok(Some(seq)),
+            Err(error)
+                if matches!(error.number(), WRONG_LAST_SEQUENCE | WRONG_LAST_SEQUENCE_CONSTANT) =>
+            {
+                Ok(None)
+            }
+            Err(error) => Err(error.into_engine_error(&format!("bucket {}", self.bucket))),
+        }
+    }
+
     fn api<T: serde::de::DeserializeOwned>(
         &self,
         subject: &str,
@@ -249,10 +276,8 @@ impl Engine for NatsEngine {
 
     fn value(&self, key: &str, limit: Duration) -> Result<Option<(Bytes, u64)>, EngineError> {
         let stored = self.stored(&self.bucket_stream(), &self.key_subject(key), limit)?;
-        // Somebody deleted the key, with the tool `nats`, say.
-        let is_value = |headers: &[u8]| !String::from_utf8_lossy(headers).contains("KV-Operation");
         Ok(stored
-            .filter(|(_, headers)| is_value(headers))
+            .filter(|(_, headers)| !is_deletion(headers))
             .map(|(message, _)| (message.payload, message.seq)))
     }
 
@@ -263,17 +288,16 @@ impl Engine for NatsEngine {
         revision: u64,
         limit: Duration,
     ) -> Result<Option<u64>, EngineError> {
-        let mut headers = async_nats::HeaderMap::new();
-        headers.insert("Nats-Expected-Last-Subject-Sequence", revision.to_string());
-        let answer = self.caller.ask(&self.key_subject(key), headers, value, limit);
-        match answer.map_err(ApiError::Call).and_then(|it| ApiError::parse(&it.payload)) {
-            Ok(PubAck { seq }) => Ok(Some(seq)),
-            Err(error)
-                if matches!(error.number(), WRONG_LAST_SEQUENCE | WRONG_LAST_SEQUENCE_CONSTANT) =>
-            {
-                Ok(None)
+        let set = self.set_at(key, value.clone(), revision, limit)?;
+        if set.is_some() || revision > 0 {
+            return Ok(set);
+        }
+        // A deleted key has no value, and yet a revision.
+        match self.stored(&self.bucket_stream(), &self.key_subject(key), limit)? {
+            Some((marker, headers)) if is_deletion(&headers) => {
+                self.set_at(key, value, marker.seq, limit)
             }
-            Err(error) => Err(error.into_engine_error(&format!("bucket {}", self.bucket))),
+            _ => Ok(None),
         }
     }
 

@@ -163,6 +163,14 @@ fn a_value_changes_only_from_the_revision_that_was_read() {
     let second = engine.set_value("epoch.0", "two".into(), first, LIMIT).unwrap().unwrap();
     assert_eq!(engine.set_value("epoch.0", "x".into(), first, LIMIT).unwrap(), None);
     assert_eq!(engine.value("epoch.0", LIMIT).unwrap(), Some((Bytes::from_static(b"two"), second)));
+    // An operator deletes the key.
+    let mut headers = async_nats::HeaderMap::new();
+    headers.insert("KV-Operation", "DEL");
+    let subject = format!("$KV.{}.epoch.0", engine.bucket);
+    engine.caller.ask(&subject, headers, Bytes::new(), LIMIT).unwrap();
+    assert_eq!(engine.value("epoch.0", LIMIT).unwrap(), None);
+    assert!(engine.set_value("epoch.0", "three".into(), 0, LIMIT).unwrap().is_some());
+    assert_eq!(engine.set_value("epoch.0", "four".into(), 0, LIMIT).unwrap(), None);
 }
 
 #[test]

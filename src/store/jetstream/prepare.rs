@@ -1,7 +1,7 @@
 //! Makes the streams and the bucket of a cluster where they do not exist, and checks them where they do. Nothing
 //! that exists is changed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -27,6 +27,8 @@ const CALL_LIMIT: Duration = Duration::from_secs(2);
 const FORM: u32 = 1;
 /// The key of that record.
 const RECORD_KEY: &str = "cluster";
+/// The key of the servers that were seen.
+const SEEN_KEY: &str = "seen";
 
 /// Why the engine is not ready.
 pub(super) enum Trouble {
@@ -76,13 +78,14 @@ struct Record {
     streams: u16,
 }
 
-/// Looks at the engine and makes what is missing.
-pub(super) fn prepare(engine: &NatsEngine, plan: &ClusterPlan) -> Result<(), Trouble> {
+/// Looks at the engine and makes what is missing. Returns the servers that could not be seen now, and were seen by
+/// an earlier start.
+pub(super) fn prepare(engine: &NatsEngine, plan: &ClusterPlan) -> Result<Vec<String>, Trouble> {
     let info = server_info(&engine.caller.client);
     check_version(&info.server_name, &info.version)?;
     let answered = engine.caller.api::<Value>("INFO", &Value::Null, CALL_LIMIT);
     answered.map_err(|error| trouble(engine, "JetStream", error))?;
-    let servers = seen_servers(plan)?;
+    let Seen { names: servers, by_address, absent } = seen_servers(engine, plan)?;
     let bucket = engine.bucket_stream();
     let found = stream(engine, &bucket, &bucket_stream(&engine.bucket, plan.replicas))?;
     check_bucket(&found.config, &engine.bucket, plan.replicas, plan.assurance)?;
@@ -97,23 +100,76 @@ pub(super) fn prepare(engine: &NatsEngine, plan: &ClusterPlan) -> Result<(), Tro
         check_log_stream(&found.config, &subjects, plan.replicas, plan.keep_for, plan.assurance)?;
         check_placement(&name, &found, &servers, plan)?;
     }
-    Ok(())
+    if plan.assurance == Assurance::Strict {
+        remember_seen(engine, by_address)?;
+    }
+    Ok(absent)
 }
 
-/// Asks the monitoring of every server. Returns the servers' names.
-fn seen_servers(plan: &ClusterPlan) -> Result<BTreeSet<String>, Trouble> {
-    let mut names = BTreeSet::new();
+/// The servers of the engine.
+#[derive(Default)]
+struct Seen {
+    /// Their names.
+    names: BTreeSet<String>,
+    /// The names by the addresses of their monitoring.
+    by_address: BTreeMap<String, String>,
+    /// Those that do not answer now.
+    absent: Vec<String>,
+}
+
+/// Asks the monitoring of every server. One that does not answer counts as seen if it was seen by an earlier start
+/// of any node, and most of the servers answer: otherwise no node could start while a server of the engine is down.
+fn seen_servers(engine: &NatsEngine, plan: &ClusterPlan) -> Result<Seen, Trouble> {
+    let mut seen = Seen::default();
     for address in &plan.monitor {
-        let server = monitor::ask(address, CALL_LIMIT).map_err(Trouble::Later)?;
+        let server = match monitor::ask(address, CALL_LIMIT) {
+            Ok(server) => server,
+            Err(reason) => {
+                let known = seen_before(engine)?.remove(address);
+                let name = known.ok_or_else(|| Trouble::Later(reason.clone()))?;
+                seen.absent.push(format!("{name} ({reason})"));
+                if seen.absent.len() * 2 >= plan.monitor.len() {
+                    return Err(Trouble::Later(reason));
+                }
+                seen.names.insert(name);
+                continue;
+            }
+        };
         check_version(&server.server_name, &server.version)?;
         // A server without JetStream holds no copy.
         let holds_copies = server.jetstream.config.is_some();
         if holds_copies && !server.syncs_always() && plan.assurance != Assurance::Relaxed {
             return Err(Mismatch::SyncInterval(server.server_name).into());
         }
-        names.insert(server.server_name);
+        seen.names.insert(server.server_name.clone());
+        seen.by_address.insert(address.clone(), server.server_name);
     }
-    Ok(names)
+    Ok(seen)
+}
+
+/// The servers that earlier starts saw, by the addresses of their monitoring.
+fn seen_before(engine: &NatsEngine) -> Result<BTreeMap<String, String>, Trouble> {
+    let value = match engine.value(SEEN_KEY, CALL_LIMIT) {
+        Ok(value) => value,
+        // The cluster does not exist yet.
+        Err(EngineError::NotFound(_)) => None,
+        Err(error) => return Err(error.into()),
+    };
+    Ok(value.and_then(|(text, _)| serde_json::from_slice(&text).ok()).unwrap_or_default())
+}
+
+fn remember_seen(engine: &NatsEngine, now: BTreeMap<String, String>) -> Result<(), Trouble> {
+    let revision = engine.value(SEEN_KEY, CALL_LIMIT)?.map_or(0, |(_, revision)| revision);
+    let before = seen_before(engine)?;
+    let mut all = before.clone();
+    all.extend(now);
+    if all == before {
+        return Ok(());
+    }
+    let text = serde_json::to_vec(&all).expect("a map of texts is JSON");
+    // If another node was faster, it has seen the same.
+    engine.set_value(SEEN_KEY, text.into(), revision, CALL_LIMIT)?;
+    Ok(())
 }
 
 /// Checks that every server with a copy of the stream was seen.

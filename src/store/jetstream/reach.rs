@@ -48,9 +48,17 @@ pub struct ReachedEngine {
     engine: Arc<NatsEngine>,
     /// Whether an acked message survives the loss of a server and of power.
     durable: bool,
+    /// Servers of the engine that did not answer, and were seen by an earlier start.
+    absent: Vec<String>,
 }
 
 impl ReachedEngine {
+    /// The servers of the engine that did not answer, with the reason. An earlier start of a node saw that they sync
+    /// each message.
+    pub fn absent(&self) -> &[String] {
+        &self.absent
+    }
+
     /// The connection, for messages between servers that are not stored. A clone is the same connection.
     pub fn client(&self) -> async_nats::Client {
         self.engine.caller.client.clone()
@@ -85,11 +93,11 @@ pub fn reach(
             },
         };
         let reason = match (outcome, connected.take()) {
-            (Ok(()), Some(engine)) => {
+            (Ok(absent), Some(engine)) => {
                 let durable = plan.assurance != Assurance::Relaxed;
-                return Ok(ReachedEngine { engine: Arc::new(engine), durable });
+                return Ok(ReachedEngine { engine: Arc::new(engine), durable, absent });
             }
-            (Ok(()), None) => "it is not connected".to_owned(),
+            (Ok(_), None) => "it is not connected".to_owned(),
             (Err(Trouble::Never(error)), _) => return Err(error),
             (Err(Trouble::Later(reason)), engine) => {
                 connected = engine;
