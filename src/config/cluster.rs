@@ -129,7 +129,7 @@ impl Checker<'_> {
 
     fn servers(&mut self, texts: &[String]) -> Vec<String> {
         const ALLOWED: &str = "must be an address, as in \"nats://10.0.0.1:4222\" or \
-                               \"tls://nats.example:4222\"; credentials belong into \
+                               \"tls://nats.example:4222\"; credentials belong in \
                                cluster.credentials";
         if texts.is_empty() {
             self.refuse("cluster.servers", "[]", "must name at least one NATS server");

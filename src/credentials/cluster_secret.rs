@@ -27,8 +27,9 @@ pub struct ClusterSecret(Zeroizing<[u8; 32]>);
 pub enum SecretError {
     /// There is none.
     #[error(
-        "{0}: the cluster secret is missing; make it once (openssl rand -base64 32 >{0} && chmod 600 {0}) and \
-         copy it to every node of the cluster"
+        "{0}: the cluster secret is missing. Copy the file from another node of the cluster; for the first node, make \
+         it (openssl rand -base64 32 >{0} && chmod 600 {0}). A secret that systemd passes as a credential is visible to \
+         the service only"
     )]
     Missing(PathBuf),
     /// Other users can read the file.

@@ -159,6 +159,11 @@ impl Authenticator {
         }
     }
 
+    /// Whether no user may register, because the access list of the cluster can't be reached.
+    pub fn is_isolated(&self) -> bool {
+        self.is_isolated.load(Ordering::SeqCst)
+    }
+
     /// Decides about a `register`. In token mode, sets its user to the one that the access token
     /// proves, and drops resume positions in rooms whose history the token does not allow to read.
     ///

@@ -93,7 +93,7 @@ pub struct Context {
 impl Context {
     /// What is wrong with the server now.
     pub fn problems(&self) -> Problems {
-        self.health.problems(self.log_writers.problem())
+        self.health.problems(self.log_writers.problem(), self.authenticator.is_isolated())
     }
 }
 

@@ -135,7 +135,7 @@ fn log_reached(plan: &ClusterPlan, durability: Durability) {
             streams,
             replicas,
             durability = "strict",
-            "the engine syncs each message on {replicas} servers, as was seen"
+            "verified: the engine syncs each message on {replicas} servers"
         ),
         Durability::Declared => tracing::warn!(
             event = "cluster_reached",
@@ -144,7 +144,7 @@ fn log_reached(plan: &ClusterPlan, durability: Durability) {
             streams,
             replicas,
             durability = "declared",
-            "that the engine's servers sync each message is declared, not seen"
+            "not verified: the configuration declares that the engine's servers sync each message"
         ),
         Durability::Relaxed => tracing::warn!(
             event = "cluster_reached",

@@ -22,6 +22,11 @@ pub enum HealthProblem {
     /// Messages are not stored.
     #[error(transparent)]
     LogWriter(#[from] LogWriterProblem),
+    /// In token mode, no user may register.
+    #[error(
+        "the access list of the cluster can't be reached, so nobody is let in; see access_not_shared in the server log"
+    )]
+    Isolated,
     /// The hub does not answer.
     #[error("the hub has not answered for {seconds} s, so messages are not delivered")]
     Hub {
@@ -41,7 +46,9 @@ impl HealthProblem {
     /// server still serves what is stored.
     pub fn is_helped_by_restart(&self) -> bool {
         use LogWriterProblem::{Failing, Unfollowed};
-        !matches!(self, HealthProblem::LogWriter(Failing { .. } | Unfollowed { .. }))
+        let is_outside =
+            matches!(self, HealthProblem::LogWriter(Failing { .. } | Unfollowed { .. }));
+        !is_outside && *self != HealthProblem::Isolated
     }
 }
 
@@ -78,12 +85,13 @@ pub struct Health {
 }
 
 impl Health {
-    /// The problems now, with that of the log writer.
-    pub fn problems(&self, log_writer: Option<LogWriterProblem>) -> Problems {
+    /// The problems now, with that of the log writer, and whether the node is cut off from the access list.
+    pub fn problems(&self, log_writer: Option<LogWriterProblem>, is_isolated: bool) -> Problems {
         let too_long = |time: Duration| (time > MAX_ANSWER_TIME).then_some(time.as_secs());
         let event_loop = self.event_loop.open_for().max(*self.longest_task.lock());
         let problems = [
             log_writer.map(HealthProblem::LogWriter),
+            is_isolated.then_some(HealthProblem::Isolated),
             too_long(self.hub.open_for()).map(|seconds| HealthProblem::Hub { seconds }),
             too_long(event_loop).map(|seconds| HealthProblem::EventLoop { seconds }),
         ];

@@ -59,6 +59,8 @@ pub(super) enum OpenJetStreamError {
 
 /// The key of the sealed key of all names.
 const NAMES_KEY: &str = "names";
+/// How often it is tried to set it while other servers do.
+const MAX_NAMES_ATTEMPTS: usize = 20;
 
 /// Opens the store: one log with a tail per stream. The streams exist.
 pub(super) fn open_jetstream(
@@ -151,7 +153,10 @@ fn names_key(
     let error = |error| OpenJetStreamError::Engine { what: format!("the key {NAMES_KEY}"), error };
     let current = Sealer::new(&options.secret, "cluster state");
     let seal = |key: &[u8; 32]| Bytes::from(current.seal_for(NAMES_KEY.as_bytes(), key.to_vec()));
-    loop {
+    for attempt in 0..MAX_NAMES_ATTEMPTS {
+        if attempt > 0 {
+            thread::sleep(options.timings.pause);
+        }
         let Some((sealed, revision)) = engine.value(NAMES_KEY, limit).map_err(error)? else {
             let key = Zeroizing::new(first_names_key(&options.secret));
             if engine.set_value(NAMES_KEY, seal(&key), 0, limit).map_err(error)?.is_some() {
@@ -174,6 +179,7 @@ fn names_key(
             return Ok(key);
         }
     }
+    Err(error(EngineError::Failed("other servers change it all the time".into())))
 }
 
 fn first_names_key(secret: &[u8; 32]) -> [u8; 32] {
