@@ -2,7 +2,7 @@
 //! number that was seen. All rooms of the stream share it.
 //!
 //! A stream that was made anew, or that ends below what somebody has seen, numbers its messages anew. Then the first
-//! server that notices writes a new word by compare-and-set, and every reader is told of a gap.
+//! server that notices writes a new word by compare-and-set, the others take it over, and every reader is told of a gap.
 
 use serde::{Deserialize, Serialize};
 
@@ -34,16 +34,16 @@ pub(super) fn current(
     decide(engine, number, state, limit, |value| !is_replaced(state, &value.created, value.highest))
 }
 
-/// The epoch after `old`, which this server has found to be over. Another server may have begun it.
+/// The epoch after those that have `ended`, as this server has found. Another server may have begun it.
 pub(super) fn renewed(
     engine: &dyn Engine,
     number: u16,
     state: &StreamState,
-    old: &Epoch,
+    ended: &[Epoch],
     limit: Duration,
 ) -> Result<EpochValue, EngineError> {
     decide(engine, number, state, limit, |value| {
-        value.word != *old && !is_replaced(state, &value.created, value.highest)
+        !ended.contains(&value.word) && !is_replaced(state, &value.created, value.highest)
     })
 }
 
@@ -67,6 +67,16 @@ fn decide(
         }
     }
     Err(EngineError::Failed(format!("other servers change {key} all the time")))
+}
+
+/// The word that the servers of the cluster agreed on last.
+pub(super) fn word(
+    engine: &dyn Engine,
+    number: u16,
+    limit: Duration,
+) -> Result<Option<Epoch>, EngineError> {
+    let (value, _) = read(engine, &key(number), limit)?;
+    Ok(value.map(|value| value.word))
 }
 
 /// Whether a stream is not the one that numbers were seen of.

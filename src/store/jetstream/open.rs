@@ -77,11 +77,10 @@ pub(super) fn open_jetstream(
         let (state, value) = read_stream(engine.as_ref(), number, &stream, options)?;
         let log = LogState::new(number, stream, max_rooms, value.word, state.created.clone());
         log.saw(state.last);
-        if let Some(at_end) = last_message_micros(engine.as_ref(), &log.stream, state.last, limit) {
-            log.saw_time(at_end);
-        }
+        let at_end = last_message_micros(engine.as_ref(), &log.stream, state.last, limit);
+        at_end.into_iter().for_each(|at_end| log.saw_time(at_end));
         logs.push(Arc::new(log));
-        ends.push(state.last);
+        ends.push((state.last, at_end));
     }
     let mut incarnation = [0; 8];
     fill_random(&mut incarnation);
@@ -95,14 +94,14 @@ pub(super) fn open_jetstream(
         keep_for: Mutex::new(options.retention.age),
         timings: options.timings,
     });
-    let opened = |(log, after): (&Arc<LogState>, u64)| OpenedLog {
+    let opened = |(log, (after, micros)): (&Arc<LogState>, (u64, Option<i64>))| OpenedLog {
         log: Box::new(JetStreamLog::new(
             cluster.clone(),
             log.clone(),
             options.retention,
             options.durable,
         )),
-        tail: Some(Box::new(JetStreamTail::new(cluster.clone(), log.clone(), after))),
+        tail: Some(Box::new(JetStreamTail::new(cluster.clone(), log.clone(), after, micros))),
     };
     let logs = cluster.logs.iter().zip(ends).map(opened).collect();
     let reader = Arc::new(JetStreamReader(cluster.clone()));

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::cluster::{Cluster, failed};
-use super::engine::{Following, StreamMessage};
+use super::engine::{Following, ReadRequest, StreamMessage, StreamState};
 use super::epoch;
 use super::log_state::LogState;
 use super::names::SubjectKind;
+use crate::protocol::Epoch;
 use crate::store::room_log::{StoreError, Tail, TailMessage};
 
 /// The most messages that are yielded at once.
@@ -19,18 +20,39 @@ pub(super) struct JetStreamTail {
     log: Arc<LogState>,
     /// The last message that was yielded, or the end of the stream at the opening.
     after: u64,
+    /// When the engine stored that message.
+    after_micros: Option<i64>,
     following: Option<Box<dyn Following>>,
     checked: Instant,
+    /// Whether the stream may have been put back to an earlier state since that message was read.
+    is_doubtful: bool,
     /// Since when the stream seems to end below what was seen.
     short_since: Option<Instant>,
     epoch_changed: bool,
+    /// Epochs that have ended here.
+    ended: Vec<Epoch>,
 }
 
 impl JetStreamTail {
-    pub fn new(cluster: Arc<Cluster>, log: Arc<LogState>, after: u64) -> Self {
-        let checked = Instant::now();
-        let (following, short_since) = (None, None);
-        JetStreamTail { cluster, log, after, following, checked, short_since, epoch_changed: false }
+    /// `after_micros` is when the engine stored the message `after`, if it has it.
+    pub fn new(
+        cluster: Arc<Cluster>,
+        log: Arc<LogState>,
+        after: u64,
+        after_micros: Option<i64>,
+    ) -> Self {
+        JetStreamTail {
+            cluster,
+            log,
+            after,
+            after_micros,
+            following: None,
+            checked: Instant::now(),
+            is_doubtful: false,
+            short_since: None,
+            epoch_changed: false,
+            ended: Vec::new(),
+        }
     }
 
     fn follow(&mut self) -> Result<&mut Box<dyn Following>, StoreError> {
@@ -44,33 +66,64 @@ impl JetStreamTail {
         self.following.as_mut().ok_or_else(|| failed(&self.log, "it is not followed"))
     }
 
-    /// Fails if the stream was replaced, after it has begun a new epoch.
+    /// Fails if the epoch is over, after the next one has begun.
     fn check(&mut self) -> Result<(), StoreError> {
         self.checked = Instant::now();
         let state = self.cluster.state(&self.log)?;
-        let (created, highest) = (self.log.created(), self.log.highest());
-        if !epoch::is_replaced(&state, &created, highest) {
-            self.short_since = None;
-            return Ok(());
-        }
-        // A leader that was just elected may not know the end yet.
-        let since = *self.short_since.get_or_insert_with(Instant::now);
-        if state.created == created && since.elapsed() < self.cluster.timings.confirm {
+        if !self.is_over(&state)? {
             return Ok(());
         }
         let limit = self.cluster.timings.ask;
         let old = self.log.epoch();
+        if !self.ended.contains(&old) {
+            self.ended.push(old);
+        }
         let engine = self.cluster.engine.as_ref();
-        let value = epoch::renewed(engine, self.log.number, &state, &old, limit);
+        let value = epoch::renewed(engine, self.log.number, &state, &self.ended, limit);
         let value = value.map_err(|error| failed(&self.log, error))?;
         self.log.begin_epoch(value.word, state.created, state.last);
-        self.after = state.last;
-        (self.following, self.short_since) = (None, None);
+        (self.after, self.after_micros) = (state.last, None);
+        (self.following, self.short_since, self.is_doubtful) = (None, None, false);
         self.epoch_changed = true;
         Err(failed(
             &self.log,
             "it was made anew or lost its end, so a new epoch begins; messages are missing",
         ))
+    }
+
+    fn is_over(&mut self, state: &StreamState) -> Result<bool, StoreError> {
+        if state.created != self.log.created() {
+            return Ok(true);
+        }
+        if state.last < self.log.highest() {
+            // A leader that was just elected may not know the end yet.
+            self.is_doubtful = true;
+            let since = *self.short_since.get_or_insert_with(Instant::now);
+            return Ok(since.elapsed() >= self.cluster.timings.confirm);
+        }
+        self.short_since = None;
+        if self.is_doubtful && self.is_other_message()? {
+            return Ok(true);
+        }
+        // Another server may have noticed what can't be seen here.
+        let (engine, limit) = (self.cluster.engine.as_ref(), self.cluster.timings.ask);
+        let word = epoch::word(engine, self.log.number, limit);
+        let word = word.map_err(|error| failed(&self.log, error))?;
+        Ok(word.is_some_and(|word| word != self.log.epoch()))
+    }
+
+    /// Whether the engine has another message under the number of the last one that was yielded: then the stream was
+    /// put back to an earlier state, and has grown since.
+    fn is_other_message(&mut self) -> Result<bool, StoreError> {
+        let Some(micros) = self.after_micros else {
+            self.is_doubtful = false;
+            return Ok(false);
+        };
+        let read = self.cluster.read(&self.log, &ReadRequest::At(self.after))?;
+        // If it was removed, or a replica lags behind, the next check asks again.
+        let Some(found) = read.messages.first() else { return Ok(false) };
+        self.is_doubtful = found.micros != micros;
+        Ok(self.is_doubtful)
     }
 
     /// Takes a message into account. `None` if it is not for readers, or damaged.
@@ -108,12 +161,12 @@ impl Tail for JetStreamTail {
         match following.next(MAX_MESSAGES, wait) {
             Ok(messages) => {
                 if let Some(last) = messages.last() {
-                    self.after = last.seq;
+                    (self.after, self.after_micros) = (last.seq, Some(last.micros));
                 }
                 Ok(messages.into_iter().filter_map(|message| self.take(message)).collect())
             }
             Err(error) => {
-                self.following = None;
+                (self.following, self.is_doubtful) = (None, true);
                 Err(failed(&self.log, error))
             }
         }

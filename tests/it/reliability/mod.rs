@@ -5,6 +5,7 @@
 mod checker;
 mod crowd;
 mod full_client;
+mod node_faults;
 mod nodes;
 mod proxy;
 mod restarts;

@@ -26,14 +26,16 @@ pub struct Setup {
     pub sync_always: bool,
     /// Whether JetStream is on.
     pub jetstream: bool,
+    /// The most that JetStream may store, in MiB.
+    pub max_store: Option<u32>,
     /// More lines for the configuration of each server.
     pub lines: String,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        let (program, lines) = (PathBuf::new(), String::new());
-        Setup { program, servers: 3, sync_always: true, jetstream: true, lines }
+        let (program, max_store, lines) = Default::default();
+        Setup { program, servers: 3, sync_always: true, jetstream: true, max_store, lines }
     }
 }
 
@@ -98,6 +100,15 @@ impl EngineCluster {
             std::thread::sleep(POLL);
         }
         None
+    }
+
+    /// Changes how the servers are set up, from their next start on.
+    pub fn set_up(&mut self, setup: Setup) {
+        let program = std::mem::take(&mut self.setup.program);
+        self.setup = Setup { program, ..setup };
+        for index in 0..self.servers.len() {
+            std::fs::write(self.config(index), self.configuration(index)).unwrap();
+        }
     }
 
     /// `nats://127.0.0.1:4222`, one for each server.
@@ -198,6 +209,9 @@ impl EngineCluster {
             text += &format!("jetstream {{\n  store_dir: {:?}\n", store.display().to_string());
             if self.setup.sync_always {
                 text += "  sync_interval: always\n";
+            }
+            if let Some(mebibytes) = self.setup.max_store {
+                text += &format!("  max_file_store: {mebibytes}MiB\n");
             }
             text += "}\n";
         }

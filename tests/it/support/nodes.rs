@@ -25,11 +25,15 @@ impl Nodes {
 
     /// So many nodes.
     pub fn with(config: &str, count: usize) -> Nodes {
+        Nodes::over(EngineCluster::start(), config, count)
+    }
+
+    /// So many nodes over this engine.
+    pub fn over(engine: EngineCluster, config: &str, count: usize) -> Nodes {
         let folder = tempfile::tempdir().unwrap();
         let key = folder.path().join("cluster.key");
         std::fs::write(&key, SECRET).unwrap();
         std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
-        let engine = EngineCluster::start();
         let config = format!(
             "{config}[history]\nstore = \"jetstream\"\n[cluster]\nstreams = 2\nkey = {:?}\n{}",
             key.display().to_string(),

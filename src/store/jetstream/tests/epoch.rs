@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::protocol::frame::Position;
+use crate::store::jetstream::engine::EngineError;
 
 #[test]
 fn a_restart_keeps_the_epoch_and_all_servers_share_it() {
@@ -78,6 +79,47 @@ fn a_stream_that_was_made_anew_is_noticed_although_it_is_longer_now() {
     assert_ne!(epoch(&one), old);
     assert_eq!(epoch(&one), epoch(&other), "the other server has begun it");
     assert_eq!(one.texts("a").len(), 5);
+}
+
+#[test]
+fn a_stream_that_was_put_back_to_an_earlier_state_is_noticed_although_it_is_longer_now() {
+    let engine = engine(1);
+    let mut one = node(&engine, &options(1));
+    one.say_each("a", 0..5);
+    one.tail();
+    let old = one.store.reader.head(&name("a")).unwrap().epoch;
+    engine.truncate("chat-log-0", 3);
+    // This server starts now, and knows of nothing.
+    let mut other = node(&engine, &options(1));
+    engine.set_now(START + 1_000_000);
+    other.say_each("a", 10..15);
+    assert_eq!(other.tail().len(), 5);
+    engine.fail_tail(EngineError::Disconnected);
+    one.try_tail().unwrap_err();
+    assert!(!one.store.logs[0].tail.as_mut().unwrap().take_epoch_change());
+    let epoch = |node: &Node| node.store.reader.head(&name("a")).unwrap().epoch;
+    for node in [&mut one, &mut other] {
+        node.try_tail().unwrap_err();
+        assert!(node.store.logs[0].tail.as_mut().unwrap().take_epoch_change());
+        assert_ne!(epoch(node), old);
+        assert!(node.tail().is_empty());
+    }
+    assert_eq!(epoch(&one), epoch(&other), "the other server takes it over");
+    other.say("a", "new");
+    assert_eq!((one.tail().len(), other.tail().len()), (1, 1));
+}
+
+#[test]
+fn a_stream_that_is_followed_again_keeps_its_epoch() {
+    let engine = engine(1);
+    let mut one = node(&engine, &options(1));
+    one.say_each("a", 0..5);
+    one.tail();
+    engine.fail_tail(EngineError::Disconnected);
+    one.try_tail().unwrap_err();
+    one.say("a", "more");
+    assert_eq!(one.tail().len(), 1);
+    assert!(!one.store.logs[0].tail.as_mut().unwrap().take_epoch_change());
 }
 
 #[test]
