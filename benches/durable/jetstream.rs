@@ -16,24 +16,27 @@ use crate::wire::{Parsed, exchange, line, number, open_tcp};
 
 pub struct State {
     reads: bool,
+    /// Begins the subjects of a sender's PubAcks: its own port.
+    inbox: u16,
 }
 
 /// The subscription that counts: deliveries to a reader, PubAcks to a sender.
 const COUNTED: &[u8] = b"1";
 
-/// Creates the stream `s`, which stores the subject `c` in files.
-pub fn create_stream(port: u16) {
+/// Creates the stream `s`, which stores the subject `c` in files of so many servers.
+pub fn create_stream(port: u16, replicas: usize) {
     let mut stream = open_tcp(port);
     hello(&mut stream);
     let config = json!({"name": "s", "subjects": ["c"], "storage": "file", "retention": "limits",
-        "discard": "old", "num_replicas": 1});
+        "discard": "old", "num_replicas": replicas});
     request(&mut stream, "STREAM.CREATE.s", &config);
 }
 
 pub fn connect(stream: &mut TcpStream, reader: Option<usize>) -> State {
     hello(stream);
+    let inbox = stream.local_addr().expect("a port").port();
     match reader {
-        None => stream.write_all(b"SUB a.* 1\r\n").expect("written"),
+        None => write!(stream, "SUB a{inbox}.* 1\r\n").expect("written"),
         Some(number) => {
             write!(stream, "SUB d.{number} 1\r\n").expect("written");
             let second = 1_000_000_000_u64;
@@ -46,7 +49,7 @@ pub fn connect(stream: &mut TcpStream, reader: Option<usize>) -> State {
         }
     }
     exchange(stream, b"PING\r\n", b"PONG\r\n");
-    State { reads: reader.is_some() }
+    State { reads: reader.is_some(), inbox }
 }
 
 fn hello(stream: &mut TcpStream) {
@@ -75,12 +78,13 @@ fn request(stream: &mut TcpStream, name: &str, body: &Value) {
     }
 }
 
-pub fn message(out: &mut Vec<u8>, number: u64, text: &str) {
-    let length = text.len();
-    out.extend_from_slice(format!("PUB c a.{number} {length}\r\n{text}\r\n").as_bytes());
-}
-
 impl State {
+    pub fn message(&self, out: &mut Vec<u8>, number: u64, text: &str) {
+        let (inbox, length) = (self.inbox, text.len());
+        let publish = format!("PUB c a{inbox}.{number} {length}\r\n{text}\r\n");
+        out.extend_from_slice(publish.as_bytes());
+    }
+
     /// Parses one message; `None` if it is incomplete.
     pub fn parse(&self, bytes: &[u8], out: &mut Vec<u8>) -> Result<Option<Parsed>, String> {
         let Some(head) = line(bytes) else { return Ok(None) };

@@ -1,4 +1,4 @@
-//! The load generator: one thread sends messages with one sender, and counts acknowledgements and
+//! The load generator: one thread sends messages with one or more senders, and counts acknowledgements and
 //! deliveries without looking at the texts.
 
 use std::collections::VecDeque;
@@ -12,13 +12,13 @@ use crate::wire::{Client, State};
 
 /// Acks or deliveries that are missing count as lost after this long without progress.
 const LOST_TIMEOUT: Duration = Duration::from_secs(10);
-/// A sender that waits only for acks is at most this many messages ahead of the slowest reader.
+/// Senders that wait only for acks are at most this many messages ahead of the slowest reader.
 const MAX_AHEAD: u64 = 1_024;
 
 /// When the next message is sent.
 #[derive(Clone, Copy, Debug)]
 pub enum Pace {
-    /// While fewer than this many messages have no ack.
+    /// While fewer than this many messages of the next sender have no ack.
     Unacked(u64),
     /// While fewer than this many messages have no ack or lack a delivery.
     InFlight(u64),
@@ -33,14 +33,15 @@ struct Connection {
     tail: Vec<u8>,
     out: Vec<u8>,
     written: usize,
-    /// Deliveries to a reader, acks to the sender.
+    /// Deliveries to a reader, acks to a sender.
     count: u64,
 }
 
-/// The readers, and the sender after them, that are connected to one server.
+/// The readers, and the senders after them. The senders send in turn.
 pub struct Load {
     poll: Poll,
     connections: Vec<Connection>,
+    readers: usize,
     text: String,
     /// For each message that lacks a delivery, how many readers have not received it.
     missing: VecDeque<u32>,
@@ -84,9 +85,10 @@ impl Run {
 }
 
 impl Load {
-    pub fn new(readers: Vec<Client>, sender: Client, text: String) -> Self {
+    pub fn new(readers: Vec<Client>, senders: Vec<Client>, text: String) -> Self {
+        let count = readers.len();
         let poll = Poll::new().expect("a poll");
-        let clients = readers.into_iter().chain([sender]).enumerate();
+        let clients = readers.into_iter().chain(senders).enumerate();
         let connections = clients.map(|(index, Client { stream, state })| {
             stream.set_nonblocking(true).expect("non-blocking");
             let mut stream = TcpStream::from_std(stream);
@@ -96,15 +98,22 @@ impl Load {
         });
         let connections = connections.collect();
         let into = vec![0; 1024 * 1024];
-        Load { poll, connections, text, missing: VecDeque::new(), delivered: 0, sent: 0, into }
+        let missing = VecDeque::new();
+        Load { poll, connections, readers: count, text, missing, delivered: 0, sent: 0, into }
     }
 
-    fn readers(&self) -> usize {
-        self.connections.len() - 1
+    fn senders(&self) -> u64 {
+        (self.connections.len() - self.readers) as u64
     }
 
     fn acked(&self) -> u64 {
-        self.connections[self.readers()].count
+        self.connections[self.readers..].iter().map(|sender| sender.count).sum()
+    }
+
+    /// How many messages of the sender whose turn it is have no ack.
+    fn unacked(&self) -> u64 {
+        let turn = self.sent % self.senders();
+        self.sent / self.senders() - self.connections[self.readers + turn as usize].count
     }
 
     /// Sends messages for `time`, and waits until all are acked and delivered.
@@ -122,8 +131,7 @@ impl Load {
             } else {
                 Duration::from_millis(10)
             };
-            let sender = self.readers();
-            self.connections[sender].flush()?;
+            self.connections[self.readers..].iter_mut().try_for_each(Connection::flush)?;
             if elapsed >= time && self.delivered == self.sent && self.acked() == self.sent {
                 break;
             }
@@ -142,7 +150,7 @@ impl Load {
             }
         }
         run.result.sent = self.sent - first;
-        run.result.deliveries = run.result.sent * self.readers() as u64;
+        run.result.deliveries = run.result.sent * self.readers as u64;
         Ok(run.result)
     }
 
@@ -151,7 +159,7 @@ impl Load {
         let soon = Duration::from_millis(100);
         match pace {
             Pace::Unacked(max) => {
-                while self.sent - self.acked() < max && self.sent - self.delivered < MAX_AHEAD {
+                while self.unacked() < max && self.sent - self.delivered < MAX_AHEAD {
                     self.queue_message(run.started.elapsed(), run);
                 }
                 soon
@@ -176,17 +184,18 @@ impl Load {
     }
 
     fn queue_message(&mut self, due: Duration, run: &mut Run) {
-        let index = self.readers();
+        let index = self.readers + (self.sent % self.senders()) as usize;
         let sender = &mut self.connections[index];
         sender.state.message(&mut sender.out, self.sent, &self.text);
         run.due.push(due);
         self.sent += 1;
-        self.missing.push_back(index as u32);
+        self.missing.push_back(self.readers as u32);
     }
 
     /// Reads what a connection has received; returns whether something counted.
     fn receive(&mut self, index: usize, run: &mut Run) -> Result<bool, String> {
-        let name = if index == self.readers() { "the sender" } else { "a reader" };
+        let is_sender = index >= self.readers;
+        let name = if is_sender { "a sender" } else { "a reader" };
         let connection = &mut self.connections[index];
         let from = connection.count;
         connection.receive(&mut self.into).map_err(|error| format!("{name}: {error}"))?;
@@ -194,13 +203,13 @@ impl Load {
         if to > self.sent {
             return Err(format!("{name}: received more than was sent"));
         }
-        let is_sender = index == self.readers();
         if is_sender && to > from {
             run.result.until_acked = run.started.elapsed();
         }
         for number in from..to {
             if is_sender {
-                run.result.ack_times.push(run.delay(number));
+                let message = number * self.senders() + (index - self.readers) as u64;
+                run.result.ack_times.push(run.delay(message));
                 continue;
             }
             let missing = &mut self.missing[(number - self.delivered) as usize];

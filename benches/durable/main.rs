@@ -4,9 +4,15 @@
 //! delivery. Every ack and delivery is counted, and a run that loses one fails. `scripts/bench` installs the
 //! other servers and runs this benchmark.
 //!
+//! `--peers engine,ours` compares one server on its disk with nodes that share their rooms over three servers of
+//! JetStream, and with these three alone.
+//!
 //! `cargo bench --bench durable -- [--quick] [--only WORD] [--peers WORD,WORD] [--rounds N]`. The stores are
 //! created in `TMPDIR`, which must be on a real disk, because a sync costs nothing in memory.
 
+mod cluster;
+#[path = "../../tests/it/support/engine.rs"]
+mod engine;
 mod full;
 mod jetstream;
 mod load;
@@ -31,6 +37,8 @@ use wire::Client;
 const TEXT: usize = 100;
 /// Messages in flight in a saturated run. A full client of chat-server may have as many without an ack.
 const WINDOW: u64 = 64;
+/// Senders where several have that many.
+const SENDERS: usize = 8;
 /// Threads that connect readers in parallel.
 const CONNECTORS: usize = 16;
 /// The type of a file system in memory (statfs(2)).
@@ -38,8 +46,8 @@ const TMPFS: i64 = 0x0102_1994;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Work {
-    /// With this many messages without an ack.
-    Acked(u64),
+    /// With this many senders, each with this many messages without an ack.
+    Acked(usize, u64),
     /// This many messages per second.
     Schedule(u64),
     /// With [`WINDOW`] messages that are not acked and delivered everywhere.
@@ -114,8 +122,9 @@ fn print_disk() {
 fn scenarios(quick: bool) -> Vec<Scenario> {
     let mut all = Vec::new();
     let mut add = |work, readers| all.push(Scenario { work, readers });
-    add(Work::Acked(1), 10);
-    add(Work::Acked(WINDOW), 10);
+    add(Work::Acked(1, 1), 10);
+    add(Work::Acked(1, WINDOW), 10);
+    add(Work::Acked(SENDERS, WINDOW), 10);
     add(Work::Schedule(200), 10);
     add(Work::Schedule(100), 100);
     add(Work::Schedule(50), 1_000);
@@ -133,35 +142,38 @@ impl Scenario {
     fn name(&self) -> String {
         let readers = self.readers;
         match self.work {
-            Work::Acked(window) => format!("acked, {window} in flight, {readers} readers"),
+            Work::Acked(senders, window) => {
+                let all = senders as u64 * window;
+                format!("acked, {all} in flight, senders {senders}, {readers} readers")
+            }
             Work::Schedule(rate) => format!("schedule, {rate}/s, {readers} readers"),
             Work::Saturated => format!("saturated, {WINDOW} in flight, {readers} readers"),
             Work::Paced => format!("paced, 1 in flight, {readers} readers"),
         }
     }
 
-    /// The names of the figures; CPU is the server's processor time in µs.
+    /// The names of the figures; CPU is the server's processor time in µs, without that of an engine below it.
     fn figures(&self) -> &'static [&'static str] {
         match self.work {
-            Work::Acked(_) => &["acked/s", "ack ms", "ack 99 %", "CPU/message"],
+            Work::Acked(..) => &["acked/s", "ack ms", "ack 99 %", "CPU/message", "engine's CPU"],
             Work::Schedule(_) => {
                 &["ack ms", "ack 99 %", "all ms", "all 99 %", "last ms", "last 99 %"]
             }
             Work::Saturated | Work::Paced => {
-                &["CPU/delivery", "deliveries/s", "acked/s", "resident MiB"]
+                &["CPU/delivery", "deliveries/s", "acked/s", "resident MiB", "engine's CPU"]
             }
         }
     }
 
-    fn compute(&self, result: &mut RunResult, cpu: Duration, resident: f64) -> Figures {
+    fn compute(&self, result: &mut RunResult, cpu: [Duration; 2], resident: f64) -> Figures {
         let (sent, deliveries) = (result.sent as f64, result.deliveries as f64);
-        let cpu = cpu.as_secs_f64() * 1e6;
+        let [cpu, engine] = cpu.map(|cpu| cpu.as_secs_f64() * 1e6);
         let acked = sent / result.until_acked.as_secs_f64();
         let both = |times: &mut [f64]| [percentile(times, 0.5), percentile(times, 0.99)];
         match self.work {
-            Work::Acked(_) => {
+            Work::Acked(..) => {
                 let [median, p99] = both(&mut result.ack_times);
-                vec![acked, median, p99, cpu / sent]
+                vec![acked, median, p99, cpu / sent, engine / sent]
             }
             Work::Schedule(_) => {
                 let all = both(&mut result.delivery_times);
@@ -170,7 +182,7 @@ impl Scenario {
             }
             Work::Saturated | Work::Paced => {
                 let rate = deliveries / result.until_delivered.as_secs_f64();
-                vec![cpu / deliveries, rate, acked, resident]
+                vec![cpu / deliveries, rate, acked, resident, engine / deliveries]
             }
         }
     }
@@ -214,12 +226,16 @@ fn compare(
 /// Measures one server once; `None` if it is not installed.
 fn measure(scenario: Scenario, peer: Peer, quick: bool) -> Result<Option<Figures>, String> {
     let Some(server) = peer.start() else { return Ok(None) };
-    server.wire.prepare(server.port);
+    server.wire.prepare(server.port(0));
     let readers = connect_readers(&server, scenario.readers);
-    let sender = server.wire.connect(server.port, None, TEXT);
-    let mut load = Load::new(readers, sender, "x".repeat(TEXT));
+    let senders = match scenario.work {
+        Work::Acked(senders, _) => senders,
+        Work::Schedule(_) | Work::Saturated | Work::Paced => 1,
+    };
+    let connect = |number| server.wire.connect(server.port(number), None, TEXT);
+    let mut load = Load::new(readers, (0..senders).map(connect).collect(), "x".repeat(TEXT));
     let pace = match scenario.work {
-        Work::Acked(window) => Pace::Unacked(window),
+        Work::Acked(_, window) => Pace::Unacked(window),
         Work::Schedule(rate) => Pace::Rate(rate),
         Work::Saturated => Pace::InFlight(WINDOW),
         Work::Paced => Pace::InFlight(1),
@@ -230,18 +246,18 @@ fn measure(scenario: Scenario, peer: Peer, quick: bool) -> Result<Option<Figures
     let before = server.cpu();
     let time = Duration::from_secs(if quick { 2 } else { 4 });
     let mut result = load.run(pace, time)?;
-    let cpu = server.cpu() - before;
+    let after = server.cpu();
+    let cpu = [after[0] - before[0], after[1] - before[1]];
     Ok(Some(scenario.compute(&mut result, cpu, server.resident_mib())))
 }
 
 /// Connects the readers, in parallel.
 fn connect_readers(server: &Server, count: usize) -> Vec<Client> {
-    let (wire, port) = (server.wire, server.port);
     std::thread::scope(|scope| {
         let connect = |first: usize| {
             (first..count)
                 .step_by(CONNECTORS)
-                .map(|number| wire.connect(port, Some(number), TEXT))
+                .map(|number| server.wire.connect(server.port(number), Some(number), TEXT))
                 .collect::<Vec<Client>>()
         };
         let threads: Vec<_> =

@@ -10,7 +10,8 @@ pub struct State {
 }
 
 pub fn connect(stream: &mut TcpStream, reader: Option<usize>) -> State {
-    let id = reader.map_or("sender".to_owned(), |number| format!("r{number}"));
+    let sender = || format!("s{}", stream.local_addr().expect("a port").port());
+    let id = reader.map_or_else(sender, |number| format!("r{number}"));
     let mut connect = vec![0x10, 12 + id.len() as u8];
     // The protocol and its version; a persistent session (clean session 0); no keep-alive.
     connect.extend_from_slice(b"\0\x04MQTT\x04\x00\0\0\0");

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::cluster::Cluster;
 use crate::measure::cpu_time;
 use crate::support;
 use crate::wire::Wire;
@@ -13,6 +14,12 @@ use crate::wire::Wire;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peer {
     Ours,
+    /// One chat-server over three servers of JetStream.
+    OneNode,
+    /// Three chat-servers over them; readers and senders are spread.
+    ThreeNodes,
+    /// The three servers of JetStream alone, with clients of their own protocol.
+    Engine,
     JetStream,
     Redis,
     /// mosquitto that saves its database when something has changed.
@@ -21,18 +28,34 @@ pub enum Peer {
     MosquittoPerSecond,
 }
 
-pub const ALL: [Peer; 5] =
-    [Peer::Ours, Peer::JetStream, Peer::Redis, Peer::MosquittoOnChanges, Peer::MosquittoPerSecond];
+pub const ALL: [Peer; 8] = [
+    Peer::Ours,
+    Peer::OneNode,
+    Peer::ThreeNodes,
+    Peer::Engine,
+    Peer::JetStream,
+    Peer::Redis,
+    Peer::MosquittoOnChanges,
+    Peer::MosquittoPerSecond,
+];
+
+/// Settings of chat-server that let all clients connect and stay.
+pub const NO_LIMITS: [(&str, &str); 3] = [
+    ("CHAT_SERVER_LIMITS__CONNECTIONS", "100000"),
+    ("CHAT_SERVER_LIMITS__CONNECTIONS_PER_ADDRESS", "100000"),
+    ("CHAT_SERVER_LIMITS__PING_INTERVAL", "1h"),
+];
 
 /// A running server.
 pub struct Server {
     process: Process,
-    pub port: u16,
+    ports: Vec<u16>,
     pub wire: Wire,
 }
 
 enum Process {
     Ours(support::Server),
+    Cluster(Cluster),
     Other { child: Child, _folder: tempfile::TempDir },
 }
 
@@ -40,6 +63,9 @@ impl Peer {
     pub fn name(self) -> &'static str {
         match self {
             Peer::Ours => "ours",
+            Peer::OneNode => "1 node over the engine",
+            Peer::ThreeNodes => "3 nodes over the engine",
+            Peer::Engine => "the engine alone",
             Peer::JetStream => "NATS JetStream",
             Peer::Redis => "Redis streams",
             Peer::MosquittoOnChanges => "mosquitto, on changes (*)",
@@ -53,6 +79,10 @@ impl Peer {
             Peer::Ours => {
                 "fdatasync once for all messages that arrived during the previous commit; then the acks, then the deliveries; history stays"
             }
+            Peer::OneNode | Peer::ThreeNodes => {
+                "stored and synced by two of three JetStream servers, then the acks and deliveries"
+            }
+            Peer::Engine => "three JetStream servers, three replicas, sync_interval: always",
             Peer::JetStream => {
                 "sync_interval: always: one write and one fsync per message, then its PubAck and the deliveries; the stream stays"
             }
@@ -70,8 +100,9 @@ impl Peer {
 
     fn wire(self) -> Wire {
         match self {
-            Peer::Ours => Wire::Full,
-            Peer::JetStream => Wire::JetStream,
+            Peer::Ours | Peer::OneNode | Peer::ThreeNodes => Wire::Full,
+            Peer::Engine => Wire::JetStream(3),
+            Peer::JetStream => Wire::JetStream(1),
             Peer::Redis => Wire::Redis,
             Peer::MosquittoOnChanges | Peer::MosquittoPerSecond => Wire::Mqtt,
         }
@@ -81,13 +112,20 @@ impl Peer {
     pub fn start(self) -> Option<Server> {
         let wire = self.wire();
         if self == Peer::Ours {
-            let server = support::Server::start(&[
-                ("CHAT_SERVER_LIMITS__CONNECTIONS", "100000"),
-                ("CHAT_SERVER_LIMITS__CONNECTIONS_PER_ADDRESS", "100000"),
-                ("CHAT_SERVER_LIMITS__PING_INTERVAL", "1h"),
-            ]);
-            let port = server.address.rsplit_once(':')?.1.parse().ok()?;
-            return Some(Server { process: Process::Ours(server), port, wire });
+            let server = support::Server::start(&NO_LIMITS);
+            let ports = vec![port_of(&server)];
+            return Some(Server { process: Process::Ours(server), ports, wire });
+        }
+        let nodes = match self {
+            Peer::OneNode => Some(1),
+            Peer::ThreeNodes => Some(3),
+            Peer::Engine => Some(0),
+            _ => None,
+        };
+        if let Some(nodes) = nodes {
+            let cluster = Cluster::start(nodes)?;
+            let ports = cluster.ports();
+            return Some(Server { process: Process::Cluster(cluster), ports, wire });
         }
         let folder = tempfile::tempdir().expect("a temporary folder");
         let free = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
@@ -95,7 +133,8 @@ impl Peer {
         let mut command = self.command(folder.path(), port);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let child = command.spawn().ok()?;
-        let server = Server { process: Process::Other { child, _folder: folder }, port, wire };
+        let process = Process::Other { child, _folder: folder };
+        let server = Server { process, ports: vec![port], wire };
         let deadline = Instant::now() + Duration::from_secs(10);
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
             if Instant::now() > deadline {
@@ -133,7 +172,7 @@ impl Peer {
             Peer::MosquittoPerSecond => {
                 (PathBuf::from("mosquitto"), mosquitto("autosave_interval 1\n"))
             }
-            Peer::MosquittoOnChanges | Peer::Ours => (
+            _ => (
                 PathBuf::from("mosquitto"),
                 mosquitto("autosave_interval 1\nautosave_on_changes true\n"),
             ),
@@ -151,22 +190,35 @@ impl Peer {
 }
 
 impl Server {
-    /// The processor time of the server so far.
-    pub fn cpu(&self) -> Duration {
+    /// The port for a client.
+    pub fn port(&self, number: usize) -> u16 {
+        self.ports[number % self.ports.len()]
+    }
+
+    /// The processor time of the server so far, and that of an engine below it.
+    pub fn cpu(&self) -> [Duration; 2] {
         match &self.process {
-            Process::Ours(server) => cpu_time(&server.child),
-            Process::Other { child, .. } => cpu_time(child),
+            Process::Ours(server) => [cpu_time(&server.child), Duration::ZERO],
+            Process::Cluster(cluster) => cluster.cpu(),
+            Process::Other { child, .. } => [cpu_time(child), Duration::ZERO],
         }
     }
 
     /// The resident memory of the server in MiB.
     pub fn resident_mib(&self) -> f64 {
-        let child = match &self.process {
-            Process::Ours(server) => &server.child,
-            Process::Other { child, .. } => child,
-        };
-        support::memory_kib(child, "VmRSS") as f64 / 1024.0
+        let mib = |child| support::memory_kib(child, "VmRSS") as f64 / 1024.0;
+        match &self.process {
+            Process::Ours(server) => mib(&server.child),
+            Process::Cluster(cluster) => cluster.servers().into_iter().map(mib).sum(),
+            Process::Other { child, .. } => mib(child),
+        }
     }
+}
+
+/// The port of a chat-server.
+pub fn port_of(server: &support::Server) -> u16 {
+    let (_, port) = server.address.rsplit_once(':').expect("an address");
+    port.parse().expect("a port")
 }
 
 impl Drop for Process {

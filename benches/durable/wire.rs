@@ -11,7 +11,8 @@ use crate::{full, jetstream, mqtt, redis};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wire {
     Full,
-    JetStream,
+    /// With a stream of so many replicas.
+    JetStream(usize),
     Redis,
     Mqtt,
 }
@@ -42,7 +43,7 @@ impl Wire {
     /// Creates what the server needs before its clients connect.
     pub fn prepare(self, port: u16) {
         match self {
-            Wire::JetStream => jetstream::create_stream(port),
+            Wire::JetStream(replicas) => jetstream::create_stream(port, replicas),
             Wire::Redis => redis::create_stream(port),
             Wire::Full | Wire::Mqtt => {}
         }
@@ -53,7 +54,7 @@ impl Wire {
         let mut stream = open_tcp(port);
         let state = match self {
             Wire::Full => State::Full(full::connect(&mut stream, reader.is_some(), text)),
-            Wire::JetStream => State::JetStream(jetstream::connect(&mut stream, reader)),
+            Wire::JetStream(_) => State::JetStream(jetstream::connect(&mut stream, reader)),
             Wire::Redis => State::Redis(redis::connect(&mut stream, reader.is_some())),
             Wire::Mqtt => State::Mqtt(mqtt::connect(&mut stream, reader)),
         };
@@ -66,7 +67,7 @@ impl State {
     pub fn message(&self, out: &mut Vec<u8>, number: u64, text: &str) {
         match self {
             State::Full(state) => state.message(out, number),
-            State::JetStream(_) => jetstream::message(out, number, text),
+            State::JetStream(state) => state.message(out, number, text),
             State::Redis(_) => redis::message(out, text),
             State::Mqtt(_) => mqtt::message(out, number, text),
         }

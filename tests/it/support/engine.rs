@@ -126,6 +126,11 @@ impl EngineCluster {
         format!("servers = {:?}\nmonitor = {:?}\n", self.servers(), self.monitors())
     }
 
+    /// The processes of the servers that run.
+    pub fn processes(&self) -> impl Iterator<Item = &Child> {
+        self.servers.iter().filter_map(|server| server.child.as_ref())
+    }
+
     /// What the monitoring of a server answers.
     pub fn ask(&self, index: usize, path: &str) -> Option<serde_json::Value> {
         http_get(self.servers[index].monitor, path)
