@@ -102,7 +102,7 @@ fn answer<'a>(committed: &'a Committed, sender: &Peer) -> Option<ServerFrame<'a>
             let mut refusal = match error {
                 StoreError::Full(_) => error_frame(
                     ErrorCode::StorageFull,
-                    "the message was not stored because the server's disk is full; send it again later",
+                    "the message was not stored because there is no space left for the history; send it again later",
                 ),
                 StoreError::Failed(_) => error_frame(
                     ErrorCode::StorageFailed,

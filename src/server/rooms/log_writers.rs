@@ -86,8 +86,9 @@ impl LogWriters {
         let unread = self.pending.iter().map(|pending| pending.unread_for(Instant::now()));
         let unread = unread.max().filter(|time| *time > MAX_UNFOLLOWED);
         let unfollowed = |time: Duration| LogWriterProblem::Unfollowed { seconds: time.as_secs() };
-        let problem = self.writers.iter().find_map(|writer| writer.health().problem());
-        problem.or(unread.map(unfollowed))
+        // A log writer whose engine does not answer is busy for some seconds; the disk is not stuck then.
+        let of_writers = || self.writers.iter().find_map(|writer| writer.health().problem());
+        unread.map(unfollowed).or_else(of_writers)
     }
 
     /// Batches with a failed append, since the start.
