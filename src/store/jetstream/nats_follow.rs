@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use async_nats::{HeaderMap, Message, Subscriber};
+use futures_util::FutureExt as _;
 use serde_json::json;
 use tokio::sync::watch;
 
@@ -178,14 +179,19 @@ impl NatsFollowing {
             return Err(EngineError::Disconnected);
         }
         let pull = format!(".{}", self.pulls);
-        let message = self.caller.handle.block_on(async {
-            tokio::select! {
-                biased;
-                message = next(inbox) => message.map(Some),
-                _ = disconnects.changed() => Err(CallError::Lost),
-                () = tokio::time::sleep_until(until.into()) => Ok(None),
-            }
-        })?;
+        let message = match next(inbox).now_or_never() {
+            Some(message) => Some(message?),
+            // Tokio's timers end a millisecond or two later, and senders wait for their acks meanwhile.
+            None if Instant::now() >= until => None,
+            None => self.caller.handle.block_on(async {
+                tokio::select! {
+                    biased;
+                    message = next(inbox) => message.map(Some),
+                    _ = disconnects.changed() => Err(CallError::Lost),
+                    () = tokio::time::sleep_until(until.into()) => Ok(None),
+                }
+            })?,
+        };
         let Some(message) = message else { return Ok(None) };
         let is_current = message.subject.as_str().ends_with(&pull) || message.status.is_none();
         match is_current {
