@@ -191,7 +191,7 @@ fn another_secret_or_number_of_streams_is_refused() {
     std::fs::write(node.file("chat-server.toml"), more).unwrap();
     node.refuses(78, &["cluster.streams = 2", "this node has 8"]);
     std::fs::remove_file(node.file("state/cluster.key")).unwrap();
-    node.refuses(74, &["cluster.key", "openssl rand -base64 32", "every node"]);
+    node.refuses(74, &["cluster.key", "openssl rand -base64 32", "another node"]);
 }
 
 impl Node {
