@@ -149,7 +149,7 @@ pub struct ClusterTls {
     pub identity: Option<(PathBuf, PathBuf)>,
 }
 
-/// What must be known of the engine before the server promises that an acked message survives.
+/// How the server is assured that the engine keeps acked messages, before it promises that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
     /// Everything is seen at the start.

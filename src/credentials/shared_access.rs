@@ -173,7 +173,7 @@ impl SharedAccess {
     }
 }
 
-/// What the others have, with the difference between `base` and `ours`.
+/// The list of the others, with the difference between `base` and `ours` applied.
 fn merge(base: &AccessFile, ours: &AccessFile, theirs: &Content) -> Content {
     let is_ours = |hash: &str| ours.tokens.iter().any(|token| token.hash == hash);
     let gone = base.tokens.iter().map(|token| &token.hash).filter(|hash| !is_ours(hash));
@@ -210,7 +210,7 @@ fn beside(path: &Path, extension: &str) -> PathBuf {
     path.with_extension(extension)
 }
 
-/// What the file was when it last was the same; `None` if it never was, or if that file is damaged.
+/// The content of the file when it was last equal to the shared list; `None` if it never was, or if that file is damaged.
 fn read_base(path: &Path) -> Result<Option<Base>, SyncError> {
     let path = beside(path, "shared");
     match std::fs::read(&path) {
@@ -234,6 +234,21 @@ fn write(path: &Path, content: &impl Serialize) -> Result<(), SyncError> {
         sync_parent_folder(path)
     })()
     .map_err(error)
+}
+
+/// A value that can't be reached.
+#[cfg(test)]
+pub(crate) struct Away;
+
+#[cfg(test)]
+impl SharedValue for Away {
+    fn read(&self) -> Result<Option<(Bytes, u64)>, ValueError> {
+        Err(ValueError("no connection".into()))
+    }
+
+    fn replace(&self, _: Bytes, _: u64) -> Result<Option<u64>, ValueError> {
+        Err(ValueError("no connection".into()))
+    }
 }
 
 #[cfg(test)]
@@ -394,15 +409,6 @@ mod tests {
 
     #[test]
     fn another_secret_and_an_unreachable_value_are_told_and_change_nothing() {
-        struct Away;
-        impl SharedValue for Away {
-            fn read(&self) -> Result<Option<(Bytes, u64)>, ValueError> {
-                Err(ValueError("no connection".into()))
-            }
-            fn replace(&self, _: Bytes, _: u64) -> Result<Option<u64>, ValueError> {
-                Err(ValueError("no connection".into()))
-            }
-        }
         let (value, a, mut b) = (Memory::default(), node(), node());
         a.add("ana");
         a.sync(&value);

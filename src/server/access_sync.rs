@@ -29,7 +29,7 @@ struct State {
     isolation: Isolation,
 }
 
-/// What a node may do that does not reach the access list.
+/// How a node is restricted while it can't reach the access list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Isolation {
     /// Everything: it reaches the list, or did so a moment ago.
@@ -81,7 +81,7 @@ impl AccessSync {
         self.state.lock().problem.clone()
     }
 
-    /// What has changed since the last call: what the node may do now.
+    /// The new restriction, if it has changed since the last call.
     pub fn take_change(&self, now: Instant) -> Option<Isolation> {
         let mut state = self.state.lock();
         let isolation = Isolation::after(now.saturating_duration_since(state.synced_at));
@@ -92,22 +92,8 @@ impl AccessSync {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::*;
-    use crate::credentials::shared_access::ValueError;
-
-    struct Away;
-
-    impl SharedValue for Away {
-        fn read(&self) -> Result<Option<(Bytes, u64)>, ValueError> {
-            Err(ValueError("no connection".into()))
-        }
-
-        fn replace(&self, _: Bytes, _: u64) -> Result<Option<u64>, ValueError> {
-            Err(ValueError("no connection".into()))
-        }
-    }
+    use crate::credentials::shared_access::Away;
 
     #[test]
     fn a_node_without_the_list_first_lets_nobody_in_and_then_ends_its_sessions() {

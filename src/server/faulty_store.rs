@@ -32,11 +32,30 @@ pub fn are_outcomes_lost() -> bool {
     std::env::var("CHAT_TEST_OUTCOMES").is_ok_and(|outcomes| outcomes == "lost")
 }
 
-/// Of each 50 drafts, the outcomes of two are lost: of this one, which is stored …
-const STORED: u64 = 10;
-/// … and of this one, which is not.
-const NOT_STORED: u64 = 20;
-const PERIOD: u64 = 50;
+/// A draft of which the store does not say what happened to it. Of each 50 drafts of a log there are two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LostOutcome {
+    /// It is stored.
+    Stored,
+    /// It is not.
+    NotStored,
+}
+
+impl LostOutcome {
+    /// Whether the outcome of the draft with this number is lost.
+    pub fn of_draft(number: u64) -> Option<Self> {
+        match number % 50 {
+            10 => Some(LostOutcome::Stored),
+            20 => Some(LostOutcome::NotStored),
+            _ => None,
+        }
+    }
+}
+
+/// The outcome of such a draft.
+pub fn unknown() -> AppendOutcome {
+    AppendOutcome::Unknown("a test lost the outcome".into())
+}
 
 struct LostOutcomes {
     log: Box<dyn RoomLog>,
@@ -46,14 +65,13 @@ struct LostOutcomes {
 
 impl LostOutcomes {
     fn append_one(&mut self, draft: Draft, now: Timestamp) -> AppendOutcome {
-        let number = self.drafts % PERIOD;
+        let lost = LostOutcome::of_draft(self.drafts);
         self.drafts += 1;
-        let unknown = || AppendOutcome::Unknown("a test lost the outcome".into());
-        if number == NOT_STORED {
+        if lost == Some(LostOutcome::NotStored) {
             return unknown();
         }
         match self.log.append(vec![draft], now).remove(0) {
-            AppendOutcome::Appended(_) if number == STORED => unknown(),
+            AppendOutcome::Appended(_) if lost == Some(LostOutcome::Stored) => unknown(),
             outcome => outcome,
         }
     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use super::faulty_store::{LostOutcome, unknown};
 use crate::protocol::frame::Position;
 use crate::protocol::{RoomName, Seq, SeqRange, Timestamp};
 use crate::store::{
@@ -20,12 +21,6 @@ use crate::store::{
 
 /// How many logs the store has.
 const LOGS: usize = 3;
-/// Of each 50 drafts of a log, the outcomes of two are lost if that is asked for: of this one, which is
-/// stored …
-const STORED: u64 = 10;
-/// … and of this one, which is not.
-const NOT_STORED: u64 = 20;
-const PERIOD: u64 = 50;
 
 /// The store with tails; `lossy` if the outcomes of some drafts are to be lost.
 pub fn with_tails(mut store: OpenedStore, lossy: bool) -> OpenedStore {
@@ -51,16 +46,18 @@ impl SharedLog {
     fn append_one(&mut self, draft: Draft, now: Timestamp) -> AppendOutcome {
         let number = self.drafts;
         self.drafts += 1;
-        let unknown = || AppendOutcome::Unknown("a test lost the outcome".into());
-        let place = if self.lossy { number % PERIOD } else { PERIOD };
-        if place == NOT_STORED {
+        let lost = if self.lossy { LostOutcome::of_draft(number) } else { None };
+        if lost == Some(LostOutcome::NotStored) {
             return unknown();
         }
         match self.log.lock().append(vec![draft], now).remove(0) {
             AppendOutcome::Appended(entry) => {
                 let seq = entry.seq;
                 let _ = self.sender.send(TailMessage { entry, draft: Some(number) });
-                if place == STORED { unknown() } else { AppendOutcome::Accepted { seq } }
+                match lost {
+                    Some(LostOutcome::Stored) => unknown(),
+                    _ => AppendOutcome::Accepted { seq },
+                }
             }
             outcome => outcome,
         }

@@ -2,7 +2,7 @@
 //!
 //! `kick` and `rotate` go to all nodes, and so does the news that the access list changed. `status`, `rooms`
 //! and `sessions` ask all nodes if the operator wants that. Everything else concerns the server that was asked.
-//! What a node has not answered within a second is told as unanswered, by the node's name.
+//! A node that does not answer within a second is named in the result.
 
 use serde::Serialize as _;
 use serde_json::{Map, Value, json};
@@ -95,7 +95,7 @@ async fn kick(
 
 /// The nodes that have not answered.
 const UNANSWERED: &str = "unanswered";
-/// What went wrong on other nodes.
+/// The errors of other nodes.
 const FAILED: &str = "failed";
 
 /// Adds the ended sessions of the other nodes, and what they failed to do.

@@ -10,7 +10,7 @@ pub const MIN_VERSION: [u32; 3] = [2, 15, 1];
 /// The replicas without which the loss of one server loses messages.
 const MIN_REPLICAS: u32 = 3;
 
-/// What must be known of the engine before the server promises that an acked message survives.
+/// How the server is assured that the engine keeps acked messages, before it promises that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Assurance {
     /// Everything is seen.

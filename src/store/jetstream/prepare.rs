@@ -125,7 +125,7 @@ fn seen_servers(engine: &NatsEngine, plan: &ClusterPlan) -> Result<Seen, Trouble
         let server = match monitor::ask(address, CALL_LIMIT) {
             Ok(server) => server,
             Err(reason) => {
-                let known = seen_before(engine)?.remove(address);
+                let known = seen_before(engine)?.0.remove(address);
                 let name = known.ok_or_else(|| Trouble::Later(reason.clone()))?;
                 seen.absent.push(format!("{name} ({reason})"));
                 if seen.absent.len() * 2 >= plan.monitor.len() {
@@ -147,20 +147,20 @@ fn seen_servers(engine: &NatsEngine, plan: &ClusterPlan) -> Result<Seen, Trouble
     Ok(seen)
 }
 
-/// The servers that earlier starts saw, by the addresses of their monitoring.
-fn seen_before(engine: &NatsEngine) -> Result<BTreeMap<String, String>, Trouble> {
+/// The servers that earlier starts saw, by the addresses of their monitoring, and the revision of that value.
+fn seen_before(engine: &NatsEngine) -> Result<(BTreeMap<String, String>, u64), Trouble> {
     let value = match engine.value(SEEN_KEY, CALL_LIMIT) {
         Ok(value) => value,
         // The cluster does not exist yet.
         Err(EngineError::NotFound(_)) => None,
         Err(error) => return Err(error.into()),
     };
-    Ok(value.and_then(|(text, _)| serde_json::from_slice(&text).ok()).unwrap_or_default())
+    let Some((text, revision)) = value else { return Ok(Default::default()) };
+    Ok((serde_json::from_slice(&text).unwrap_or_default(), revision))
 }
 
 fn remember_seen(engine: &NatsEngine, now: BTreeMap<String, String>) -> Result<(), Trouble> {
-    let revision = engine.value(SEEN_KEY, CALL_LIMIT)?.map_or(0, |(_, revision)| revision);
-    let before = seen_before(engine)?;
+    let (before, revision) = seen_before(engine)?;
     let mut all = before.clone();
     all.extend(now);
     if all == before {

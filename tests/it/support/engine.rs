@@ -242,6 +242,10 @@ impl EngineCluster {
 
     fn is_ready(&self) -> bool {
         (0..self.servers.len()).all(|index| {
+            // The monitoring answers before the server listens for clients.
+            if TcpStream::connect(("127.0.0.1", self.servers[index].client)).is_err() {
+                return false;
+            }
             if !self.setup.jetstream || self.servers.len() == 1 {
                 return self.ask(index, "/varz").is_some();
             }
