@@ -6,8 +6,14 @@
 pub mod age_file;
 #[cfg(feature = "client")]
 pub(crate) mod client_keys;
+#[cfg(feature = "client")]
+pub mod device_certificate;
 pub mod fernet_token;
+#[cfg(feature = "client")]
+pub mod fingerprint;
 #[cfg(feature = "server")]
 pub(crate) mod key_ring;
+#[cfg(feature = "client")]
+pub mod record_chain;
 #[cfg(feature = "server")]
 pub(crate) mod sealer;

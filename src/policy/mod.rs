@@ -13,6 +13,10 @@ pub(crate) mod ban_term;
 pub(crate) mod bans;
 #[cfg(feature = "server")]
 pub(crate) mod client_network;
+#[cfg(feature = "client")]
+pub mod commit_rules;
+#[cfg(all(test, feature = "client"))]
+mod commit_rules_tests;
 #[cfg(feature = "server")]
 pub(crate) mod confusable_names;
 #[cfg(feature = "server")]
@@ -30,3 +34,5 @@ pub(crate) mod recent_activity;
 pub(crate) mod reconnect;
 #[cfg(feature = "server")]
 pub mod rights;
+#[cfg(feature = "client")]
+pub mod sender_record;

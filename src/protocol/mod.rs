@@ -1,7 +1,11 @@
 //! The values and frames of the wire: names, ids, timestamps, frames and codes. This layer only parses
 //! and prints; the order of frames belongs to `conversation`.
 
+pub mod base32;
 pub mod code;
+pub mod device;
+#[cfg(feature = "client")]
+pub mod envelope;
 pub mod frame;
 pub mod id;
 pub mod invitation;
@@ -9,6 +13,8 @@ pub mod json_line;
 pub mod mask;
 pub mod name;
 pub mod random;
+#[cfg(feature = "client")]
+pub mod room_terms;
 pub mod seq_range;
 pub mod timestamp;
 

@@ -3,20 +3,16 @@
 //! A subject or an id at the engine is a keyed hash. The engine sees neither the names of rooms and users nor the ids
 //! that clients choose, and no character of a client reaches a subject.
 
-use std::fmt::Write as _;
-
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
 use crate::crypto::sealer::{Sealer, Tag};
+use crate::protocol::base32;
 use crate::protocol::random::fill_random;
 use crate::protocol::{MessageId, RoomName, UserName};
 
 /// Rooms are distributed over this many slots. The number is part of the format.
 pub(super) const SLOTS: u16 = 256;
-
-/// RFC 4648's base32 alphabet, in lower case.
-const BASE32: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
 
 /// What a subject is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,7 +102,7 @@ impl Names {
 
     /// The subject of a room: `<prefix>.<kind>.<slot>.<room>`.
     pub fn subject(&self, kind: SubjectKind, tag: &Tag) -> String {
-        let room = base32(tag);
+        let room = base32::encode(tag);
         format!("{}.{}.{:02x}.{room}", self.prefix, kind.word(), slot(tag))
     }
 
@@ -119,7 +115,7 @@ impl Names {
             _ => return None,
         };
         let (_, room) = (words.next()?, words.next()?);
-        let tag = from_base32(room)?;
+        let tag = base32::decode(room)?;
         (self.subject(kind, &tag) == subject).then_some((kind, tag))
     }
 
@@ -151,32 +147,6 @@ fn random_tag() -> Tag {
 
 fn slot(tag: &Tag) -> u16 {
     u16::from(tag[0])
-}
-
-/// 26 letters for 128 bits; the last one has two bits that are 0.
-fn base32(tag: &Tag) -> String {
-    let bits = u128::from_be_bytes(*tag);
-    (0..26).fold(String::with_capacity(26), |mut letters, place| {
-        let index = match 123_i32 - 5 * place {
-            shift @ 0.. => bits >> shift,
-            shift => bits << -shift,
-        };
-        let _ = letters.write_char(BASE32[(index & 31) as usize] as char);
-        letters
-    })
-}
-
-fn from_base32(letters: &str) -> Option<Tag> {
-    if letters.len() != 26 {
-        return None;
-    }
-    let index = |letter: u8| BASE32.iter().position(|known| *known == letter);
-    let mut bits = 0_u128;
-    for (place, letter) in letters.bytes().enumerate() {
-        let index = index(letter)? as u128;
-        bits = if place < 25 { bits << 5 | index } else { bits << 3 | index >> 2 };
-    }
-    Some(bits.to_be_bytes())
 }
 
 #[cfg(test)]
