@@ -26,6 +26,8 @@ pub(crate) mod ip_network;
 pub(crate) mod log_limit;
 #[cfg(feature = "server")]
 pub(crate) mod origin;
+#[cfg(feature = "client")]
+pub mod pins;
 #[cfg(feature = "server")]
 pub(crate) mod rate;
 #[cfg(feature = "server")]
@@ -36,3 +38,5 @@ pub(crate) mod reconnect;
 pub mod rights;
 #[cfg(feature = "client")]
 pub mod sender_record;
+#[cfg(feature = "client")]
+pub mod upkeep;
