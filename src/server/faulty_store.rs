@@ -57,6 +57,24 @@ pub fn unknown() -> AppendOutcome {
     AppendOutcome::Unknown("a test lost the outcome".into())
 }
 
+/// Appends drafts one by one. What follows an unknown outcome is refused, as a store must do that keeps the order.
+pub fn append_in_order(
+    batch: Vec<Draft>,
+    mut append: impl FnMut(Draft) -> AppendOutcome,
+) -> Vec<AppendOutcome> {
+    let mut is_unsure = false;
+    let append_one = |draft| {
+        if is_unsure {
+            let reason = "it is not known whether earlier messages are stored".to_owned();
+            return AppendOutcome::Refused(StoreError::Failed(reason));
+        }
+        let outcome = append(draft);
+        is_unsure = matches!(outcome, AppendOutcome::Unknown(_));
+        outcome
+    };
+    batch.into_iter().map(append_one).collect()
+}
+
 struct LostOutcomes {
     log: Box<dyn RoomLog>,
     /// Drafts so far.
@@ -79,7 +97,7 @@ impl LostOutcomes {
 
 impl RoomLog for LostOutcomes {
     fn append(&mut self, batch: Vec<Draft>, now: Timestamp) -> Vec<AppendOutcome> {
-        batch.into_iter().map(|draft| self.append_one(draft, now)).collect()
+        append_in_order(batch, |draft| self.append_one(draft, now))
     }
 
     fn after_commit(&mut self) {

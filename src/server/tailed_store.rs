@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::faulty_store::{LostOutcome, unknown};
+use super::faulty_store::{LostOutcome, append_in_order, unknown};
 use crate::protocol::frame::Position;
 use crate::protocol::{RoomName, Seq, SeqRange, Timestamp};
 use crate::store::{
@@ -66,7 +66,7 @@ impl SharedLog {
 
 impl RoomLog for SharedLog {
     fn append(&mut self, batch: Vec<Draft>, now: Timestamp) -> Vec<AppendOutcome> {
-        batch.into_iter().map(|draft| self.append_one(draft, now)).collect()
+        append_in_order(batch, |draft| self.append_one(draft, now))
     }
 
     fn after_commit(&mut self) {

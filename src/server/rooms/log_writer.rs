@@ -26,8 +26,10 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
+use super::append;
 use super::committed::Committed;
 use super::deletion::DeleteRequest;
+use super::draft_batch::{DraftBatch, FailedAppends, size_of};
 use super::eraser::Eraser;
 use super::log_event::LogEvent;
 use super::log_writer_health::{LogWriterHealth, RefusedAppend};
@@ -38,18 +40,12 @@ use super::pending_drafts::{PendingDraft, PendingDrafts};
 use super::prune_log::PruneLog;
 use crate::server::counters::Counters;
 use crate::server::refusal_log::RefusalLog;
-use crate::store::{AppendOutcome, Draft, Retention, RoomLog};
+use crate::store::{AppendOutcome, Draft, Retention, RoomLog, StoreError};
 use crate::sys::clock::wall_clock;
-use crate::sys::fault_points;
 use crate::sys::thread::{self, Ended};
 
 /// The bound of the queue, in bytes of drafts. While it is full, sessions wait in `submit`.
 const QUEUE_BYTES: usize = 16 * 1024 * 1024;
-/// What a draft counts in the queue besides its text, in bytes.
-const DRAFT_OVERHEAD_BYTES: usize = 256;
-/// The largest commit, in messages and in bytes.
-const MAX_COMMIT_MESSAGES: usize = 1024;
-const MAX_COMMIT_BYTES: usize = 1024 * 1024;
 /// The time between two searches for messages to prune.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(5);
 /// The pause between two steps of the same pruning, so that commits run in between.
@@ -99,7 +95,16 @@ impl LogWriter {
         let health = Arc::new(LogWriterHealth::default());
         let LogWriterParts { capacity, hub, outcomes } = parts.clone();
         let stats = outcomes.stats.clone();
-        let thread = LogWriterThread { log, pending, queue, hub, outcomes, health: health.clone() };
+        let (is_unsure, health_of_thread) = (false, health.clone());
+        let thread = LogWriterThread {
+            log,
+            pending,
+            queue,
+            hub,
+            outcomes,
+            health: health_of_thread,
+            is_unsure,
+        };
         let ended = thread::spawn("log_writer", move || thread.run())?;
         Ok((LogWriter { work, capacity, stats, health }, ended))
     }
@@ -137,7 +142,10 @@ impl LogWriter {
         self.stats.in_flight.fetch_add(1, Ordering::Relaxed);
         self.health.submitted(now);
         // This fails only after the thread has ended, when no session is left to be answered.
-        let _ = self.work.send(Work::Append(draft, sender, permit, arrived));
+        let failed = sender.failed_appends();
+        let (room, id) = (draft.room.clone(), draft.id.clone());
+        let origin = PendingDraft { sender, room, id, queue_permit: permit, arrived };
+        let _ = self.work.send(Work::Append(draft, origin, failed));
     }
 
     /// Bytes of the messages that are queued, being committed, or on their way to the hub.
@@ -177,38 +185,11 @@ impl LogWriter {
 }
 
 enum Work {
-    Append(Draft, Arc<Peer>, OwnedSemaphorePermit, Instant),
+    Append(Draft, PendingDraft, FailedAppends),
     SetRetention(Retention),
     Delete(DeleteRequest),
     Ping,
     Finish,
-}
-
-/// The drafts of one commit, and for each of them what its answer and its delivery need.
-#[derive(Default)]
-struct Batch {
-    drafts: Vec<Draft>,
-    origins: Vec<PendingDraft>,
-    bytes: usize,
-}
-
-impl Batch {
-    fn push(
-        &mut self,
-        draft: Draft,
-        sender: Arc<Peer>,
-        queue_permit: OwnedSemaphorePermit,
-        arrived: Instant,
-    ) {
-        self.bytes += size_of(&draft);
-        let (room, id) = (draft.room.clone(), draft.id.clone());
-        self.origins.push(PendingDraft { sender, room, id, queue_permit, arrived });
-        self.drafts.push(draft);
-    }
-
-    fn is_full(&self) -> bool {
-        self.drafts.len() >= MAX_COMMIT_MESSAGES || self.bytes >= MAX_COMMIT_BYTES
-    }
 }
 
 /// The state of the thread.
@@ -220,6 +201,8 @@ struct LogWriterThread {
     hub: mpsc::Sender<LogEvent>,
     outcomes: Outcomes,
     health: Arc<LogWriterHealth>,
+    /// It is not known whether messages of the last batch are stored.
+    is_unsure: bool,
 }
 
 impl LogWriterThread {
@@ -251,13 +234,11 @@ impl LogWriterThread {
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return,
             };
-            let mut batch = Batch::default();
+            let mut batch = DraftBatch::default();
             let mut deletions = Vec::new();
             while let Some(work) = next {
                 match work {
-                    Work::Append(draft, sender, permit, arrived) => {
-                        batch.push(draft, sender, permit, arrived);
-                    }
+                    Work::Append(draft, origin, failed) => batch.push(draft, origin, failed),
                     Work::SetRetention(retention) => self.log.set_retention(retention),
                     Work::Delete(request) => deletions.push(request),
                     Work::Ping => self.health.question.answer(),
@@ -265,8 +246,9 @@ impl LogWriterThread {
                 }
                 next = if batch.is_full() { None } else { self.queue.try_recv().ok() };
             }
-            if !batch.drafts.is_empty() {
-                let committed = self.commit(batch);
+            if !batch.is_empty() {
+                let mut committed = self.refuse(std::mem::take(&mut batch.overtaking));
+                committed.extend(self.commit(batch));
                 let hub_runs = committed.is_empty()
                     || self.hub.blocking_send(LogEvent::Committed(committed)).is_ok();
                 let _ = catch_unwind(AssertUnwindSafe(|| self.log.after_commit()));
@@ -281,6 +263,10 @@ impl LogWriterThread {
                 eraser.delete(request, self.log.as_mut(), &self.hub);
             }
             let _ = catch_unwind(AssertUnwindSafe(|| eraser.step(self.log.as_mut())));
+            if self.is_unsure {
+                // The engine of the cluster is silent: what waits here must not wait for pruning as well.
+                prune_at = prune_at.max(Instant::now() + PRUNE_INTERVAL);
+            }
             if Instant::now() >= prune_at {
                 let uptime = started.elapsed();
                 let pruned =
@@ -293,9 +279,30 @@ impl LogWriterThread {
         }
     }
 
+    /// Refuses drafts that would come before an earlier message of their sender. The senders send all of them again,
+    /// in order.
+    fn refuse(&self, overtaking: Vec<PendingDraft>) -> Vec<Committed> {
+        if overtaking.is_empty() {
+            return Vec::new();
+        }
+        let (mut refused, mut arrivals) = (Vec::new(), Vec::new());
+        for PendingDraft { sender, room, id, queue_permit, arrived } in overtaking {
+            let reason = "an earlier message of the sender was not stored".to_owned();
+            let outcome = AppendOutcome::Refused(StoreError::Failed(reason));
+            refused.push(Committed::new(sender, room, id, outcome, queue_permit));
+            arrivals.push(arrived);
+        }
+        self.health.finished(refused.len() as u64, true);
+        self.outcomes.answer_again(&refused, &arrivals);
+        refused
+    }
+
     /// Appends a batch and answers the senders. Returns what the hub is to deliver: for a log with a tail, only
     /// the drafts that the tail does not bring.
-    fn commit(&mut self, Batch { drafts, origins, .. }: Batch) -> Vec<Committed> {
+    fn commit(&mut self, DraftBatch { drafts, origins, .. }: DraftBatch) -> Vec<Committed> {
+        if drafts.is_empty() {
+            return Vec::new();
+        }
         let count = drafts.len() as u64;
         match self.pending.clone() {
             None => {
@@ -326,8 +333,10 @@ impl LogWriterThread {
 
     fn append(&mut self, drafts: Vec<Draft>) -> Vec<AppendOutcome> {
         let begun = Instant::now();
-        let outcomes = append(self.log.as_mut(), drafts);
+        let outcomes = append::append(self.log.as_mut(), drafts);
         self.outcomes.counters.commits.observe(begun.elapsed());
+        self.is_unsure =
+            outcomes.iter().any(|outcome| matches!(outcome, AppendOutcome::Unknown(_)));
         outcomes
     }
 
@@ -346,42 +355,7 @@ impl LogWriterThread {
     }
 }
 
-/// Appends the drafts and returns one outcome per draft, even if the store panics.
-fn append(log: &mut dyn RoomLog, drafts: Vec<Draft>) -> Vec<AppendOutcome> {
-    let count = drafts.len();
-    let mut outcomes = catch_unwind(AssertUnwindSafe(|| {
-        fault_points::point("log_writer");
-        log.append(drafts, wall_clock())
-    }))
-    .unwrap_or_default();
-    let missing = count - outcomes.len().min(count);
-    // After a panic it is unknown which drafts are stored.
-    outcomes.extend(
-        (0..missing).map(|_| AppendOutcome::Unknown("an internal error interrupted it".into())),
-    );
-    if let Some(AppendOutcome::Refused(error)) =
-        outcomes.iter().find(|outcome| matches!(outcome, AppendOutcome::Refused(_)))
-    {
-        tracing::error!(event = "append_failed", reason = %error, messages = count as u64,
-            "messages could not be written to the room log");
-    }
-    let mut unknown = outcomes.iter().filter_map(|outcome| match outcome {
-        AppendOutcome::Unknown(reason) => Some(reason),
-        _ => None,
-    });
-    if let Some(reason) = unknown.next() {
-        tracing::error!(event = "append_unknown", reason = %reason, messages = 1 + unknown.count() as u64,
-            "it is not known whether messages were written to the room log; their senders are asked to send \
-             them again");
-    }
-    outcomes
-}
-
 /// What a draft occupies in the queue: one permit per byte, at most the whole queue.
 fn permits_for(draft: &Draft) -> u32 {
     u32::try_from(size_of(draft)).unwrap_or(u32::MAX).min(QUEUE_BYTES as u32)
-}
-
-fn size_of(draft: &Draft) -> usize {
-    draft.text.len() + DRAFT_OVERHEAD_BYTES
 }

@@ -2,16 +2,18 @@
 //!
 //! From the bottom up: `encoding` (frames for each kind of reader), `peer` (a session as others see it), `room`, the values that sessions and the
 //! hub exchange (`command`, `config`, `status`, `committed`, `deletion`, `log_event`), `acks`, `prune_log`,
-//! `eraser`, `pending_drafts`, `outcomes`, `log_writer`, `log_tail`, `log_writers`, `drain_schedule`, `hub`, and the parts of the hub: `membership`, `presence`,
+//! `eraser`, `pending_drafts`, `outcomes`, `append`, `draft_batch`, `log_writer`, `log_tail`, `log_writers`, `drain_schedule`, `hub`, and the parts of the hub: `membership`, `presence`,
 //! `delivery`, `rotation`, `access`, `redaction`, `drain`, `status_queries`.
 
 mod access;
 pub mod acks;
+mod append;
 pub mod command;
 mod committed;
 pub mod config;
 pub mod deletion;
 pub mod delivery;
+mod draft_batch;
 mod drain;
 mod drain_schedule;
 pub mod elsewhere;

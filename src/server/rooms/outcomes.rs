@@ -32,6 +32,18 @@ impl Outcomes {
 
     /// The same for a batch whose messages arrived at these times.
     pub fn answer_batch(&self, committed: &[Committed], arrivals: &[Instant]) {
+        for message in committed {
+            if let AppendOutcome::Refused(_) | AppendOutcome::Unknown(_) = message.outcome
+                && let Some(sender) = message.sender.peer()
+            {
+                sender.note_failed_append();
+            }
+        }
+        self.answer_again(committed, arrivals);
+    }
+
+    /// The same for messages that are refused because an earlier one of their sender was.
+    pub fn answer_again(&self, committed: &[Committed], arrivals: &[Instant]) {
         let is_stored = |message: &&Committed| {
             message.sender.peer().is_some() && matches!(message.outcome, AppendOutcome::Appended(_))
         };

@@ -57,6 +57,8 @@ pub struct Peer {
     /// The rooms in which the user is muted; set by the hub.
     muted: ArcSwapOption<MutedRooms>,
     in_flight: AtomicU32,
+    /// How often a message of the session was not stored, or perhaps not.
+    failed_appends: AtomicU32,
     reading_stopped: AtomicBool,
     /// Where the outcome of the message goes, if the sender is a request without a session.
     answer: Mutex<Option<oneshot::Sender<Answer>>>,
@@ -104,6 +106,7 @@ impl Peer {
             received: AtomicU64::new(0),
             muted: ArcSwapOption::empty(),
             in_flight: AtomicU32::new(0),
+            failed_appends: AtomicU32::new(0),
             reading_stopped: AtomicBool::new(false),
             answer: Mutex::default(),
         }
@@ -215,6 +218,17 @@ impl Peer {
     /// The form of the frames that the peer gets.
     pub fn form(&self) -> FrameForm {
         encoding::form(self.dialect)
+    }
+
+    /// A message of the session was not stored, or perhaps not. What the session sent before it was told must not be
+    /// stored either, or it would come before that message.
+    pub fn note_failed_append(&self) {
+        self.failed_appends.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// How often a message of the session was not stored, or perhaps not.
+    pub fn failed_appends(&self) -> u32 {
+        self.failed_appends.load(Ordering::Acquire)
     }
 
     /// Counts one more message in flight to the room log.

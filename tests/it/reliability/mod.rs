@@ -7,6 +7,7 @@ mod crowd;
 mod full_client;
 mod node_faults;
 mod nodes;
+mod partitions;
 mod proxy;
 mod restarts;
 mod schedule;

@@ -284,7 +284,7 @@ async fn a_full_engine_is_told_and_survived() {
 }
 
 /// Waits until `/readyz` of a node has this status; gives the text.
-fn wait_for_readiness(node: &Server, status: &str, limit: Duration) -> String {
+pub(super) fn wait_for_readiness(node: &Server, status: &str, limit: Duration) -> String {
     let begun = Instant::now();
     loop {
         let (head, body) = get(node, "/readyz", "*/*");

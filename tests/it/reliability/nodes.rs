@@ -11,7 +11,7 @@ use crate::support::{is_long_run, load_lock};
 type AllSent = BTreeMap<String, (Vec<String>, BTreeMap<String, Outcome>)>;
 
 /// Sends and reads over all nodes while `faults` goes on; then checks what every node has.
-async fn survive(nodes: &mut Nodes, count: usize, faults: impl AsyncFnOnce(&mut Nodes)) {
+pub(super) async fn survive(nodes: &mut Nodes, count: usize, faults: impl AsyncFnOnce(&mut Nodes)) {
     let endpoint = nodes.endpoint();
     let total = 6 * count;
     let mut reading = Vec::new();

@@ -66,8 +66,17 @@ impl AccessTokens {
 
 impl From<&str> for Endpoint {
     fn from(address: &str) -> Endpoint {
-        let (nodes, from, headers) = (Arc::default(), "127.0.0.1".into(), Vec::new());
-        Endpoint { address: address.into(), nodes, from, tls: None, headers, tokens: None }
+        // A host of a test's own network is not reached from loopback.
+        let from = if address.starts_with("127.") { "127.0.0.1" } else { "0.0.0.0" };
+        let (nodes, headers) = (Arc::default(), Vec::new());
+        Endpoint {
+            address: address.into(),
+            nodes,
+            from: from.into(),
+            tls: None,
+            headers,
+            tokens: None,
+        }
     }
 }
 

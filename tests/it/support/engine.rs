@@ -30,12 +30,23 @@ pub struct Setup {
     pub max_store: Option<u32>,
     /// More lines for the configuration of each server.
     pub lines: String,
+    /// Where each server runs; empty is this host.
+    pub hosts: Vec<Host>,
+}
+
+/// A host of a test's own network.
+#[derive(Clone, Debug, Default)]
+pub struct Host {
+    /// Its address.
+    pub address: String,
+    /// The command that runs another one there.
+    pub wrapper: Vec<String>,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        let (program, max_store, lines) = Default::default();
-        Setup { program, servers: 3, sync_always: true, jetstream: true, max_store, lines }
+        let (program, max_store, lines, hosts) = Default::default();
+        Setup { program, servers: 3, sync_always: true, jetstream: true, max_store, lines, hosts }
     }
 }
 
@@ -48,6 +59,7 @@ pub struct EngineCluster {
 
 struct EngineServer {
     child: Option<Child>,
+    address: String,
     client: u16,
     route: u16,
     monitor: u16,
@@ -78,12 +90,17 @@ impl EngineCluster {
             .map(|_| std::array::from_fn(|_| TcpListener::bind("127.0.0.1:0").unwrap()))
             .collect();
         let port = |listener: &TcpListener| listener.local_addr().unwrap().port();
-        let servers = held.iter().map(|[client, route, monitor]| EngineServer {
-            child: None,
-            client: port(client),
-            route: port(route),
-            monitor: port(monitor),
-        });
+        let address = |index: usize| {
+            setup.hosts.get(index).map_or("127.0.0.1".into(), |host| host.address.clone())
+        };
+        let servers =
+            held.iter().enumerate().map(|(index, [client, route, monitor])| EngineServer {
+                child: None,
+                address: address(index),
+                client: port(client),
+                route: port(route),
+                monitor: port(monitor),
+            });
         let folder = tempfile::tempdir().unwrap();
         let mut cluster =
             EngineCluster { servers: servers.collect(), setup: setup.clone(), folder };
@@ -113,12 +130,18 @@ impl EngineCluster {
 
     /// `nats://127.0.0.1:4222`, one for each server.
     pub fn servers(&self) -> Vec<String> {
-        self.servers.iter().map(|server| format!("nats://127.0.0.1:{}", server.client)).collect()
+        self.servers
+            .iter()
+            .map(|server| format!("nats://{}:{}", server.address, server.client))
+            .collect()
     }
 
     /// `http://127.0.0.1:8222`, one for each server.
     pub fn monitors(&self) -> Vec<String> {
-        self.servers.iter().map(|server| format!("http://127.0.0.1:{}", server.monitor)).collect()
+        self.servers
+            .iter()
+            .map(|server| format!("http://{}:{}", server.address, server.monitor))
+            .collect()
     }
 
     /// The keys `servers` and `monitor` of `[cluster]`, as lines of TOML.
@@ -133,7 +156,7 @@ impl EngineCluster {
 
     /// What the monitoring of a server answers.
     pub fn ask(&self, index: usize, path: &str) -> Option<serde_json::Value> {
-        http_get(self.servers[index].monitor, path)
+        http_get(&self.servers[index], path)
     }
 
     /// The server that leads JetStream's own group; `None` while there is none.
@@ -165,7 +188,16 @@ impl EngineCluster {
     /// Starts a killed server again, on its ports and its folder.
     pub fn begin(&mut self, index: usize) {
         let log = std::fs::File::create(self.log_file(index)).unwrap();
-        let child = Command::new(&self.setup.program)
+        let wrapper = self.setup.hosts.get(index).map_or(&[][..], |host| &host.wrapper);
+        let mut command = match wrapper.split_first() {
+            None => Command::new(&self.setup.program),
+            Some((first, rest)) => {
+                let mut command = Command::new(first);
+                command.args(rest).arg(&self.setup.program);
+                command
+            }
+        };
+        let child = command
             .arg("-c")
             .arg(self.config(index))
             .stdin(Stdio::null())
@@ -205,10 +237,10 @@ impl EngineCluster {
     }
 
     fn configuration(&self, index: usize) -> String {
-        let EngineServer { client, route, monitor, .. } = &self.servers[index];
+        let EngineServer { address, client, route, monitor, .. } = &self.servers[index];
         let store = self.folder.path().join(format!("store-{index}"));
         let mut text = format!(
-            "server_name: engine-{index}\nlisten: 127.0.0.1:{client}\nhttp: 127.0.0.1:{monitor}\n"
+            "server_name: engine-{index}\nlisten: {address}:{client}\nhttp: {address}:{monitor}\n"
         );
         if self.setup.jetstream {
             text += &format!("jetstream {{\n  store_dir: {:?}\n", store.display().to_string());
@@ -224,10 +256,10 @@ impl EngineCluster {
             let others: Vec<String> = self
                 .servers
                 .iter()
-                .map(|other| format!("nats://127.0.0.1:{}", other.route))
+                .map(|other| format!("nats://{}:{}", other.address, other.route))
                 .collect();
             text += &format!(
-                "cluster {{\n  name: test\n  listen: 127.0.0.1:{route}\n  routes: {others:?}\n}}\n"
+                "cluster {{\n  name: test\n  listen: {address}:{route}\n  routes: {others:?}\n}}\n"
             );
         }
         text + &self.setup.lines
@@ -243,7 +275,8 @@ impl EngineCluster {
     fn is_ready(&self) -> bool {
         (0..self.servers.len()).all(|index| {
             // The monitoring answers before the server listens for clients.
-            if TcpStream::connect(("127.0.0.1", self.servers[index].client)).is_err() {
+            let EngineServer { address, client, .. } = &self.servers[index];
+            if TcpStream::connect((&address[..], *client)).is_err() {
                 return false;
             }
             if !self.setup.jetstream || self.servers.len() == 1 {
@@ -274,9 +307,10 @@ pub fn program() -> PathBuf {
     program
 }
 
-fn http_get(port: u16, path: &str) -> Option<serde_json::Value> {
+fn http_get(server: &EngineServer, path: &str) -> Option<serde_json::Value> {
     let limit = Some(Duration::from_secs(2));
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    let address = format!("{}:{}", server.address, server.monitor).parse().ok()?;
+    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(2)).ok()?;
     stream.set_read_timeout(limit).ok()?;
     stream.set_write_timeout(limit).ok()?;
     write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").ok()?;

@@ -8,6 +8,7 @@ pub mod engine;
 pub mod front;
 pub mod log_schema;
 pub mod metrics;
+pub mod network;
 pub mod nginx;
 pub mod nodes;
 pub mod programs;

@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use super::endpoint::Endpoint;
-use super::engine::EngineCluster;
+use super::engine::{EngineCluster, Host};
 use super::server::Server;
 
 /// The secret of the cluster, 32 bytes as base64.
@@ -30,6 +30,11 @@ impl Nodes {
 
     /// So many nodes over this engine.
     pub fn over(engine: EngineCluster, config: &str, count: usize) -> Nodes {
+        Nodes::on(&vec![Host::default(); count], engine, config)
+    }
+
+    /// A node on each of these hosts.
+    pub fn on(hosts: &[Host], engine: EngineCluster, config: &str) -> Nodes {
         let folder = tempfile::tempdir().unwrap();
         let key = folder.path().join("cluster.key");
         std::fs::write(&key, SECRET).unwrap();
@@ -39,12 +44,22 @@ impl Nodes {
             key.display().to_string(),
             engine.keys()
         );
-        let start = |number| {
-            Server::with(&config)
-                .env("CHAT_SERVER_CLUSTER__NODE", &format!("node-{number}"))
+        let start = |(number, host): (usize, &Host)| {
+            let server =
+                Server::with(&config).env("CHAT_SERVER_CLUSTER__NODE", &format!("node-{number}"));
+            if host.address.is_empty() {
+                return server.start();
+            }
+            let wrapper: Vec<&str> = host.wrapper.iter().map(String::as_str).collect();
+            server
+                .wrapped_in(&wrapper)
+                .env("CHAT_SERVER_LISTEN__HOST", &host.address)
+                .env("CHAT_SERVER_LISTEN__ALLOW_PLAINTEXT", "true")
+                .env("CHAT_SERVER_AUTH__ALLOW_OPEN", "true")
+                .env("CHAT_SERVER_ADMIN__METRICS", &format!("{}:0", host.address))
                 .start()
         };
-        let nodes = (0..count).map(start).collect();
+        let nodes = hosts.iter().enumerate().map(start).collect();
         Nodes { nodes, engine, _folder: folder }
     }
 
