@@ -57,22 +57,25 @@ pub fn unknown() -> AppendOutcome {
     AppendOutcome::Unknown("a test lost the outcome".into())
 }
 
-/// Appends drafts one by one. What follows an unknown outcome is refused, as a store must do that keeps the order.
+/// Appends drafts one by one. `append` is told which follow an unknown outcome: it refuses them, as a store must do that
+/// keeps the order.
 pub fn append_in_order(
     batch: Vec<Draft>,
-    mut append: impl FnMut(Draft) -> AppendOutcome,
+    mut append: impl FnMut(Draft, bool) -> AppendOutcome,
 ) -> Vec<AppendOutcome> {
     let mut is_unsure = false;
     let append_one = |draft| {
-        if is_unsure {
-            let reason = "it is not known whether earlier messages are stored".to_owned();
-            return AppendOutcome::Refused(StoreError::Failed(reason));
-        }
-        let outcome = append(draft);
-        is_unsure = matches!(outcome, AppendOutcome::Unknown(_));
+        let outcome = append(draft, is_unsure);
+        is_unsure |= matches!(outcome, AppendOutcome::Unknown(_));
         outcome
     };
     batch.into_iter().map(append_one).collect()
+}
+
+/// The outcome of a draft that follows an unknown one.
+pub fn refused() -> AppendOutcome {
+    let reason = "it is not known whether earlier messages are stored".to_owned();
+    AppendOutcome::Refused(StoreError::Failed(reason))
 }
 
 struct LostOutcomes {
@@ -82,9 +85,12 @@ struct LostOutcomes {
 }
 
 impl LostOutcomes {
-    fn append_one(&mut self, draft: Draft, now: Timestamp) -> AppendOutcome {
+    fn append_one(&mut self, draft: Draft, now: Timestamp, is_unsure: bool) -> AppendOutcome {
         let lost = LostOutcome::of_draft(self.drafts);
         self.drafts += 1;
+        if is_unsure {
+            return refused();
+        }
         if lost == Some(LostOutcome::NotStored) {
             return unknown();
         }
@@ -97,7 +103,7 @@ impl LostOutcomes {
 
 impl RoomLog for LostOutcomes {
     fn append(&mut self, batch: Vec<Draft>, now: Timestamp) -> Vec<AppendOutcome> {
-        append_in_order(batch, |draft| self.append_one(draft, now))
+        append_in_order(batch, |draft, is_unsure| self.append_one(draft, now, is_unsure))
     }
 
     fn after_commit(&mut self) {

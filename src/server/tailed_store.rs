@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::faulty_store::{LostOutcome, append_in_order, unknown};
+use super::faulty_store::{LostOutcome, append_in_order, refused, unknown};
 use crate::protocol::frame::Position;
 use crate::protocol::{RoomName, Seq, SeqRange, Timestamp};
 use crate::store::{
@@ -43,9 +43,12 @@ struct SharedLog {
 }
 
 impl SharedLog {
-    fn append_one(&mut self, draft: Draft, now: Timestamp) -> AppendOutcome {
+    fn append_one(&mut self, draft: Draft, now: Timestamp, is_unsure: bool) -> AppendOutcome {
         let number = self.drafts;
         self.drafts += 1;
+        if is_unsure {
+            return refused();
+        }
         let lost = if self.lossy { LostOutcome::of_draft(number) } else { None };
         if lost == Some(LostOutcome::NotStored) {
             return unknown();
@@ -66,7 +69,7 @@ impl SharedLog {
 
 impl RoomLog for SharedLog {
     fn append(&mut self, batch: Vec<Draft>, now: Timestamp) -> Vec<AppendOutcome> {
-        append_in_order(batch, |draft| self.append_one(draft, now))
+        append_in_order(batch, |draft, is_unsure| self.append_one(draft, now, is_unsure))
     }
 
     fn after_commit(&mut self) {

@@ -35,7 +35,8 @@ fn a_pipe_sends_again_what_may_be_stored_and_a_reader_gets_every_line_once() {
         .filter(|line| line["event"] == "append_unknown")
         .map(|line| line["messages"].as_u64().unwrap())
         .sum();
-    assert_eq!(unknown, 2, "the outcomes of two were lost");
+    // What follows one in the same batch is sent again, too.
+    assert!(unknown >= 2, "the outcomes of {unknown} were lost");
     let sorted = |mut texts: Vec<String>| {
         texts.sort_unstable();
         texts
