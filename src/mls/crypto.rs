@@ -141,7 +141,11 @@ impl OpenMlsCrypto for Crypto {
         aad: &[u8],
     ) -> Result<Vec<u8>, CryptoError> {
         aes_128_only(aead)?;
-        hpke::seal(key, nonce, aad, data).map_err(|_| CryptoError::CryptoLibraryError)
+        let sealed =
+            hpke::seal(key, nonce, aad, data).map_err(|_| CryptoError::CryptoLibraryError)?;
+        #[cfg(test)]
+        sealed_with::note(key, &sealed);
+        Ok(sealed)
     }
 
     fn aead_decrypt(
@@ -317,6 +321,24 @@ impl std::fmt::Debug for DeviceSecret {
     }
 }
 
+/// Which key sealed what, for the test that no key is used for two messages.
 #[cfg(test)]
-#[path = "crypto_tests.rs"]
-mod tests;
+pub(super) mod sealed_with {
+    use std::cell::RefCell;
+
+    thread_local! {
+        static NOTED: RefCell<Vec<(Vec<u8>, Vec<u8>)>> = const { RefCell::new(Vec::new()) };
+    }
+
+    pub fn note(key: &[u8], sealed: &[u8]) {
+        NOTED.with_borrow_mut(|noted| noted.push((key.to_vec(), sealed.to_vec())));
+    }
+
+    /// The key of a message, whose content ends with what was sealed.
+    pub fn key_of(content: &[u8]) -> Option<Vec<u8>> {
+        NOTED.with_borrow(|noted| {
+            let found = noted.iter().rev().find(|(_, sealed)| content.ends_with(sealed));
+            found.map(|(key, _)| key.clone())
+        })
+    }
+}

@@ -190,6 +190,11 @@ pub fn commit(
     })
 }
 
+/// openmls says of an error of the storage only that it refuses what was sent.
+fn because_of_storage(step: &Step<'_>) -> Option<RoomError> {
+    step.check().err().map(RoomError::from)
+}
+
 fn encoded_tree(tree: &RatchetTree) -> Result<Vec<u8>, StateError> {
     tree.tls_serialize_detached().map_err(|_| StateError::Mls("the tree could not be encoded"))
 }
@@ -235,7 +240,7 @@ pub fn join(
 ) -> Result<(MlsGroup, Roster), RoomError> {
     let welcome = decode::welcome(welcome).ok_or(RoomError::Malformed)?;
     let tree = decode::tree(tree).ok_or(RoomError::Malformed)?;
-    let refused = |_| RoomError::WelcomeRefused;
+    let refused = |_| because_of_storage(step).unwrap_or(RoomError::WelcomeRefused);
     let staged = StagedWelcome::build_from_welcome(step.provider(), &join_config(), welcome)
         .map_err(refused)?
         .with_ratchet_tree(tree)
@@ -265,23 +270,23 @@ pub fn come_in(
     delete(step, info.group_id().as_slice())?;
     let own_key = device.secret.public().0;
     let was_in = tree.leaves().any(|leaf| leaf.signature_key().as_slice() == own_key);
-    let refused = |_| RoomError::InfoRefused;
+    let refused = || because_of_storage(step).unwrap_or(RoomError::InfoRefused);
     let builder = MlsGroup::external_commit_builder()
         .with_ratchet_tree(tree)
         .with_config(join_config())
         .with_aad(facts::encode_stated(now))
         .skip_lifetime_validation()
         .build_group(provider, info, device.credential())
-        .map_err(refused)?
+        .map_err(|_| refused())?
         .leaf_node_parameters(
             LeafNodeParameters::builder().with_capabilities(capabilities()).build(),
         )
         .load_psks(provider.storage())
-        .map_err(|_| RoomError::InfoRefused)?
+        .map_err(|_| refused())?
         .create_group_info(true)
         .build(provider.rand(), provider.crypto(), &device.secret, |_| true)
-        .map_err(|_| RoomError::InfoRefused)?;
-    let (group, bundle) = builder.finalize(provider).map_err(|_| RoomError::InfoRefused)?;
+        .map_err(|_| refused())?;
+    let (group, bundle) = builder.finalize(provider).map_err(|_| refused())?;
     step.check()?;
     let (commit, _, info) = bundle.into_messages();
     let info = info.ok_or(StateError::Mls("the group info is missing"))?;

@@ -25,9 +25,9 @@ pub struct HpkeError;
 
 /// The keys of one message.
 pub struct Context {
-    key: Zeroizing<[u8; KEY_BYTES]>,
-    nonce: [u8; NONCE_BYTES],
-    exporter: Secret,
+    pub(super) key: Zeroizing<[u8; KEY_BYTES]>,
+    pub(super) nonce: [u8; NONCE_BYTES],
+    pub(super) exporter: Secret,
 }
 
 /// The sender's side: the encapsulated key, and the keys of the message.
@@ -38,7 +38,8 @@ pub fn setup_sender(receiver: &[u8], info: &[u8]) -> Result<([u8; 32], Context),
     setup_sender_with(&ephemeral, receiver, info)
 }
 
-fn setup_sender_with(
+/// The same with a given ephemeral key, for the vectors of the RFC.
+pub(super) fn setup_sender_with(
     ephemeral: &[u8; 32],
     receiver: &[u8],
     info: &[u8],
@@ -75,7 +76,7 @@ fn public_key(private: &[u8]) -> Result<[u8; 32], HpkeError> {
 }
 
 /// The shared secret (RFC 9180, section 4.1). A result of zero, which a public key of low order gives, is refused.
-fn encapsulate(
+pub(super) fn encapsulate(
     private: &[u8],
     public: &[u8],
     encapsulated: &[u8],
@@ -191,7 +192,3 @@ fn labeled_expand(
     let length = u16::try_from(out.len()).map_err(|_| HpkeError)?.to_be_bytes();
     expand(&**pseudorandom, &[&length[..], b"HPKE-v1", suite, label, info].concat(), out)
 }
-
-#[cfg(test)]
-#[path = "hpke_tests.rs"]
-mod tests;

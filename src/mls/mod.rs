@@ -29,3 +29,6 @@ pub use crypto::DeviceSecret;
 pub use folder::FolderError;
 pub use state::{OpenError, State, StateError, Step};
 pub use storage::StorageError;
+
+#[cfg(test)]
+mod tests;

@@ -273,7 +273,3 @@ fn put_own(db: &Connection, name: &str, value: &[u8]) -> rusqlite::Result<()> {
         .execute((name, value))?;
     Ok(())
 }
-
-#[cfg(test)]
-#[path = "state_tests.rs"]
-mod tests;

@@ -1,4 +1,6 @@
-use super::*;
+//! HPKE against the vectors of RFC 9180.
+
+use crate::mls::hpke::*;
 use proptest::prelude::*;
 
 /// Bytes from hexadecimal digits.
