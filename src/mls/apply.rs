@@ -304,7 +304,10 @@ fn own_message(
         Some(id) => OutboxRow::load(step, &room.name, id)?,
         None => None,
     };
-    let known = row.filter(|row| row.content == entry.content && row.seq.is_none());
+    let known = row.filter(|row| row.content == entry.content);
+    if known.as_ref().is_some_and(|row| row.seq.is_some()) {
+        return Ok(Applied::Unreadable(Unreadable::Repeated));
+    }
     let Some((row, text)) = known.and_then(|row| row.text.clone().map(|text| (row, text))) else {
         room.status = Status::Outdated;
         return Ok(Applied::Outdated);

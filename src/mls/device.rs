@@ -11,7 +11,7 @@ use tls_codec::{Deserialize as _, Serialize as _};
 use zeroize::Zeroizing;
 
 use super::crypto::{Crypto, DeviceSecret, SUITE};
-use super::decode::{MAX_KEY_PACKAGE_BYTES, key_package};
+use super::decode::key_package;
 use super::state::{StateError, Step};
 use crate::crypto::device_certificate::DeviceCertificate;
 use crate::policy::pins::{Pin, PinOrigin};
@@ -197,7 +197,6 @@ pub struct Newcomer {
 impl Newcomer {
     /// Checks another device's key package: its signatures, its certificate, and that it is valid now.
     pub fn read(content: &[u8], now: Timestamp) -> Result<Self, KeyPackageError> {
-        debug_assert!(MAX_KEY_PACKAGE_BYTES > 0);
         let package = key_package(content).ok_or(KeyPackageError::Invalid)?;
         let package = package
             .validate(&Crypto, ProtocolVersion::Mls10)

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use openmls::prelude::{
-    CredentialType, Extension, Extensions, GroupContext, LeafNode, MlsGroup, Proposal,
-    ProposalOrRefType, Sender, StagedCommit,
+    CredentialType, Extension, ExtensionType, Extensions, GroupContext, LeafNode, MlsGroup,
+    Proposal, ProposalOrRefType, RequiredCapabilitiesExtension, Sender, StagedCommit,
+    UnknownExtension,
 };
 use openmls::treesync::LeafNodeSource;
 
@@ -56,9 +57,25 @@ pub fn leaf_of(certificate: &DeviceCertificate) -> Leaf {
     }
 }
 
-/// The terms of a group.
-pub fn terms(extensions: &Extensions<GroupContext>) -> Option<RoomTerms> {
-    RoomTerms::decode(&extensions.unknown(EXTENSION)?.0)
+/// The extensions of a group with these terms. openmls lets a commit change an extension only if every member must know
+/// it.
+pub fn extensions(terms: &RoomTerms) -> Option<Extensions<GroupContext>> {
+    let required = RequiredCapabilitiesExtension::new(
+        &[ExtensionType::Unknown(EXTENSION)],
+        &[],
+        &[CredentialType::Basic],
+    );
+    Extensions::from_vec(vec![
+        Extension::RequiredCapabilities(required),
+        Extension::Unknown(EXTENSION, UnknownExtension(terms.encode()?)),
+    ])
+    .ok()
+}
+
+/// The terms of a group, if it has the extensions that belong to them and no other.
+pub fn terms(found: &Extensions<GroupContext>) -> Option<RoomTerms> {
+    let terms = RoomTerms::decode(&found.unknown(EXTENSION)?.0)?;
+    (extensions(&terms).as_ref() == Some(found)).then_some(terms)
 }
 
 /// The group as it is. `None` if a leaf or the terms are not valid; such a group was never joined or merged.
@@ -104,13 +121,10 @@ pub fn commit(staged: &StagedCommit, sender: &Sender, stated_at: Timestamp) -> O
             Proposal::Remove(remove) => facts.removes.push(remove.removed().u32()),
             Proposal::ExternalInit(_) => facts.external_inits += 1,
             Proposal::GroupContextExtensions(change) => {
-                let extensions = change.extensions();
-                let is_known =
-                    |one: &Extension| matches!(one, Extension::Unknown(EXTENSION, _));
-                if facts.terms.is_some() || !extensions.iter().all(is_known) {
+                if facts.terms.is_some() {
                     facts.others += 1;
                 }
-                facts.terms = Some(terms(extensions));
+                facts.terms = Some(terms(change.extensions()));
             }
             _ => facts.others += 1,
         }

@@ -3,10 +3,9 @@
 use std::collections::BTreeSet;
 
 use openmls::prelude::{
-    CredentialWithKey, Extension, Extensions, GroupContext, GroupId,
+    CredentialWithKey, Extensions, GroupContext, GroupId,
     LeafNodeIndex, LeafNodeParameters, Lifetime, MlsGroup, MlsGroupJoinConfig, MlsMessageOut,
     PURE_PLAINTEXT_WIRE_FORMAT_POLICY, SenderRatchetConfiguration, StagedWelcome,
-    UnknownExtension,
 };
 use openmls::treesync::RatchetTree;
 use openmls_traits::OpenMlsProvider as _;
@@ -22,7 +21,7 @@ use crate::policy::commit_rules::{self, Author, CommitFacts, Roster, VoidReason}
 use crate::protocol::Timestamp;
 use crate::protocol::device::{DeviceId, UserKey};
 use crate::protocol::random::fill_random;
-use crate::protocol::room_terms::{EXTENSION, RoomTerms};
+use crate::protocol::room_terms::RoomTerms;
 
 /// Devices that one commit can add: with more, it would not fit into a frame.
 pub const MAX_ADDS: usize = 64;
@@ -87,9 +86,7 @@ fn join_config() -> MlsGroupJoinConfig {
 }
 
 fn extensions(terms: &RoomTerms) -> Result<Extensions<GroupContext>, RoomError> {
-    let bytes = terms.encode().ok_or(RoomError::Void(VoidReason::FixedTerms))?;
-    Extensions::single(Extension::Unknown(EXTENSION, UnknownExtension(bytes)))
-        .map_err(|_| StateError::Mls("the terms could not be stored in the group").into())
+    facts::extensions(terms).ok_or(RoomError::Void(VoidReason::FixedTerms))
 }
 
 /// A new group with one device in it.

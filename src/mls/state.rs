@@ -142,6 +142,10 @@ impl State {
         &mut self,
         work: impl FnOnce(&Step<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
+        if !self.db.is_autocommit() {
+            // An earlier BEGIN failed after it had begun.
+            self.db.execute_batch("ROLLBACK").map_err(StateError::from)?;
+        }
         let transaction = self
             .db
             .transaction_with_behavior(TransactionBehavior::Immediate)
@@ -162,6 +166,12 @@ impl State {
     #[cfg(test)]
     pub fn connection(&self) -> &Connection {
         &self.db
+    }
+
+    /// The same.
+    #[cfg(test)]
+    pub fn connection_mut(&mut self) -> &mut Connection {
+        &mut self.db
     }
 }
 
