@@ -149,9 +149,7 @@ pub fn apply(
     match room.status {
         Status::Removed => Err(RoomError::NotMember),
         Status::Creating | Status::Joining => apply_outside(step, room, entry),
-        Status::Member | Status::Outdated if entry.is_commit => {
-            apply_commit(step, room, entry)
-        }
+        Status::Member | Status::Outdated if entry.is_commit => apply_commit(step, room, entry),
         Status::Member | Status::Outdated => {
             let applied = apply_message(step, device, &mut room, entry)?;
             pass(step, room, entry)?;
@@ -196,11 +194,7 @@ fn note_sent(step: &Step<'_>, room: &Room, row: OutboxRow, seq: Seq) -> Result<(
 }
 
 /// An entry before this device's own first commit.
-fn apply_outside(
-    step: &Step<'_>,
-    room: Room,
-    entry: LogEntry<'_>,
-) -> Result<Applied, RoomError> {
+fn apply_outside(step: &Step<'_>, room: Room, entry: LogEntry<'_>) -> Result<Applied, RoomError> {
     let own = pending_commit(step, &room)?;
     if !entry.is_commit {
         pass(step, room, entry)?;

@@ -189,7 +189,8 @@ impl OpenMlsCrypto for Crypto {
         key: &[u8],
     ) -> Result<Vec<u8>, CryptoError> {
         ed25519_only(scheme)?;
-        let key = Ed25519KeyPair::from_seed_unchecked(key).map_err(|_| CryptoError::SigningError)?;
+        let key =
+            Ed25519KeyPair::from_seed_unchecked(key).map_err(|_| CryptoError::SigningError)?;
         Ok(key.sign(data).as_ref().to_vec())
     }
 
@@ -204,12 +205,8 @@ impl OpenMlsCrypto for Crypto {
         own_hpke_only(&config)?;
         let (encapsulated, context) =
             hpke::setup_sender(receiver, info).map_err(|_| CryptoError::SenderSetupError)?;
-        let sealed =
-            context.seal(aad, plain).map_err(|_| CryptoError::HpkeEncryptionError)?;
-        Ok(HpkeCiphertext {
-            kem_output: encapsulated.to_vec().into(),
-            ciphertext: sealed.into(),
-        })
+        let sealed = context.seal(aad, plain).map_err(|_| CryptoError::HpkeEncryptionError)?;
+        Ok(HpkeCiphertext { kem_output: encapsulated.to_vec().into(), ciphertext: sealed.into() })
     }
 
     fn hpke_open(

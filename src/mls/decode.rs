@@ -1,10 +1,10 @@
 //! The decoders of what a server hands over: each reads bytes of a stranger, and refuses what is too long before it
 //! reads it.
 
+use openmls::messages::group_info::VerifiableGroupInfo;
 use openmls::prelude::{
     KeyPackageIn, MlsMessageBodyIn, MlsMessageIn, ProtocolMessage, RatchetTreeIn, Welcome,
 };
-use openmls::messages::group_info::VerifiableGroupInfo;
 use tls_codec::Deserialize as _;
 
 /// The content of an entry, at most: a frame has 64 KiB.

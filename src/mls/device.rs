@@ -54,7 +54,11 @@ pub struct OwnKeyPackage {
 
 impl Device {
     /// Stores a new device: its key, and a certificate for it.
-    pub fn store(step: &Step<'_>, secret: &DeviceSecret, certificate: &[u8]) -> Result<Self, StateError> {
+    pub fn store(
+        step: &Step<'_>,
+        secret: &DeviceSecret,
+        certificate: &[u8],
+    ) -> Result<Self, StateError> {
         step.put_own("device seed", secret.seed())?;
         step.put_own("certificate", certificate)?;
         Device::load(step)?.ok_or(StateError::Damaged("the device is missing"))
@@ -115,7 +119,8 @@ impl Device {
         let failed = |_| StateError::Mls("no key package could be made");
         let now = seconds(now);
         let not_after = now.saturating_add(KEY_PACKAGE_LIFETIME.as_secs());
-        let validity = [now.saturating_sub(CLOCK_SECONDS), not_after].map(u64::to_be_bytes).concat();
+        let validity =
+            [now.saturating_sub(CLOCK_SECONDS), not_after].map(u64::to_be_bytes).concat();
         let extensions =
             Extensions::single(Extension::Unknown(VALIDITY, UnknownExtension(validity)))
                 .map_err(|_| StateError::Mls("no extension could be made"))?;
@@ -202,8 +207,7 @@ impl Newcomer {
             .validate(&Crypto, ProtocolVersion::Mls10)
             .map_err(|_| KeyPackageError::Invalid)?;
         let lifetime = package.life_time();
-        if (lifetime.not_before(), lifetime.not_after()) != NO_END
-            || package.ciphersuite() != SUITE
+        if (lifetime.not_before(), lifetime.not_after()) != NO_END || package.ciphersuite() != SUITE
         {
             return Err(KeyPackageError::Invalid);
         }
@@ -211,8 +215,7 @@ impl Newcomer {
             super::facts::certificate(package.leaf_node()).ok_or(KeyPackageError::Certificate)?;
         certificate.check_time(now).map_err(|_| KeyPackageError::Certificate)?;
         let validity = package.extensions().unknown(VALIDITY).ok_or(KeyPackageError::Invalid)?;
-        let (not_before, rest) =
-            validity.0.split_first_chunk().ok_or(KeyPackageError::Invalid)?;
+        let (not_before, rest) = validity.0.split_first_chunk().ok_or(KeyPackageError::Invalid)?;
         let not_after = rest.try_into().map_err(|_| KeyPackageError::Invalid)?;
         let range = u64::from_be_bytes(*not_before)..=u64::from_be_bytes(not_after);
         let longest = KEY_PACKAGE_LIFETIME.as_secs() + CLOCK_SECONDS;
@@ -263,7 +266,9 @@ pub fn put_pin(step: &Step<'_>, user: &str, pin: &Pin) -> Result<(), StateError>
         PinOrigin::Verified => "verified",
     };
     step.sql()
-        .prepare_cached("INSERT OR REPLACE INTO pins (user, key, since, origin) VALUES (?1, ?2, ?3, ?4)")?
+        .prepare_cached(
+            "INSERT OR REPLACE INTO pins (user, key, since, origin) VALUES (?1, ?2, ?3, ?4)",
+        )?
         .execute((user, pin.key.0, pin.since.micros(), origin))?;
     Ok(())
 }

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use openmls::prelude::{
-    CredentialWithKey, Extensions, GroupContext, GroupId,
-    LeafNodeIndex, LeafNodeParameters, Lifetime, MlsGroup, MlsGroupJoinConfig, MlsMessageOut,
-    PURE_PLAINTEXT_WIRE_FORMAT_POLICY, SenderRatchetConfiguration, StagedWelcome,
+    CredentialWithKey, Extensions, GroupContext, GroupId, LeafNodeIndex, LeafNodeParameters,
+    Lifetime, MlsGroup, MlsGroupJoinConfig, MlsMessageOut, PURE_PLAINTEXT_WIRE_FORMAT_POLICY,
+    SenderRatchetConfiguration, StagedWelcome,
 };
 use openmls::treesync::RatchetTree;
 use openmls_traits::OpenMlsProvider as _;
@@ -230,11 +230,7 @@ pub fn roster(group: &MlsGroup) -> Result<Roster, StateError> {
 
 /// Opens a Welcome with the ratchet tree that belongs to it, and stores the group. Everything in it is checked: the tree
 /// by its signed hash, each leaf by its certificate, and the terms by the room that was asked for.
-pub fn join(
-    step: &Step<'_>,
-    welcome: &[u8],
-    tree: &[u8],
-) -> Result<(MlsGroup, Roster), RoomError> {
+pub fn join(step: &Step<'_>, welcome: &[u8], tree: &[u8]) -> Result<(MlsGroup, Roster), RoomError> {
     let welcome = decode::welcome(welcome).ok_or(RoomError::Malformed)?;
     let tree = decode::tree(tree).ok_or(RoomError::Malformed)?;
     let refused = |_| because_of_storage(step).unwrap_or(RoomError::WelcomeRefused);

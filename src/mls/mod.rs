@@ -10,8 +10,6 @@
 //! The current time is an argument; nothing here logs or knows a server. Deliberately absent: standalone proposals,
 //! pre-shared keys, secrets of earlier epochs, other cipher suites.
 
-#![allow(dead_code)]
-
 pub mod apply;
 mod crypto;
 pub mod decode;

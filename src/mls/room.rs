@@ -137,11 +137,7 @@ pub fn say(
 
 /// Everything that is to be sent, in the order in which it was made. Messages that the server has certainly not stored,
 /// because another commit came first, are encrypted anew.
-pub fn owed(
-    step: &Step<'_>,
-    device: &Device,
-    name: &RoomName,
-) -> Result<Vec<Outgoing>, RoomError> {
+pub fn owed(step: &Step<'_>, device: &Device, name: &RoomName) -> Result<Vec<Outgoing>, RoomError> {
     let Some(room) = Room::load(step, name)? else { return Ok(Vec::new()) };
     let rows = OutboxRow::owed(step, name)?;
     match room.status {
@@ -235,7 +231,12 @@ fn store_commit(
 }
 
 /// Forgets the room's group and what was to be sent to it. The archive and the numbers of messages stay.
-fn begin(step: &Step<'_>, name: &RoomName, at: Position, status: Status) -> Result<Room, RoomError> {
+fn begin(
+    step: &Step<'_>,
+    name: &RoomName,
+    at: Position,
+    status: Status,
+) -> Result<Room, RoomError> {
     let before = Room::load(step, name)?;
     if let Some(room) = &before {
         group::delete(step, &room.group)?;

@@ -205,7 +205,9 @@ impl OutboxRow {
             number: unsigned(row.get(2)?)?,
             at: Timestamp::from_micros(row.get(3)?),
             base: Seq(unsigned(row.get(4)?)?),
-            text: text.map(|text| String::from_utf8(text).map_err(|_| DAMAGED_OUTBOX)).transpose()?,
+            text: text
+                .map(|text| String::from_utf8(text).map_err(|_| DAMAGED_OUTBOX))
+                .transpose()?,
             commit: attached.map(|bytes| detach(&bytes, &content)).transpose()?,
             seq: seq.map(unsigned).transpose()?.map(Seq),
             id,

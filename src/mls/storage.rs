@@ -295,10 +295,7 @@ impl StorageProvider<VERSION> for Storage<'_> {
         self.remove(Kind::EpochKeys, &(group, epoch, leaf))
     }
 
-    fn write_key_package<
-        R: traits::HashReference<VERSION>,
-        T: traits::KeyPackage<VERSION>,
-    >(
+    fn write_key_package<R: traits::HashReference<VERSION>, T: traits::KeyPackage<VERSION>>(
         &self,
         reference: &R,
         package: &T,
@@ -337,7 +334,10 @@ impl StorageProvider<VERSION> for Storage<'_> {
         Ok(Vec::new())
     }
 
-    fn delete_own_leaf_nodes<G: traits::GroupId<VERSION>>(&self, _: &G) -> Result<(), StorageError> {
+    fn delete_own_leaf_nodes<G: traits::GroupId<VERSION>>(
+        &self,
+        _: &G,
+    ) -> Result<(), StorageError> {
         Ok(())
     }
 

@@ -37,7 +37,10 @@ fn dump(member: &Member) -> Vec<String> {
 }
 
 /// Lets `work` fail at every point, and at last succeed. A failure leaves the state as it was.
-fn at_every_point<T>(member: &mut Member, mut work: impl FnMut(&mut Member) -> Result<T, RoomError>) -> (T, u32) {
+fn at_every_point<T>(
+    member: &mut Member,
+    mut work: impl FnMut(&mut Member) -> Result<T, RoomError>,
+) -> (T, u32) {
     let before = dump(member);
     for after in 0.. {
         fail_after(member, Some(after));
@@ -74,7 +77,7 @@ fn a_step_that_fails_anywhere_leaves_nothing() {
     a.read(&log);
     let newcomer = e.newcomer();
     let (added, points) = at_every_point(&mut a, |a| {
-        a.change("add", Change { adds: vec![newcomer.clone()], ..Change::default() })
+        a.change("eve", Change { adds: vec![newcomer.clone()], ..Change::default() })
     });
     assert!(points > 20, "{points}");
     let seq = log.append(0, &added).unwrap();
@@ -89,9 +92,8 @@ fn a_step_that_fails_anywhere_leaves_nothing() {
     let stale = b.say("2", "adiós").unwrap();
     log.append(0, &a.change("renew", Change::default()).unwrap()).unwrap();
     b.read(&log);
-    let (owed, _) = at_every_point(&mut b, |b| {
-        b.step(|step, device| room::owed(step, device, &ops()))
-    });
+    let (owed, _) =
+        at_every_point(&mut b, |b| b.step(|step, device| room::owed(step, device, &ops())));
     assert_ne!(owed[0].content, stale.content);
 }
 

@@ -26,14 +26,14 @@ const KEY: &str = "4531685d41d65f03dc48f6b8302c05b0";
 const NONCE: &str = "56d890e5accaaf011cff4b7d";
 const EXPORTER: &str = "45ff1c2e220db587171952c0592d5f5ebe103f1561a2614e38f2ffd47e99e3f8";
 const PLAIN: &str = "4265617574792069732074727574682c20747275746820626561757479";
-const SEALED: &str = "f938558b5d72f1a23810b4be2ab4f84331acc02fc97babc53a52ae8218a355a96d8770ac83d07bea87e13c512a";
+const SEALED: &str =
+    "f938558b5d72f1a23810b4be2ab4f84331acc02fc97babc53a52ae8218a355a96d8770ac83d07bea87e13c512a";
 
 #[test]
 fn key_pairs_follow_from_their_material() {
-    for (material, private, public) in [
-        (SENDER_MATERIAL, SENDER, ENCAPSULATED),
-        (RECEIVER_MATERIAL, RECEIVER, RECEIVER_PUBLIC),
-    ] {
+    for (material, private, public) in
+        [(SENDER_MATERIAL, SENDER, ENCAPSULATED), (RECEIVER_MATERIAL, RECEIVER, RECEIVER_PUBLIC)]
+    {
         let derived = derive_key_pair(&hex(material)).unwrap();
         assert_eq!((*derived.0, derived.1), (key(private), key(public)));
     }

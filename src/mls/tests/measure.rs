@@ -22,7 +22,8 @@ fn what_steps_cost() {
             let count = left.min(40);
             left -= count;
             let adds = (0..count).map(|_| Member::new(&bob).newcomer()).collect();
-            let added = a.change(&format!("add{left}"), Change { adds, ..Change::default() }).unwrap();
+            let added =
+                a.change(&format!("add{left}"), Change { adds, ..Change::default() }).unwrap();
             log.append(0, &added).unwrap();
             a.read(&log);
             b.read(&log);

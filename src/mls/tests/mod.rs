@@ -65,8 +65,11 @@ struct Member {
 impl Member {
     fn new(user: &User) -> Self {
         let folder = TempDir::new().unwrap();
-        std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o700))
-            .unwrap();
+        std::fs::set_permissions(
+            folder.path(),
+            std::os::unix::fs::PermissionsExt::from_mode(0o700),
+        )
+        .unwrap();
         let mut state = State::open(folder.path(), None).unwrap();
         let secret = DeviceSecret::fresh();
         let certificate = user.certify(&secret);
@@ -253,9 +256,8 @@ fn terms(user: &User) -> RoomTerms {
 fn room_of(ana: &User, first: &mut Member, others: &mut [&mut Member]) -> Log {
     let mut log = Log::default();
     let start = Position { applied: Seq(0), base: Seq(0) };
-    let created = first.step(|step, device| {
-        room::create(step, device, &terms(ana), &id("create"), start, at(0))
-    });
+    let created = first
+        .step(|step, device| room::create(step, device, &terms(ana), &id("create"), start, at(0)));
     log.append(0, &created.unwrap()).unwrap();
     first.read(&log);
     if others.is_empty() {

@@ -156,9 +156,12 @@ impl World {
     /// Opens the newest invitation.
     fn accept(&mut self, by: usize) {
         let own = self.members[by].id();
-        let invitation = self.log.commits.iter().rev().find(|(_, made)| {
-            made.added.iter().any(|(_, device)| *device == own)
-        });
+        let invitation = self
+            .log
+            .commits
+            .iter()
+            .rev()
+            .find(|(_, made)| made.added.iter().any(|(_, device)| *device == own));
         if let Some((seq, _)) = invitation {
             let seq = *seq;
             self.members[by].join(&self.log, seq).unwrap();

@@ -280,7 +280,13 @@ fn entries_that_are_not_what_they_should_be_are_passed_over_alike() {
     assert_eq!(b.room().base, seq);
     assert_eq!(b.owed(), [], "the commit was made before a void one");
     // The room goes on, and the bent message has not used up the key of the true one.
-    let entry = Entry { seq: seq.next(), id: id("1"), author: 0, is_commit: false, content: message.content };
+    let entry = Entry {
+        seq: seq.next(),
+        id: id("1"),
+        author: 0,
+        is_commit: false,
+        content: message.content,
+    };
     assert!(matches!(b.apply(&entry).unwrap(), Applied::Message(_)));
     let again = Entry { seq: seq.next().next(), ..entry };
     assert_eq!(b.apply(&again).unwrap(), Applied::Unreadable(Unreadable::Repeated));
@@ -324,7 +330,13 @@ fn a_commit_against_the_rules_is_void_for_every_reader() {
     // The next commit by the rules counts, and names the void one's place.
     let renewal = a.change("renew", Change::default()).unwrap();
     assert_eq!(renewal.base, seq);
-    let entry = Entry { seq: seq.next(), id: id("r"), author: 0, is_commit: true, content: renewal.content };
+    let entry = Entry {
+        seq: seq.next(),
+        id: id("r"),
+        author: 0,
+        is_commit: true,
+        content: renewal.content,
+    };
     for member in [&mut a, &mut b] {
         assert!(matches!(member.apply(&entry).unwrap(), Applied::Commit(_)));
     }
@@ -352,12 +364,18 @@ fn an_invitation_is_for_one_device_one_room_and_one_commit() {
     assert!(matches!(join(&mut e, "ops", &made.tree, &entry), Err(RoomError::WelcomeRefused)));
     assert!(matches!(join(&mut b, "ops", &other_tree, &entry), Err(RoomError::WelcomeRefused)));
     assert!(matches!(join(&mut b, "other", &made.tree, &entry), Err(RoomError::WelcomeRefused)));
-    assert!(matches!(join(&mut b, "ops", &made.tree, &other_entry), Err(RoomError::WelcomeRefused)));
+    assert!(matches!(
+        join(&mut b, "ops", &made.tree, &other_entry),
+        Err(RoomError::WelcomeRefused)
+    ));
     // Nothing of that used up the key package.
     join(&mut b, "ops", &made.tree, &entry).unwrap();
     a.read(&log);
     assert_eq!(a.authenticator(), b.authenticator());
-    assert!(matches!(join(&mut b, "ops", &made.tree, &entry), Err(RoomError::WelcomeRefused)), "used");
+    assert!(
+        matches!(join(&mut b, "ops", &made.tree, &entry), Err(RoomError::WelcomeRefused)),
+        "used"
+    );
 }
 
 #[test]
@@ -365,11 +383,15 @@ fn key_packages_are_checked_and_their_secrets_forgotten() {
     let ana = User::new("ana");
     let mut a = Member::new(&ana);
     let make = |member: &mut Member, last_resort: bool, when: i64| {
-        member.step(|step, device| Ok(device.make_key_package(step, last_resort, at(when))?)).unwrap()
+        member
+            .step(|step, device| Ok(device.make_key_package(step, last_resort, at(when))?))
+            .unwrap()
     };
     let package = make(&mut a, false, 0);
     let day = 86_400;
-    for (when, valid) in [(-2 * 3600, false), (-1800, true), (0, true), (27 * day, true), (29 * day, false)] {
+    for (when, valid) in
+        [(-2 * 3600, false), (-1800, true), (0, true), (27 * day, true), (29 * day, false)]
+    {
         assert_eq!(Newcomer::read(&package.content, at(when)).is_ok(), valid, "{when}");
     }
     for place in 0..package.content.len() {

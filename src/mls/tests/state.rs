@@ -55,8 +55,7 @@ fn sealed_values_open_with_their_key_only_and_show_nothing() {
     let ana = User::new("ana");
     let secret = DeviceSecret::fresh();
     let certificate = ana.certify(&secret);
-    let mut member =
-        Member { state: State::open(folder.path(), Some(&[7; 32])).unwrap(), folder };
+    let mut member = Member { state: State::open(folder.path(), Some(&[7; 32])).unwrap(), folder };
     member.state.step(|step| Device::store(step, &secret, &certificate)).unwrap();
     let mut log = room_of(&ana, &mut member, &mut []);
     log.append(0, &member.say("1", "a text to be found").unwrap()).unwrap();

@@ -18,7 +18,10 @@ use crate::mls::crypto::{Crypto, SUITE};
 
 fn hex(value: &Value) -> Vec<u8> {
     let text = value.as_str().unwrap();
-    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
+    (0..text.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap())
+        .collect()
 }
 
 /// The structures of RFC 9420 with a label and one more value (sections 5.1.2, 5.1.3, 5.2 and 8).
@@ -82,7 +85,8 @@ fn follow(vector: &str) {
     let of: Value = serde_json::from_str(vector).unwrap();
     let user = User::new("ana");
     let mut member = Member::new(&user);
-    let message = |name: &str| MlsMessageIn::tls_deserialize_exact(hex(&of[name])).unwrap().extract();
+    let message =
+        |name: &str| MlsMessageIn::tls_deserialize_exact(hex(&of[name])).unwrap().extract();
     let MlsMessageBodyIn::KeyPackage(package) = message("key_package") else { panic!() };
     let package: KeyPackageIn = package;
     // Not `validate`: its time is over.
@@ -127,10 +131,7 @@ fn follow(vector: &str) {
                     panic!()
                 };
                 group.merge_staged_commit(provider, *staged).unwrap();
-                assert_eq!(
-                    group.epoch_authenticator().as_slice(),
-                    hex(&of["epoch_authenticator"])
-                );
+                assert_eq!(group.epoch_authenticator().as_slice(), hex(&of["epoch_authenticator"]));
             }
             Ok(())
         })
