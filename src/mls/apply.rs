@@ -345,9 +345,16 @@ fn unreadable(
     })
 }
 
+/// A commit that counts.
+struct Counting {
+    facts: CommitFacts,
+    before: Roster,
+    is_own: bool,
+}
+
 /// What a commit is, before anything of it is kept.
 enum Verdict {
-    Counts { facts: CommitFacts, before: Roster, is_own: bool },
+    Counts(Box<Counting>),
     Void(Void),
     Outdated,
 }
@@ -361,12 +368,13 @@ fn apply_commit(
     // A void commit leaves no trace in the group.
     let verdict = step.attempt(|| -> Result<_, RoomError> {
         let verdict = judge(step, &mut group, entry.content)?;
-        let counts = matches!(verdict, Verdict::Counts { .. });
+        let counts = matches!(verdict, Verdict::Counts(_));
         Ok((verdict, counts))
     })?;
     let own = pending_commit(step, &room)?;
     match verdict {
-        Verdict::Counts { facts, before, is_own } => {
+        Verdict::Counts(counting) => {
+            let Counting { facts, before, is_own } = *counting;
             let lost = settle_own(step, &room, own, is_own, entry.seq)?;
             let applied = applied(&facts, &before, is_own, lost, !group.is_active());
             if group.is_active() {
@@ -445,7 +453,7 @@ fn judge(step: &Step<'_>, group: &mut MlsGroup, content: &[u8]) -> Result<Verdic
             .map_err(|_| StateError::Mls("the own commit could not be applied"))?,
     }
     step.check()?;
-    Ok(Verdict::Counts { facts, before, is_own })
+    Ok(Verdict::Counts(Box::new(Counting { facts, before, is_own })))
 }
 
 fn facts_of(

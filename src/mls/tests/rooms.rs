@@ -1,5 +1,7 @@
 //! What members see: messages, changes, races, newcomers, removals.
 
+use openmls::prelude::KeyPackage;
+
 use super::*;
 use crate::mls::apply::{CommitApplied, Unreadable, Void};
 use crate::mls::rows::Status;
@@ -70,7 +72,7 @@ fn a_message_that_another_commit_overtook_is_encrypted_anew_under_its_id_and_num
     let renewal = a.change("renew", Change::default()).unwrap();
     log.append(0, &renewal).unwrap();
     assert_eq!(log.append(1, &said), Err(Refusal::StaleBase));
-    assert_eq!(b.owed(), [said.clone()], "the commit was not read yet");
+    assert_eq!(b.owed(), std::slice::from_ref(&said), "the commit was not read yet");
     b.read(&log);
     let again = b.owed();
     assert_eq!(again[0].id, said.id);
@@ -295,22 +297,25 @@ fn entries_that_are_not_what_they_should_be_are_passed_over_alike() {
     assert_eq!(b.apply(&skipped).unwrap(), Applied::Gap { expected: Seq(seq.0 + 3) });
 }
 
-#[test]
-fn a_commit_against_the_rules_is_void_for_every_reader() {
+/// A commit by a client that asks no rules.
+fn unruly(
+    member: &mut Member,
+    adds: Vec<KeyPackage>,
+    aad: Vec<u8>,
+    terms: Option<RoomTerms>,
+) -> Vec<u8> {
     use openmls_traits::OpenMlsProvider as _;
-    let (ana, bob, eve) = (User::new("ana"), User::new("bob"), User::new("eve"));
-    let (mut a, mut b, mut e) = (Member::new(&ana), Member::new(&bob), Member::new(&eve));
-    let log = room_of(&ana, &mut a, &mut [&mut b]);
-    // Bob's client asks no rules, and adds a friend.
-    let newcomer = e.newcomer();
-    let ghost = b.step(|step, device| {
+    let commit = member.step(|step, device| {
         let room = Room::load(step, &ops())?.unwrap();
         let mut group = crate::mls::group::load(step, &room.group)?;
-        group.set_aad(crate::mls::tests::stated());
+        group.set_aad(aad);
         let provider = step.provider();
-        let bundle = group
-            .commit_builder()
-            .propose_adds([newcomer.package.clone()])
+        let mut builder = group.commit_builder().propose_adds(adds);
+        if let Some(terms) = terms {
+            let extensions = crate::mls::facts::extensions(&terms).unwrap();
+            builder = builder.propose_group_context_extensions(extensions).unwrap();
+        }
+        let bundle = builder
             .load_psks(provider.storage())
             .unwrap()
             .build(provider.rand(), provider.crypto(), &device.secret, |_| true)
@@ -319,24 +324,74 @@ fn a_commit_against_the_rules_is_void_for_every_reader() {
             .unwrap();
         Ok(bundle.into_commit().to_bytes().unwrap())
     });
-    let seq = Seq(log.entries.len() as u64 + 1);
-    let entry = Entry { seq, id: id("g"), author: 1, is_commit: true, content: ghost.unwrap() };
-    let expected = Applied::Void(Void::Forbidden(VoidReason::MayNotAdd));
+    commit.unwrap()
+}
+
+/// A key package whose leaf has a lifetime that ends, as MLS means it.
+fn package_that_ends(member: &mut Member) -> KeyPackage {
+    let bundle = member.step(|step, device| {
+        let bundle = KeyPackage::builder()
+            .leaf_node_capabilities(crate::mls::device::capabilities())
+            .build(crate::mls::crypto::SUITE, step.provider(), &device.secret, device.credential());
+        Ok(bundle.unwrap())
+    });
+    bundle.unwrap().key_package().clone()
+}
+
+#[test]
+fn a_commit_against_the_rules_is_void_for_every_reader() {
+    let (ana, bob, eve) = (User::new("ana"), User::new("bob"), User::new("eve"));
+    let (mut a, mut b, mut e) = (Member::new(&ana), Member::new(&bob), Member::new(&eve));
+    let log = room_of(&ana, &mut a, &mut [&mut b]);
+    let other_terms = RoomTerms { host: "evil.example".into(), ..terms(&ana) };
+    let void = |reason| Applied::Void(Void::Forbidden(reason));
+    let ghost = e.newcomer().package;
+    let ending = package_that_ends(&mut Member::new(&ana));
+    let cases = [
+        // Bob adds a friend.
+        (1, unruly(&mut b, vec![ghost], stated(), None), void(VoidReason::MayNotAdd)),
+        (
+            1,
+            unruly(&mut b, Vec::new(), stated(), Some(other_terms.clone())),
+            void(VoidReason::FixedTerms),
+        ),
+        (0, unruly(&mut a, Vec::new(), stated(), Some(other_terms)), void(VoidReason::FixedTerms)),
+        // Late readers would find this invalid, so it is void for the early ones, too.
+        (0, unruly(&mut a, vec![ending], stated(), None), void(VoidReason::ForbiddenProposal)),
+        (0, unruly(&mut a, Vec::new(), Vec::new(), None), Applied::Void(Void::NothingStated)),
+    ];
+    let mut seq = Seq(log.entries.len() as u64);
     let before = a.authenticator();
-    assert_eq!(a.apply(&entry).unwrap(), expected);
-    assert_eq!(b.apply(&entry).unwrap(), expected);
-    assert_eq!(a.authenticator(), before);
-    assert_eq!(a.roster().leaves.len(), 2);
+    for (author, content, expected) in cases {
+        seq = seq.next();
+        let entry = Entry { seq, id: id("g"), author: 1, is_commit: true, content };
+        for (number, member) in [&mut a, &mut b].into_iter().enumerate() {
+            let found = member.apply(&entry).unwrap();
+            // The author has forgotten its own commit when it made the next one.
+            let is_forgotten = number == author && found == Applied::Outdated;
+            assert!(is_forgotten || found == expected, "{found:?}, {expected:?}");
+        }
+        assert_eq!(a.authenticator(), before);
+        assert_eq!(a.roster().leaves.len(), 2);
+    }
+}
+
+#[test]
+fn after_a_void_commit_the_room_goes_on() {
+    let (ana, bob, eve) = (User::new("ana"), User::new("bob"), User::new("eve"));
+    let (mut a, mut b, mut e) = (Member::new(&ana), Member::new(&bob), Member::new(&eve));
+    let log = room_of(&ana, &mut a, &mut [&mut b]);
+    let content = unruly(&mut b, vec![e.newcomer().package], stated(), None);
+    let seq = Seq(log.entries.len() as u64 + 1);
+    let entry = Entry { seq, id: id("g"), author: 1, is_commit: true, content };
+    let void = Applied::Void(Void::Forbidden(VoidReason::MayNotAdd));
+    assert_eq!(a.apply(&entry).unwrap(), void);
+    assert_eq!(b.apply(&entry).unwrap(), void);
     // The next commit by the rules counts, and names the void one's place.
     let renewal = a.change("renew", Change::default()).unwrap();
     assert_eq!(renewal.base, seq);
-    let entry = Entry {
-        seq: seq.next(),
-        id: id("r"),
-        author: 0,
-        is_commit: true,
-        content: renewal.content,
-    };
+    let content = renewal.content;
+    let entry = Entry { seq: seq.next(), id: id("renew"), author: 0, is_commit: true, content };
     for member in [&mut a, &mut b] {
         assert!(matches!(member.apply(&entry).unwrap(), Applied::Commit(_)));
     }
