@@ -17,6 +17,8 @@ pub mod conversation;
 #[cfg(feature = "server")]
 pub mod credentials;
 pub mod crypto;
+#[cfg(feature = "client")]
+pub mod mls;
 pub mod net;
 pub mod policy;
 pub mod protocol;

@@ -15,5 +15,4 @@ pub mod fingerprint;
 pub(crate) mod key_ring;
 #[cfg(feature = "client")]
 pub mod record_chain;
-#[cfg(feature = "server")]
 pub(crate) mod sealer;

@@ -11,7 +11,7 @@ use circles::circles;
 use imports::{Files, Mention, mentions, other_items, reachable, read};
 
 /// Top-level folders and their layers.
-const LAYERS: [(&str, u32); 12] = [
+const LAYERS: [(&str, u32); 13] = [
     ("protocol", 0),
     ("policy", 1),
     ("crypto", 1),
@@ -19,6 +19,7 @@ const LAYERS: [(&str, u32); 12] = [
     ("credentials", 3),
     ("config", 4),
     ("store", 4),
+    ("mls", 4),
     ("net", 5),
     ("sys", 5),
     ("server", 6),

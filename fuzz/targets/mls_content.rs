@@ -1,0 +1,9 @@
+//! The content of an entry of an end-to-end room, as a stranger may write it: no bytes make the decoder panic.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use secure_chat::mls::decode;
+
+fuzz_target!(|input: &[u8]| {
+    let _ = decode::content(input);
+});

@@ -1,0 +1,32 @@
+//! End-to-end rooms: the only module that reaches openmls, which implements MLS (RFC 9420).
+//!
+//! Order of calls: [`State::open`] once per process. Then [`State::step`] for each thing that happens, with one of the
+//! functions of [`room`] or [`device`] in it. A step is one transaction: what it changed in the group, in the outbox,
+//! in the archive and in the position in the log is stored together or not at all.
+//!
+//! Nothing is kept between two steps but the open file, because several processes may be the same device. The state of
+//! a group is a function of the room log: a device's own commit, too, counts only when it is read there.
+//!
+//! The current time is an argument; nothing here logs or knows a server. Deliberately absent: standalone proposals,
+//! pre-shared keys, secrets of earlier epochs, other cipher suites.
+
+pub mod apply;
+mod crypto;
+pub mod decode;
+pub mod device;
+mod facts;
+mod folder;
+pub mod group;
+mod hpke;
+pub mod room;
+pub mod rows;
+mod state;
+mod storage;
+
+pub use crypto::DeviceSecret;
+pub use folder::FolderError;
+pub use state::{OpenError, State, StateError, Step};
+pub use storage::StorageError;
+
+#[cfg(test)]
+mod tests;
