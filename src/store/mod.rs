@@ -42,7 +42,7 @@ pub use retention::{ID_RETENTION, Retention};
 pub use room_log::{
     AppendOutcome, DeleteError, Gap, GapReason, Head, Page, PageItem, PageRange, PruneReason,
     PruneResult, PrunedRoom, Resumption, RoomCount, RoomLog, RoomLogReader, Shortage, StoreError,
-    Tail, TailMessage,
+    Tail, TailDeletion, TailItem, TailMessage,
 };
 pub use sqlite::{
     Backup, BackupContent, BackupError, BackupSummary, DiskUsage, OpenError, Opening,

@@ -35,6 +35,11 @@ pub trait RoomLog: Send {
     /// something is told. The rest is as with [`Self::delete`].
     fn delete_room(&mut self, room: &RoomName, now: Timestamp) -> Result<DeletedRoom, DeleteError>;
 
+    /// Where the last deletion is noted in a log with a tail: once [`Tail::place`] is there, the tail has yielded it.
+    fn noted_at(&self) -> u64 {
+        0
+    }
+
     /// Does one bounded step of erasing deleted bytes from the files of the store.
     fn erase_step(&mut self) -> EraseStep;
 
@@ -53,18 +58,48 @@ pub trait RoomLog: Send {
     fn close(&mut self) -> Result<(), StoreError>;
 }
 
-/// The messages of a log that other servers append to as well, in the order of the log. It belongs to one
-/// thread. A log with one writer has none: the outcomes of [`RoomLog::append`] are its tail.
+/// The messages of a log that other servers append to as well, and what operators delete in it, in the order of the
+/// log. It belongs to one thread. A log with one writer has none: the outcomes of [`RoomLog::append`] are its tail.
 pub trait Tail: Send {
-    /// Returns the next messages, and waits for them at most this long. It leaves out none: after an error
-    /// the next call begins again after the last message that was returned.
-    fn next(&mut self, wait: Duration) -> Result<Vec<TailMessage>, StoreError>;
+    /// Returns the next items, and waits for them at most this long. It leaves out none: after an error
+    /// the next call begins again after the last item that was returned.
+    fn next(&mut self, wait: Duration) -> Result<Vec<TailItem>, StoreError>;
+
+    /// How far it has come: the place in the log of the last item that was returned. See [`RoomLog::noted_at`].
+    fn place(&self) -> u64;
 
     /// Whether a new epoch of this log has begun since the last call: its messages were lost, or are numbered
     /// anew. Sessions in its rooms must end, so that they resume and are told of the gap. Asked after an error of
     /// [`Self::next`].
     fn take_epoch_change(&mut self) -> bool {
         false
+    }
+}
+
+/// What a [`Tail`] yields.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TailItem {
+    /// A message.
+    Message(TailMessage),
+    /// An operator deleted messages, through this server or another. It comes after all of them that the tail yields.
+    Deletion(TailDeletion),
+}
+
+/// What was deleted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TailDeletion {
+    /// The texts of these messages of a room.
+    Messages(RoomName, Vec<Redaction>),
+    /// Every message of a room.
+    Room(RoomName),
+}
+
+impl TailDeletion {
+    /// The room.
+    pub fn room(&self) -> &RoomName {
+        match self {
+            TailDeletion::Messages(room, _) | TailDeletion::Room(room) => room,
+        }
     }
 }
 

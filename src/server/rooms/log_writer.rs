@@ -278,7 +278,8 @@ impl LogWriterThread {
                 }
             }
             for request in deletions {
-                eraser.delete(request, self.log.as_mut(), &self.hub);
+                let tail = self.pending.as_deref().map(|pending| &pending.deletions);
+                eraser.delete(request, self.log.as_mut(), &self.hub, tail);
             }
             let _ = catch_unwind(AssertUnwindSafe(|| eraser.step(self.log.as_mut())));
             if Instant::now() >= prune_at {

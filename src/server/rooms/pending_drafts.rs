@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::committed::{Committed, Sender};
+use super::deletion::PendingDeletions;
 use super::peer::Peer;
 use crate::protocol::{MessageId, RoomName};
 use crate::store::{AppendOutcome, TailMessage};
@@ -30,6 +31,8 @@ const MAX_UNKNOWN: usize = 4096;
 #[derive(Default)]
 pub struct PendingDrafts {
     drafts: Mutex<Drafts>,
+    /// What the log writer has deleted, and the tail has not brought.
+    pub deletions: PendingDeletions,
     writer_has_ended: AtomicBool,
     /// Since when the tail can't be read.
     unread_since: Mutex<Option<Instant>>,
