@@ -93,7 +93,9 @@ pub struct Context {
 impl Context {
     /// What is wrong with the server now.
     pub fn problems(&self) -> Problems {
-        self.health.problems(self.log_writers.problem(), self.authenticator.is_isolated())
+        let engine = self.cluster.get().and_then(|it| it.engine_lost_for(Instant::now()));
+        let is_isolated = self.authenticator.is_isolated();
+        self.health.problems(self.log_writers.problem(), engine, is_isolated)
     }
 }
 

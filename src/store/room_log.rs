@@ -68,6 +68,11 @@ pub trait Tail: Send {
     /// How far it has come: the place in the log of the last item that was returned. See [`RoomLog::noted_at`].
     fn place(&self) -> u64;
 
+    /// How many messages of the log were not returned yet, as far as it is known. Numbers that are left out count, too.
+    fn behind(&self) -> u64 {
+        0
+    }
+
     /// Whether a new epoch of this log has begun since the last call: its messages were lost, or are numbered
     /// anew. Sessions in its rooms must end, so that they resume and are told of the gap. Asked after an error of
     /// [`Self::next`].

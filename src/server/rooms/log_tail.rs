@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 
 use super::deletion::{EndedSessions, PendingDeletion, ToldDeletion};
 use super::log_event::{LogEvent, RoomsOfLog};
+use super::log_writer_health::LogWriterHealth;
 use super::outcomes::Outcomes;
 use super::pending_drafts::{Outcome, PendingDrafts};
 use crate::store::{StoreError, Tail, TailDeletion, TailItem};
@@ -23,6 +24,8 @@ use crate::sys::thread::{self, Ended};
 const WAIT: Duration = Duration::from_millis(250);
 /// The pause after an error.
 const ERROR_PAUSE: Duration = Duration::from_millis(250);
+/// Failed appends of an outage of the log that was at least this long are over when it can be read again.
+const MIN_OUTAGE: Duration = Duration::from_secs(1);
 /// How long the thread goes on after the log writer has ended, for the messages that it appended last.
 const FINAL_WAIT: Duration = Duration::from_millis(1500);
 /// The time between two lines of the server log about a tail that can't be read.
@@ -35,6 +38,7 @@ pub struct LogTail {
     pub pending: Arc<PendingDrafts>,
     pub outcomes: Outcomes,
     pub hub: mpsc::Sender<LogEvent>,
+    pub health: Arc<LogWriterHealth>,
 }
 
 impl LogTail {
@@ -55,7 +59,12 @@ impl LogTail {
                 }
             }
             let next = catch_unwind(AssertUnwindSafe(|| self.tail.next(WAIT)));
-            self.pending.note_read(matches!(next, Ok(Ok(_))), Instant::now());
+            let (is_read, now) = (matches!(next, Ok(Ok(_))), Instant::now());
+            if is_read && self.pending.unread_for(now) >= MIN_OUTAGE {
+                // They failed for the same reason, and nobody may try again while the server is not ready.
+                self.health.forget_failures();
+            }
+            self.pending.note_read(is_read, self.tail.behind(), now);
             let items = match next {
                 Ok(Ok(items)) => {
                     failure.end();

@@ -149,7 +149,7 @@ impl LogWriter {
     pub const MAX_QUEUED_BYTES: u64 = QUEUE_BYTES as u64;
 
     /// Whether the log writer makes progress.
-    pub fn health(&self) -> &LogWriterHealth {
+    pub fn health(&self) -> &Arc<LogWriterHealth> {
         &self.health
     }
 

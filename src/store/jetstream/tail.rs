@@ -30,6 +30,8 @@ pub(super) struct JetStreamTail {
     /// Since when the stream seems to end below what was seen.
     short_since: Option<Instant>,
     epoch_changed: bool,
+    /// The end of the stream when it was checked last.
+    end: u64,
     /// Epochs that have ended here.
     ended: Vec<Epoch>,
 }
@@ -52,6 +54,7 @@ impl JetStreamTail {
             is_doubtful: false,
             short_since: None,
             epoch_changed: false,
+            end: after,
             ended: Vec::new(),
         }
     }
@@ -71,6 +74,7 @@ impl JetStreamTail {
     fn check(&mut self) -> Result<(), StoreError> {
         self.checked = Instant::now();
         let state = self.cluster.state(&self.log)?;
+        self.end = state.last;
         if !self.is_over(&state)? {
             return Ok(());
         }
@@ -181,6 +185,10 @@ impl Tail for JetStreamTail {
 
     fn place(&self) -> u64 {
         self.after
+    }
+
+    fn behind(&self) -> u64 {
+        self.end.saturating_sub(self.after)
     }
 
     fn take_epoch_change(&mut self) -> bool {

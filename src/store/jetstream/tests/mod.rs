@@ -21,7 +21,8 @@ use crate::store::entry::{Draft, Entry};
 use crate::store::opened::{OpenedLog, OpenedStore};
 use crate::store::retention::Retention;
 use crate::store::room_log::{
-    AppendOutcome, GapReason, Page, PageItem, PageRange, StoreError, TailDeletion, TailItem, TailMessage,
+    AppendOutcome, GapReason, Page, PageItem, PageRange, StoreError, TailDeletion, TailItem,
+    TailMessage,
 };
 
 /// The engine's time when a test begins: 2026-09.
