@@ -31,8 +31,8 @@ mod sqlite;
 pub use deletion::{Deleted, DeletedRoom, EraseStep, Redaction, Stored};
 pub use entry::{Draft, Entry};
 pub use jetstream::{
-    Assurance, ClusterError, ClusterPlan, Credentials, EngineAddress, EngineTls, Mismatch,
-    ReachedEngine, Waiting, open_cluster, reach,
+    Assurance, ClusterError, ClusterPlan, Credentials, EngineAddress, EngineInspector, EngineTls,
+    Inspection, Mismatch, ReachedEngine, Waiting, open_cluster, reach,
 };
 pub use memory::open_memory;
 #[cfg(any(test, feature = "faults"))]

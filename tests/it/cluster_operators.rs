@@ -1,12 +1,15 @@
 //! What operators are told of a cluster must be so: the answers of all nodes, the state of the engine, and deletions.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::http_follow::Follower;
 use crate::metrics::{described_by_the_page, described_by_the_server};
+use crate::support::client::Client;
+use crate::support::engine::Setup;
 use crate::support::metrics::{METRICS, Samples, get};
 use crate::support::nodes::Nodes;
 use crate::support::server::Server;
@@ -257,4 +260,79 @@ async fn a_deletion_reaches_the_sessions_on_every_node_once() {
     let (mut back, _) = Wire::full(second, "eva", "lobby").await;
     back.send_chat_and_wait("lobby", "new", "new").await;
     assert_eq!(first.log().iter().filter(|line| line["reason"] == "room_deleted").count(), 1);
+}
+
+/// The block of messages of a stream on a server of the engine.
+fn block_of(nodes: &Nodes, server: usize, stream: &str) -> PathBuf {
+    let folder =
+        nodes.engine.folder().join(format!("store-{server}/jetstream/$G/streams/{stream}/msgs"));
+    folder.join("1.blk")
+}
+
+/// The command of docs/cluster.md that compares the replicas, for these servers.
+fn comparison_of(nodes: &Nodes) -> Vec<String> {
+    let page = include_str!("../../docs/cluster.md");
+    let (_, section) = page.split_once("### Compare the replicas").unwrap();
+    let command = section.split("```sh\n").nth(1).unwrap().split("```").next().unwrap();
+    let ports =
+        nodes.engine.monitors().into_iter().map(|url| url.rsplit(':').next().unwrap().to_owned());
+    let ports = ports.collect::<Vec<_>>().join(" ");
+    assert!(command.contains("in 1 2 3;") && command.contains("10.0.0.$n:8222"), "{command}");
+    let command = command
+        .replace("in 1 2 3;", &format!("in {ports};"))
+        .replace("10.0.0.$n:8222", "127.0.0.1:$n");
+    let output = Command::new("sh").args(["-c", &command]).output().unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{printed} {:?}", output.stderr);
+    printed.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn an_engine_that_changes_or_loses_messages_while_nodes_run_is_an_alarm() {
+    let _lock = load_lock();
+    let mut nodes = Nodes::with(&format!("{FAST}rate_bytes = 1000000000\n{METRICS}"), 1);
+    // More than the 8 MB of a block.
+    let text = (0..3_000).map(|number| format!("{number} {}\n", "x".repeat(4_000)));
+    let text: String = text.collect();
+    let sent = Client::pipe(&["--url", &nodes.nodes[0].url()], text.as_bytes());
+    assert_eq!(sent.code, Some(0), "{}", sent.errors);
+    let three_times_the_same = |lines: &[String]| {
+        let each = lines.len() / 3;
+        each > 0 && lines.chunks(each).all(|chunk| chunk == &lines[..each])
+    };
+    eventually("the command finds three equal copies", || {
+        three_times_the_same(&comparison_of(&nodes))
+    });
+
+    // One server comes back without `always`, and with an older block that was cut.
+    let stream = ["chat-log-0", "chat-log-1"];
+    let blocks = stream.map(|stream| block_of(&nodes, 2, stream));
+    let block = blocks
+        .iter()
+        .max_by_key(|block| std::fs::metadata(block).map_or(0, |it| it.len()))
+        .unwrap();
+    nodes.engine.stop(2);
+    let length = std::fs::metadata(block).unwrap().len();
+    assert!(length > 1_000_000, "{length}");
+    std::fs::File::options().write(true).open(block).unwrap().set_len(length / 2).unwrap();
+    nodes.engine.set_up(Setup { sync_always: false, ..Setup::default() });
+    nodes.engine.begin(2);
+    let node = &nodes.nodes[0];
+    let reasons = || -> Vec<String> {
+        let lines = node.log().into_iter().filter(|line| line["event"] == "cluster_unsafe");
+        lines.map(|line| line["reason"].as_str().unwrap().to_owned()).collect()
+    };
+    let is_told = |part: &str| reasons().iter().any(|reason| reason.contains(part));
+    let deadline = Instant::now() + Duration::from_secs(50);
+    while !is_told("engine-2 does not sync each message")
+        || !is_told("on the engine's server engine-2 lacks")
+    {
+        assert!(Instant::now() < deadline, "{:?}\n{:#?}", reasons(), comparison_of(&nodes));
+        std::thread::sleep(POLL_INTERVAL);
+    }
+    assert!(!three_times_the_same(&comparison_of(&nodes)));
+    assert_eq!(Samples::of(node).value("chat_cluster_engine_problems"), 2.0);
+    let status = cluster_of(node);
+    assert!(is_named(&status["engine_problems"], "sync_interval: always"), "{status}");
+    assert!(is_ready(node), "its messages are where they were");
 }

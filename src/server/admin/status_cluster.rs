@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::server::cluster::handle::{AbsentView, NodeView, View};
 use crate::server::context::Context;
 use crate::server::rooms::log_writers::TailState;
+use crate::store::Inspection;
 
 /// A tail that lacks more messages than this does not keep up.
 const MAX_BEHIND: u64 = 10_000;
@@ -22,6 +23,10 @@ pub struct ClusterStatus {
     pub engine_connected_seconds: Option<u64>,
     /// How long ago it answered last.
     pub engine_answered_seconds_ago: f64,
+    /// What breaks the promise that acked messages are kept.
+    pub engine_problems: Vec<String>,
+    /// The servers of the engine whose monitoring does not answer.
+    pub engine_absent: Vec<String>,
     /// The other nodes that are heard.
     pub nodes: Vec<NodeStatus>,
     /// Nodes that may still run and can't be told anything.
@@ -80,12 +85,15 @@ impl ClusterStatus {
             behind,
             unread_seconds: unread_for.as_secs(),
         };
+        let Inspection { problems, absent: engine_absent } = context.engine_findings.get();
         let silent = engine.silent_for(now).as_secs_f64();
         Some(ClusterStatus {
             node: cluster.name().to_owned(),
             engine_connected: engine.connected_for(now).is_some(),
             engine_connected_seconds: engine.connected_for(now).map(|time| time.as_secs()),
             engine_answered_seconds_ago: (silent * 10.0).round() / 10.0,
+            engine_problems: problems.into_iter().collect(),
+            engine_absent: engine_absent.into_iter().collect(),
             nodes: nodes.into_iter().map(node).collect(),
             absent: absent.into_iter().map(absence).collect(),
             streams: context.log_writers.tails().into_iter().enumerate().map(stream).collect(),
@@ -97,6 +105,9 @@ impl ClusterStatus {
     /// Whether an operator should look.
     pub fn is_wrong(&self) -> bool {
         let lags = |stream: &StreamStatus| stream.unread_seconds > 0 || stream.behind > MAX_BEHIND;
-        !self.engine_connected || !self.absent.is_empty() || self.streams.iter().any(lags)
+        let is_engine_wrong = !self.engine_connected
+            || !self.engine_problems.is_empty()
+            || !self.engine_absent.is_empty();
+        is_engine_wrong || !self.absent.is_empty() || self.streams.iter().any(lags)
     }
 }

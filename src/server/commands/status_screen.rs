@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::cluster_line::cluster_line;
 use super::table::{cell, printable};
 use super::units::{bytes, count, rate, span, things};
 use super::wrapping::wrap;
@@ -142,38 +143,9 @@ impl Screen<'_> {
         }
     }
 
-    /// The engine and the other nodes of a cluster; no line without one.
     fn cluster(&self) -> Vec<String> {
-        let cluster = &self.answer["cluster"];
-        let Some(is_connected) = cluster["engine_connected"].as_bool() else { return Vec::new() };
-        let rows = |name: &str| cluster[name].as_array().map(Vec::as_slice).unwrap_or_default();
-        let seconds = |value: &Value| span(Duration::from_secs(value.as_u64().unwrap_or_default()));
-        let mut parts = vec![match is_connected {
-            true => {
-                format!("engine connected for {}", seconds(&cluster["engine_connected_seconds"]))
-            }
-            false => {
-                let silent = cluster["engine_answered_seconds_ago"].as_f64().unwrap_or_default();
-                format!("ENGINE LOST {silent:.0} s ago")
-            }
-        }];
-        let names = |(row, more): (&Value, String)| format!("{} ({more})", cell(&row["node"]));
-        let heard = rows("nodes").iter().map(|row| (row, cell(&row["sessions"])));
-        let heard: Vec<String> = heard.map(names).collect();
-        parts.push(match heard.is_empty() {
-            true => "no other node".into(),
-            false => format!("other nodes (sessions): {}", heard.join(", ")),
-        });
-        let absent = rows("absent").iter().map(|row| (row, cell(&row["reason"])));
-        let absent: Vec<String> = absent.map(names).collect();
-        if !absent.is_empty() {
-            parts.push(format!("ABSENT: {}", absent.join(", ")));
-        }
-        let behind = rows("streams").iter().filter_map(|row| row["behind"].as_u64()).max();
-        if let Some(behind @ 1..) = behind {
-            parts.push(format!("{} behind", things(behind, "message")));
-        }
-        self.line("cluster", "cluster", &parts.join("; "))
+        let line = cluster_line(&self.answer["cluster"]);
+        line.map(|line| self.line("cluster", "cluster", &line)).unwrap_or_default()
     }
 
     fn sessions(&self) -> Vec<String> {

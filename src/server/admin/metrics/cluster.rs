@@ -10,6 +10,7 @@ use crate::server::rooms::log_writers::TailState;
 pub fn cluster(context: &Context) -> Vec<Family> {
     let Some(cluster) = context.cluster.get() else { return Vec::new() };
     let (view, now) = (cluster.view(), Instant::now());
+    let findings = context.engine_findings.get();
     let tails = context.log_writers.tails();
     let by_stream = |value: fn(&TailState) -> Value| {
         let samples = tails.iter().enumerate();
@@ -25,6 +26,16 @@ pub fn cluster(context: &Context) -> Vec<Family> {
             "chat_cluster_engine_silent_seconds",
             "How long ago the engine answered this node; it is asked every second.",
             view.engine.silent_for(now),
+        ),
+        Family::gauge(
+            "chat_cluster_engine_problems",
+            "What breaks the promise that acked messages are kept, as of the last look at the engine.",
+            findings.problems.len(),
+        ),
+        Family::gauge(
+            "chat_cluster_engine_servers_absent",
+            "Servers of the engine whose monitoring did not answer at the last look.",
+            findings.absent.len(),
         ),
         Family::gauge(
             "chat_cluster_nodes",
