@@ -21,7 +21,6 @@ mod context;
 mod counters;
 mod disk_watch;
 mod engine_findings;
-mod engine_watch;
 mod error;
 mod exit_code;
 #[cfg(feature = "faults")]

@@ -3,6 +3,7 @@
 mod ask;
 pub mod bans;
 mod delete;
+pub mod engine_watch;
 pub mod everywhere;
 pub mod execute;
 pub mod health_watch;

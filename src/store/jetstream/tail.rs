@@ -10,7 +10,8 @@ use super::log_state::LogState;
 use super::names::SubjectKind;
 use super::record::Note;
 use crate::protocol::Epoch;
-use crate::store::room_log::{StoreError, Tail, TailDeletion, TailItem, TailMessage};
+use crate::store::room_log::StoreError;
+use crate::store::tail::{Tail, TailDeletion, TailItem, TailMessage};
 
 /// The most messages that are yielded at once.
 const MAX_MESSAGES: usize = 1_000;

@@ -20,10 +20,8 @@ use crate::protocol::{MessageId, RoomName, Seq, Timestamp, UserName};
 use crate::store::entry::{Draft, Entry};
 use crate::store::opened::{OpenedLog, OpenedStore};
 use crate::store::retention::Retention;
-use crate::store::room_log::{
-    AppendOutcome, GapReason, Page, PageItem, PageRange, StoreError, TailDeletion, TailItem,
-    TailMessage,
-};
+use crate::store::room_log::{AppendOutcome, GapReason, Page, PageItem, PageRange, StoreError};
+use crate::store::tail::{TailDeletion, TailItem, TailMessage};
 
 /// The engine's time when a test begins: 2026-09.
 const START: i64 = 1_790_000_000_000_000;

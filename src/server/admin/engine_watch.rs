@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use super::context::Context;
+use crate::server::context::Context;
 use crate::store::{EngineInspector, Inspection};
 use crate::sys::thread;
 
