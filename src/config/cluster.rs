@@ -2,6 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
 use super::checker::Checker;
 use super::raw::{ClusterTable, ClusterTlsTable, RawConfig};
 use super::validated::{Cluster, ClusterTls, Durability};
@@ -165,9 +168,11 @@ impl Checker<'_> {
     }
 
     fn cluster_tls(&mut self, table: &ClusterTlsTable) -> ClusterTls {
-        let ca = self.file("cluster.tls.ca", &table.ca);
-        let certificate = self.file("cluster.tls.certificate", &table.certificate);
-        let key = self.file("cluster.tls.key", &table.key);
+        // Otherwise the start would wait for an engine that it can never reach.
+        let ca = self.pem::<CertificateDer<'_>>("cluster.tls.ca", &table.ca);
+        let certificate =
+            self.pem::<CertificateDer<'_>>("cluster.tls.certificate", &table.certificate);
+        let key = self.pem::<PrivateKeyDer<'_>>("cluster.tls.key", &table.key);
         let is_pair = table.certificate.is_empty() == table.key.is_empty();
         if !is_pair {
             self.refuse(
@@ -177,6 +182,17 @@ impl Checker<'_> {
             );
         }
         ClusterTls { ca, identity: certificate.zip(key) }
+    }
+
+    /// The same for a file that has such a part in PEM.
+    fn pem<T: PemObject>(&mut self, key: &str, path: &str) -> Option<PathBuf> {
+        let refused = self.problems.len();
+        let file = self.file(key, path)?;
+        if self.problems.len() == refused && T::from_pem_file(&file).is_err() {
+            let what = if key.ends_with("key") { "private key" } else { "certificate" };
+            self.refuse(key, path, &format!("must be a file with a {what} in PEM"));
+        }
+        Some(file)
     }
 
     /// A file that the server can read; `None` if the key is empty.

@@ -178,4 +178,7 @@ fn a_cluster_has_the_defaults_of_the_keys_that_no_source_sets() {
     let none = ("CHAT_SERVER_CLUSTER__TLS__CA", "/nowhere/ca.pem");
     let error = load_with(file, &[variables[0], none]).unwrap_err().to_string();
     assert!(error.contains("cluster.tls.ca") && !error.contains("missing field"), "{error}");
+    let no_pem = ("CHAT_SERVER_CLUSTER__TLS__CA", "/proc/version");
+    let error = load_with(file, &[variables[0], no_pem]).unwrap_err().to_string();
+    assert!(error.contains("cluster.tls.ca") && error.contains("certificate in PEM"), "{error}");
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use crate::credentials::shared_access::SharedValue;
+use crate::store::EngineInspector;
 
 /// The connection, and the values that the servers of the cluster share.
 pub struct ClusterLink {
@@ -12,6 +13,8 @@ pub struct ClusterLink {
     pub client: async_nats::Client,
     /// The access list of the cluster.
     pub access: Arc<dyn SharedValue>,
+    /// Looks at the engine again.
+    pub inspector: EngineInspector,
     /// The beginning of all subjects.
     pub prefix: String,
     /// The name of this server for operators.

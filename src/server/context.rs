@@ -14,6 +14,7 @@ use super::authenticator::Authenticator;
 use super::cluster::handle::Cluster;
 use super::counters::Counters;
 use super::disk_watch::DiskWatch;
+use super::engine_findings::EngineFindings;
 use super::http_meters::HttpMeters;
 use super::rates::Rates;
 use super::refusal_log::RefusalLog;
@@ -88,12 +89,16 @@ pub struct Context {
     pub cluster: OnceLock<Cluster>,
     /// The access list of the cluster; empty without one.
     pub access_sync: OnceLock<Arc<AccessSync>>,
+    /// What was found when the engine was looked at last; nothing without a cluster.
+    pub engine_findings: EngineFindings,
 }
 
 impl Context {
     /// What is wrong with the server now.
     pub fn problems(&self) -> Problems {
-        self.health.problems(self.log_writers.problem(), self.authenticator.is_isolated())
+        let engine = self.cluster.get().and_then(|it| it.engine_lost_for(Instant::now()));
+        let is_isolated = self.authenticator.is_isolated();
+        self.health.problems(self.log_writers.problem(), engine, is_isolated)
     }
 }
 

@@ -272,6 +272,10 @@ pub struct Counters {
     pub reloaded_at: Moment,
     /// The last backup that was made while the server ran.
     pub backed_up_at: Moment,
+    /// Messages of other nodes that were refused: not sealed with the cluster's secret, a wrong time, or repeated.
+    pub node_messages_refused: CounterByWord,
+    /// Messages between nodes that were lost at this end.
+    pub node_messages_lost: Counter,
     /// When the oldest room key was made: microseconds since `started` and one, or 0 without any room.
     oldest_key: Gauge,
 }
@@ -299,6 +303,8 @@ impl Default for Counters {
             auth_failures: Counter::default(),
             reloaded_at: Moment::default(),
             backed_up_at: Moment::default(),
+            node_messages_refused: CounterByWord::new(["foreign", "clock", "repeated"]),
+            node_messages_lost: Counter::default(),
             oldest_key: Gauge::default(),
         }
     }

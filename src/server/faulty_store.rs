@@ -118,6 +118,10 @@ impl RoomLog for LostOutcomes {
         self.log.delete(room, ranges)
     }
 
+    fn noted_at(&self) -> u64 {
+        self.log.noted_at()
+    }
+
     fn delete_room(&mut self, room: &RoomName, now: Timestamp) -> Result<DeletedRoom, DeleteError> {
         self.log.delete_room(room, now)
     }

@@ -20,6 +20,7 @@ pub mod connection;
 mod context;
 mod counters;
 mod disk_watch;
+mod engine_findings;
 mod error;
 mod exit_code;
 #[cfg(feature = "faults")]

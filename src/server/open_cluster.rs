@@ -83,6 +83,7 @@ pub async fn open(
             let link = ClusterLink {
                 client: reached.client(),
                 access: reached.access_list(),
+                inspector: reached.inspector(&plan),
                 prefix: plan.prefix.clone(),
                 name: plan.address.node.clone(),
                 secret: plan.secret.clone(),

@@ -17,7 +17,7 @@ use super::access_watch;
 use super::admin::reload::{Reload, ReloadQueue, Reloader};
 use super::admin::request::MainRequest;
 use super::admin::socket::AdminSocket;
-use super::admin::{self, metrics, node_orders, status};
+use super::admin::{self, engine_watch, metrics, node_orders, status};
 use super::authenticator::Authenticator;
 use super::cluster::nats_bus::NatsBus;
 use super::cluster::settings::Settings;
@@ -26,6 +26,7 @@ use super::connection::accept;
 use super::context::{ActiveConfig, Context};
 use super::counters::Counters;
 use super::disk_watch::DiskWatch;
+use super::engine_findings::EngineFindings;
 use super::error::ServerError;
 use super::listeners;
 use super::open_store;
@@ -191,6 +192,7 @@ impl Server {
             disk: DiskWatch::default(),
             cluster: OnceLock::new(),
             access_sync: OnceLock::new(),
+            engine_findings: EngineFindings::default(),
         });
 
         let access_watch = (TaskTracker::new(), CancellationToken::new());
@@ -313,13 +315,14 @@ async fn join_cluster(
     main: mpsc::Sender<MainRequest>,
     (tasks, stop): &(TaskTracker, CancellationToken),
 ) {
-    let ClusterLink { client, access, prefix, name, secret } = link;
+    let ClusterLink { client, access, inspector, prefix, name, secret } = link;
     let (access_file, presence_members) = {
         let active = context.active_config.load();
         (active.config.auth.access_file.clone(), active.config.limits.presence_members)
     };
     let shared = Arc::new(AccessSync::new(&secret, access, access_file));
     access_watch::share(context, shared).await;
+    tasks.spawn(engine_watch::watch(context.clone(), inspector, stop.clone()));
     let bus = Arc::new(NatsBus::new(client, tokio::runtime::Handle::current()));
     let settings = Settings { prefix, name, secret, presence_members };
     node_orders::join_cluster(context, bus, settings, presence, main, (tasks, stop.clone()));

@@ -16,7 +16,7 @@ use crate::protocol::{RoomName, Seq, SeqRange, Timestamp};
 use crate::store::{
     AppendOutcome, DeleteError, Deleted, DeletedRoom, Draft, EraseStep, Head, OpenedLog,
     OpenedStore, Page, PageRange, PruneResult, Resumption, Retention, RoomCount, RoomLog,
-    RoomLogReader, StoreError, Tail, TailMessage,
+    RoomLogReader, StoreError, Tail, TailDeletion, TailItem, TailMessage,
 };
 
 /// How many logs the store has.
@@ -27,8 +27,8 @@ pub fn with_tails(mut store: OpenedStore, lossy: bool) -> OpenedStore {
     let shared = Arc::new(Mutex::new(store.logs.remove(0).log));
     let logs = (0..LOGS).map(|_| {
         let (sender, messages) = channel();
-        let log = SharedLog { log: shared.clone(), sender, drafts: 0, lossy };
-        OpenedLog { log: Box::new(log), tail: Some(Box::new(DelayedTail(messages))) }
+        let log = SharedLog { log: shared.clone(), sender, sent: 0, noted: 0, drafts: 0, lossy };
+        OpenedLog { log: Box::new(log), tail: Some(Box::new(DelayedTail { messages, place: 0 })) }
     });
     OpenedStore { logs: logs.collect(), reader: Arc::new(SharedReader(store.reader)), ..store }
 }
@@ -37,12 +37,25 @@ type Shared = Arc<Mutex<Box<dyn RoomLog>>>;
 
 struct SharedLog {
     log: Shared,
-    sender: Sender<TailMessage>,
+    sender: Sender<TailItem>,
+    /// The items that were sent to the tail, and how many there were with the last deletion.
+    sent: u64,
+    noted: u64,
     drafts: u64,
     lossy: bool,
 }
 
 impl SharedLog {
+    fn send(&mut self, item: TailItem) {
+        self.sent += 1;
+        let _ = self.sender.send(item);
+    }
+
+    fn note(&mut self, deletion: TailDeletion) {
+        self.send(TailItem::Deletion(deletion));
+        self.noted = self.sent;
+    }
+
     fn append_one(&mut self, draft: Draft, now: Timestamp, is_unsure: bool) -> AppendOutcome {
         let number = self.drafts;
         self.drafts += 1;
@@ -53,10 +66,11 @@ impl SharedLog {
         if lost == Some(LostOutcome::NotStored) {
             return unknown();
         }
-        match self.log.lock().append(vec![draft], now).remove(0) {
+        let outcome = self.log.lock().append(vec![draft], now).remove(0);
+        match outcome {
             AppendOutcome::Appended(entry) => {
                 let seq = entry.seq;
-                let _ = self.sender.send(TailMessage { entry, draft: Some(number) });
+                self.send(TailItem::Message(TailMessage { entry, draft: Some(number) }));
                 match lost {
                     Some(LostOutcome::Stored) => unknown(),
                     _ => AppendOutcome::Accepted { seq },
@@ -81,11 +95,19 @@ impl RoomLog for SharedLog {
     }
 
     fn delete(&mut self, room: &RoomName, ranges: &[SeqRange]) -> Result<Deleted, DeleteError> {
-        self.log.lock().delete(room, ranges)
+        let deleted = self.log.lock().delete(room, ranges)?;
+        self.note(TailDeletion::Messages(room.clone(), deleted.redactions.clone()));
+        Ok(deleted)
     }
 
     fn delete_room(&mut self, room: &RoomName, now: Timestamp) -> Result<DeletedRoom, DeleteError> {
-        self.log.lock().delete_room(room, now)
+        let deleted = self.log.lock().delete_room(room, now)?;
+        self.note(TailDeletion::Room(room.clone()));
+        Ok(deleted)
+    }
+
+    fn noted_at(&self) -> u64 {
+        self.noted
     }
 
     fn erase_step(&mut self) -> EraseStep {
@@ -109,15 +131,24 @@ impl RoomLog for SharedLog {
     }
 }
 
-struct DelayedTail(Receiver<TailMessage>);
+struct DelayedTail {
+    messages: Receiver<TailItem>,
+    place: u64,
+}
 
 impl Tail for DelayedTail {
-    fn next(&mut self, wait: Duration) -> Result<Vec<TailMessage>, StoreError> {
-        let Ok(first) = self.0.recv_timeout(wait) else { return Ok(Vec::new()) };
-        if first.entry.seq.0 % 2 == 0 {
+    fn next(&mut self, wait: Duration) -> Result<Vec<TailItem>, StoreError> {
+        let Ok(first) = self.messages.recv_timeout(wait) else { return Ok(Vec::new()) };
+        if matches!(&first, TailItem::Message(message) if message.entry.seq.0 % 2 == 0) {
             std::thread::sleep(Duration::from_millis(2));
         }
-        Ok(std::iter::once(first).chain(self.0.try_iter()).collect())
+        let items: Vec<_> = std::iter::once(first).chain(self.messages.try_iter()).collect();
+        self.place += items.len() as u64;
+        Ok(items)
+    }
+
+    fn place(&self) -> u64 {
+        self.place
     }
 }
 

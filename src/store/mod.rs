@@ -27,12 +27,13 @@ mod record;
 mod retention;
 mod room_log;
 mod sqlite;
+mod tail;
 
 pub use deletion::{Deleted, DeletedRoom, EraseStep, Redaction, Stored};
 pub use entry::{Draft, Entry};
 pub use jetstream::{
-    Assurance, ClusterError, ClusterPlan, Credentials, EngineAddress, EngineTls, Mismatch,
-    ReachedEngine, Waiting, open_cluster, reach,
+    Assurance, ClusterError, ClusterPlan, Credentials, EngineAddress, EngineInspector, EngineTls,
+    Inspection, Mismatch, ReachedEngine, Waiting, open_cluster, reach,
 };
 pub use memory::open_memory;
 #[cfg(any(test, feature = "faults"))]
@@ -42,10 +43,10 @@ pub use retention::{ID_RETENTION, Retention};
 pub use room_log::{
     AppendOutcome, DeleteError, Gap, GapReason, Head, Page, PageItem, PageRange, PruneReason,
     PruneResult, PrunedRoom, Resumption, RoomCount, RoomLog, RoomLogReader, Shortage, StoreError,
-    Tail, TailMessage,
 };
 pub use sqlite::{
     Backup, BackupContent, BackupError, BackupSummary, DiskUsage, OpenError, Opening,
     OpeningProgress, OpeningStep, RekeyResult, RestoreRequest, Restored, backup, older_copies,
     open_disk, open_disk_watched, refuse_newer_store, rekey, restore,
 };
+pub use tail::{Tail, TailDeletion, TailItem, TailMessage};

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::room_log::{RoomLog, RoomLogReader, Tail};
+use super::room_log::{RoomLog, RoomLogReader};
+use super::tail::Tail;
 
 /// An opened store: its logs, its reading end, and what was found while opening it.
 pub struct OpenedStore {

@@ -35,6 +35,12 @@ pub trait RoomLog: Send {
     /// something is told. The rest is as with [`Self::delete`].
     fn delete_room(&mut self, room: &RoomName, now: Timestamp) -> Result<DeletedRoom, DeleteError>;
 
+    /// Where the last deletion is noted in a log with a tail: once [`Tail::place`](super::Tail::place) is there, the tail
+    /// has yielded it.
+    fn noted_at(&self) -> u64 {
+        0
+    }
+
     /// Does one bounded step of erasing deleted bytes from the files of the store.
     fn erase_step(&mut self) -> EraseStep;
 
@@ -51,31 +57,6 @@ pub trait RoomLog: Send {
     /// knows that. Every later append is refused. A store that is dropped without this call looks
     /// like the store of a server that was killed.
     fn close(&mut self) -> Result<(), StoreError>;
-}
-
-/// The messages of a log that other servers append to as well, in the order of the log. It belongs to one
-/// thread. A log with one writer has none: the outcomes of [`RoomLog::append`] are its tail.
-pub trait Tail: Send {
-    /// Returns the next messages, and waits for them at most this long. It leaves out none: after an error
-    /// the next call begins again after the last message that was returned.
-    fn next(&mut self, wait: Duration) -> Result<Vec<TailMessage>, StoreError>;
-
-    /// Whether a new epoch of this log has begun since the last call: its messages were lost, or are numbered
-    /// anew. Sessions in its rooms must end, so that they resume and are told of the gap. Asked after an error of
-    /// [`Self::next`].
-    fn take_epoch_change(&mut self) -> bool {
-        false
-    }
-}
-
-/// A message that a [`Tail`] yields.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TailMessage {
-    /// The message.
-    pub entry: Entry,
-    /// If this process appended it: its number among the drafts that [`RoomLog::append`] of this log was
-    /// given since the store was opened, from 0.
-    pub draft: Option<u64>,
 }
 
 /// How many rooms a store has. The answer comes from memory, at once.
@@ -139,7 +120,7 @@ pub enum AppendOutcome {
         /// The sequence number of the other message.
         seq: Seq,
     },
-    /// It is in the log now under this number, and the [`Tail`] of the log yields it, with its time.
+    /// It is in the log now under this number, and the [`Tail`](super::Tail) of the log yields it, with its time.
     Accepted {
         /// Its sequence number.
         seq: Seq,

@@ -11,6 +11,7 @@ mod browser;
 mod certificates;
 mod client;
 mod cluster;
+mod cluster_operators;
 mod cluster_start;
 mod confidential;
 mod configuration;

@@ -45,11 +45,12 @@ pub async fn execute_everywhere(
             // The other nodes read the access list only after it was changed here.
             let answer = execute(request, by, context, main).await?;
             let others = order(cluster, by, &to_others).await;
-            let problem = match to_others {
-                AdminRequest::Access => context.access_sync.get().and_then(|sync| sync.problem()),
-                _ => None,
-            };
-            Ok(sum(answer, others, problem))
+            let mut answer = sum(answer, others, None);
+            if let AdminRequest::Access = to_others {
+                let problem = context.access_sync.get().and_then(|sync| sync.problem());
+                answer[ACCESS_LIST] = problem.map_or(SHARED.into(), Value::from);
+            }
+            Ok(answer)
         }
         AdminRequest::Status | AdminRequest::Rooms { .. } | AdminRequest::Sessions(_)
             if all_nodes =>
@@ -87,16 +88,24 @@ async fn kick(
         Err(error) => (0, Some(error)),
     };
     let answer = sum(json!({"ended": ended}), others, problem);
-    match answer["ended"] == 0 && answer.get(UNANSWERED).is_none() && answer.get(FAILED).is_none() {
+    let is_confirmed =
+        [UNANSWERED, FAILED, NOT_CONNECTED].iter().all(|name| answer.get(*name).is_none());
+    match answer["ended"] == 0 && is_confirmed {
         true => Err(sessions::no_session(&target)),
         false => Ok(answer),
     }
 }
 
 /// The nodes that have not answered.
-const UNANSWERED: &str = "unanswered";
-/// The errors of other nodes.
-const FAILED: &str = "failed";
+pub const UNANSWERED: &str = "unanswered";
+/// The errors of other nodes, and of this one in what concerns them.
+pub const FAILED: &str = "failed";
+/// Whether this node has no connection to the engine, so that it has asked no other node.
+pub const NOT_CONNECTED: &str = "not_connected";
+/// Of a change of access: [`SHARED`] if it is in the access list of the cluster, otherwise why not.
+pub const ACCESS_LIST: &str = "access_list";
+/// See [`ACCESS_LIST`].
+pub const SHARED: &str = "shared";
 
 /// Adds the ended sessions of the other nodes, and what they failed to do.
 fn sum(answer: Value, mut others: Gathered, problem: Option<String>) -> Value {
@@ -115,6 +124,9 @@ fn sum(answer: Value, mut others: Gathered, problem: Option<String>) -> Value {
 
 /// Names the nodes that did not do it.
 fn tell_missing(answer: &mut Map<String, Value>, others: Gathered) {
+    if others.is_cut_off {
+        answer.insert(NOT_CONNECTED.into(), true.into());
+    }
     let failed = others.answers.into_iter().filter_map(|(node, result)| match result {
         Ok(_) => None,
         Err(error) => Some(format!("{node}: {error}")),
@@ -167,7 +179,7 @@ mod tests {
             ),
             ("c".to_owned(), Err("the hub does not answer".to_owned())),
         ];
-        Gathered { answers, unanswered: vec!["d".into()] }
+        Gathered { answers, unanswered: vec!["d".into()], is_cut_off: false }
     }
 
     #[test]
@@ -178,6 +190,8 @@ mod tests {
             json!({"ended": 3, "nodes": 2, "failed": missing, "unanswered": ["d"]})
         );
         assert_eq!(sum(json!({}), Gathered::default(), None), json!({"nodes": 1}));
+        let cut_off = Gathered { is_cut_off: true, ..Gathered::default() };
+        assert_eq!(sum(json!({}), cut_off, None), json!({"nodes": 1, "not_connected": true}));
     }
 
     #[test]

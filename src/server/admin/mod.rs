@@ -3,7 +3,8 @@
 mod ask;
 pub mod bans;
 mod delete;
-mod everywhere;
+pub mod engine_watch;
+pub mod everywhere;
 pub mod execute;
 pub mod health_watch;
 mod listening;
@@ -16,6 +17,7 @@ mod rooms;
 pub mod sessions;
 pub mod socket;
 pub mod status;
+mod status_cluster;
 mod status_collect;
 mod status_report;
 pub mod tail;

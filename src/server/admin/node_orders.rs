@@ -35,6 +35,7 @@ pub fn join_cluster(
     let (to_orders, orders) = mpsc::channel(MAX_WAITING_ORDERS);
     let (counting, telling) = (context.clone(), context.clone());
     let links = Links {
+        counters: context.counters.clone(),
         sessions: Box::new(move || {
             let sessions = &counting.counters.sessions;
             sessions.basic.get() + sessions.full.get() + sessions.http.get()

@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 
 use super::log_level;
 use super::status::NO_ANSWER;
+use super::status_cluster::ClusterStatus;
 use super::status_report::{AppendFailure, LastReload, Moment, Rate, StatusReport, TokenCounts};
 use crate::protocol::Timestamp;
 use crate::server::context::Context;
@@ -119,6 +120,7 @@ pub async fn report(context: &Context) -> StatusReport {
             .map(|last| LastReload { moment: Moment::of(last.at), by: last.by.to_string() }),
         restart_needed: context.reload_state.restart_needed(),
         log_lines_dropped: context.dropped_lines.count(),
+        cluster: ClusterStatus::of(context, Instant::now()),
         rotate_every,
         is_disk_low: usage.is_some_and(|usage| disk_watch::is_low(&usage)),
     };

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use super::status_cluster::ClusterStatus;
 use crate::policy::access::AccessList;
 use crate::protocol::{ErrorCode, Timestamp};
 use crate::server::rates::Increase;
@@ -88,6 +89,8 @@ pub struct StatusReport {
     pub last_reload: Option<LastReload>,
     pub restart_needed: Vec<String>,
     pub log_lines_dropped: u64,
+    /// Of a node in a cluster.
+    pub cluster: Option<ClusterStatus>,
     /// For `wrong`, not part of the answer.
     #[serde(skip)]
     pub rotate_every: Option<Duration>,
@@ -216,6 +219,7 @@ impl StatusReport {
             ("tokens", self.tokens_expiring > 0 || self.mode == "token" && self.tokens_active == 0),
             ("reload", self.reload != "ok" || !self.restart_needed.is_empty()),
             ("log", self.log_lines_dropped > 0),
+            ("cluster", self.cluster.as_ref().is_some_and(ClusterStatus::is_wrong)),
         ];
         lines.into_iter().filter(|(_, is_wrong)| *is_wrong).map(|(line, _)| line).collect()
     }

@@ -102,15 +102,8 @@ impl Incoming {
         payload: &[u8],
         now: Timestamp,
     ) -> Result<Opened, Refused> {
-        let (form, sealed) = payload.split_last().ok_or(Refused::Foreign)?;
-        if *form != FORM || sealed.len() < NONCE_BYTES {
-            return Err(Refused::Foreign);
-        }
-        let plain = self.sealer.open(sealed).ok_or(Refused::Foreign)?;
-        let header = Header::read(&plain).ok_or(Refused::Foreign)?;
-        if header.subject != subject.as_bytes() {
-            return Err(Refused::Foreign);
-        }
+        let plain = self.unseal(payload).ok_or(Refused::Foreign)?;
+        let header = Header::read(&plain, subject).ok_or(Refused::Foreign)?;
         let skew = now.since(header.at).max(header.at.since(now));
         if skew > MAX_SKEW {
             return Err(Refused::Skewed(skew));
@@ -119,6 +112,20 @@ impl Incoming {
             return Err(Refused::Repeated);
         }
         Ok(Opened { from: header.from, body: header.body.to_vec() })
+    }
+
+    /// Opens a message that was refused for its time. It may have been repeated, so it shows no more than that such a
+    /// node was there at some time.
+    pub fn open_skewed(&self, subject: &str, payload: &[u8]) -> Option<Opened> {
+        let plain = self.unseal(payload)?;
+        let header = Header::read(&plain, subject)?;
+        Some(Opened { from: header.from, body: header.body.to_vec() })
+    }
+
+    fn unseal(&self, payload: &[u8]) -> Option<Vec<u8>> {
+        let (form, sealed) = payload.split_last()?;
+        let is_whole = *form == FORM && sealed.len() >= NONCE_BYTES;
+        is_whole.then(|| self.sealer.open(sealed))?
     }
 
     fn seen(&mut self, from: NodeId, now: Timestamp) -> Result<&mut Seen, Refused> {
@@ -137,23 +144,23 @@ struct Header<'a> {
     from: NodeId,
     number: u64,
     at: Timestamp,
-    subject: &'a [u8],
     body: &'a [u8],
 }
 
 impl<'a> Header<'a> {
-    fn read(plain: &'a [u8]) -> Option<Self> {
+    /// `None` if the message is not for this subject.
+    fn read(plain: &'a [u8], wanted: &str) -> Option<Self> {
         let (subject_len, rest) = plain.split_first_chunk::<2>()?;
         let (from, rest) = rest.split_first_chunk::<8>()?;
         let (number, rest) = rest.split_first_chunk::<8>()?;
         let (at, rest) = rest.split_first_chunk::<8>()?;
         let (subject, body) =
             rest.split_at_checked(usize::from(u16::from_be_bytes(*subject_len)))?;
-        Some(Header {
+        let is_wanted = subject == wanted.as_bytes();
+        is_wanted.then(|| Header {
             from: NodeId(u64::from_be_bytes(*from)),
             number: u64::from_be_bytes(*number),
             at: Timestamp::from_micros(i64::from_be_bytes(*at)),
-            subject,
             body,
         })
     }
@@ -237,6 +244,10 @@ mod tests {
             let opened = Incoming::new(&SECRET).open("p.ctl", &sealed, at(seconds));
             assert_eq!(opened.is_ok(), is_ok, "{seconds}: {opened:?}");
         }
+        let incoming = Incoming::new(&SECRET);
+        assert_eq!(incoming.open_skewed("p.ctl", &sealed).map(|opened| opened.from), Some(NODE));
+        assert_eq!(incoming.open_skewed("p.n", &sealed), None);
+        assert_eq!(Incoming::new(&[8; 32]).open_skewed("p.ctl", &sealed), None);
         // Without the memory of its numbers, a forgotten sender can't be repeated either.
         let mut incoming = Incoming::new(&SECRET);
         incoming.open("p.ctl", &sealed, at(1000)).unwrap();

@@ -1,12 +1,13 @@
 //! The cluster, as the rest of the server uses it.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
+use super::engine_link::EngineLink;
 use super::orders::{Gathered, NodeResult};
 use crate::server::node_id::NodeId;
 
@@ -42,13 +43,17 @@ pub struct OrderFromNode {
     pub answer: oneshot::Sender<NodeResult>,
 }
 
-/// What is known of the other nodes.
-#[derive(Clone, Debug, Default)]
+/// What is known of the other nodes, and of the way to them.
+#[derive(Clone, Debug)]
 pub struct View {
     /// The other nodes that are heard.
     pub nodes: Vec<NodeView>,
+    /// Those that may still run and can't be told anything.
+    pub absent: Vec<AbsentView>,
     /// Whether the bus is connected.
     pub is_connected: bool,
+    /// Whether the engine answers.
+    pub engine: EngineLink,
 }
 
 /// Another node.
@@ -60,6 +65,19 @@ pub struct NodeView {
     pub name: String,
     /// Its sessions, by its last heartbeat.
     pub sessions: u64,
+    /// When it was last heard.
+    pub heard: Instant,
+}
+
+/// A node that can't be told anything.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AbsentView {
+    /// Its name.
+    pub name: String,
+    /// Why.
+    pub reason: String,
+    /// When it was last heard.
+    pub heard: Instant,
 }
 
 impl Cluster {
@@ -71,6 +89,17 @@ impl Cluster {
     /// What is known of the other nodes now.
     pub fn view(&self) -> View {
         self.view.lock().clone()
+    }
+
+    /// How long the engine has not answered; `None` while it does.
+    pub fn engine_lost_for(&self, now: Instant) -> Option<Duration> {
+        let link = self.view.lock().engine;
+        link.is_lost(now).then(|| link.silent_for(now))
+    }
+
+    /// Does not count a pause until now, in which the process did not run.
+    pub fn leave_out(&self, pause: Duration) {
+        self.view.lock().engine.leave_out(pause, Instant::now());
     }
 
     /// Has all other nodes carry out a request, and waits for their answers. Without a connection, no node
@@ -86,6 +115,7 @@ impl Cluster {
         gathered.unwrap_or_else(|| Gathered {
             answers: Vec::new(),
             unanswered: self.view().nodes.into_iter().map(|node| node.name).collect(),
+            is_cut_off: !self.view().is_connected,
         })
     }
 }

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use super::absent::AbsentNodes;
+
 use crate::server::node_id::NodeId;
 
 /// How often a node sends a heartbeat.
@@ -82,12 +84,14 @@ pub struct Nodes {
     known: HashMap<NodeId, Node>,
     /// Nodes that are gone, until their late heartbeats can't arrive any more.
     gone: HashMap<NodeId, (Cause, Instant)>,
+    absent: AbsentNodes,
 }
 
 impl Nodes {
     /// No other node yet.
     pub fn new(me: NodeId, name: String) -> Self {
-        Nodes { me, name, known: HashMap::new(), gone: HashMap::new() }
+        let (known, gone, absent) = Default::default();
+        Nodes { me, name, known, gone, absent }
     }
 
     /// The other nodes, by name.
@@ -95,6 +99,11 @@ impl Nodes {
         let mut nodes: Vec<&Node> = self.known.values().collect();
         nodes.sort_by(|a, b| (&a.beat.name, a.id).cmp(&(&b.beat.name, b.id)));
         nodes
+    }
+
+    /// Those that may still run and can't be told anything.
+    pub fn absent(&self) -> &AbsentNodes {
+        &self.absent
     }
 
     /// Whether the node is known.
@@ -108,6 +117,7 @@ impl Nodes {
         if id == self.me {
             return changes;
         }
+        self.absent.remove(&beat.name);
         if beat.bye {
             changes.extend(self.remove(id, Cause::Bye, now));
             self.gone.insert(id, (Cause::Bye, now));
@@ -143,9 +153,28 @@ impl Nodes {
         changes
     }
 
+    /// A heartbeat came whose time is too far off. It is believed only that the node is there. Returns whether that is
+    /// news.
+    pub fn skewed(&mut self, id: NodeId, beat: &Beat, skew: Duration, now: Instant) -> bool {
+        let is_known_otherwise =
+            self.known.values().any(|other| other.id != id && other.beat.name == beat.name);
+        let has_ended = matches!(self.gone.get(&id), Some((Cause::Bye | Cause::Restarted, _)));
+        if id == self.me || is_known_otherwise || has_ended {
+            return false;
+        }
+        if beat.bye {
+            self.absent.remove(&beat.name);
+            return false;
+        }
+        let is_news = self.absent.get(&beat.name).is_none();
+        self.absent.skewed(&beat.name, skew, now);
+        is_news
+    }
+
     /// Removes the nodes that were not heard for too long.
     pub fn expire(&mut self, now: Instant) -> Vec<NodeChange> {
         self.gone.retain(|_, (_, since)| now.saturating_duration_since(*since) < 2 * SILENCE);
+        self.absent.expire(now);
         let silent = |node: &&Node| now.saturating_duration_since(node.heard) >= SILENCE;
         let silent: Vec<NodeId> = self.known.values().filter(silent).map(|node| node.id).collect();
         silent.into_iter().filter_map(|id| self.remove(id, Cause::Silence, now)).collect()
@@ -153,6 +182,9 @@ impl Nodes {
 
     fn remove(&mut self, id: NodeId, cause: Cause, now: Instant) -> Option<NodeChange> {
         let node = self.known.remove(&id)?;
+        if cause == Cause::Silence {
+            self.absent.silent(&node.beat.name, node.heard);
+        }
         self.gone.insert(id, (cause, now));
         Some(NodeChange::Gone(id, node.beat.name, cause))
     }
@@ -193,6 +225,36 @@ mod tests {
         assert_eq!(nodes.heard(B, beat("b", 1), at(32)), []);
         assert_eq!(nodes.heard(B, bye, at(32)), []);
         assert_eq!(nodes.others().len(), 1);
+    }
+
+    #[test]
+    fn a_silent_node_is_absent_until_it_is_back_says_goodbye_or_is_started_again() {
+        let bye = Beat { bye: true, ..beat("a", 1) };
+        for (id, beat) in [(A, beat("a", 1)), (A, bye), (B, beat("a", 2))] {
+            let (mut nodes, start) = nodes();
+            nodes.heard(A, self::beat("a", 1), start);
+            nodes.expire(start + SILENCE);
+            assert!(nodes.absent().get("a").is_some() && nodes.others().is_empty());
+            nodes.heard(id, beat, start + SILENCE);
+            assert!(nodes.absent().get("a").is_none());
+        }
+    }
+
+    #[test]
+    fn a_node_with_a_wrong_clock_is_absent_and_an_earlier_run_is_not() {
+        let (mut nodes, now) = nodes();
+        let skew = Duration::from_secs(90);
+        assert!(nodes.skewed(A, &beat("a", 1), skew, now), "it is news");
+        assert!(!nodes.skewed(A, &beat("a", 1), skew, now));
+        assert!(nodes.absent().get("a").is_some() && nodes.others().is_empty());
+        nodes.heard(A, beat("a", 1), now);
+        assert!(nodes.absent().get("a").is_none(), "its clock was set");
+        // A known node whose clock jumps is absent at once.
+        assert!(nodes.skewed(A, &beat("a", 1), skew, now));
+        nodes.heard(B, beat("a", 2), now);
+        assert!(!nodes.skewed(A, &beat("a", 1), skew, now), "recorded before, and sent again");
+        assert!(nodes.absent().get("a").is_none());
+        assert!(!nodes.skewed(NodeId(1), &beat("me", 1), skew, now), "itself");
     }
 
     #[test]

@@ -1,13 +1,17 @@
 //! What crosses the nodes of a cluster besides messages: heartbeats, orders of operators, presence, access.
 //!
 //! From the bottom up: `inbox`, `bus` and its implementation `nats_bus`; `envelope` (sealing); the state
-//! machines without I/O `heartbeat`, `orders`, `local_presence` and `remote_presence` (over `presence_wire`);
-//! `node_log`; `handle` (what the server uses), `settings` and `task` (what connects all of them).
+//! machines without I/O `absent`, `heartbeat`, `engine_link`, `orders`, `gatherings`, `local_presence` and
+//! `remote_presence` (over `presence_wire`); `node_log`; `handle` (what the server uses), `settings` and `task` (what
+//! connects all of them).
 
+mod absent;
 pub mod bus;
+mod engine_link;
 mod envelope;
 #[cfg(test)]
 mod fake_bus;
+mod gatherings;
 pub mod handle;
 mod heartbeat;
 mod inbox;

@@ -1,21 +1,24 @@
 //! The lines of the server log about other nodes and what they send.
 
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::envelope::Refused;
 use super::heartbeat::{Cause, NodeChange};
 use crate::policy::log_limit::LogLimit;
+use crate::server::counters::Counters;
 
 /// Logs, and of what a stranger or a network can cause only a few lines per minute.
 pub struct NodeLog {
     limit: LogLimit<&'static str>,
     began: Instant,
+    counters: Arc<Counters>,
 }
 
 impl NodeLog {
     /// Without any line yet.
-    pub fn new(now: Instant) -> Self {
-        NodeLog { limit: LogLimit::default(), began: now }
+    pub fn new(counters: Arc<Counters>, now: Instant) -> Self {
+        NodeLog { limit: LogLimit::default(), began: now, counters }
     }
 
     /// A message was refused.
@@ -25,13 +28,15 @@ impl NodeLog {
             Refused::Skewed(_) => "clock",
             Refused::Repeated => "repeated",
         };
+        self.counters.node_messages_refused.increment(kind);
         if self.limit.admit(kind, self.began.elapsed()) {
             tracing::warn!(event = "node_message_refused", reason = kind, "{refused}");
         }
     }
 
-    /// A message was lost at this end.
-    pub fn lost(&mut self, reason: &str) {
+    /// Messages were lost at this end.
+    pub fn lost(&mut self, count: u64, reason: &str) {
+        self.counters.node_messages_lost.add(count);
         if self.limit.admit("lost", self.began.elapsed()) {
             tracing::warn!(event = "node_message_lost", reason, "a message between nodes was lost");
         }
@@ -47,6 +52,18 @@ impl NodeLog {
                 "more messages between nodes were lost or refused than this log shows"
             );
         }
+    }
+
+    /// The clock of another node is too far off.
+    pub fn skewed(&self, node: &str, skew: Duration) {
+        let seconds = skew.as_secs();
+        tracing::error!(
+            event = "node_clock_wrong",
+            node,
+            seconds,
+            "the clock of the node {node} differs by {seconds} s from this one's, so both refuse each other's messages; \
+             set the clocks"
+        );
     }
 
     /// The nodes have changed.

@@ -50,8 +50,10 @@ pub type NodeResult = Result<Value, String>;
 pub struct Gathered {
     /// Names of nodes, and what they answered, by name.
     pub answers: Vec<(String, NodeResult)>,
-    /// The names of the nodes that did not answer.
+    /// The names of the nodes that did not answer, with the reason if it is known.
     pub unanswered: Vec<String>,
+    /// Whether this node has no connection to the others.
+    pub is_cut_off: bool,
 }
 
 /// Divides an answer.
@@ -81,6 +83,9 @@ pub struct Gathering {
     expected: BTreeMap<NodeId, String>,
     coming: HashMap<NodeId, Coming>,
     answers: BTreeMap<(String, NodeId), NodeResult>,
+    /// The nodes that can't answer.
+    absent: Vec<String>,
+    is_cut_off: bool,
     deadline: Instant,
 }
 
@@ -91,10 +96,15 @@ struct Coming {
 }
 
 impl Gathering {
-    /// Waits for these nodes until `deadline`.
-    pub fn new(expected: BTreeMap<NodeId, String>, deadline: Instant) -> Self {
+    /// Waits for these nodes until `deadline`, and names also those that are absent.
+    pub fn new(
+        expected: BTreeMap<NodeId, String>,
+        absent: Vec<String>,
+        is_cut_off: bool,
+        deadline: Instant,
+    ) -> Self {
         let (coming, answers) = Default::default();
-        Gathering { expected, coming, answers, deadline }
+        Gathering { expected, coming, answers, absent, is_cut_off, deadline }
     }
 
     /// Until when answers are waited for.
@@ -133,10 +143,10 @@ impl Gathering {
 
     /// Ends the wait.
     pub fn finish(self) -> Gathered {
-        let mut unanswered: Vec<String> = self.expected.into_values().collect();
+        let mut unanswered: Vec<String> = self.expected.into_values().chain(self.absent).collect();
         unanswered.sort();
         let answers = self.answers.into_iter().map(|((name, _), result)| (name, result));
-        Gathered { answers: answers.collect(), unanswered }
+        Gathered { answers: answers.collect(), unanswered, is_cut_off: self.is_cut_off }
     }
 }
 
@@ -150,7 +160,8 @@ mod tests {
     fn answers_are_put_together_and_who_is_missing_is_named() {
         let node = |id: u64| (NodeId(id), format!("node-{id}"));
         let expected = BTreeMap::from([node(1), node(2), node(3)]);
-        let mut gathering = Gathering::new(expected, Instant::now());
+        let mut gathering =
+            Gathering::new(expected, vec!["node-0 (away)".into()], false, Instant::now());
         let long: NodeResult = Ok(json!({"sessions": "ä\"".repeat(PART_BYTES)}));
         let mut pieces = parts(7, &long);
         assert!(pieces.len() > 2);
@@ -166,13 +177,14 @@ mod tests {
         assert!(!gathering.is_complete());
         let gathered = gathering.finish();
         let answers = vec![("node-1".to_owned(), long), ("node-2".to_owned(), Err("no".into()))];
-        assert_eq!(gathered, Gathered { answers, unanswered: vec!["node-3".into()] });
+        let unanswered = vec!["node-0 (away)".into(), "node-3".into()];
+        assert_eq!(gathered, Gathered { answers, unanswered, is_cut_off: false });
     }
 
     #[test]
     fn an_answer_that_is_too_long_becomes_an_error() {
         let long: NodeResult = Ok(json!({"text": "x".repeat(MAX_ANSWER_BYTES)}));
-        let mut gathering = Gathering::new(BTreeMap::new(), Instant::now());
+        let mut gathering = Gathering::new(BTreeMap::new(), Vec::new(), false, Instant::now());
         parts(7, &long).into_iter().for_each(|part| gathering.part(NodeId(9), part));
         let gathered = gathering.finish();
         assert!(gathered.answers[0].1.as_ref().is_err_and(|error| error.contains("longer")));

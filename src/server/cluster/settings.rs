@@ -1,9 +1,12 @@
 //! What the task of the cluster is told and needs, and the subjects of the bus.
 
+use std::sync::Arc;
+
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use zeroize::Zeroizing;
 
 use super::handle::OrderFromNode;
+use crate::server::counters::Counters;
 use crate::server::node_id::NodeId;
 use crate::server::rooms::elsewhere::ElsewhereChange;
 use crate::server::rooms::presence_changes::PresenceChanges;
@@ -22,6 +25,8 @@ pub struct Settings {
 
 /// What the task needs of this server.
 pub struct Links {
+    /// Where lost and refused messages are counted.
+    pub counters: Arc<Counters>,
     /// How many sessions are registered.
     pub sessions: Box<dyn Fn() -> u64 + Send>,
     /// The joins and leaves here.

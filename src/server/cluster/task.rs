@@ -3,7 +3,6 @@
 //! It owns the heartbeats, the orders under way and the presence of both sides, and handles one message after
 //! the other. What belongs to the hub goes there in order; the orders of other nodes go to the admin code.
 
-use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,13 +15,17 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::bus::{Bus, BusError};
-use super::envelope::{Incoming, Outgoing};
-use super::handle::{Cluster, MAX_WAITING_ORDERS, NodeView, OrderFromNode, OrderToSend, View};
+use super::engine_link::{self, EngineLink};
+use super::envelope::{Incoming, Outgoing, Refused};
+use super::gatherings::Gatherings;
+use super::handle::{
+    AbsentView, Cluster, MAX_WAITING_ORDERS, NodeView, OrderFromNode, OrderToSend, View,
+};
 use super::heartbeat::{self, Beat, NodeChange, Nodes};
 use super::inbox::{Delivery, Inbox, inbox};
 use super::local_presence::LocalPresence;
 use super::node_log::NodeLog;
-use super::orders::{self, AnswerPart, Gathered, Gathering, NodeResult, Order};
+use super::orders::{self, AnswerPart, NodeResult, Order};
 use super::presence_wire::PresenceMessage;
 use super::remote_presence::{self, Outcome, RemotePresence};
 use super::settings::{Links, Settings, Subjects};
@@ -51,7 +54,9 @@ pub fn start(
 ) -> (Cluster, JoinHandle<()>) {
     let id = NodeId::random();
     let (orders, orders_to_send) = mpsc::channel(MAX_WAITING_ORDERS);
-    let view = Arc::<Mutex<View>>::default();
+    let engine = EngineLink::new(Instant::now());
+    let (nodes, absent) = Default::default();
+    let view = Arc::new(Mutex::new(View { nodes, absent, is_connected: false, engine }));
     let cluster = Cluster { name: settings.name.clone(), orders, view: view.clone() };
     let subjects = Subjects::new(&settings.prefix);
     let (to_control, control) = inbox(CONTROL_BYTES);
@@ -71,11 +76,10 @@ pub fn start(
         presence_incoming: Incoming::new(&settings.secret),
         local: LocalPresence::new(settings.presence_members),
         remote: RemotePresence::default(),
-        gatherings: HashMap::new(),
-        last_order: 0,
+        gatherings: Gatherings::default(),
         executing: JoinSet::new(),
         hub_permits: Arc::new(Semaphore::new(MAX_WAITING_CHANGES)),
-        log: NodeLog::new(Instant::now()),
+        log: NodeLog::new(links.counters.clone(), Instant::now()),
         name: settings.name,
         bus,
         subjects,
@@ -100,8 +104,7 @@ struct Task {
     presence_incoming: Incoming,
     local: LocalPresence,
     remote: RemotePresence,
-    gatherings: HashMap<u64, (Gathering, oneshot::Sender<Gathered>)>,
-    last_order: u64,
+    gatherings: Gatherings,
     /// Orders that are carried out here: where the answer goes, and the answer.
     executing: JoinSet<(NodeId, u64, NodeResult)>,
     hub_permits: Arc<Semaphore>,
@@ -118,20 +121,22 @@ impl Task {
     ) {
         let mut beat = tokio::time::interval(heartbeat::INTERVAL);
         let mut tick = tokio::time::interval(remote_presence::LATENESS);
+        let mut echo = tokio::time::interval(engine_link::ECHO_INTERVAL);
         // Where it had to wait for the hub, one is enough.
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        echo.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut tell_at: Option<Instant> = None;
         let mut told = Instant::now();
         loop {
-            let gathered = self.gatherings.values().map(|(gathering, _)| gathering.deadline());
-            let gathered = sleep_until(gathered.min());
+            let gathered = sleep_until(self.gatherings.next_deadline());
             let tell = sleep_until([tell_at, self.local.next_due()].into_iter().flatten().min());
             let changes = self.links.presence.clone();
             tokio::select! {
                 () = stop.cancelled() => break,
                 _ = beat.tick() => self.send_beat(false),
                 _ = tick.tick() => self.tick().await,
+                _ = echo.tick() => self.send_echo(),
                 delivery = control.recv() => self.handle_control(delivery).await,
                 delivery = presence.recv() => self.handle_presence(delivery).await,
                 Some(order) = orders.recv() => self.send_order(order),
@@ -150,7 +155,7 @@ impl Task {
                         self.publish(&subject, &part);
                     }
                 },
-                () = gathered => self.finish_gatherings(Instant::now()),
+                () = gathered => self.gatherings.finish(Instant::now()),
             }
         }
         self.send_beat(true);
@@ -172,9 +177,18 @@ impl Task {
             id: node.id,
             name: node.beat.name.clone(),
             sessions: node.beat.sessions,
+            heard: node.heard,
         });
-        let view = View { nodes: nodes.collect(), is_connected: self.bus.is_connected() };
-        *self.view.lock() = view;
+        let now = Instant::now();
+        let absent = self.nodes.absent().iter().map(|(name, absence)| AbsentView {
+            name: name.to_owned(),
+            reason: absence.reason(now),
+            heard: absence.heard,
+        });
+        let (nodes, absent) = (nodes.collect(), absent.collect());
+        let is_connected = self.bus.is_connected();
+        let mut view = self.view.lock();
+        *view = View { nodes, absent, is_connected, engine: view.engine };
     }
 
     fn send_beat(&mut self, bye: bool) {
@@ -189,6 +203,12 @@ impl Task {
         self.publish(&subject, &beat);
     }
 
+    /// Sends this node itself a message over the engine, which shows that it answers.
+    fn send_echo(&mut self) {
+        let subject = self.subjects.orders_of(self.id);
+        self.publish(&subject, &());
+    }
+
     /// Sends a message; one that can't be sent is lost, as on the bus itself.
     fn publish(&mut self, subject: &str, message: &impl Serialize) {
         let Ok(body) = serde_json::to_vec(message) else { return };
@@ -197,7 +217,7 @@ impl Task {
             // The connection to the engine is logged elsewhere.
             Ok(()) | Err(BusError::Disconnected) => {}
             Err(error @ (BusError::Full(_) | BusError::TooLong(_))) => {
-                self.log.lost(&error.to_string())
+                self.log.lost(1, &error.to_string())
             }
         }
     }
@@ -216,18 +236,15 @@ impl Task {
                 self.execute(from, order);
             }
         } else if let Some(part) = self.parse::<AnswerPart>(&body) {
-            let order = part.order;
-            if let Some((gathering, _)) = self.gatherings.get_mut(&order) {
-                gathering.part(from, part);
-            }
-            self.finish_gatherings(now);
+            self.gatherings.part(from, part);
+            self.gatherings.finish(now);
         }
     }
 
     async fn handle_presence(&mut self, delivery: Delivery) {
         let now = Instant::now();
         if let Delivery::Hole(lost) = delivery {
-            self.log.lost(&format!("{lost} messages came faster than they were handled"));
+            self.log.lost(lost, &format!("{lost} messages came faster than they were handled"));
             let outcome = self.remote.lost(now);
             return self.follow_presence(outcome).await;
         }
@@ -252,7 +269,7 @@ impl Task {
         let (subject, payload) = match delivery {
             Delivery::Message { subject, payload } => (subject, payload),
             Delivery::Hole(lost) => {
-                self.log.lost(&format!("{lost} messages came faster than they were handled"));
+                self.log.lost(lost, &format!("{lost} messages came faster than they were handled"));
                 return None;
             }
         };
@@ -261,12 +278,36 @@ impl Task {
             false => &mut self.control_incoming,
         };
         match incoming.open(&subject, &payload, wall_clock()) {
-            Ok(opened) if opened.from == self.id => None,
+            Ok(opened) if opened.from == self.id => {
+                self.view.lock().engine.heard(Instant::now());
+                None
+            }
             Ok(opened) => Some((subject, opened.from, opened.body)),
             Err(refused) => {
                 self.log.refused(refused);
+                if let Refused::Skewed(skew) = refused {
+                    self.note_skewed(&subject, &payload, skew);
+                }
                 None
             }
+        }
+    }
+
+    /// A message was refused for its time. If it is a heartbeat, operators are told which node's clock is wrong.
+    fn note_skewed(&mut self, subject: &str, payload: &[u8], skew: Duration) {
+        if subject != self.subjects.beats {
+            return;
+        }
+        let opened = self.control_incoming.open_skewed(subject, payload);
+        let beat = |body: &[u8]| serde_json::from_slice::<Beat>(body).ok();
+        if let Some((from, beat)) =
+            opened.and_then(|opened| Some((opened.from, beat(&opened.body)?)))
+            && self.nodes.skewed(from, &beat, skew, Instant::now())
+        {
+            self.log.skewed(&beat.name, skew);
+            self.update_view();
+            // So that it learns of this node, too.
+            self.send_beat(false);
         }
     }
 
@@ -274,7 +315,7 @@ impl Task {
         let parsed = serde_json::from_slice(body);
         if parsed.is_err() {
             // Not the error itself, which may quote names.
-            self.log.lost("a message can't be read; the servers may have different versions");
+            self.log.lost(1, "a message can't be read; the servers may have different versions");
         }
         parsed.ok()
     }
@@ -322,29 +363,13 @@ impl Task {
     }
 
     fn send_order(&mut self, order: OrderToSend) {
-        self.last_order += 1;
         let OrderToSend { uid, request, answer } = order;
-        let others = self.nodes.others().into_iter();
-        let expected: BTreeMap<_, _> =
-            others.map(|node| (node.id, node.beat.name.clone())).collect();
-        let timeout = match self.bus.is_connected() {
-            true => orders::ANSWER_TIMEOUT,
-            false => Duration::ZERO,
-        };
-        let gathering = Gathering::new(expected, Instant::now() + timeout);
-        self.gatherings.insert(self.last_order, (gathering, answer));
+        let now = Instant::now();
+        let is_connected = self.bus.is_connected() && !self.view.lock().engine.is_lost(now);
+        let order = self.gatherings.begin(&self.nodes, is_connected, answer, now);
         let subject = self.subjects.orders.clone();
-        self.publish(&subject, &Order { order: self.last_order, uid, request });
-        self.finish_gatherings(Instant::now());
-    }
-
-    fn finish_gatherings(&mut self, now: Instant) {
-        let is_over = |_: &u64, (gathering, _): &mut (Gathering, _)| {
-            gathering.is_complete() || gathering.deadline() <= now
-        };
-        for (_, (gathering, answer)) in self.gatherings.extract_if(is_over) {
-            let _ = answer.send(gathering.finish());
-        }
+        self.publish(&subject, &Order { order, uid, request });
+        self.gatherings.finish(now);
     }
 
     fn execute(&mut self, from: NodeId, order: Order) {

@@ -47,6 +47,7 @@ fn start_on(bus: Arc<dyn Bus>, name: &str, secret: [u8; 32]) -> Node {
     let (to_orders, orders) = mpsc::channel(8);
     let told = elsewhere.clone();
     let links = Links {
+        counters: Default::default(),
         sessions: Box::new(|| 3),
         presence: presence.clone(),
         to_hub: Box::new(move |changes, _permit| {

@@ -14,6 +14,7 @@ use super::output::{format_answer, format_reload};
 use super::status_screen;
 use super::table::{self, Column};
 use super::units;
+use crate::server::admin::everywhere::{ACCESS_LIST, FAILED, NOT_CONNECTED, SHARED, UNANSWERED};
 use crate::server::error::CtlError;
 
 const USERS: [Column; 5] = [
@@ -92,14 +93,40 @@ pub fn missing_nodes(answer: &Value) -> Option<CtlError> {
         let words = answer[name].as_array()?.iter().filter_map(Value::as_str);
         Some(words.collect::<Vec<_>>().join("; "))
     };
-    let failed = words("failed").map(|failed| format!("these servers failed: {failed}"));
-    let unanswered = words("unanswered").map(|names| {
-        format!(
-            "these servers did not answer within a second, and may not have done it: {names}; try again"
-        )
-    });
-    let missing: Vec<String> = failed.into_iter().chain(unanswered).collect();
+    let failed = words(FAILED).map(|failed| format!("these servers failed: {failed}"));
+    let missing: Vec<String> =
+        failed.into_iter().chain(unreached(answer, words(UNANSWERED))).collect();
     (!missing.is_empty()).then(|| CtlError::Refused(missing.join("; ")))
+}
+
+/// Which nodes were not reached, what that means, and the next step.
+fn unreached(answer: &Value, unanswered: Option<String>) -> Option<String> {
+    let is_list = is_of_all_nodes(answer);
+    let names = unanswered.clone().unwrap_or_else(|| "none is known".into());
+    match answer[ACCESS_LIST].as_str() {
+        // Each node takes a change of access from the list by itself.
+        Some(SHARED) => Some(format!(
+            "these servers did not confirm it within a second: {}; it is in the access list of the cluster, from which \
+             each server takes it when it reaches it",
+            unanswered?
+        )),
+        Some(reason) => Some(format!(
+            "it is in force on this server alone: {reason}; the other servers ({names}) take it over by themselves when \
+             this one reaches the list again, so don't repeat it"
+        )),
+        None if answer[NOT_CONNECTED] == true => Some(format!(
+            "the engine does not answer this server, so it asked no other server ({names}); try again when chat-server \
+             ctl status shows the engine connected"
+        )),
+        None if is_list => Some(format!(
+            "these servers did not answer within a second, and are not in the list: {}",
+            unanswered?
+        )),
+        None => Some(format!(
+            "these servers did not answer within a second, and may not have done it: {}; try again",
+            unanswered?
+        )),
+    }
 }
 
 /// Formats the answer to a command.
@@ -202,6 +229,17 @@ mod tests {
         for part in ["b: the hub does not answer", "c; d", "try again"] {
             assert!(error.contains(part), "{error}");
         }
+        // What was done, and whether it must be repeated, depends on what it was.
+        for (answer, part) in [
+            (json!({"access_list": "shared", "unanswered": ["c"]}), "each server takes it when"),
+            (json!({"access_list": "no connection", "not_connected": true}), "don't repeat it"),
+            (json!({"ended": 0, "not_connected": true}), "try again when"),
+            (json!({"nodes": [{"node": "a"}], "unanswered": ["c"]}), "are not in the list: c"),
+        ] {
+            let error = missing_nodes(&answer).unwrap().to_string();
+            assert!(error.contains(part), "{error}");
+        }
+        assert!(missing_nodes(&json!({"access_list": "shared", "ended": 1})).is_none());
     }
 
     #[test]

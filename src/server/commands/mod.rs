@@ -7,6 +7,7 @@ mod backup_key;
 mod ban_args;
 mod ban_output;
 mod check;
+mod cluster_line;
 mod ctl;
 mod events;
 mod invite;

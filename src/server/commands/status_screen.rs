@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::cluster_line::cluster_line;
 use super::table::{cell, printable};
 use super::units::{bytes, count, rate, span, things};
 use super::wrapping::wrap;
@@ -34,7 +35,7 @@ pub fn format(answer: &Value, color: bool) -> String {
 
 fn screen(screen: &Screen<'_>) -> String {
     let groups = [
-        [screen.state(), screen.sessions(), screen.rooms()].concat(),
+        [screen.state(), screen.cluster(), screen.sessions(), screen.rooms()].concat(),
         screen.rates(),
         [screen.send_queues(), screen.log_writer(), screen.appends()].concat(),
         [
@@ -140,6 +141,11 @@ impl Screen<'_> {
                 lines
             }
         }
+    }
+
+    fn cluster(&self) -> Vec<String> {
+        let line = cluster_line(&self.answer["cluster"]);
+        line.map(|line| self.line("cluster", "cluster", &line)).unwrap_or_default()
     }
 
     fn sessions(&self) -> Vec<String> {

@@ -3,9 +3,14 @@
 //! The log writer deletes in the room log and then tells the hub, behind every batch that it committed
 //! before. The hub tells the members and answers. So after the answer no session is sent a deleted text any
 //! more, except what was already in its send queue.
+//!
+//! A log with a tail has a note about each deletion, and the tail brings it behind every message that was deleted. So
+//! each server tells its members when its tail brings the note, and the log writer leaves the answer to the tail.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use crate::protocol::{RoomName, SeqRange};
@@ -64,6 +69,48 @@ pub struct Deletion {
     pub outcome: DeleteOutcome,
     /// The hub answers once the members are told.
     pub done: DeleteAnswer,
+}
+
+/// How many sessions the hub ended because of a deletion that a tail brought.
+pub type EndedSessions = Arc<AtomicUsize>;
+
+/// A deletion in a log with a tail, whose members were told.
+pub struct ToldDeletion {
+    /// What was deleted.
+    pub outcome: DeleteOutcome,
+    /// The hub answers.
+    pub done: DeleteAnswer,
+    /// What the hub noted when it told the members.
+    pub ended: EndedSessions,
+}
+
+/// The deletions that the log writer has carried out in a log with a tail, until the tail has brought them.
+#[derive(Default)]
+pub struct PendingDeletions(Mutex<Vec<PendingDeletion>>);
+
+/// See [`PendingDeletions`].
+pub struct PendingDeletion {
+    /// Where it is noted in the log.
+    pub place: u64,
+    /// What was deleted.
+    pub outcome: DeleteOutcome,
+    /// The answer.
+    pub done: DeleteAnswer,
+}
+
+impl PendingDeletions {
+    /// The log writer has deleted.
+    pub fn enter(&self, deletion: PendingDeletion) {
+        let mut pending = self.0.lock();
+        // Nobody waits for these any more, so there are never more than operators' commands.
+        pending.retain(|one| !one.done.is_closed());
+        pending.push(deletion);
+    }
+
+    /// Takes out those that the tail has brought when it is at `place`.
+    pub fn take_until(&self, place: u64) -> Vec<PendingDeletion> {
+        self.0.lock().extract_if(.., |one| one.place <= place).collect()
+    }
 }
 
 /// Counts the deletions that the hub has carried out. A session that read a page from the room log queues

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::deletion::{DeleteOutcome, DeleteRequest, Deletion, Doomed};
+use super::deletion::{
+    DeleteOutcome, DeleteRequest, Deletion, Doomed, PendingDeletion, PendingDeletions,
+};
 use super::log_event::LogEvent;
 use crate::protocol::{RoomName, SeqRange};
 use crate::server::audit::{self, Operator};
@@ -32,12 +34,14 @@ pub struct Eraser {
 }
 
 impl Eraser {
-    /// Deletes in the room log, and tells the hub, which answers. A refused request is answered here.
+    /// Deletes in the room log, and tells the hub, which answers; for a log with a tail, the tail tells it. A refused
+    /// request is answered here.
     pub fn delete(
         &mut self,
         request: DeleteRequest,
         log: &mut dyn RoomLog,
         hub: &mpsc::Sender<LogEvent>,
+        tail: Option<&PendingDeletions>,
     ) {
         let DeleteRequest { room, doomed, by, done, erased } = request;
         if done.is_closed() {
@@ -58,7 +62,16 @@ impl Eraser {
                 log_deletion(&room, &doomed, &outcome, by);
                 fault_points::point("deleted");
                 self.begin(erased);
-                let _ = hub.blocking_send(LogEvent::Deleted(Deletion { room, outcome, done }));
+                match tail {
+                    Some(tail) => {
+                        let place = log.noted_at();
+                        tail.enter(PendingDeletion { place, outcome, done });
+                    }
+                    None => {
+                        let deletion = Deletion { room, outcome, done };
+                        let _ = hub.blocking_send(LogEvent::Deleted(deletion));
+                    }
+                }
             }
         }
     }

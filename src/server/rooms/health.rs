@@ -27,6 +27,14 @@ pub enum HealthProblem {
         "the access list of the cluster can't be reached, so nobody is let in; see access_not_shared in the server log"
     )]
     Isolated,
+    /// The engine of the cluster does not answer.
+    #[error(
+        "the engine has not answered for {seconds} s, so nothing is stored and nothing comes from other servers"
+    )]
+    Engine {
+        /// Seconds since its last answer.
+        seconds: u64,
+    },
     /// The hub does not answer.
     #[error("the hub has not answered for {seconds} s, so messages are not delivered")]
     Hub {
@@ -48,7 +56,7 @@ impl HealthProblem {
         use LogWriterProblem::{Failing, Unfollowed};
         let is_outside =
             matches!(self, HealthProblem::LogWriter(Failing { .. } | Unfollowed { .. }));
-        !is_outside && *self != HealthProblem::Isolated
+        !is_outside && !matches!(self, HealthProblem::Isolated | HealthProblem::Engine { .. })
     }
 }
 
@@ -85,11 +93,18 @@ pub struct Health {
 }
 
 impl Health {
-    /// The problems now, with that of the log writer, and whether the node is cut off from the access list.
-    pub fn problems(&self, log_writer: Option<LogWriterProblem>, is_isolated: bool) -> Problems {
+    /// The problems now, with that of the log writer, how long the engine of a cluster has been lost, and whether the
+    /// node is cut off from the access list.
+    pub fn problems(
+        &self,
+        log_writer: Option<LogWriterProblem>,
+        engine_lost_for: Option<Duration>,
+        is_isolated: bool,
+    ) -> Problems {
         let too_long = |time: Duration| (time > MAX_ANSWER_TIME).then_some(time.as_secs());
         let event_loop = self.event_loop.open_for().max(*self.longest_task.lock());
         let problems = [
+            engine_lost_for.map(|time| HealthProblem::Engine { seconds: time.as_secs() }),
             log_writer.map(HealthProblem::LogWriter),
             is_isolated.then_some(HealthProblem::Isolated),
             too_long(self.hub.open_for()).map(|seconds| HealthProblem::Hub { seconds }),

@@ -198,6 +198,10 @@ impl Hub {
             Some(LogEvent::Deleted(deletion)) => {
                 self.catch_panic(|hub| hub.tell_deletion(deletion));
             }
+            Some(LogEvent::Noted(deletion, ended)) => {
+                self.catch_panic(|hub| hub.tell_noted(&deletion, &ended));
+            }
+            Some(LogEvent::Told(told)) => told.answer(),
             Some(LogEvent::NewEpoch(rooms)) => {
                 self.catch_panic(|hub| hub.begin_epoch(&rooms));
             }

@@ -3,16 +3,20 @@
 use std::sync::Arc;
 
 use super::committed::Committed;
-use super::deletion::Deletion;
+use super::deletion::{Deletion, EndedSessions, ToldDeletion};
 use crate::protocol::RoomName;
-use crate::store::RoomLogReader;
+use crate::store::{RoomLogReader, TailDeletion};
 
 /// Something that happened in a log.
 pub enum LogEvent {
     /// A batch was committed.
     Committed(Vec<Committed>),
-    /// Messages were deleted.
+    /// Messages were deleted in a log without a tail.
     Deleted(Deletion),
+    /// A tail has brought a deletion.
+    Noted(TailDeletion, EndedSessions),
+    /// The operator's answer about a deletion that the tail has brought before.
+    Told(ToldDeletion),
     /// A new epoch has begun in the rooms of a log: it lost messages, or was replaced.
     NewEpoch(RoomsOfLog),
 }

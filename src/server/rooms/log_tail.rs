@@ -3,7 +3,8 @@
 //! The tail brings each message once, in the order of the log. The thread answers the sender if the message is
 //! one of this server's drafts, and passes the batch to the hub, as the log writer does for a log without a
 //! tail. So an ack is sent before its message is delivered, and an answer of the store that was lost
-//! does no harm. It also answers the senders of drafts that the tail does not bring in time.
+//! does no harm. A deletion comes the same way, behind the messages that were deleted. The thread also answers the
+//! senders of drafts that the tail does not bring in time.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -11,16 +12,20 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
+use super::deletion::{EndedSessions, PendingDeletion, ToldDeletion};
 use super::log_event::{LogEvent, RoomsOfLog};
+use super::log_writer_health::LogWriterHealth;
 use super::outcomes::Outcomes;
-use super::pending_drafts::PendingDrafts;
-use crate::store::{StoreError, Tail};
+use super::pending_drafts::{Outcome, PendingDrafts};
+use crate::store::{StoreError, Tail, TailDeletion, TailItem};
 use crate::sys::thread::{self, Ended};
 
 /// The longest wait for the next message; then overdue drafts are looked for.
 const WAIT: Duration = Duration::from_millis(250);
 /// The pause after an error.
 const ERROR_PAUSE: Duration = Duration::from_millis(250);
+/// Failed appends of an outage of the log that was at least this long are over when it can be read again.
+const MIN_OUTAGE: Duration = Duration::from_secs(1);
 /// How long the thread goes on after the log writer has ended, for the messages that it appended last.
 const FINAL_WAIT: Duration = Duration::from_millis(1500);
 /// The time between two lines of the server log about a tail that can't be read.
@@ -33,6 +38,7 @@ pub struct LogTail {
     pub pending: Arc<PendingDrafts>,
     pub outcomes: Outcomes,
     pub hub: mpsc::Sender<LogEvent>,
+    pub health: Arc<LogWriterHealth>,
 }
 
 impl LogTail {
@@ -43,6 +49,7 @@ impl LogTail {
 
     fn run(mut self) {
         let mut failure = Failure::default();
+        let mut ended = EndedSessions::default();
         let mut end_at = None;
         loop {
             if self.pending.is_closed() {
@@ -52,11 +59,16 @@ impl LogTail {
                 }
             }
             let next = catch_unwind(AssertUnwindSafe(|| self.tail.next(WAIT)));
-            self.pending.note_read(matches!(next, Ok(Ok(_))), Instant::now());
-            let messages = match next {
-                Ok(Ok(messages)) => {
+            let (is_read, now) = (matches!(next, Ok(Ok(_))), Instant::now());
+            if is_read && self.pending.unread_for(now) >= MIN_OUTAGE {
+                // They failed for the same reason, and nobody may try again while the server is not ready.
+                self.health.forget_failures();
+            }
+            self.pending.note_read(is_read, self.tail.behind(), now);
+            let items = match next {
+                Ok(Ok(items)) => {
                     failure.end();
-                    messages
+                    items
                 }
                 Ok(Err(error)) => {
                     failure.note(&error);
@@ -75,17 +87,46 @@ impl LogTail {
                     Vec::new()
                 }
             };
-            let mut outcomes: Vec<_> =
-                messages.into_iter().map(|message| self.pending.resolve(message)).collect();
-            outcomes.extend(self.pending.take_overdue(Instant::now()));
-            if outcomes.is_empty() {
-                continue;
-            }
-            let committed = self.outcomes.answer(outcomes);
-            if self.hub.blocking_send(LogEvent::Committed(committed)).is_err() {
+            if self.pass_on(items, &mut ended).is_none() {
                 return;
             }
         }
+    }
+
+    /// Passes on in the order of the log what the tail has brought. `ended` is for the answer about a deleted room.
+    /// `None` if the hub has ended.
+    fn pass_on(&self, items: Vec<TailItem>, ended: &mut EndedSessions) -> Option<()> {
+        let mut outcomes = Vec::new();
+        for item in items {
+            match item {
+                TailItem::Message(message) => outcomes.push(self.pending.resolve(message)),
+                TailItem::Deletion(deletion) => {
+                    self.deliver(std::mem::take(&mut outcomes))?;
+                    if let TailDeletion::Room(_) = deletion {
+                        *ended = EndedSessions::default();
+                    }
+                    self.send(LogEvent::Noted(deletion, ended.clone()))?;
+                }
+            }
+        }
+        outcomes.extend(self.pending.take_overdue(Instant::now()));
+        self.deliver(outcomes)?;
+        for deletion in self.pending.deletions.take_until(self.tail.place()) {
+            let PendingDeletion { outcome, done, .. } = deletion;
+            self.send(LogEvent::Told(ToldDeletion { outcome, done, ended: ended.clone() }))?;
+        }
+        Some(())
+    }
+
+    fn deliver(&self, outcomes: Vec<Outcome>) -> Option<()> {
+        match outcomes.is_empty() {
+            true => Some(()),
+            false => self.send(LogEvent::Committed(self.outcomes.answer(outcomes))),
+        }
+    }
+
+    fn send(&self, event: LogEvent) -> Option<()> {
+        self.hub.blocking_send(event).ok()
     }
 }
 

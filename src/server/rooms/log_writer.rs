@@ -157,7 +157,7 @@ impl LogWriter {
     pub const MAX_QUEUED_BYTES: u64 = QUEUE_BYTES as u64;
 
     /// Whether the log writer makes progress.
-    pub fn health(&self) -> &LogWriterHealth {
+    pub fn health(&self) -> &Arc<LogWriterHealth> {
         &self.health
     }
 
@@ -260,7 +260,8 @@ impl LogWriterThread {
                 }
             }
             for request in deletions {
-                eraser.delete(request, self.log.as_mut(), &self.hub);
+                let tail = self.pending.as_deref().map(|pending| &pending.deletions);
+                eraser.delete(request, self.log.as_mut(), &self.hub, tail);
             }
             let _ = catch_unwind(AssertUnwindSafe(|| eraser.step(self.log.as_mut())));
             if self.is_unsure {

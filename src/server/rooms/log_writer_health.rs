@@ -129,6 +129,11 @@ impl LogWriterHealth {
         self.progress.lock().failures
     }
 
+    /// The reason of the failures so far is gone.
+    pub fn forget_failures(&self) {
+        self.progress.lock().failures_in_a_row = 0;
+    }
+
     /// Notes a batch with messages that could not be stored.
     pub fn note_refusal(&self, refusal: RefusedAppend) {
         *self.last_refusal.lock() = Some(refusal);

@@ -27,8 +27,17 @@ pub struct LogWriters {
     stats: Arc<LogWriterStats>,
 }
 
+/// How far this server has followed a log that other servers append to as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TailState {
+    /// How many messages it lacks, as far as it knows.
+    pub behind: u64,
+    /// How long the log can't be read; zero if it can.
+    pub unread_for: Duration,
+}
+
 /// A tail may be unreadable for this long before the server counts as unhealthy.
-const MAX_UNFOLLOWED: Duration = Duration::from_secs(5);
+const MAX_UNFOLLOWED: Duration = Duration::from_secs(4);
 
 impl LogWriters {
     /// Starts a log writer per log, and a thread per tail. The log writers end after [`Self::finish`], and each
@@ -52,7 +61,8 @@ impl LogWriters {
                 all_pending.push(pending.clone());
                 let (hub, outcomes) = (parts.hub.clone(), parts.outcomes.clone());
                 let rooms = RoomsOfLog { reader: reader.clone(), log: number };
-                all_ended.push(LogTail { tail, rooms, pending, outcomes, hub }.start()?);
+                let health = writers[number].health().clone();
+                all_ended.push(LogTail { tail, rooms, pending, outcomes, hub, health }.start()?);
             }
         }
         let stats = parts.outcomes.stats;
@@ -89,6 +99,15 @@ impl LogWriters {
         // A log writer whose engine does not answer is busy for some seconds; the disk is not stuck then.
         let of_writers = || self.writers.iter().find_map(|writer| writer.health().problem());
         unread.map(unfollowed).or_else(of_writers)
+    }
+
+    /// How far each log with a tail is known: its number is the place in the list.
+    pub fn tails(&self) -> Vec<TailState> {
+        let state = |pending: &Arc<PendingDrafts>| TailState {
+            behind: pending.behind(),
+            unread_for: pending.unread_for(Instant::now()),
+        };
+        self.pending.iter().map(state).collect()
     }
 
     /// Batches with a failed append, since the start.

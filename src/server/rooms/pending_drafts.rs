@@ -9,13 +9,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::committed::{Committed, Sender};
+use super::deletion::PendingDeletions;
 use super::peer::Peer;
 use crate::protocol::{MessageId, RoomName};
 use crate::store::{AppendOutcome, TailMessage};
@@ -30,9 +31,13 @@ const MAX_UNKNOWN: usize = 4096;
 #[derive(Default)]
 pub struct PendingDrafts {
     drafts: Mutex<Drafts>,
+    /// What the log writer has deleted, and the tail has not brought.
+    pub deletions: PendingDeletions,
     writer_has_ended: AtomicBool,
     /// Since when the tail can't be read.
     unread_since: Mutex<Option<Instant>>,
+    /// How many messages the tail has not brought.
+    behind: AtomicU64,
 }
 
 #[derive(Default)]
@@ -128,10 +133,16 @@ impl PendingDrafts {
         overdue.into_iter().filter_map(take).collect()
     }
 
-    /// The tail was read, or can't be read.
-    pub fn note_read(&self, is_read: bool, now: Instant) {
+    /// The tail was read, or can't be read, and lacks so many messages.
+    pub fn note_read(&self, is_read: bool, behind: u64, now: Instant) {
+        self.behind.store(behind, Ordering::Relaxed);
         let since = &mut *self.unread_since.lock();
         *since = if is_read { None } else { since.or(Some(now)) };
+    }
+
+    /// How many messages the tail lacks, as far as it knows.
+    pub fn behind(&self) -> u64 {
+        self.behind.load(Ordering::Relaxed)
     }
 
     /// How long the tail can't be read; zero if it is read.

@@ -1,34 +1,53 @@
 //! The hub's part of a deletion: nothing in memory keeps a deleted text, and the members are told.
 
+use std::sync::atomic::Ordering;
+
 use bytes::BytesMut;
 
-use super::deletion::{DeleteDone, DeleteOutcome, Deletion};
+use super::deletion::{DeleteDone, DeleteOutcome, Deletion, EndedSessions, ToldDeletion};
 use super::encoding::put_redacted;
 use super::hub::Hub;
 use super::log_event::RoomsOfLog;
 use super::room::Room;
 use crate::conversation::server::registration::Dialect;
 use crate::protocol::{CloseCode, RoomName};
-use crate::store::Redaction;
+use crate::store::{Redaction, TailDeletion};
 
 impl Hub {
     /// Tells the members of a room what was deleted in it, and answers the operator.
     pub(super) fn tell_deletion(&mut self, deletion: Deletion) {
         let Deletion { room: name, outcome, done } = deletion;
-        self.count_deletion(&name);
         let ended = match &outcome {
             DeleteOutcome::Messages(deleted) => {
-                if let Some(room) = self.rooms.get_mut(&name) {
-                    room.redact(&name, &deleted.redactions);
-                }
+                self.tell_redactions(&name, &deleted.redactions);
                 0
             }
-            DeleteOutcome::Room(_) => {
-                let text = "an operator has deleted the messages of this room; reconnect";
-                self.end_room(&name, "room_deleted", text)
-            }
+            DeleteOutcome::Room(_) => self.end_deleted_room(&name),
         };
         let _ = done.send(Ok(DeleteDone { outcome, ended }));
+    }
+
+    /// Tells the members of a room about a deletion that the tail of its log has brought.
+    pub(super) fn tell_noted(&mut self, deletion: &TailDeletion, ended: &EndedSessions) {
+        match deletion {
+            TailDeletion::Messages(room, redactions) => self.tell_redactions(room, redactions),
+            TailDeletion::Room(room) => {
+                ended.store(self.end_deleted_room(room), Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn tell_redactions(&mut self, name: &RoomName, redactions: &[Redaction]) {
+        self.count_deletion(name);
+        if let Some(room) = self.rooms.get_mut(name) {
+            room.redact(name, redactions);
+        }
+    }
+
+    fn end_deleted_room(&mut self, name: &RoomName) -> usize {
+        self.count_deletion(name);
+        let text = "an operator has deleted the messages of this room; reconnect";
+        self.end_room(name, "room_deleted", text)
     }
 
     /// From here on, no session queues a page that it read before the deletion.
@@ -62,6 +81,14 @@ impl Hub {
             peer.evict(CloseCode::Restarting, cause, text);
         }
         members.len()
+    }
+}
+
+impl ToldDeletion {
+    /// Answers the operator. The hub does it, behind the deletion itself.
+    pub(super) fn answer(self) {
+        let ToldDeletion { outcome, done, ended } = self;
+        let _ = done.send(Ok(DeleteDone { outcome, ended: ended.load(Ordering::Relaxed) }));
     }
 }
 

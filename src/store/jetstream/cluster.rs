@@ -72,6 +72,7 @@ impl Default for Timings {
 
 /// What is known of a room.
 pub(super) struct Room<'a> {
+    pub name: RoomName,
     pub log: &'a LogState,
     pub tag: Tag,
     /// The subject of its messages.
@@ -113,7 +114,7 @@ impl Cluster {
         if log.epoch() != epoch {
             return Err(failed(log, "the stream was replaced; ask again"));
         }
-        Ok(Room { log, tag, subject, epoch, last, notes, forgotten })
+        Ok(Room { name: name.clone(), log, tag, subject, epoch, last, notes, forgotten })
     }
 
     pub fn log_of(&self, tag: &Tag) -> &LogState {

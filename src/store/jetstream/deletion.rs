@@ -16,11 +16,12 @@ use crate::protocol::{RoomName, Seq, SeqRange, Timestamp};
 use crate::store::deletion::{Deleted, DeletedRoom, Redaction};
 use crate::store::room_log::{DeleteError, StoreError};
 
-/// Deletes the texts of messages.
+/// Deletes the texts of messages. `noted` becomes the number of the last note about it.
 pub(super) fn delete(
     cluster: &Cluster,
     name: &RoomName,
     ranges: &[SeqRange],
+    noted: &mut u64,
 ) -> Result<Deleted, DeleteError> {
     let room = existing(cluster, name)?;
     if ranges.iter().any(|range| range.last().0 > room.last) {
@@ -28,30 +29,34 @@ pub(super) fn delete(
     }
     let mut deleted = Deleted::default();
     for range in ranges {
-        delete_range(cluster, &room, *range, &mut deleted)?;
+        delete_range(cluster, &room, *range, &mut deleted, noted)?;
     }
     Ok(deleted)
 }
 
-/// Deletes all messages of a room.
-pub(super) fn delete_room(cluster: &Cluster, name: &RoomName) -> Result<DeletedRoom, DeleteError> {
+/// Deletes all messages of a room, as [`delete`].
+pub(super) fn delete_room(
+    cluster: &Cluster,
+    name: &RoomName,
+    noted: &mut u64,
+) -> Result<DeletedRoom, DeleteError> {
     let room = existing(cluster, name)?;
     let last = room.last;
-    let note = Note::Pruned { to: Seq(last) };
-    write_note(cluster, room.log, &room.tag, &note)?;
+    let note = Note::Deleted { room: name.clone(), to: Seq(last) };
+    *noted = write_note(cluster, room.log, &room.tag, &note)?;
     let purged =
         cluster.engine.purge(&room.log.stream, &room.subject, last + 1, cluster.timings.publish);
     let messages = purged.map_err(|error| failed(room.log, error))?;
     Ok(DeletedRoom { messages, last: Seq(last) })
 }
 
-/// Writes a note on a room, and takes it into account here at once.
+/// Writes a note on a room, and takes it into account here at once. Returns its number.
 pub(super) fn write_note(
     cluster: &Cluster,
     log: &LogState,
     tag: &Tag,
     note: &Note,
-) -> Result<(), StoreError> {
+) -> Result<u64, StoreError> {
     let subject = cluster.names.subject(SubjectKind::Notes, tag);
     let payload = Bytes::from(cluster.keys.seal_note(&subject, note));
     let message = Outgoing { subject, id: random_message_id(), payload };
@@ -59,7 +64,7 @@ pub(super) fn write_note(
     match publish(cluster, log, &[message], deadline).remove(0) {
         Fate::Stored(seq) | Fate::Known(seq) => {
             log.saw_note(tag, seq, note);
-            Ok(())
+            Ok(seq)
         }
         Fate::Refused(error) => Err(error),
         Fate::Unknown(why) => {
@@ -83,6 +88,7 @@ fn delete_range(
     room: &Room<'_>,
     range: SeqRange,
     deleted: &mut Deleted,
+    noted: &mut u64,
 ) -> Result<(), DeleteError> {
     let found = in_range(cluster, room, range)?;
     // Another range may have named some of them.
@@ -100,7 +106,9 @@ fn delete_range(
         })
         .collect();
     for redactions in news.chunks(MAX_REDACTIONS) {
-        write_note(cluster, room.log, &room.tag, &Note::Redacted(redactions.to_vec()))?;
+        let (name, redactions) = (room.name.clone(), redactions.to_vec());
+        let note = Note::Redacted { room: name, redactions };
+        *noted = write_note(cluster, room.log, &room.tag, &note)?;
     }
     for message in &found {
         let erased = cluster.engine.erase(&room.log.stream, message.seq, cluster.timings.publish);

@@ -83,8 +83,10 @@ impl RoomNotes {
     pub fn add(&mut self, note: &Note) {
         match note {
             Note::Anchor => {}
-            Note::Pruned { to } => self.pruned_to = self.pruned_to.max(to.0),
-            Note::Redacted(redactions) => {
+            Note::Pruned { to } | Note::Deleted { to, .. } => {
+                self.pruned_to = self.pruned_to.max(to.0)
+            }
+            Note::Redacted { redactions, .. } => {
                 for redaction in redactions {
                     let place = self.redactions.binary_search_by_key(&redaction.seq, |one| one.seq);
                     if let Err(place) = place {

@@ -12,9 +12,11 @@ mod append;
 mod checks;
 mod cluster;
 mod cluster_plan;
+mod copies;
 mod deletion;
 mod engine;
 mod epoch;
+mod inspect;
 mod janitor;
 mod log_state;
 mod monitor;
@@ -43,5 +45,6 @@ mod writer;
 
 pub use checks::{Assurance, Mismatch};
 pub use cluster_plan::{ClusterError, ClusterPlan};
+pub use inspect::{EngineInspector, Inspection};
 pub use nats_connect::{Credentials, EngineAddress, EngineTls};
 pub use reach::{ReachedEngine, Waiting, open_cluster, reach};

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::checks::{Assurance, Mismatch, check_bucket, check_log_stream, check_version};
 use super::cluster_plan::{ClusterError, ClusterPlan};
 use super::engine::{Engine as _, EngineError};
-use super::monitor;
+use super::monitor::{self, Varz};
 use super::names::Names;
 use super::nats::NatsEngine;
 use super::nats_connect::server_info;
@@ -22,7 +22,7 @@ use super::nats_error::{
 use super::stream_config::{StreamConfig, bucket_stream, log_stream};
 
 /// The longest time of one call during a start.
-const CALL_LIMIT: Duration = Duration::from_secs(2);
+pub(super) const CALL_LIMIT: Duration = Duration::from_secs(2);
 /// The form of the record of a cluster.
 const FORM: u32 = 1;
 /// The key of that record.
@@ -51,8 +51,8 @@ impl From<EngineError> for Trouble {
 }
 
 #[derive(Deserialize)]
-struct Info {
-    config: StreamConfig,
+pub(super) struct Info {
+    pub config: StreamConfig,
     cluster: Option<InfoCluster>,
 }
 
@@ -135,16 +135,22 @@ fn seen_servers(engine: &NatsEngine, plan: &ClusterPlan) -> Result<Seen, Trouble
                 continue;
             }
         };
-        check_version(&server.server_name, &server.version)?;
-        // A server without JetStream holds no copy.
-        let holds_copies = server.jetstream.config.is_some();
-        if holds_copies && !server.syncs_always() && plan.assurance != Assurance::Relaxed {
-            return Err(Mismatch::SyncInterval(server.server_name).into());
-        }
+        check_server(&server, plan.assurance)?;
         seen.names.insert(server.server_name.clone());
         seen.by_address.insert(address.clone(), server.server_name);
     }
     Ok(seen)
+}
+
+/// Checks what a server of the engine says of itself.
+pub(super) fn check_server(server: &Varz, assurance: Assurance) -> Result<(), Mismatch> {
+    check_version(&server.server_name, &server.version)?;
+    // A server without JetStream holds no copy.
+    let holds_copies = server.jetstream.config.is_some();
+    match holds_copies && !server.syncs_always() && assurance != Assurance::Relaxed {
+        true => Err(Mismatch::SyncInterval(server.server_name.clone())),
+        false => Ok(()),
+    }
 }
 
 /// The servers that earlier starts saw, by the addresses of their monitoring, and the revision of that value.
@@ -186,14 +192,15 @@ fn check_placement(
     if plan.assurance != Assurance::Strict {
         return Ok(());
     }
-    let holders = cluster.replicas.iter().map(|replica| &replica.name);
-    match holders.chain([&cluster.leader]).find(|name| !seen.contains(*name)) {
-        None => Ok(()),
-        Some(server) => {
-            let (server, stream) = (server.clone(), name.to_owned());
-            Err(Mismatch::NotMonitored { server, stream }.into())
-        }
-    }
+    not_seen(name, info, seen).map_or(Ok(()), |mismatch| Err(mismatch.into()))
+}
+
+/// A server with a copy of the stream that was not seen.
+pub(super) fn not_seen(name: &str, info: &Info, seen: &BTreeSet<String>) -> Option<Mismatch> {
+    let cluster = info.cluster.as_ref()?;
+    let holders = cluster.replicas.iter().map(|replica| &replica.name).chain([&cluster.leader]);
+    let server = holders.filter(|name| !name.is_empty()).find(|name| !seen.contains(*name))?;
+    Some(Mismatch::NotMonitored { server: server.clone(), stream: name.to_owned() })
 }
 
 /// The stream as it is; makes it if there is none.

@@ -11,6 +11,7 @@ use super::access_value::AccessValue;
 use super::checks::{Assurance, Mismatch};
 use super::cluster::Timings;
 use super::cluster_plan::{ClusterError, ClusterPlan};
+use super::inspect::EngineInspector;
 use super::nats::NatsEngine;
 use super::nats_connect::{ConnectFailure, connect};
 use super::open::{JetStreamOptions, OpenJetStreamError, open_jetstream};
@@ -62,6 +63,11 @@ impl ReachedEngine {
     /// The connection, for messages between servers that are not stored. A clone is the same connection.
     pub fn client(&self) -> async_nats::Client {
         self.engine.caller.client.clone()
+    }
+
+    /// What looks at it again while the server runs.
+    pub fn inspector(&self, plan: &ClusterPlan) -> EngineInspector {
+        EngineInspector::new(self.engine.clone(), plan)
     }
 
     /// The access list of the cluster.

@@ -13,6 +13,7 @@ const FORM: u8 = 1;
 const MESSAGE: u8 = b'm';
 const PRUNED: u8 = b'p';
 const REDACTED: u8 = b'd';
+const DELETED: u8 = b'r';
 const ANCHOR: u8 = b'a';
 
 /// The most redactions in one note.
@@ -42,10 +43,12 @@ pub(super) struct MessageRecord {
 /// What happened to messages of a room.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Note {
-    /// Every message up to and including this one was pruned or deleted, or will be.
+    /// Every message up to and including this one was pruned, or will be.
     Pruned { to: Seq },
-    /// The texts of these messages were deleted. At most [`MAX_REDACTIONS`].
-    Redacted(Vec<Redaction>),
+    /// An operator deleted the texts of these messages of the room. At most [`MAX_REDACTIONS`].
+    Redacted { room: RoomName, redactions: Vec<Redaction> },
+    /// An operator deleted every message of the room up to and including this one.
+    Deleted { room: RoomName, to: Seq },
     /// Nothing. It keeps the beginning of the stream where it is.
     Anchor,
 }
@@ -92,8 +95,15 @@ impl RecordKeys {
         let plain = match note {
             Note::Anchor => vec![ANCHOR],
             Note::Pruned { to } => [&[PRUNED][..], &to.0.to_be_bytes()].concat(),
-            Note::Redacted(redactions) => {
+            Note::Deleted { room, to } => {
+                let mut plain = vec![DELETED];
+                push_string(&mut plain, room.as_str());
+                plain.extend(to.0.to_be_bytes());
+                plain
+            }
+            Note::Redacted { room, redactions } => {
                 let mut plain = vec![REDACTED];
+                push_string(&mut plain, room.as_str());
                 for redaction in redactions {
                     plain.extend(redaction.seq.0.to_be_bytes());
                     plain.extend(redaction.at.micros().to_be_bytes());
@@ -112,14 +122,19 @@ impl RecordKeys {
         match *kind {
             ANCHOR => Some(Note::Anchor),
             PRUNED => Some(Note::Pruned { to: Seq(u64::from_be_bytes(input.array()?)) }),
+            DELETED => {
+                let room = RoomName::parse(input.string()?)?;
+                Some(Note::Deleted { room, to: Seq(u64::from_be_bytes(input.array()?)) })
+            }
             REDACTED => {
+                let room = RoomName::parse(input.string()?)?;
                 let mut redactions = Vec::with_capacity(fields.len() / 16);
                 while !input.0.is_empty() {
                     let seq = Seq(u64::from_be_bytes(input.array()?));
                     let at = Timestamp::from_micros(i64::from_be_bytes(input.array()?));
                     redactions.push(Redaction { seq, at });
                 }
-                Some(Note::Redacted(redactions))
+                Some(Note::Redacted { room, redactions })
             }
             _ => None,
         }
@@ -202,7 +217,10 @@ mod tests {
             let keys = RecordKeys::new(&[1; 32], None);
             let at = Timestamp::from_micros(1_790_000_000_000_000);
             let redactions = seqs.iter().map(|seq| Redaction { seq: Seq(*seq), at }).collect();
-            for note in [Note::Redacted(redactions), Note::Pruned { to: Seq(7) }, Note::Anchor] {
+            let room = RoomName::lobby();
+            let deleted = Note::Deleted { room: room.clone(), to: Seq(9) };
+            let redacted = Note::Redacted { room, redactions };
+            for note in [redacted, deleted, Note::Pruned { to: Seq(7) }, Note::Anchor] {
                 let sealed = keys.seal_note("s", &note);
                 prop_assert_eq!(keys.open_note("s", &sealed), Some(note));
             }

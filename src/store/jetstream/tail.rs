@@ -8,8 +8,10 @@ use super::engine::{Following, ReadRequest, StreamMessage, StreamState};
 use super::epoch;
 use super::log_state::LogState;
 use super::names::SubjectKind;
+use super::record::Note;
 use crate::protocol::Epoch;
-use crate::store::room_log::{StoreError, Tail, TailMessage};
+use crate::store::room_log::StoreError;
+use crate::store::tail::{Tail, TailDeletion, TailItem, TailMessage};
 
 /// The most messages that are yielded at once.
 const MAX_MESSAGES: usize = 1_000;
@@ -29,6 +31,8 @@ pub(super) struct JetStreamTail {
     /// Since when the stream seems to end below what was seen.
     short_since: Option<Instant>,
     epoch_changed: bool,
+    /// The end of the stream when it was checked last.
+    end: u64,
     /// Epochs that have ended here.
     ended: Vec<Epoch>,
 }
@@ -51,6 +55,7 @@ impl JetStreamTail {
             is_doubtful: false,
             short_since: None,
             epoch_changed: false,
+            end: after,
             ended: Vec::new(),
         }
     }
@@ -70,6 +75,7 @@ impl JetStreamTail {
     fn check(&mut self) -> Result<(), StoreError> {
         self.checked = Instant::now();
         let state = self.cluster.state(&self.log)?;
+        self.end = state.last;
         if !self.is_over(&state)? {
             return Ok(());
         }
@@ -127,7 +133,7 @@ impl JetStreamTail {
     }
 
     /// Takes a message into account. `None` if it is not for readers, or damaged.
-    fn take(&self, message: StreamMessage) -> Option<TailMessage> {
+    fn take(&self, message: StreamMessage) -> Option<TailItem> {
         let StreamMessage { subject, seq, micros, payload } = message;
         self.log.saw(seq);
         let (kind, tag) = self.cluster.names.parse(&subject)?;
@@ -135,7 +141,13 @@ impl JetStreamTail {
             let note = self.cluster.keys.open_note(&subject, &payload)?;
             self.log.saw_note(&tag, seq, &note);
             self.log.saw_time(micros);
-            return None;
+            let deletion = match note {
+                Note::Redacted { room, redactions } => TailDeletion::Messages(room, redactions),
+                Note::Deleted { room, .. } => TailDeletion::Room(room),
+                Note::Pruned { .. } | Note::Anchor => return None,
+            };
+            let is_of_room = self.cluster.names.tag(deletion.room()) == tag;
+            return is_of_room.then_some(TailItem::Deletion(deletion));
         }
         self.log.saw_message(&tag, seq, micros);
         let record = self.cluster.keys.open_message(&subject, &payload)?;
@@ -144,12 +156,12 @@ impl JetStreamTail {
         }
         let is_ours = record.origin.incarnation == self.cluster.incarnation;
         let draft = is_ours.then_some(record.origin.draft);
-        Some(TailMessage { entry: record.into_entry(seq, micros), draft })
+        Some(TailItem::Message(TailMessage { entry: record.into_entry(seq, micros), draft }))
     }
 }
 
 impl Tail for JetStreamTail {
-    fn next(&mut self, wait: Duration) -> Result<Vec<TailMessage>, StoreError> {
+    fn next(&mut self, wait: Duration) -> Result<Vec<TailItem>, StoreError> {
         if self.following.is_some() && self.checked.elapsed() >= self.cluster.timings.check {
             let checked = self.check();
             // A stream without a leader can still be followed.
@@ -170,6 +182,14 @@ impl Tail for JetStreamTail {
                 Err(failed(&self.log, error))
             }
         }
+    }
+
+    fn place(&self) -> u64 {
+        self.after
+    }
+
+    fn behind(&self) -> u64 {
+        self.end.saturating_sub(self.after)
     }
 
     fn take_epoch_change(&mut self) -> bool {

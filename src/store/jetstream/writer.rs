@@ -22,6 +22,8 @@ pub(super) struct JetStreamLog {
     durable: bool,
     /// Drafts that were given to [`RoomLog::append`].
     drafts: u64,
+    /// The number of the last note about a deletion.
+    noted: u64,
     is_closed: bool,
 }
 
@@ -33,7 +35,7 @@ impl JetStreamLog {
         durable: bool,
     ) -> Self {
         let janitor = Janitor::new(retention);
-        JetStreamLog { cluster, log, janitor, durable, drafts: 0, is_closed: false }
+        JetStreamLog { cluster, log, janitor, durable, drafts: 0, noted: 0, is_closed: false }
     }
 }
 
@@ -55,7 +57,7 @@ impl RoomLog for JetStreamLog {
     }
 
     fn delete(&mut self, room: &RoomName, ranges: &[SeqRange]) -> Result<Deleted, DeleteError> {
-        deletion::delete(&self.cluster, room, ranges)
+        deletion::delete(&self.cluster, room, ranges, &mut self.noted)
     }
 
     fn delete_room(
@@ -63,7 +65,11 @@ impl RoomLog for JetStreamLog {
         room: &RoomName,
         _now: Timestamp,
     ) -> Result<DeletedRoom, DeleteError> {
-        deletion::delete_room(&self.cluster, room)
+        deletion::delete_room(&self.cluster, room, &mut self.noted)
+    }
+
+    fn noted_at(&self) -> u64 {
+        self.noted
     }
 
     fn erase_step(&mut self) -> EraseStep {

@@ -185,6 +185,14 @@ impl EngineCluster {
         }
     }
 
+    /// Stops a server with SIGTERM, so that it writes what it knows of its files.
+    pub fn stop(&mut self, index: usize) {
+        self.signal(index, "TERM");
+        if let Some(mut child) = self.servers[index].child.take() {
+            let _ = child.wait();
+        }
+    }
+
     /// Starts a killed server again, on its ports and its folder.
     pub fn begin(&mut self, index: usize) {
         let log = std::fs::File::create(self.log_file(index)).unwrap();

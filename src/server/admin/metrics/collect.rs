@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::cluster::cluster;
 use super::family::{Family, Kind, Value};
 use crate::server::context::Context;
 use crate::server::rooms::health::HealthProblem;
@@ -13,6 +14,7 @@ pub fn collect(context: &Context) -> Vec<Family> {
     families.extend(connections(context));
     families.extend(messages(context));
     families.extend(history(context));
+    families.extend(cluster(context));
     families.extend(keys(context));
     families.extend(operation(context));
     families.extend(process(context));

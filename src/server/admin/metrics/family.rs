@@ -1,5 +1,6 @@
 //! A metric with its samples, before it is written in one of the two formats.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::protocol::Timestamp;
@@ -66,8 +67,8 @@ impl From<&Counter> for Value {
     }
 }
 
-/// A metric. A label's value is a word of this program, never a text from outside, so clients can't
-/// multiply the samples.
+/// A metric. A label's value is a word of this program or a number of the configuration, never a text from outside, so
+/// clients can't multiply the samples.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Family {
     /// The name, with `_total` or `_info`.
@@ -79,7 +80,7 @@ pub struct Family {
     /// The name of the label of each sample; empty without one.
     pub label: &'static str,
     /// The label's value and the value of each sample.
-    pub samples: Vec<(&'static str, Value)>,
+    pub samples: Vec<(Cow<'static, str>, Value)>,
 }
 
 impl Family {
@@ -118,6 +119,19 @@ impl Family {
         label: &'static str,
         samples: Vec<(&'static str, Value)>,
     ) -> Self {
+        let samples = samples.into_iter().map(|(word, value)| (word.into(), value)).collect();
+        Family { name, kind, help, label, samples }
+    }
+
+    /// The same with values of the label that are not known to the program, such as the number of a stream.
+    pub fn labelled(
+        kind: Kind,
+        name: &'static str,
+        help: &'static str,
+        label: &'static str,
+        samples: Vec<(String, Value)>,
+    ) -> Self {
+        let samples = samples.into_iter().map(|(word, value)| (word.into(), value)).collect();
         Family { name, kind, help, label, samples }
     }
 }

@@ -4,6 +4,7 @@
 //! `negotiation` chose, and `listener` serves them. No part of the server is asked and no list of sessions or
 //! rooms is walked, so an answer costs the same however many there are, and comes also while the hub hangs.
 
+mod cluster;
 mod collect;
 mod family;
 mod listener;

@@ -18,11 +18,10 @@ use super::names::Names;
 use super::open::{JetStreamOptions, OpenJetStreamError, open_jetstream};
 use crate::protocol::{MessageId, RoomName, Seq, Timestamp, UserName};
 use crate::store::entry::{Draft, Entry};
-use crate::store::opened::OpenedStore;
+use crate::store::opened::{OpenedLog, OpenedStore};
 use crate::store::retention::Retention;
-use crate::store::room_log::{
-    AppendOutcome, GapReason, Page, PageItem, PageRange, StoreError, TailMessage,
-};
+use crate::store::room_log::{AppendOutcome, GapReason, Page, PageItem, PageRange, StoreError};
+use crate::store::tail::{TailDeletion, TailItem, TailMessage};
 
 /// The engine's time when a test begins: 2026-09.
 const START: i64 = 1_790_000_000_000_000;
@@ -94,7 +93,17 @@ impl Node {
     }
 
     fn try_tail(&mut self) -> Result<Vec<TailMessage>, StoreError> {
-        self.store.logs[0].tail.as_mut().unwrap().next(Duration::ZERO)
+        Ok(messages(self.store.logs[0].tail.as_mut().unwrap().next(Duration::ZERO)?))
+    }
+
+    /// The deletions that the tail yields now.
+    fn tail_deletions(&mut self) -> Vec<TailDeletion> {
+        let items = self.store.logs[0].tail.as_mut().unwrap().next(Duration::ZERO).unwrap();
+        let deletion = |item| match item {
+            TailItem::Message(_) => None,
+            TailItem::Deletion(deletion) => Some(deletion),
+        };
+        items.into_iter().filter_map(deletion).collect()
     }
 
     /// Everything that the tail yields now.
@@ -190,4 +199,13 @@ fn accepted(outcome: &AppendOutcome) -> u64 {
 
 fn now(micros: i64) -> Timestamp {
     Timestamp::from_micros(micros)
+}
+
+/// Those of the items that are messages.
+fn messages(items: Vec<TailItem>) -> Vec<TailMessage> {
+    let message = |item| match item {
+        TailItem::Message(message) => Some(message),
+        TailItem::Deletion(_) => None,
+    };
+    items.into_iter().filter_map(message).collect()
 }

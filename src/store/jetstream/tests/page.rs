@@ -239,7 +239,19 @@ fn deleted_texts_are_gone_from_the_engine_and_their_numbers_are_told_by_every_se
     let seqs: Vec<_> = deleted.redactions.iter().map(|one| one.seq.0).collect();
     assert_eq!((seqs, deleted.already, deleted.missing), (vec![2, 3], 1, 0));
     assert_eq!((stored(&engine), engine.messages().len()), (2, 4), "two messages and two notes");
-    other.tail();
+    // Two notes, one for each range; both nodes are told, also the one that deleted.
+    one.tail();
+    let news = other.tail_deletions();
+    let seqs_of = |deletion: &TailDeletion| match deletion {
+        TailDeletion::Messages(room, redactions) => {
+            assert_eq!(*room, name("a"));
+            redactions.iter().map(|one| one.seq.0).collect::<Vec<_>>()
+        }
+        TailDeletion::Room(_) => panic!("{deletion:?}"),
+    };
+    assert_eq!(news.iter().map(seqs_of).collect::<Vec<_>>(), [[2], [3]]);
+    let OpenedLog { log, tail } = &one.store.logs[0];
+    assert_eq!((log.noted_at(), tail.as_ref().unwrap().place()), (6, 6));
     let told = [
         Item::Message(1, "1".into()),
         Item::Redacted(2),
@@ -257,7 +269,7 @@ fn deleted_texts_are_gone_from_the_engine_and_their_numbers_are_told_by_every_se
     assert_eq!(log.delete_room(&name("none"), now(START)), Err(DeleteError::UnknownRoom));
     let deleted = log.delete_room(&name("a"), now(START)).unwrap();
     assert_eq!((deleted.messages, deleted.last), (2, Seq(4)));
-    other.tail();
+    assert_eq!(other.tail_deletions(), [TailDeletion::Room(name("a"))]);
     for node in [&one, &other] {
         assert_eq!(node.all("a"), [Item::Gap(0, 5, GapReason::Expired)]);
     }
