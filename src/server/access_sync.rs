@@ -11,6 +11,8 @@ use crate::credentials::shared_access::{SharedAccess, SharedValue};
 
 /// Without the access list of the cluster for so long, a node lets nobody in.
 pub const CLOSE_AFTER: Duration = Duration::from_secs(5);
+/// The list may be unreachable for this long before the server counts as unhealthy, in open mode too.
+const MAX_UNREACHED: Duration = Duration::from_secs(8);
 /// After so long, it ends its sessions, because their access may have been revoked.
 pub const END_AFTER: Duration = Duration::from_secs(30);
 
@@ -25,6 +27,8 @@ pub struct AccessSync {
 struct State {
     /// When the file and the shared list were last the same.
     synced_at: Instant,
+    /// The same, without the time in which the process did not run.
+    healthy_at: Instant,
     problem: Option<String>,
     isolation: Isolation,
 }
@@ -54,7 +58,9 @@ impl Isolation {
 impl AccessSync {
     /// For the access file of this node; nobody is let in before the first [`sync`](Self::sync).
     pub(crate) fn new(secret: &[u8; 32], value: Arc<dyn SharedValue>, path: PathBuf) -> Self {
-        let state = State { synced_at: Instant::now(), problem: None, isolation: Isolation::None };
+        let (synced_at, healthy_at) = (Instant::now(), Instant::now());
+        let isolation = Isolation::None;
+        let state = State { synced_at, healthy_at, problem: None, isolation };
         AccessSync { shared: SharedAccess::new(secret), value, path, state: Mutex::new(state) }
     }
 
@@ -65,6 +71,7 @@ impl AccessSync {
         let mut state = self.state.lock();
         if problem.is_none() {
             state.synced_at = Instant::now();
+            state.healthy_at = state.synced_at;
         }
         state.problem = problem.clone();
         problem
@@ -79,6 +86,18 @@ impl AccessSync {
     /// Why the last try was not possible.
     pub fn problem(&self) -> Option<String> {
         self.state.lock().problem.clone()
+    }
+
+    /// How long the list can't be reached, if it is longer than the engine takes to elect a leader.
+    pub fn unreached_for(&self, now: Instant) -> Option<Duration> {
+        let time = now.saturating_duration_since(self.state.lock().healthy_at);
+        (time > MAX_UNREACHED).then_some(time)
+    }
+
+    /// Does not count a pause until now, in which the process did not run. It counts for the restriction.
+    pub fn leave_out(&self, pause: Duration, now: Instant) {
+        let mut state = self.state.lock();
+        state.healthy_at = (state.healthy_at + pause).min(now);
     }
 
     /// The new restriction, if it has changed since the last call.
@@ -108,6 +127,9 @@ mod tests {
         assert_eq!(sync.take_change(after(20)), None);
         assert_eq!(sync.take_change(after(31)), Some(Isolation::Ended));
         assert_eq!(sync.take_change(after(60)), None);
+        assert_eq!(sync.unreached_for(after(60)), Some(after(60) - sync.state.lock().healthy_at));
+        sync.leave_out(Duration::from_secs(58), after(60));
+        assert_eq!(sync.unreached_for(after(60)), None);
         sync.state.lock().synced_at = after(61);
         assert_eq!(sync.take_change(after(62)), Some(Isolation::None));
     }

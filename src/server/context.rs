@@ -96,9 +96,11 @@ pub struct Context {
 impl Context {
     /// What is wrong with the server now.
     pub fn problems(&self) -> Problems {
-        let engine = self.cluster.get().and_then(|it| it.engine_lost_for(Instant::now()));
+        let now = Instant::now();
+        let engine = self.cluster.get().and_then(|it| it.engine_lost_for(now));
+        let list = self.access_sync.get().and_then(|it| it.unreached_for(now));
         let is_isolated = self.authenticator.is_isolated();
-        self.health.problems(self.log_writers.problem(), engine, is_isolated)
+        self.health.problems(self.log_writers.problem(), engine, list, is_isolated)
     }
 }
 

@@ -76,6 +76,7 @@ fn leave_out(context: &Context, pause: Duration) {
     context.health.hub.leave_out(pause);
     context.health.event_loop.leave_out(pause);
     context.log_writers.leave_out(pause);
+    context.access_sync.get().into_iter().for_each(|sync| sync.leave_out(pause, Instant::now()));
     context.cluster.get().into_iter().for_each(|cluster| cluster.leave_out(pause));
 }
 

@@ -27,6 +27,14 @@ pub enum HealthProblem {
         "the access list of the cluster can't be reached, so nobody is let in; see access_not_shared in the server log"
     )]
     Isolated,
+    /// Most servers of the engine may be away.
+    #[error(
+        "the access list of the cluster can't be reached for {seconds} s: most servers of the engine may be away"
+    )]
+    AccessList {
+        /// Seconds since it was reached.
+        seconds: u64,
+    },
     /// The engine of the cluster does not answer.
     #[error(
         "the engine has not answered for {seconds} s, so nothing is stored and nothing comes from other servers"
@@ -56,7 +64,13 @@ impl HealthProblem {
         use LogWriterProblem::{Failing, Unfollowed};
         let is_outside =
             matches!(self, HealthProblem::LogWriter(Failing { .. } | Unfollowed { .. }));
-        !is_outside && !matches!(self, HealthProblem::Isolated | HealthProblem::Engine { .. })
+        let is_of_cluster = matches!(
+            self,
+            HealthProblem::Isolated
+                | HealthProblem::Engine { .. }
+                | HealthProblem::AccessList { .. }
+        );
+        !is_outside && !is_of_cluster
     }
 }
 
@@ -93,12 +107,13 @@ pub struct Health {
 }
 
 impl Health {
-    /// The problems now, with that of the log writer, how long the engine of a cluster has been lost, and whether the
-    /// node is cut off from the access list.
+    /// The problems now, with that of the log writer, how long the engine of a cluster has been lost and its access list
+    /// not reached, and whether the node is cut off from that list.
     pub fn problems(
         &self,
         log_writer: Option<LogWriterProblem>,
         engine_lost_for: Option<Duration>,
+        list_unreached_for: Option<Duration>,
         is_isolated: bool,
     ) -> Problems {
         let too_long = |time: Duration| (time > MAX_ANSWER_TIME).then_some(time.as_secs());
@@ -107,6 +122,9 @@ impl Health {
             engine_lost_for.map(|time| HealthProblem::Engine { seconds: time.as_secs() }),
             log_writer.map(HealthProblem::LogWriter),
             is_isolated.then_some(HealthProblem::Isolated),
+            list_unreached_for
+                .filter(|_| !is_isolated)
+                .map(|time| HealthProblem::AccessList { seconds: time.as_secs() }),
             too_long(self.hub.open_for()).map(|seconds| HealthProblem::Hub { seconds }),
             too_long(event_loop).map(|seconds| HealthProblem::EventLoop { seconds }),
         ];

@@ -16,7 +16,7 @@ use super::nats_call::{Caller, LastError};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often the client library asks whether the connection still stands. After two unanswered questions it
 /// connects anew.
-const PING_INTERVAL: Duration = Duration::from_secs(5);
+const PING_INTERVAL: Duration = Duration::from_secs(2);
 /// The longest time between two attempts to connect again.
 const MAX_RECONNECT_PAUSE: Duration = Duration::from_secs(1);
 /// Commands, a message each, that wait for the connection's task.
