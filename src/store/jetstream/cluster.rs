@@ -38,6 +38,8 @@ pub(super) struct Timings {
     pub ask: Duration,
     /// Between two attempts.
     pub pause: Duration,
+    /// After this time without an answer another server of the engine is asked.
+    pub change_server: Duration,
     /// How long stale replicas are asked again.
     pub stale: Duration,
     /// How old the knowledge of a stream's first message may be.
@@ -60,6 +62,7 @@ impl Default for Timings {
             give_up: Duration::from_secs(10),
             ask: Duration::from_secs(2),
             pause: Duration::from_millis(25),
+            change_server: Duration::from_secs(5),
             stale: Duration::from_secs(2),
             horizon: Duration::from_secs(2),
             check: Duration::from_secs(2),

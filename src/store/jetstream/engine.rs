@@ -15,6 +15,9 @@ pub(super) trait Engine: Send + Sync {
     /// [`EngineError::Disconnected`].
     fn is_connected(&self) -> bool;
 
+    /// Connects to another server of the engine, because this one does not answer. Does not wait for it.
+    fn change_server(&self);
+
     /// Publishes messages to one stream, all or none, and waits until the stream has answered. One message is
     /// published as it is, several as one atomic batch. A message whose `id` the stream has within its duplicate
     /// window is not stored again.

@@ -23,6 +23,7 @@ mod monitor;
 mod names;
 mod nats;
 mod nats_call;
+mod nats_change;
 mod nats_connect;
 mod nats_error;
 mod nats_follow;

@@ -1,7 +1,7 @@
 //! The engine over async-nats.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -14,6 +14,7 @@ use super::engine::{
     StreamMessage, StreamState,
 };
 use super::nats_call::{Caller, LastError};
+use super::nats_change::ServerChange;
 use super::nats_error::{
     ApiError, NO_MESSAGE_FOUND, WRONG_LAST_SEQUENCE, WRONG_LAST_SEQUENCE_CONSTANT,
 };
@@ -26,6 +27,7 @@ pub(super) struct NatsEngine {
     pub bucket: String,
     /// What the connection's server complained about last.
     pub last_error: Arc<LastError>,
+    pub change: Arc<ServerChange>,
 }
 
 #[derive(Deserialize)]
@@ -179,6 +181,14 @@ impl NatsEngine {
 impl Engine for NatsEngine {
     fn is_connected(&self) -> bool {
         self.caller.is_connected()
+    }
+
+    fn change_server(&self) {
+        if self.is_connected() && self.change.ask(Instant::now()) {
+            let client = self.caller.client.clone();
+            // Fails only without a connection task, so at the end of the program.
+            self.caller.handle.spawn(async move { drop(client.force_reconnect().await) });
+        }
     }
 
     fn publish(&self, messages: &[Outgoing], limit: Duration) -> Result<Published, PublishError> {

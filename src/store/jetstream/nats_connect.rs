@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 
 use super::nats::NatsEngine;
 use super::nats_call::{Caller, LastError};
+use super::nats_change::ServerChange;
 
 /// How long one attempt to connect to one server may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -108,7 +109,8 @@ pub(super) fn connect(
 ) -> Result<NatsEngine, ConnectFailure> {
     let (lost, disconnects) = watch::channel(0u64);
     let last_error = Arc::new(LastError::default());
-    let options = options(address, lost, last_error.clone())?;
+    let change = Arc::new(ServerChange::default());
+    let options = options(address, lost, last_error.clone(), change.clone())?;
     let client = handle.block_on(async {
         match tokio::time::timeout(limit, options.connect(&address.servers[..])).await {
             Err(_) => Err(ConnectFailure::Unreachable("no answer in time".into())),
@@ -117,13 +119,14 @@ pub(super) fn connect(
         }
     })?;
     let caller = Caller { handle: handle.clone(), client, disconnects };
-    Ok(NatsEngine { caller, bucket: bucket.to_owned(), last_error })
+    Ok(NatsEngine { caller, bucket: bucket.to_owned(), last_error, change })
 }
 
 fn options(
     address: &EngineAddress,
     lost: watch::Sender<u64>,
     last_error: Arc<LastError>,
+    change: Arc<ServerChange>,
 ) -> Result<ConnectOptions, ConnectFailure> {
     let mut options = ConnectOptions::new()
         .name(&address.node)
@@ -134,6 +137,9 @@ fn options(
         .reconnect_delay_callback(|attempts| match attempts {
             0 | 1 => Duration::ZERO,
             _ => MAX_RECONNECT_PAUSE.min(Duration::from_millis(20) * attempts as u32),
+        })
+        .reconnect_to_server_callback(move |servers, left| {
+            std::future::ready(change.choose(&servers, &left))
         })
         .event_callback(move |event| {
             match event {

@@ -70,6 +70,7 @@ impl Attempt<'_> {
     /// `unknown` says why the messages may be stored already, if they may.
     fn all_or_none(&self, messages: &[Outgoing], mut unknown: Option<String>) -> Answer {
         let timings = &self.cluster.timings;
+        let mut change_at = Instant::now() + timings.change_server;
         loop {
             let refused = match self.cluster.engine.publish(messages, timings.publish) {
                 Ok(published) if published.duplicate => {
@@ -91,6 +92,10 @@ impl Attempt<'_> {
             }
             if Instant::now() >= self.deadline {
                 return Answer::Unknown(unknown.unwrap_or_default());
+            }
+            if Instant::now() >= change_at {
+                self.cluster.engine.change_server();
+                change_at = Instant::now() + timings.change_server;
             }
             thread::sleep(timings.pause);
         }

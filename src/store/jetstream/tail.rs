@@ -28,6 +28,8 @@ pub(super) struct JetStreamTail {
     checked: Instant,
     /// Whether the stream may have been put back to an earlier state since that message was read.
     is_doubtful: bool,
+    /// Since when it can't be followed.
+    failing_since: Option<Instant>,
     /// Since when the stream seems to end below what was seen.
     short_since: Option<Instant>,
     epoch_changed: bool,
@@ -53,6 +55,7 @@ impl JetStreamTail {
             following: None,
             checked: Instant::now(),
             is_doubtful: false,
+            failing_since: None,
             short_since: None,
             epoch_changed: false,
             end: after,
@@ -162,6 +165,32 @@ impl JetStreamTail {
 
 impl Tail for JetStreamTail {
     fn next(&mut self, wait: Duration) -> Result<Vec<TailItem>, StoreError> {
+        let items = self.read(wait);
+        if items.is_ok() {
+            self.failing_since = None;
+        } else if self.failing_since.get_or_insert_with(Instant::now).elapsed()
+            >= self.cluster.timings.change_server
+        {
+            self.cluster.engine.change_server();
+        }
+        items
+    }
+
+    fn place(&self) -> u64 {
+        self.after
+    }
+
+    fn behind(&self) -> u64 {
+        self.end.saturating_sub(self.after)
+    }
+
+    fn take_epoch_change(&mut self) -> bool {
+        std::mem::take(&mut self.epoch_changed)
+    }
+}
+
+impl JetStreamTail {
+    fn read(&mut self, wait: Duration) -> Result<Vec<TailItem>, StoreError> {
         if self.following.is_some() && self.checked.elapsed() >= self.cluster.timings.check {
             let checked = self.check();
             // A stream without a leader can still be followed.
@@ -182,17 +211,5 @@ impl Tail for JetStreamTail {
                 Err(failed(&self.log, error))
             }
         }
-    }
-
-    fn place(&self) -> u64 {
-        self.after
-    }
-
-    fn behind(&self) -> u64 {
-        self.end.saturating_sub(self.after)
-    }
-
-    fn take_epoch_change(&mut self) -> bool {
-        std::mem::take(&mut self.epoch_changed)
     }
 }

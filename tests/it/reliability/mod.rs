@@ -6,6 +6,7 @@ mod checker;
 mod crowd;
 mod full_client;
 mod node_faults;
+mod node_promises;
 mod nodes;
 mod partitions;
 mod proxy;

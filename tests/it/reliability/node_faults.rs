@@ -201,7 +201,12 @@ async fn readers_that_resume_while_a_follower_stands_still_miss_nothing() {
 
 /// Sends a message; gives the answer to it.
 async fn say(wire: &mut Wire, id: &str, text: &str) -> Value {
-    wire.send_chat_in(ROOM, id, text).await;
+    say_in(ROOM, wire, id, text).await
+}
+
+/// Sends a message to a room; gives the answer to it.
+pub(super) async fn say_in(room: &str, wire: &mut Wire, id: &str, text: &str) -> Value {
+    wire.send_chat_in(room, id, text).await;
     loop {
         let frame = wire.next().await;
         if frame["id"] == id && frame["type"] != "chat_message" {

@@ -6,7 +6,7 @@ use serde_json::json;
 use tokio::task::block_in_place;
 
 use super::FAST;
-use super::node_faults::wait_for_readiness;
+use super::node_faults::{say_in, wait_for_readiness};
 use super::nodes::survive;
 use crate::support::engine::{EngineCluster, Host, Setup};
 use crate::support::network::Network;
@@ -74,13 +74,7 @@ async fn part(
 /// What a session on a node that can't reach a majority of the engine is told, and by when.
 async fn is_promised_nothing(session: &mut Wire) {
     let begun = Instant::now();
-    session.send_chat_in(ELSEWHERE, "stranded", "stranded").await;
-    let answer = loop {
-        let frame = session.next().await;
-        if frame["id"] == "stranded" {
-            break frame;
-        }
-    };
+    let answer = say_in(ELSEWHERE, session, "stranded", "stranded").await;
     println!("{:?}: {answer}", begun.elapsed());
     assert_eq!(
         (&answer["type"], &answer["temporary"]),

@@ -169,6 +169,17 @@ impl EngineCluster {
         name.strip_prefix("engine-")?.parse().ok()
     }
 
+    /// Waits until a server has exited.
+    pub fn wait_for_exit(&mut self, index: usize, limit: Duration) {
+        let deadline = Instant::now() + limit;
+        let child = self.servers[index].child.as_mut().expect("the server runs");
+        while child.try_wait().unwrap().is_none() {
+            assert!(Instant::now() < deadline, "engine-{index} did not exit within {limit:?}");
+            std::thread::sleep(POLL);
+        }
+        self.servers[index].child = None;
+    }
+
     /// Sends a server a signal, such as `STOP`, `CONT` or `KILL`.
     pub fn signal(&self, index: usize, name: &str) {
         let child = self.servers[index].child.as_ref().expect("the server runs");

@@ -245,6 +245,8 @@ impl Engine for FakeEngine {
         self.check().is_ok()
     }
 
+    fn change_server(&self) {}
+
     fn publish(&self, messages: &[Outgoing], _: Duration) -> Result<Published, PublishError> {
         self.check().map_err(|_| PublishError::Disconnected)?;
         assert!((1..=1_000).contains(&messages.len()), "{}", messages.len());

@@ -41,6 +41,7 @@ fn options(streams: u16) -> JetStreamOptions {
             give_up: Duration::from_millis(300),
             ask: Duration::from_millis(50),
             pause: Duration::from_millis(1),
+            change_server: Duration::from_millis(50),
             stale: Duration::from_millis(200),
             horizon: Duration::ZERO,
             check: Duration::ZERO,
