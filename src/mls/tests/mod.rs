@@ -1,6 +1,7 @@
 //! Tests of end-to-end rooms without a network: several devices, and a log that keeps the server's one rule.
 
 mod crash;
+mod hostile;
 mod hpke;
 mod measure;
 mod races;
