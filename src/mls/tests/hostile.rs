@@ -44,7 +44,7 @@ fn attempt<T>(
 fn changed_bytes_do_not_panic_and_do_not_get_through() {
     let (ana, bob, eve) = (User::new("ana"), User::new("bob"), User::new("eve"));
     let (mut a, mut b, mut e) = (Member::new(&ana), Member::new(&bob), Member::new(&eve));
-    let mut phone = Member::new(&bob);
+    let phone = Member::new(&bob);
     let mut log = room_of(&ana, &mut a, &mut [&mut b]);
     let message = a.say("1", "hola").unwrap();
     let package =
