@@ -9,128 +9,15 @@ use openmls::prelude::{
 use openmls_traits::OpenMlsProvider as _;
 
 use super::device::Device;
-use super::room::RoomError;
+use super::entry::{Applied, CommitApplied, LogEntry, Received, Unreadable, Void};
+use super::error::RoomError;
 use super::rows::{Archived, OutboxRow, Room, Status};
 use super::state::{StateError, Step};
 use super::{decode, facts, group};
 use crate::crypto::record_chain::RecordChain;
-use crate::policy::commit_rules::{self, Author, CommitFacts, Leaf, Roster, VoidReason};
-use crate::protocol::envelope::{Envelope, EnvelopeError};
-use crate::protocol::room_terms::RoomTerms;
+use crate::policy::commit_rules::{self, Author, CommitFacts, Leaf, Roster};
+use crate::protocol::envelope::Envelope;
 use crate::protocol::{MessageId, RoomName, Seq, Timestamp};
-
-/// An entry of a room's log.
-#[derive(Clone, Copy, Debug)]
-pub struct LogEntry<'a> {
-    /// Its place.
-    pub seq: Seq,
-    /// The server says that it is a commit.
-    pub is_commit: bool,
-    /// Its id.
-    pub id: Option<&'a MessageId>,
-    /// The content, decoded from base64.
-    pub content: &'a [u8],
-}
-
-/// What an entry was.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Applied {
-    /// It was read before, perhaps by another process of this device. Its text, if it has one, is in the archive.
-    Known,
-    /// It is not the next one. Nothing was done.
-    Gap {
-        /// The next one.
-        expected: Seq,
-    },
-    /// A message, which is in the archive now.
-    Message(Box<Received>),
-    /// A message of this device, which is in the archive now.
-    Own {
-        /// Its id in the outbox.
-        id: MessageId,
-    },
-    /// A commit that counts.
-    Commit(Box<CommitApplied>),
-    /// A commit that does not count.
-    Void(Void),
-    /// A message that can't be read.
-    Unreadable(Unreadable),
-    /// An entry of this device that its state does not know. The state is older than what the device has said.
-    Outdated,
-    /// Another device's commit came before the one by which this device wanted to come in. The room is forgotten.
-    Lost {
-        /// The id of this device's commit.
-        id: Option<MessageId>,
-    },
-}
-
-/// A message of another device.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Received {
-    /// The device that wrote it.
-    pub from: Leaf,
-    /// What it says.
-    pub envelope: Envelope,
-}
-
-/// A commit that counts.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CommitApplied {
-    /// The device that made it. `None` if it is this device's first one in the room.
-    pub author: Option<Leaf>,
-    /// It is this device's.
-    pub is_own: bool,
-    /// The devices that were added, and the author itself if it let itself in.
-    pub added: Vec<Leaf>,
-    /// The devices that were removed.
-    pub removed: Vec<Leaf>,
-    /// The terms from now on, if they changed.
-    pub terms: Option<RoomTerms>,
-    /// This device was removed.
-    pub is_end: bool,
-    /// A commit of this device that the server has certainly refused, because this one came first.
-    pub lost: Option<MessageId>,
-}
-
-/// The reason why a commit does not count.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Void {
-    /// The rules forbid it.
-    #[error(transparent)]
-    Forbidden(#[from] VoidReason),
-    /// It is not a commit, or not one for this group and epoch, or a signature is wrong.
-    #[error("it is not a valid commit of this room")]
-    Invalid,
-    /// It does not state when it was made.
-    #[error("it does not state when it was made")]
-    NothingStated,
-}
-
-/// The reason why a message can't be read.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unreadable {
-    /// It is not an encrypted message.
-    #[error("it is not an encrypted message")]
-    Malformed,
-    /// It was encrypted for a group or an epoch in which this device was not.
-    #[error("it was not encrypted for this device")]
-    NotForUs,
-    /// The key of this message was used before.
-    #[error("it was shown before")]
-    Repeated,
-    /// So many messages of its device are missing before it, or came after it, that its key is not kept.
-    #[error("it comes too late or too early")]
-    OutOfReach,
-    /// It does not decrypt, or is not signed by its author.
-    #[error("it was changed, or is not signed by its author")]
-    Forged,
-    /// What it holds is not a message.
-    #[error(transparent)]
-    Content(#[from] EnvelopeError),
-    /// The author's certificate is not valid. Such an author never gets into a group.
-    #[error("the certificate of its author is not valid")]
-    Certificate,
-}
 
 /// Reads an entry.
 pub fn apply(
@@ -323,7 +210,7 @@ fn own_message(
 
 /// What openmls says of a message that it refuses. An error of the storage is no message's fault.
 fn unreadable(
-    error: ProcessMessageError<super::storage::StorageError>,
+    error: ProcessMessageError<super::table::StorageError>,
 ) -> Result<Unreadable, RoomError> {
     Ok(match error {
         ProcessMessageError::StorageError(error) => return Err(StateError::from(error).into()),

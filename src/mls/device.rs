@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 
 use super::crypto::{Crypto, DeviceSecret, SUITE};
 use super::decode::key_package;
+use super::facts::{self, NO_END};
 use super::state::{StateError, Step};
 use crate::crypto::device_certificate::DeviceCertificate;
 use crate::policy::pins::{Pin, PinOrigin};
@@ -26,9 +27,6 @@ use crate::protocol::room_terms;
 /// is weeks behind, or has a wrong clock, would find void what others accepted. So the leaf's lifetime has no end, and
 /// whoever adds a device checks the extension.
 pub const VALIDITY: u16 = 0xF3C2;
-
-/// The lifetime in every leaf.
-pub const NO_END: (u64, u64) = (0, u64::MAX);
 
 /// A key package is valid from an hour before it is made, for clocks that differ.
 const CLOCK_SECONDS: u64 = 3600;
@@ -212,7 +210,7 @@ impl Newcomer {
             return Err(KeyPackageError::Invalid);
         }
         let certificate =
-            super::facts::certificate(package.leaf_node()).ok_or(KeyPackageError::Certificate)?;
+            facts::certificate(package.leaf_node()).ok_or(KeyPackageError::Certificate)?;
         certificate.check_time(now).map_err(|_| KeyPackageError::Certificate)?;
         let validity = package.extensions().unknown(VALIDITY).ok_or(KeyPackageError::Invalid)?;
         let (not_before, rest) = validity.0.split_first_chunk().ok_or(KeyPackageError::Invalid)?;

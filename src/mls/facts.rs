@@ -9,7 +9,6 @@ use openmls::prelude::{
 };
 use openmls::treesync::LeafNodeSource;
 
-use super::device::NO_END;
 use crate::crypto::device_certificate::DeviceCertificate;
 use crate::policy::commit_rules::{Author, CommitFacts, Leaf, Roster};
 use crate::protocol::Timestamp;
@@ -18,6 +17,9 @@ use crate::protocol::room_terms::{EXTENSION, RoomTerms};
 
 /// The form of what a commit states in its authenticated data.
 const FORM: u8 = 1;
+
+/// The lifetime in every leaf: its begin and its end, in seconds since 1970.
+pub const NO_END: (u64, u64) = (0, u64::MAX);
 
 /// What a commit states: when it was made, by its author's clock.
 pub fn encode_stated(at: Timestamp) -> Vec<u8> {

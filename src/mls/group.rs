@@ -13,9 +13,9 @@ use tls_codec::Serialize as _;
 
 use super::crypto::{Crypto, SUITE};
 use super::decode;
-use super::device::{Device, NO_END, Newcomer, capabilities};
-use super::facts;
-use super::room::RoomError;
+use super::device::{Device, Newcomer, capabilities};
+use super::error::RoomError;
+use super::facts::{self, NO_END};
 use super::state::{StateError, Step};
 use crate::policy::commit_rules::{self, Author, CommitFacts, Roster, VoidReason};
 use crate::protocol::Timestamp;

@@ -14,6 +14,8 @@ pub mod apply;
 mod crypto;
 pub mod decode;
 pub mod device;
+pub mod entry;
+mod error;
 mod facts;
 mod folder;
 pub mod group;
@@ -22,11 +24,13 @@ pub mod room;
 pub mod rows;
 mod state;
 mod storage;
+mod table;
 
 pub use crypto::DeviceSecret;
+pub use error::RoomError;
 pub use folder::FolderError;
 pub use state::{OpenError, State, StateError, Step};
-pub use storage::StorageError;
+pub use table::StorageError;
 
 #[cfg(test)]
 mod tests;

@@ -10,7 +10,8 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Transaction, TransactionBehavior};
 
 use super::folder::{self, FolderError};
-use super::storage::{Provider, StorageError};
+use super::storage::Provider;
+use super::table::StorageError;
 use crate::crypto::sealer::Sealer;
 
 /// Marks the file as a device's state ("SCe2").

@@ -1,6 +1,7 @@
 //! Tests of end-to-end rooms without a network: several devices, and a log that keeps the server's one rule.
 
 mod crash;
+mod hostile;
 mod hpke;
 mod measure;
 mod races;
@@ -12,11 +13,13 @@ use std::collections::BTreeMap;
 
 use tempfile::TempDir;
 
-use super::apply::{Applied, LogEntry, apply};
+use super::apply::apply;
 use super::crypto::{DeviceSecret, sealed_with};
 use super::device::{Device, Newcomer};
+use super::entry::{Applied, LogEntry};
+use super::error::RoomError;
 use super::group::{Change, MadeCommit};
-use super::room::{self, Outgoing, Position, RoomError};
+use super::room::{self, Outgoing, Position};
 use super::rows::{Archived, Room};
 use super::state::{State, StateError, Step};
 use crate::crypto::device_certificate::UserSecret;

@@ -136,7 +136,7 @@ impl World {
                 }
                 Ok(Applied::Unreadable(reason)) => assert_eq!(
                     reason,
-                    crate::mls::apply::Unreadable::NotForUs,
+                    crate::mls::entry::Unreadable::NotForUs,
                     "{by} at {}",
                     entry.seq
                 ),

@@ -3,7 +3,7 @@
 use openmls::prelude::KeyPackage;
 
 use super::*;
-use crate::mls::apply::{CommitApplied, Unreadable, Void};
+use crate::mls::entry::{CommitApplied, Unreadable, Void};
 use crate::mls::rows::Status;
 use crate::policy::commit_rules::VoidReason;
 
