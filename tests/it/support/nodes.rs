@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use super::endpoint::Endpoint;
-use super::engine::{EngineCluster, Setup};
+use super::engine::EngineCluster;
 use super::server::Server;
 
 /// The secret of the cluster, 32 bytes as base64.
@@ -14,7 +14,6 @@ pub struct Nodes {
     // Before the engine, so that they end first.
     pub nodes: Vec<Server>,
     pub engine: EngineCluster,
-    config: String,
     _folder: tempfile::TempDir,
 }
 
@@ -29,43 +28,24 @@ impl Nodes {
         Nodes::over(EngineCluster::start(), config, count)
     }
 
-    /// So many nodes over one server that syncs nothing, for what has nothing to do with replicas.
-    pub fn small(config: &str, count: usize) -> Nodes {
-        let setup = Setup { servers: 1, sync_always: false, ..Setup::default() };
-        let relaxed = "replicas = 1\ndurability = \"relaxed\"\n";
-        Nodes::with_lines(EngineCluster::with(setup), config, relaxed, count)
-    }
-
     /// So many nodes over this engine.
     pub fn over(engine: EngineCluster, config: &str, count: usize) -> Nodes {
-        Nodes::with_lines(engine, config, "", count)
-    }
-
-    /// The same with more lines for `[cluster]`.
-    fn with_lines(engine: EngineCluster, config: &str, lines: &str, count: usize) -> Nodes {
         let folder = tempfile::tempdir().unwrap();
         let key = folder.path().join("cluster.key");
         std::fs::write(&key, SECRET).unwrap();
         std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
         let config = format!(
-            "{config}[history]\nstore = \"jetstream\"\n[cluster]\nstreams = 2\nkey = {:?}\n{lines}{}",
+            "{config}[history]\nstore = \"jetstream\"\n[cluster]\nstreams = 2\nkey = {:?}\n{}",
             key.display().to_string(),
             engine.keys()
         );
-        let mut nodes = Nodes { nodes: Vec::new(), engine, config, _folder: folder };
-        for _ in 0..count {
-            nodes.add(&[]);
-        }
-        nodes
-    }
-
-    /// Starts one more node, with these variables.
-    pub fn add(&mut self, environment: &[(&str, &str)]) {
-        let name = format!("node-{}", self.nodes.len());
-        let node = Server::with(&self.config).env("CHAT_SERVER_CLUSTER__NODE", &name);
-        let with =
-            |node: super::server::Builder, (name, value): &(&str, &str)| node.env(name, value);
-        self.nodes.push(environment.iter().fold(node, with).start());
+        let start = |number| {
+            Server::with(&config)
+                .env("CHAT_SERVER_CLUSTER__NODE", &format!("node-{number}"))
+                .start()
+        };
+        let nodes = (0..count).map(start).collect();
+        Nodes { nodes, engine, _folder: folder }
     }
 
     /// Connects to all nodes in turn.
