@@ -13,6 +13,7 @@ use crate::support::engine::Setup;
 use crate::support::metrics::{METRICS, Samples, get};
 use crate::support::nodes::Nodes;
 use crate::support::server::Server;
+use crate::support::small_cluster::SmallCluster;
 use crate::support::wire::Wire;
 use crate::support::{POLL_INTERVAL, eventually, load_lock};
 
@@ -55,7 +56,7 @@ fn is_named(words: &Value, part: &str) -> bool {
 async fn an_order_counts_the_nodes_that_confirm_it_and_names_each_other() {
     let _lock = load_lock();
     let config = format!("{FAST}{METRICS}");
-    let mut nodes = tokio::task::block_in_place(|| Nodes::small(&config, 2));
+    let mut nodes = tokio::task::block_in_place(|| SmallCluster::start(&config, 2));
     // A third node whose clock is two minutes ahead.
     let library =
         format!("/usr/lib/{}-linux-gnu/faketime/libfaketime.so.1", std::env::consts::ARCH);
@@ -146,7 +147,7 @@ async fn an_order_counts_the_nodes_that_confirm_it_and_names_each_other() {
 async fn a_lost_engine_is_told_within_seconds_and_so_is_its_return() {
     let _lock = load_lock();
     let config = format!("{FAST}{METRICS}");
-    let mut nodes = tokio::task::block_in_place(|| Nodes::small(&config, 2));
+    let mut nodes = tokio::task::block_in_place(|| SmallCluster::start(&config, 2));
     until_all_are_heard(&nodes.nodes);
     let (mut ana, _) = Wire::full(&nodes.nodes[0], "ana", "ops").await;
     ana.send_chat_and_wait("ops", "1", "hola").await;
@@ -212,7 +213,7 @@ fn until(nodes: &[Server], ready: bool, began: Instant) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deletion_reaches_the_sessions_on_every_node_once() {
     let _lock = load_lock();
-    let nodes = tokio::task::block_in_place(|| Nodes::small(FAST, 2));
+    let nodes = tokio::task::block_in_place(|| SmallCluster::start(FAST, 2));
     let [first, second] = &nodes.nodes[..] else { panic!() };
     let (mut ana, _) = Wire::full(first, "ana", "lobby").await;
     let (mut eva, _) = Wire::full(second, "eva", "lobby").await;

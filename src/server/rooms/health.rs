@@ -120,11 +120,11 @@ impl Health {
         let event_loop = self.event_loop.open_for().max(*self.longest_task.lock());
         let problems = [
             engine_lost_for.map(|time| HealthProblem::Engine { seconds: time.as_secs() }),
-            log_writer.map(HealthProblem::LogWriter),
-            is_isolated.then_some(HealthProblem::Isolated),
             list_unreached_for
                 .filter(|_| !is_isolated)
                 .map(|time| HealthProblem::AccessList { seconds: time.as_secs() }),
+            log_writer.map(HealthProblem::LogWriter),
+            is_isolated.then_some(HealthProblem::Isolated),
             too_long(self.hub.open_for()).map(|seconds| HealthProblem::Hub { seconds }),
             too_long(event_loop).map(|seconds| HealthProblem::EventLoop { seconds }),
         ];

@@ -14,6 +14,7 @@ pub mod nodes;
 pub mod programs;
 pub mod python;
 pub mod server;
+pub mod small_cluster;
 pub mod sparse_store;
 pub mod stall;
 pub mod terminal;
