@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 use super::access_sync::AccessSync;
 use super::authenticator::Authenticator;
 use super::cluster::handle::Cluster;
+use super::commit_meters::CommitMeters;
 use super::counters::Counters;
 use super::disk_watch::DiskWatch;
 use super::http_meters::HttpMeters;
@@ -23,7 +24,7 @@ use super::rooms::config::HubConfig;
 use super::rooms::deletion::DeletionCount;
 use super::rooms::health::{Health, Problems};
 use super::rooms::log_writers::LogWriters;
-use crate::config::{Config, Listen};
+use crate::config::{Config, Listen, Store};
 use crate::net::admission::Admission;
 use crate::net::server_connection::Timeouts;
 use crate::net::tls_server::{self, TlsConfigError};
@@ -72,6 +73,8 @@ pub struct Context {
     pub dropped_lines: DroppedLines,
     /// What the senders of HTTP requests have used of the rate limits.
     pub http_meters: Mutex<HttpMeters>,
+    /// How many commits the users have sent to end-to-end rooms.
+    pub commit_meters: CommitMeters,
     /// What the history takes on the disk.
     pub disk: DiskWatch,
     /// Counts the connections, in all and per client network.
@@ -160,6 +163,7 @@ impl ActiveConfig {
                 ping_interval_ms: millis(limits.ping_interval),
             },
             durable,
+            end_to_end: self.config.history.store != Store::JetStream,
         }
     }
 

@@ -16,6 +16,7 @@ mod client_info;
 mod cluster;
 mod cluster_link;
 mod commands;
+mod commit_meters;
 pub mod connection;
 mod context;
 mod counters;

@@ -22,6 +22,7 @@ use super::authenticator::Authenticator;
 use super::cluster::nats_bus::NatsBus;
 use super::cluster::settings::Settings;
 use super::cluster_link::ClusterLink;
+use super::commit_meters::CommitMeters;
 use super::connection::accept;
 use super::context::{ActiveConfig, Context};
 use super::counters::Counters;
@@ -187,6 +188,7 @@ impl Server {
             started: Instant::now(),
             durable,
             dropped_lines,
+            commit_meters: CommitMeters::default(),
             http_meters: Mutex::default(),
             disk: DiskWatch::default(),
             cluster: OnceLock::new(),

@@ -144,6 +144,13 @@ pub enum AppendOutcome {
         /// Its sequence number.
         seq: Seq,
     },
+    /// It is not in the log: the room has a newer commit than the sender had read.
+    StaleBase {
+        /// The newest commit of the room; 0 if it has none.
+        newest: Seq,
+    },
+    /// It is not in the log: nobody has uploaded the ratchet tree that the commit names.
+    NoTree,
     /// It is not in the log.
     Refused(StoreError),
     /// It is not known whether it is in the log. If it is, a repetition under the same id gives `Duplicate`. The
@@ -168,6 +175,9 @@ pub enum DeleteError {
     /// There is no such room.
     #[error("the history has no room of this name")]
     UnknownRoom,
+    /// Without its commits, no device could follow an end-to-end room any more.
+    #[error("message {0} is a commit, which every member needs; delete the whole room instead")]
+    Commit(Seq),
     /// A message that is not there yet.
     #[error("the newest message of the room is {0}")]
     NotYet(Seq),

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 
+use super::opaque_message::{self, Opaque};
 use super::registration::Dialect;
 use crate::crypto::key_ring::DecryptError;
 use crate::protocol::frame::{
@@ -25,8 +26,10 @@ pub enum Request<'a> {
         room: Option<RoomName>,
         /// The id that the client gave the message.
         id: Option<MessageId>,
-        /// The Fernet token.
+        /// The Fernet token; in an end-to-end room, base64.
         token: Cow<'a, str>,
+        /// For an end-to-end room that is named.
+        opaque: Option<Opaque>,
     },
     /// Join a room, and resume it after a position.
     Join(RoomName, Option<Position>),
@@ -62,7 +65,7 @@ fn read_basic(text: &str) -> Result<Request<'_>, RequestError> {
         Some("chat_message") => {
             let message =
                 BasicNewMessage::parse(text).map_err(|frame| error(frame.code, frame.detail))?;
-            Ok(Request::Message { room: None, id: None, token: message.content })
+            Ok(Request::Message { room: None, id: None, token: message.content, opaque: None })
         }
         Some("register") => Err(already_registered()),
         Some(_) => Err(error(ErrorCode::UnknownType, "this server does not know that type")),
@@ -80,6 +83,14 @@ fn read_full(text: &str) -> Result<Request<'_>, RequestError> {
         Ok(ClientFrame::Leave(leave)) => Ok(Request::Leave(room(&leave.room)?)),
         Ok(ClientFrame::Who(who)) => Ok(Request::Who(room(&who.room)?)),
         Ok(ClientFrame::History(request)) => history(request),
+        Ok(
+            ClientFrame::E2eKeysPut(_)
+            | ClientFrame::E2eKeysGet(_)
+            | ClientFrame::E2eBlob(_)
+            | ClientFrame::E2eBlobGet(_)
+            | ClientFrame::E2eWelcomeDone(_)
+            | ClientFrame::E2eInfo(_),
+        ) => Err(error(ErrorCode::UnknownType, "this server does not know that type")),
         Ok(ClientFrame::Register(_)) => Err(already_registered()),
         Err(frame) => Err(error(frame.code, frame.detail)),
     }
@@ -99,7 +110,17 @@ fn message(new: NewMessage<'_>) -> Result<Request<'_>, RequestError> {
             error
         })?),
     };
-    Ok(Request::Message { room, id, token: new.content })
+    let opaque = match &room {
+        Some(room) if room.is_end_to_end() => {
+            Some(opaque_message::read(&new).map_err(|error| {
+                let mut error = with_id(error);
+                error.room = Some(room.to_string());
+                error
+            })?)
+        }
+        _ => None,
+    };
+    Ok(Request::Message { room, id, token: new.content, opaque })
 }
 
 fn history(request: HistoryRequest) -> Result<Request<'static>, RequestError> {
@@ -196,7 +217,10 @@ mod tests {
     fn fields_of_the_full_protocol_are_ignored_from_a_basic_client() {
         let text = r#"{"type":"chat_message","content":"t","room":7,"id":[]}"#;
         let request = read(Dialect::Basic, text).unwrap();
-        assert_eq!(request, Request::Message { room: None, id: None, token: "t".into() });
+        assert_eq!(
+            request,
+            Request::Message { room: None, id: None, token: "t".into(), opaque: None }
+        );
         let who = read(Dialect::Basic, r#"{"type":"who","room":"lobby"}"#).unwrap_err();
         assert_eq!(who.code, "unknown_type");
     }

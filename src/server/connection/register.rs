@@ -162,16 +162,13 @@ fn refuse_entry<T>(
     new_connection: &NewConnection,
     error: &EnterError,
 ) -> Option<T> {
-    let (frame, cause) = match error {
-        EnterError::Unreadable => (error.frame(), "history_failed"),
-        EnterError::RoomsFull(_) => {
-            new_connection.log_refused(context, ErrorCode::RoomsFull);
-            (error.frame(), "rooms_full")
-        }
-    };
+    if *error != EnterError::Unreadable {
+        new_connection.log_refused(context, error.code());
+    }
+    let (frame, (close, cause)) = (error.frame(), error.close());
     let text = frame.message.clone();
     outbound.push(websocket_frame(&ServerFrame::Error(frame)));
-    outbound.close(CloseReason { close: CloseCode::TryLater, cause }, &text);
+    outbound.close(CloseReason { close, cause }, &text);
     None
 }
 
@@ -184,7 +181,8 @@ async fn enter_rooms(
     registration: Registration,
     grant: Option<Arc<Grant>>,
 ) -> Option<(Session, Vec<JoinRequest>)> {
-    let options = DeliveryOptions { echo: registration.echo, presence: registration.presence };
+    let Registration { echo, presence, device, .. } = registration;
+    let options = DeliveryOptions { echo, presence, device };
     let peer = Arc::new(Peer::new(
         new_connection.session.clone(),
         registration.user,

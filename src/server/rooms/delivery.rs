@@ -49,6 +49,7 @@ struct EncodedMessage {
     /// Where its frame ends in the batch's frames.
     end: usize,
     seq: Seq,
+    is_commit: bool,
     /// Its session, if this server has it.
     sender: Option<Arc<Peer>>,
 }
@@ -171,8 +172,10 @@ impl Hub {
         let ring = ring.read();
         for (form, dialect) in FORMS {
             // A message that no member receives is not encrypted and encoded.
-            let is_wanted =
-                |member: &Member| member.form == form && member.should_receive(entry.seq, sender);
+            let is_commit = entry.is_commit();
+            let is_wanted = |member: &Member| {
+                member.form == form && member.should_receive(entry.seq, is_commit, sender)
+            };
             if (form != FrameForm::WebSocket && room.text_members == 0)
                 || !room.members.iter().any(is_wanted)
             {
@@ -182,7 +185,8 @@ impl Hub {
             let batch = encoded.entry(key).or_default();
             put_message(&mut batch.frames, dialect, entry, &room.epoch, &ring, false);
             let end = batch.frames.len();
-            batch.messages.push(EncodedMessage { end, seq: entry.seq, sender: sender.cloned() });
+            let (seq, sender) = (entry.seq, sender.cloned());
+            batch.messages.push(EncodedMessage { end, seq, is_commit, sender });
         }
     }
 }
@@ -271,7 +275,8 @@ impl<'a> Chunk<'a> {
         let (mut from, mut to, mut count) = (0, 0, 0);
         for message in self.messages {
             let end = message.end - self.start;
-            if member.should_receive(message.seq, message.sender.as_ref()) {
+            let EncodedMessage { seq, is_commit, sender, .. } = message;
+            if member.should_receive(*seq, *is_commit, sender.as_ref()) {
                 count += 1;
             } else {
                 self.push_part(member, from, to);

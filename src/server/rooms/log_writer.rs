@@ -383,5 +383,5 @@ fn permits_for(draft: &Draft) -> u32 {
 }
 
 fn size_of(draft: &Draft) -> usize {
-    draft.text.len() + DRAFT_OVERHEAD_BYTES
+    draft.bytes() + DRAFT_OVERHEAD_BYTES
 }

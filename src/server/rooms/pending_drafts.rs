@@ -206,7 +206,15 @@ mod tests {
 
     fn message(seq: u64, draft: Option<u64>) -> TailMessage {
         let (room, user) = (RoomName::lobby(), UserName::clean("ana"));
-        let content = Draft { room, user, verified: false, id: None, text: "text".into() };
+        let content = Draft {
+            room,
+            user,
+            verified: false,
+            id: None,
+            text: "text".into(),
+            e2e: None,
+            commit: None,
+        };
         TailMessage { entry: Entry::new(content, Seq(seq), Timestamp::from_micros(1)), draft }
     }
 

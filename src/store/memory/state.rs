@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use sha2::{Digest, Sha256};
 
+use crate::protocol::device::DeviceId;
+use crate::protocol::end_to_end::{EndToEnd, EntryKind};
 use crate::protocol::{MessageId, RoomName, Seq, SeqRange, Timestamp, UserName};
 use crate::store::deletion::{Deleted, DeletedRoom, Redaction, Stored};
 use crate::store::entry::{Draft, Entry};
@@ -15,7 +17,7 @@ use crate::store::room_log::{AppendOutcome, DeleteError, PruneReason, PruneResul
 const MAX_BYTES: usize = 256 * 1024 * 1024;
 /// Removes what is known about the text of a message.
 fn forget_text(ids: &mut HashMap<IdKey, KnownId>, entry: &Entry) {
-    let key = entry.id.clone().map(|id| (entry.room.clone(), entry.user.clone(), id));
+    let key = id_key(&entry.room, &entry.user, entry.e2e.as_ref(), entry.id.as_ref());
     if let Some(known) = key.and_then(|key| ids.get_mut(&key))
         && known.seq == entry.seq
     {
@@ -56,6 +58,8 @@ pub(super) struct Room {
     pub last: Seq,
     /// The newest message that was dropped.
     pub forgotten: Seq,
+    /// In an end-to-end room, the newest commit; it stays when the commit is pruned. 0 if there was none.
+    newest_commit: Seq,
     pub entries: VecDeque<StoredEntry>,
 }
 
@@ -71,7 +75,25 @@ pub(super) struct StoredEntry {
     number: u64,
 }
 
-type IdKey = (RoomName, UserName, MessageId);
+/// In an end-to-end room an id belongs to a device.
+type IdKey = (RoomName, UserName, Option<DeviceId>, MessageId);
+
+fn id_key(
+    room: &RoomName,
+    user: &UserName,
+    e2e: Option<&EndToEnd>,
+    id: Option<&MessageId>,
+) -> Option<IdKey> {
+    Some((room.clone(), user.clone(), e2e.map(|e2e| e2e.device), id?.clone()))
+}
+
+/// What tells whether a message with a known id is the same one: its text, and whether it is a commit.
+fn content_hash(draft: &Draft) -> [u8; 32] {
+    let is_commit = draft.e2e.is_some_and(|e2e| e2e.kind == EntryKind::Commit);
+    let mut hash = Sha256::new_with_prefix([u8::from(is_commit)]);
+    hash.update(draft.text.as_bytes());
+    hash.finalize().into()
+}
 
 /// The message that an id belongs to.
 struct KnownId {
@@ -125,14 +147,20 @@ impl State {
     }
 
     pub fn append(&mut self, draft: Draft, now: Timestamp) -> AppendOutcome {
-        let text_hash = Sha256::digest(draft.text.as_bytes()).into();
-        let key = draft.id.clone().map(|id| (draft.room.clone(), draft.user.clone(), id));
+        let text_hash = content_hash(&draft);
+        let e2e = draft.e2e.as_ref();
+        let key = id_key(&draft.room, &draft.user, e2e, draft.id.as_ref());
         match key.as_ref().and_then(|key| self.ids.get(key)) {
             Some(known) if known.text_hash.is_none_or(|known| known == text_hash) => {
                 return AppendOutcome::Duplicate { seq: known.seq, at: known.at };
             }
             Some(known) => return AppendOutcome::Conflict { seq: known.seq },
             None => {}
+        }
+        // The rule of end-to-end rooms. A refused draft leaves nothing behind, not even the room.
+        let newest = self.rooms.get(&draft.room).map_or(Seq(0), |room| room.newest_commit);
+        if e2e.is_some_and(|e2e| e2e.base != newest) {
+            return AppendOutcome::StaleBase { newest };
         }
         let room = self.rooms.entry(draft.room.clone()).or_default();
         let seq = match self.leaves_out_numbers {
@@ -147,6 +175,9 @@ impl State {
         }
         self.bytes += size(&entry);
         room.last = seq;
+        if entry.is_commit() {
+            room.newest_commit = seq;
+        }
         let number = self.newest_number;
         let stored = StoredEntry { entry: entry.clone(), is_redacted: false, latest, number };
         room.entries.push_back(stored);
@@ -251,6 +282,14 @@ impl State {
         if ranges.iter().any(|range| range.last() > room.last) {
             return Err(DeleteError::NotYet(room.last));
         }
+        for range in ranges {
+            let from = room.entries.partition_point(|stored| stored.entry.seq < range.first());
+            let to = room.entries.partition_point(|stored| stored.entry.seq <= range.last());
+            let mut named = room.entries.range(from..to).map(|stored| &stored.entry);
+            if let Some(commit) = named.find(|entry| entry.is_commit()) {
+                return Err(DeleteError::Commit(commit.seq));
+            }
+        }
         let mut deleted = Deleted::default();
         for range in ranges {
             let from = room.entries.partition_point(|stored| stored.entry.seq < range.first());
@@ -273,7 +312,8 @@ impl State {
 
     /// Drops every message of a room.
     pub fn delete_room(&mut self, name: &RoomName) -> Result<DeletedRoom, DeleteError> {
-        let room = self.rooms.get(name).ok_or(DeleteError::UnknownRoom)?;
+        let room = self.rooms.get_mut(name).ok_or(DeleteError::UnknownRoom)?;
+        room.newest_commit = Seq(0);
         let (count, last) = (room.entries.len(), room.last);
         room.entries.iter().for_each(|stored| forget_text(&mut self.ids, &stored.entry));
         self.drop_oldest_entries(name, count);
@@ -311,6 +351,8 @@ mod tests {
             verified: false,
             id: None,
             text: "x".into(),
+            e2e: None,
+            commit: None,
         };
         for number in 0..5_000 {
             log.append(vec![draft(&format!("room-{number}")), draft("busy")], now);
@@ -346,6 +388,8 @@ mod tests {
                 verified: false,
                 id: None,
                 text: "x".repeat(1_000).into(),
+                e2e: None,
+                commit: None,
             };
             log.append(vec![draft], now);
         }

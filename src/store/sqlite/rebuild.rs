@@ -2,6 +2,7 @@
 //! or one under another key. The caller renames it into place, so a kill at any point leaves either
 //! the old store or the new one.
 
+use std::collections::HashMap;
 use std::fs::{File, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -15,7 +16,7 @@ use super::opening::{Opening, OpeningStep, StepCounter};
 use super::{ids, rooms, schema};
 use crate::crypto::sealer::Sealer;
 use crate::protocol::{RoomName, Seq, Timestamp};
-use crate::store::lookup_tag::id_tag;
+use crate::store::lookup_tag::entry_id_tag;
 use crate::store::record::{Record, RoomCard};
 use crate::store::retention::ids_expire_before;
 
@@ -48,6 +49,8 @@ pub(super) struct Rebuild<'a> {
     messages: u64,
     /// Items since the last commit.
     uncommitted: u64,
+    /// The newest commit that was seen of each end-to-end room, by the room's number.
+    commits: HashMap<i64, Seq>,
 }
 
 impl<'a> Rebuild<'a> {
@@ -63,7 +66,14 @@ impl<'a> Rebuild<'a> {
         let created = schema::create(&path, sealer).and_then(|db| {
             opening.watch(&db);
             db.execute_batch("BEGIN IMMEDIATE")?;
-            Ok(Rebuild { db, sealer, opening, messages: 0, uncommitted: 0 })
+            Ok(Rebuild {
+                db,
+                sealer,
+                opening,
+                messages: 0,
+                uncommitted: 0,
+                commits: HashMap::new(),
+            })
         });
         created.map_err(|error| OpenError::sqlite(path, error))
     }
@@ -132,8 +142,7 @@ impl<'a> Rebuild<'a> {
 
     fn add_record(&mut self, record: &Record, sealed: &[u8], now: Timestamp) -> Result<()> {
         let entry = &record.entry;
-        let id = entry.id.as_ref();
-        let tag = id.map(|id| id_tag(self.sealer, &entry.room, &entry.user, id));
+        let tag = entry_id_tag(self.sealer, entry);
         if let Some(tag) = &tag
             && ids::find_seq(&self.db, tag)?.is_some_and(|seq| seq != entry.seq)
         {
@@ -147,6 +156,10 @@ impl<'a> Rebuild<'a> {
             .prepare_cached("INSERT OR IGNORE INTO records (room, seq, sealed) VALUES (?, ?, ?)")?
             .execute(params![number, entry.seq.0 as i64, sealed])?;
         self.messages += added as u64;
+        if entry.is_commit() {
+            let newest = self.commits.entry(number).or_default();
+            *newest = entry.seq.max(*newest);
+        }
         if added == 0 && record.is_redacted {
             // What was found before is a leftover from the time before the text was deleted.
             self.db
@@ -161,11 +174,13 @@ impl<'a> Rebuild<'a> {
         }
     }
 
-    /// Of two cards of the same room, the one that was pruned further is newer and is kept.
+    /// Of two cards of the same room, the one that was pruned further is newer and is kept; of two that were
+    /// pruned as far, the one with the newer commit.
     fn add_room(&mut self, card: RoomCard) -> Result<()> {
         let number = self.room_number(&card.name)?;
         let known = rooms::card(&self.db, self.sealer, number)?;
-        if known.is_none_or(|known| known.pruned_to < card.pruned_to) {
+        let age = |card: &RoomCard| (card.pruned_to, card.newest_commit);
+        if known.is_none_or(|known| age(&known) < age(&card)) {
             rooms::set_card(&self.db, self.sealer, &RoomCard { number, ..card })?;
         }
         Ok(())
@@ -187,7 +202,14 @@ impl<'a> Rebuild<'a> {
         for number in numbers {
             counter.add()?;
             let card = rooms::card(&self.db, self.sealer, number)?;
-            let pruned_to = card.map_or(Seq(0), |card| card.pruned_to);
+            let pruned_to = card.as_ref().map_or(Seq(0), |card| card.pruned_to);
+            // A damaged card may have taken the number with it. The commits of a deleted room count no more.
+            let newest = self.commits.get(&number).filter(|seq| **seq > pruned_to);
+            if let (Some(newest), Some(card)) = (newest, &card)
+                && *newest > card.newest_commit
+            {
+                rooms::set_newest_commit(&self.db, self.sealer, number, *newest)?;
+            }
             rooms::drop_records(&self.db, number, pruned_to)?;
             rooms::find_oldest(&self.db, self.sealer, number, now)?;
         }

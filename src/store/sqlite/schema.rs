@@ -18,9 +18,9 @@ use crate::protocol::Epoch;
 pub(super) const PAGE_BYTES: usize = 4096;
 /// "chat" in the file's header, by which file(1) and the integrity check recognise a store.
 pub(super) const APPLICATION_ID: i32 = 0x6368_6174;
-/// The version of the tables. Version 1 had other tags for ids, version 2 one epoch for all starts, and
-/// version 3 no records without a text; `migrate` upgrades all of them.
-pub(super) const SCHEMA_VERSION: i32 = 4;
+/// The version of the tables. Version 1 had other tags for ids, version 2 one epoch for all starts,
+/// version 3 no records without a text, and version 4 no end-to-end rooms; `migrate` upgrades all of them.
+pub(super) const SCHEMA_VERSION: i32 = 5;
 
 const TABLES: &str = "
     CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;

@@ -183,7 +183,7 @@ impl DiskLog {
         if !traces.is_empty() {
             self.erasure.get_or_insert_default().add(traces);
         }
-        Ok(Ok(deleted))
+        Ok(deleted)
     }
 
     fn empty_room(

@@ -313,7 +313,7 @@ fn a_store_of_a_newer_program_is_refused_and_nothing_is_touched() {
         let before = (bytes(STORE_FILE), bytes("history.sqlite3-wal"), bytes(WATERMARK_FILE));
         let error = open_disk(home.folder.path(), &home.key, RETENTION, at(0)).err().unwrap();
         let text = error.to_string();
-        assert!(text.contains("newer chat-server (form 9; this one knows 4)"), "{text}");
+        assert!(text.contains("newer chat-server (form 9; this one knows 5)"), "{text}");
         assert!(before == (bytes(STORE_FILE), bytes("history.sqlite3-wal"), bytes(WATERMARK_FILE)));
         assert!(!home.file("history.sqlite3.damaged-1").exists());
     }

@@ -17,6 +17,7 @@ use crate::store::{
 
 mod damage;
 mod deletion;
+mod end_to_end;
 mod identity;
 mod keys;
 mod model;
@@ -70,6 +71,8 @@ pub(super) fn draft(room: &str, id: &str, text: &str) -> Draft {
         verified: true,
         id: MessageId::parse(id),
         text: text.into(),
+        e2e: None,
+        commit: None,
     }
 }
 
