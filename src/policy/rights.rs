@@ -160,9 +160,11 @@ mod tests {
                 Action::ReadHistory,
                 Action::Send,
                 Action::ListMembers,
+                Action::Follow,
+                Action::Commit,
             ];
             assert_eq!(
-                documented[..5],
+                documented[..7],
                 actions.map(|action| decide(role, action, RoomRelation::Joined) == OK),
                 "{line}"
             );

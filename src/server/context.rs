@@ -12,7 +12,6 @@ use tokio_util::task::TaskTracker;
 use super::access_sync::AccessSync;
 use super::authenticator::Authenticator;
 use super::cluster::handle::Cluster;
-use super::commit_meters::CommitMeters;
 use super::counters::Counters;
 use super::disk_watch::DiskWatch;
 use super::http_meters::HttpMeters;
@@ -24,6 +23,8 @@ use super::rooms::config::HubConfig;
 use super::rooms::deletion::DeletionCount;
 use super::rooms::health::{Health, Problems};
 use super::rooms::log_writers::LogWriters;
+use super::tree_uploads::TreeUploads;
+use super::user_meters::UserMeters;
 use crate::config::{Config, Listen, Store};
 use crate::net::admission::Admission;
 use crate::net::server_connection::Timeouts;
@@ -74,7 +75,11 @@ pub struct Context {
     /// What the senders of HTTP requests have used of the rate limits.
     pub http_meters: Mutex<HttpMeters>,
     /// How many commits the users have sent to end-to-end rooms.
-    pub commit_meters: CommitMeters,
+    pub commit_meters: UserMeters,
+    /// Of how many users' devices the users have taken key packages.
+    pub key_meters: UserMeters,
+    /// The ratchet trees that devices have uploaded.
+    pub tree_uploads: TreeUploads,
     /// What the history takes on the disk.
     pub disk: DiskWatch,
     /// Counts the connections, in all and per client network.
@@ -163,8 +168,13 @@ impl ActiveConfig {
                 ping_interval_ms: millis(limits.ping_interval),
             },
             durable,
-            end_to_end: self.config.history.store != Store::JetStream,
+            end_to_end: self.supports_end_to_end(),
         }
+    }
+
+    /// Whether the store supports end-to-end rooms.
+    pub fn supports_end_to_end(&self) -> bool {
+        self.config.history.store != Store::JetStream
     }
 
     /// How much of the room log is retained.

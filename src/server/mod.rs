@@ -16,7 +16,6 @@ mod client_info;
 mod cluster;
 mod cluster_link;
 mod commands;
-mod commit_meters;
 pub mod connection;
 mod context;
 mod counters;
@@ -40,5 +39,7 @@ mod run;
 #[cfg(feature = "faults")]
 mod tailed_store;
 mod tls_warnings;
+mod tree_uploads;
+mod user_meters;
 
 pub use commands::main;

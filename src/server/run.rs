@@ -22,7 +22,6 @@ use super::authenticator::Authenticator;
 use super::cluster::nats_bus::NatsBus;
 use super::cluster::settings::Settings;
 use super::cluster_link::ClusterLink;
-use super::commit_meters::CommitMeters;
 use super::connection::accept;
 use super::context::{ActiveConfig, Context};
 use super::counters::Counters;
@@ -40,6 +39,8 @@ use super::rooms::hub::Hub;
 use super::rooms::log_writers::LogWriters;
 use super::rooms::presence_changes::PresenceChanges;
 use super::tls_warnings;
+use super::tree_uploads::TreeUploads;
+use super::user_meters::{COMMITS, KEYS, UserMeters};
 use crate::config::{Config, Store};
 use crate::net::admission::Admission;
 use crate::protocol::CloseCode;
@@ -188,7 +189,9 @@ impl Server {
             started: Instant::now(),
             durable,
             dropped_lines,
-            commit_meters: CommitMeters::default(),
+            commit_meters: UserMeters::new(COMMITS),
+            key_meters: UserMeters::new(KEYS),
+            tree_uploads: TreeUploads::default(),
             http_meters: Mutex::default(),
             disk: DiskWatch::default(),
             cluster: OnceLock::new(),

@@ -14,9 +14,9 @@ use super::faulty_store::{LostOutcome, unknown};
 use crate::protocol::frame::Position;
 use crate::protocol::{RoomName, Seq, SeqRange, Timestamp};
 use crate::store::{
-    AppendOutcome, DeleteError, Deleted, DeletedRoom, Draft, EraseStep, Head, OpenedLog,
-    OpenedStore, Page, PageRange, PruneResult, Resumption, Retention, RoomCount, RoomLog,
-    RoomLogReader, StoreError, Tail, TailMessage,
+    AppendOutcome, DeleteError, Deleted, DeletedRoom, Draft, E2eFound, E2eQuery, E2eReply,
+    E2eRequest, EraseStep, Head, OpenedLog, OpenedStore, Page, PageRange, PruneResult, Resumption,
+    Retention, RoomCount, RoomLog, RoomLogReader, StoreError, Tail, TailMessage,
 };
 
 /// How many logs the store has.
@@ -83,6 +83,10 @@ impl RoomLog for SharedLog {
 
     fn delete_room(&mut self, room: &RoomName, now: Timestamp) -> Result<DeletedRoom, DeleteError> {
         self.log.lock().delete_room(room, now)
+    }
+
+    fn e2e(&mut self, request: E2eRequest, now: Timestamp) -> Result<E2eReply, StoreError> {
+        self.log.lock().e2e(request, now)
     }
 
     fn erase_step(&mut self) -> EraseStep {
@@ -156,6 +160,10 @@ impl RoomLogReader for SharedReader {
     fn log_of(&self, room: &RoomName) -> usize {
         let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(room);
         hash as usize % LOGS
+    }
+
+    fn e2e(&self, query: E2eQuery) -> Result<E2eFound, StoreError> {
+        self.0.e2e(query)
     }
 
     fn rooms(&self) -> Result<Vec<(RoomName, Head)>, StoreError> {

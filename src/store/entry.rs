@@ -1,6 +1,7 @@
 //! A message before and after it is appended to a room log.
 
 use std::fmt;
+use std::sync::Arc;
 
 use crate::protocol::end_to_end::{CommitParts, EndToEnd, EntryKind};
 use crate::protocol::{MessageId, RoomName, Seq, Timestamp, UserName};
@@ -21,7 +22,7 @@ pub struct Draft {
     /// Only in an end-to-end room, and always there.
     pub e2e: Option<EndToEnd>,
     /// What a commit brings along.
-    pub commit: Option<Box<CommitParts>>,
+    pub commit: Option<Arc<CommitParts>>,
 }
 
 /// A message in a room log.

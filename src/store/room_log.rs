@@ -4,6 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use super::deletion::{Deleted, DeletedRoom, EraseStep, Redaction};
+use super::deposits::{E2eFound, E2eQuery, E2eReply, E2eRequest};
 use super::entry::{Draft, Entry};
 use super::retention::Retention;
 use crate::protocol::frame::Position;
@@ -34,6 +35,11 @@ pub trait RoomLog: Send {
     /// Deletes every message of a room. Its sequence numbers go on, so that every reader that lacks
     /// something is told. The rest is as with [`Self::delete`].
     fn delete_room(&mut self, room: &RoomName, now: Timestamp) -> Result<DeletedRoom, DeleteError>;
+
+    /// Changes what end-to-end rooms need besides their logs. On return it is durable.
+    fn e2e(&mut self, _request: E2eRequest, _now: Timestamp) -> Result<E2eReply, StoreError> {
+        Err(StoreError::without_e2e())
+    }
 
     /// Does one bounded step of erasing deleted bytes from the files of the store.
     fn erase_step(&mut self) -> EraseStep;
@@ -118,6 +124,11 @@ pub trait RoomLogReader: RoomCount {
         0
     }
 
+    /// Reads what end-to-end rooms need besides their logs.
+    fn e2e(&self, _query: E2eQuery) -> Result<E2eFound, StoreError> {
+        Err(StoreError::without_e2e())
+    }
+
     /// Every room that ever had a message, sorted by name.
     fn rooms(&self) -> Result<Vec<(RoomName, Head)>, StoreError>;
 }
@@ -167,6 +178,17 @@ pub enum StoreError {
     /// Anything else. The text is for the server log and never contains the text of a message.
     #[error("the room log failed: {0}")]
     Failed(String),
+}
+
+impl StoreError {
+    /// A panic ended the work.
+    pub fn interrupted() -> Self {
+        StoreError::Failed("an internal error interrupted it".into())
+    }
+
+    fn without_e2e() -> Self {
+        StoreError::Failed("this store has no end-to-end rooms".into())
+    }
 }
 
 /// Why nothing was deleted.

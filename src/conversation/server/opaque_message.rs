@@ -24,7 +24,7 @@ pub struct Opaque {
     /// The newest commit that the sender has read.
     pub base: Seq,
     /// What it brings along, if it is a commit. The tree is not in it.
-    pub commit: Option<Box<CommitParts>>,
+    pub commit: Option<CommitParts>,
 }
 
 impl Opaque {
@@ -43,7 +43,7 @@ pub fn read(message: &NewMessage<'_>) -> Result<Opaque, Box<ErrorFrame>> {
     check_base64("content", &message.content)?;
     let commit = match message.kind.as_deref().unwrap_or(KIND_MESSAGE) {
         KIND_MESSAGE => None,
-        KIND_COMMIT => Some(Box::new(commit(message)?)),
+        KIND_COMMIT => Some(commit(message)?),
         _ => return Err(bad(r#""kind" must be "message" or "commit""#)),
     };
     Ok(Opaque { base, commit })

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 
+use super::e2e_request::{self, E2eFrame};
 use super::opaque_message::{self, Opaque};
 use super::registration::Dialect;
 use crate::crypto::key_ring::DecryptError;
@@ -29,7 +30,7 @@ pub enum Request<'a> {
         /// The Fernet token; in an end-to-end room, base64.
         token: Cow<'a, str>,
         /// For an end-to-end room that is named.
-        opaque: Option<Opaque>,
+        opaque: Option<Box<Opaque>>,
     },
     /// Join a room, and resume it after a position.
     Join(RoomName, Option<Position>),
@@ -37,6 +38,8 @@ pub enum Request<'a> {
     Leave(RoomName),
     /// List the names in a room.
     Who(RoomName),
+    /// Anything else about end-to-end rooms.
+    EndToEnd(Box<E2eFrame>),
     /// Read a page of the room log, of at most this many messages.
     History(RoomName, HistoryRange, usize),
 }
@@ -83,16 +86,12 @@ fn read_full(text: &str) -> Result<Request<'_>, RequestError> {
         Ok(ClientFrame::Leave(leave)) => Ok(Request::Leave(room(&leave.room)?)),
         Ok(ClientFrame::Who(who)) => Ok(Request::Who(room(&who.room)?)),
         Ok(ClientFrame::History(request)) => history(request),
-        Ok(
-            ClientFrame::E2eKeysPut(_)
-            | ClientFrame::E2eKeysGet(_)
-            | ClientFrame::E2eBlob(_)
-            | ClientFrame::E2eBlobGet(_)
-            | ClientFrame::E2eWelcomeDone(_)
-            | ClientFrame::E2eInfo(_),
-        ) => Err(error(ErrorCode::UnknownType, "this server does not know that type")),
         Ok(ClientFrame::Register(_)) => Err(already_registered()),
         Err(frame) => Err(error(frame.code, frame.detail)),
+        Ok(other) => match e2e_request::read(other) {
+            Some(request) => Ok(Request::EndToEnd(Box::new(request?))),
+            None => Err(error(ErrorCode::UnknownType, "this server does not know that type")),
+        },
     }
 }
 
@@ -112,11 +111,11 @@ fn message(new: NewMessage<'_>) -> Result<Request<'_>, RequestError> {
     };
     let opaque = match &room {
         Some(room) if room.is_end_to_end() => {
-            Some(opaque_message::read(&new).map_err(|error| {
+            Some(Box::new(opaque_message::read(&new).map_err(|error| {
                 let mut error = with_id(error);
                 error.room = Some(room.to_string());
                 error
-            })?)
+            })?))
         }
         _ => None,
     };

@@ -59,7 +59,7 @@ async fn open(
         request.caller.user.clone(),
         request.caller.grant.clone(),
         request.dialect,
-        DeliveryOptions { echo: true, presence: false, device: None },
+        DeliveryOptions { echo: true, presence: false, device: None, key_packages: 0 },
         request.caller.client_info,
         outbound.clone(),
     ));

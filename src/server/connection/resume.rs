@@ -189,7 +189,7 @@ impl Session {
         self.read(writer, move || reader.page(&room, range, limit, MAX_PAGE_BYTES)).await
     }
 
-    async fn read<T: Send + 'static>(
+    pub(super) async fn read<T: Send + 'static>(
         &self,
         writer: &mut Writer<'_>,
         read: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
@@ -201,7 +201,7 @@ impl Session {
     }
 
     /// Waits until at most half the bound of the send queue is in use.
-    async fn wait_for_queue(&self, writer: &mut Writer<'_>) {
+    pub(super) async fn wait_for_queue(&self, writer: &mut Writer<'_>) {
         let half_full = self.context().active_config.load().config.limits.outbound_bytes / 2;
         writer.flush_to(half_full).await;
     }

@@ -15,7 +15,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::enter;
-use crate::conversation::server::opaque_message::Opaque;
+use crate::conversation::server::e2e_request::E2eFrame;
 use crate::conversation::server::registration::{Dialect, ROOMS_PER_SESSION};
 use crate::conversation::server::request::{self, Request};
 use crate::net::server_connection::{Received, ServerConnection};
@@ -168,6 +168,10 @@ impl Session {
                     }
                 }
             }
+            Request::EndToEnd(request) => {
+                Box::pin(self.end_to_end(connection, *request)).await;
+                self.meter_answer(connection, active);
+            }
             Request::Join(room, resume) => Box::pin(self.join(connection, room, resume)).await,
             Request::Leave(room) => {
                 self.rooms.retain(|membership| membership.room != room);
@@ -196,6 +200,12 @@ impl Session {
 
     /// Checks the right that a request needs in its room; without a room, that is the first.
     fn check_rights(&self, request: &Request<'_>) -> Result<(), Box<ErrorFrame>> {
+        if let Request::EndToEnd(request) = request
+            && request.room().is_none()
+        {
+            // About the device itself, whatever rooms it is in.
+            return Ok(());
+        }
         let (action, room) = required_right(request);
         let Some(room) = room.or_else(|| self.first_room()) else {
             return Err(Box::new(in_no_room()));
@@ -310,9 +320,16 @@ impl Session {
 /// The right that a request needs, and the room if it names one.
 fn required_right<'a>(request: &'a Request<'_>) -> (Action, Option<&'a RoomName>) {
     match request {
-        Request::Message { room, opaque: Some(Opaque { commit: Some(_), .. }), .. } => {
+        Request::Message { room, opaque: Some(opaque), .. } if opaque.commit.is_some() => {
             (Action::Commit, room.as_ref())
         }
+        Request::EndToEnd(request) => match &**request {
+            E2eFrame::TakeKeys(room, _) | E2eFrame::Blob { room, .. } => {
+                (Action::Commit, Some(room))
+            }
+            E2eFrame::GetBlob(room, _) | E2eFrame::GetInfo(room) => (Action::Follow, Some(room)),
+            E2eFrame::PutKeys { .. } | E2eFrame::WelcomeDone(..) => (Action::Follow, None),
+        },
         Request::Message { room, .. } => (Action::Send, room.as_ref()),
         Request::Leave(room) => (Action::Leave, Some(room)),
         Request::Join(room, _) => (Action::Join, Some(room)),

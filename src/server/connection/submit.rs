@@ -1,5 +1,6 @@
 //! From a `chat_message` frame to a draft for the log writer.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::session::{Session, in_no_room};
@@ -22,7 +23,7 @@ impl Session {
         room: Option<RoomName>,
         id: Option<MessageId>,
         token: &str,
-        opaque: Option<Opaque>,
+        opaque: Option<Box<Opaque>>,
     ) -> Option<Draft> {
         let error_id = id.as_ref().map(|id| id.as_str().to_owned());
         match self.draft(active, room.clone(), id, token, opaque) {
@@ -43,7 +44,7 @@ impl Session {
         room: Option<RoomName>,
         id: Option<MessageId>,
         token: &str,
-        opaque: Option<Opaque>,
+        opaque: Option<Box<Opaque>>,
     ) -> Result<Draft, Box<ErrorFrame>> {
         if self.peer().dialect == Dialect::Basic {
             let now = self.context().started.elapsed();
@@ -82,7 +83,7 @@ impl Session {
         room: RoomName,
         id: Option<MessageId>,
         content: &str,
-        opaque: Option<Opaque>,
+        opaque: Option<Box<Opaque>>,
     ) -> Result<Draft, Box<ErrorFrame>> {
         let (Some(opaque), Some(device)) = (opaque, self.peer().device) else {
             return Err(Box::new(ErrorFrame::new(
@@ -92,22 +93,29 @@ impl Session {
         };
         if opaque.commit.is_some() {
             let (user, now) = (&self.peer().user, self.context().started.elapsed());
-            self.context().commit_meters.take(user, now).map_err(too_many_commits)?;
+            self.context()
+                .commit_meters
+                .take(user, 1, now)
+                .map_err(|wait| too_many("commits", wait))?;
         }
         let e2e = Some(EndToEnd { device, base: opaque.base, kind: opaque.kind() });
         let (user, verified) = (self.peer().user.clone(), self.peer().verified());
-        let commit = opaque.commit;
+        let commit = opaque.commit.map(|mut commit| {
+            commit.tree = self.context().tree_uploads.find(&user, &commit.tree_hash);
+            Arc::new(commit)
+        });
         Ok(Draft { room, user, verified, id, text: content.into(), e2e, commit })
     }
 }
 
-fn too_many_commits(wait: Duration) -> Box<ErrorFrame> {
+/// The refusal of what a user may ask only a few times in a minute.
+pub(super) fn too_many(what: &str, wait: Duration) -> Box<ErrorFrame> {
     let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1);
     Box::new(ErrorFrame {
         retry_after_ms: Some(wait_ms),
         ..ErrorFrame::new(
             ErrorCode::RateLimited,
-            format!("too many commits in a minute; send this one again in {wait_ms} ms"),
+            format!("too many {what} in a minute; try again in {wait_ms} ms"),
         )
     })
 }

@@ -21,9 +21,12 @@ use super::hub::Hub;
 use super::peer::Peer;
 use super::room::{Member, Room};
 use super::rotation::replace_key;
+use crate::conversation::server::opaque_message::sha256_text;
 use crate::conversation::server::registration::Dialect;
 use crate::net::send_queue::{CloseReason, FrameForm, SendQueue, send_to_all};
 use crate::net::uring::UringSender;
+use crate::protocol::end_to_end::CommitParts;
+use crate::protocol::frame::{ServerFrame, WelcomeToRoom};
 use crate::protocol::{CloseCode, RoomName, Seq};
 use crate::server::activity::Tally;
 use crate::store::{AppendOutcome, Entry};
@@ -84,6 +87,9 @@ impl Hub {
                         sender.sent.fetch_add(1, Ordering::Relaxed);
                     }
                     self.encode(entry, sender, &mut encoded);
+                    if let Some(commit) = &committed.commit {
+                        self.send_welcomes(entry, commit);
+                    }
                 }
                 // A tail brings the message if it is stored, and what it brings has no holes.
                 AppendOutcome::Unknown(_) if !committed.has_tail => {
@@ -141,6 +147,26 @@ impl Hub {
         let rooms: HashSet<&RoomName> = batch.iter().map(|committed| &committed.room).collect();
         for room in rooms.into_iter().filter_map(|name| self.rooms.get(name)) {
             room.members.iter().for_each(|member| member.outbound.close(reason, text));
+        }
+    }
+
+    /// Tells the devices that a commit adds, as far as they are connected. The others are told when they
+    /// register.
+    fn send_welcomes(&self, commit: &Entry, parts: &CommitParts) {
+        for welcome in &parts.welcomes {
+            let is_for = |peer: &Peer| {
+                let device = peer.device.map(|device| (&peer.user, device));
+                device.is_some_and(|is| welcome.to.iter().any(|(user, id)| is == (user, *id)))
+            };
+            let peers = self.sessions.values().map(|session| &session.peer);
+            for peer in peers.filter(|peer| is_for(peer)) {
+                peer.send(&ServerFrame::E2eWelcome(WelcomeToRoom {
+                    room: commit.room.as_str().into(),
+                    seq: commit.seq,
+                    content: (&*welcome.content).into(),
+                    tree: sha256_text(&parts.tree_hash).into(),
+                }));
+            }
         }
     }
 

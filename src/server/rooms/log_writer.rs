@@ -24,7 +24,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::committed::Committed;
 use super::deletion::DeleteRequest;
@@ -38,7 +38,7 @@ use super::pending_drafts::{PendingDraft, PendingDrafts};
 use super::prune_log::PruneLog;
 use crate::server::counters::Counters;
 use crate::server::refusal_log::RefusalLog;
-use crate::store::{AppendOutcome, Draft, Retention, RoomLog};
+use crate::store::{AppendOutcome, Draft, E2eReply, E2eRequest, Retention, RoomLog, StoreError};
 use crate::sys::clock::wall_clock;
 use crate::sys::fault_points;
 use crate::sys::thread::{self, Ended};
@@ -170,16 +170,26 @@ impl LogWriter {
         let _ = self.work.send(Work::Delete(request));
     }
 
+    /// Changes the deposits for end-to-end rooms, and answers. The sender waits for the answer, so each session has
+    /// one such request here at most.
+    pub fn e2e(&self, request: E2eRequest, answer: E2eAnswer) {
+        let _ = self.work.send(Work::EndToEnd(request, answer));
+    }
+
     /// Makes the thread commit everything queued and end.
     pub fn finish(&self) {
         let _ = self.work.send(Work::Finish);
     }
 }
 
+/// Where the answer to a change of the deposits goes.
+pub type E2eAnswer = oneshot::Sender<Result<E2eReply, StoreError>>;
+
 enum Work {
     Append(Draft, Arc<Peer>, OwnedSemaphorePermit, Instant),
     SetRetention(Retention),
     Delete(DeleteRequest),
+    EndToEnd(E2eRequest, E2eAnswer),
     Ping,
     Finish,
 }
@@ -201,8 +211,8 @@ impl Batch {
         arrived: Instant,
     ) {
         self.bytes += size_of(&draft);
-        let (room, id) = (draft.room.clone(), draft.id.clone());
-        self.origins.push(PendingDraft { sender, room, id, queue_permit, arrived });
+        let (room, id, commit) = (draft.room.clone(), draft.id.clone(), draft.commit.clone());
+        self.origins.push(PendingDraft { sender, room, id, commit, queue_permit, arrived });
         self.drafts.push(draft);
     }
 
@@ -252,7 +262,7 @@ impl LogWriterThread {
                 Err(RecvTimeoutError::Disconnected) => return,
             };
             let mut batch = Batch::default();
-            let mut deletions = Vec::new();
+            let (mut deletions, mut changes) = (Vec::new(), Vec::new());
             while let Some(work) = next {
                 match work {
                     Work::Append(draft, sender, permit, arrived) => {
@@ -260,6 +270,7 @@ impl LogWriterThread {
                     }
                     Work::SetRetention(retention) => self.log.set_retention(retention),
                     Work::Delete(request) => deletions.push(request),
+                    Work::EndToEnd(request, answer) => changes.push((request, answer)),
                     Work::Ping => self.health.question.answer(),
                     Work::Finish => finishing = true,
                 }
@@ -276,6 +287,11 @@ impl LogWriterThread {
                 if !hub_runs {
                     return;
                 }
+            }
+            for (request, answer) in changes {
+                let log = self.log.as_mut();
+                let done = catch_unwind(AssertUnwindSafe(|| log.e2e(request, wall_clock())));
+                let _ = answer.send(done.unwrap_or_else(|_| Err(StoreError::interrupted())));
             }
             for request in deletions {
                 eraser.delete(request, self.log.as_mut(), &self.hub);
@@ -302,8 +318,8 @@ impl LogWriterThread {
                 let outcomes = self.append(drafts);
                 let arrivals: Vec<Instant> = origins.iter().map(|draft| draft.arrived).collect();
                 let with_outcome = |(draft, outcome): (PendingDraft, _)| {
-                    let PendingDraft { sender, room, id, queue_permit, .. } = draft;
-                    Committed::new(sender, room, id, outcome, queue_permit)
+                    let PendingDraft { sender, room, id, commit, queue_permit, .. } = draft;
+                    Committed::new(sender, room, id, commit, outcome, queue_permit)
                 };
                 let committed: Vec<_> =
                     origins.into_iter().zip(outcomes).map(with_outcome).collect();

@@ -74,7 +74,7 @@ impl Hub {
                 e2e: peer
                     .device
                     .filter(|_| self.config.end_to_end)
-                    .map(|_| WelcomeE2e { v: E2E_VERSION, key_packages: 0 }),
+                    .map(|_| WelcomeE2e { v: E2E_VERSION, key_packages: peer.key_packages }),
             }));
         }
         for membership in &memberships {

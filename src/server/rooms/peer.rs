@@ -44,6 +44,8 @@ pub struct Peer {
     pub presence: bool,
     /// The device of a client that can take part in end-to-end rooms.
     pub device: Option<DeviceId>,
+    /// How many key packages of the device the server had when the session registered.
+    pub key_packages: u64,
     /// The client's address.
     pub client: ClientInfo,
     /// When the session registered.
@@ -101,6 +103,7 @@ impl Peer {
             echo: options.echo,
             presence: options.presence,
             device: options.device,
+            key_packages: options.key_packages,
             client,
             since: Instant::now(),
             outbound,
@@ -122,7 +125,8 @@ impl Peer {
         answer: oneshot::Sender<Answer>,
     ) -> Self {
         let outbound = Arc::new(SendQueue::new(None, 0, Arc::default()));
-        let options = DeliveryOptions { echo: false, presence: false, device: None };
+        let options =
+            DeliveryOptions { echo: false, presence: false, device: None, key_packages: 0 };
         let mut peer = Peer::new(session, user, grant, Dialect::Full, options, client, outbound);
         peer.answer = Mutex::new(Some(answer));
         peer
@@ -288,4 +292,6 @@ pub struct DeliveryOptions {
     pub presence: bool,
     /// The device of a client that can take part in end-to-end rooms.
     pub device: Option<DeviceId>,
+    /// How many key packages of it the server has.
+    pub key_packages: u64,
 }

@@ -17,6 +17,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::committed::{Committed, Sender};
 use super::peer::Peer;
+use crate::protocol::end_to_end::CommitParts;
 use crate::protocol::{MessageId, RoomName};
 use crate::store::{AppendOutcome, TailMessage};
 
@@ -48,6 +49,7 @@ pub struct PendingDraft {
     pub sender: Arc<Peer>,
     pub room: RoomName,
     pub id: Option<MessageId>,
+    pub commit: Option<Arc<CommitParts>>,
     pub queue_permit: OwnedSemaphorePermit,
     /// When the message arrived at the log writer.
     pub arrived: Instant,
@@ -55,9 +57,11 @@ pub struct PendingDraft {
 
 impl PendingDraft {
     fn with(self, outcome: AppendOutcome) -> (Committed, Instant) {
-        let PendingDraft { sender, room, id, queue_permit, arrived } = self;
+        let PendingDraft { sender, room, id, commit, queue_permit, arrived } = self;
         let (sender, permit) = (Sender::Waiting(sender), Some(queue_permit));
-        (Committed::of_tail(sender, room, id, outcome, permit), arrived)
+        let mut committed = Committed::of_tail(sender, room, id, outcome, permit);
+        committed.commit = commit;
+        (committed, arrived)
     }
 }
 
@@ -196,7 +200,7 @@ mod tests {
         fn draft(&self, sender: &Arc<Peer>, arrived: Instant) -> PendingDraft {
             let queue_permit = self.0.clone().try_acquire_many_owned(10).unwrap();
             let (sender, room) = (sender.clone(), RoomName::lobby());
-            PendingDraft { sender, room, id: None, queue_permit, arrived }
+            PendingDraft { sender, room, id: None, commit: None, queue_permit, arrived }
         }
 
         fn is_free(&self) -> bool {

@@ -78,7 +78,7 @@ impl World {
             UserName::clean(user),
             None,
             Dialect::Full,
-            DeliveryOptions { echo: true, presence: true, device: None },
+            DeliveryOptions { echo: true, presence: true, device: None, key_packages: 0 },
             ClientInfo { address: [127, 0, 0, 1].into(), confidential: true, is_proxy: false },
             Arc::new(SendQueue::new(Some(server), 1 << 20, Arc::default())),
         ));

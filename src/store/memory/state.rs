@@ -1,20 +1,33 @@
 //! The contents of a store in memory, and the limits on them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::convert::Infallible;
 
 use sha2::{Digest, Sha256};
 
+use super::e2e_items::MemoryItems;
 use crate::protocol::device::DeviceId;
 use crate::protocol::end_to_end::{EndToEnd, EntryKind};
 use crate::protocol::{MessageId, RoomName, Seq, SeqRange, Timestamp, UserName};
 use crate::store::deletion::{Deleted, DeletedRoom, Redaction, Stored};
+use crate::store::deposits::{Items as _, desk};
 use crate::store::entry::{Draft, Entry};
-use crate::store::retention::{MAX_PRUNED_PER_STEP, Retention, ids_expire_before, prune_to};
+use crate::store::retention::{
+    MAX_PRUNED_PER_STEP, Retention, expires_before, ids_expire_before, prune_to,
+};
 use crate::store::room_log::{AppendOutcome, DeleteError, PruneReason, PruneResult, PrunedRoom};
 
 /// Bytes of all rooms together, also without `history.max_bytes`. Above this, the oldest messages are
 /// dropped.
 const MAX_BYTES: usize = 256 * 1024 * 1024;
+/// The value of a result that can't be an error.
+pub(super) fn infallible<T>(result: Result<T, Infallible>) -> T {
+    match result {
+        Ok(value) => value,
+        Err(never) => match never {},
+    }
+}
+
 /// Removes what is known about the text of a message.
 fn forget_text(ids: &mut HashMap<IdKey, KnownId>, entry: &Entry) {
     let key = id_key(&entry.room, &entry.user, entry.e2e.as_ref(), entry.id.as_ref());
@@ -47,6 +60,8 @@ pub(super) struct State {
     /// Messages per room that were dropped because of [`Self::max_bytes`] and are not reported yet.
     dropped: BTreeMap<RoomName, u64>,
     ids: HashMap<IdKey, KnownId>,
+    /// What end-to-end rooms need besides their logs.
+    pub(super) items: MemoryItems,
     /// The same ids, oldest first.
     ids_by_age: BTreeSet<(Timestamp, IdKey)>,
 }
@@ -59,7 +74,7 @@ pub(super) struct Room {
     /// The newest message that was dropped.
     pub forgotten: Seq,
     /// In an end-to-end room, the newest commit; it stays when the commit is pruned. 0 if there was none.
-    newest_commit: Seq,
+    pub newest_commit: Seq,
     pub entries: VecDeque<StoredEntry>,
 }
 
@@ -124,6 +139,7 @@ impl State {
             bytes: 0,
             dropped: BTreeMap::new(),
             ids: HashMap::new(),
+            items: MemoryItems::default(),
             ids_by_age: BTreeSet::new(),
         }
     }
@@ -162,6 +178,12 @@ impl State {
         if e2e.is_some_and(|e2e| e2e.base != newest) {
             return AppendOutcome::StaleBase { newest };
         }
+        let parts = draft.commit.clone();
+        if let Some(parts) = &parts
+            && !infallible(desk::has_tree(&self.items, &draft.room, parts))
+        {
+            return AppendOutcome::NoTree;
+        }
         let room = self.rooms.entry(draft.room.clone()).or_default();
         let seq = match self.leaves_out_numbers {
             true => Seq(room.last.0 + 2 + room.last.0 % 3),
@@ -177,6 +199,9 @@ impl State {
         room.last = seq;
         if entry.is_commit() {
             room.newest_commit = seq;
+            if let Some(parts) = &parts {
+                infallible(desk::store_commit(&mut self.items, &entry.room, seq, now, parts));
+            }
         }
         let number = self.newest_number;
         let stored = StoredEntry { entry: entry.clone(), is_redacted: false, latest, number };
@@ -242,6 +267,9 @@ impl State {
             self.drop_oldest_id();
             result.ids += 1;
         }
+        let deposits_before = expires_before(now, desk::KEEP);
+        let expired = infallible(self.items.expire(deposits_before, MAX_PRUNED_PER_STEP));
+        result.more |= expired >= MAX_PRUNED_PER_STEP;
         result
     }
 
@@ -314,6 +342,7 @@ impl State {
     pub fn delete_room(&mut self, name: &RoomName) -> Result<DeletedRoom, DeleteError> {
         let room = self.rooms.get_mut(name).ok_or(DeleteError::UnknownRoom)?;
         room.newest_commit = Seq(0);
+        infallible(desk::forget_room(&mut self.items, name));
         let (count, last) = (room.entries.len(), room.last);
         room.entries.iter().for_each(|stored| forget_text(&mut self.ids, &stored.entry));
         self.drop_oldest_entries(name, count);

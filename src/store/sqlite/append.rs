@@ -4,12 +4,14 @@ use std::collections::{BTreeSet, HashMap};
 
 use rusqlite::{CachedStatement, Connection, Result, Transaction, TransactionBehavior, params};
 
+use super::e2e_items::E2eItems;
 use super::ids::NO_PROOF;
 use super::rooms::{self, RoomEnd};
 use super::starts::{self, Start};
 use crate::crypto::sealer::{Sealer, Tag};
 use crate::protocol::end_to_end::EndToEnd;
 use crate::protocol::{RoomName, Seq, Timestamp};
+use crate::store::deposits::desk;
 use crate::store::entry::{Draft, Entry};
 use crate::store::lookup_tag::{id_proof, id_tag};
 use crate::store::record::seal_record;
@@ -112,6 +114,7 @@ impl<'a> Append<'a> {
                 return self.known_id(&tag, &draft);
             }
         }
+        let parts = draft.commit.clone();
         let latest = room.latest.map_or(now, |latest| latest.max(now));
         let entry = Entry::new(draft, seq, now);
         let sealed = seal_record(sealer, &entry, latest);
@@ -129,6 +132,10 @@ impl<'a> Append<'a> {
         if entry.is_commit() {
             room.newest_commit = seq;
             rooms::set_newest_commit(self.db, sealer, room.number, seq)?;
+            if let Some(parts) = &parts {
+                let mut items = E2eItems { db: self.db, sealer };
+                desk::store_commit(&mut items, &entry.room, seq, now, parts)?;
+            }
         }
         self.appended_rooms.insert(room.number);
         self.rooms.insert(entry.room.clone(), room);
@@ -148,7 +155,16 @@ impl<'a> Append<'a> {
             }
         }
         let newest = self.find_room(&draft.room)?.map_or(Seq(0), |room| room.newest_commit);
-        Ok((e2e.base != newest).then_some(AppendOutcome::StaleBase { newest }))
+        if e2e.base != newest {
+            return Ok(Some(AppendOutcome::StaleBase { newest }));
+        }
+        let items = E2eItems { db: self.db, sealer: self.sealer };
+        match &draft.commit {
+            Some(parts) if !desk::has_tree(&items, &draft.room, parts)? => {
+                Ok(Some(AppendOutcome::NoTree))
+            }
+            _ => Ok(None),
+        }
     }
 
     fn known_id(&mut self, tag: &Tag, draft: &Draft) -> Result<AppendOutcome> {

@@ -29,7 +29,10 @@ pub(super) fn upgrade(
     }
     if schema::schema_version(db)? == 4 {
         // An earlier program would take the records and the cards of end-to-end rooms for damage.
+        let transaction = Transaction::new_unchecked(db, TransactionBehavior::Immediate)?;
+        db.execute_batch(schema::VERSION_5)?;
         db.pragma_update(None, "user_version", 5)?;
+        transaction.commit()?;
     }
     Ok(())
 }

@@ -10,12 +10,14 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, Result, params};
 
+use super::e2e_items::E2eItems;
 use super::error::OpenError;
 use super::folder::StoreFolder;
 use super::opening::{Opening, OpeningStep, StepCounter};
 use super::{ids, rooms, schema};
 use crate::crypto::sealer::Sealer;
 use crate::protocol::{RoomName, Seq, Timestamp};
+use crate::store::deposits::{Item, Items as _, Place};
 use crate::store::lookup_tag::entry_id_tag;
 use crate::store::record::{Record, RoomCard};
 use crate::store::retention::ids_expire_before;
@@ -31,12 +33,14 @@ pub(super) const BUILDING: &str = ".part";
 pub(super) enum StoredItem {
     Record(Record),
     Room(RoomCard),
+    Deposit(Item),
 }
 
 impl StoredItem {
     pub fn open(sealer: &Sealer, sealed: &[u8]) -> Option<Self> {
         let record = Record::open(sealer, sealed).map(StoredItem::Record);
-        record.or_else(|| RoomCard::open(sealer, sealed).map(StoredItem::Room))
+        let room = || RoomCard::open(sealer, sealed).map(StoredItem::Room);
+        record.or_else(room).or_else(|| Item::open(sealer, sealed).map(StoredItem::Deposit))
     }
 }
 
@@ -94,6 +98,7 @@ impl<'a> Rebuild<'a> {
         match item {
             StoredItem::Record(record) => self.add_record(&record, sealed, now),
             StoredItem::Room(card) => self.add_room(card),
+            StoredItem::Deposit(item) => self.add_deposit(item),
         }
     }
 
@@ -184,6 +189,17 @@ impl<'a> Rebuild<'a> {
             rooms::set_card(&self.db, self.sealer, &RoomCard { number, ..card })?;
         }
         Ok(())
+    }
+
+    /// Of two items in one place, the one of the later commit is kept.
+    fn add_deposit(&mut self, item: Item) -> Result<()> {
+        let mut items = E2eItems { db: &self.db, sealer: self.sealer };
+        let Place { kind, owner, number, sub } = item.place();
+        let known = items.list(kind, &owner, number..=number, usize::MAX)?;
+        let is_newer = |known: &Item| {
+            known.place().sub == sub && (known.seq(), known.at()) >= (item.seq(), item.at())
+        };
+        if known.iter().any(is_newer) { Ok(()) } else { items.put(item) }
     }
 
     fn room_number(&mut self, room: &RoomName) -> Result<i64> {

@@ -6,6 +6,7 @@
 
 use rusqlite::{Connection, Result, Transaction, TransactionBehavior, params};
 
+use super::e2e_items::E2eItems;
 use super::rooms::RoomEnd;
 use super::starts::{self, Start};
 use super::traces::Traces;
@@ -13,6 +14,7 @@ use super::{ids, rooms, schema};
 use crate::crypto::sealer::Sealer;
 use crate::protocol::{RoomName, Seq, SeqRange, Timestamp};
 use crate::store::deletion::{Deleted, DeletedRoom, Redaction};
+use crate::store::deposits::desk;
 use crate::store::lookup_tag::entry_id_tag;
 use crate::store::record::{Record, RoomCard};
 use crate::store::retention::MAX_PRUNED_PER_STEP;
@@ -128,7 +130,12 @@ pub(super) fn hide_all(
     let messages: i64 = db
         .prepare_cached("SELECT count(*) FROM records WHERE room = ? AND seq > ?")?
         .query_row([end.number, card.pruned_to.0.cast_signed()], |row| row.get(0))?;
-    rooms::set_card(db, sealer, &RoomCard { pruned_to: end.last, newest_commit: Seq(0), ..card })?;
+    rooms::set_card(
+        db,
+        sealer,
+        &RoomCard { pruned_to: end.last, newest_commit: Seq(0), name: card.name.clone(), ..card },
+    )?;
+    desk::forget_room(&mut E2eItems { db, sealer }, &card.name)?;
     starts::prune_room(db, start, end.number, end.last)?;
     rooms::set_oldest(db, end.number, None, now)?;
     db.execute(SET_UNERASED, [])?;

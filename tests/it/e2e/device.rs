@@ -73,12 +73,10 @@ impl Device {
 
     /// Uploads a ratchet tree in one part.
     pub async fn upload(&mut self, room: &str, tree: &str) {
-        if std::env::var_os("E2E_UPLOAD").is_some() {
-            self.wire
-                .send(json!({"type": "e2e_blob", "room": room, "sha256": sha256(tree), "part": 0,
+        self.wire
+            .send(json!({"type": "e2e_blob", "room": room, "sha256": sha256(tree), "part": 0,
                 "parts": 1, "content": opaque(tree)}))
-                .await;
-        }
+            .await;
     }
 
     /// The next answer: the number of an ack, or the error's code and `base`.

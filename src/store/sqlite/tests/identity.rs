@@ -324,7 +324,7 @@ fn a_store_of_version_2_is_upgraded_and_its_epoch_stays_valid() {
     let (home, _) = ten_messages();
     let db = rusqlite::Connection::open(home.file(STORE_FILE)).unwrap();
     db.execute_batch(
-        "DROP INDEX rooms_by_oldest; DROP TABLE starts; DROP TABLE room_starts;
+        "DROP TABLE e2e_items; DROP INDEX rooms_by_oldest; DROP TABLE starts; DROP TABLE room_starts;
          ALTER TABLE rooms DROP COLUMN oldest; ALTER TABLE rooms DROP COLUMN emptied;
          ALTER TABLE rooms DROP COLUMN last; DELETE FROM meta WHERE name != 'check';
          PRAGMA user_version = 2",
