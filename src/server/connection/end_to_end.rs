@@ -16,6 +16,7 @@ use crate::net::writer::Writer;
 use crate::protocol::device::DeviceId;
 use crate::protocol::frame::{self, Blob, ErrorFrame, Info, Keys, ServerFrame, WelcomeToRoom};
 use crate::protocol::{ErrorCode, RoomName, UserName};
+use crate::server::rooms::deposits::DepositRequest;
 use crate::server::tree_uploads::{MAX_PART_BYTES, Part};
 use crate::store::{DeviceKeys, E2eFound, E2eQuery, E2eReply, E2eRequest, Invited, StoreError};
 
@@ -190,7 +191,7 @@ impl Session {
     ) -> Result<E2eReply, Box<ErrorFrame>> {
         let (answer, answered) = oneshot::channel();
         // Deposits are in the first log: a store with several has none.
-        self.context().log_writers.first().e2e(request, answer);
+        self.context().log_writers.first().change_deposits(DepositRequest { request, answer });
         let answered = tokio::time::timeout(STORE_TIMEOUT, answered);
         match writer.flush_during(answered).await {
             Ok(Ok(Ok(reply))) => Ok(reply),

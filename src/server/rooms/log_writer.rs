@@ -24,10 +24,11 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::committed::Committed;
 use super::deletion::DeleteRequest;
+use super::deposits::DepositRequest;
 use super::eraser::Eraser;
 use super::log_event::LogEvent;
 use super::log_writer_health::{LogWriterHealth, RefusedAppend};
@@ -38,7 +39,7 @@ use super::pending_drafts::{PendingDraft, PendingDrafts};
 use super::prune_log::PruneLog;
 use crate::server::counters::Counters;
 use crate::server::refusal_log::RefusalLog;
-use crate::store::{AppendOutcome, Draft, E2eReply, E2eRequest, Retention, RoomLog, StoreError};
+use crate::store::{AppendOutcome, Draft, Retention, RoomLog};
 use crate::sys::clock::wall_clock;
 use crate::sys::fault_points;
 use crate::sys::thread::{self, Ended};
@@ -172,8 +173,8 @@ impl LogWriter {
 
     /// Changes the deposits for end-to-end rooms, and answers. The sender waits for the answer, so each session has
     /// one such request here at most.
-    pub fn e2e(&self, request: E2eRequest, answer: E2eAnswer) {
-        let _ = self.work.send(Work::EndToEnd(request, answer));
+    pub fn change_deposits(&self, request: DepositRequest) {
+        let _ = self.work.send(Work::EndToEnd(request));
     }
 
     /// Makes the thread commit everything queued and end.
@@ -182,14 +183,11 @@ impl LogWriter {
     }
 }
 
-/// Where the answer to a change of the deposits goes.
-pub type E2eAnswer = oneshot::Sender<Result<E2eReply, StoreError>>;
-
 enum Work {
     Append(Draft, Arc<Peer>, OwnedSemaphorePermit, Instant),
     SetRetention(Retention),
     Delete(DeleteRequest),
-    EndToEnd(E2eRequest, E2eAnswer),
+    EndToEnd(DepositRequest),
     Ping,
     Finish,
 }
@@ -270,7 +268,7 @@ impl LogWriterThread {
                     }
                     Work::SetRetention(retention) => self.log.set_retention(retention),
                     Work::Delete(request) => deletions.push(request),
-                    Work::EndToEnd(request, answer) => changes.push((request, answer)),
+                    Work::EndToEnd(request) => changes.push(request),
                     Work::Ping => self.health.question.answer(),
                     Work::Finish => finishing = true,
                 }
@@ -288,10 +286,8 @@ impl LogWriterThread {
                     return;
                 }
             }
-            for (request, answer) in changes {
-                let log = self.log.as_mut();
-                let done = catch_unwind(AssertUnwindSafe(|| log.e2e(request, wall_clock())));
-                let _ = answer.send(done.unwrap_or_else(|_| Err(StoreError::interrupted())));
+            for request in changes {
+                request.carry_out(self.log.as_mut());
             }
             for request in deletions {
                 eraser.delete(request, self.log.as_mut(), &self.hub);

@@ -12,6 +12,7 @@ mod committed;
 pub mod config;
 pub mod deletion;
 pub mod delivery;
+pub mod deposits;
 mod drain;
 mod drain_schedule;
 pub mod elsewhere;

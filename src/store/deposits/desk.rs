@@ -15,6 +15,8 @@ const MAX_ALL_DEVICES: u64 = 10_000;
 /// Welcomes per device, and per room; above this, the oldest go.
 const MAX_WELCOMES: u64 = 64;
 const MAX_WELCOME_CONTENTS: u64 = 128;
+/// Rooms per user that are remembered as those in which the user's devices were seen.
+const MAX_SEEN: u64 = 64;
 /// Ratchet trees per room: a device that is welcomed needs the one of the commit that added it.
 const MAX_TREES: u64 = 8;
 /// How long key packages and welcomes are kept. Clients make key packages for as long.
@@ -57,7 +59,7 @@ fn put_keys<I: Items>(
     }
     let last_resort = match (last_resort, known) {
         (Some(new), _) => new,
-        (None, Some((_, known))) => known,
+        (None, Some(known)) => known.last_resort,
         (None, None) => "".into(),
     };
     items.put(Item::Device { user: user.clone(), device, at, cert, last_resort })?;
@@ -70,16 +72,21 @@ fn put_keys<I: Items>(
     Ok(E2eReply::Left(items.count(Kind::KeyPackage, &owner)?.0))
 }
 
-/// The certificate and the last resort of a device, if it has deposited them.
+/// What a device has deposited besides key packages that are given out once.
+struct Deposited {
+    last_resort: Box<str>,
+}
+
+/// What a device has deposited, if anything.
 fn find_device<I: Items>(
     items: &I,
     user: &UserName,
     wanted: DeviceId,
-) -> Result<Option<(Box<str>, Box<str>)>, I::Error> {
+) -> Result<Option<Deposited>, I::Error> {
     let devices = items.list(Kind::Device, &of_user(user), 0..=0, usize::MAX)?;
     Ok(devices.into_iter().find_map(|item| match item {
-        Item::Device { device, cert, last_resort, .. } if device == wanted => {
-            Some((cert, last_resort))
+        Item::Device { device, last_resort, .. } if device == wanted => {
+            Some(Deposited { last_resort })
         }
         _ => None,
     }))
@@ -118,7 +125,7 @@ fn take_keys<I: Items>(items: &mut I, users: Vec<UserName>) -> Result<E2eReply, 
 pub fn find<I: Items>(
     items: &I,
     query: E2eQuery,
-    newest_commit: impl FnOnce(&RoomName) -> Result<Seq, I::Error>,
+    newest_commit: impl Fn(&RoomName) -> Result<Seq, I::Error>,
 ) -> Result<E2eFound, I::Error> {
     Ok(match query {
         E2eQuery::KeyPackages(user, device) => {
@@ -129,6 +136,19 @@ pub fn find<I: Items>(
         E2eQuery::GroupInfo(room) => {
             let newest = newest_commit(&room)?;
             E2eFound::GroupInfo(group_info(items, &room, newest)?)
+        }
+        E2eQuery::Rooms(user) => {
+            let mut rooms = Vec::new();
+            for item in items.list(Kind::Seen, &of_user(&user), 0..=0, MAX_SEEN as usize)? {
+                // A room without a commit has no group.
+                if let Item::Seen { room, .. } = item
+                    && newest_commit(&room)? > Seq(0)
+                {
+                    rooms.push(room);
+                }
+            }
+            rooms.sort();
+            E2eFound::Rooms(rooms)
         }
         E2eQuery::Tree(room, hash) => E2eFound::Tree(tree(items, &room, &hash)?),
     })
@@ -141,6 +161,20 @@ pub fn has_tree<I: Items>(
     parts: &CommitParts,
 ) -> Result<bool, I::Error> {
     Ok(parts.tree.is_some() || tree(items, room, &parts.tree_hash)?.is_some())
+}
+
+/// Remembers that a device of a user is, or was, in the group of a room: it sent something, or was welcomed.
+pub fn note_seen<I: Items>(
+    items: &mut I,
+    user: &UserName,
+    room: &RoomName,
+) -> Result<(), I::Error> {
+    let seen = Item::Seen { user: user.clone(), room: room.clone() };
+    if items.has(&seen.place())? {
+        return Ok(());
+    }
+    items.put(seen)?;
+    items.trim(Kind::Seen, &of_user(user), MAX_SEEN)
 }
 
 /// Stores what a commit brings along.
@@ -169,6 +203,7 @@ pub fn store_commit<I: Items>(
                 continue;
             }
             is_for_someone = true;
+            note_seen(items, user, room)?;
             let (user, device, room) = (user.clone(), *device, room.clone());
             let owner = of_device(&user, device);
             items.put(Item::Welcome { user, device, room, seq, part, at })?;

@@ -24,6 +24,8 @@ pub enum Kind {
     Info,
     /// A ratchet tree.
     Tree,
+    /// That devices of a user were seen in a room.
+    Seen,
 }
 
 /// One deposited thing.
@@ -71,6 +73,10 @@ pub enum Item {
         tree_hash: [u8; 32],
         tree: Box<[u8]>,
     },
+    Seen {
+        user: UserName,
+        room: RoomName,
+    },
 }
 
 /// Where an item is kept: the items of one kind and owner are in the order of their numbers. Two items in the same
@@ -91,6 +97,9 @@ pub trait Items {
 
     /// Adds an item, or replaces the one in its place.
     fn put(&mut self, item: Item) -> Result<(), Self::Error>;
+
+    /// Whether something is in a place.
+    fn has(&self, place: &Place) -> Result<bool, Self::Error>;
 
     /// Removes what is in a place.
     fn remove(&mut self, place: &Place) -> Result<(), Self::Error>;
@@ -151,6 +160,9 @@ impl Item {
             }
             Item::Info { room, .. } => place(Kind::Info, of_room(room), 0, &[]),
             Item::Tree { room, seq, .. } => place(Kind::Tree, of_room(room), seq.0, &[]),
+            Item::Seen { user, room } => {
+                place(Kind::Seen, of_user(user), 0, room.as_str().as_bytes())
+            }
         }
     }
 
@@ -161,14 +173,14 @@ impl Item {
             | Item::KeyPackage { at, .. }
             | Item::Welcome { at, .. }
             | Item::WelcomeContent { at, .. } => Some(*at),
-            Item::Info { .. } | Item::Tree { .. } => None,
+            Item::Info { .. } | Item::Tree { .. } | Item::Seen { .. } => None,
         }
     }
 
     /// The commit that it belongs to, if it belongs to one.
     pub fn seq(&self) -> Option<Seq> {
         match self {
-            Item::Device { .. } | Item::KeyPackage { .. } => None,
+            Item::Device { .. } | Item::KeyPackage { .. } | Item::Seen { .. } => None,
             Item::Welcome { seq, .. }
             | Item::WelcomeContent { seq, .. }
             | Item::Info { seq, .. }
@@ -211,6 +223,10 @@ impl Item {
                 put_commit(&mut plain, room, *seq);
                 plain.extend(tree_hash);
                 plain.extend(tree);
+            }
+            Item::Seen { user, room } => {
+                push_string(&mut plain, user.as_str());
+                push_string(&mut plain, room.as_str());
             }
         }
         sealer.seal(plain)
@@ -255,18 +271,23 @@ impl Item {
                 let (room, seq) = take_commit(input)?;
                 Item::Tree { room, seq, tree_hash: input.array()?, tree: input.0.into() }
             }
+            Kind::Seen => {
+                let user = UserName::clean(input.string()?);
+                Item::Seen { user, room: RoomName::parse(input.string()?)? }
+            }
         })
     }
 }
 
 impl Kind {
-    const ALL: [Kind; 6] = [
+    const ALL: [Kind; 7] = [
         Kind::Device,
         Kind::KeyPackage,
         Kind::Welcome,
         Kind::WelcomeContent,
         Kind::Info,
         Kind::Tree,
+        Kind::Seen,
     ];
 
     fn letter(self) -> u8 {
@@ -277,6 +298,7 @@ impl Kind {
             Kind::WelcomeContent => b'C',
             Kind::Info => b'I',
             Kind::Tree => b'T',
+            Kind::Seen => b'S',
         }
     }
 }

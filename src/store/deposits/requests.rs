@@ -98,6 +98,8 @@ pub enum E2eQuery {
     Welcomes(UserName, DeviceId),
     /// What a device needs to come into a room by itself.
     GroupInfo(RoomName),
+    /// The rooms in which devices of a user were seen.
+    Rooms(UserName),
     /// The ratchet tree with this SHA-256.
     Tree(RoomName, [u8; 32]),
 }
@@ -111,6 +113,8 @@ pub enum E2eFound {
     Welcomes(Vec<Invited>),
     /// `None` if the room has no commit, or if that is lost.
     GroupInfo(Option<GroupInfo>),
+    /// Those rooms, sorted. The server can't tell whether a device was removed since.
+    Rooms(Vec<RoomName>),
     /// `None` if the room does not have it any more.
     Tree(Option<Box<[u8]>>),
 }

@@ -36,6 +36,10 @@ impl Items for MemoryItems {
         Ok(())
     }
 
+    fn has(&self, place: &Place) -> Result<bool, Infallible> {
+        Ok(self.0.contains_key(place))
+    }
+
     fn remove(&mut self, place: &Place) -> Result<(), Infallible> {
         self.0.remove(place);
         Ok(())

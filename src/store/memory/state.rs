@@ -197,6 +197,9 @@ impl State {
         }
         self.bytes += size(&entry);
         room.last = seq;
+        if entry.e2e.is_some() {
+            infallible(desk::note_seen(&mut self.items, &entry.user, &entry.room));
+        }
         if entry.is_commit() {
             room.newest_commit = seq;
             if let Some(parts) = &parts {

@@ -127,6 +127,10 @@ impl<'a> Append<'a> {
             oldest = Some(now);
             rooms::set_oldest(self.db, room.number, oldest, now)?;
         }
+        if entry.e2e.is_some() {
+            let mut items = E2eItems { db: self.db, sealer };
+            desk::note_seen(&mut items, &entry.user, &entry.room)?;
+        }
         let mut room =
             RoomEnd { last: seq, latest: Some(latest), oldest, start_noted: true, ..room };
         if entry.is_commit() {

@@ -37,6 +37,15 @@ impl Items for E2eItems<'_> {
         Ok(())
     }
 
+    fn has(&self, place: &Place) -> Result<bool> {
+        let (owner, sub) = place.tags(self.sealer);
+        self.db
+            .prepare_cached(
+                "SELECT 1 FROM e2e_items WHERE kind = ? AND owner = ? AND number = ? AND sub = ?",
+            )?
+            .exists(params![place.kind as i64, owner, place.number.cast_signed(), sub])
+    }
+
     fn remove(&mut self, place: &Place) -> Result<()> {
         let (owner, sub) = place.tags(self.sealer);
         self.db

@@ -69,6 +69,13 @@ fn welcomes(opened: &OpenedStore, name: &str, number: u8) -> Vec<Invited> {
     }
 }
 
+fn seen(opened: &OpenedStore, name: &str) -> Vec<String> {
+    match opened.reader.e2e(E2eQuery::Rooms(user(name))).unwrap() {
+        E2eFound::Rooms(rooms) => rooms.iter().map(RoomName::to_string).collect(),
+        other => panic!("{other:?}"),
+    }
+}
+
 fn info(opened: &OpenedStore) -> Option<GroupInfo> {
     match opened.reader.e2e(E2eQuery::GroupInfo(ops())).unwrap() {
         E2eFound::GroupInfo(info) => info,
@@ -161,12 +168,18 @@ fn what_a_commit_brings_along_is_stored_with_it_or_not_at_all() {
         assert_eq!(tree(opened, 1).as_deref(), Some(&[1; 3000][..]));
         assert_eq!(tree(opened, 2), None);
         let invited = Invited { room: ops(), seq: Seq(1), content: "welcome 1".into(), tree_hash };
-        assert_eq!(welcomes(opened, "bob", 1), [invited.clone()]);
-        assert_eq!(welcomes(opened, "bob", 2), [invited]);
+        for number in [1, 2] {
+            assert_eq!(welcomes(opened, "bob", number), std::slice::from_ref(&invited));
+        }
         assert_eq!(welcomes(opened, "bob", 3), [], "it has no deposits");
         // Sent again after a lost ack, and without the tree, it is the same commit.
         assert!(matches!(commit(opened, 0, 1, &[1], false), AppendOutcome::Duplicate { .. }));
-        // A tree that the room has need not come again.
+        // Who was welcomed and who sent something was seen in the room; a device without deposits was not.
+        assert_eq!(
+            (seen(opened, "bob"), seen(opened, "Alice")),
+            (vec!["+ops".into()], vec!["+ops".into()])
+        );
+        assert_eq!(seen(opened, "eve"), [""; 0]);
         assert!(matches!(commit(opened, 1, 2, &[1], true), AppendOutcome::Appended(_)));
         let (user, device, room) = (user("bob"), device(1), ops());
         let done = E2eRequest::WelcomeDone { user, device, room, seq: Seq(1) };
@@ -185,6 +198,7 @@ fn what_a_commit_brings_along_is_stored_with_it_or_not_at_all() {
         opened.log().delete_room(&ops(), at(3)).unwrap();
         assert!(info(opened).is_none() && tree(opened, 9).is_none());
         assert_eq!(welcomes(opened, "bob", 2), []);
+        assert_eq!(seen(opened, "bob"), [""; 0], "there is no group any more");
     });
 }
 
