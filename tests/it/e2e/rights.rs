@@ -15,6 +15,7 @@ in_both_modes!(
     http_and_the_list_of_rooms_leave_them_out,
     a_user_may_send_six_commits_a_minute,
     an_operator_deletes_messages_but_no_commit,
+    an_operator_who_shuts_a_user_out_is_told_the_rooms,
 );
 
 /// A device with an access token of this role.
@@ -195,4 +196,30 @@ async fn an_operator_deletes_messages_but_no_commit(mode: Mode) {
     ana.say("+ops", "m2", 1, "hola").await;
     assert_eq!(ana.answer().await, Err(("stale_base".into(), Some(0))));
     assert_eq!(ana.commit_and_wait("+ops", "c2", 0).await, 3);
+}
+
+async fn an_operator_who_shuts_a_user_out_is_told_the_rooms(mode: Mode) {
+    let server = Server::with("").mode(mode).start();
+    let mut bob = Device::register(server.endpoint(), register("bob", 0, &["+ops", "+dev"])).await;
+    bob.commit_and_wait("+ops", "c", 0).await;
+    bob.commit_and_wait("+dev", "c", 0).await;
+    let eve = Device::enter(server.endpoint(), "eve", "lobby").await;
+    let told = |arguments: &[&str]| {
+        let done = server.run(arguments);
+        assert!(done.status.success(), "{arguments:?}: {done:?}");
+        String::from_utf8(done.stderr).unwrap()
+    };
+    let kicked = told(&["ctl", "kick", "bob"]);
+    assert!(
+        kicked.contains("+dev, +ops") && kicked.contains("chat-client room remove"),
+        "{kicked}"
+    );
+    assert!(!told(&["ctl", "kick", "eve"]).contains("end-to-end"));
+    eve.wire.until_closed().await;
+    if mode == Mode::Secured {
+        let revoked = told(&["token", "revoke", &server.token_id("bob")]);
+        assert!(revoked.contains("+dev, +ops"), "{revoked}");
+    }
+    let banned = told(&["ctl", "ban", "bob"]);
+    assert!(banned.contains("+dev, +ops"), "{banned}");
 }
