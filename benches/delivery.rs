@@ -97,6 +97,8 @@ fn append(opened: &mut OpenedStore, batch: u64, from: u64) -> u64 {
             verified: false,
             id: MessageId::parse(&format!("bench-{number}")),
             text: "x".repeat(100).into(),
+            e2e: None,
+            commit: None,
         })
         .collect();
     let appended = opened.log().append(drafts, now()).len() as u64;

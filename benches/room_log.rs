@@ -145,6 +145,8 @@ impl Store {
             verified: true,
             id: Some(MessageId::fresh()),
             text: "x".repeat(TEXT_BYTES).into(),
+            e2e: None,
+            commit: None,
         }
     }
 }

@@ -280,7 +280,7 @@ fn user_of_process() -> Option<String> {
 
 fn rooms(common: &Common) -> Result<Vec<String>, String> {
     for room in &common.room {
-        if RoomName::parse(room).is_none() {
+        if RoomName::parse_plain(room).is_none() {
             return Err(format!("--room {room:?}: {}", RoomName::RULE));
         }
     }

@@ -58,13 +58,13 @@ impl Grant {
     }
 
     /// The room of a client that names none, as every basic client: the lobby if the grant covers it, else the
-    /// first room.
+    /// first room that is not end-to-end.
     pub fn default_room(&self) -> Option<RoomName> {
         let lobby = RoomName::lobby();
         match &self.rooms {
             _ if self.covers(&lobby) => Some(lobby),
             GrantedRooms::All => Some(lobby),
-            GrantedRooms::Named(rooms) => rooms.first().cloned(),
+            GrantedRooms::Named(rooms) => rooms.iter().find(|room| !room.is_end_to_end()).cloned(),
         }
     }
 
@@ -81,6 +81,8 @@ impl Grant {
 
     fn covers(&self, room: &RoomName) -> bool {
         match &self.rooms {
+            // Who may enter such a room is told by its name; see `AccessList::admits_direct`.
+            _ if room.is_direct() => true,
             _ if self.role == Role::Admin => true,
             GrantedRooms::All => true,
             GrantedRooms::Named(rooms) => rooms.contains(room),
@@ -239,6 +241,11 @@ impl AccessList {
     /// Whether the name, or one that people can't tell apart from it, is banned.
     pub fn is_banned(&self, user: &UserName) -> bool {
         self.bans.bans_user(user)
+    }
+
+    /// Whether a room for direct messages is that of this user and another one on the list.
+    pub fn admits_direct(&self, user: &UserName, room: &RoomName) -> bool {
+        self.grants.iter().any(|grant| RoomName::direct(user, &grant.user) == *room)
     }
 
     /// Whether no session is let in, because the access file can't be used.

@@ -5,6 +5,8 @@
 //! request is refused as `not_registered`; after a kick, a ban, a revocation or an expiry the
 //! session has ended.
 
+use crate::protocol::RoomName;
+
 /// The role of a user in the rooms that the access token covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
@@ -33,6 +35,10 @@ pub enum Action {
     Send,
     /// Receive messages live.
     Receive,
+    /// In an end-to-end room: get the commits and one's own messages, and what a device needs to come in.
+    Follow,
+    /// In an end-to-end room: send a commit.
+    Commit,
 }
 
 /// The relation of a session to a room.
@@ -61,7 +67,7 @@ use Decision::{Allowed as OK, Forbidden as NO, NotInRoom as OUT};
 
 /// Per action and role: the decision for a room not granted, not joined, joined.
 #[rustfmt::skip]
-const TABLE: [(Action, [[Decision; 3]; 4]); 6] = [
+const TABLE: [(Action, [[Decision; 3]; 4]); 8] = [
     //                      reader          writer          member          admin
     (Action::Join,        [[NO, OK,  OK],  [NO, OK,  OK],  [NO, OK,  OK],  [OK,  OK,  OK]]),
     (Action::Leave,       [[NO, OUT, OK],  [NO, OUT, OK],  [NO, OUT, OK],  [OUT, OUT, OK]]),
@@ -69,6 +75,8 @@ const TABLE: [(Action, [[Decision; 3]; 4]); 6] = [
     (Action::ReadHistory, [[NO, OUT, OK],  [NO, NO,  NO],  [NO, OUT, OK],  [OUT, OUT, OK]]),
     (Action::Send,        [[NO, NO,  NO],  [NO, OUT, OK],  [NO, OUT, OK],  [OUT, OUT, OK]]),
     (Action::Receive,     [[NO, OUT, OK],  [NO, NO,  NO],  [NO, OUT, OK],  [OUT, OUT, OK]]),
+    (Action::Follow,      [[NO, OUT, OK],  [NO, OUT, OK],  [NO, OUT, OK],  [OUT, OUT, OK]]),
+    (Action::Commit,      [[NO, OUT, OK],  [NO, OUT, OK],  [NO, OUT, OK],  [OUT, OUT, OK]]),
 ];
 
 /// Looks the decision up in the table.
@@ -80,14 +88,22 @@ pub fn decide(role: Role, action: Action, relation: RoomRelation) -> Decision {
 
 impl Action {
     /// Every action.
-    pub const ALL: [Action; 6] = [
+    pub const ALL: [Action; 8] = [
         Action::Join,
         Action::Leave,
         Action::ListMembers,
         Action::ReadHistory,
         Action::Send,
         Action::Receive,
+        Action::Follow,
+        Action::Commit,
     ];
+}
+
+/// The right that a reader of the record of a room needs. Without [`Action::Receive`], the reader of an
+/// end-to-end room gets only a part of it.
+pub fn reading(room: &RoomName) -> Action {
+    if room.is_end_to_end() { Action::Follow } else { Action::ReadHistory }
 }
 
 impl RoomRelation {
@@ -144,9 +160,11 @@ mod tests {
                 Action::ReadHistory,
                 Action::Send,
                 Action::ListMembers,
+                Action::Follow,
+                Action::Commit,
             ];
             assert_eq!(
-                documented[..5],
+                documented[..7],
                 actions.map(|action| decide(role, action, RoomRelation::Joined) == OK),
                 "{line}"
             );

@@ -82,6 +82,16 @@ codes! {
     StorageFailed = "storage_failed", true;
     /// It is not known whether the message is stored.
     StorageUnknown = "storage_unknown", true;
+    /// The room is end-to-end encrypted, and the client did not say that it can do that.
+    E2eOnly = "e2e_only", false;
+    /// This server's room log does not support end-to-end rooms.
+    E2eUnavailable = "e2e_unavailable", false;
+    /// The room has a newer commit than the one that the sender had seen.
+    StaleBase = "stale_base", true;
+    /// A user has no key package left on the server.
+    NoKeyPackage = "no_key_package", true;
+    /// The server does not have the ratchet tree that a commit names, or that is asked for.
+    NoTree = "no_tree", true;
     /// An HTTP request for a path that does not exist.
     NotFound = "not_found", false;
     /// An HTTP method that the path does not have.

@@ -4,6 +4,7 @@
 pub mod base32;
 pub mod code;
 pub mod device;
+pub mod end_to_end;
 #[cfg(feature = "client")]
 pub mod envelope;
 pub mod frame;

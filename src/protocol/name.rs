@@ -4,6 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use super::base32;
 
 /// The name of a user without a usable name.
 pub const ANONYMOUS: &str = "Anónimo";
@@ -107,7 +110,8 @@ impl fmt::Display for UserName {
     }
 }
 
-/// A room's name: 1 to 64 lower-case ASCII letters, digits and `- _ .`, a letter or digit first.
+/// A room's name: 1 to 64 lower-case ASCII letters, digits and `- _ .`, a letter or digit first. A `+` before
+/// that makes it the name of an end-to-end room, whose messages the server can't read.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct RoomName(Arc<str>);
@@ -115,15 +119,50 @@ pub struct RoomName(Arc<str>);
 impl RoomName {
     /// The rule, for error messages.
     pub const RULE: &'static str = "a room's name has 1 to 64 characters: lower-case letters a-z, \
-        digits and - _ . with a letter or digit first";
+        digits and - _ . with a letter or digit first; the name of an end-to-end room has a + before that";
+
+    /// The first character of the name of an end-to-end room.
+    const END_TO_END: char = '+';
+
+    /// What the names of rooms for direct messages begin with; the base32 of a hash follows.
+    const DIRECT: &'static str = "+dm.";
+
+    /// Bytes of the hash in the name of a room for direct messages.
+    const DIRECT_HASH_BYTES: usize = 16;
 
     /// Parses by [`Self::RULE`].
     pub fn parse(text: &str) -> Option<Self> {
-        let first_fits = text.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
-        let all_fit = text.bytes().all(|byte| {
+        let plain = text.strip_prefix(Self::END_TO_END).unwrap_or(text);
+        let first_fits = plain.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
+        let all_fit = plain.bytes().all(|byte| {
             byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_' | b'.')
         });
-        (first_fits && all_fit && text.len() <= 64).then(|| RoomName(text.into()))
+        (first_fits && all_fit && plain.len() <= 64).then(|| RoomName(text.into()))
+    }
+
+    /// Parses the name of a room that is not end-to-end.
+    pub fn parse_plain(text: &str) -> Option<Self> {
+        Self::parse(text).filter(|room| !room.is_end_to_end())
+    }
+
+    /// The room in which two users exchange direct messages, in whichever order they are named: `+dm.` and 26
+    /// characters of base32 (the first 16 bytes of the SHA-256 over both names, sorted, with a line feed
+    /// between them, which no name contains).
+    pub fn direct(one: &UserName, other: &UserName) -> Self {
+        let (first, second) = if one <= other { (one, other) } else { (other, one) };
+        let hash = Sha256::digest(format!("{first}\n{second}"));
+        let hash = base32::encode(&hash[..Self::DIRECT_HASH_BYTES]);
+        RoomName(format!("{}{hash}", Self::DIRECT).into())
+    }
+
+    /// Whether the server can't read the messages of the room.
+    pub fn is_end_to_end(&self) -> bool {
+        self.0.starts_with(Self::END_TO_END)
+    }
+
+    /// Whether it is reserved for the direct messages of two users.
+    pub fn is_direct(&self) -> bool {
+        self.0.starts_with(Self::DIRECT)
     }
 
     /// The room of a client that names none.
@@ -206,12 +245,30 @@ mod tests {
 
     #[test]
     fn room_names_follow_the_rule() {
-        for good in ["lobby", "ops", "0", "a-b_c.d"] {
-            assert!(RoomName::parse(good).is_some(), "{good}");
+        for good in ["lobby", "ops", "0", "a-b_c.d", &"x".repeat(64)] {
+            let room = RoomName::parse(good).expect(good);
+            assert!(!room.is_end_to_end() && !room.is_direct(), "{good}");
+            let room = RoomName::parse(&format!("+{good}")).expect(good);
+            assert!(room.is_end_to_end(), "{good}");
+            assert_eq!(RoomName::parse_plain(room.as_str()), None);
         }
-        for bad in ["", "Ops", "-a", "a b", "é", "a/b", &"x".repeat(65)] {
+        for bad in ["", "Ops", "-a", "a b", "é", "a/b", "+", "++a", "+-a", "a+b", &"x".repeat(65)]
+        {
             assert!(RoomName::parse(bad).is_none(), "{bad}");
         }
+    }
+
+    #[cfg(feature = "server")]
+    #[test]
+    fn two_users_have_one_room_for_direct_messages() {
+        let [ana, bob, ci] = ["ana", "bob", "ci"].map(UserName::clean);
+        let room = RoomName::direct(&bob, &ana);
+        // python3 -c 'import base64, hashlib; print(base64.b32encode(hashlib.sha256(b"ana\nbob").digest()[:16]))'
+        assert_eq!(room.as_str(), "+dm.7u6tkeu4vubr2nktflui6oz7iq");
+        assert_eq!(RoomName::direct(&ana, &bob), room);
+        assert_eq!(RoomName::parse(room.as_str()), Some(room.clone()));
+        assert!(room.is_direct() && room.is_end_to_end());
+        assert_ne!(RoomName::direct(&ana, &ci), room);
     }
 
     #[cfg(feature = "server")]

@@ -24,7 +24,7 @@ use crate::policy::auth_throttle::AuthThrottle;
 use crate::policy::bans::Restriction;
 use crate::policy::client_network::ClientNetwork;
 use crate::policy::ip_network::IpNetwork;
-use crate::policy::rights::Action;
+use crate::policy::rights::{Action, reading};
 use crate::protocol::{CloseCode, ErrorCode, UserName};
 use crate::sys::clock::wall_clock;
 use crate::sys::fault_points;
@@ -310,7 +310,7 @@ fn authorize(grant: &Grant, registration: &mut Registration) -> Result<(), Rejec
             let room = &request.room;
             return Err(forbidden(format!("your access token does not allow the room {room}")));
         }
-        if !grant.allows(Action::ReadHistory, &request.room) {
+        if !grant.allows(reading(&request.room), &request.room) {
             request.resume = None;
         }
     }

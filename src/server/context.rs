@@ -24,7 +24,9 @@ use super::rooms::config::HubConfig;
 use super::rooms::deletion::DeletionCount;
 use super::rooms::health::{Health, Problems};
 use super::rooms::log_writers::LogWriters;
-use crate::config::{Config, Listen};
+use super::tree_uploads::TreeUploads;
+use super::user_meters::UserMeters;
+use crate::config::{Config, Listen, Store};
 use crate::net::admission::Admission;
 use crate::net::server_connection::Timeouts;
 use crate::net::tls_server::{self, TlsConfigError};
@@ -73,6 +75,12 @@ pub struct Context {
     pub dropped_lines: DroppedLines,
     /// What the senders of HTTP requests have used of the rate limits.
     pub http_meters: Mutex<HttpMeters>,
+    /// How many commits the users have sent to end-to-end rooms.
+    pub commit_meters: UserMeters,
+    /// Of how many users' devices the users have taken key packages.
+    pub key_meters: UserMeters,
+    /// The ratchet trees that devices have uploaded.
+    pub tree_uploads: TreeUploads,
     /// What the history takes on the disk.
     pub disk: DiskWatch,
     /// Counts the connections, in all and per client network.
@@ -167,7 +175,13 @@ impl ActiveConfig {
                 ping_interval_ms: millis(limits.ping_interval),
             },
             durable,
+            end_to_end: self.supports_end_to_end(),
         }
+    }
+
+    /// Whether the store supports end-to-end rooms.
+    pub fn supports_end_to_end(&self) -> bool {
+        self.config.history.store != Store::JetStream
     }
 
     /// How much of the room log is retained.

@@ -6,9 +6,9 @@ use std::time::Duration;
 use crate::protocol::frame::Position;
 use crate::protocol::{RoomName, Seq, SeqRange, Timestamp};
 use crate::store::{
-    AppendOutcome, DeleteError, Deleted, DeletedRoom, Draft, EraseStep, Head, OpenedLog,
-    OpenedStore, Page, PageRange, PruneResult, Resumption, Retention, RoomCount, RoomLog,
-    RoomLogReader, StoreError,
+    AppendOutcome, DeleteError, Deleted, DeletedRoom, Draft, E2eFound, E2eQuery, E2eReply,
+    E2eRequest, EraseStep, Head, OpenedLog, OpenedStore, Page, PageRange, PruneResult, Resumption,
+    Retention, RoomCount, RoomLog, RoomLogReader, StoreError,
 };
 use crate::sys::fault_points;
 
@@ -126,6 +126,10 @@ impl RoomLog for LostOutcomes {
         self.log.delete_room(room, now)
     }
 
+    fn e2e(&mut self, request: E2eRequest, now: Timestamp) -> Result<E2eReply, StoreError> {
+        self.log.e2e(request, now)
+    }
+
     fn erase_step(&mut self) -> EraseStep {
         self.log.erase_step()
     }
@@ -191,6 +195,10 @@ impl RoomLogReader for FaultyReader {
 
     fn log_of(&self, room: &RoomName) -> usize {
         self.0.log_of(room)
+    }
+
+    fn e2e(&self, query: E2eQuery) -> Result<E2eFound, StoreError> {
+        self.reader().e2e(query)
     }
 
     fn rooms(&self) -> Result<Vec<(RoomName, Head)>, StoreError> {

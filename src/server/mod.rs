@@ -40,5 +40,7 @@ mod run;
 #[cfg(feature = "faults")]
 mod tailed_store;
 mod tls_warnings;
+mod tree_uploads;
+mod user_meters;
 
 pub use commands::main;

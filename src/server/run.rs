@@ -40,6 +40,8 @@ use super::rooms::hub::Hub;
 use super::rooms::log_writers::LogWriters;
 use super::rooms::presence_changes::PresenceChanges;
 use super::tls_warnings;
+use super::tree_uploads::TreeUploads;
+use super::user_meters::{COMMITS, KEYS, UserMeters};
 use crate::config::{Config, Store};
 use crate::net::admission::Admission;
 use crate::protocol::CloseCode;
@@ -188,6 +190,9 @@ impl Server {
             started: Instant::now(),
             durable,
             dropped_lines,
+            commit_meters: UserMeters::new(COMMITS),
+            key_meters: UserMeters::new(KEYS),
+            tree_uploads: TreeUploads::default(),
             http_meters: Mutex::default(),
             disk: DiskWatch::default(),
             cluster: OnceLock::new(),

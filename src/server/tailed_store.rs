@@ -14,9 +14,10 @@ use super::faulty_store::{LostOutcome, append_in_order, refused, unknown};
 use crate::protocol::frame::Position;
 use crate::protocol::{RoomName, Seq, SeqRange, Timestamp};
 use crate::store::{
-    AppendOutcome, DeleteError, Deleted, DeletedRoom, Draft, EraseStep, Head, OpenedLog,
-    OpenedStore, Page, PageRange, PruneResult, Resumption, Retention, RoomCount, RoomLog,
-    RoomLogReader, StoreError, Tail, TailDeletion, TailItem, TailMessage,
+    AppendOutcome, DeleteError, Deleted, DeletedRoom, Draft, E2eFound, E2eQuery, E2eReply,
+    E2eRequest, EraseStep, Head, OpenedLog, OpenedStore, Page, PageRange, PruneResult, Resumption,
+    Retention, RoomCount, RoomLog, RoomLogReader, StoreError, Tail, TailDeletion, TailItem,
+    TailMessage,
 };
 
 /// How many logs the store has.
@@ -110,6 +111,10 @@ impl RoomLog for SharedLog {
         self.noted
     }
 
+    fn e2e(&mut self, request: E2eRequest, now: Timestamp) -> Result<E2eReply, StoreError> {
+        self.log.lock().e2e(request, now)
+    }
+
     fn erase_step(&mut self) -> EraseStep {
         self.log.lock().erase_step()
     }
@@ -190,6 +195,10 @@ impl RoomLogReader for SharedReader {
     fn log_of(&self, room: &RoomName) -> usize {
         let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(room);
         hash as usize % LOGS
+    }
+
+    fn e2e(&self, query: E2eQuery) -> Result<E2eFound, StoreError> {
+        self.0.e2e(query)
     }
 
     fn rooms(&self) -> Result<Vec<(RoomName, Head)>, StoreError> {

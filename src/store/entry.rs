@@ -1,7 +1,9 @@
 //! A message before and after it is appended to a room log.
 
 use std::fmt;
+use std::sync::Arc;
 
+use crate::protocol::end_to_end::{CommitParts, EndToEnd, EntryKind};
 use crate::protocol::{MessageId, RoomName, Seq, Timestamp, UserName};
 
 /// A checked message that is not yet in a room log.
@@ -15,8 +17,12 @@ pub struct Draft {
     pub verified: bool,
     /// The sender's id for the message. Without an id, a repeated message is stored again.
     pub id: Option<MessageId>,
-    /// The plaintext.
+    /// The plaintext; in an end-to-end room, base64 that only clients can read.
     pub text: Box<str>,
+    /// Only in an end-to-end room, and always there.
+    pub e2e: Option<EndToEnd>,
+    /// What a commit brings along.
+    pub commit: Option<Arc<CommitParts>>,
 }
 
 /// A message in a room log.
@@ -34,15 +40,29 @@ pub struct Entry {
     pub verified: bool,
     /// The sender's id for the message.
     pub id: Option<MessageId>,
-    /// The plaintext.
+    /// The plaintext; in an end-to-end room, base64 that only clients can read.
     pub text: Box<str>,
+    /// Only in an end-to-end room, and always there.
+    pub e2e: Option<EndToEnd>,
+}
+
+impl Draft {
+    /// The bytes that it takes in a queue, without the fields of a fixed size.
+    pub fn bytes(&self) -> usize {
+        self.text.len() + self.commit.as_ref().map_or(0, |commit| commit.bytes())
+    }
 }
 
 impl Entry {
     /// Turns a draft into the entry with this sequence number and time.
     pub fn new(draft: Draft, seq: Seq, at: Timestamp) -> Self {
-        let Draft { room, user, verified, id, text } = draft;
-        Entry { room, seq, at, user, verified, id, text }
+        let Draft { room, user, verified, id, text, e2e, commit: _ } = draft;
+        Entry { room, seq, at, user, verified, id, text, e2e }
+    }
+
+    /// Whether it is a commit of an end-to-end room.
+    pub fn is_commit(&self) -> bool {
+        self.e2e.is_some_and(|e2e| e2e.kind == EntryKind::Commit)
     }
 }
 
@@ -83,6 +103,8 @@ mod tests {
             verified: false,
             id: None,
             text: "secreto".into(),
+            e2e: None,
+            commit: None,
         };
         let entry = Entry::new(draft.clone(), Seq(1), Timestamp::from_micros(0));
         assert!(!format!("{draft:?} {entry:?}").contains("secreto"));

@@ -17,6 +17,7 @@
 //! editing, searching. The log of a room only grows at its end and is pruned from its beginning.
 
 mod deletion;
+mod deposits;
 mod entry;
 mod jetstream;
 mod lookup_tag;
@@ -30,6 +31,7 @@ mod sqlite;
 mod tail;
 
 pub use deletion::{Deleted, DeletedRoom, EraseStep, Redaction, Stored};
+pub use deposits::{DeviceKeys, E2eFound, E2eQuery, E2eReply, E2eRequest, GroupInfo, Invited};
 pub use entry::{Draft, Entry};
 pub use jetstream::{
     Assurance, ClusterError, ClusterPlan, Credentials, EngineAddress, EngineInspector, EngineTls,

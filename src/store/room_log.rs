@@ -4,6 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use super::deletion::{Deleted, DeletedRoom, EraseStep, Redaction};
+use super::deposits::{E2eFound, E2eQuery, E2eReply, E2eRequest};
 use super::entry::{Draft, Entry};
 use super::retention::Retention;
 use crate::protocol::frame::Position;
@@ -39,6 +40,11 @@ pub trait RoomLog: Send {
     /// has yielded it.
     fn noted_at(&self) -> u64 {
         0
+    }
+
+    /// Changes what end-to-end rooms need besides their logs. On return it is durable.
+    fn e2e(&mut self, _request: E2eRequest, _now: Timestamp) -> Result<E2eReply, StoreError> {
+        Err(StoreError::without_e2e())
     }
 
     /// Does one bounded step of erasing deleted bytes from the files of the store.
@@ -99,6 +105,11 @@ pub trait RoomLogReader: RoomCount {
         0
     }
 
+    /// Reads what end-to-end rooms need besides their logs.
+    fn e2e(&self, _query: E2eQuery) -> Result<E2eFound, StoreError> {
+        Err(StoreError::without_e2e())
+    }
+
     /// Every room that ever had a message, sorted by name.
     fn rooms(&self) -> Result<Vec<(RoomName, Head)>, StoreError>;
 }
@@ -125,6 +136,13 @@ pub enum AppendOutcome {
         /// Its sequence number.
         seq: Seq,
     },
+    /// It is not in the log: the room has a newer commit than the sender had read.
+    StaleBase {
+        /// The newest commit of the room; 0 if it has none.
+        newest: Seq,
+    },
+    /// It is not in the log: nobody has uploaded the ratchet tree that the commit names.
+    NoTree,
     /// It is not in the log.
     Refused(StoreError),
     /// It is not known whether it is in the log. If it is, a repetition under the same id gives `Duplicate`. The
@@ -143,12 +161,26 @@ pub enum StoreError {
     Failed(String),
 }
 
+impl StoreError {
+    /// A panic ended the work.
+    pub fn interrupted() -> Self {
+        StoreError::Failed("an internal error interrupted it".into())
+    }
+
+    fn without_e2e() -> Self {
+        StoreError::Failed("this store has no end-to-end rooms".into())
+    }
+}
+
 /// Why nothing was deleted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DeleteError {
     /// There is no such room.
     #[error("the history has no room of this name")]
     UnknownRoom,
+    /// Without its commits, no device could follow an end-to-end room any more.
+    #[error("message {0} is a commit, which every member needs; delete the whole room instead")]
+    Commit(Seq),
     /// A message that is not there yet.
     #[error("the newest message of the room is {0}")]
     NotYet(Seq),

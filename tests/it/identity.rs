@@ -250,7 +250,7 @@ fn e1_a_history_of_a_newer_program_is_refused_and_left_alone() {
         .unwrap();
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(74), "{told}");
-    assert!(told.contains("written by a newer chat-server (form 9; this one knows 4)"), "{told}");
+    assert!(told.contains("written by a newer chat-server (form 9; this one knows 5)"), "{told}");
     assert_eq!(std::fs::read(&file).unwrap(), before);
     assert!(!folder.join("history.sqlite3.damaged-1").exists());
 }

@@ -17,6 +17,7 @@ mod confidential;
 mod configuration;
 mod connecting;
 mod deletion;
+mod e2e;
 mod examples;
 mod failures;
 mod fernet_vectors;

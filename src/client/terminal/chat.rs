@@ -256,7 +256,7 @@ impl Chat {
     }
 
     fn join(&mut self, room: &str) {
-        let Some(room) = RoomName::parse(room) else {
+        let Some(room) = RoomName::parse_plain(room) else {
             return self.console.note(self.texts.room_rule);
         };
         let conversation = self.driver.conversation_mut();

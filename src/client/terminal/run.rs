@@ -75,7 +75,7 @@ fn check(arguments: &Arguments, texts: &Messages) -> Result<(), Refusal> {
     if let Some(url) = server.filter(|url| ServerUrl::parse(url).is_err()) {
         return Err((ExitCode::Usage, fill(texts.bad_address, &[url])));
     }
-    match arguments.common.room.iter().find(|room| RoomName::parse(room).is_none()) {
+    match arguments.common.room.iter().find(|room| RoomName::parse_plain(room).is_none()) {
         Some(room) => Err((ExitCode::Usage, format!("{room}: {}", texts.room_rule))),
         None => Ok(()),
     }

@@ -296,11 +296,11 @@ impl Conversation {
         let server_micros = now.wall.micros().saturating_add(self.server_ahead_micros);
         let timestamp = Timestamp::from_micros(server_micros);
         let content = self.keys.encrypt(room, &message.text, timestamp)?;
-        let frame = ClientFrame::ChatMessage(NewMessage {
-            room: (!basic).then(|| room.into()),
-            id: (!basic).then(|| message.id.as_str().into()),
-            content: content.into(),
-        });
+        let frame = ClientFrame::ChatMessage(NewMessage::plain(
+            (!basic).then(|| room.into()),
+            (!basic).then(|| message.id.as_str().into()),
+            content.into(),
+        ));
         Some(frame.to_json())
     }
 

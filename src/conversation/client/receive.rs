@@ -47,6 +47,8 @@ impl Conversation {
             Ok(ServerFrame::Redacted(redacted)) => self.receive_redacted(frame, redacted, now),
             Ok(ServerFrame::History(history)) => self.receive_history(history, now),
             Ok(ServerFrame::Error(error)) => self.receive_error(error, now),
+            // Frames of end-to-end rooms, in which this client does not take part.
+            Ok(_) => Event::Nothing,
             // A newer server may send types that this client does not know.
             Err(error) if error.code == ErrorCode::UnknownType => Event::Nothing,
             Err(_) => Event::Unreadable,

@@ -46,6 +46,7 @@ impl Conversation {
             rooms,
             echo: (!self.options.echo).then_some(false),
             presence: (!self.options.presence).then_some(false),
+            e2e: None,
         };
         self.joined.clear();
         ClientFrame::Register(register).to_json()

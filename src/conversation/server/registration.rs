@@ -5,7 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::protocol::frame::{ClientFrame, PROTOCOL, Position, Register};
+use crate::protocol::device::DeviceId;
+use crate::protocol::frame::{ClientFrame, E2E_VERSION, PROTOCOL, Position, Register, RegisterE2e};
 use crate::protocol::{CloseCode, ErrorCode, RoomName, UserName};
 
 /// Rooms per session, at most.
@@ -65,6 +66,8 @@ pub struct Registration {
     pub echo: bool,
     /// Whether the session gets `user_joined`, `user_left` and `user_list`.
     pub presence: bool,
+    /// The device of a client that can take part in end-to-end rooms.
+    pub device: Option<DeviceId>,
     /// The positions that a client sent which leaves the choice of its room to the server.
     positions: Option<BTreeMap<String, Position>>,
 }
@@ -141,12 +144,25 @@ fn accept(register: Register) -> Result<Registration, Rejection> {
         rooms,
         echo: register.echo.unwrap_or(true),
         presence: register.presence.unwrap_or(true),
+        device: register.e2e.filter(|_| dialect == Dialect::Full).map(device).transpose()?,
         positions: names_no_room.then_some(positions),
     };
     if names_no_room {
         registration.choose_room(RoomName::lobby());
     }
     Ok(registration)
+}
+
+fn device(e2e: RegisterE2e) -> Result<DeviceId, Rejection> {
+    if e2e.v != E2E_VERSION {
+        let text = format!(
+            "this server speaks version {E2E_VERSION} of the end-to-end frames, not {}",
+            e2e.v
+        );
+        return Err(Rejection::policy(ErrorCode::BadProtocol, text));
+    }
+    DeviceId::parse(&e2e.device)
+        .ok_or_else(|| Rejection::policy(ErrorCode::BadFrame, DeviceId::RULE))
 }
 
 fn join_requests(

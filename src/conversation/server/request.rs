@@ -3,6 +3,8 @@
 
 use std::borrow::Cow;
 
+use super::e2e_request::{self, E2eFrame};
+use super::opaque_message::{self, Opaque};
 use super::registration::Dialect;
 use crate::crypto::key_ring::DecryptError;
 use crate::protocol::frame::{
@@ -25,8 +27,10 @@ pub enum Request<'a> {
         room: Option<RoomName>,
         /// The id that the client gave the message.
         id: Option<MessageId>,
-        /// The Fernet token.
+        /// The Fernet token; in an end-to-end room, base64.
         token: Cow<'a, str>,
+        /// For an end-to-end room that is named.
+        opaque: Option<Box<Opaque>>,
     },
     /// Join a room, and resume it after a position.
     Join(RoomName, Option<Position>),
@@ -34,6 +38,8 @@ pub enum Request<'a> {
     Leave(RoomName),
     /// List the names in a room.
     Who(RoomName),
+    /// Anything else about end-to-end rooms.
+    EndToEnd(Box<E2eFrame>),
     /// Read a page of the room log, of at most this many messages.
     History(RoomName, HistoryRange, usize),
 }
@@ -62,7 +68,7 @@ fn read_basic(text: &str) -> Result<Request<'_>, RequestError> {
         Some("chat_message") => {
             let message =
                 BasicNewMessage::parse(text).map_err(|frame| error(frame.code, frame.detail))?;
-            Ok(Request::Message { room: None, id: None, token: message.content })
+            Ok(Request::Message { room: None, id: None, token: message.content, opaque: None })
         }
         Some("register") => Err(already_registered()),
         Some(_) => Err(error(ErrorCode::UnknownType, "this server does not know that type")),
@@ -82,6 +88,10 @@ fn read_full(text: &str) -> Result<Request<'_>, RequestError> {
         Ok(ClientFrame::History(request)) => history(request),
         Ok(ClientFrame::Register(_)) => Err(already_registered()),
         Err(frame) => Err(error(frame.code, frame.detail)),
+        Ok(other) => match e2e_request::read(other) {
+            Some(request) => Ok(Request::EndToEnd(Box::new(request?))),
+            None => Err(error(ErrorCode::UnknownType, "this server does not know that type")),
+        },
     }
 }
 
@@ -99,7 +109,17 @@ fn message(new: NewMessage<'_>) -> Result<Request<'_>, RequestError> {
             error
         })?),
     };
-    Ok(Request::Message { room, id, token: new.content })
+    let opaque = match &room {
+        Some(room) if room.is_end_to_end() => {
+            Some(Box::new(opaque_message::read(&new).map_err(|error| {
+                let mut error = with_id(error);
+                error.room = Some(room.to_string());
+                error
+            })?))
+        }
+        _ => None,
+    };
+    Ok(Request::Message { room, id, token: new.content, opaque })
 }
 
 fn history(request: HistoryRequest) -> Result<Request<'static>, RequestError> {
@@ -196,7 +216,10 @@ mod tests {
     fn fields_of_the_full_protocol_are_ignored_from_a_basic_client() {
         let text = r#"{"type":"chat_message","content":"t","room":7,"id":[]}"#;
         let request = read(Dialect::Basic, text).unwrap();
-        assert_eq!(request, Request::Message { room: None, id: None, token: "t".into() });
+        assert_eq!(
+            request,
+            Request::Message { room: None, id: None, token: "t".into(), opaque: None }
+        );
         let who = read(Dialect::Basic, r#"{"type":"who","room":"lobby"}"#).unwrap_err();
         assert_eq!(who.code, "unknown_type");
     }

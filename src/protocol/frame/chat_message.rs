@@ -32,7 +32,7 @@ pub struct ChatMessage<'a, C = Cow<'a, str>> {
     /// Whether an access token proved the sender's name.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub verified: bool,
-    /// The Fernet token.
+    /// The Fernet token; in an end-to-end room, base64.
     pub content: C,
     /// The id of the key that `content` is encrypted under; empty from a basic server.
     #[serde(borrow, default, skip_serializing_if = "str::is_empty")]
@@ -43,6 +43,12 @@ pub struct ChatMessage<'a, C = Cow<'a, str>> {
     /// Whether the message is part of a history or a resume, not live.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub replay: bool,
+    /// In an end-to-end room: [`super::KIND_MESSAGE`] or [`super::KIND_COMMIT`]; else empty.
+    #[serde(borrow, default, skip_serializing_if = "str::is_empty")]
+    pub kind: Cow<'a, str>,
+    /// In an end-to-end room: the number of the newest commit before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<Seq>,
 }
 
 impl ChatMessage<'_> {

@@ -6,6 +6,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::e2e::{Blob, BlobGet, InfoGet, Invitation, KeysGet, KeysPut, RegisterE2e, WelcomeDone};
 use super::parse::{FrameError, body, type_of};
 use super::server_parts::Position;
 use crate::protocol::id::Seq;
@@ -30,6 +31,20 @@ pub enum ClientFrame<'a> {
     Who(RoomRequest),
     /// Request a page of the room log.
     History(HistoryRequest),
+    /// Deposit key packages.
+    #[serde(borrow)]
+    E2eKeysPut(KeysPut<'a>),
+    /// Request key packages of others.
+    E2eKeysGet(KeysGet),
+    /// A part of a ratchet tree.
+    #[serde(borrow)]
+    E2eBlob(Blob<'a>),
+    /// Request a ratchet tree.
+    E2eBlobGet(BlobGet),
+    /// A welcome was handled.
+    E2eWelcomeDone(WelcomeDone),
+    /// Request what a device needs to come into a room by itself.
+    E2eInfo(InfoGet),
 }
 
 impl<'a> ClientFrame<'a> {
@@ -42,6 +57,12 @@ impl<'a> ClientFrame<'a> {
             "leave" => body(text).map(ClientFrame::Leave),
             "who" => body(text).map(ClientFrame::Who),
             "history" => body(text).map(ClientFrame::History),
+            "e2e_keys_put" => body(text).map(ClientFrame::E2eKeysPut),
+            "e2e_keys_get" => body(text).map(ClientFrame::E2eKeysGet),
+            "e2e_blob" => body(text).map(ClientFrame::E2eBlob),
+            "e2e_blob_get" => body(text).map(ClientFrame::E2eBlobGet),
+            "e2e_welcome_done" => body(text).map(ClientFrame::E2eWelcomeDone),
+            "e2e_info" => body(text).map(ClientFrame::E2eInfo),
             _ => Err(FrameError::unknown_type()),
         }
     }
@@ -76,6 +97,9 @@ pub struct Register {
     /// Whether the client gets `user_joined`, `user_left` and `user_list`. Default: true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub presence: Option<bool>,
+    /// That the client can take part in end-to-end rooms.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub e2e: Option<RegisterE2e>,
 }
 
 /// Masks the access token, which is secret.
@@ -99,9 +123,44 @@ pub struct NewMessage<'a> {
     /// The id that the sender gives the message. Without an id there is no `ack`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<Cow<'a, str>>,
-    /// The Fernet token.
+    /// The Fernet token; in an end-to-end room, base64.
     #[serde(borrow)]
     pub content: Cow<'a, str>,
+    /// In an end-to-end room: the number of the newest commit that the sender has read; 0 before the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<Seq>,
+    /// In an end-to-end room: [`super::KIND_MESSAGE`], the default, or [`super::KIND_COMMIT`].
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<Cow<'a, str>>,
+    /// With a commit: what the devices need that it adds.
+    #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
+    pub welcomes: Vec<Invitation<'a>>,
+    /// With a commit: the MLS GroupInfo after it.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub info: Option<Cow<'a, str>>,
+    /// With a commit: the SHA-256 of the ratchet tree after it.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub tree: Option<Cow<'a, str>>,
+}
+
+impl<'a> NewMessage<'a> {
+    /// A message for a room that is not end-to-end.
+    pub fn plain(
+        room: Option<Cow<'a, str>>,
+        id: Option<Cow<'a, str>>,
+        content: Cow<'a, str>,
+    ) -> Self {
+        NewMessage {
+            room,
+            id,
+            content,
+            base: None,
+            kind: None,
+            welcomes: Vec::new(),
+            info: None,
+            tree: None,
+        }
+    }
 }
 
 /// `chat_message` from a basic client. A basic client knows neither rooms nor ids, so the server
@@ -266,11 +325,11 @@ mod tests {
             id in "[!-~]{1,64}",
             content in "\\PC{0,100}",
         ) {
-            let message = ClientFrame::ChatMessage(NewMessage {
-                room: Some("ops".into()),
-                id: Some(id.into()),
-                content: content.into(),
-            });
+            let message = ClientFrame::ChatMessage(NewMessage::plain(
+                Some("ops".into()),
+                Some(id.into()),
+                content.into(),
+            ));
             let text = message.to_json();
             prop_assert_eq!(ClientFrame::parse(&text).unwrap(), message);
         }

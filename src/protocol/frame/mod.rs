@@ -10,6 +10,7 @@
 
 mod chat_message;
 mod client;
+mod e2e;
 mod parse;
 mod server;
 mod server_parts;
@@ -17,6 +18,10 @@ mod server_parts;
 pub use chat_message::{ChatMessage, History, HistoryEntry};
 pub use client::{
     BasicNewMessage, ClientFrame, HistoryRequest, Join, NewMessage, PROTOCOL, Register, RoomRequest,
+};
+pub use e2e::{
+    Blob, BlobGet, DeviceKeys, E2E_VERSION, Info, InfoGet, Invitation, KIND_COMMIT, KIND_MESSAGE,
+    Keys, KeysGet, KeysPut, RegisterE2e, WelcomeDone, WelcomeE2e, WelcomeToRoom,
 };
 pub use parse::{FrameError, frame_type};
 pub use server::{ReceivedFrame, ServerFrame};

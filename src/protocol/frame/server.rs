@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::chat_message::{ChatMessage, History, HistoryEntry};
+use super::e2e::{Blob, Info, Keys, WelcomeToRoom};
 use super::parse::{FrameError, body, is_object, type_of};
 use super::server_parts::{
     Ack, EncryptionKey, ErrorFrame, Gap, Joined, Left, Presence, Redacted, UserList, Welcome,
@@ -42,6 +43,14 @@ pub enum ServerFrame<'a, C = Cow<'a, str>, M = HistoryEntry<'a>> {
     Gap(Gap<'a>),
     /// The text of a message was deleted.
     Redacted(Redacted<'a>),
+    /// Key packages.
+    E2eKeys(Keys<'a>),
+    /// A part of a ratchet tree.
+    E2eBlob(Blob<'a>),
+    /// The device was added to an end-to-end room.
+    E2eWelcome(WelcomeToRoom<'a>),
+    /// What a device needs to come into an end-to-end room by itself.
+    E2eInfo(Info<'a>),
     /// A request was refused, or failed.
     Error(ErrorFrame),
 }
@@ -82,6 +91,10 @@ impl<'a> ReceivedFrame<'a> {
             "history" => body(text).map(ServerFrame::History),
             "gap" => body(text).map(ServerFrame::Gap),
             "redacted" => body(text).map(ServerFrame::Redacted),
+            "e2e_keys" => body(text).map(ServerFrame::E2eKeys),
+            "e2e_blob" => body(text).map(ServerFrame::E2eBlob),
+            "e2e_welcome" => body(text).map(ServerFrame::E2eWelcome),
+            "e2e_info" => body(text).map(ServerFrame::E2eInfo),
             "error" => body(text).map(ServerFrame::Error),
             _ => Err(FrameError::unknown_type()),
         }
@@ -106,6 +119,8 @@ mod tests {
             key_id: "k".into(),
             timestamp: "t".into(),
             replay: false,
+            kind: "".into(),
+            base: None,
         }
     }
 

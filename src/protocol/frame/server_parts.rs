@@ -9,6 +9,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::e2e::WelcomeE2e;
 use crate::protocol::code::ErrorCode;
 use crate::protocol::id::{Epoch, KeyId, Seq, SessionId};
 use crate::protocol::name::RoomName;
@@ -42,6 +43,9 @@ pub struct Welcome {
     pub limits: Limits,
     /// The newest position of each room that the session is in.
     pub rooms: BTreeMap<RoomName, Position>,
+    /// For a client that can take part in end-to-end rooms, if the server knows them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub e2e: Option<WelcomeE2e>,
 }
 
 fn yes() -> bool {
@@ -223,6 +227,9 @@ pub struct ErrorFrame {
     /// The server's time (RFC 3339, kept as written), if the client's clock is wrong.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server_time: Option<String>,
+    /// With `stale_base`: the number of the newest commit of the room.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<Seq>,
 }
 
 impl ErrorFrame {

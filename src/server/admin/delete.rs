@@ -102,6 +102,7 @@ async fn request(
 fn refusal(room: &RoomName, error: &DeleteError) -> String {
     match error {
         DeleteError::UnknownRoom => format!("nothing was deleted: the history has no room {room}"),
+        DeleteError::Commit(_) => format!("nothing was deleted: in {room}, {error}"),
         DeleteError::NotYet(newest) => {
             format!("nothing was deleted: the newest message of {room} has the seq {newest}")
         }

@@ -69,6 +69,9 @@ pub async fn execute(
         AdminRequest::Mute(request) => bans::mute(context, by, request).await,
         AdminRequest::Unmute { user, room } => bans::unmute(context, by, user, room).await,
         AdminRequest::Bans => bans::list(context).await,
+        AdminRequest::EndToEndRooms { user } => {
+            to_answer(&rooms::end_to_end_rooms(context, &user).await?)
+        }
         AdminRequest::Listening => Ok(listening::report(context)),
         AdminRequest::LogLevel { level, seconds } => {
             log_level::report_or_change(context, level.as_deref(), seconds, by)

@@ -67,6 +67,11 @@ pub enum AdminRequest {
         /// The room.
         room: String,
     },
+    /// Name the end-to-end rooms in which devices of a user were seen.
+    EndToEndRooms {
+        /// The user.
+        user: String,
+    },
     /// Report where the server listens, and who may register.
     Listening,
     /// Answer with the lines of the server log as they come, until the client closes the connection.

@@ -7,10 +7,10 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::policy::recent_activity;
-use crate::protocol::{RoomName, Seq, Timestamp};
+use crate::protocol::{RoomName, Seq, Timestamp, UserName};
 use crate::server::context::Context;
 use crate::server::rooms::status::RoomStatus;
-use crate::store::{PageRange, RoomLogReader, StoreError};
+use crate::store::{E2eFound, E2eQuery, PageRange, RoomLogReader, StoreError};
 use crate::sys::clock::wall_clock;
 
 /// How long the history may take to answer.
@@ -159,4 +159,20 @@ async fn read_history<T: Send + 'static>(
     tokio::time::timeout(HISTORY_TIMEOUT, answered).await.unwrap_or_else(|_| {
         Err(format!("the history did not answer within {} s", HISTORY_TIMEOUT.as_secs()))
     })
+}
+
+/// The end-to-end rooms in which devices of a user were seen.
+#[derive(Serialize)]
+pub struct EndToEndRooms {
+    rooms: Vec<RoomName>,
+}
+
+/// Finds the end-to-end rooms in which devices of a user were seen; none if the store has no such rooms.
+pub async fn end_to_end_rooms(context: &Context, user: &str) -> Result<EndToEndRooms, String> {
+    let user = UserName::clean(user);
+    let found = read_history(context, move |reader| reader.e2e(E2eQuery::Rooms(user))).await?;
+    match found {
+        Ok(E2eFound::Rooms(rooms)) => Ok(EndToEndRooms { rooms }),
+        _ => Ok(EndToEndRooms { rooms: Vec::new() }),
+    }
 }

@@ -12,7 +12,7 @@ use super::args::{ConfigArgs, CtlCommand};
 use super::output::{print, print_error};
 use super::{table, tail};
 use crate::config::Config;
-use crate::server::admin::request::{self, AdminRequest};
+use crate::server::admin::request::{self, AdminRequest, BanRequest};
 use crate::server::error::{CtlError, ServerError};
 
 /// How long the server may take to answer.
@@ -68,6 +68,13 @@ pub fn run(
         false if all_nodes => print(answers::format_all_nodes(command, &answer).as_bytes())?,
         false => print(answers::format(command, &answer).as_bytes())?,
     }
+    let shut_out = match command.request() {
+        AdminRequest::Kick(target) | AdminRequest::Ban(BanRequest { target, .. }) => target.user,
+        _ => None,
+    };
+    if let Some(user) = shut_out {
+        note_end_to_end_rooms(socket.as_deref(), &user);
+    }
     if let Some(missing) = answers::missing_nodes(&answer) {
         return Err(missing.into());
     }
@@ -75,6 +82,22 @@ pub fn run(
         return Ok(());
     }
     answers::missing(command, &answer).map_or(Ok(()), |missing| Err(missing.into()))
+}
+
+/// Tells an operator who has shut a user out in which end-to-end rooms the user's devices were seen: no server can
+/// remove them from the groups of those rooms. A server that does not answer is not worth an error here.
+pub fn note_end_to_end_rooms(socket: Option<&Path>, user: &str) {
+    let asked = AdminRequest::EndToEndRooms { user: user.to_owned() };
+    let Ok(answer) = ask(socket, &asked) else { return };
+    let rooms: Vec<&str> =
+        answer["rooms"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    if let Some(first) = rooms.first() {
+        print_error(&format!(
+            "devices of {user} were seen in the end-to-end rooms {}, and the server can't remove them there; if \
+             nobody has done so yet, a member can: chat-client room remove {first} {user:?}",
+            rooms.join(", ")
+        ));
+    }
 }
 
 /// Sends one request to the server behind `socket` and waits for its answer.

@@ -177,18 +177,21 @@ fn rotate(config: &Config, id: &str) -> Result<(), ServerError> {
 fn revoke(config: &Config, id: &str) -> Result<(), ServerError> {
     check_id(config, id)?;
     let removed = AccessFile::change(&config.auth.access_file, |file| {
-        let before = file.tokens.len();
-        file.tokens.retain(|record| record.id() != id);
-        before - file.tokens.len()
+        let (removed, kept) =
+            std::mem::take(&mut file.tokens).into_iter().partition(|record| record.id() == id);
+        file.tokens = kept;
+        removed
     })?;
-    if removed == 0 {
+    let removed: Vec<TokenRecord> = removed;
+    let Some(user) = removed.first().map(|record| record.user.clone()) else {
         return Err(no_such_token(id));
-    }
+    };
     let done = format!("{id} is revoked");
     match notify_server(config) {
         Ok(notified) => {
             let path = config.auth.access_file.display();
             print_error(&format!("{done} (in {path}); {notified}"));
+            ctl::note_end_to_end_rooms(config.admin.socket.as_deref(), &user);
             Ok(())
         }
         Err(error) => Err(ServerError::NotNotified { done, error }),

@@ -59,7 +59,7 @@ async fn open(
         request.caller.user.clone(),
         request.caller.grant.clone(),
         request.dialect,
-        DeliveryOptions { echo: true, presence: false },
+        DeliveryOptions { echo: true, presence: false, device: None, key_packages: 0 },
         request.caller.client_info,
         outbound.clone(),
     ));
@@ -109,7 +109,9 @@ async fn enter(
     let entered = enter::enter(context, &registered.peer, vec![room]);
     match connection.writer().flush_during(entered).await {
         Ok(rooms) => Ok((registered, rooms)),
-        Err(error @ EnterError::RoomsFull(_)) => Err((error, "rooms_full")),
-        Err(error @ EnterError::Unreadable) => Err((error, "history_failed")),
+        Err(error) => {
+            let (_, cause) = error.close();
+            Err((error, cause))
+        }
     }
 }

@@ -57,6 +57,7 @@ async fn open(
     .await;
     let mut session = None;
     if let Some((mut opened, join_requests)) = opened {
+        opened.send_welcomes(&mut connection.writer()).await;
         for request in join_requests {
             if let Some(position) = request.resume {
                 opened.resume(&mut connection.writer(), &request.room, position).await;

@@ -8,6 +8,7 @@
 pub mod accept;
 #[cfg(feature = "faults")]
 pub mod echo;
+mod end_to_end;
 mod enter;
 mod follow;
 mod lifecycle;

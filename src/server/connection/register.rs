@@ -15,13 +15,15 @@ use crate::net::send_queue::{CloseReason, SendQueue};
 use crate::net::server_connection::{Received, ServerConnection};
 use crate::policy::access::Grant;
 use crate::policy::rate::Meter;
+use crate::protocol::device::DeviceId;
 use crate::protocol::frame::{ErrorFrame, ServerFrame};
-use crate::protocol::{CloseCode, ErrorCode, SessionId};
+use crate::protocol::{CloseCode, ErrorCode, SessionId, UserName};
 use crate::server::client_info::ClientInfo;
 use crate::server::context::Context;
 use crate::server::rooms::command::{EnterError, RoomEntry};
 use crate::server::rooms::encoding::websocket_frame;
 use crate::server::rooms::peer::{DeliveryOptions, Peer};
+use crate::store::{E2eFound, E2eQuery};
 
 /// A connection that has not registered yet.
 pub struct NewConnection {
@@ -162,17 +164,25 @@ fn refuse_entry<T>(
     new_connection: &NewConnection,
     error: &EnterError,
 ) -> Option<T> {
-    let (frame, cause) = match error {
-        EnterError::Unreadable => (error.frame(), "history_failed"),
-        EnterError::RoomsFull(_) => {
-            new_connection.log_refused(context, ErrorCode::RoomsFull);
-            (error.frame(), "rooms_full")
-        }
-    };
+    if *error != EnterError::Unreadable {
+        new_connection.log_refused(context, error.code());
+    }
+    let (frame, (close, cause)) = (error.frame(), error.close());
     let text = frame.message.clone();
     outbound.push(websocket_frame(&ServerFrame::Error(frame)));
-    outbound.close(CloseReason { close: CloseCode::TryLater, cause }, &text);
+    outbound.close(CloseReason { close, cause }, &text);
     None
+}
+
+/// How many key packages of a device the server has. If that can't be read, the device deposits more, which is no
+/// harm.
+async fn count_key_packages(context: &Context, user: UserName, device: DeviceId) -> u64 {
+    let reader = context.reader.clone();
+    let count = move || reader.e2e(E2eQuery::KeyPackages(user, device));
+    match tokio::task::spawn_blocking(count).await {
+        Ok(Ok(E2eFound::KeyPackages(count))) => count,
+        _ => 0,
+    }
 }
 
 /// Registers the session with the hub, which adds it to the rooms it asked for.
@@ -184,7 +194,15 @@ async fn enter_rooms(
     registration: Registration,
     grant: Option<Arc<Grant>>,
 ) -> Option<(Session, Vec<JoinRequest>)> {
-    let options = DeliveryOptions { echo: registration.echo, presence: registration.presence };
+    let Registration { echo, presence, device, .. } = registration;
+    let key_packages = match device {
+        Some(device) => {
+            let counted = count_key_packages(context, registration.user.clone(), device);
+            connection.flush_during(counted).await
+        }
+        None => 0,
+    };
+    let options = DeliveryOptions { echo, presence, device, key_packages };
     let peer = Arc::new(Peer::new(
         new_connection.session.clone(),
         registration.user,

@@ -9,6 +9,7 @@ use super::session::Session;
 use crate::conversation::server::request::HistoryRange;
 use crate::net::send_queue::CloseReason;
 use crate::net::writer::Writer;
+use crate::policy::rights::Action;
 use crate::protocol::frame::{ErrorFrame, History, Position, ServerFrame};
 use crate::protocol::{CloseCode, Epoch, ErrorCode, RoomName, Seq};
 use crate::server::refusal_log::SentGap;
@@ -106,14 +107,21 @@ impl Session {
             if self.context().deletions.get() != deletions {
                 continue;
             }
+            let can_receive = self.peer().may(Action::Receive, room);
             for item in page.items() {
                 match item {
                     PageItem::Message(_) => {}
+                    PageItem::Redacted(_) if !can_receive => {}
                     PageItem::Redacted(redaction) => self.peer().push_redacted(room, redaction),
                     PageItem::Gap(gap) => self.push_gap(room, gap, &page.head.epoch),
                 }
             }
-            let messages = page.entries.iter().map(|entry| history_entry(entry, &ring)).collect();
+            let messages = page
+                .entries
+                .iter()
+                .filter(|entry| can_receive || self.peer().gets(entry))
+                .map(|entry| history_entry(entry, &ring))
+                .collect();
             // The frame is queued while the lock is held, so no newer key can precede it.
             self.peer().send(&ServerFrame::History(History {
                 room: room.as_str().into(),
@@ -137,8 +145,11 @@ impl Session {
         if self.context().deletions.get() != deletions {
             return None;
         }
+        let can_receive = self.peer().may(Action::Receive, room);
         for item in page.items() {
             match item {
+                PageItem::Redacted(_) if !can_receive => {}
+                PageItem::Message(entry) if !can_receive && !self.peer().gets(entry) => {}
                 PageItem::Message(entry) => {
                     self.peer().push_replayed(entry, &page.head.epoch, &ring);
                 }
@@ -178,7 +189,7 @@ impl Session {
         self.read(writer, move || reader.page(&room, range, limit, MAX_PAGE_BYTES)).await
     }
 
-    async fn read<T: Send + 'static>(
+    pub(super) async fn read<T: Send + 'static>(
         &self,
         writer: &mut Writer<'_>,
         read: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
@@ -190,7 +201,7 @@ impl Session {
     }
 
     /// Waits until at most half the bound of the send queue is in use.
-    async fn wait_for_queue(&self, writer: &mut Writer<'_>) {
+    pub(super) async fn wait_for_queue(&self, writer: &mut Writer<'_>) {
         let half_full = self.context().active_config.load().config.limits.outbound_bytes / 2;
         writer.flush_to(half_full).await;
     }

@@ -15,11 +15,12 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::enter;
+use crate::conversation::server::e2e_request::E2eFrame;
 use crate::conversation::server::registration::{Dialect, ROOMS_PER_SESSION};
 use crate::conversation::server::request::{self, Request};
 use crate::net::server_connection::{Received, ServerConnection};
 use crate::policy::rate::Meter;
-use crate::policy::rights::{Action, Decision};
+use crate::policy::rights::{Action, Decision, reading};
 use crate::protocol::frame::{ErrorFrame, Position, ServerFrame};
 use crate::protocol::{ErrorCode, RoomName};
 use crate::server::context::{ActiveConfig, Context};
@@ -157,8 +158,8 @@ impl Session {
             };
         }
         match request {
-            Request::Message { room, id, token } => {
-                if let Some(draft) = self.prepare_draft(active, room, id, &token) {
+            Request::Message { room, id, token, opaque } => {
+                if let Some(draft) = self.prepare_draft(active, room, id, &token, opaque) {
                     self.peer().tally.accepted(&self.context().counters.activity);
                     let log_writer = self.context().log_writers.of(&draft.room);
                     if let Err(draft) = log_writer.try_submit(draft, self.peer()) {
@@ -166,6 +167,10 @@ impl Session {
                         Box::pin(connection.flush_during(log_writer.submit(draft, peer))).await;
                     }
                 }
+            }
+            Request::EndToEnd(request) => {
+                Box::pin(self.end_to_end(connection, *request)).await;
+                self.meter_answer(connection, active);
             }
             Request::Join(room, resume) => Box::pin(self.join(connection, room, resume)).await,
             Request::Leave(room) => {
@@ -195,6 +200,12 @@ impl Session {
 
     /// Checks the right that a request needs in its room; without a room, that is the first.
     fn check_rights(&self, request: &Request<'_>) -> Result<(), Box<ErrorFrame>> {
+        if let Request::EndToEnd(request) = request
+            && request.room().is_none()
+        {
+            // About the device itself, whatever rooms it is in.
+            return Ok(());
+        }
         let (action, room) = required_right(request);
         let Some(room) = room.or_else(|| self.first_room()) else {
             return Err(Box::new(in_no_room()));
@@ -221,7 +232,7 @@ impl Session {
         room: RoomName,
         resume: Option<Position>,
     ) {
-        let resume = resume.filter(|_| self.peer().may(Action::ReadHistory, &room));
+        let resume = resume.filter(|_| self.peer().may(reading(&room), &room));
         let already_joined = self.rooms.iter().any(|membership| membership.room == room);
         if !already_joined && self.rooms.len() >= ROOMS_PER_SESSION {
             return self.refuse(ErrorFrame {
@@ -309,11 +320,21 @@ impl Session {
 /// The right that a request needs, and the room if it names one.
 fn required_right<'a>(request: &'a Request<'_>) -> (Action, Option<&'a RoomName>) {
     match request {
+        Request::Message { room, opaque: Some(opaque), .. } if opaque.commit.is_some() => {
+            (Action::Commit, room.as_ref())
+        }
+        Request::EndToEnd(request) => match &**request {
+            E2eFrame::TakeKeys(room, _) | E2eFrame::Blob { room, .. } => {
+                (Action::Commit, Some(room))
+            }
+            E2eFrame::GetBlob(room, _) | E2eFrame::GetInfo(room) => (Action::Follow, Some(room)),
+            E2eFrame::PutKeys { .. } | E2eFrame::WelcomeDone(..) => (Action::Follow, None),
+        },
         Request::Message { room, .. } => (Action::Send, room.as_ref()),
         Request::Leave(room) => (Action::Leave, Some(room)),
         Request::Join(room, _) => (Action::Join, Some(room)),
         Request::Who(room) => (Action::ListMembers, Some(room)),
-        Request::History(room, ..) => (Action::ReadHistory, Some(room)),
+        Request::History(room, ..) => (reading(room), Some(room)),
     }
 }
 

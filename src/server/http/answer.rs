@@ -221,6 +221,7 @@ fn status(code: ErrorCode) -> StatusCode {
         ErrorCode::Unauthorized => StatusCode::UNAUTHORIZED,
         ErrorCode::Forbidden
         | ErrorCode::Muted
+        | ErrorCode::E2eOnly
         | ErrorCode::Plaintext
         | ErrorCode::OriginRefused => StatusCode::FORBIDDEN,
         ErrorCode::NotFound => StatusCode::NOT_FOUND,

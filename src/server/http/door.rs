@@ -125,6 +125,9 @@ impl Arrival<'_> {
         if method == Method::OPTIONS {
             return Ok(Reply::Answer(origin::preflight(room.is_some())));
         }
+        if room.as_ref().is_some_and(RoomName::is_end_to_end) {
+            return Err(HttpError::new(ErrorCode::E2eOnly, E2E_ONLY));
+        }
         let is_read = matches!(method, Method::GET | Method::HEAD);
         if !is_read && (room.is_none() || method != Method::POST) {
             return Err(HttpError::method(if room.is_some() {
@@ -230,6 +233,10 @@ fn room(path: &str) -> Result<Option<RoomName>, HttpError> {
         }
     }
 }
+
+/// The refusal of every request about an end-to-end room.
+const E2E_ONLY: &str = "this room is end-to-end encrypted: the server can neither write nor read its messages; use \
+    chat-client instead of HTTP";
 
 /// Whether the client prefers server-sent events: it names their type, as `EventSource` does.
 fn wants_events(headers: &HeaderMap) -> bool {

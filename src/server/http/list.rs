@@ -50,6 +50,7 @@ pub(super) async fn answer(
         };
         Ok(rooms
             .into_iter()
+            .filter(|(room, _)| !room.is_end_to_end())
             .map(|(room, head)| Room { room, epoch: head.epoch, seq: head.last })
             .collect())
     });

@@ -69,6 +69,8 @@ pub(super) async fn answer(
         verified: caller.grant.is_some(),
         id: Some(id.clone()),
         text: posted.text,
+        e2e: None,
+        commit: None,
     };
     tally.accepted(&context.counters.activity);
     match store(context, caller, draft).await? {

@@ -98,6 +98,22 @@ fn answer<'a>(committed: &'a Committed, sender: &Peer) -> Option<ServerFrame<'a>
                 "this id was already used for a message with other content; give every message its own id",
             )));
         }
+        AppendOutcome::StaleBase { newest } => {
+            let text = "the room has a newer commit than the one that you had read; read it, encrypt the \
+                message again and send it under the same id";
+            let base = Some(*newest);
+            return Some(ServerFrame::Error(ErrorFrame {
+                base,
+                ..error_frame(ErrorCode::StaleBase, text)
+            }));
+        }
+        AppendOutcome::NoTree => {
+            return Some(ServerFrame::Error(error_frame(
+                ErrorCode::NoTree,
+                "the server does not have the ratchet tree that this commit names; send it with e2e_blob, then \
+                 send the commit again",
+            )));
+        }
         AppendOutcome::Refused(error) => {
             let mut refusal = match error {
                 StoreError::Full(_) => error_frame(

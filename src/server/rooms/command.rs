@@ -187,6 +187,12 @@ pub enum EnterError {
     Unreadable,
     /// The room does not exist, and as many exist as `limits.rooms` allows.
     RoomsFull(RoomName),
+    /// The room is end-to-end encrypted, and the client has not said that it can do that.
+    E2eOnly(RoomName),
+    /// The store does not support end-to-end rooms.
+    E2eUnavailable(RoomName),
+    /// The room is for the direct messages of two other users.
+    NotDirect(RoomName),
 }
 
 impl EnterError {
@@ -195,6 +201,9 @@ impl EnterError {
         match self {
             EnterError::Unreadable => ErrorCode::StorageFailed,
             EnterError::RoomsFull(_) => ErrorCode::RoomsFull,
+            EnterError::E2eOnly(_) => ErrorCode::E2eOnly,
+            EnterError::E2eUnavailable(_) => ErrorCode::E2eUnavailable,
+            EnterError::NotDirect(_) => ErrorCode::Forbidden,
         }
     }
 
@@ -214,6 +223,33 @@ impl EnterError {
                      allows; use an existing room, or try again later",
                 )
             },
+            EnterError::E2eOnly(room) => self.about(
+                room,
+                "this room is end-to-end encrypted; a version of chat-client that supports this can enter it",
+            ),
+            EnterError::E2eUnavailable(room) => self.about(
+                room,
+                "this server's history store does not support end-to-end rooms yet",
+            ),
+            EnterError::NotDirect(room) => {
+                self.about(room, "this room is for the direct messages of two other users")
+            }
+        }
+    }
+
+    fn about(&self, room: &RoomName, message: &'static str) -> ErrorFrame {
+        ErrorFrame { room: Some(room.to_string()), ..ErrorFrame::new(self.code(), message) }
+    }
+
+    /// The close code of a session that can't enter its first rooms, and the cause in the server log.
+    pub fn close(&self) -> (CloseCode, &'static str) {
+        match self {
+            EnterError::Unreadable => (CloseCode::TryLater, "history_failed"),
+            EnterError::RoomsFull(_) => (CloseCode::TryLater, "rooms_full"),
+            EnterError::E2eOnly(_) | EnterError::E2eUnavailable(_) => {
+                (CloseCode::Policy, "refused")
+            }
+            EnterError::NotDirect(_) => (CloseCode::Forbidden, "refused"),
         }
     }
 }

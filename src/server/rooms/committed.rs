@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::peer::Peer;
+use crate::protocol::end_to_end::CommitParts;
 use crate::protocol::{MessageId, RoomName};
 use crate::store::AppendOutcome;
 
@@ -18,6 +19,8 @@ pub struct Committed {
     pub id: Option<MessageId>,
     /// The result of the append.
     pub outcome: AppendOutcome,
+    /// What a commit brings along.
+    pub commit: Option<Arc<CommitParts>>,
     /// Whether the log has a tail, which brings the message later if it is stored.
     pub has_tail: bool,
     /// The message's share of the log writer's queue, held until the hub has delivered the message.
@@ -59,11 +62,20 @@ impl Committed {
         sender: Arc<Peer>,
         room: RoomName,
         id: Option<MessageId>,
+        commit: Option<Arc<CommitParts>>,
         outcome: AppendOutcome,
         queue_permit: OwnedSemaphorePermit,
     ) -> Self {
         let (sender, queue_permit) = (Sender::Waiting(sender), Some(queue_permit));
-        Committed { sender, room, id, outcome, has_tail: false, _queue_permit: queue_permit }
+        Committed {
+            sender,
+            room,
+            id,
+            commit,
+            outcome,
+            has_tail: false,
+            _queue_permit: queue_permit,
+        }
     }
 
     /// A message of a log that has a tail, or the result for a draft that the tail does not bring.
@@ -74,6 +86,7 @@ impl Committed {
         outcome: AppendOutcome,
         queue_permit: Option<OwnedSemaphorePermit>,
     ) -> Self {
-        Committed { sender, room, id, outcome, has_tail: true, _queue_permit: queue_permit }
+        let commit = None;
+        Committed { sender, room, id, commit, outcome, has_tail: true, _queue_permit: queue_permit }
     }
 }

@@ -21,9 +21,12 @@ use super::hub::Hub;
 use super::peer::Peer;
 use super::room::{Member, Room};
 use super::rotation::replace_key;
+use crate::conversation::server::opaque_message::sha256_text;
 use crate::conversation::server::registration::Dialect;
 use crate::net::send_queue::{CloseReason, FrameForm, SendQueue, send_to_all};
 use crate::net::uring::UringSender;
+use crate::protocol::end_to_end::CommitParts;
+use crate::protocol::frame::{ServerFrame, WelcomeToRoom};
 use crate::protocol::{CloseCode, RoomName, Seq};
 use crate::server::activity::Tally;
 use crate::store::{AppendOutcome, Entry};
@@ -49,6 +52,7 @@ struct EncodedMessage {
     /// Where its frame ends in the batch's frames.
     end: usize,
     seq: Seq,
+    is_commit: bool,
     /// Its session, if this server has it.
     sender: Option<Arc<Peer>>,
 }
@@ -83,6 +87,9 @@ impl Hub {
                         sender.sent.fetch_add(1, Ordering::Relaxed);
                     }
                     self.encode(entry, sender, &mut encoded);
+                    if let Some(commit) = &committed.commit {
+                        self.send_welcomes(entry, commit);
+                    }
                 }
                 // A tail brings the message if it is stored, and what it brings has no holes.
                 AppendOutcome::Unknown(_) if !committed.has_tail => {
@@ -143,6 +150,26 @@ impl Hub {
         }
     }
 
+    /// Tells the devices that a commit adds, as far as they are connected. The others are told when they
+    /// register.
+    fn send_welcomes(&self, commit: &Entry, parts: &CommitParts) {
+        for welcome in &parts.welcomes {
+            let is_for = |peer: &Peer| {
+                let device = peer.device.map(|device| (&peer.user, device));
+                device.is_some_and(|is| welcome.to.iter().any(|(user, id)| is == (user, *id)))
+            };
+            let peers = self.sessions.values().map(|session| &session.peer);
+            for peer in peers.filter(|peer| is_for(peer)) {
+                peer.send(&ServerFrame::E2eWelcome(WelcomeToRoom {
+                    room: commit.room.as_str().into(),
+                    seq: commit.seq,
+                    content: (&*welcome.content).into(),
+                    tree: sha256_text(&parts.tree_hash).into(),
+                }));
+            }
+        }
+    }
+
     fn encode(
         &mut self,
         entry: &Entry,
@@ -171,8 +198,10 @@ impl Hub {
         let ring = ring.read();
         for (form, dialect) in FORMS {
             // A message that no member receives is not encrypted and encoded.
-            let is_wanted =
-                |member: &Member| member.form == form && member.should_receive(entry.seq, sender);
+            let is_commit = entry.is_commit();
+            let is_wanted = |member: &Member| {
+                member.form == form && member.should_receive(entry.seq, is_commit, sender)
+            };
             if (form != FrameForm::WebSocket && room.text_members == 0)
                 || !room.members.iter().any(is_wanted)
             {
@@ -182,7 +211,8 @@ impl Hub {
             let batch = encoded.entry(key).or_default();
             put_message(&mut batch.frames, dialect, entry, &room.epoch, &ring, false);
             let end = batch.frames.len();
-            batch.messages.push(EncodedMessage { end, seq: entry.seq, sender: sender.cloned() });
+            let (seq, sender) = (entry.seq, sender.cloned());
+            batch.messages.push(EncodedMessage { end, seq, is_commit, sender });
         }
     }
 }
@@ -271,7 +301,8 @@ impl<'a> Chunk<'a> {
         let (mut from, mut to, mut count) = (0, 0, 0);
         for message in self.messages {
             let end = message.end - self.start;
-            if member.should_receive(message.seq, message.sender.as_ref()) {
+            let EncodedMessage { seq, is_commit, sender, .. } = message;
+            if member.should_receive(*seq, *is_commit, sender.as_ref()) {
                 count += 1;
             } else {
                 self.push_part(member, from, to);

@@ -50,5 +50,5 @@ impl DraftBatch {
 
 /// What a draft occupies in the queue, in bytes.
 pub(super) fn size_of(draft: &Draft) -> usize {
-    draft.text.len() + DRAFT_OVERHEAD_BYTES
+    draft.bytes() + DRAFT_OVERHEAD_BYTES
 }

@@ -9,7 +9,10 @@ use crate::conversation::server::registration::Dialect;
 use crate::crypto::key_ring::KeyRing;
 use crate::net::framing;
 use crate::net::send_queue::FrameForm;
-use crate::protocol::frame::{self, ChatMessage, HistoryEntry, ServerFrame};
+use crate::protocol::end_to_end::EntryKind;
+use crate::protocol::frame::{
+    self, ChatMessage, HistoryEntry, KIND_COMMIT, KIND_MESSAGE, ServerFrame,
+};
 use crate::protocol::json_line::push_safe_json;
 use crate::protocol::{Epoch, MessageId, RoomName, Seq};
 use crate::store::{Entry, Gap, Redaction};
@@ -121,6 +124,9 @@ pub fn history_entry<'a>(entry: &'a Entry, ring: &'a KeyRing) -> HistoryEntry<'a
 }
 
 fn encrypted<'a>(entry: &'a Entry, ring: &'a KeyRing, replay: bool) -> ChatMessage<'a> {
+    if entry.e2e.is_some() {
+        return ChatMessage { content: (&*entry.text).into(), ..unencrypted(entry, replay) };
+    }
     ChatMessage {
         content: ring.encrypt(entry.text.as_bytes(), wall_clock()).into(),
         key_id: ring.key_id().as_str().into(),
@@ -141,5 +147,11 @@ fn unencrypted(entry: &Entry, replay: bool) -> ChatMessage<'_> {
         key_id: "".into(),
         timestamp: entry.at.to_string().into(),
         replay,
+        kind: match entry.e2e.map(|e2e| e2e.kind) {
+            None => "".into(),
+            Some(EntryKind::Message) => KIND_MESSAGE.into(),
+            Some(EntryKind::Commit) => KIND_COMMIT.into(),
+        },
+        base: entry.e2e.map(|e2e| e2e.base),
     }
 }

@@ -29,6 +29,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use super::append;
 use super::committed::Committed;
 use super::deletion::DeleteRequest;
+use super::deposits::DepositRequest;
 use super::draft_batch::{DraftBatch, FailedAppends, size_of};
 use super::eraser::Eraser;
 use super::log_event::LogEvent;
@@ -143,8 +144,8 @@ impl LogWriter {
         self.health.submitted(now);
         // This fails only after the thread has ended, when no session is left to be answered.
         let failed = sender.failed_appends();
-        let (room, id) = (draft.room.clone(), draft.id.clone());
-        let origin = PendingDraft { sender, room, id, queue_permit: permit, arrived };
+        let (room, id, commit) = (draft.room.clone(), draft.id.clone(), draft.commit.clone());
+        let origin = PendingDraft { sender, room, id, commit, queue_permit: permit, arrived };
         let _ = self.work.send(Work::Append(draft, origin, failed));
     }
 
@@ -178,6 +179,12 @@ impl LogWriter {
         let _ = self.work.send(Work::Delete(request));
     }
 
+    /// Changes the deposits for end-to-end rooms, and answers. The sender waits for the answer, so each session has
+    /// one such request here at most.
+    pub fn change_deposits(&self, request: DepositRequest) {
+        let _ = self.work.send(Work::EndToEnd(request));
+    }
+
     /// Makes the thread commit everything queued and end.
     pub fn finish(&self) {
         let _ = self.work.send(Work::Finish);
@@ -188,6 +195,7 @@ enum Work {
     Append(Draft, PendingDraft, FailedAppends),
     SetRetention(Retention),
     Delete(DeleteRequest),
+    EndToEnd(DepositRequest),
     Ping,
     Finish,
 }
@@ -235,12 +243,13 @@ impl LogWriterThread {
                 Err(RecvTimeoutError::Disconnected) => return,
             };
             let mut batch = DraftBatch::default();
-            let mut deletions = Vec::new();
+            let (mut deletions, mut changes) = (Vec::new(), Vec::new());
             while let Some(work) = next {
                 match work {
                     Work::Append(draft, origin, failed) => batch.push(draft, origin, failed),
                     Work::SetRetention(retention) => self.log.set_retention(retention),
                     Work::Delete(request) => deletions.push(request),
+                    Work::EndToEnd(request) => changes.push(request),
                     Work::Ping => self.health.question.answer(),
                     Work::Finish => finishing = true,
                 }
@@ -258,6 +267,9 @@ impl LogWriterThread {
                 if !hub_runs {
                     return;
                 }
+            }
+            for request in changes {
+                request.carry_out(self.log.as_mut());
             }
             for request in deletions {
                 let tail = self.pending.as_deref().map(|pending| &pending.deletions);
@@ -310,8 +322,8 @@ impl LogWriterThread {
                 let outcomes = self.append(drafts);
                 let arrivals: Vec<Instant> = origins.iter().map(|draft| draft.arrived).collect();
                 let with_outcome = |(draft, outcome): (PendingDraft, _)| {
-                    let PendingDraft { sender, room, id, queue_permit, .. } = draft;
-                    Committed::new(sender, room, id, outcome, queue_permit)
+                    let PendingDraft { sender, room, id, commit, queue_permit, .. } = draft;
+                    Committed::new(sender, room, id, commit, outcome, queue_permit)
                 };
                 let committed: Vec<_> =
                     origins.into_iter().zip(outcomes).map(with_outcome).collect();

@@ -69,6 +69,11 @@ impl LogWriters {
         Ok((LogWriters { writers, pending: all_pending, reader, stats }, all_ended))
     }
 
+    /// The first log writer; there is always one.
+    pub fn first(&self) -> &LogWriter {
+        &self.writers[0]
+    }
+
     /// The log writer of a room.
     pub fn of(&self, room: &RoomName) -> &LogWriter {
         match self.writers.as_slice() {

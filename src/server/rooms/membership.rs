@@ -16,7 +16,9 @@ use super::room::{Member, Room};
 use crate::conversation::server::registration::Dialect;
 use crate::policy::access::AccessStatus;
 use crate::policy::rights::Action;
-use crate::protocol::frame::{ErrorFrame, Joined, Left, PROTOCOL, ServerFrame, Welcome};
+use crate::protocol::frame::{
+    E2E_VERSION, ErrorFrame, Joined, Left, PROTOCOL, ServerFrame, Welcome, WelcomeE2e,
+};
 use crate::protocol::{ErrorCode, RoomName, Seq};
 use crate::store::Stored;
 
@@ -69,6 +71,10 @@ impl Hub {
                     .iter()
                     .map(|membership| (membership.room.clone(), membership.at.clone()))
                     .collect(),
+                e2e: peer
+                    .device
+                    .filter(|_| self.config.end_to_end)
+                    .map(|_| WelcomeE2e { v: E2E_VERSION, key_packages: peer.key_packages }),
             }));
         }
         for membership in &memberships {
@@ -128,12 +134,13 @@ impl Hub {
         let Some(missing) = room.recent.after(after) else { return GoLiveOutcome::Behind };
         let missing_bytes: usize =
             missing.clone().map(|stored| frame_bytes(stored.text_bytes())).sum();
+        let can_receive = room.members[index].can_receive;
         if missing_bytes > self.config.outbound_bytes {
             // The session reads them from the room log, as fast as its client takes them.
             return GoLiveOutcome::Behind;
         }
         for redaction in std::mem::take(&mut room.members[index].missed_redactions) {
-            if redaction.seq <= after {
+            if redaction.seq <= after && can_receive {
                 peer.push_redacted(name, redaction);
             }
         }
@@ -141,8 +148,11 @@ impl Hub {
         let count = missing.len() as u64;
         for stored in missing {
             match stored {
-                Stored::Message(entry) => peer.push_replayed(entry, &room.epoch, &ring),
-                Stored::Redacted(redaction) => peer.push_redacted(name, *redaction),
+                Stored::Message(entry) if can_receive || peer.gets(entry) => {
+                    peer.push_replayed(entry, &room.epoch, &ring);
+                }
+                Stored::Redacted(redaction) if can_receive => peer.push_redacted(name, *redaction),
+                _ => {}
             }
         }
         peer.received.fetch_add(count, Ordering::Relaxed);
@@ -158,7 +168,7 @@ impl Hub {
     pub(super) fn leave(&mut self, peer: &Arc<Peer>, name: &RoomName) {
         if self.remove_member(peer, name) {
             if let Some(room) = self.rooms.get_mut(name) {
-                room.rotate_before_next_message = true;
+                room.rotate_before_next_message = !name.is_end_to_end();
             }
             peer.send(&ServerFrame::Left(Left { room: name.as_str().into() }));
         } else {
@@ -219,6 +229,7 @@ impl Hub {
         peer: &Arc<Peer>,
         entry: &RoomEntry,
     ) -> Result<Membership, EnterError> {
+        self.check_end_to_end(peer, &entry.room)?;
         let is_new_room = !self.rooms.contains_key(&entry.room);
         if is_new_room {
             let at = entry.opening.as_ref().and_then(|opening| opening.position());
@@ -249,9 +260,11 @@ impl Hub {
             peer: peer.clone(),
             outbound: peer.outbound.clone(),
             form: peer.form(),
-            echo: peer.echo,
+            // A device of an end-to-end room reads its own messages at their place in the log.
+            echo: peer.echo || entry.room.is_end_to_end(),
             live_since,
             can_receive,
+            follows: entry.room.is_end_to_end() && peer.may(Action::Follow, &entry.room),
             missed_redactions: Vec::new(),
             received: Cell::new(0),
         });
@@ -269,6 +282,23 @@ impl Hub {
             self.schedule_rotation();
         }
         Ok(membership)
+    }
+
+    /// Refuses a client that can't take part in an end-to-end room, and who is not one of the two users of a
+    /// room for direct messages. Without access tokens names prove nothing, so that is not checked.
+    fn check_end_to_end(&self, peer: &Peer, room: &RoomName) -> Result<(), EnterError> {
+        if !room.is_end_to_end() {
+            return Ok(());
+        }
+        if peer.device.is_none() {
+            return Err(EnterError::E2eOnly(room.clone()));
+        }
+        if !self.config.end_to_end {
+            return Err(EnterError::E2eUnavailable(room.clone()));
+        }
+        let is_admitted =
+            !room.is_direct() || !peer.verified() || self.access.admits_direct(&peer.user, room);
+        if is_admitted { Ok(()) } else { Err(EnterError::NotDirect(room.clone())) }
     }
 
     /// Decides whether a message may be sent to a room that has no messages yet. Nothing is reserved, so

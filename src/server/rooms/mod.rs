@@ -13,6 +13,7 @@ mod committed;
 pub mod config;
 pub mod deletion;
 pub mod delivery;
+pub mod deposits;
 mod draft_batch;
 mod drain;
 mod drain_schedule;

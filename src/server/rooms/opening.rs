@@ -128,7 +128,15 @@ mod tests {
 
     fn append(log: &mut dyn RoomLog, room: &RoomName) {
         let (user, text) = (UserName::clean("Alice"), "x".into());
-        let draft = Draft { room: room.clone(), user, verified: false, id: None, text };
+        let draft = Draft {
+            room: room.clone(),
+            user,
+            verified: false,
+            id: None,
+            text,
+            e2e: None,
+            commit: None,
+        };
         log.append(vec![draft], Timestamp::from_micros(0));
     }
 

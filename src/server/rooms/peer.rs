@@ -17,6 +17,7 @@ use crate::policy::access::Grant;
 use crate::policy::bans::MutedRooms;
 use crate::policy::client_network::ClientNetwork;
 use crate::policy::rights::{Action, Decision, Role, RoomRelation, decide};
+use crate::protocol::device::DeviceId;
 use crate::protocol::frame::{ErrorFrame, ServerFrame};
 use crate::protocol::{CloseCode, Epoch, RoomName, Seq, SessionId, Timestamp, UserName};
 use crate::server::activity::Tally;
@@ -41,6 +42,10 @@ pub struct Peer {
     pub echo: bool,
     /// Whether the client wants joins, leaves and user lists.
     pub presence: bool,
+    /// The device of a client that can take part in end-to-end rooms.
+    pub device: Option<DeviceId>,
+    /// How many key packages of the device the server had when the session registered.
+    pub key_packages: u64,
     /// The client's address.
     pub client: ClientInfo,
     /// When the session registered.
@@ -99,6 +104,8 @@ impl Peer {
             dialect,
             echo: options.echo,
             presence: options.presence,
+            device: options.device,
+            key_packages: options.key_packages,
             client,
             since: Instant::now(),
             outbound,
@@ -121,7 +128,8 @@ impl Peer {
         answer: oneshot::Sender<Answer>,
     ) -> Self {
         let outbound = Arc::new(SendQueue::new(None, 0, Arc::default()));
-        let options = DeliveryOptions { echo: false, presence: false };
+        let options =
+            DeliveryOptions { echo: false, presence: false, device: None, key_packages: 0 };
         let mut peer = Peer::new(session, user, grant, Dialect::Full, options, client, outbound);
         peer.answer = Mutex::new(Some(answer));
         peer
@@ -153,6 +161,15 @@ impl Peer {
                 if joined { RoomRelation::Joined } else { RoomRelation::NotJoined },
             ),
         }
+    }
+
+    /// Whether the session is sent this entry of a room it is in. In an end-to-end room, who may not receive
+    /// messages gets the commits, without which it could not send, and its own messages.
+    pub fn gets(&self, entry: &Entry) -> bool {
+        self.may(Action::Receive, &entry.room)
+            || (entry.room.is_end_to_end()
+                && self.may(Action::Follow, &entry.room)
+                && (entry.is_commit() || entry.user == self.user))
     }
 
     /// Sets the rooms in which the user is muted.
@@ -287,4 +304,8 @@ pub struct DeliveryOptions {
     pub echo: bool,
     /// Joins, leaves and user lists.
     pub presence: bool,
+    /// The device of a client that can take part in end-to-end rooms.
+    pub device: Option<DeviceId>,
+    /// How many key packages of it the server has.
+    pub key_packages: u64,
 }

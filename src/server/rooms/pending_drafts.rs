@@ -18,6 +18,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::committed::{Committed, Sender};
 use super::deletion::PendingDeletions;
 use super::peer::Peer;
+use crate::protocol::end_to_end::CommitParts;
 use crate::protocol::{MessageId, RoomName};
 use crate::store::{AppendOutcome, TailMessage};
 
@@ -53,6 +54,7 @@ pub struct PendingDraft {
     pub sender: Arc<Peer>,
     pub room: RoomName,
     pub id: Option<MessageId>,
+    pub commit: Option<Arc<CommitParts>>,
     pub queue_permit: OwnedSemaphorePermit,
     /// When the message arrived at the log writer.
     pub arrived: Instant,
@@ -60,9 +62,11 @@ pub struct PendingDraft {
 
 impl PendingDraft {
     fn with(self, outcome: AppendOutcome) -> (Committed, Instant) {
-        let PendingDraft { sender, room, id, queue_permit, arrived } = self;
+        let PendingDraft { sender, room, id, commit, queue_permit, arrived } = self;
         let (sender, permit) = (Sender::Waiting(sender), Some(queue_permit));
-        (Committed::of_tail(sender, room, id, outcome, permit), arrived)
+        let mut committed = Committed::of_tail(sender, room, id, outcome, permit);
+        committed.commit = commit;
+        (committed, arrived)
     }
 }
 
@@ -207,7 +211,7 @@ mod tests {
         fn draft(&self, sender: &Arc<Peer>, arrived: Instant) -> PendingDraft {
             let queue_permit = self.0.clone().try_acquire_many_owned(10).unwrap();
             let (sender, room) = (sender.clone(), RoomName::lobby());
-            PendingDraft { sender, room, id: None, queue_permit, arrived }
+            PendingDraft { sender, room, id: None, commit: None, queue_permit, arrived }
         }
 
         fn is_free(&self) -> bool {
@@ -217,7 +221,15 @@ mod tests {
 
     fn message(seq: u64, draft: Option<u64>) -> TailMessage {
         let (room, user) = (RoomName::lobby(), UserName::clean("ana"));
-        let content = Draft { room, user, verified: false, id: None, text: "text".into() };
+        let content = Draft {
+            room,
+            user,
+            verified: false,
+            id: None,
+            text: "text".into(),
+            e2e: None,
+            commit: None,
+        };
         TailMessage { entry: Entry::new(content, Seq(seq), Timestamp::from_micros(1)), draft }
     }
 

@@ -28,7 +28,7 @@ impl Hub {
     /// and announces the join to the others. The caller flushes the new member's queue.
     pub(super) fn announce_join(&mut self, peer: &Arc<Peer>, name: &RoomName) {
         let Some(room) = self.rooms.get(name) else { return };
-        if peer.dialect.is_websocket() {
+        if peer.dialect.is_websocket() && !name.is_end_to_end() {
             peer.outbound.push(room.key_frame(name));
         }
         let joined = user_joined(&peer.user, name);

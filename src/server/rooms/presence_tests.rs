@@ -59,6 +59,7 @@ fn world(presence_members: usize, is_cluster: bool) -> World {
         outbound_bytes: 1 << 20,
         limits,
         durable: false,
+        end_to_end: true,
     };
     let (deletions, access, counters) = Default::default();
     let hub = Hub::new(config, store.reader.clone(), deletions, access, counters);
@@ -77,7 +78,7 @@ impl World {
             UserName::clean(user),
             None,
             Dialect::Full,
-            DeliveryOptions { echo: true, presence: true },
+            DeliveryOptions { echo: true, presence: true, device: None, key_packages: 0 },
             ClientInfo { address: [127, 0, 0, 1].into(), confidential: true, is_proxy: false },
             Arc::new(SendQueue::new(Some(server), 1 << 20, Arc::default())),
         ));

@@ -60,7 +60,15 @@ mod tests {
 
     fn push(recent: &mut RecentMessages, seq: u64) {
         let (room, user) = (RoomName::lobby(), UserName::clean("Alice"));
-        let draft = Draft { room, user, verified: false, id: None, text: "x".into() };
+        let draft = Draft {
+            room,
+            user,
+            verified: false,
+            id: None,
+            text: "x".into(),
+            e2e: None,
+            commit: None,
+        };
         recent.push(&Entry::new(draft, Seq(seq), Timestamp::from_micros(0)));
     }
 

@@ -42,6 +42,8 @@ pub struct Member {
     pub live_since: Option<Seq>,
     /// Whether the member may receive messages of others.
     pub can_receive: bool,
+    /// Whether it gets the commits of the room and its own messages, even if it may not receive.
+    pub follows: bool,
     /// What was deleted while the member resumes. It may have got the text just before.
     pub missed_redactions: Vec<Redaction>,
     /// Live messages that were put into its send queue and are not in [`Peer::received`] yet. Here a
@@ -61,13 +63,19 @@ impl Member {
     }
 
     /// Whether a live message has to be delivered to this member.
-    pub fn should_receive(&self, seq: Seq, sender: Option<&Arc<Peer>>) -> bool {
+    pub fn should_receive(&self, seq: Seq, is_commit: bool, sender: Option<&Arc<Peer>>) -> bool {
         let is_new = self.live_since.is_some_and(|live_since| live_since < seq);
         let is_wanted = match sender.is_some_and(|sender| self.peer.is(sender)) {
             // A basic client gets no ack. Its echo confirms the message, even if it may not
             // receive.
-            true => self.echo && (self.can_receive || self.peer.dialect == Dialect::Basic),
-            false => self.can_receive,
+            true => {
+                let confirms = self.follows || self.peer.dialect == Dialect::Basic;
+                self.echo && (self.can_receive || confirms)
+            }
+            false => {
+                let is_of_user = || sender.is_some_and(|sender| sender.user == self.peer.user);
+                self.can_receive || (self.follows && (is_commit || is_of_user()))
+            }
         };
         is_new && is_wanted
     }
@@ -153,6 +161,10 @@ impl Room {
         self.rotate_before_next_message = false;
         let mut ring = self.ring.write();
         ring.rotate(now, grace);
+        if name.is_end_to_end() {
+            // Its key is never used, and never leaves the server.
+            return;
+        }
         let frame = key_frame(name, &ring);
         let with_key = || self.members.iter().filter(|member| member.form == FrameForm::WebSocket);
         with_key().for_each(|member| member.outbound.push(frame.clone()));

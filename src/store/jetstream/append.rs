@@ -130,6 +130,8 @@ impl Batch<'_> {
             | AppendOutcome::Duplicate { seq, .. }
             | AppendOutcome::Conflict { seq } => self.compared(index, seq.0),
             AppendOutcome::Refused(error) => AppendOutcome::Refused(error.clone()),
+            // End-to-end rooms can't be entered with this store.
+            AppendOutcome::StaleBase { .. } | AppendOutcome::NoTree => earlier.clone(),
             AppendOutcome::Unknown(why) => AppendOutcome::Unknown(why.clone()),
         }
     }

@@ -87,7 +87,10 @@ impl RecordKeys {
             id => Some(MessageId::parse(id)?),
         };
         let text = std::str::from_utf8(input.0).ok()?.into();
-        Some(MessageRecord { draft: Draft { room, user, verified, id, text }, origin })
+        Some(MessageRecord {
+            draft: Draft { room, user, verified, id, text, e2e: None, commit: None },
+            origin,
+        })
     }
 
     /// Seals a note for its subject.
@@ -174,7 +177,7 @@ mod tests {
     fn draft(text: &str, id: Option<&str>, verified: bool) -> Draft {
         let id = id.and_then(MessageId::parse);
         let (room, user) = (RoomName::lobby(), UserName::clean("Alice"));
-        Draft { room, user, verified, id, text: text.into() }
+        Draft { room, user, verified, id, text: text.into(), e2e: None, commit: None }
     }
 
     proptest! {

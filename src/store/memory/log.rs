@@ -4,10 +4,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::state::{Room, State, StoredEntry};
+use super::state::{Room, State, StoredEntry, infallible};
 use crate::protocol::frame::Position;
 use crate::protocol::{Epoch, RoomName, Seq, SeqRange, Timestamp};
 use crate::store::deletion::{Deleted, DeletedRoom, EraseStep};
+use crate::store::deposits::{E2eFound, E2eQuery, E2eReply, E2eRequest, desk};
 use crate::store::entry::Draft;
 use crate::store::opened::OpenedStore;
 use crate::store::page_builder::{Numbering, PageBuilder};
@@ -61,6 +62,10 @@ impl RoomLog for MemoryLog {
         _now: Timestamp,
     ) -> Result<DeletedRoom, DeleteError> {
         self.0.write().delete_room(room)
+    }
+
+    fn e2e(&mut self, request: E2eRequest, now: Timestamp) -> Result<E2eReply, StoreError> {
+        Ok(infallible(desk::answer(&mut self.0.write().items, request, now)))
     }
 
     fn erase_step(&mut self) -> EraseStep {
@@ -140,6 +145,13 @@ impl RoomLogReader for Shared {
 
     fn kept(&self, room: &RoomName) -> Result<u64, StoreError> {
         Ok(self.read().room(room).map_or(0, |room| room.entries.len() as u64))
+    }
+
+    fn e2e(&self, query: E2eQuery) -> Result<E2eFound, StoreError> {
+        let state = self.read();
+        let newest =
+            |room: &RoomName| Ok(state.room(room).map_or(Seq(0), |room| room.newest_commit));
+        Ok(infallible(desk::find(&state.items, query, newest)))
     }
 
     fn rooms(&self) -> Result<Vec<(RoomName, Head)>, StoreError> {

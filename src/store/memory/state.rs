@@ -1,21 +1,36 @@
 //! The contents of a store in memory, and the limits on them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::convert::Infallible;
 
 use sha2::{Digest, Sha256};
 
+use super::e2e_items::MemoryItems;
+use crate::protocol::device::DeviceId;
+use crate::protocol::end_to_end::{EndToEnd, EntryKind};
 use crate::protocol::{MessageId, RoomName, Seq, SeqRange, Timestamp, UserName};
 use crate::store::deletion::{Deleted, DeletedRoom, Redaction, Stored};
+use crate::store::deposits::{Items as _, desk};
 use crate::store::entry::{Draft, Entry};
-use crate::store::retention::{MAX_PRUNED_PER_STEP, Retention, ids_expire_before, prune_to};
+use crate::store::retention::{
+    MAX_PRUNED_PER_STEP, Retention, expires_before, ids_expire_before, prune_to,
+};
 use crate::store::room_log::{AppendOutcome, DeleteError, PruneReason, PruneResult, PrunedRoom};
 
 /// Bytes of all rooms together, also without `history.max_bytes`. Above this, the oldest messages are
 /// dropped.
 const MAX_BYTES: usize = 256 * 1024 * 1024;
+/// The value of a result that can't be an error.
+pub(super) fn infallible<T>(result: Result<T, Infallible>) -> T {
+    match result {
+        Ok(value) => value,
+        Err(never) => match never {},
+    }
+}
+
 /// Removes what is known about the text of a message.
 fn forget_text(ids: &mut HashMap<IdKey, KnownId>, entry: &Entry) {
-    let key = entry.id.clone().map(|id| (entry.room.clone(), entry.user.clone(), id));
+    let key = id_key(&entry.room, &entry.user, entry.e2e.as_ref(), entry.id.as_ref());
     if let Some(known) = key.and_then(|key| ids.get_mut(&key))
         && known.seq == entry.seq
     {
@@ -45,6 +60,8 @@ pub(super) struct State {
     /// Messages per room that were dropped because of [`Self::max_bytes`] and are not reported yet.
     dropped: BTreeMap<RoomName, u64>,
     ids: HashMap<IdKey, KnownId>,
+    /// What end-to-end rooms need besides their logs.
+    pub(super) items: MemoryItems,
     /// The same ids, oldest first.
     ids_by_age: BTreeSet<(Timestamp, IdKey)>,
 }
@@ -56,6 +73,8 @@ pub(super) struct Room {
     pub last: Seq,
     /// The newest message that was dropped.
     pub forgotten: Seq,
+    /// In an end-to-end room, the newest commit; it stays when the commit is pruned. 0 if there was none.
+    pub newest_commit: Seq,
     pub entries: VecDeque<StoredEntry>,
 }
 
@@ -71,7 +90,25 @@ pub(super) struct StoredEntry {
     number: u64,
 }
 
-type IdKey = (RoomName, UserName, MessageId);
+/// In an end-to-end room an id belongs to a device.
+type IdKey = (RoomName, UserName, Option<DeviceId>, MessageId);
+
+fn id_key(
+    room: &RoomName,
+    user: &UserName,
+    e2e: Option<&EndToEnd>,
+    id: Option<&MessageId>,
+) -> Option<IdKey> {
+    Some((room.clone(), user.clone(), e2e.map(|e2e| e2e.device), id?.clone()))
+}
+
+/// What tells whether a message with a known id is the same one: its text, and whether it is a commit.
+fn content_hash(draft: &Draft) -> [u8; 32] {
+    let is_commit = draft.e2e.is_some_and(|e2e| e2e.kind == EntryKind::Commit);
+    let mut hash = Sha256::new_with_prefix([u8::from(is_commit)]);
+    hash.update(draft.text.as_bytes());
+    hash.finalize().into()
+}
 
 /// The message that an id belongs to.
 struct KnownId {
@@ -102,6 +139,7 @@ impl State {
             bytes: 0,
             dropped: BTreeMap::new(),
             ids: HashMap::new(),
+            items: MemoryItems::default(),
             ids_by_age: BTreeSet::new(),
         }
     }
@@ -125,14 +163,26 @@ impl State {
     }
 
     pub fn append(&mut self, draft: Draft, now: Timestamp) -> AppendOutcome {
-        let text_hash = Sha256::digest(draft.text.as_bytes()).into();
-        let key = draft.id.clone().map(|id| (draft.room.clone(), draft.user.clone(), id));
+        let text_hash = content_hash(&draft);
+        let e2e = draft.e2e.as_ref();
+        let key = id_key(&draft.room, &draft.user, e2e, draft.id.as_ref());
         match key.as_ref().and_then(|key| self.ids.get(key)) {
             Some(known) if known.text_hash.is_none_or(|known| known == text_hash) => {
                 return AppendOutcome::Duplicate { seq: known.seq, at: known.at };
             }
             Some(known) => return AppendOutcome::Conflict { seq: known.seq },
             None => {}
+        }
+        // The rule of end-to-end rooms. A refused draft leaves nothing behind, not even the room.
+        let newest = self.rooms.get(&draft.room).map_or(Seq(0), |room| room.newest_commit);
+        if e2e.is_some_and(|e2e| e2e.base != newest) {
+            return AppendOutcome::StaleBase { newest };
+        }
+        let parts = draft.commit.clone();
+        if let Some(parts) = &parts
+            && !infallible(desk::has_tree(&self.items, &draft.room, parts))
+        {
+            return AppendOutcome::NoTree;
         }
         let room = self.rooms.entry(draft.room.clone()).or_default();
         let seq = match self.leaves_out_numbers {
@@ -147,6 +197,15 @@ impl State {
         }
         self.bytes += size(&entry);
         room.last = seq;
+        if entry.e2e.is_some() {
+            infallible(desk::note_seen(&mut self.items, &entry.user, &entry.room));
+        }
+        if entry.is_commit() {
+            room.newest_commit = seq;
+            if let Some(parts) = &parts {
+                infallible(desk::store_commit(&mut self.items, &entry.room, seq, now, parts));
+            }
+        }
         let number = self.newest_number;
         let stored = StoredEntry { entry: entry.clone(), is_redacted: false, latest, number };
         room.entries.push_back(stored);
@@ -211,6 +270,9 @@ impl State {
             self.drop_oldest_id();
             result.ids += 1;
         }
+        let deposits_before = expires_before(now, desk::KEEP);
+        let expired = infallible(self.items.expire(deposits_before, MAX_PRUNED_PER_STEP));
+        result.more |= expired >= MAX_PRUNED_PER_STEP;
         result
     }
 
@@ -251,6 +313,14 @@ impl State {
         if ranges.iter().any(|range| range.last() > room.last) {
             return Err(DeleteError::NotYet(room.last));
         }
+        for range in ranges {
+            let from = room.entries.partition_point(|stored| stored.entry.seq < range.first());
+            let to = room.entries.partition_point(|stored| stored.entry.seq <= range.last());
+            let mut named = room.entries.range(from..to).map(|stored| &stored.entry);
+            if let Some(commit) = named.find(|entry| entry.is_commit()) {
+                return Err(DeleteError::Commit(commit.seq));
+            }
+        }
         let mut deleted = Deleted::default();
         for range in ranges {
             let from = room.entries.partition_point(|stored| stored.entry.seq < range.first());
@@ -273,7 +343,9 @@ impl State {
 
     /// Drops every message of a room.
     pub fn delete_room(&mut self, name: &RoomName) -> Result<DeletedRoom, DeleteError> {
-        let room = self.rooms.get(name).ok_or(DeleteError::UnknownRoom)?;
+        let room = self.rooms.get_mut(name).ok_or(DeleteError::UnknownRoom)?;
+        room.newest_commit = Seq(0);
+        infallible(desk::forget_room(&mut self.items, name));
         let (count, last) = (room.entries.len(), room.last);
         room.entries.iter().for_each(|stored| forget_text(&mut self.ids, &stored.entry));
         self.drop_oldest_entries(name, count);
@@ -311,6 +383,8 @@ mod tests {
             verified: false,
             id: None,
             text: "x".into(),
+            e2e: None,
+            commit: None,
         };
         for number in 0..5_000 {
             log.append(vec![draft(&format!("room-{number}")), draft("busy")], now);
@@ -346,6 +420,8 @@ mod tests {
                 verified: false,
                 id: None,
                 text: "x".repeat(1_000).into(),
+                e2e: None,
+                commit: None,
             };
             log.append(vec![draft], now);
         }

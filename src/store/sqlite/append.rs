@@ -4,11 +4,14 @@ use std::collections::{BTreeSet, HashMap};
 
 use rusqlite::{CachedStatement, Connection, Result, Transaction, TransactionBehavior, params};
 
+use super::e2e_items::E2eItems;
 use super::ids::NO_PROOF;
 use super::rooms::{self, RoomEnd};
 use super::starts::{self, Start};
 use crate::crypto::sealer::{Sealer, Tag};
+use crate::protocol::end_to_end::EndToEnd;
 use crate::protocol::{RoomName, Seq, Timestamp};
+use crate::store::deposits::desk;
 use crate::store::entry::{Draft, Entry};
 use crate::store::lookup_tag::{id_proof, id_tag};
 use crate::store::record::seal_record;
@@ -94,17 +97,24 @@ impl<'a> Append<'a> {
 
     fn draft(&mut self, draft: Draft, now: Timestamp) -> Result<AppendOutcome> {
         let sealer = self.sealer;
+        if let Some(e2e) = &draft.e2e
+            && let Some(refused) = self.end_to_end(&draft, e2e)?
+        {
+            return Ok(refused);
+        }
         let room = self.room(&draft.room)?;
         let seq = room.last.next();
         if let Some(id) = &draft.id {
-            let tag = id_tag(sealer, &draft.room, &draft.user, id);
-            let proof = id_proof(sealer, &tag, seq, now, &draft.text);
+            let e2e = draft.e2e.as_ref();
+            let tag = id_tag(sealer, &draft.room, &draft.user, e2e, id);
+            let proof = id_proof(sealer, &tag, seq, now, &draft.text, e2e);
             // Nearly every id is new, so one statement both checks and stores it.
             let added = self.add_id.execute(params![tag, seq.0 as i64, now.micros(), proof])?;
             if added == 0 {
-                return self.known_id(&tag, &draft.text);
+                return self.known_id(&tag, &draft);
             }
         }
+        let parts = draft.commit.clone();
         let latest = room.latest.map_or(now, |latest| latest.max(now));
         let entry = Entry::new(draft, seq, now);
         let sealed = seal_record(sealer, &entry, latest);
@@ -117,18 +127,57 @@ impl<'a> Append<'a> {
             oldest = Some(now);
             rooms::set_oldest(self.db, room.number, oldest, now)?;
         }
-        let room = RoomEnd { last: seq, latest: Some(latest), oldest, start_noted: true, ..room };
+        if entry.e2e.is_some() {
+            let mut items = E2eItems { db: self.db, sealer };
+            desk::note_seen(&mut items, &entry.user, &entry.room)?;
+        }
+        let mut room =
+            RoomEnd { last: seq, latest: Some(latest), oldest, start_noted: true, ..room };
+        if entry.is_commit() {
+            room.newest_commit = seq;
+            rooms::set_newest_commit(self.db, sealer, room.number, seq)?;
+            if let Some(parts) = &parts {
+                let mut items = E2eItems { db: self.db, sealer };
+                desk::store_commit(&mut items, &entry.room, seq, now, parts)?;
+            }
+        }
         self.appended_rooms.insert(room.number);
         self.rooms.insert(entry.room.clone(), room);
         self.newest = Some((room.number, seq));
         Ok(AppendOutcome::Appended(entry))
     }
 
-    fn known_id(&mut self, tag: &Tag, text: &str) -> Result<AppendOutcome> {
+    /// The rule of end-to-end rooms, in this order: an id that is known is answered as in every room; a draft
+    /// whose `base` is not the newest commit is refused; anything else is appended. Nothing is written here, not
+    /// even the row of the room.
+    fn end_to_end(&mut self, draft: &Draft, e2e: &EndToEnd) -> Result<Option<AppendOutcome>> {
+        if let Some(id) = &draft.id {
+            let tag = id_tag(self.sealer, &draft.room, &draft.user, Some(e2e), id);
+            let is_known = self.find_id.exists([tag])?;
+            if is_known {
+                return self.known_id(&tag, draft).map(Some);
+            }
+        }
+        let newest = self.find_room(&draft.room)?.map_or(Seq(0), |room| room.newest_commit);
+        if e2e.base != newest {
+            return Ok(Some(AppendOutcome::StaleBase { newest }));
+        }
+        let items = E2eItems { db: self.db, sealer: self.sealer };
+        match &draft.commit {
+            Some(parts) if !desk::has_tree(&items, &draft.room, parts)? => {
+                Ok(Some(AppendOutcome::NoTree))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn known_id(&mut self, tag: &Tag, draft: &Draft) -> Result<AppendOutcome> {
         let (seq, at, proof): (i64, i64, Vec<u8>) =
             self.find_id.query_row([tag], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
         let (seq, at) = (Seq(seq as u64), Timestamp::from_micros(at));
-        let is_same = proof == NO_PROOF || id_proof(self.sealer, tag, seq, at, text)[..] == proof;
+        let (text, e2e) = (&draft.text, draft.e2e.as_ref());
+        let is_same =
+            proof == NO_PROOF || id_proof(self.sealer, tag, seq, at, text, e2e)[..] == proof;
         Ok(if is_same {
             AppendOutcome::Duplicate { seq, at }
         } else {
@@ -138,23 +187,30 @@ impl<'a> Append<'a> {
 
     /// The end of a room. A new room is added to the table.
     fn room(&mut self, name: &RoomName) -> Result<RoomEnd> {
-        if let Some(room) = self.rooms.get(name) {
-            return Ok(*room);
-        }
-        if self.rooms.len() >= MAX_CACHED_ROOMS {
-            self.rooms.clear();
-        }
-        let end = match rooms::find_number(self.db, self.sealer, name)? {
-            Some(number) => rooms::end(self.db, self.sealer, number)?,
-            None => None,
-        };
-        match end {
+        match self.find_room(name)? {
             Some(end) => Ok(end),
             None => {
                 let number = rooms::add(self.db, self.sealer, name)?;
                 self.new_rooms += 1;
-                Ok(RoomEnd { number, last: Seq(0), latest: None, oldest: None, start_noted: false })
+                Ok(RoomEnd::empty(number))
             }
         }
+    }
+
+    /// The end of a room, if it exists.
+    fn find_room(&mut self, name: &RoomName) -> Result<Option<RoomEnd>> {
+        if let Some(room) = self.rooms.get(name) {
+            return Ok(Some(*room));
+        }
+        if self.rooms.len() >= MAX_CACHED_ROOMS {
+            self.rooms.clear();
+        }
+        let Some(number) = rooms::find_number(self.db, self.sealer, name)? else { return Ok(None) };
+        let end = rooms::end(self.db, self.sealer, number)?;
+        if let Some(end) = end.filter(|_| name.is_end_to_end()) {
+            // A draft that is refused leaves nothing else behind, and the next one asks again.
+            self.rooms.insert(name.clone(), end);
+        }
+        Ok(end)
     }
 }

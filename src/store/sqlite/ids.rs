@@ -17,7 +17,12 @@ pub(super) const NO_PROOF: [u8; 0] = [];
 
 /// Adds the id of a stored message, unless it is there already.
 pub(super) fn add(db: &Connection, sealer: &Sealer, tag: &Tag, entry: &Entry) -> Result<()> {
-    add_with_proof(db, tag, entry, &id_proof(sealer, tag, entry.seq, entry.at, &entry.text))
+    add_with_proof(
+        db,
+        tag,
+        entry,
+        &id_proof(sealer, tag, entry.seq, entry.at, &entry.text, entry.e2e.as_ref()),
+    )
 }
 
 /// Adds the id of a message whose text was deleted, or removes what is known about the text.

@@ -6,7 +6,7 @@ use super::opening::{Opening, OpeningStep, StepCounter};
 use super::{ids, rooms, schema};
 use crate::crypto::sealer::Sealer;
 use crate::protocol::Timestamp;
-use crate::store::lookup_tag::id_tag;
+use crate::store::lookup_tag::entry_id_tag;
 use crate::store::record::Record;
 use crate::store::retention::ids_expire_before;
 
@@ -27,6 +27,13 @@ pub(super) fn upgrade(
         // The tables are the same, but an earlier program would take a record without a text for damage.
         db.pragma_update(None, "user_version", 4)?;
     }
+    if schema::schema_version(db)? == 4 {
+        // An earlier program would take the records and the cards of end-to-end rooms for damage.
+        let transaction = Transaction::new_unchecked(db, TransactionBehavior::Immediate)?;
+        db.execute_batch(schema::VERSION_5)?;
+        db.pragma_update(None, "user_version", 5)?;
+        transaction.commit()?;
+    }
     Ok(())
 }
 
@@ -44,10 +51,9 @@ fn to_version_2(db: &Connection, sealer: &Sealer, now: Timestamp, opening: &Open
         let record = Record::open(sealer, row.get_ref(0)?.as_blob().unwrap_or_default());
         // The integrity check and the reader report damaged records.
         let Some(entry) = record.map(|record| record.entry) else { continue };
-        if let Some(id) = &entry.id
+        if let Some(tag) = entry_id_tag(sealer, &entry)
             && entry.at >= ids_expire_before(now)
         {
-            let tag = id_tag(sealer, &entry.room, &entry.user, id);
             ids::add(db, sealer, &tag, &entry)?;
         }
     }

@@ -20,6 +20,7 @@ mod backup_error;
 mod backup_file;
 mod copies;
 mod disk_usage;
+mod e2e_items;
 mod erase;
 mod error;
 mod folder;

@@ -140,7 +140,7 @@ fn open_folder(
     }
     let newest = newest_time(&db, folder, &sealer, opening).map_err(sqlite_error)?;
     let clock = PruneClock::new(now, newest);
-    let start = begin_start(&db, folder, retention, clock, earlier, opening);
+    let start = begin_start(&db, folder, &sealer, retention, clock, earlier, opening);
     let start = start.map_err(sqlite_error)?;
     // Until the start is in the store, the watermark of the earlier start stays: it names an epoch that
     // the store knows.
@@ -172,6 +172,7 @@ fn rewrite(
 fn begin_start(
     db: &Connection,
     folder: &StoreFolder,
+    sealer: &Sealer,
     retention: Retention,
     clock: PruneClock,
     earlier: Earlier,
@@ -181,7 +182,7 @@ fn begin_start(
     let age = retention.age.max(ID_RETENTION);
     let emptied_before =
         expires_before(clock.justified(clock.opened_at(), Duration::ZERO, age), age);
-    let begun = rooms::forget_empty(db, emptied_before).and_then(|_| {
+    let begun = rooms::forget_empty(db, sealer, emptied_before).and_then(|_| {
         // An interrupted checkpoint would leave a log beside a main file that looks closed.
         opening.make_unstoppable()?;
         starts::begin(db, &mut start, earlier)

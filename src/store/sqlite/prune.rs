@@ -27,6 +27,7 @@ const ROOMS_PER_STEP: i64 = 256;
 pub(super) struct PruneTimes {
     pub messages: Timestamp,
     pub ids: Timestamp,
+    pub deposits: Timestamp,
 }
 
 /// How far pruning has come.

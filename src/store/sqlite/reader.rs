@@ -6,12 +6,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 use rusqlite::{Connection, ErrorCode, Result};
 
+use super::e2e_items::E2eItems;
 use super::error::is_damage;
 use super::folder::StoreFolder;
 use super::{rooms, schema, starts};
 use crate::crypto::sealer::Sealer;
 use crate::protocol::frame::Position;
 use crate::protocol::{Epoch, RoomName, Seq, Timestamp};
+use crate::store::deposits::{E2eFound, E2eQuery, desk};
 use crate::store::page_builder::{Direction, Numbering, PageBuilder};
 use crate::store::record::Record;
 use crate::store::room_log::{
@@ -120,6 +122,18 @@ impl RoomLogReader for DiskReader {
     fn kept(&self, room: &RoomName) -> Result<u64, StoreError> {
         // Every number above the pruned ones is a message.
         self.head(room).map(|head| head.last.0 - head.forgotten.0)
+    }
+
+    fn e2e(&self, query: E2eQuery) -> Result<E2eFound, StoreError> {
+        self.in_snapshot(|db| {
+            let items = E2eItems { db, sealer: &self.sealer };
+            desk::find(&items, query, |room| {
+                let number = rooms::find_number(db, &self.sealer, room)?;
+                let card =
+                    number.map(|number| rooms::card(db, &self.sealer, number)).transpose()?;
+                Ok(card.flatten().map_or(Seq(0), |card| card.newest_commit))
+            })
+        })
     }
 
     fn rooms(&self) -> Result<Vec<(RoomName, Head)>, StoreError> {

@@ -2,6 +2,7 @@
 //! or one under another key. The caller renames it into place, so a kill at any point leaves either
 //! the old store or the new one.
 
+use std::collections::HashMap;
 use std::fs::{File, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -9,13 +10,15 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, Result, params};
 
+use super::e2e_items::E2eItems;
 use super::error::OpenError;
 use super::folder::StoreFolder;
 use super::opening::{Opening, OpeningStep, StepCounter};
 use super::{ids, rooms, schema};
 use crate::crypto::sealer::Sealer;
 use crate::protocol::{RoomName, Seq, Timestamp};
-use crate::store::lookup_tag::id_tag;
+use crate::store::deposits::{Item, Items as _, Place};
+use crate::store::lookup_tag::entry_id_tag;
 use crate::store::record::{Record, RoomCard};
 use crate::store::retention::ids_expire_before;
 
@@ -30,12 +33,14 @@ pub(super) const BUILDING: &str = ".part";
 pub(super) enum StoredItem {
     Record(Record),
     Room(RoomCard),
+    Deposit(Item),
 }
 
 impl StoredItem {
     pub fn open(sealer: &Sealer, sealed: &[u8]) -> Option<Self> {
         let record = Record::open(sealer, sealed).map(StoredItem::Record);
-        record.or_else(|| RoomCard::open(sealer, sealed).map(StoredItem::Room))
+        let room = || RoomCard::open(sealer, sealed).map(StoredItem::Room);
+        record.or_else(room).or_else(|| Item::open(sealer, sealed).map(StoredItem::Deposit))
     }
 }
 
@@ -48,6 +53,8 @@ pub(super) struct Rebuild<'a> {
     messages: u64,
     /// Items since the last commit.
     uncommitted: u64,
+    /// The newest commit that was seen of each end-to-end room, by the room's number.
+    commits: HashMap<i64, Seq>,
 }
 
 impl<'a> Rebuild<'a> {
@@ -63,7 +70,14 @@ impl<'a> Rebuild<'a> {
         let created = schema::create(&path, sealer).and_then(|db| {
             opening.watch(&db);
             db.execute_batch("BEGIN IMMEDIATE")?;
-            Ok(Rebuild { db, sealer, opening, messages: 0, uncommitted: 0 })
+            Ok(Rebuild {
+                db,
+                sealer,
+                opening,
+                messages: 0,
+                uncommitted: 0,
+                commits: HashMap::new(),
+            })
         });
         created.map_err(|error| OpenError::sqlite(path, error))
     }
@@ -84,6 +98,7 @@ impl<'a> Rebuild<'a> {
         match item {
             StoredItem::Record(record) => self.add_record(&record, sealed, now),
             StoredItem::Room(card) => self.add_room(card),
+            StoredItem::Deposit(item) => self.add_deposit(item),
         }
     }
 
@@ -132,8 +147,7 @@ impl<'a> Rebuild<'a> {
 
     fn add_record(&mut self, record: &Record, sealed: &[u8], now: Timestamp) -> Result<()> {
         let entry = &record.entry;
-        let id = entry.id.as_ref();
-        let tag = id.map(|id| id_tag(self.sealer, &entry.room, &entry.user, id));
+        let tag = entry_id_tag(self.sealer, entry);
         if let Some(tag) = &tag
             && ids::find_seq(&self.db, tag)?.is_some_and(|seq| seq != entry.seq)
         {
@@ -147,6 +161,10 @@ impl<'a> Rebuild<'a> {
             .prepare_cached("INSERT OR IGNORE INTO records (room, seq, sealed) VALUES (?, ?, ?)")?
             .execute(params![number, entry.seq.0 as i64, sealed])?;
         self.messages += added as u64;
+        if entry.is_commit() {
+            let newest = self.commits.entry(number).or_default();
+            *newest = entry.seq.max(*newest);
+        }
         if added == 0 && record.is_redacted {
             // What was found before is a leftover from the time before the text was deleted.
             self.db
@@ -161,14 +179,27 @@ impl<'a> Rebuild<'a> {
         }
     }
 
-    /// Of two cards of the same room, the one that was pruned further is newer and is kept.
+    /// Of two cards of the same room, the one that was pruned further is newer and is kept; of two that were
+    /// pruned as far, the one with the newer commit.
     fn add_room(&mut self, card: RoomCard) -> Result<()> {
         let number = self.room_number(&card.name)?;
         let known = rooms::card(&self.db, self.sealer, number)?;
-        if known.is_none_or(|known| known.pruned_to < card.pruned_to) {
+        let age = |card: &RoomCard| (card.pruned_to, card.newest_commit);
+        if known.is_none_or(|known| age(&known) < age(&card)) {
             rooms::set_card(&self.db, self.sealer, &RoomCard { number, ..card })?;
         }
         Ok(())
+    }
+
+    /// Of two items in one place, the one of the later commit is kept.
+    fn add_deposit(&mut self, item: Item) -> Result<()> {
+        let mut items = E2eItems { db: &self.db, sealer: self.sealer };
+        let Place { kind, owner, number, sub } = item.place();
+        let known = items.list(kind, &owner, number..=number, usize::MAX)?;
+        let is_newer = |known: &Item| {
+            known.place().sub == sub && (known.seq(), known.at()) >= (item.seq(), item.at())
+        };
+        if known.iter().any(is_newer) { Ok(()) } else { items.put(item) }
     }
 
     fn room_number(&mut self, room: &RoomName) -> Result<i64> {
@@ -187,7 +218,14 @@ impl<'a> Rebuild<'a> {
         for number in numbers {
             counter.add()?;
             let card = rooms::card(&self.db, self.sealer, number)?;
-            let pruned_to = card.map_or(Seq(0), |card| card.pruned_to);
+            let pruned_to = card.as_ref().map_or(Seq(0), |card| card.pruned_to);
+            // A damaged card may have taken the number with it. The commits of a deleted room count no more.
+            let newest = self.commits.get(&number).filter(|seq| **seq > pruned_to);
+            if let (Some(newest), Some(card)) = (newest, &card)
+                && *newest > card.newest_commit
+            {
+                rooms::set_newest_commit(&self.db, self.sealer, number, *newest)?;
+            }
             rooms::drop_records(&self.db, number, pruned_to)?;
             rooms::find_oldest(&self.db, self.sealer, number, now)?;
         }

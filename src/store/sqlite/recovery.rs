@@ -14,6 +14,7 @@ use super::{page_scan, schema, watermark};
 use crate::credentials::at_rest_key::AtRestKey;
 use crate::crypto::sealer::{SEAL_OVERHEAD_BYTES, Sealer};
 use crate::protocol::Timestamp;
+use crate::store::deposits::Item;
 use crate::store::opened::Finding;
 
 /// Suffix of a recovered store that is complete and is about to replace the damaged one.
@@ -101,6 +102,10 @@ fn copy_readable(
             return;
         };
         key_fits = true;
+        if let StoredItem::Deposit(Item::KeyPackage { .. }) = item {
+            // It may be one that was given out. The device deposits new ones when it connects.
+            return;
+        }
         if let Err(error) = rebuild.add(item, sealed, now) {
             failure = Some(error);
         }
@@ -151,7 +156,7 @@ fn visit_readable(
     visit: &mut impl FnMut(&[u8]),
 ) -> Result<()> {
     let mut counter = StepCounter::new(opening, 1000);
-    for table in ["rooms", "records"] {
+    for table in ["rooms", "records", "e2e_items"] {
         let mut values = old.prepare(&format!("SELECT sealed FROM {table}"))?;
         let mut rows = values.query([])?;
         while let Some(row) = rows.next()? {

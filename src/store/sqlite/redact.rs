@@ -6,6 +6,7 @@
 
 use rusqlite::{Connection, Result, Transaction, TransactionBehavior, params};
 
+use super::e2e_items::E2eItems;
 use super::rooms::RoomEnd;
 use super::starts::{self, Start};
 use super::traces::Traces;
@@ -13,9 +14,11 @@ use super::{ids, rooms, schema};
 use crate::crypto::sealer::Sealer;
 use crate::protocol::{RoomName, Seq, SeqRange, Timestamp};
 use crate::store::deletion::{Deleted, DeletedRoom, Redaction};
-use crate::store::lookup_tag::id_tag;
+use crate::store::deposits::desk;
+use crate::store::lookup_tag::entry_id_tag;
 use crate::store::record::{Record, RoomCard};
 use crate::store::retention::MAX_PRUNED_PER_STEP;
+use crate::store::room_log::DeleteError;
 
 /// Set while deleted bytes may be left in the files.
 const SET_UNERASED: &str = "INSERT OR REPLACE INTO meta VALUES ('unerased', x'01')";
@@ -40,7 +43,7 @@ pub(super) fn redact(
     room: &RoomName,
     ranges: &[SeqRange],
     traces: &mut Traces,
-) -> Result<Deleted> {
+) -> Result<Result<Deleted, DeleteError>> {
     let transaction = Transaction::new_unchecked(db, TransactionBehavior::Immediate)?;
     let mut deleted = Deleted::default();
     for range in ranges {
@@ -49,17 +52,22 @@ pub(super) fn redact(
         let bounds = [number, range.first().0.cast_signed(), range.last().0.cast_signed()];
         let seqs: Vec<i64> = seqs.query_map(bounds, |row| row.get(0))?.collect::<Result<_>>()?;
         deleted.missing += range.count() - seqs.len() as u64;
-        for seq in seqs {
-            redact_one(db, sealer, (number, room), Seq(seq.cast_unsigned()), traces, &mut deleted)?;
+        for seq in seqs.into_iter().map(|seq| Seq(seq.cast_unsigned())) {
+            if !redact_one(db, sealer, (number, room), seq, traces, &mut deleted)? {
+                // The transaction is rolled back, so nothing that was found may be searched for.
+                *traces = Traces::default();
+                return Ok(Err(DeleteError::Commit(seq)));
+            }
         }
     }
     if !traces.is_empty() {
         db.execute(SET_UNERASED, [])?;
         transaction.commit()?;
     }
-    Ok(deleted)
+    Ok(Ok(deleted))
 }
 
+/// Returns `false`, and changes nothing, for a commit.
 fn redact_one(
     db: &Connection,
     sealer: &Sealer,
@@ -67,15 +75,16 @@ fn redact_one(
     seq: Seq,
     traces: &mut Traces,
     deleted: &mut Deleted,
-) -> Result<()> {
+) -> Result<bool> {
     let sealed: Vec<u8> = db
         .prepare_cached("SELECT sealed FROM records WHERE room = ? AND seq = ?")?
         .query_row([number, seq.0.cast_signed()], |row| row.get(0))?;
     let replacement = match Record::open_at(sealer, &sealed, room, seq) {
         Some(record) if record.is_redacted => {
             deleted.already += 1;
-            return Ok(());
+            return Ok(true);
         }
+        Some(record) if record.entry.is_commit() => return Ok(false),
         Some(record) => {
             forget_text(db, sealer, &record, traces)?;
             deleted.redactions.push(Redaction { seq, at: record.entry.at });
@@ -84,13 +93,13 @@ fn redact_one(
         // A damaged record, which no reader gets.
         None => {
             deleted.missing += 1;
-            return Ok(());
+            return Ok(true);
         }
     };
     traces.add_sealed(&sealed);
     db.prepare_cached("UPDATE records SET sealed = ? WHERE room = ? AND seq = ?")?
         .execute(params![replacement, number, seq.0.cast_signed()])?;
-    Ok(())
+    Ok(true)
 }
 
 /// Removes what the table of ids knows about the text of a record.
@@ -101,8 +110,7 @@ fn forget_text(
     traces: &mut Traces,
 ) -> Result<()> {
     let entry = &record.entry;
-    let Some(id) = &entry.id else { return Ok(()) };
-    let tag = id_tag(sealer, &entry.room, &entry.user, id);
+    let Some(tag) = entry_id_tag(sealer, entry) else { return Ok(()) };
     if let Some(proof) = ids::forget_text(db, &tag, entry.seq)? {
         traces.add_random(&proof);
     }
@@ -122,7 +130,12 @@ pub(super) fn hide_all(
     let messages: i64 = db
         .prepare_cached("SELECT count(*) FROM records WHERE room = ? AND seq > ?")?
         .query_row([end.number, card.pruned_to.0.cast_signed()], |row| row.get(0))?;
-    rooms::set_card(db, sealer, &RoomCard { pruned_to: end.last, ..card })?;
+    rooms::set_card(
+        db,
+        sealer,
+        &RoomCard { pruned_to: end.last, newest_commit: Seq(0), name: card.name.clone(), ..card },
+    )?;
+    desk::forget_room(&mut E2eItems { db, sealer }, &card.name)?;
     starts::prune_room(db, start, end.number, end.last)?;
     rooms::set_oldest(db, end.number, None, now)?;
     db.execute(SET_UNERASED, [])?;

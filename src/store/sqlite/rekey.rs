@@ -137,7 +137,7 @@ fn rebuild(
     let total = total.map_err(sqlite_error)?.cast_unsigned();
     opening.begin(OpeningStep::Rekey, Some(total)).map_err(sqlite_error)?;
     let mut counter = StepCounter::new(opening, ITEMS_PER_REPORT);
-    let copied = ["rooms", "records"].iter().try_for_each(|table| {
+    let copied = ["rooms", "records", "e2e_items"].iter().try_for_each(|table| {
         let mut values = db.prepare(&format!("SELECT sealed FROM {table}"))?;
         let mut rows = values.query([])?;
         while let Some(row) = rows.next()? {

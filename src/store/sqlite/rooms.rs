@@ -18,6 +18,22 @@ pub(super) struct RoomEnd {
     pub oldest: Option<Timestamp>,
     /// Whether the running start has noted its first message of the room.
     pub start_noted: bool,
+    /// In an end-to-end room, the newest commit; 0 if there was none.
+    pub newest_commit: Seq,
+}
+
+impl RoomEnd {
+    /// The end of a room without messages.
+    pub fn empty(number: i64) -> Self {
+        RoomEnd {
+            number,
+            last: Seq(0),
+            latest: None,
+            oldest: None,
+            start_noted: false,
+            newest_commit: Seq(0),
+        }
+    }
 }
 
 /// The number of a room. Returns `None` if the room never had a message.
@@ -46,7 +62,7 @@ pub(super) fn count(db: &Connection) -> Result<u64> {
 pub(super) fn add(db: &Connection, sealer: &Sealer, name: &RoomName) -> Result<i64> {
     let number: i64 =
         db.query_row("SELECT coalesce(max(number), 0) + 1 FROM rooms", [], |row| row.get(0))?;
-    let card = RoomCard { number, name: name.clone(), pruned_to: Seq(0) };
+    let card = RoomCard { number, name: name.clone(), pruned_to: Seq(0), newest_commit: Seq(0) };
     db.prepare_cached("INSERT INTO rooms (number, tag, sealed, last) VALUES (?, ?, ?, 0)")?
         .execute(params![number, room_tag(sealer, name), card.seal(sealer)])?;
     Ok(number)
@@ -69,6 +85,19 @@ pub(super) fn set_card(db: &Connection, sealer: &Sealer, card: &RoomCard) -> Res
     Ok(())
 }
 
+/// Stores the newest commit of an end-to-end room.
+pub(super) fn set_newest_commit(
+    db: &Connection,
+    sealer: &Sealer,
+    number: i64,
+    newest_commit: Seq,
+) -> Result<()> {
+    match card(db, sealer, number)? {
+        Some(card) => set_card(db, sealer, &RoomCard { newest_commit, ..card }),
+        None => Err(rusqlite::Error::QueryReturnedNoRows),
+    }
+}
+
 /// Drops the records of a room up to and including `seq`. Returns how many there were.
 pub(super) fn drop_records(db: &Connection, number: i64, seq: Seq) -> Result<u64> {
     let dropped = db
@@ -86,7 +115,8 @@ pub(super) fn end(db: &Connection, sealer: &Sealer, number: i64) -> Result<Optio
     let mut rows = newest.query([number])?;
     let (oldest, closed_at) = bounds(db, number)?;
     let last = card.pruned_to.max(closed_at);
-    let mut end = RoomEnd { number, last, latest: None, oldest, start_noted: false };
+    let mut end =
+        RoomEnd { last, oldest, newest_commit: card.newest_commit, ..RoomEnd::empty(number) };
     while let Some(row) = rows.next()? {
         let seq: i64 = row.get(0)?;
         end.last = end.last.max(Seq(seq as u64));
@@ -181,14 +211,27 @@ pub(super) fn set_last(db: &Connection, number: i64, last: Seq) -> Result<()> {
 
 /// Forgets the rooms without messages that were emptied before this time. It may run only before the
 /// epoch of a start is used: if such a room gets a message again, its numbers start anew, and the row
-/// in `room_starts` makes every earlier position in it invalid.
-pub(super) fn forget_empty(db: &Connection, emptied_before: Timestamp) -> Result<usize> {
+/// in `room_starts` makes every earlier position in it invalid. An end-to-end room with a commit is kept: its
+/// members could not send any more if the number of that commit was forgotten.
+pub(super) fn forget_empty(
+    db: &Connection,
+    sealer: &Sealer,
+    emptied_before: Timestamp,
+) -> Result<usize> {
     let transaction = Transaction::new_unchecked(db, TransactionBehavior::Immediate)?;
-    db.execute(
-        "DELETE FROM room_starts WHERE room IN (SELECT number FROM rooms WHERE emptied < ?)",
-        [emptied_before.micros()],
-    )?;
-    let forgotten = db.execute("DELETE FROM rooms WHERE emptied < ?", [emptied_before.micros()])?;
+    let mut emptied = db.prepare("SELECT number FROM rooms WHERE emptied < ?")?;
+    let emptied: Vec<i64> =
+        emptied.query_map([emptied_before.micros()], |row| row.get(0))?.collect::<Result<_>>()?;
+    let mut forgotten = 0;
+    for number in emptied {
+        // A card that can't be read is reported when the room is used.
+        if card(db, sealer, number)
+            .is_ok_and(|card| card.is_none_or(|card| card.newest_commit == Seq(0)))
+        {
+            db.execute("DELETE FROM room_starts WHERE room = ?", [number])?;
+            forgotten += db.execute("DELETE FROM rooms WHERE number = ?", [number])?;
+        }
+    }
     transaction.commit()?;
     Ok(forgotten)
 }

@@ -18,9 +18,9 @@ use crate::protocol::Epoch;
 pub(super) const PAGE_BYTES: usize = 4096;
 /// "chat" in the file's header, by which file(1) and the integrity check recognise a store.
 pub(super) const APPLICATION_ID: i32 = 0x6368_6174;
-/// The version of the tables. Version 1 had other tags for ids, version 2 one epoch for all starts, and
-/// version 3 no records without a text; `migrate` upgrades all of them.
-pub(super) const SCHEMA_VERSION: i32 = 4;
+/// The version of the tables. Version 1 had other tags for ids, version 2 one epoch for all starts,
+/// version 3 no records without a text, and version 4 no end-to-end rooms; `migrate` upgrades all of them.
+pub(super) const SCHEMA_VERSION: i32 = 5;
 
 const TABLES: &str = "
     CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
@@ -37,6 +37,14 @@ pub(super) const VERSION_3: &str = "
     CREATE TABLE starts (number INTEGER PRIMARY KEY, word TEXT NOT NULL UNIQUE) WITHOUT ROWID;
     CREATE TABLE room_starts (room INTEGER NOT NULL, start INTEGER NOT NULL, first INTEGER NOT NULL,
         PRIMARY KEY (room, start)) WITHOUT ROWID;";
+
+/// What version 5 added.
+pub(super) const VERSION_5: &str = "
+    CREATE TABLE e2e_items (kind INTEGER NOT NULL, owner BLOB NOT NULL, number INTEGER NOT NULL,
+        sub BLOB NOT NULL, at INTEGER, sealed BLOB NOT NULL, PRIMARY KEY (kind, owner, number, sub))
+        WITHOUT ROWID;
+    CREATE INDEX e2e_items_by_kind ON e2e_items (kind);
+    CREATE INDEX e2e_items_by_age ON e2e_items (at) WHERE at IS NOT NULL;";
 
 /// Pages that a file under construction keeps in memory, in KiB.
 const CREATION_CACHE_KIB: i64 = 65_536;
@@ -57,6 +65,7 @@ pub(super) fn create(path: &Path, sealer: &Sealer) -> Result<Connection> {
     db.execute_batch("BEGIN IMMEDIATE")?;
     db.execute_batch(TABLES)?;
     db.execute_batch(VERSION_3)?;
+    db.execute_batch(VERSION_5)?;
     db.pragma_update(None, "application_id", APPLICATION_ID)?;
     db.pragma_update(None, "user_version", SCHEMA_VERSION)?;
     db.execute("INSERT INTO meta VALUES ('check', ?)", params![sealer.key_check()])?;

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use rusqlite::{Connection, Result};
+use rusqlite::{Connection, Result, Transaction, TransactionBehavior};
 
 use super::append::{RoomCache, append_batch};
+use super::e2e_items::E2eItems;
 use super::erase::{EraseError, Erasure};
 use super::error::is_damage;
 use super::folder::StoreFolder;
@@ -25,8 +26,9 @@ use super::{redact, rooms};
 use crate::crypto::sealer::Sealer;
 use crate::protocol::{RoomName, Seq, SeqRange, Timestamp};
 use crate::store::deletion::{Deleted, DeletedRoom, EraseStep};
+use crate::store::deposits::{E2eReply, E2eRequest, Items as _, desk};
 use crate::store::entry::Draft;
-use crate::store::retention::{ID_RETENTION, Retention};
+use crate::store::retention::{ID_RETENTION, MAX_PRUNED_PER_STEP, Retention, expires_before};
 use crate::store::room_log::{AppendOutcome, DeleteError, PruneResult, RoomLog, StoreError};
 
 pub(super) struct DiskLog {
@@ -133,6 +135,9 @@ impl DiskLog {
     fn prune_step(&mut self, retention: Retention, times: PruneTimes) -> Result<PruneResult> {
         let (db, sealer, start) = (&self.db, &*self.sealer, &self.start);
         let mut result = self.pruner.step(db, sealer, start, retention, times)?;
+        let deposits_before = expires_before(times.deposits, desk::KEEP);
+        let expired = E2eItems { db, sealer }.expire(deposits_before, MAX_PRUNED_PER_STEP)?;
+        result.more |= expired >= MAX_PRUNED_PER_STEP;
         if let Some(max_bytes) = retention.max_bytes {
             let step = self.size_limit.step(db, sealer, start, max_bytes, times.messages)?;
             result.messages += step.pruned.as_ref().map_or(0, |pruned| pruned.messages);
@@ -183,7 +188,7 @@ impl DiskLog {
         if !traces.is_empty() {
             self.erasure.get_or_insert_default().add(traces);
         }
-        Ok(Ok(deleted))
+        Ok(deleted)
     }
 
     fn empty_room(
@@ -298,6 +303,20 @@ impl RoomLog for DiskLog {
         self.delete_with(room, |log, number| log.empty_room(number, room, now))
     }
 
+    fn e2e(&mut self, request: E2eRequest, now: Timestamp) -> Result<E2eReply, StoreError> {
+        if let Some(reason) = &self.failed {
+            return Err(StoreError::Failed(reason.clone()));
+        }
+        let answered = self.begin().and_then(|()| {
+            let transaction = Transaction::new_unchecked(&self.db, TransactionBehavior::Immediate)?;
+            let mut items = E2eItems { db: &self.db, sealer: &self.sealer };
+            let answer = desk::answer(&mut items, request, now)?;
+            transaction.commit()?;
+            Ok(answer)
+        });
+        answered.map_err(|error| self.handle_error(&error))
+    }
+
     fn erase_step(&mut self) -> EraseStep {
         if let (Some(reason), Some(_)) = (&self.failed, &self.erasure) {
             return EraseStep::Waiting(reason.clone());
@@ -328,6 +347,7 @@ impl RoomLog for DiskLog {
         let times = PruneTimes {
             messages: self.clock.justified(now, uptime, retention.age),
             ids: self.clock.justified(now, uptime, ID_RETENTION),
+            deposits: self.clock.justified(now, uptime, desk::KEEP),
         };
         let error = match &self.failed {
             Some(reason) => StoreError::Failed(reason.clone()),

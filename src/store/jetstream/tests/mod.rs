@@ -188,6 +188,8 @@ fn draft(room: &str, user: &str, id: Option<&str>, text: &str) -> Draft {
         verified: false,
         id: id.map(|id| MessageId::parse(id).unwrap()),
         text: text.into(),
+        e2e: None,
+        commit: None,
     }
 }
 

@@ -17,6 +17,8 @@ use crate::store::{
 
 mod damage;
 mod deletion;
+mod deposits;
+mod end_to_end;
 mod identity;
 mod keys;
 mod model;
@@ -70,6 +72,8 @@ pub(super) fn draft(room: &str, id: &str, text: &str) -> Draft {
         verified: true,
         id: MessageId::parse(id),
         text: text.into(),
+        e2e: None,
+        commit: None,
     }
 }
 
@@ -271,7 +275,7 @@ pub(super) fn write_version_1(home: &Home) {
     let db = rusqlite::Connection::open(home.file(STORE_FILE)).unwrap();
     db.execute_batch(
         "UPDATE ids SET tag = randomblob(16); CREATE INDEX ids_by_age ON ids (at);
-         DROP INDEX rooms_by_oldest; DROP TABLE starts; DROP TABLE room_starts;
+         DROP TABLE e2e_items; DROP INDEX rooms_by_oldest; DROP TABLE starts; DROP TABLE room_starts;
          ALTER TABLE rooms DROP COLUMN oldest; ALTER TABLE rooms DROP COLUMN emptied;
          ALTER TABLE rooms DROP COLUMN last; DELETE FROM meta WHERE name != 'check';
          PRAGMA user_version = 1",

@@ -1,0 +1,7 @@
+//! End-to-end rooms on the server: names, rights, and the one rule. The devices send opaque bytes.
+
+mod deposits;
+mod device;
+mod entry;
+mod rights;
+mod rule;
