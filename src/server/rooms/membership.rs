@@ -290,11 +290,12 @@ impl Hub {
         if !room.is_end_to_end() {
             return Ok(());
         }
-        if peer.device.is_none() {
-            return Err(EnterError::E2eOnly(room.clone()));
-        }
+        // First, because another client would not help here.
         if !self.config.end_to_end {
             return Err(EnterError::E2eUnavailable(room.clone()));
+        }
+        if peer.device.is_none() {
+            return Err(EnterError::E2eOnly(room.clone()));
         }
         let is_admitted =
             !room.is_direct() || !peer.verified() || self.access.admits_direct(&peer.user, room);

@@ -53,8 +53,8 @@ pub(super) struct Rebuild<'a> {
     messages: u64,
     /// Items since the last commit.
     uncommitted: u64,
-    /// The newest commit that was seen of each end-to-end room, by the room's number.
-    commits: HashMap<i64, Seq>,
+    /// The newest entry of each end-to-end room and the newest commit up to it, by the room's number.
+    commits: HashMap<i64, (Seq, Seq)>,
 }
 
 impl<'a> Rebuild<'a> {
@@ -161,9 +161,11 @@ impl<'a> Rebuild<'a> {
             .prepare_cached("INSERT OR IGNORE INTO records (room, seq, sealed) VALUES (?, ?, ?)")?
             .execute(params![number, entry.seq.0 as i64, sealed])?;
         self.messages += added as u64;
-        if entry.is_commit() {
+        if let Some(e2e) = &entry.e2e {
+            // It was appended because its `base` was the newest commit then, which may be pruned by now.
+            let commit = if entry.is_commit() { entry.seq } else { e2e.base };
             let newest = self.commits.entry(number).or_default();
-            *newest = entry.seq.max(*newest);
+            *newest = (entry.seq, commit).max(*newest);
         }
         if added == 0 && record.is_redacted {
             // What was found before is a leftover from the time before the text was deleted.
@@ -219,12 +221,12 @@ impl<'a> Rebuild<'a> {
             counter.add()?;
             let card = rooms::card(&self.db, self.sealer, number)?;
             let pruned_to = card.as_ref().map_or(Seq(0), |card| card.pruned_to);
-            // A damaged card may have taken the number with it. The commits of a deleted room count no more.
-            let newest = self.commits.get(&number).filter(|seq| **seq > pruned_to);
-            if let (Some(newest), Some(card)) = (newest, &card)
-                && *newest > card.newest_commit
+            // A damaged card may have taken the number with it. The entries of a deleted room count no more.
+            let newest = self.commits.get(&number).filter(|(seq, _)| *seq > pruned_to);
+            if let (Some((_, commit)), Some(card)) = (newest, &card)
+                && *commit > card.newest_commit
             {
-                rooms::set_newest_commit(&self.db, self.sealer, number, *newest)?;
+                rooms::set_newest_commit(&self.db, self.sealer, number, *commit)?;
             }
             rooms::drop_records(&self.db, number, pruned_to)?;
             rooms::find_oldest(&self.db, self.sealer, number, now)?;

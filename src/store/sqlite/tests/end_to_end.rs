@@ -192,6 +192,32 @@ fn rekey_and_recovery_keep_the_newest_commit() {
     assert_newest_is_2(&mut opened);
 }
 
+/// A store whose room list is damaged, without any trace of the pruned messages.
+fn without_cards(home: &Home) {
+    let db = rusqlite::Connection::open(home.file(STORE_FILE)).unwrap();
+    db.execute("UPDATE rooms SET sealed = randomblob(length(sealed))", []).unwrap();
+    db.execute_batch("VACUUM; PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
+}
+
+#[test]
+fn recovery_learns_the_newest_commit_from_the_newest_entry_if_the_card_is_lost() {
+    let home = Home::new();
+    pruned(&home).log().close().unwrap();
+    without_cards(&home);
+    let mut opened = home.open();
+    assert!(matches!(&opened.findings[..], [Finding::Recovered { .. }, ..]));
+    assert_newest_is_2(&mut opened);
+    // After a deletion the room begins anew; what is said in it then names no earlier commit.
+    let home = Home::new();
+    let mut opened = pruned(&home);
+    opened.log().delete_room(&ops(), at(2)).unwrap();
+    append(&mut opened, message("new", 0));
+    opened.log().close().unwrap();
+    drop(opened);
+    without_cards(&home);
+    assert_eq!(append(&mut home.open(), message("newer", 0)), ("appended", 9));
+}
+
 #[test]
 fn a_commit_is_not_redacted_and_a_deleted_room_begins_anew() {
     let home = Home::new();
