@@ -126,8 +126,12 @@ impl RoomLog for LostOutcomes {
         self.log.delete_room(room, now)
     }
 
-    fn e2e(&mut self, request: E2eRequest, now: Timestamp) -> Result<E2eReply, StoreError> {
-        self.log.e2e(request, now)
+    fn e2e(
+        &mut self,
+        requests: Vec<E2eRequest>,
+        now: Timestamp,
+    ) -> Result<Vec<E2eReply>, StoreError> {
+        self.log.e2e(requests, now)
     }
 
     fn erase_step(&mut self) -> EraseStep {

@@ -111,8 +111,12 @@ impl RoomLog for SharedLog {
         self.noted
     }
 
-    fn e2e(&mut self, request: E2eRequest, now: Timestamp) -> Result<E2eReply, StoreError> {
-        self.log.lock().e2e(request, now)
+    fn e2e(
+        &mut self,
+        requests: Vec<E2eRequest>,
+        now: Timestamp,
+    ) -> Result<Vec<E2eReply>, StoreError> {
+        self.log.lock().e2e(requests, now)
     }
 
     fn erase_step(&mut self) -> EraseStep {

@@ -42,8 +42,13 @@ pub trait RoomLog: Send {
         0
     }
 
-    /// Changes what end-to-end rooms need besides their logs. On return it is durable.
-    fn e2e(&mut self, _request: E2eRequest, _now: Timestamp) -> Result<E2eReply, StoreError> {
+    /// Changes what end-to-end rooms need besides their logs, in one transaction with one sync. Returns one reply
+    /// per request, in order; on return they are durable. After an error nothing is changed.
+    fn e2e(
+        &mut self,
+        _requests: Vec<E2eRequest>,
+        _now: Timestamp,
+    ) -> Result<Vec<E2eReply>, StoreError> {
         Err(StoreError::without_e2e())
     }
 

@@ -29,7 +29,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use super::append;
 use super::committed::Committed;
 use super::deletion::DeleteRequest;
-use super::deposits::DepositRequest;
+use super::deposits::{self, DepositRequest, MAX_CHANGES};
 use super::draft_batch::{DraftBatch, FailedAppends, size_of};
 use super::eraser::Eraser;
 use super::log_event::LogEvent;
@@ -253,7 +253,8 @@ impl LogWriterThread {
                     Work::Ping => self.health.question.answer(),
                     Work::Finish => finishing = true,
                 }
-                next = if batch.is_full() { None } else { self.queue.try_recv().ok() };
+                let is_full = batch.is_full() || changes.len() >= MAX_CHANGES;
+                next = if is_full { None } else { self.queue.try_recv().ok() };
             }
             if !batch.is_empty() {
                 let mut committed = self.refuse(std::mem::take(&mut batch.overtaking));
@@ -268,9 +269,7 @@ impl LogWriterThread {
                     return;
                 }
             }
-            for request in changes {
-                request.carry_out(self.log.as_mut());
-            }
+            deposits::carry_out(self.log.as_mut(), changes);
             for request in deletions {
                 let tail = self.pending.as_deref().map(|pending| &pending.deletions);
                 eraser.delete(request, self.log.as_mut(), &self.hub, tail);

@@ -113,6 +113,8 @@ fn take_keys<I: Items>(items: &mut I, users: Vec<UserName>) -> Result<E2eReply, 
         if of_user_keys.is_empty() {
             return Ok(E2eReply::NoKeyPackage(user));
         }
+        // On disk they come in the order of keyed hashes.
+        of_user_keys.sort_by_key(|keys| keys.device);
         keys.push((user, of_user_keys));
     }
     for place in taken {

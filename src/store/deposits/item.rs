@@ -119,7 +119,8 @@ pub trait Items {
     /// How many items of a kind there are.
     fn count_all(&self, kind: Kind) -> Result<u64, Self::Error>;
 
-    /// Keeps only the newest items of an owner.
+    /// Keeps only the newest items of an owner: those deposited last, and of those the ones with the largest
+    /// numbers. The welcomes of a device are from several rooms, whose numbers can't be compared.
     fn trim(&mut self, kind: Kind, owner: &[u8], keep: u64) -> Result<(), Self::Error>;
 
     /// Removes up to `limit` items from before this time, and returns how many.

@@ -67,9 +67,11 @@ impl Items for MemoryItems {
     }
 
     fn trim(&mut self, kind: Kind, owner: &[u8], keep: u64) -> Result<(), Infallible> {
-        let surplus = self.places(kind, owner, ALL).rev().skip(keep as usize);
-        let surplus: Vec<Place> = surplus.map(|(place, _)| place.clone()).collect();
-        surplus.iter().for_each(|place| drop(self.0.remove(place)));
+        let mut items: Vec<(Option<Timestamp>, Place)> =
+            self.places(kind, owner, ALL).map(|(place, item)| (item.at(), place.clone())).collect();
+        items.sort();
+        let surplus = items.len().saturating_sub(keep as usize);
+        items[..surplus].iter().for_each(|(_, place)| drop(self.0.remove(place)));
         Ok(())
     }
 

@@ -64,8 +64,14 @@ impl RoomLog for MemoryLog {
         self.0.write().delete_room(room)
     }
 
-    fn e2e(&mut self, request: E2eRequest, now: Timestamp) -> Result<E2eReply, StoreError> {
-        Ok(infallible(desk::answer(&mut self.0.write().items, request, now)))
+    fn e2e(
+        &mut self,
+        requests: Vec<E2eRequest>,
+        now: Timestamp,
+    ) -> Result<Vec<E2eReply>, StoreError> {
+        let items = &mut self.0.write().items;
+        let answer = |request| infallible(desk::answer(items, request, now));
+        Ok(requests.into_iter().map(answer).collect())
     }
 
     fn erase_step(&mut self) -> EraseStep {

@@ -14,6 +14,11 @@ pub(super) struct E2eItems<'a> {
     pub sealer: &'a Sealer,
 }
 
+/// Forgets the key packages of all devices, without those of last resort.
+pub(super) fn forget_key_packages(db: &Connection) -> Result<()> {
+    db.execute("DELETE FROM e2e_items WHERE kind = ?", [Kind::KeyPackage as i64]).map(drop)
+}
+
 impl Items for E2eItems<'_> {
     type Error = rusqlite::Error;
 
@@ -111,7 +116,7 @@ impl Items for E2eItems<'_> {
             .prepare_cached(
                 "DELETE FROM e2e_items WHERE kind = ?1 AND owner = ?2 AND (number, sub) IN
                  (SELECT number, sub FROM e2e_items WHERE kind = ?1 AND owner = ?2
-                  ORDER BY number DESC, sub DESC LIMIT -1 OFFSET ?3)",
+                  ORDER BY at DESC, number DESC, sub DESC LIMIT -1 OFFSET ?3)",
             )?
             .execute(params![kind as i64, tag, i64::try_from(keep).unwrap_or(i64::MAX)])?;
         Ok(())

@@ -19,7 +19,7 @@ use super::backup_error::BackupError;
 use super::backup_file::Backup;
 use super::folder::StoreFolder;
 use super::opening::Opening;
-use super::{migrate, rooms, schema, starts};
+use super::{e2e_items, migrate, rooms, schema, starts};
 use crate::credentials::at_rest_key::{AtRestKey, KEY_FILE};
 use crate::credentials::durable_file::{
     create_folder, create_new, replaced_name, sync_parent_folder,
@@ -161,6 +161,8 @@ fn make_store(
     let db = open_alone(path)?;
     migrate::upgrade(&db, sealer, now, &Opening::default())?;
     db.execute_batch("BEGIN IMMEDIATE; DROP TABLE backup")?;
+    // Each is given out once, and these may have been since. The devices deposit new ones when they connect.
+    e2e_items::forget_key_packages(&db)?;
     starts::forget(&db)?;
     starts::note_restored(&db, made)?;
     // The newest message may be newer than the last clean stop.

@@ -303,16 +303,23 @@ impl RoomLog for DiskLog {
         self.delete_with(room, |log, number| log.empty_room(number, room, now))
     }
 
-    fn e2e(&mut self, request: E2eRequest, now: Timestamp) -> Result<E2eReply, StoreError> {
+    fn e2e(
+        &mut self,
+        requests: Vec<E2eRequest>,
+        now: Timestamp,
+    ) -> Result<Vec<E2eReply>, StoreError> {
         if let Some(reason) = &self.failed {
             return Err(StoreError::Failed(reason.clone()));
         }
         let answered = self.begin().and_then(|()| {
             let transaction = Transaction::new_unchecked(&self.db, TransactionBehavior::Immediate)?;
             let mut items = E2eItems { db: &self.db, sealer: &self.sealer };
-            let answer = desk::answer(&mut items, request, now)?;
+            let answers: Vec<E2eReply> = requests
+                .into_iter()
+                .map(|request| desk::answer(&mut items, request, now))
+                .collect::<Result<_>>()?;
             transaction.commit()?;
-            Ok(answer)
+            Ok(answers)
         });
         answered.map_err(|error| self.handle_error(&error))
     }

@@ -7,7 +7,8 @@ use super::*;
 use crate::protocol::device::DeviceId;
 use crate::protocol::end_to_end::{CommitParts, EndToEnd, EntryKind, Welcome};
 use crate::store::{
-    DeviceKeys, E2eFound, E2eQuery, E2eReply, E2eRequest, GroupInfo, Invited, open_memory,
+    Backup, BackupContent, DeviceKeys, E2eFound, E2eQuery, E2eReply, E2eRequest, GroupInfo,
+    Invited, RestoreRequest, backup, open_memory, restore,
 };
 
 fn device(number: u8) -> DeviceId {
@@ -23,7 +24,7 @@ fn ops() -> RoomName {
 }
 
 fn ask(opened: &mut OpenedStore, request: E2eRequest, seconds: i64) -> E2eReply {
-    opened.log().e2e(request, at(seconds)).unwrap()
+    opened.log().e2e(vec![request], at(seconds)).unwrap().remove(0)
 }
 
 fn put(
@@ -90,9 +91,21 @@ fn tree(opened: &OpenedStore, number: u8) -> Option<Box<[u8]>> {
     }
 }
 
-/// Appends a commit whose tree is `number`, which welcomes these devices of bob; gives the outcome.
+/// Appends a commit to `+ops` whose tree is `number`, which welcomes these devices of bob; gives the outcome.
 fn commit(
     opened: &mut OpenedStore,
+    base: u64,
+    number: u8,
+    to: &[u8],
+    has_tree: bool,
+) -> AppendOutcome {
+    commit_in(opened, ("+ops", 1), base, number, to, has_tree)
+}
+
+/// The same in this room at this time.
+fn commit_in(
+    opened: &mut OpenedStore,
+    (room, seconds): (&str, i64),
     base: u64,
     number: u8,
     to: &[u8],
@@ -111,8 +124,8 @@ fn commit(
     };
     let e2e = Some(EndToEnd { device: device(99), base: Seq(base), kind: EntryKind::Commit });
     let text = format!("commit {number}");
-    let draft = Draft { e2e, commit: Some(Arc::new(parts)), ..draft("+ops", &text, &text) };
-    let outcome = opened.log().append(vec![draft], at(1)).remove(0);
+    let draft = Draft { e2e, commit: Some(Arc::new(parts)), ..draft(room, &text, &text) };
+    let outcome = opened.log().append(vec![draft], at(seconds)).remove(0);
     opened.log().after_commit();
     outcome
 }
@@ -203,6 +216,48 @@ fn what_a_commit_brings_along_is_stored_with_it_or_not_at_all() {
 }
 
 #[test]
+fn a_welcome_to_a_new_room_is_not_dropped_for_older_ones_to_a_busy_room() {
+    both(|opened| {
+        put(opened, "bob", 1, &[], None);
+        for number in 1..=70 {
+            commit(opened, u64::from(number) - 1, number, &[1], true);
+        }
+        commit_in(opened, ("+new", 2), 0, 1, &[1], true);
+        let rooms: Vec<_> = welcomes(opened, "bob", 1)
+            .into_iter()
+            .map(|one| (one.room.to_string(), one.seq.0))
+            .collect();
+        assert_eq!(rooms.len(), 64);
+        assert!(rooms.contains(&("+new".into(), 1)), "{rooms:?}");
+        assert!(rooms.contains(&("+ops".into(), 70)) && !rooms.contains(&("+ops".into(), 7)));
+    });
+}
+
+#[test]
+fn changes_that_come_together_are_answered_in_their_order() {
+    both(|opened| {
+        let put = |name: &str, package: &str| E2eRequest::PutKeys {
+            user: user(name),
+            device: device(1),
+            cert: "cert".into(),
+            key_packages: vec![package.into()],
+            last_resort: None,
+        };
+        let take = |name: &str| E2eRequest::TakeKeys { users: vec![user(name)] };
+        let requests =
+            vec![take("bob"), put("bob", "a"), put("ana", "b"), take("bob"), take("bob")];
+        let replies = opened.log().e2e(requests, at(1)).unwrap();
+        let [first, E2eReply::Left(1), E2eReply::Left(1), E2eReply::Keys(keys), last] =
+            &replies[..]
+        else {
+            panic!("{replies:?}")
+        };
+        assert_eq!(keys[0].1[0].key_package.as_ref(), "a");
+        assert_eq!((first, last), (&E2eReply::NoKeyPackage(user("bob")), first));
+    });
+}
+
+#[test]
 fn key_packages_and_welcomes_expire_and_the_group_does_not() {
     let day = 86_400;
     both(|opened| {
@@ -252,6 +307,30 @@ fn restarts_rekey_and_recovery_keep_them_sealed() {
     let mut opened = home.open();
     assert!(matches!(&opened.findings[..], [Finding::Recovered { .. }, ..]));
     // One of them may have been given out already, so they are left out.
+    assert_kept(&mut opened, 0);
+    assert_eq!(take(&mut opened, &["bob"]), Ok(vec!["last*".into()]));
+}
+
+#[test]
+fn a_restored_server_gives_out_no_key_package_again() {
+    let home = Home::new();
+    let mut opened = home.open();
+    put(&mut opened, "bob", 1, &["a", "b"], Some("last"));
+    commit(&mut opened, 0, 1, &[1], true);
+    let files = tempfile::tempdir().unwrap();
+    let (file, folder) = (files.path().join("backup"), files.path().join("history"));
+    let content = BackupContent::default();
+    backup(home.folder.path(), &home.key, &file, &content, at(2), &|_| {}).unwrap();
+    assert_eq!(take(&mut opened, &["bob"]), Ok(vec!["a".into()]));
+    let request = RestoreRequest {
+        backup: &Backup::open(&file).unwrap(),
+        key: &home.key,
+        write_key: true,
+        old_key: None,
+        replace: false,
+    };
+    restore(&folder, &request, at(3), &|_| {}).unwrap();
+    let mut opened = open_disk(&folder, &home.key, RETENTION, at(3)).unwrap();
     assert_kept(&mut opened, 0);
     assert_eq!(take(&mut opened, &["bob"]), Ok(vec!["last*".into()]));
 }
