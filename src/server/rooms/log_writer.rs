@@ -298,10 +298,10 @@ impl LogWriterThread {
             return Vec::new();
         }
         let (mut refused, mut arrivals) = (Vec::new(), Vec::new());
-        for PendingDraft { sender, room, id, queue_permit, arrived } in overtaking {
+        for PendingDraft { sender, room, id, commit, queue_permit, arrived } in overtaking {
             let reason = "an earlier message of the sender was not stored".to_owned();
             let outcome = AppendOutcome::Refused(StoreError::Failed(reason));
-            refused.push(Committed::new(sender, room, id, outcome, queue_permit));
+            refused.push(Committed::new(sender, room, id, commit, outcome, queue_permit));
             arrivals.push(arrived);
         }
         self.health.finished(refused.len() as u64, true);
