@@ -4,6 +4,8 @@
 
 #[cfg(feature = "server")]
 pub mod age_file;
+#[cfg(feature = "server")]
+pub(crate) mod age_stream;
 #[cfg(feature = "client")]
 pub(crate) mod client_keys;
 #[cfg(feature = "client")]
@@ -17,3 +19,5 @@ pub(crate) mod key_ring;
 pub mod record_chain;
 #[cfg(feature = "server")]
 pub(crate) mod sealer;
+#[cfg(feature = "server")]
+pub mod secrets;

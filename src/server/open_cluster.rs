@@ -8,12 +8,14 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
-use zeroize::Zeroizing;
 
 use super::cluster_link::ClusterLink;
 use super::error::ServerError;
 use crate::config::{Cluster, Config, Durability};
-use crate::credentials::cluster_secret::{ClusterSecret, SecretError, engine_credentials};
+use crate::credentials::cluster_secret::{
+    ClusterSecret, SecretError, accepted_secret, engine_credentials,
+};
+use crate::crypto::secrets::Secrets;
 use crate::protocol::CloseCode;
 use crate::store::{
     Assurance, ClusterPlan, Credentials, EngineAddress, EngineTls, OpenedStore, Retention, Waiting,
@@ -33,6 +35,7 @@ const LINE_INTERVAL: Duration = Duration::from_secs(10);
 pub fn plan(config: &Config, cluster: &Cluster) -> Result<ClusterPlan, SecretError> {
     let folder = credentials_folder();
     let secret = ClusterSecret::find(&cluster.key, cluster.key_is_named, folder.as_deref())?;
+    let accepted = accepted_secret(cluster.accepted_key.as_deref(), folder.as_deref())?;
     let text = engine_credentials(cluster.credentials.as_deref(), folder.as_deref())?;
     let credentials = match text {
         None => None,
@@ -59,7 +62,7 @@ pub fn plan(config: &Config, cluster: &Cluster) -> Result<ClusterPlan, SecretErr
         streams: cluster.streams,
         replicas: cluster.replicas,
         assurance,
-        secret: Zeroizing::new(*secret.bytes()),
+        secrets: Secrets::new(secret.into_bytes(), accepted.map(ClusterSecret::into_bytes)),
         keep_for: config.history.keep_for,
         timeout: cluster.start_timeout,
     })
@@ -85,7 +88,7 @@ pub async fn open(
                 access: reached.access_list(),
                 prefix: plan.prefix.clone(),
                 name: plan.address.node.clone(),
-                secret: plan.secret.clone(),
+                secrets: plan.secrets.clone(),
             };
             let absent = reached.absent().to_vec();
             let store = open_cluster(reached, &plan, retention)?;

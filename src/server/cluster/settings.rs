@@ -1,9 +1,9 @@
 //! What the task of the cluster is told and needs, and the subjects of the bus.
 
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
-use zeroize::Zeroizing;
 
 use super::handle::OrderFromNode;
+use crate::crypto::secrets::Secrets;
 use crate::server::node_id::NodeId;
 use crate::server::rooms::elsewhere::ElsewhereChange;
 use crate::server::rooms::presence_changes::PresenceChanges;
@@ -14,8 +14,8 @@ pub struct Settings {
     pub prefix: String,
     /// The name of this node for operators.
     pub name: String,
-    /// The secret of the cluster.
-    pub secret: Zeroizing<[u8; 32]>,
+    /// The secrets of the cluster.
+    pub secrets: Secrets,
     /// `limits.presence_members`.
     pub presence_members: usize,
 }
