@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, Runtime};
 use tokio::sync::oneshot;
 
 use super::cluster_link::ClusterLink;
@@ -117,6 +117,20 @@ pub async fn open(
             _ = tick.tick() => watch.tick(&waiting),
         }
     }
+}
+
+/// Opens the store of a cluster for a command, with the runtime that its connection needs. Nothing is logged.
+pub fn open_alone(
+    config: &Config,
+    cluster: &Cluster,
+    retention: Retention,
+) -> Result<(Runtime, OpenedStore), ServerError> {
+    let plan = plan(config, cluster)?;
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(1).enable_all().build()?;
+    let reached = reach(&plan, runtime.handle(), &Waiting::default())?;
+    let store = open_cluster(reached, &plan, retention)?;
+    Ok((runtime, store))
 }
 
 fn log_absent(server: &str) {

@@ -22,11 +22,13 @@ mod jetstream;
 mod lookup_tag;
 mod memory;
 mod opened;
+mod original;
 mod page_builder;
 mod record;
 mod retention;
 mod room_log;
 mod sqlite;
+mod transfer;
 
 pub use deletion::{Deleted, DeletedRoom, EraseStep, Redaction, Stored};
 pub use entry::{Draft, Entry};
@@ -38,6 +40,7 @@ pub use memory::open_memory;
 #[cfg(any(test, feature = "faults"))]
 pub use memory::open_sparse_memory;
 pub use opened::{Finding, OpenedLog, OpenedStore, Severity};
+pub use original::Original;
 pub use retention::{ID_RETENTION, Retention};
 pub use room_log::{
     AppendOutcome, DeleteError, Gap, GapReason, Head, Page, PageItem, PageRange, PruneReason,
@@ -47,5 +50,6 @@ pub use room_log::{
 pub use sqlite::{
     Backup, BackupContent, BackupError, BackupSummary, DiskUsage, OpenError, Opening,
     OpeningProgress, OpeningStep, RekeyResult, RestoreRequest, Restored, backup, older_copies,
-    open_disk, open_disk_watched, refuse_newer_store, rekey, restore,
+    open_disk, open_disk_watched, read_disk, refuse_newer_store, rekey, restore,
 };
+pub use transfer::{ExportFile, Exported, Imported, TransferError, export, import};

@@ -9,6 +9,8 @@ mod ban_output;
 mod check;
 mod ctl;
 mod events;
+mod export;
+mod import;
 mod invite;
 mod invite_address;
 mod log_args;
@@ -21,6 +23,7 @@ mod status_screen;
 mod table;
 mod tail;
 mod token;
+mod transfer_args;
 mod units;
 mod wrapping;
 

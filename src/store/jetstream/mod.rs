@@ -15,6 +15,7 @@ mod cluster_plan;
 mod deletion;
 mod engine;
 mod epoch;
+mod import;
 mod janitor;
 mod log_state;
 mod monitor;

@@ -9,6 +9,7 @@ use super::epoch;
 use super::log_state::LogState;
 use super::names::SubjectKind;
 use crate::protocol::Epoch;
+use crate::store::deletion::Stored;
 use crate::store::room_log::{StoreError, Tail, TailMessage};
 
 /// The most messages that are yielded at once.
@@ -144,7 +145,10 @@ impl JetStreamTail {
         }
         let is_ours = record.origin.incarnation == self.cluster.incarnation;
         let draft = is_ours.then_some(record.origin.draft);
-        Some(TailMessage { entry: record.into_entry(seq, micros), draft })
+        match record.into_stored(seq, micros) {
+            Stored::Message(entry) => Some(TailMessage { entry, draft }),
+            Stored::Redacted(_) => None,
+        }
     }
 }
 

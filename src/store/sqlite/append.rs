@@ -33,19 +33,28 @@ pub(super) struct CommittedBatch {
     pub new_rooms: u64,
 }
 
-/// Appends drafts and commits. On return they are durable.
+/// What an id means that is there already.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ids {
+    /// The message is a repetition.
+    Decide,
+    /// Nothing: ids are forgotten after a day, so an imported room may have one twice.
+    Keep,
+}
+
+/// Appends drafts with their times, and commits. On return they are durable.
 pub(super) fn append_batch(
     db: &Connection,
     sealer: &Sealer,
     start: &Start,
     rooms: &mut RoomCache,
-    batch: Vec<Draft>,
-    now: Timestamp,
+    batch: impl Iterator<Item = (Draft, Timestamp)>,
+    ids: Ids,
 ) -> Result<CommittedBatch> {
     let transaction = Transaction::new_unchecked(db, TransactionBehavior::Immediate)?;
     let mut append = Append::new(db, sealer, start, rooms)?;
     let outcomes: Result<Vec<AppendOutcome>> =
-        batch.into_iter().map(|draft| append.draft(draft, now)).collect();
+        batch.map(|(draft, at)| append.draft(draft, at, ids)).collect();
     let (newest, rooms) = (append.newest.take(), std::mem::take(&mut append.appended_rooms));
     let new_rooms = append.new_rooms;
     drop(append);
@@ -92,7 +101,7 @@ impl<'a> Append<'a> {
         })
     }
 
-    fn draft(&mut self, draft: Draft, now: Timestamp) -> Result<AppendOutcome> {
+    fn draft(&mut self, draft: Draft, now: Timestamp, ids: Ids) -> Result<AppendOutcome> {
         let sealer = self.sealer;
         let room = self.room(&draft.room)?;
         let seq = room.last.next();
@@ -101,7 +110,7 @@ impl<'a> Append<'a> {
             let proof = id_proof(sealer, &tag, seq, now, &draft.text);
             // Nearly every id is new, so one statement both checks and stores it.
             let added = self.add_id.execute(params![tag, seq.0 as i64, now.micros(), proof])?;
-            if added == 0 {
+            if added == 0 && ids == Ids::Decide {
                 return self.known_id(&tag, &draft.text);
             }
         }

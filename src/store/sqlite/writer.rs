@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, Result};
 
-use super::append::{RoomCache, append_batch};
+use super::append::{Ids, RoomCache, append_batch};
 use super::erase::{EraseError, Erasure};
 use super::error::is_damage;
 use super::folder::StoreFolder;
@@ -21,11 +21,12 @@ use super::vacuum::Vacuum;
 use super::wal::Wal;
 use super::watermark::Watermark;
 use super::write_failure::WriteFailure;
-use super::{redact, rooms};
+use super::{import, redact, rooms};
 use crate::crypto::sealer::Sealer;
 use crate::protocol::{RoomName, Seq, SeqRange, Timestamp};
 use crate::store::deletion::{Deleted, DeletedRoom, EraseStep};
 use crate::store::entry::Draft;
+use crate::store::original::Original;
 use crate::store::retention::{ID_RETENTION, Retention};
 use crate::store::room_log::{AppendOutcome, DeleteError, PruneResult, RoomLog, StoreError};
 
@@ -108,13 +109,19 @@ impl DiskLog {
         Ok(())
     }
 
-    fn commit(&mut self, batch: Vec<Draft>, now: Timestamp) -> Result<Vec<AppendOutcome>> {
-        if batch.is_empty() {
+    /// `now` is the time of the newest of them.
+    pub(super) fn commit(
+        &mut self,
+        batch: impl ExactSizeIterator<Item = (Draft, Timestamp)>,
+        ids: Ids,
+        now: Timestamp,
+    ) -> Result<Vec<AppendOutcome>> {
+        if batch.len() == 0 {
             return Ok(Vec::new());
         }
         self.begin()?;
         let committed =
-            append_batch(&self.db, &self.sealer, &self.start, &mut self.rooms, batch, now)?;
+            append_batch(&self.db, &self.sealer, &self.start, &mut self.rooms, batch, ids)?;
         if let Some((room, seq)) = committed.newest {
             self.watermark_due = Some((room, seq, now));
             self.newest_at = Some(now);
@@ -147,14 +154,16 @@ impl DiskLog {
     }
 
     /// Runs a deletion while SQLite overwrites what it deletes. A failed one changes nothing.
+    pub(super) fn refuse_if_failed(&self) -> Result<(), StoreError> {
+        self.failed.clone().map_or(Ok(()), |reason| Err(StoreError::Failed(reason)))
+    }
+
     fn delete_with<T>(
         &mut self,
         room: &RoomName,
         delete: impl FnOnce(&mut Self, i64) -> Result<Result<T, DeleteError>>,
     ) -> Result<T, DeleteError> {
-        if let Some(reason) = &self.failed {
-            return Err(StoreError::Failed(reason.clone()).into());
-        }
+        self.refuse_if_failed()?;
         let deleted = self.begin().and_then(|()| {
             let number = rooms::find_number(&self.db, &self.sealer, room)?;
             let Some(number) = number else { return Ok(Err(DeleteError::UnknownRoom)) };
@@ -234,7 +243,7 @@ impl DiskLog {
 
     /// Translates an error of SQLite. A full disk, a read-only one and a locked database are temporary;
     /// after any other error everything is refused.
-    fn handle_error(&mut self, error: &rusqlite::Error) -> StoreError {
+    pub(super) fn handle_error(&mut self, error: &rusqlite::Error) -> StoreError {
         // It may hold room ends from the transaction that was rolled back.
         self.rooms.clear();
         let reason = match WriteFailure::of(error, &self.folder) {
@@ -270,12 +279,16 @@ impl RoomLog for DiskLog {
         let count = batch.len();
         let error = match &self.failed {
             Some(reason) => StoreError::Failed(reason.clone()),
-            None => match self.commit(batch, now) {
+            None => match self.commit(batch.into_iter().map(|draft| (draft, now)), Ids::Decide, now) {
                 Ok(outcomes) => return outcomes,
                 Err(error) => self.handle_error(&error),
             },
         };
         vec![AppendOutcome::Refused(error); count]
+    }
+
+    fn import(&mut self, batch: Vec<Original>, now: Timestamp) -> Result<(), StoreError> {
+        import::import(self, &batch, now)
     }
 
     fn after_commit(&mut self) {
