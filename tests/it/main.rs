@@ -36,6 +36,7 @@ mod layers;
 mod limits;
 mod logging;
 mod metrics;
+mod moving;
 mod ngrok;
 mod odd_servers;
 mod operator;

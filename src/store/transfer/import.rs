@@ -24,6 +24,8 @@ use crate::store::retention::expires_before;
 /// The most messages, and the most bytes of text, that are appended at once.
 const BATCH_MESSAGES: usize = 500;
 const BATCH_BYTES: usize = 512 << 10;
+/// How long nothing may come until a log counts as read to its end.
+const CATCH_UP: Duration = Duration::from_millis(500);
 
 /// A file that is whole.
 pub struct ExportFile {
@@ -97,11 +99,21 @@ pub fn import(
     let kept_from = expires_before(now, keep_for);
     let done = Run::new(store, file, kept_from, now)?.all(progress)?;
     // Somebody may have written into one of the rooms meanwhile.
+    catch_up(store)?;
     let mut run = Run::new(store, file, kept_from, now)?;
     run.is_check = true;
     run.done.messages = done.messages;
     run.all(&mut |_| {})?;
     Ok(done)
+}
+
+/// Reads what was appended to the logs since the store was opened, so that the reader knows of it.
+fn catch_up(store: &mut OpenedStore) -> Result<(), TransferError> {
+    let tails = store.logs.iter_mut().filter_map(|log| log.tail.as_mut());
+    for tail in tails {
+        while !tail.next(CATCH_UP).map_err(TransferError::Rooms)?.is_empty() {}
+    }
+    Ok(())
 }
 
 struct Run<'a> {

@@ -3,6 +3,7 @@
 mod append;
 mod epoch;
 mod fake_engine;
+mod import;
 mod page;
 mod prune;
 

@@ -18,6 +18,7 @@ use crate::store::{
 mod damage;
 mod deletion;
 mod identity;
+mod import;
 mod keys;
 mod model;
 mod restores;
