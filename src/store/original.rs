@@ -15,6 +15,11 @@ pub struct Original {
     pub latest: Timestamp,
 }
 
+/// The latest time of these messages, but not after `now`.
+pub(super) fn newest(messages: &[Original], now: Timestamp) -> Timestamp {
+    messages.iter().map(Original::at).max().unwrap_or(now).min(now)
+}
+
 impl Original {
     /// When the message was appended to the store that it comes from.
     pub fn at(&self) -> Timestamp {

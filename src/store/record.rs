@@ -83,11 +83,6 @@ impl Record {
     }
 }
 
-/// Encodes and seals the record of an entry.
-pub(super) fn seal_record(sealer: &Sealer, entry: &Entry, latest: Timestamp) -> Vec<u8> {
-    seal_as(MESSAGE, sealer, entry, latest)
-}
-
 fn seal_as(kind: u8, sealer: &Sealer, entry: &Entry, latest: Timestamp) -> Vec<u8> {
     let (room, user) = (entry.room.as_str(), entry.user.as_str());
     let id = entry.id.as_ref().map_or("", MessageId::as_str);
@@ -177,7 +172,8 @@ mod tests {
                 user: UserName::clean(&user), verified,
                 id: id.and_then(|id| MessageId::parse(&id)), text: text.into(),
             };
-            let sealed = seal_record(&sealer, &entry, entry.at);
+            let latest = entry.at;
+            let sealed = Record { entry: entry.clone(), is_redacted: false, latest }.seal(&sealer);
             let record = Record::open(&sealer, &sealed).unwrap();
             prop_assert_eq!(&record.entry, &entry);
             prop_assert!(!record.is_redacted);

@@ -243,7 +243,8 @@ mod tests {
         incoming.open("p.ctl", &sealed, at(1000)).unwrap();
         for sender in 0..2 * MAX_SENDERS as u64 {
             let later = at(1000 + 200 * (1 + sender as i64 / 2000));
-            let sealed = Outgoing::new(&SECRET.into(), NodeId(100 + sender)).seal("p.ctl", b"", later);
+            let sealed =
+                Outgoing::new(&SECRET.into(), NodeId(100 + sender)).seal("p.ctl", b"", later);
             incoming.open("p.ctl", &sealed, later).unwrap();
             assert!(incoming.senders.len() <= MAX_SENDERS);
         }

@@ -17,9 +17,7 @@ use crate::crypto::age_file::Recipient;
 use crate::server::context::retention;
 use crate::server::error::ServerError;
 use crate::server::open_cluster;
-use crate::store::{
-    BackupError, Exported, RoomLogReader, TransferError, export, read_disk,
-};
+use crate::store::{BackupError, Exported, RoomLogReader, TransferError, export, read_disk};
 use crate::sys::clock::wall_clock;
 
 const SERVER: &str = concat!("chat-server/", env!("CARGO_PKG_VERSION"));

@@ -13,7 +13,9 @@ use crate::credentials::at_rest_key::{AtRestKey, give_history_to_owner};
 use crate::server::context::retention;
 use crate::server::error::ServerError;
 use crate::server::open_cluster;
-use crate::store::{ExportFile, Imported, OpenedStore, TransferError, import, open_disk};
+use crate::store::{
+    ExportFile, Imported, OpenError, OpenedStore, TransferError, import, open_disk,
+};
 use crate::sys::clock::wall_clock;
 use crate::sys::credentials::credentials_folder;
 
@@ -30,7 +32,7 @@ pub fn run(config: &ConfigArgs, arguments: &ImportArgs) -> Result<(), ServerErro
             let folder = &config.history.path;
             let key = AtRestKey::find(folder, credentials_folder().as_deref())?;
             let opened = open_disk(folder, &key, retention(&config), wall_clock());
-            let done = opened.map_err(ServerError::from).and_then(|mut store| {
+            let done = opened.map_err(refused).and_then(|mut store| {
                 let done = append(&config, &mut store, &file);
                 let closed = store.log().close();
                 let done = done?;
@@ -72,6 +74,13 @@ pub fn run(config: &ConfigArgs, arguments: &ImportArgs) -> Result<(), ServerErro
         line += &format!("; {expired} were left out, because they are older than history.keep_for");
     }
     print(format!("{line}\n").as_bytes())
+}
+
+fn refused(error: OpenError) -> ServerError {
+    match error {
+        OpenError::Locked(folder) => TransferError::InUse(folder).into(),
+        error => error.into(),
+    }
 }
 
 fn append(

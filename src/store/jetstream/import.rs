@@ -45,7 +45,8 @@ pub(super) fn import(
                 Fate::Stored(seq) => seq,
                 Fate::Known(seq) if is_ours(cluster, log, seq, origins[place])? => seq,
                 Fate::Known(seq) => {
-                    let text = format!("message {seq} has the id of an imported one, and is another");
+                    let text =
+                        format!("message {seq} has the id of an imported one, and is another");
                     return Err(failed(log, text));
                 }
                 Fate::Refused(error) => return Err(error),
@@ -88,12 +89,7 @@ fn to_outgoing(
 }
 
 /// Whether the message with this number is the one of an earlier attempt.
-fn is_ours(
-    cluster: &Cluster,
-    log: &LogState,
-    seq: u64,
-    ours: Origin,
-) -> Result<bool, StoreError> {
+fn is_ours(cluster: &Cluster, log: &LogState, seq: u64, ours: Origin) -> Result<bool, StoreError> {
     let Some(stored) = cluster.message_at(log, seq)? else { return Ok(false) };
     let opened = cluster.keys.open_message(&stored.subject, &stored.payload);
     Ok(opened.is_some_and(|MessageRecord { origin, .. }| origin == ours))

@@ -167,7 +167,8 @@ fn names_key(
         if let Some(key) = opened(&current) {
             return Ok(key);
         }
-        let previous = options.secrets.accepted().map(|secret| Sealer::new(secret, "cluster state"));
+        let previous =
+            options.secrets.accepted().map(|secret| Sealer::new(secret, "cluster state"));
         let key = previous.as_ref().and_then(opened).ok_or(OpenJetStreamError::OtherSecret)?;
         // Servers that have the old secret only, and start now, refuse; those that run go on.
         if engine.set_value(NAMES_KEY, seal(&key), revision, limit).map_err(error)?.is_some() {

@@ -187,10 +187,8 @@ impl JetStreamReader {
     ) -> BTreeMap<Seq, Option<Stored>> {
         let in_range = |one: &&Redaction| (first..=last).contains(&one.seq.0);
         let redacted = room.notes.iter().flat_map(|notes| &notes.redactions).filter(in_range);
-        let mut stored: BTreeMap<Seq, Option<Stored>> = messages
-            .into_iter()
-            .map(|message| (Seq(message.seq), self.open(&message)))
-            .collect();
+        let mut stored: BTreeMap<Seq, Option<Stored>> =
+            messages.into_iter().map(|message| (Seq(message.seq), self.open(&message))).collect();
         // A lagging replica may still have the text.
         stored.extend(redacted.map(|one| (one.seq, Some(Stored::Redacted(*one)))));
         stored

@@ -11,7 +11,7 @@ use crate::crypto::sealer::{Sealer, Tag};
 use crate::protocol::{RoomName, Seq, Timestamp};
 use crate::store::entry::{Draft, Entry};
 use crate::store::lookup_tag::{id_proof, id_tag};
-use crate::store::record::seal_record;
+use crate::store::record::Record;
 use crate::store::room_log::AppendOutcome;
 
 /// Rooms whose end is cached between commits.
@@ -115,8 +115,11 @@ impl<'a> Append<'a> {
             }
         }
         let latest = room.latest.map_or(now, |latest| latest.max(now));
-        let entry = Entry::new(draft, seq, now);
-        let sealed = seal_record(sealer, &entry, latest);
+        // Only one whose text was deleted elsewhere has none.
+        let (is_redacted, entry) = (draft.text.is_empty(), Entry::new(draft, seq, now));
+        let record = Record { entry, is_redacted, latest };
+        let sealed = record.seal(sealer);
+        let Record { entry, .. } = record;
         self.add_record.execute(params![room.number, seq.0 as i64, sealed])?;
         if !room.start_noted {
             starts::note_first_message(self.db, self.start, room.number, seq)?;

@@ -24,7 +24,6 @@ mod erase;
 mod error;
 mod folder;
 mod ids;
-mod import;
 mod integrity;
 mod lacking;
 mod migrate;

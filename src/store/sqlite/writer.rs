@@ -21,12 +21,12 @@ use super::vacuum::Vacuum;
 use super::wal::Wal;
 use super::watermark::Watermark;
 use super::write_failure::WriteFailure;
-use super::{import, redact, rooms};
+use super::{redact, rooms};
 use crate::crypto::sealer::Sealer;
 use crate::protocol::{RoomName, Seq, SeqRange, Timestamp};
 use crate::store::deletion::{Deleted, DeletedRoom, EraseStep};
 use crate::store::entry::Draft;
-use crate::store::original::Original;
+use crate::store::original::{Original, newest};
 use crate::store::retention::{ID_RETENTION, Retention};
 use crate::store::room_log::{AppendOutcome, DeleteError, PruneResult, RoomLog, StoreError};
 
@@ -110,18 +110,20 @@ impl DiskLog {
     }
 
     /// `now` is the time of the newest of them.
-    pub(super) fn commit(
+    fn commit(
         &mut self,
         batch: impl ExactSizeIterator<Item = (Draft, Timestamp)>,
         ids: Ids,
         now: Timestamp,
-    ) -> Result<Vec<AppendOutcome>> {
+    ) -> Result<Vec<AppendOutcome>, StoreError> {
+        self.refuse_if_failed()?;
         if batch.len() == 0 {
             return Ok(Vec::new());
         }
-        self.begin()?;
-        let committed =
-            append_batch(&self.db, &self.sealer, &self.start, &mut self.rooms, batch, ids)?;
+        let committed = self.begin().and_then(|()| {
+            append_batch(&self.db, &self.sealer, &self.start, &mut self.rooms, batch, ids)
+        });
+        let committed = committed.map_err(|error| self.handle_error(&error))?;
         if let Some((room, seq)) = committed.newest {
             self.watermark_due = Some((room, seq, now));
             self.newest_at = Some(now);
@@ -154,7 +156,7 @@ impl DiskLog {
     }
 
     /// Runs a deletion while SQLite overwrites what it deletes. A failed one changes nothing.
-    pub(super) fn refuse_if_failed(&self) -> Result<(), StoreError> {
+    fn refuse_if_failed(&self) -> Result<(), StoreError> {
         self.failed.clone().map_or(Ok(()), |reason| Err(StoreError::Failed(reason)))
     }
 
@@ -243,7 +245,7 @@ impl DiskLog {
 
     /// Translates an error of SQLite. A full disk, a read-only one and a locked database are temporary;
     /// after any other error everything is refused.
-    pub(super) fn handle_error(&mut self, error: &rusqlite::Error) -> StoreError {
+    fn handle_error(&mut self, error: &rusqlite::Error) -> StoreError {
         // It may hold room ends from the transaction that was rolled back.
         self.rooms.clear();
         let reason = match WriteFailure::of(error, &self.folder) {
@@ -277,18 +279,16 @@ impl DiskLog {
 impl RoomLog for DiskLog {
     fn append(&mut self, batch: Vec<Draft>, now: Timestamp) -> Vec<AppendOutcome> {
         let count = batch.len();
-        let error = match &self.failed {
-            Some(reason) => StoreError::Failed(reason.clone()),
-            None => match self.commit(batch.into_iter().map(|draft| (draft, now)), Ids::Decide, now) {
-                Ok(outcomes) => return outcomes,
-                Err(error) => self.handle_error(&error),
-            },
-        };
-        vec![AppendOutcome::Refused(error); count]
+        let drafts = batch.into_iter().map(|draft| (draft, now));
+        let committed = self.commit(drafts, Ids::Decide, now);
+        committed.unwrap_or_else(|error| vec![AppendOutcome::Refused(error); count])
     }
 
     fn import(&mut self, batch: Vec<Original>, now: Timestamp) -> Result<(), StoreError> {
-        import::import(self, &batch, now)
+        let drafts = batch.iter().map(|original| (original.to_draft(), original.at()));
+        self.commit(drafts, Ids::Keep, newest(&batch, now))?;
+        self.after_commit();
+        Ok(())
     }
 
     fn after_commit(&mut self) {
@@ -342,22 +342,21 @@ impl RoomLog for DiskLog {
             messages: self.clock.justified(now, uptime, retention.age),
             ids: self.clock.justified(now, uptime, ID_RETENTION),
         };
-        let error = match &self.failed {
-            Some(reason) => StoreError::Failed(reason.clone()),
-            None => match self.prune_step(retention, times) {
-                Ok(result) => {
-                    // Their lower bounds changed.
-                    for pruned in &result.rooms {
-                        self.rooms.remove(&pruned.room);
-                    }
-                    self.pruned_by = Some(times.messages);
-                    self.checkpoint_if_large();
-                    return result;
+        let pruned = self.refuse_if_failed().and_then(|()| {
+            self.prune_step(retention, times).map_err(|error| self.handle_error(&error))
+        });
+        match pruned {
+            Ok(result) => {
+                // Their lower bounds changed.
+                for pruned in &result.rooms {
+                    self.rooms.remove(&pruned.room);
                 }
-                Err(error) => self.handle_error(&error),
-            },
-        };
-        PruneResult { error: Some(error), ..PruneResult::default() }
+                self.pruned_by = Some(times.messages);
+                self.checkpoint_if_large();
+                result
+            }
+            Err(error) => PruneResult { error: Some(error), ..PruneResult::default() },
+        }
     }
 
     fn is_over_limit(&self) -> bool {
@@ -378,9 +377,7 @@ impl RoomLog for DiskLog {
     }
 
     fn close(&mut self) -> Result<(), StoreError> {
-        if let Some(reason) = &self.failed {
-            return Err(StoreError::Failed(reason.clone()));
-        }
+        self.refuse_if_failed()?;
         // A reader may have a position under the epoch of this start, so it is tried once more.
         if let Err(error) = self.begin() {
             return match self.handle_error(&error) {

@@ -1,6 +1,7 @@
 //! Why a history can't be exported or imported.
 
 use std::io;
+use std::path::PathBuf;
 
 use crate::protocol::RoomName;
 use crate::store::room_log::StoreError;
@@ -20,7 +21,9 @@ pub enum TransferError {
     #[error("{0}: this is not a history that `chat-server export` wrote; nothing was imported")]
     NotAnExport(String),
     /// The file is sealed.
-    #[error("{file}: {reason}; nothing was imported; name a file with the passphrase with --passphrase-file")]
+    #[error(
+        "{file}: {reason}; nothing was imported; name a file with the passphrase with --passphrase-file"
+    )]
     Sealed {
         /// The file.
         file: String,
@@ -41,7 +44,9 @@ pub enum TransferError {
         known: u32,
     },
     /// The file was cut short or altered.
-    #[error("{file}: line {line}: {reason}: the file was cut short or altered; nothing was imported; export again")]
+    #[error(
+        "{file}: line {line}: {reason}: the file was cut short or altered; nothing was imported; export again"
+    )]
     Damaged {
         /// The file.
         file: String,
@@ -73,8 +78,16 @@ pub enum TransferError {
         /// Why.
         source: StoreError,
     },
+    /// A server runs on the store.
+    #[error(
+        "{0}: a server uses this history, or another command does; nothing was imported; stop the server (systemctl \
+         stop chat-server.socket chat-server.service), and import again"
+    )]
+    InUse(PathBuf),
     /// The store can't be closed.
-    #[error("the history can't be closed: {0}; everything is imported, and the next start recovers it")]
+    #[error(
+        "the history can't be closed: {0}; everything is imported, and the next start recovers it"
+    )]
     Closing(StoreError),
     /// The rooms of the store can't be listed.
     #[error("the rooms can't be listed: {0}")]

@@ -221,7 +221,8 @@ impl<R: BufRead> LineReader<R> {
         let digest = hex(&self.digest.clone().finalize());
         self.digest.update(&text[..]);
         // The error of JSON may quote a text, so it is not shown.
-        let line = serde_json::from_slice(&text).map_err(|_| self.damaged("the line is no part"))?;
+        let line =
+            serde_json::from_slice(&text).map_err(|_| self.damaged("the line is no part"))?;
         Ok((line, digest))
     }
 
@@ -250,8 +251,15 @@ mod tests {
         writer.room(&RoomName::lobby()).unwrap();
         for (seq, text) in (1..).zip(texts) {
             let (room, user, id) = (RoomName::lobby(), UserName::clean("Ana"), None);
-            let entry =
-                Entry { room, seq: Seq(seq), at, user, verified: true, id, text: (&text[..]).into() };
+            let entry = Entry {
+                room,
+                seq: Seq(seq),
+                at,
+                user,
+                verified: true,
+                id,
+                text: (&text[..]).into(),
+            };
             writer.message(&Stored::Message(entry)).unwrap();
             writer.message(&Stored::Redacted(Redaction { seq: Seq(seq + 1), at })).unwrap();
             break;

@@ -54,7 +54,10 @@ type Lines = LineReader<BufReader<File>>;
 
 impl ExportFile {
     /// Reads a file to its end, and refuses one that is not whole.
-    pub fn check(path: &Path, passphrase: Option<Zeroizing<String>>) -> Result<Self, TransferError> {
+    pub fn check(
+        path: &Path,
+        passphrase: Option<Zeroizing<String>>,
+    ) -> Result<Self, TransferError> {
         let made = Timestamp::from_micros(0);
         let mut file = ExportFile { path: path.into(), passphrase, made, messages: 0 };
         let mut lines = file.open()?;
@@ -139,7 +142,17 @@ impl<'a> Run<'a> {
     ) -> Result<Self, TransferError> {
         let lines = file.open()?;
         let done = Imported::default();
-        Ok(Run { store, file, lines, kept_from, now, is_check: false, room: None, has_ended: false, done })
+        Ok(Run {
+            store,
+            file,
+            lines,
+            kept_from,
+            now,
+            is_check: false,
+            room: None,
+            has_ended: false,
+            done,
+        })
     }
 
     fn all(mut self, progress: &mut dyn FnMut(u64)) -> Result<Imported, TransferError> {
