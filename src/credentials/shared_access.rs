@@ -60,7 +60,8 @@ pub(crate) enum SyncError {
     },
     /// The shared value was not made with this secret.
     #[error(
-        "the cluster's access list does not open with the secret of this server; give all nodes the same cluster.key"
+        "the cluster's access list does not open with the secret of this server; give all nodes the same cluster.key. If \
+         something else wrote it, remove it (nats kv del PREFIX-state access): the nodes then share their own lists again"
     )]
     Foreign,
     /// The shared value has a form that this version does not know.

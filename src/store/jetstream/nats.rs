@@ -1,6 +1,5 @@
 //! The engine over async-nats.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -13,7 +12,7 @@ use super::engine::{
     Engine, EngineError, Following, Outgoing, PublishError, Published, ReadAnswer, ReadRequest,
     StreamMessage, StreamState,
 };
-use super::nats_call::{Caller, LastError};
+use super::nats_call::Caller;
 use super::nats_error::{
     ApiError, NO_MESSAGE_FOUND, WRONG_LAST_SEQUENCE, WRONG_LAST_SEQUENCE_CONSTANT,
 };
@@ -24,8 +23,6 @@ pub(super) struct NatsEngine {
     pub caller: Caller,
     /// The key-value bucket of the cluster.
     pub bucket: String,
-    /// What the connection's server complained about last.
-    pub last_error: Arc<LastError>,
 }
 
 #[derive(Deserialize)]

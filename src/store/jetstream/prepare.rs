@@ -46,7 +46,10 @@ impl From<Mismatch> for Trouble {
 
 impl From<EngineError> for Trouble {
     fn from(error: EngineError) -> Self {
-        Trouble::Later(error.to_string())
+        match error {
+            EngineError::Forbidden(reason) => forbidden(reason),
+            error => Trouble::Later(error.to_string()),
+        }
     }
 }
 
@@ -215,6 +218,15 @@ fn stream(engine: &NatsEngine, name: &str, wanted: &Value) -> Result<Info, Troub
     ask().map_err(|error| trouble(engine, &what, error))
 }
 
+/// What the engine's user may not do.
+fn forbidden(reason: String) -> Trouble {
+    Trouble::Never(ClusterError::Refused {
+        reason,
+        way_out: "give the user of cluster.credentials permission to use JetStream's API ($JS.API.>), the subjects of \
+                  cluster.prefix, and its bucket ($KV.PREFIX-state.>)",
+    })
+}
+
 fn check_record(engine: &NatsEngine, plan: &ClusterPlan) -> Result<(), Trouble> {
     let ours = Record { form: FORM, prefix: plan.prefix.clone(), streams: plan.streams };
     let Some((value, _)) = engine.value(RECORD_KEY, CALL_LIMIT)? else {
@@ -274,17 +286,7 @@ fn trouble(engine: &NatsEngine, what: &str, error: ApiError) -> Trouble {
             let reason = "its server says that JetStream is off".to_owned();
             Trouble::Never(ClusterError::NoJetStream(reason))
         }
-        // An answer to a forbidden question never comes, but the server complains.
-        ApiError::Call(CallError::Timeout(_)) => match engine.last_error.take() {
-            Some(reason) if reason.to_lowercase().contains("permissions violation") => {
-                Trouble::Never(ClusterError::Refused {
-                    reason,
-                    way_out: "give the user of cluster.credentials permission to use JetStream's \
-                              API ($JS.API.>) and the subjects of cluster.prefix",
-                })
-            }
-            _ => Trouble::Later(text),
-        },
+        ApiError::Call(CallError::Forbidden(reason)) => forbidden(reason),
         ApiError::Call(_) | ApiError::Malformed(_) => Trouble::Later(text),
     }
 }

@@ -21,9 +21,9 @@ use crate::store::room_log::{
 pub(super) struct JetStreamReader(pub Arc<Cluster>);
 
 impl RoomCount for JetStreamReader {
-    /// As many as the streams had subjects when they were asked last, a few seconds ago.
+    /// As many as had messages when the streams were asked last, a few seconds ago.
     fn room_count(&self) -> u64 {
-        self.0.logs.iter().map(|log| log.subjects()).sum()
+        self.0.logs.iter().map(|log| log.rooms()).sum()
     }
 }
 
