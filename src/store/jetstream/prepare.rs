@@ -4,6 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use async_nats::HeaderMap;
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -11,7 +13,7 @@ use super::checks::{Assurance, Mismatch, check_bucket, check_log_stream, check_v
 use super::cluster_plan::{ClusterError, ClusterPlan};
 use super::engine::{Engine as _, EngineError};
 use super::monitor;
-use super::names::Names;
+use super::names::{Names, SubjectKind};
 use super::nats::NatsEngine;
 use super::nats_connect::server_info;
 use super::nats_error::{
@@ -103,6 +105,7 @@ pub(super) fn prepare(engine: &NatsEngine, plan: &ClusterPlan) -> Result<Vec<Str
         check_log_stream(&found.config, &subjects, plan.replicas, plan.keep_for, plan.assurance)?;
         check_placement(&name, &found, &servers, plan)?;
     }
+    check_publishing(engine, &names)?;
     if plan.assurance == Assurance::Strict {
         remember_seen(engine, by_address)?;
     }
@@ -216,6 +219,19 @@ fn stream(engine: &NatsEngine, name: &str, wanted: &Value) -> Result<Info, Troub
         Err(error) => return Err(trouble(engine, &what, error)),
     }
     ask().map_err(|error| trouble(engine, &what, error))
+}
+
+/// Whether the user may publish messages. The one that asks names another stream, so the engine refuses it, and it is
+/// never stored.
+fn check_publishing(engine: &NatsEngine, names: &Names) -> Result<(), Trouble> {
+    let subject = names.subject(SubjectKind::Messages, &names.anchor_tag(0));
+    let mut headers = HeaderMap::new();
+    headers.insert("Nats-Expected-Stream", "none");
+    match engine.caller.ask(&subject, headers, Bytes::new(), CALL_LIMIT) {
+        Err(CallError::Forbidden(reason)) => Err(forbidden(reason)),
+        // Anything else is not about the user.
+        Ok(_) | Err(_) => Ok(()),
+    }
 }
 
 /// What the engine's user may not do.
