@@ -60,6 +60,7 @@ impl Checker<'_> {
             tls: table.tls.as_ref().map(|tls| self.cluster_tls(tls)),
             key: self.secret(&table.key),
             key_is_named: !table.key.is_empty(),
+            accepted_key: self.file("cluster.accepted_key", &table.accepted_key),
             prefix: self.prefix(&table.prefix),
             streams: u16::try_from(streams).unwrap_or(1),
             replicas: u8::try_from(replicas).unwrap_or(1),

@@ -155,6 +155,9 @@ table! {
         /// The cluster secret; empty is the systemd credential `cluster.key`, else `cluster.key` in the state
         /// folder.
         key: String = String::new(),
+        /// A second secret that is accepted, while the secret is changed; empty is the systemd credential
+        /// `cluster.accepted.key`, if there is one.
+        accepted_key: String = String::new(),
         /// Begins the names of all streams and subjects.
         prefix: String = "chat".into(),
         /// How many streams the messages are distributed over.

@@ -69,6 +69,11 @@ fn with_start_values(next: &RawConfig, started: &RawConfig) -> RawConfig {
     now.history.store = started.history.store.clone();
     now.history.path = started.history.path.clone();
     now.cluster = started.cluster.clone();
+    // The streams of the engine keep messages as long as at the start; a start checks whether it is enough.
+    let lasts = |raw: &RawConfig| humantime::parse_duration(&raw.history.keep_for).ok();
+    if started.history.store == "jetstream" && lasts(next) > lasts(started) {
+        now.history.keep_for = started.history.keep_for.clone();
+    }
     now.auth.access_file = started.auth.access_file.clone();
     now.log.format = started.log.format.clone();
     now.admin = started.admin.clone();
@@ -91,6 +96,24 @@ mod tests {
     use super::*;
 
     const EXAMPLE: &str = include_str!("../../etc/chat-server.toml");
+
+    #[test]
+    fn a_cluster_keeps_messages_longer_only_after_a_start() {
+        let raw = |store: &str, keep_for: &str| {
+            let mut raw = RawConfig::default();
+            (raw.history.store, raw.history.keep_for) = (store.into(), keep_for.into());
+            raw
+        };
+        for (store, next, now) in [
+            ("jetstream", "60d", "30d"),
+            ("jetstream", "720h", "720h"),
+            ("jetstream", "7d", "7d"),
+            ("disk", "60d", "60d"),
+        ] {
+            let values = with_start_values(&raw(store, next), &raw(store, "30d"));
+            assert_eq!(values.history.keep_for, now, "{store}, {next}");
+        }
+    }
 
     /// The keys of the example file whose comment ends with `(start)`.
     fn keys_marked_in_the_example() -> Vec<String> {

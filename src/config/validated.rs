@@ -130,6 +130,8 @@ pub struct Cluster {
     pub key: PathBuf,
     /// Whether the configuration names the file of the secret.
     pub key_is_named: bool,
+    /// `None` is the systemd credential, if there is one.
+    pub accepted_key: Option<PathBuf>,
     pub prefix: String,
     pub streams: u16,
     pub replicas: u8,

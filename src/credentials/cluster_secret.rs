@@ -14,6 +14,8 @@ use super::private_file::{mode_for_others, open_regular};
 
 /// The name of the systemd credential, and of the file in the state folder.
 pub const SECRET_FILE: &str = "cluster.key";
+/// The name of the systemd credential with the second secret.
+pub const ACCEPTED_SECRET_FILE: &str = "cluster.accepted.key";
 /// The name of the systemd credential with the credentials for the engine.
 pub const CREDENTIALS_FILE: &str = "cluster.creds";
 /// A file with credentials is smaller than this.
@@ -90,6 +92,11 @@ impl ClusterSecret {
     pub fn bytes(&self) -> &[u8; 32] {
         &self.0
     }
+
+    /// The 32 bytes.
+    pub fn into_bytes(self) -> Zeroizing<[u8; 32]> {
+        self.0
+    }
 }
 
 impl fmt::Debug for ClusterSecret {
@@ -98,11 +105,29 @@ impl fmt::Debug for ClusterSecret {
     }
 }
 
+/// The second secret, which is accepted while the secret is changed: from the named file, else from the systemd
+/// credential. `None` if there is neither.
+pub fn accepted_secret(
+    named: Option<&Path>,
+    credentials: Option<&Path>,
+) -> Result<Option<ClusterSecret>, SecretError> {
+    let found = named_or_credential(named, credentials, ACCEPTED_SECRET_FILE)?;
+    found.map(|(path, text)| ClusterSecret::parse(&text, &path)).transpose()
+}
+
 /// Reads the text of a file with credentials for the engine: the named one, else the systemd credential. `None`
 /// if there is neither.
 pub fn engine_credentials(
     named: Option<&Path>,
     credentials: Option<&Path>,
+) -> Result<Option<(PathBuf, Zeroizing<String>)>, SecretError> {
+    named_or_credential(named, credentials, CREDENTIALS_FILE)
+}
+
+fn named_or_credential(
+    named: Option<&Path>,
+    credentials: Option<&Path>,
+    name: &str,
 ) -> Result<Option<(PathBuf, Zeroizing<String>)>, SecretError> {
     if let Some(path) = named {
         let is_credential = credentials.is_some_and(|folder| path.starts_with(folder));
@@ -112,7 +137,7 @@ pub fn engine_credentials(
         })?;
         return Ok(Some((path.into(), text)));
     }
-    let Some(path) = credentials.map(|folder| folder.join(CREDENTIALS_FILE)) else {
+    let Some(path) = credentials.map(|folder| folder.join(name)) else {
         return Ok(None);
     };
     Ok(read(&path, false)?.map(|text| (path, text)))

@@ -8,13 +8,14 @@
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::access_file::{AccessFile, AccessFileError};
 use super::durable_file::{create_folder, create_new, sync_parent_folder};
-use crate::crypto::sealer::Sealer;
+use crate::crypto::secrets::{Sealers, Secrets};
 
 /// The purpose of the key, for its derivation from the secret of the cluster.
 const PURPOSE: &str = "secure-chat cluster access";
@@ -59,7 +60,8 @@ pub(crate) enum SyncError {
     },
     /// The shared value was not made with this secret.
     #[error(
-        "the cluster's access list does not open with the secret of this server; give all nodes the same cluster.key"
+        "the cluster's access list does not open with the secret of this server; give all nodes the same cluster.key. If \
+         something else wrote it, remove it (nats kv del PREFIX-state access): the nodes then share their own lists again"
     )]
     Foreign,
     /// The shared value has a form that this version does not know.
@@ -77,7 +79,10 @@ pub(crate) enum SyncError {
 
 /// Keeps an access file and the shared value the same.
 pub(crate) struct SharedAccess {
-    sealer: Sealer,
+    sealers: Sealers,
+    /// Whether the shared value was sealed with the current secret once. Not again and again, or two nodes with another
+    /// current secret each would do so in turns.
+    is_sealed_anew: AtomicBool,
 }
 
 /// The content of the shared value.
@@ -97,9 +102,9 @@ struct Base {
 }
 
 impl SharedAccess {
-    /// For the cluster with this secret.
-    pub fn new(secret: &[u8; 32]) -> Self {
-        SharedAccess { sealer: Sealer::new(secret, PURPOSE) }
+    /// For the cluster with these secrets.
+    pub fn new(secrets: &Secrets) -> Self {
+        SharedAccess { sealers: secrets.sealers(PURPOSE), is_sealed_anew: AtomicBool::new(false) }
     }
 
     /// Carries changes of the access file over to the shared value, and the other way. A server that has never
@@ -108,10 +113,16 @@ impl SharedAccess {
         for _ in 0..TRIES {
             let ours = AccessFile::read(path)?;
             let base = read_base(path)?;
+            let mut is_current = true;
             let shared = match value.read()? {
-                Some((sealed, revision)) => Some((self.open(&sealed)?, revision)),
+                Some((sealed, revision)) => {
+                    let content;
+                    (content, is_current) = self.open(&sealed)?;
+                    Some((content, revision))
+                }
                 None => None,
             };
+            is_current |= self.is_sealed_anew.load(Ordering::Relaxed);
             let mine = ours.clone().unwrap_or_default();
             let (merged, theirs, revision) = match (shared, &base) {
                 (None, _) => (Content { file: mine.clone(), revoked: Vec::new() }, None, 0),
@@ -120,7 +131,7 @@ impl SharedAccess {
                     (merge(&base.file, &mine, &theirs), Some(theirs), revision)
                 }
             };
-            let revision = match theirs.as_ref() == Some(&merged) {
+            let revision = match theirs.as_ref() == Some(&merged) && is_current {
                 true => revision,
                 false => match value.replace(self.seal(&merged)?, revision)? {
                     Some(revision) => revision,
@@ -143,6 +154,7 @@ impl SharedAccess {
                     continue;
                 }
             }
+            self.is_sealed_anew.store(true, Ordering::Relaxed);
             let synced = Base { revision, file: merged.file };
             if base.as_ref() != Some(&synced) {
                 write(&beside(path, "shared"), &synced)?;
@@ -155,21 +167,23 @@ impl SharedAccess {
     fn seal(&self, content: &Content) -> Result<Bytes, SyncError> {
         let json =
             serde_json::to_vec(content).map_err(|error| SyncError::Malformed(error.to_string()))?;
-        let sealed = self.sealer.seal(json);
+        let sealed = self.sealers.seal(json);
         match sealed.len() > MAX_VALUE_BYTES {
             true => Err(SyncError::TooLong(sealed.len())),
             false => Ok(sealed.into()),
         }
     }
 
-    fn open(&self, sealed: &[u8]) -> Result<Content, SyncError> {
+    /// The content, and whether it was sealed with the current secret.
+    fn open(&self, sealed: &[u8]) -> Result<(Content, bool), SyncError> {
         if sealed.len() < crate::crypto::sealer::SEAL_OVERHEAD_BYTES {
             return Err(SyncError::Foreign);
         }
-        let json = self.sealer.open(sealed).ok_or(SyncError::Foreign)?;
+        let (json, is_current) = self.sealers.open(sealed).ok_or(SyncError::Foreign)?;
         // The error names a field and a position, and no value.
-        serde_json::from_slice(&json)
-            .map_err(|error| SyncError::Malformed(format!("line {}", error.line())))
+        let content = serde_json::from_slice(&json)
+            .map_err(|error| SyncError::Malformed(format!("line {}", error.line())))?;
+        Ok((content, is_current))
     }
 }
 
@@ -291,7 +305,7 @@ mod tests {
     }
 
     fn node() -> Node {
-        Node { home: tempfile::tempdir().unwrap(), shared: SharedAccess::new(&[7; 32]) }
+        Node { home: tempfile::tempdir().unwrap(), shared: SharedAccess::new(&[7; 32].into()) }
     }
 
     fn token(name: &str) -> TokenRecord {
@@ -408,11 +422,34 @@ mod tests {
     }
 
     #[test]
+    fn a_changed_secret_seals_the_value_anew_once_per_start() {
+        let with = |current: u8, accepted: u8| {
+            let secret = |byte| zeroize::Zeroizing::new([byte; 32]);
+            SharedAccess::new(&Secrets::new(secret(current), Some(secret(accepted))))
+        };
+        let (value, mut a, mut b) = (Memory::default(), node(), node());
+        a.add("ana");
+        a.sync(&value);
+        a.shared = with(8, 7);
+        b.shared = with(7, 8);
+        for _ in 0..5 {
+            a.sync(&value);
+            b.sync(&value);
+        }
+        let revision = value.value.lock().as_ref().map(|(_, revision)| *revision);
+        assert_eq!((b.has(), revision), (has("ana", 0), Some(3)), "one more for each start");
+        b.shared = with(8, 7);
+        b.sync(&value);
+        b.shared = SharedAccess::new(&[8; 32].into());
+        b.sync(&value);
+    }
+
+    #[test]
     fn another_secret_and_an_unreachable_value_are_told_and_change_nothing() {
         let (value, a, mut b) = (Memory::default(), node(), node());
         a.add("ana");
         a.sync(&value);
-        b.shared = SharedAccess::new(&[8; 32]);
+        b.shared = SharedAccess::new(&[8; 32].into());
         b.add("bob");
         let error = b.shared.sync(&b.path(), &value).unwrap_err();
         assert!(matches!(error, SyncError::Foreign), "{error}");

@@ -1,7 +1,7 @@
 //! Small secrets in the age format, version 1 (age-encryption.org/v1), so that `age -d` opens them too.
 //!
 //! A passphrase (stanza `scrypt`) or a public key (stanza `X25519`, `age1…`) seals a secret of at most
-//! 64 KiB, which is one chunk of the format. The result is the format's ASCII form. Opening takes a
+//! 64 KiB, which is one chunk of the format, in the format's ASCII form; `age_stream` seals longer files. Opening takes a
 //! passphrase. A secret that was sealed to a public key is opened by `age -d` itself, so its identity is
 //! never on the server. Audited libraries provide all primitives; this file only arranges bytes.
 
@@ -28,10 +28,10 @@ const MAX_WORK_FACTOR: u8 = 20;
 const MAX_SECRET_BYTES: usize = 64 * 1024;
 /// The nonce of the first chunk that is also the last one.
 const ONLY_CHUNK: [u8; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
-const SALT_BYTES: usize = 16;
+pub(super) const SALT_BYTES: usize = 16;
 const FILE_KEY_BYTES: usize = 16;
 
-type Key = Zeroizing<[u8; 32]>;
+pub(super) type Key = Zeroizing<[u8; 32]>;
 /// A public key of X25519.
 type X25519Key = [u8; 32];
 
@@ -73,6 +73,17 @@ pub fn seal(secret: &[u8], recipient: &Recipient) -> String {
 
 fn seal_with(secret: &[u8], recipient: &Recipient, work_factor: u8) -> String {
     assert!(secret.len() <= MAX_SECRET_BYTES, "more than one chunk");
+    let (mut file, key) = begin_with(recipient, work_factor);
+    file.extend(encrypt(&key, ONLY_CHUNK, secret));
+    armor(&file)
+}
+
+/// The beginning of a file up to the first chunk, and the key of the chunks.
+pub(super) fn begin(recipient: &Recipient) -> (Vec<u8>, Key) {
+    begin_with(recipient, WORK_FACTOR)
+}
+
+pub(super) fn begin_with(recipient: &Recipient, work_factor: u8) -> (Vec<u8>, Key) {
     let mut file_key = Zeroizing::new([0; FILE_KEY_BYTES]);
     fill_random(file_key.as_mut());
     let (arguments, wrap_key) = match recipient {
@@ -93,14 +104,22 @@ fn seal_with(secret: &[u8], recipient: &Recipient, work_factor: u8) -> String {
     let nonce: [u8; SALT_BYTES] = random();
     let mut file = format!("{header} {mac}\n").into_bytes();
     file.extend(nonce);
-    file.extend(encrypt(&expand(file_key.as_ref(), &nonce, b"payload"), ONLY_CHUNK, secret));
-    armor(&file)
+    (file, expand(file_key.as_ref(), &nonce, b"payload"))
 }
 
 /// Opens a secret that was sealed with a passphrase.
 pub fn open(sealed: &str, passphrase: &str) -> Result<Zeroizing<Vec<u8>>, AgeError> {
     let file = dearmor(sealed).ok_or(AgeError::Malformed)?;
-    let parsed = Parsed::read(&file).ok_or(AgeError::Malformed)?;
+    let (key, chunk) = open_begin(&file, passphrase)?;
+    decrypt(&key, ONLY_CHUNK, chunk).ok_or(AgeError::Malformed)
+}
+
+/// Opens the beginning of a file. Returns the key of the chunks, and what follows.
+pub(super) fn open_begin<'a>(
+    file: &'a [u8],
+    passphrase: &str,
+) -> Result<(Key, &'a [u8]), AgeError> {
+    let parsed = Parsed::read(file).ok_or(AgeError::Malformed)?;
     let (salt, work_factor) = match parsed.arguments.split(' ').collect::<Vec<_>>()[..] {
         ["X25519", _] => return Err(AgeError::NotPassphrase),
         ["scrypt", salt, work_factor] => (salt, work_factor),
@@ -119,8 +138,8 @@ pub fn open(sealed: &str, passphrase: &str) -> Result<Zeroizing<Vec<u8>>, AgeErr
         .ok_or(AgeError::WrongPassphrase)?;
     let mac = decode(parsed.mac).ok_or(AgeError::Malformed)?;
     header_mac(&file_key, parsed.header).verify_slice(&mac).map_err(|_| AgeError::Malformed)?;
-    let (nonce, chunk) = parsed.payload.split_at_checked(SALT_BYTES).ok_or(AgeError::Malformed)?;
-    decrypt(&expand(&file_key, nonce, b"payload"), ONLY_CHUNK, chunk).ok_or(AgeError::Malformed)
+    let (nonce, chunks) = parsed.payload.split_at_checked(SALT_BYTES).ok_or(AgeError::Malformed)?;
+    Ok((expand(&file_key, nonce, b"payload"), chunks))
 }
 
 /// The parts of a file with one stanza.
@@ -195,8 +214,8 @@ fn cipher(key: &Key) -> LessSafeKey {
     LessSafeKey::new(key.expect("ChaCha20 takes 32 bytes"))
 }
 
-/// Each key encrypts one value, so the nonce may be fixed.
-fn encrypt(key: &Key, nonce: [u8; 12], plain: &[u8]) -> Vec<u8> {
+/// A key never encrypts two values under one nonce.
+pub(super) fn encrypt(key: &Key, nonce: [u8; 12], plain: &[u8]) -> Vec<u8> {
     let mut bytes = plain.to_vec();
     cipher(key)
         .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::empty(), &mut bytes)
@@ -204,7 +223,7 @@ fn encrypt(key: &Key, nonce: [u8; 12], plain: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn decrypt(key: &Key, nonce: [u8; 12], sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+pub(super) fn decrypt(key: &Key, nonce: [u8; 12], sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     let mut bytes = Zeroizing::new(sealed.to_vec());
     let nonce = Nonce::assume_unique_for_key(nonce);
     let length = cipher(key).open_in_place(nonce, Aad::empty(), &mut bytes).ok()?.len();

@@ -4,6 +4,8 @@
 
 #[cfg(feature = "server")]
 pub mod age_file;
+#[cfg(feature = "server")]
+pub(crate) mod age_stream;
 #[cfg(feature = "client")]
 pub(crate) mod client_keys;
 #[cfg(feature = "client")]
@@ -16,3 +18,5 @@ pub(crate) mod key_ring;
 #[cfg(feature = "client")]
 pub mod record_chain;
 pub(crate) mod sealer;
+#[cfg(feature = "server")]
+pub mod secrets;

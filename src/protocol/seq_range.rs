@@ -43,6 +43,13 @@ impl SeqRange {
     }
 }
 
+impl From<Seq> for SeqRange {
+    /// The range of one message.
+    fn from(seq: Seq) -> Self {
+        SeqRange { first: seq, last: seq }
+    }
+}
+
 impl FromStr for SeqRange {
     type Err = SeqRangeError;
 

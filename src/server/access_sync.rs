@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use crate::credentials::shared_access::{SharedAccess, SharedValue};
+use crate::crypto::secrets::Secrets;
 
 /// Without the access list of the cluster for so long, a node lets nobody in.
 pub const CLOSE_AFTER: Duration = Duration::from_secs(5);
@@ -57,11 +58,11 @@ impl Isolation {
 
 impl AccessSync {
     /// For the access file of this node; nobody is let in before the first [`sync`](Self::sync).
-    pub(crate) fn new(secret: &[u8; 32], value: Arc<dyn SharedValue>, path: PathBuf) -> Self {
+    pub(crate) fn new(secrets: &Secrets, value: Arc<dyn SharedValue>, path: PathBuf) -> Self {
         let (synced_at, healthy_at) = (Instant::now(), Instant::now());
         let isolation = Isolation::None;
         let state = State { synced_at, healthy_at, problem: None, isolation };
-        AccessSync { shared: SharedAccess::new(secret), value, path, state: Mutex::new(state) }
+        AccessSync { shared: SharedAccess::new(secrets), value, path, state: Mutex::new(state) }
     }
 
     /// Makes both the same; on a thread that may wait. Returns why that is not possible.
@@ -118,7 +119,7 @@ mod tests {
     fn a_node_without_the_list_first_lets_nobody_in_and_then_ends_its_sessions() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("access.json");
-        let sync = AccessSync::new(&[7; 32], Arc::new(Away), path);
+        let sync = AccessSync::new(&[7; 32].into(), Arc::new(Away), path);
         let start = Instant::now();
         let after = |seconds| start + Duration::from_secs(seconds);
         assert!(sync.sync().is_some_and(|problem| problem.contains("no connection")));

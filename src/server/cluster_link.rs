@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use zeroize::Zeroizing;
-
 use crate::credentials::shared_access::SharedValue;
+use crate::crypto::secrets::Secrets;
 use crate::store::EngineInspector;
 
 /// The connection, and the values that the servers of the cluster share.
@@ -19,6 +18,6 @@ pub struct ClusterLink {
     pub prefix: String,
     /// The name of this server for operators.
     pub name: String,
-    /// The secret of the cluster.
-    pub secret: Zeroizing<[u8; 32]>,
+    /// The secrets of the cluster.
+    pub secrets: Secrets,
 }

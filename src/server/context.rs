@@ -186,12 +186,17 @@ impl ActiveConfig {
 
     /// How much of the room log is retained.
     pub fn retention(&self) -> Retention {
-        let history = &self.config.history;
-        Retention {
-            messages: history.keep_messages,
-            age: history.keep_for,
-            max_bytes: history.max_bytes,
-        }
+        retention(&self.config)
+    }
+}
+
+/// How much of the room log this configuration retains.
+pub fn retention(config: &Config) -> Retention {
+    let history = &config.history;
+    Retention {
+        messages: history.keep_messages,
+        age: history.keep_for,
+        max_bytes: history.max_bytes,
     }
 }
 

@@ -13,7 +13,7 @@ use crate::credentials::cluster_secret::SecretError;
 use crate::crypto::age_file::AgeError;
 use crate::net::listen::ListenError;
 use crate::net::tls_server::TlsConfigError;
-use crate::store::{BackupError, ClusterError, OpenError};
+use crate::store::{BackupError, ClusterError, OpenError, TransferError};
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +46,9 @@ pub enum ServerError {
     /// A backup can't be made or restored.
     #[error(transparent)]
     Backup(#[from] BackupError),
+    /// A history can't be exported or imported.
+    #[error(transparent)]
+    Transfer(#[from] TransferError),
     /// The at-rest key in a backup does not open.
     #[error("{file}: the at-rest key in the backup can't be opened: {source}")]
     SealedKey {
@@ -188,6 +191,7 @@ impl ServerError {
             ServerError::Ctl(error) | ServerError::NotNotified { error, .. } => error.exit_code(),
             ServerError::History(_)
             | ServerError::Backup(_)
+            | ServerError::Transfer(_)
             | ServerError::SealedKey { .. }
             | ServerError::Passphrase { .. }
             | ServerError::Key(_)

@@ -6,14 +6,16 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, Runtime};
 use tokio::sync::oneshot;
-use zeroize::Zeroizing;
 
 use super::cluster_link::ClusterLink;
 use super::error::ServerError;
 use crate::config::{Cluster, Config, Durability};
-use crate::credentials::cluster_secret::{ClusterSecret, SecretError, engine_credentials};
+use crate::credentials::cluster_secret::{
+    ClusterSecret, SecretError, accepted_secret, engine_credentials,
+};
+use crate::crypto::secrets::Secrets;
 use crate::protocol::CloseCode;
 use crate::store::{
     Assurance, ClusterPlan, Credentials, EngineAddress, EngineTls, OpenedStore, Retention, Waiting,
@@ -33,6 +35,7 @@ const LINE_INTERVAL: Duration = Duration::from_secs(10);
 pub fn plan(config: &Config, cluster: &Cluster) -> Result<ClusterPlan, SecretError> {
     let folder = credentials_folder();
     let secret = ClusterSecret::find(&cluster.key, cluster.key_is_named, folder.as_deref())?;
+    let accepted = accepted_secret(cluster.accepted_key.as_deref(), folder.as_deref())?;
     let text = engine_credentials(cluster.credentials.as_deref(), folder.as_deref())?;
     let credentials = match text {
         None => None,
@@ -59,7 +62,7 @@ pub fn plan(config: &Config, cluster: &Cluster) -> Result<ClusterPlan, SecretErr
         streams: cluster.streams,
         replicas: cluster.replicas,
         assurance,
-        secret: Zeroizing::new(*secret.bytes()),
+        secrets: Secrets::new(secret.into_bytes(), accepted.map(ClusterSecret::into_bytes)),
         keep_for: config.history.keep_for,
         timeout: cluster.start_timeout,
     })
@@ -86,7 +89,7 @@ pub async fn open(
                 inspector: reached.inspector(&plan),
                 prefix: plan.prefix.clone(),
                 name: plan.address.node.clone(),
-                secret: plan.secret.clone(),
+                secrets: plan.secrets.clone(),
             };
             let absent = reached.absent().to_vec();
             let store = open_cluster(reached, &plan, retention)?;
@@ -115,6 +118,20 @@ pub async fn open(
             _ = tick.tick() => watch.tick(&waiting),
         }
     }
+}
+
+/// Opens the store of a cluster for a command, with the runtime that its connection needs. Nothing is logged.
+pub fn open_alone(
+    config: &Config,
+    cluster: &Cluster,
+    retention: Retention,
+) -> Result<(Runtime, OpenedStore), ServerError> {
+    let plan = plan(config, cluster)?;
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.worker_threads(1).enable_all().build()?;
+    let reached = reach(&plan, runtime.handle(), &Waiting::default())?;
+    let store = open_cluster(reached, &plan, retention)?;
+    Ok((runtime, store))
 }
 
 fn log_absent(server: &str) {

@@ -320,15 +320,15 @@ async fn join_cluster(
     main: mpsc::Sender<MainRequest>,
     (tasks, stop): &(TaskTracker, CancellationToken),
 ) {
-    let ClusterLink { client, access, inspector, prefix, name, secret } = link;
+    let ClusterLink { client, access, inspector, prefix, name, secrets } = link;
     let (access_file, presence_members) = {
         let active = context.active_config.load();
         (active.config.auth.access_file.clone(), active.config.limits.presence_members)
     };
-    let shared = Arc::new(AccessSync::new(&secret, access, access_file));
+    let shared = Arc::new(AccessSync::new(&secrets, access, access_file));
     access_watch::share(context, shared).await;
     tasks.spawn(engine_watch::watch(context.clone(), inspector, stop.clone()));
     let bus = Arc::new(NatsBus::new(client, tokio::runtime::Handle::current()));
-    let settings = Settings { prefix, name, secret, presence_members };
+    let settings = Settings { prefix, name, secrets, presence_members };
     node_orders::join_cluster(context, bus, settings, presence, main, (tasks, stop.clone()));
 }

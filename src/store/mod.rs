@@ -23,12 +23,14 @@ mod jetstream;
 mod lookup_tag;
 mod memory;
 mod opened;
+mod original;
 mod page_builder;
 mod record;
 mod retention;
 mod room_log;
 mod sqlite;
 mod tail;
+mod transfer;
 
 pub use deletion::{Deleted, DeletedRoom, EraseStep, Redaction, Stored};
 pub use deposits::{DeviceKeys, E2eFound, E2eQuery, E2eReply, E2eRequest, GroupInfo, Invited};
@@ -41,6 +43,7 @@ pub use memory::open_memory;
 #[cfg(any(test, feature = "faults"))]
 pub use memory::open_sparse_memory;
 pub use opened::{Finding, OpenedLog, OpenedStore, Severity};
+pub use original::Original;
 pub use retention::{ID_RETENTION, Retention};
 pub use room_log::{
     AppendOutcome, DeleteError, Gap, GapReason, Head, Page, PageItem, PageRange, PruneReason,
@@ -49,6 +52,7 @@ pub use room_log::{
 pub use sqlite::{
     Backup, BackupContent, BackupError, BackupSummary, DiskUsage, OpenError, Opening,
     OpeningProgress, OpeningStep, RekeyResult, RestoreRequest, Restored, backup, older_copies,
-    open_disk, open_disk_watched, refuse_newer_store, rekey, restore,
+    open_disk, open_disk_watched, read_disk, refuse_newer_store, rekey, restore,
 };
 pub use tail::{Tail, TailDeletion, TailItem, TailMessage};
+pub use transfer::{ExportFile, Exported, Imported, TransferError, export, import};

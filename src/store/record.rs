@@ -211,7 +211,8 @@ mod tests {
                 user: UserName::clean(&user), verified,
                 id: id.and_then(|id| MessageId::parse(&id)), text: text.into(), e2e,
             };
-            let sealed = seal_record(&sealer, &entry, entry.at);
+            let latest = entry.at;
+            let sealed = Record { entry: entry.clone(), is_redacted: false, latest }.seal(&sealer);
             let record = Record::open(&sealer, &sealed).unwrap();
             prop_assert_eq!(&record.entry, &entry);
             prop_assert!(!record.is_redacted);

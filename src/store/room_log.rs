@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::deletion::{Deleted, DeletedRoom, EraseStep, Redaction};
 use super::deposits::{E2eFound, E2eQuery, E2eReply, E2eRequest};
 use super::entry::{Draft, Entry};
+use super::original::Original;
 use super::retention::Retention;
 use crate::protocol::frame::Position;
 use crate::protocol::{Epoch, RoomName, Seq, SeqRange, Timestamp};
@@ -15,6 +16,12 @@ pub trait RoomLog: Send {
     /// Appends checked messages in one transaction with one sync. Returns one outcome per draft, in
     /// order. On return, every `Appended` and `Duplicate` message is durable (if [`Self::durable`]).
     fn append(&mut self, batch: Vec<Draft>, now: Timestamp) -> Vec<AppendOutcome>;
+
+    /// Appends messages of another store in their order, with their own times. On return all of them are durable
+    /// (if [`Self::durable`]); after an error, the first of them may be stored.
+    fn import(&mut self, _batch: Vec<Original>, _now: Timestamp) -> Result<(), StoreError> {
+        Err(StoreError::Failed("this store takes no messages of another one".into()))
+    }
 
     /// Upkeep that can wait until the senders of a batch have their answers. No answer depends on
     /// it.

@@ -134,6 +134,24 @@ fn wrong_credentials_are_refused_and_not_shown() {
 }
 
 #[test]
+fn a_user_that_may_not_do_what_a_node_does_is_refused_and_the_subject_is_named() {
+    let all = ["$JS.API.>", "$KV.chat-state.>", "chat.>"];
+    for (allowed, missing) in [(&all[..1], "$KV.chat-state."), (&all[..2], "chat.m.")] {
+        let lines = format!(
+            "accounts {{ CHAT {{ jetstream: enabled, users: [ {{ user: chat, password: right, permissions: {{ \
+             publish: {allowed:?}, subscribe: [\"_INBOX.>\", \"chat.>\"] }} }} ] }} }}\n"
+        );
+        let engine = one_server(Setup { lines, ..Setup::default() });
+        let node = relaxed(&engine);
+        write_private(&node.file("creds"), "chat:right");
+        let config = std::fs::read_to_string(node.file("chat-server.toml")).unwrap();
+        let config = format!("{config}credentials = {:?}\n", node.file("creds"));
+        std::fs::write(node.file("chat-server.toml"), config).unwrap();
+        node.refuses(78, &["ermissions", missing, "cluster.credentials"]);
+    }
+}
+
+#[test]
 fn an_engine_without_jetstream_is_refused() {
     let engine = one_server(Setup { jetstream: false, ..Setup::default() });
     relaxed(&engine).refuses(78, &["no JetStream", "section `jetstream`"]);

@@ -38,6 +38,7 @@ mod layers;
 mod limits;
 mod logging;
 mod metrics;
+mod moving;
 mod ngrok;
 mod odd_servers;
 mod operator;

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::crypto::sealer::{NONCE_BYTES, SEAL_OVERHEAD_BYTES, Sealer};
+use crate::crypto::sealer::{NONCE_BYTES, SEAL_OVERHEAD_BYTES};
+use crate::crypto::secrets::{Sealers, Secrets};
 use crate::protocol::Timestamp;
 use crate::server::node_id::NodeId;
 
@@ -55,15 +56,15 @@ pub enum Refused {
 
 /// Seals messages of one node.
 pub struct Outgoing {
-    sealer: Sealer,
+    sealers: Sealers,
     node: NodeId,
     number: u64,
 }
 
 impl Outgoing {
     /// For the messages of `node`.
-    pub fn new(secret: &[u8; 32], node: NodeId) -> Self {
-        Outgoing { sealer: Sealer::new(secret, PURPOSE), node, number: 0 }
+    pub fn new(secrets: &Secrets, node: NodeId) -> Self {
+        Outgoing { sealers: secrets.sealers(PURPOSE), node, number: 0 }
     }
 
     /// Seals a message for a subject.
@@ -77,7 +78,7 @@ impl Outgoing {
         plain.extend(now.micros().to_be_bytes());
         plain.extend(subject.as_bytes());
         plain.extend(body);
-        let mut sealed = self.sealer.seal(plain);
+        let mut sealed = self.sealers.seal(plain);
         sealed.push(FORM);
         sealed.into()
     }
@@ -85,14 +86,14 @@ impl Outgoing {
 
 /// Opens messages of all nodes, each only once. For the messages of one inbox.
 pub struct Incoming {
-    sealer: Sealer,
+    sealers: Sealers,
     senders: HashMap<NodeId, Seen>,
 }
 
 impl Incoming {
-    /// Opens what was sealed under the same secret.
-    pub fn new(secret: &[u8; 32]) -> Self {
-        Incoming { sealer: Sealer::new(secret, PURPOSE), senders: HashMap::new() }
+    /// Opens what was sealed under one of the secrets.
+    pub fn new(secrets: &Secrets) -> Self {
+        Incoming { sealers: secrets.sealers(PURPOSE), senders: HashMap::new() }
     }
 
     /// Opens a message that came on `subject`.
@@ -125,7 +126,8 @@ impl Incoming {
     fn unseal(&self, payload: &[u8]) -> Option<Vec<u8>> {
         let (form, sealed) = payload.split_last()?;
         let is_whole = *form == FORM && sealed.len() >= NONCE_BYTES;
-        is_whole.then(|| self.sealer.open(sealed))?
+        let (plain, _) = is_whole.then(|| self.sealers.open(sealed))??;
+        Some(plain)
     }
 
     fn seen(&mut self, from: NodeId, now: Timestamp) -> Result<&mut Seen, Refused> {
@@ -217,43 +219,44 @@ mod tests {
 
     #[test]
     fn a_message_is_opened_once_on_its_subject_under_the_same_secret() {
-        let mut outgoing = Outgoing::new(&SECRET, NODE);
+        let mut outgoing = Outgoing::new(&SECRET.into(), NODE);
         let sealed = outgoing.seal("p.ctl", b"kick", at(1000));
         assert!(!sealed.windows(4).any(|part| part == b"kick"), "it is readable");
-        let mut incoming = Incoming::new(&SECRET);
+        let mut incoming = Incoming::new(&SECRET.into());
         assert_eq!(incoming.open("p.n", &sealed, at(1000)), Err(Refused::Foreign));
         let opened = incoming.open("p.ctl", &sealed, at(1001)).unwrap();
         assert_eq!(opened, Opened { from: NODE, body: b"kick".to_vec() });
         assert_eq!(incoming.open("p.ctl", &sealed, at(1001)), Err(Refused::Repeated));
-        let other = Incoming::new(&[8; 32]).open("p.ctl", &sealed, at(1000));
+        let other = Incoming::new(&[8; 32].into()).open("p.ctl", &sealed, at(1000));
         assert_eq!(other, Err(Refused::Foreign));
         for index in 0..sealed.len() {
             let mut changed = sealed.to_vec();
             changed[index] ^= 1;
-            let opened = Incoming::new(&SECRET).open("p.ctl", &changed, at(1000));
+            let opened = Incoming::new(&SECRET.into()).open("p.ctl", &changed, at(1000));
             assert_eq!(opened, Err(Refused::Foreign), "byte {index}");
-            let cut = Incoming::new(&SECRET).open("p.ctl", &sealed[..index], at(1000));
+            let cut = Incoming::new(&SECRET.into()).open("p.ctl", &sealed[..index], at(1000));
             assert_eq!(cut, Err(Refused::Foreign), "cut at {index}");
         }
     }
 
     #[test]
     fn a_message_of_another_time_is_refused_also_after_a_restart() {
-        let sealed = Outgoing::new(&SECRET, NODE).seal("p.ctl", b"", at(1000));
+        let sealed = Outgoing::new(&SECRET.into(), NODE).seal("p.ctl", b"", at(1000));
         for (seconds, is_ok) in [(1060, true), (1061, false), (940, true), (939, false)] {
-            let opened = Incoming::new(&SECRET).open("p.ctl", &sealed, at(seconds));
+            let opened = Incoming::new(&SECRET.into()).open("p.ctl", &sealed, at(seconds));
             assert_eq!(opened.is_ok(), is_ok, "{seconds}: {opened:?}");
         }
-        let incoming = Incoming::new(&SECRET);
+        let incoming = Incoming::new(&SECRET.into());
         assert_eq!(incoming.open_skewed("p.ctl", &sealed).map(|opened| opened.from), Some(NODE));
         assert_eq!(incoming.open_skewed("p.n", &sealed), None);
-        assert_eq!(Incoming::new(&[8; 32]).open_skewed("p.ctl", &sealed), None);
+        assert_eq!(Incoming::new(&[8; 32].into()).open_skewed("p.ctl", &sealed), None);
         // Without the memory of its numbers, a forgotten sender can't be repeated either.
-        let mut incoming = Incoming::new(&SECRET);
+        let mut incoming = Incoming::new(&SECRET.into());
         incoming.open("p.ctl", &sealed, at(1000)).unwrap();
         for sender in 0..2 * MAX_SENDERS as u64 {
             let later = at(1000 + 200 * (1 + sender as i64 / 2000));
-            let sealed = Outgoing::new(&SECRET, NodeId(100 + sender)).seal("p.ctl", b"", later);
+            let sealed =
+                Outgoing::new(&SECRET.into(), NodeId(100 + sender)).seal("p.ctl", b"", later);
             incoming.open("p.ctl", &sealed, later).unwrap();
             assert!(incoming.senders.len() <= MAX_SENDERS);
         }
@@ -263,10 +266,10 @@ mod tests {
 
     #[test]
     fn numbers_may_come_in_any_order_within_the_window() {
-        let mut outgoing = Outgoing::new(&SECRET, NODE);
+        let mut outgoing = Outgoing::new(&SECRET.into(), NODE);
         let count = 2 * WINDOW as usize;
         let sealed: Vec<Bytes> = (0..count).map(|_| outgoing.seal("s", b"", at(1))).collect();
-        let mut incoming = Incoming::new(&SECRET);
+        let mut incoming = Incoming::new(&SECRET.into());
         let mut open = |index: usize| incoming.open("s", &sealed[index], at(1)).is_ok();
         assert!(open(10) && open(3) && !open(3) && !open(10) && open(9));
         assert!(open(count - 1));

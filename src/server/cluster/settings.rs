@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
-use zeroize::Zeroizing;
 
 use super::handle::OrderFromNode;
+use crate::crypto::secrets::Secrets;
 use crate::server::counters::Counters;
 use crate::server::node_id::NodeId;
 use crate::server::rooms::elsewhere::ElsewhereChange;
@@ -17,8 +17,8 @@ pub struct Settings {
     pub prefix: String,
     /// The name of this node for operators.
     pub name: String,
-    /// The secret of the cluster.
-    pub secret: Zeroizing<[u8; 32]>,
+    /// The secrets of the cluster.
+    pub secrets: Secrets,
     /// `limits.presence_members`.
     pub presence_members: usize,
 }

@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use zeroize::Zeroizing;
 
 use super::bus::Bus;
 use super::fake_bus::{FakeBus, FakeNetwork};
@@ -60,7 +59,7 @@ fn start_on(bus: Arc<dyn Bus>, name: &str, secret: [u8; 32]) -> Node {
     let settings = Settings {
         prefix: "chat".into(),
         name: name.into(),
-        secret: Zeroizing::new(secret),
+        secrets: secret.into(),
         presence_members: 100,
     };
     let stop = CancellationToken::new();

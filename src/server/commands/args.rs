@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand, value_parser};
 
 use super::ban_args::{BanArgs, KickArgs, MuteArgs, UnbanArgs, UnmuteArgs, parse_room};
 use super::log_args::{LogLevelArgs, TailArgs};
+use super::transfer_args::{ExportArgs, ImportArgs};
 use crate::config::{Sources, UnitFolders};
 use crate::policy::recent_activity;
 use crate::protocol::{RoomName, SeqRange, UserName};
@@ -93,6 +94,10 @@ pub enum Command {
     Backup(BackupArgs),
     /// Put a backup in the place of the history; the server must be stopped
     Restore(RestoreArgs),
+    /// Write every room of the history into one file, to move it into another store
+    Export(ExportArgs),
+    /// Append the rooms of an exported file to the history; repeat it if it was interrupted
+    Import(ImportArgs),
     /// Encrypt the history under another at-rest key; the server must be stopped
     Rekey {
         /// File of the current key [default: the systemd credential, else the file beside the

@@ -39,7 +39,17 @@ pub fn of_history(folder: &Path, key_file: Option<&Path>) -> Result<AtRestKey, S
 
 /// The key as it goes into a backup, if the arguments ask for it.
 pub fn sealed(arguments: &BackupArgs, key: &AtRestKey) -> Result<Option<String>, ServerError> {
-    let recipient = match (&arguments.passphrase_file, &arguments.recipient) {
+    let recipient =
+        recipient(arguments.passphrase_file.as_deref(), arguments.recipient.as_deref())?;
+    Ok(recipient.map(|recipient| age_file::seal(key.to_text().as_bytes(), &recipient)))
+}
+
+/// To whom something is sealed, if the arguments say so.
+pub fn recipient(
+    passphrase_file: Option<&Path>,
+    public_key: Option<&str>,
+) -> Result<Option<Recipient>, ServerError> {
+    Ok(Some(match (passphrase_file, public_key) {
         (Some(file), _) => Recipient::Passphrase(read_passphrase(file)?),
         (None, Some(text)) => Recipient::parse_public_key(text).ok_or_else(|| {
             let text = "--recipient must be a public key of age: age1 and 58 more characters \
@@ -47,8 +57,7 @@ pub fn sealed(arguments: &BackupArgs, key: &AtRestKey) -> Result<Option<String>,
             ServerError::Usage(text.into())
         })?,
         (None, None) => return Ok(None),
-    };
-    Ok(Some(age_file::seal(key.to_text().as_bytes(), &recipient)))
+    }))
 }
 
 /// The key that opens a backup: the named file, the key in the backup, or the key that is there.
@@ -92,7 +101,7 @@ pub fn of_backup(
 }
 
 /// Reads a passphrase from the first line of a file that no other user can read, or from a pipe.
-fn read_passphrase(path: &Path) -> Result<Zeroizing<String>, ServerError> {
+pub fn read_passphrase(path: &Path) -> Result<Zeroizing<String>, ServerError> {
     let refuse =
         |reason: String| ServerError::Passphrase { path: path.display().to_string(), reason };
     let io_error = |error: io::Error| refuse(error.to_string());

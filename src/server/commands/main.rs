@@ -6,7 +6,7 @@ use clap::{CommandFactory as _, Parser as _};
 
 use super::args::{Arguments, Command, ConfigArgs};
 use super::output::{print, print_error, print_help};
-use super::{backup, check, ctl, invite, rekey, restore, token};
+use super::{backup, check, ctl, export, import, invite, rekey, restore, token};
 use crate::config::Config;
 use crate::protocol::mask;
 use crate::server::admin::reload::Reload;
@@ -45,6 +45,8 @@ pub fn main() -> std::process::ExitCode {
         Command::Ctl { json, all_nodes, command } => ctl::run(&config, json, all_nodes, &command),
         Command::Backup(arguments) => backup::run(&config, &arguments),
         Command::Restore(arguments) => restore::run(&config, &arguments),
+        Command::Export(arguments) => export::run(&config, &arguments),
+        Command::Import(arguments) => import::run(&config, &arguments),
         Command::Rekey { key, new_key } => rekey::run(&config, key.as_deref(), new_key.as_deref()),
         Command::Completions { shell } => completions(shell),
         Command::Man => man(),

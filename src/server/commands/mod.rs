@@ -10,6 +10,8 @@ mod check;
 mod cluster_line;
 mod ctl;
 mod events;
+mod export;
+mod import;
 mod invite;
 mod invite_address;
 mod log_args;
@@ -22,6 +24,7 @@ mod status_screen;
 mod table;
 mod tail;
 mod token;
+mod transfer_args;
 mod units;
 mod wrapping;
 

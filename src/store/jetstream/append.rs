@@ -11,7 +11,7 @@ use super::log_state::LogState;
 use super::names::SubjectKind;
 use super::publish::{Fate, publish};
 use super::record::{MessageRecord, Origin};
-use crate::protocol::{Epoch, Seq, Timestamp};
+use crate::protocol::{Epoch, Seq};
 use crate::store::entry::Draft;
 use crate::store::room_log::AppendOutcome;
 
@@ -145,10 +145,11 @@ impl Batch<'_> {
         };
         let Some(stored) = stored else { return self.compared_with_deleted(draft, seq) };
         let opened = self.cluster.keys.open_message(&stored.subject, &stored.payload);
-        let Some(MessageRecord { draft: first, origin }) = opened else {
+        let Some(record) = opened else {
             return AppendOutcome::Unknown(format!("message {seq} has its id, and is damaged"));
         };
-        let (seq, at) = (Seq(seq), Timestamp::from_micros(stored.micros));
+        let (seq, at) = (Seq(seq), record.at(stored.micros));
+        let MessageRecord { draft: first, origin, .. } = record;
         if origin == self.origins[index] {
             AppendOutcome::Accepted { seq }
         } else if (&first.room, &first.user, &first.text) == (&draft.room, &draft.user, &draft.text)

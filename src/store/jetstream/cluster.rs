@@ -143,7 +143,16 @@ impl Cluster {
 
     /// The state of a stream.
     pub fn state(&self, log: &LogState) -> Result<StreamState, StoreError> {
-        self.engine.stream(&log.stream, self.timings.ask).map_err(|error| failed(log, error))
+        let state = self.engine.stream(&log.stream, self.timings.ask);
+        state.map_err(|error| match error {
+            // Nobody makes it anew while a backup of it may be on its way.
+            EngineError::NotFound(_) => failed(
+                log,
+                "the engine does not have it any more; restore it from a backup (nats stream restore), or restart one \
+                 node, which makes it anew without its messages",
+            ),
+            error => failed(log, error),
+        })
     }
 
     /// Reads by direct get.
@@ -208,6 +217,11 @@ impl Cluster {
     fn refresh_horizon(&self, log: &LogState) -> Result<(), StoreError> {
         let epoch = log.epoch();
         let state = self.state(log)?;
+        if log.are_notes_due() {
+            let filter = self.names.filter(SubjectKind::Notes);
+            let notes = self.engine.subjects(&log.stream, &filter, self.timings.ask);
+            notes.into_iter().for_each(|notes| log.set_note_subjects(notes.len() as u64));
+        }
         let mut hidden = state.first.saturating_sub(1);
         let keep_for = i64::try_from(self.keep_for.lock().as_micros()).unwrap_or(i64::MAX);
         if let Some(now) = log.engine_micros() {

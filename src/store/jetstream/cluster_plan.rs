@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use zeroize::Zeroizing;
-
 use super::checks::{Assurance, Mismatch};
 use super::nats_connect::EngineAddress;
+use crate::crypto::secrets::Secrets;
 
 /// The cluster that this server belongs to.
 pub struct ClusterPlan {
@@ -21,8 +20,8 @@ pub struct ClusterPlan {
     pub replicas: u8,
     /// What must be known of the engine.
     pub assurance: Assurance,
-    /// The secret that every server of the cluster has.
-    pub secret: Zeroizing<[u8; 32]>,
+    /// The secrets that every server of the cluster has.
+    pub secrets: Secrets,
     /// The age up to which readers are shown messages.
     pub keep_for: Duration,
     /// How long to wait for the engine.

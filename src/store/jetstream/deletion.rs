@@ -100,9 +100,11 @@ fn delete_range(
     let news: Vec<Redaction> = found
         .iter()
         .filter(|message| !is_deleted(Seq(message.seq)))
-        .map(|message| Redaction {
-            seq: Seq(message.seq),
-            at: Timestamp::from_micros(message.micros),
+        .map(|message| {
+            let record = cluster.keys.open_message(&message.subject, &message.payload);
+            let engine_at = Timestamp::from_micros(message.micros);
+            let at = record.map_or(engine_at, |record| record.at(message.micros));
+            Redaction { seq: Seq(message.seq), at }
         })
         .collect();
     for redactions in news.chunks(MAX_REDACTIONS) {

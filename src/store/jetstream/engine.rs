@@ -143,6 +143,9 @@ pub(super) enum EngineError {
     /// No answer came in time.
     #[error("the engine did not answer within {} ms", .0.as_millis())]
     Timeout(Duration),
+    /// The engine's user may not do it.
+    #[error("the engine forbids it: {0}")]
+    Forbidden(String),
     /// Anything else; the text is for operators.
     #[error("{0}")]
     Failed(String),

@@ -9,7 +9,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
@@ -20,6 +20,9 @@ use crate::store::deletion::Redaction;
 
 /// The rooms of all streams that are remembered.
 pub(super) const MAX_ROOMS: usize = 1_000_000;
+
+/// How often the subjects with notes are counted: the engine lists all of them.
+const COUNT_INTERVAL: Duration = Duration::from_secs(60);
 
 /// What the server knows of a stream.
 pub(super) struct LogState {
@@ -43,6 +46,8 @@ struct Inner {
     horizon: Horizon,
     clock: Option<EngineClock>,
     subjects: u64,
+    /// How many subjects have notes, and when the engine was asked.
+    note_subjects: (u64, Option<Instant>),
 }
 
 /// Below which numbers readers are shown nothing.
@@ -123,6 +128,7 @@ impl LogState {
             horizon: Horizon::default(),
             clock: None,
             subjects: 0,
+            note_subjects: (0, None),
         };
         LogState { number, stream, max_rooms: max_rooms.max(2), inner: Mutex::new(inner) }
     }
@@ -163,6 +169,7 @@ impl LogState {
             horizon: Horizon::default(),
             clock: inner.clock,
             subjects: 0,
+            note_subjects: (0, None),
         };
     }
 
@@ -240,9 +247,21 @@ impl LogState {
         }
     }
 
-    /// How many subjects the stream had when the engine was asked last.
-    pub fn subjects(&self) -> u64 {
-        self.inner.lock().subjects
+    /// How many rooms had messages when the engine was asked last. The subjects of notes are counted from time to time
+    /// only.
+    pub fn rooms(&self) -> u64 {
+        let inner = self.inner.lock();
+        inner.subjects.saturating_sub(inner.note_subjects.0)
+    }
+
+    /// Whether the subjects with notes should be counted.
+    pub fn are_notes_due(&self) -> bool {
+        let (_, counted) = self.inner.lock().note_subjects;
+        counted.is_none_or(|counted| counted.elapsed() >= COUNT_INTERVAL)
+    }
+
+    pub fn set_note_subjects(&self, count: u64) {
+        self.inner.lock().note_subjects = (count, Some(Instant::now()));
     }
 
     /// The engine's time in microseconds since 1970, or earlier: the time of the last message that the tail yielded,

@@ -16,6 +16,7 @@ mod copies;
 mod deletion;
 mod engine;
 mod epoch;
+mod import;
 mod inspect;
 mod janitor;
 mod log_state;

@@ -13,7 +13,7 @@ use super::engine::{
     Engine, EngineError, Following, Outgoing, PublishError, Published, ReadAnswer, ReadRequest,
     StreamMessage, StreamState,
 };
-use super::nats_call::{Caller, LastError};
+use super::nats_call::Caller;
 use super::nats_change::ServerChange;
 use super::nats_error::{
     ApiError, NO_MESSAGE_FOUND, WRONG_LAST_SEQUENCE, WRONG_LAST_SEQUENCE_CONSTANT,
@@ -25,8 +25,6 @@ pub(super) struct NatsEngine {
     pub caller: Caller,
     /// The key-value bucket of the cluster.
     pub bucket: String,
-    /// What the connection's server complained about last.
-    pub last_error: Arc<LastError>,
     pub change: Arc<ServerChange>,
 }
 

@@ -4,6 +4,7 @@
 //! without a connection, and a call ends at once when the connection it was made on ends.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::{Client, HeaderMap, Message, StatusCode, Subscriber};
@@ -23,6 +24,8 @@ pub(super) struct Caller {
     pub client: Client,
     /// How often the connection ended so far.
     pub disconnects: watch::Receiver<u64>,
+    /// What the connection's server complained about last.
+    pub last_error: Arc<LastError>,
 }
 
 /// The last error that the engine's server told about the connection.
@@ -34,9 +37,10 @@ impl LastError {
         *self.0.lock() = Some(text);
     }
 
-    /// Takes it out.
-    pub(super) fn take(&self) -> Option<String> {
-        self.0.lock().take()
+    /// Takes it out if it says that something is forbidden.
+    fn take_forbidden(&self) -> Option<String> {
+        let is_forbidden = |text: &String| text.to_lowercase().contains("permissions violation");
+        self.0.lock().take().filter(is_forbidden)
     }
 }
 
@@ -62,7 +66,11 @@ impl Caller {
                 biased;
                 outcome = call => outcome,
                 _ = disconnects.changed() => Err(CallError::Lost),
-                () = tokio::time::sleep(limit) => Err(CallError::Timeout(limit)),
+                // An answer to something forbidden never comes, but the server complains.
+                () = tokio::time::sleep(limit) => Err(match self.last_error.take_forbidden() {
+                    Some(reason) => CallError::Forbidden(reason),
+                    None => CallError::Timeout(limit),
+                }),
             }
         })
     }

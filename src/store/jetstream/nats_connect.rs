@@ -118,8 +118,8 @@ pub(super) fn connect(
             Ok(Ok(client)) => Ok(client),
         }
     })?;
-    let caller = Caller { handle: handle.clone(), client, disconnects };
-    Ok(NatsEngine { caller, bucket: bucket.to_owned(), last_error, change })
+    let caller = Caller { handle: handle.clone(), client, disconnects, last_error };
+    Ok(NatsEngine { caller, bucket: bucket.to_owned(), change })
 }
 
 fn options(

@@ -16,6 +16,8 @@ pub(super) enum CallError {
     Lost,
     /// No answer came in time.
     Timeout(Duration),
+    /// No answer came, and the engine's server said that the user may not do something.
+    Forbidden(String),
     /// Nobody receives what was sent.
     NoResponders,
     /// The message is larger than the engine takes, or the client library refused it. Nothing was sent.
@@ -30,6 +32,7 @@ impl From<CallError> for EngineError {
             CallError::NoResponders => {
                 EngineError::Failed("no server of the engine answers for this stream now".into())
             }
+            CallError::Forbidden(reason) => EngineError::Forbidden(reason),
             CallError::NotSent(reason) => EngineError::Failed(reason),
         }
     }
@@ -142,6 +145,9 @@ impl std::fmt::Display for ApiError {
             ApiError::Call(CallError::Timeout(limit)) => write_timeout(f, *limit),
             ApiError::Call(CallError::NoResponders) => {
                 f.write_str("no server answers for JetStream")
+            }
+            ApiError::Call(CallError::Forbidden(reason)) => {
+                write!(f, "the engine forbids it: {reason}")
             }
             ApiError::Call(CallError::NotSent(reason)) | ApiError::Malformed(reason) => {
                 f.write_str(reason)

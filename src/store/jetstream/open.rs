@@ -18,6 +18,7 @@ use super::record::RecordKeys;
 use super::tail::JetStreamTail;
 use super::writer::JetStreamLog;
 use crate::crypto::sealer::Sealer;
+use crate::crypto::secrets::Secrets;
 use crate::protocol::random::fill_random;
 use crate::store::opened::{OpenedLog, OpenedStore};
 use crate::store::retention::Retention;
@@ -28,10 +29,8 @@ pub(super) struct JetStreamOptions {
     pub prefix: String,
     /// How many streams there are; the same on all servers, for ever.
     pub streams: u16,
-    /// The cluster's secret.
-    pub secret: Zeroizing<[u8; 32]>,
-    /// The secret before, while it is being changed.
-    pub previous_secret: Option<Zeroizing<[u8; 32]>>,
+    /// The cluster's secrets.
+    pub secrets: Secrets,
     pub retention: Retention,
     /// Whether it was proved that the engine's acknowledged messages survive a power loss.
     pub durable: bool,
@@ -51,8 +50,7 @@ pub(super) enum OpenJetStreamError {
     },
     /// The servers do not have the same secret.
     #[error(
-        "the cluster has another secret; give this server the secret of the others, or the secret before it as the \
-         previous one"
+        "the cluster has another secret; give this server the secret of the others, or that secret as the accepted one"
     )]
     OtherSecret,
 }
@@ -84,11 +82,10 @@ pub(super) fn open_jetstream(
     }
     let mut incarnation = [0; 8];
     fill_random(&mut incarnation);
-    let previous = options.previous_secret.as_deref();
     let cluster = Arc::new(Cluster {
         engine,
         names,
-        keys: RecordKeys::new(&options.secret, previous),
+        keys: RecordKeys::new(options.secrets.current(), options.secrets.accepted()),
         incarnation,
         logs,
         keep_for: Mutex::new(options.retention.age),
@@ -150,14 +147,14 @@ fn names_key(
 ) -> Result<Zeroizing<[u8; 32]>, OpenJetStreamError> {
     let limit = options.timings.ask;
     let error = |error| OpenJetStreamError::Engine { what: format!("the key {NAMES_KEY}"), error };
-    let current = Sealer::new(&options.secret, "cluster state");
+    let current = Sealer::new(options.secrets.current(), "cluster state");
     let seal = |key: &[u8; 32]| Bytes::from(current.seal_for(NAMES_KEY.as_bytes(), key.to_vec()));
     for attempt in 0..MAX_NAMES_ATTEMPTS {
         if attempt > 0 {
             thread::sleep(options.timings.pause);
         }
         let Some((sealed, revision)) = engine.value(NAMES_KEY, limit).map_err(error)? else {
-            let key = Zeroizing::new(first_names_key(&options.secret));
+            let key = Zeroizing::new(first_names_key(options.secrets.current()));
             if engine.set_value(NAMES_KEY, seal(&key), 0, limit).map_err(error)?.is_some() {
                 return Ok(key);
             }
@@ -170,8 +167,8 @@ fn names_key(
         if let Some(key) = opened(&current) {
             return Ok(key);
         }
-        let previous = options.previous_secret.as_deref();
-        let previous = previous.map(|secret| Sealer::new(secret, "cluster state"));
+        let previous =
+            options.secrets.accepted().map(|secret| Sealer::new(secret, "cluster state"));
         let key = previous.as_ref().and_then(opened).ok_or(OpenJetStreamError::OtherSecret)?;
         // Servers that have the old secret only, and start now, refuse; those that run go on.
         if engine.set_value(NAMES_KEY, seal(&key), revision, limit).map_err(error)?.is_some() {

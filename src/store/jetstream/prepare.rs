@@ -4,6 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use async_nats::HeaderMap;
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -11,7 +13,7 @@ use super::checks::{Assurance, Mismatch, check_bucket, check_log_stream, check_v
 use super::cluster_plan::{ClusterError, ClusterPlan};
 use super::engine::{Engine as _, EngineError};
 use super::monitor::{self, Varz};
-use super::names::Names;
+use super::names::{Names, SubjectKind};
 use super::nats::NatsEngine;
 use super::nats_connect::server_info;
 use super::nats_error::{
@@ -46,7 +48,10 @@ impl From<Mismatch> for Trouble {
 
 impl From<EngineError> for Trouble {
     fn from(error: EngineError) -> Self {
-        Trouble::Later(error.to_string())
+        match error {
+            EngineError::Forbidden(reason) => forbidden(reason),
+            error => Trouble::Later(error.to_string()),
+        }
     }
 }
 
@@ -100,6 +105,7 @@ pub(super) fn prepare(engine: &NatsEngine, plan: &ClusterPlan) -> Result<Vec<Str
         check_log_stream(&found.config, &subjects, plan.replicas, plan.keep_for, plan.assurance)?;
         check_placement(&name, &found, &servers, plan)?;
     }
+    check_publishing(engine, &names)?;
     if plan.assurance == Assurance::Strict {
         remember_seen(engine, by_address)?;
     }
@@ -222,6 +228,28 @@ fn stream(engine: &NatsEngine, name: &str, wanted: &Value) -> Result<Info, Troub
     ask().map_err(|error| trouble(engine, &what, error))
 }
 
+/// Whether the user may publish messages. The one that asks names another stream, so the engine refuses it, and it is
+/// never stored.
+fn check_publishing(engine: &NatsEngine, names: &Names) -> Result<(), Trouble> {
+    let subject = names.subject(SubjectKind::Messages, &names.anchor_tag(0));
+    let mut headers = HeaderMap::new();
+    headers.insert("Nats-Expected-Stream", "none");
+    match engine.caller.ask(&subject, headers, Bytes::new(), CALL_LIMIT) {
+        Err(CallError::Forbidden(reason)) => Err(forbidden(reason)),
+        // Anything else is not about the user.
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+/// What the engine's user may not do.
+fn forbidden(reason: String) -> Trouble {
+    Trouble::Never(ClusterError::Refused {
+        reason,
+        way_out: "give the user of cluster.credentials permission to use JetStream's API ($JS.API.>), the subjects of \
+                  cluster.prefix, and its bucket ($KV.PREFIX-state.>)",
+    })
+}
+
 fn check_record(engine: &NatsEngine, plan: &ClusterPlan) -> Result<(), Trouble> {
     let ours = Record { form: FORM, prefix: plan.prefix.clone(), streams: plan.streams };
     let Some((value, _)) = engine.value(RECORD_KEY, CALL_LIMIT)? else {
@@ -281,17 +309,7 @@ fn trouble(engine: &NatsEngine, what: &str, error: ApiError) -> Trouble {
             let reason = "its server says that JetStream is off".to_owned();
             Trouble::Never(ClusterError::NoJetStream(reason))
         }
-        // An answer to a forbidden question never comes, but the server complains.
-        ApiError::Call(CallError::Timeout(_)) => match engine.last_error.take() {
-            Some(reason) if reason.to_lowercase().contains("permissions violation") => {
-                Trouble::Never(ClusterError::Refused {
-                    reason,
-                    way_out: "give the user of cluster.credentials permission to use JetStream's \
-                              API ($JS.API.>) and the subjects of cluster.prefix",
-                })
-            }
-            _ => Trouble::Later(text),
-        },
+        ApiError::Call(CallError::Forbidden(reason)) => forbidden(reason),
         ApiError::Call(_) | ApiError::Malformed(_) => Trouble::Later(text),
     }
 }

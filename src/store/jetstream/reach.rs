@@ -129,8 +129,7 @@ pub fn open_cluster(
     let options = JetStreamOptions {
         prefix: plan.prefix.clone(),
         streams: plan.streams,
-        secret: plan.secret.clone(),
-        previous_secret: None,
+        secrets: plan.secrets.clone(),
         retention,
         durable: reached.durable,
         timings: Timings::default(),

@@ -7,6 +7,7 @@ use super::cluster::{Cluster, Room, failed};
 use super::engine::{ReadRequest, StreamMessage};
 use super::log_state::LogState;
 use super::names::SubjectKind;
+use super::record::MessageRecord;
 use super::scan;
 use crate::protocol::frame::Position;
 use crate::protocol::{RoomName, Seq, Timestamp};
@@ -20,9 +21,9 @@ use crate::store::room_log::{
 pub(super) struct JetStreamReader(pub Arc<Cluster>);
 
 impl RoomCount for JetStreamReader {
-    /// As many as the streams had subjects when they were asked last, a few seconds ago.
+    /// As many as had messages when the streams were asked last, a few seconds ago.
     fn room_count(&self) -> u64 {
-        self.0.logs.iter().map(|log| log.subjects()).sum()
+        self.0.logs.iter().map(|log| log.rooms()).sum()
     }
 }
 
@@ -76,7 +77,8 @@ impl RoomLogReader for JetStreamReader {
         let redacted = redacted.filter(|one| one.at >= at).map(|one| one.seq.0).min();
         loop {
             let request = ReadRequest::Since { subject: room.subject.clone(), micros };
-            let first = self.0.read(room.log, &request)?.messages.first().map(|one| one.seq);
+            let first = self.0.read(room.log, &request)?.messages.into_iter().next();
+            let first = first.map(|first| self.first_since(&room, first, at)).transpose()?;
             let first = first.into_iter().chain(redacted).min();
             if let Some(first) = first {
                 return self.check_epoch(&room, Seq((first - 1).max(room.forgotten)));
@@ -185,20 +187,49 @@ impl JetStreamReader {
     ) -> BTreeMap<Seq, Option<Stored>> {
         let in_range = |one: &&Redaction| (first..=last).contains(&one.seq.0);
         let redacted = room.notes.iter().flat_map(|notes| &notes.redactions).filter(in_range);
-        let mut stored: BTreeMap<Seq, Option<Stored>> = messages
-            .into_iter()
-            .map(|message| (Seq(message.seq), self.open(&message).map(Stored::Message)))
-            .collect();
+        let mut stored: BTreeMap<Seq, Option<Stored>> =
+            messages.into_iter().map(|message| (Seq(message.seq), self.open(&message))).collect();
         // A lagging replica may still have the text.
         stored.extend(redacted.map(|one| (one.seq, Some(Stored::Redacted(*one)))));
         stored
     }
 
-    fn open(&self, message: &StreamMessage) -> Option<crate::store::entry::Entry> {
+    fn open(&self, message: &StreamMessage) -> Option<Stored> {
+        Some(self.record(message)?.into_stored(message.seq, message.micros))
+    }
+
+    fn record(&self, message: &StreamMessage) -> Option<MessageRecord> {
         let record = self.0.keys.open_message(&message.subject, &message.payload)?;
         let tag = self.0.names.tag(&record.draft.room);
-        (self.0.names.parse(&message.subject)? == (SubjectKind::Messages, tag))
-            .then(|| record.into_entry(message.seq, message.micros))
+        (self.0.names.parse(&message.subject)? == (SubjectKind::Messages, tag)).then_some(record)
+    }
+
+    /// The number of the first message of a room from `first` on that is not from before this time. Imported messages
+    /// were stored later than they were said.
+    fn first_since(
+        &self,
+        room: &Room<'_>,
+        first: StreamMessage,
+        at: Timestamp,
+    ) -> Result<u64, StoreError> {
+        let is_before = |message: &StreamMessage| {
+            let past = self.record(message).and_then(|record| record.past);
+            past.is_some_and(|past| past.latest < at)
+        };
+        if !is_before(&first) {
+            return Ok(first.seq);
+        }
+        // The message `before` is from before, and the first one from `end` on is not.
+        let (mut before, mut end) = (first.seq, room.last.max(first.seq) + 1);
+        while end - before > 1 {
+            let middle = before + (end - before) / 2;
+            let found = scan::from(&self.0, room, middle, 1)?.messages.into_iter().next();
+            match found.filter(is_before) {
+                Some(message) => before = message.seq,
+                None => end = middle,
+            }
+        }
+        Ok(end)
     }
 
     fn check_epoch<T>(&self, room: &Room<'_>, read: T) -> Result<T, StoreError> {
@@ -223,8 +254,8 @@ impl JetStreamReader {
             let read = self.0.read(log, &ReadRequest::LastOfEach { filter })?;
             let mut found: BTreeMap<String, RoomName> = BTreeMap::new();
             let mut add = |message: &StreamMessage| {
-                if let Some(entry) = self.open(message) {
-                    found.insert(message.subject.clone(), entry.room);
+                if let Some(record) = self.record(message) {
+                    found.insert(message.subject.clone(), record.draft.room);
                 }
             };
             read.messages.iter().for_each(&mut add);
@@ -233,9 +264,9 @@ impl JetStreamReader {
             for subject in lacking {
                 let last = self.0.engine.last_of(&log.stream, subject, self.0.timings.ask);
                 if let Some(last) = last.map_err(|error| failed(log, error))?
-                    && let Some(entry) = self.open(&last)
+                    && let Some(record) = self.record(&last)
                 {
-                    found.insert(subject.clone(), entry.room);
+                    found.insert(subject.clone(), record.draft.room);
                 }
             }
             names.extend(found.into_values());

@@ -5,16 +5,22 @@
 
 use crate::crypto::sealer::Sealer;
 use crate::protocol::{MessageId, RoomName, Seq, Timestamp, UserName};
-use crate::store::deletion::Redaction;
+use crate::store::deletion::{Redaction, Stored};
 use crate::store::entry::{Draft, Entry};
 use crate::store::record::{Decoder, push_string};
 
 const FORM: u8 = 1;
 const MESSAGE: u8 = b'm';
+/// A message of another store: with flags, its own time, the latest time up to it, and its number there.
+const IMPORTED: u8 = b'i';
 const PRUNED: u8 = b'p';
 const REDACTED: u8 = b'd';
 const DELETED: u8 = b'r';
 const ANCHOR: u8 = b'a';
+
+/// The flags of an imported message. A record with other flags is of a newer program.
+const VERIFIED: u8 = 1;
+const IS_REDACTED: u8 = 2;
 
 /// The most redactions in one note.
 pub(super) const MAX_REDACTIONS: usize = 1000;
@@ -38,6 +44,21 @@ pub(super) struct Origin {
 pub(super) struct MessageRecord {
     pub draft: Draft,
     pub origin: Origin,
+    /// If it was imported.
+    pub past: Option<Past>,
+}
+
+/// What an imported message was in the store that it comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Past {
+    /// When it was appended there.
+    pub at: Timestamp,
+    /// The latest time of a message in the room up to this one; it never decreases.
+    pub latest: Timestamp,
+    /// Its number there.
+    pub seq: Seq,
+    /// Whether its text was deleted there.
+    pub is_redacted: bool,
 }
 
 /// What happened to messages of a room.
@@ -61,23 +82,46 @@ impl RecordKeys {
 
     /// Seals a message for its subject.
     pub fn seal_message(&self, subject: &str, draft: &Draft, origin: Origin) -> Vec<u8> {
-        let id = draft.id.as_ref().map_or("", MessageId::as_str);
         let mut plain = vec![MESSAGE, u8::from(draft.verified)];
-        plain.reserve(64 + draft.text.len());
-        plain.extend(origin.incarnation);
-        plain.extend(origin.draft.to_be_bytes());
-        for string in [draft.room.as_str(), draft.user.as_str(), id] {
-            push_string(&mut plain, string);
-        }
-        plain.extend(draft.text.as_bytes());
+        push_draft(&mut plain, draft, origin);
+        self.seal(subject, plain)
+    }
+
+    /// Seals a message of another store for its subject.
+    pub fn seal_imported(
+        &self,
+        subject: &str,
+        draft: &Draft,
+        origin: Origin,
+        past: &Past,
+    ) -> Vec<u8> {
+        let verified = if draft.verified { VERIFIED } else { 0 };
+        let redacted = if past.is_redacted { IS_REDACTED } else { 0 };
+        let mut plain = vec![IMPORTED, verified | redacted];
+        plain.extend(past.at.micros().to_be_bytes());
+        plain.extend(past.latest.micros().to_be_bytes());
+        plain.extend(past.seq.0.to_be_bytes());
+        push_draft(&mut plain, draft, origin);
         self.seal(subject, plain)
     }
 
     /// Opens a message. `None` if it is damaged, of another subject, or sealed under another key.
     pub fn open_message(&self, subject: &str, sealed: &[u8]) -> Option<MessageRecord> {
         let plain = self.open(subject, sealed)?;
-        let mut input = Decoder(plain.strip_prefix(&[MESSAGE])?);
-        let verified = input.array::<1>()? == [1];
+        let (kind, fields) = plain.split_first()?;
+        let mut input = Decoder(fields);
+        let [flags] = input.array()?;
+        let past = match *kind {
+            MESSAGE => None,
+            IMPORTED if flags & !(VERIFIED | IS_REDACTED) == 0 => Some(Past {
+                at: Timestamp::from_micros(i64::from_be_bytes(input.array()?)),
+                latest: Timestamp::from_micros(i64::from_be_bytes(input.array()?)),
+                seq: Seq(u64::from_be_bytes(input.array()?)),
+                is_redacted: flags & IS_REDACTED != 0,
+            }),
+            _ => return None,
+        };
+        let verified = flags & VERIFIED != 0;
         let incarnation = input.array()?;
         let origin = Origin { incarnation, draft: u64::from_be_bytes(input.array()?) };
         let room = RoomName::parse(input.string()?)?;
@@ -90,6 +134,7 @@ impl RecordKeys {
         Some(MessageRecord {
             draft: Draft { room, user, verified, id, text, e2e: None, commit: None },
             origin,
+            past,
         })
     }
 
@@ -163,10 +208,30 @@ impl RecordKeys {
 }
 
 impl MessageRecord {
-    /// The entry with the number and the time that the engine gave it.
-    pub fn into_entry(self, seq: u64, micros: i64) -> Entry {
-        Entry::new(self.draft, Seq(seq), Timestamp::from_micros(micros))
+    /// The time that readers are shown: of an imported message its own, otherwise the engine's.
+    pub fn at(&self, micros: i64) -> Timestamp {
+        self.past.as_ref().map_or(Timestamp::from_micros(micros), |past| past.at)
     }
+
+    /// The message for a reader, with the number and the time that the engine gave it.
+    pub fn into_stored(self, seq: u64, micros: i64) -> Stored {
+        let (seq, at) = (Seq(seq), self.at(micros));
+        match self.past.is_some_and(|past| past.is_redacted) {
+            true => Stored::Redacted(Redaction { seq, at }),
+            false => Stored::Message(Entry::new(self.draft, seq, at)),
+        }
+    }
+}
+
+fn push_draft(plain: &mut Vec<u8>, draft: &Draft, origin: Origin) {
+    let id = draft.id.as_ref().map_or("", MessageId::as_str);
+    plain.reserve(64 + draft.text.len());
+    plain.extend(origin.incarnation);
+    plain.extend(origin.draft.to_be_bytes());
+    for string in [draft.room.as_str(), draft.user.as_str(), id] {
+        push_string(plain, string);
+    }
+    plain.extend(draft.text.as_bytes());
 }
 
 #[cfg(test)]

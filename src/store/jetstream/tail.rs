@@ -10,6 +10,7 @@ use super::log_state::LogState;
 use super::names::SubjectKind;
 use super::record::Note;
 use crate::protocol::Epoch;
+use crate::store::deletion::Stored;
 use crate::store::room_log::StoreError;
 use crate::store::tail::{Tail, TailDeletion, TailItem, TailMessage};
 
@@ -159,7 +160,10 @@ impl JetStreamTail {
         }
         let is_ours = record.origin.incarnation == self.cluster.incarnation;
         let draft = is_ours.then_some(record.origin.draft);
-        Some(TailItem::Message(TailMessage { entry: record.into_entry(seq, micros), draft }))
+        match record.into_stored(seq, micros) {
+            Stored::Message(entry) => Some(TailItem::Message(TailMessage { entry, draft })),
+            Stored::Redacted(_) => None,
+        }
     }
 }
 

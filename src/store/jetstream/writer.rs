@@ -6,11 +6,13 @@ use std::time::Duration;
 use super::append::append;
 use super::cluster::{Cluster, failed};
 use super::deletion;
+use super::import::import;
 use super::janitor::Janitor;
 use super::log_state::LogState;
 use crate::protocol::{RoomName, SeqRange, Timestamp};
 use crate::store::deletion::{Deleted, DeletedRoom, EraseStep};
 use crate::store::entry::Draft;
+use crate::store::original::Original;
 use crate::store::retention::Retention;
 use crate::store::room_log::{AppendOutcome, DeleteError, PruneResult, RoomLog, StoreError};
 
@@ -48,6 +50,12 @@ impl RoomLog for JetStreamLog {
             return batch.iter().map(|_| AppendOutcome::Refused(error.clone())).collect();
         }
         append(&self.cluster, &self.log, &batch, first_number)
+    }
+
+    fn import(&mut self, batch: Vec<Original>, now: Timestamp) -> Result<(), StoreError> {
+        let first_number = self.drafts;
+        self.drafts += batch.len() as u64;
+        import(&self.cluster, &self.log, &batch, now, first_number)
     }
 
     fn after_commit(&mut self) {}

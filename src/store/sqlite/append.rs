@@ -14,7 +14,7 @@ use crate::protocol::{RoomName, Seq, Timestamp};
 use crate::store::deposits::desk;
 use crate::store::entry::{Draft, Entry};
 use crate::store::lookup_tag::{id_proof, id_tag};
-use crate::store::record::seal_record;
+use crate::store::record::Record;
 use crate::store::room_log::AppendOutcome;
 
 /// Rooms whose end is cached between commits.
@@ -36,19 +36,28 @@ pub(super) struct CommittedBatch {
     pub new_rooms: u64,
 }
 
-/// Appends drafts and commits. On return they are durable.
+/// What an id means that is there already.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ids {
+    /// The message is a repetition.
+    Decide,
+    /// Nothing: ids are forgotten after a day, so an imported room may have one twice.
+    Keep,
+}
+
+/// Appends drafts with their times, and commits. On return they are durable.
 pub(super) fn append_batch(
     db: &Connection,
     sealer: &Sealer,
     start: &Start,
     rooms: &mut RoomCache,
-    batch: Vec<Draft>,
-    now: Timestamp,
+    batch: impl Iterator<Item = (Draft, Timestamp)>,
+    ids: Ids,
 ) -> Result<CommittedBatch> {
     let transaction = Transaction::new_unchecked(db, TransactionBehavior::Immediate)?;
     let mut append = Append::new(db, sealer, start, rooms)?;
     let outcomes: Result<Vec<AppendOutcome>> =
-        batch.into_iter().map(|draft| append.draft(draft, now)).collect();
+        batch.map(|(draft, at)| append.draft(draft, at, ids)).collect();
     let (newest, rooms) = (append.newest.take(), std::mem::take(&mut append.appended_rooms));
     let new_rooms = append.new_rooms;
     drop(append);
@@ -95,7 +104,7 @@ impl<'a> Append<'a> {
         })
     }
 
-    fn draft(&mut self, draft: Draft, now: Timestamp) -> Result<AppendOutcome> {
+    fn draft(&mut self, draft: Draft, now: Timestamp, ids: Ids) -> Result<AppendOutcome> {
         let sealer = self.sealer;
         if let Some(e2e) = &draft.e2e
             && let Some(refused) = self.end_to_end(&draft, e2e)?
@@ -110,14 +119,17 @@ impl<'a> Append<'a> {
             let proof = id_proof(sealer, &tag, seq, now, &draft.text, e2e);
             // Nearly every id is new, so one statement both checks and stores it.
             let added = self.add_id.execute(params![tag, seq.0 as i64, now.micros(), proof])?;
-            if added == 0 {
+            if added == 0 && ids == Ids::Decide {
                 return self.known_id(&tag, &draft);
             }
         }
         let parts = draft.commit.clone();
         let latest = room.latest.map_or(now, |latest| latest.max(now));
-        let entry = Entry::new(draft, seq, now);
-        let sealed = seal_record(sealer, &entry, latest);
+        // Only one whose text was deleted elsewhere has none.
+        let (is_redacted, entry) = (draft.text.is_empty(), Entry::new(draft, seq, now));
+        let record = Record { entry, is_redacted, latest };
+        let sealed = record.seal(sealer);
+        let Record { entry, .. } = record;
         self.add_record.execute(params![room.number, seq.0 as i64, sealed])?;
         if !room.start_noted {
             starts::note_first_message(self.db, self.start, room.number, seq)?;

@@ -90,7 +90,7 @@ pub fn backup(
 }
 
 /// The store in a folder, if it can be read as it is.
-fn readable_store(path: &Path) -> Result<PathBuf, BackupError> {
+pub(super) fn readable_store(path: &Path) -> Result<PathBuf, BackupError> {
     let folder = StoreFolder::read_only(path);
     refuse_newer(&folder)?;
     let store = folder.store_file();
@@ -114,7 +114,7 @@ fn readable_store(path: &Path) -> Result<PathBuf, BackupError> {
     Err(BackupError::ForeignWal(folder.with_suffix("-wal")))
 }
 
-fn reading(store: &Path, error: rusqlite::Error) -> BackupError {
+pub(super) fn reading(store: &Path, error: rusqlite::Error) -> BackupError {
     match is_damage(&error) {
         true => BackupError::NotReadable { store: store.into(), reason: error.to_string() },
         false => OpenError::sqlite(store, error).into(),

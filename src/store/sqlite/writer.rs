@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, Result, Transaction, TransactionBehavior};
 
-use super::append::{RoomCache, append_batch};
+use super::append::{Ids, RoomCache, append_batch};
 use super::e2e_items::E2eItems;
 use super::erase::{EraseError, Erasure};
 use super::error::is_damage;
@@ -28,6 +28,7 @@ use crate::protocol::{RoomName, Seq, SeqRange, Timestamp};
 use crate::store::deletion::{Deleted, DeletedRoom, EraseStep};
 use crate::store::deposits::{E2eReply, E2eRequest, Items as _, desk};
 use crate::store::entry::Draft;
+use crate::store::original::{Original, newest};
 use crate::store::retention::{ID_RETENTION, MAX_PRUNED_PER_STEP, Retention, expires_before};
 use crate::store::room_log::{AppendOutcome, DeleteError, PruneResult, RoomLog, StoreError};
 
@@ -110,13 +111,21 @@ impl DiskLog {
         Ok(())
     }
 
-    fn commit(&mut self, batch: Vec<Draft>, now: Timestamp) -> Result<Vec<AppendOutcome>> {
-        if batch.is_empty() {
+    /// `now` is the time of the newest of them.
+    fn commit(
+        &mut self,
+        batch: impl ExactSizeIterator<Item = (Draft, Timestamp)>,
+        ids: Ids,
+        now: Timestamp,
+    ) -> Result<Vec<AppendOutcome>, StoreError> {
+        self.refuse_if_failed()?;
+        if batch.len() == 0 {
             return Ok(Vec::new());
         }
-        self.begin()?;
-        let committed =
-            append_batch(&self.db, &self.sealer, &self.start, &mut self.rooms, batch, now)?;
+        let committed = self.begin().and_then(|()| {
+            append_batch(&self.db, &self.sealer, &self.start, &mut self.rooms, batch, ids)
+        });
+        let committed = committed.map_err(|error| self.handle_error(&error))?;
         if let Some((room, seq)) = committed.newest {
             self.watermark_due = Some((room, seq, now));
             self.newest_at = Some(now);
@@ -152,14 +161,16 @@ impl DiskLog {
     }
 
     /// Runs a deletion while SQLite overwrites what it deletes. A failed one changes nothing.
+    fn refuse_if_failed(&self) -> Result<(), StoreError> {
+        self.failed.clone().map_or(Ok(()), |reason| Err(StoreError::Failed(reason)))
+    }
+
     fn delete_with<T>(
         &mut self,
         room: &RoomName,
         delete: impl FnOnce(&mut Self, i64) -> Result<Result<T, DeleteError>>,
     ) -> Result<T, DeleteError> {
-        if let Some(reason) = &self.failed {
-            return Err(StoreError::Failed(reason.clone()).into());
-        }
+        self.refuse_if_failed()?;
         let deleted = self.begin().and_then(|()| {
             let number = rooms::find_number(&self.db, &self.sealer, room)?;
             let Some(number) = number else { return Ok(Err(DeleteError::UnknownRoom)) };
@@ -273,14 +284,16 @@ impl DiskLog {
 impl RoomLog for DiskLog {
     fn append(&mut self, batch: Vec<Draft>, now: Timestamp) -> Vec<AppendOutcome> {
         let count = batch.len();
-        let error = match &self.failed {
-            Some(reason) => StoreError::Failed(reason.clone()),
-            None => match self.commit(batch, now) {
-                Ok(outcomes) => return outcomes,
-                Err(error) => self.handle_error(&error),
-            },
-        };
-        vec![AppendOutcome::Refused(error); count]
+        let drafts = batch.into_iter().map(|draft| (draft, now));
+        let committed = self.commit(drafts, Ids::Decide, now);
+        committed.unwrap_or_else(|error| vec![AppendOutcome::Refused(error); count])
+    }
+
+    fn import(&mut self, batch: Vec<Original>, now: Timestamp) -> Result<(), StoreError> {
+        let drafts = batch.iter().map(|original| (original.to_draft(), original.at()));
+        self.commit(drafts, Ids::Keep, newest(&batch, now))?;
+        self.after_commit();
+        Ok(())
     }
 
     fn after_commit(&mut self) {
@@ -356,22 +369,21 @@ impl RoomLog for DiskLog {
             ids: self.clock.justified(now, uptime, ID_RETENTION),
             deposits: self.clock.justified(now, uptime, desk::KEEP),
         };
-        let error = match &self.failed {
-            Some(reason) => StoreError::Failed(reason.clone()),
-            None => match self.prune_step(retention, times) {
-                Ok(result) => {
-                    // Their lower bounds changed.
-                    for pruned in &result.rooms {
-                        self.rooms.remove(&pruned.room);
-                    }
-                    self.pruned_by = Some(times.messages);
-                    self.checkpoint_if_large();
-                    return result;
+        let pruned = self.refuse_if_failed().and_then(|()| {
+            self.prune_step(retention, times).map_err(|error| self.handle_error(&error))
+        });
+        match pruned {
+            Ok(result) => {
+                // Their lower bounds changed.
+                for pruned in &result.rooms {
+                    self.rooms.remove(&pruned.room);
                 }
-                Err(error) => self.handle_error(&error),
-            },
-        };
-        PruneResult { error: Some(error), ..PruneResult::default() }
+                self.pruned_by = Some(times.messages);
+                self.checkpoint_if_large();
+                result
+            }
+            Err(error) => PruneResult { error: Some(error), ..PruneResult::default() },
+        }
     }
 
     fn is_over_limit(&self) -> bool {
@@ -392,9 +404,7 @@ impl RoomLog for DiskLog {
     }
 
     fn close(&mut self) -> Result<(), StoreError> {
-        if let Some(reason) = &self.failed {
-            return Err(StoreError::Failed(reason.clone()));
-        }
+        self.refuse_if_failed()?;
         // A reader may have a position under the epoch of this start, so it is tried once more.
         if let Err(error) = self.begin() {
             return match self.handle_error(&error) {

@@ -1,6 +1,7 @@
 //! Streams that are replaced, and the secret.
 
 use super::*;
+use crate::crypto::secrets::Secrets;
 use crate::protocol::frame::Position;
 use crate::store::jetstream::engine::EngineError;
 
@@ -154,14 +155,24 @@ fn a_purged_stream_keeps_its_epoch_and_expires() {
 fn the_secret_can_be_changed_and_another_secret_is_refused() {
     let engine = engine(1);
     node(&engine, &options(1)).say("a", "old");
-    let other = JetStreamOptions { secret: Zeroizing::new([8; 32]), ..options(1) };
-    assert!(matches!(try_node(&engine, &other), Err(OpenJetStreamError::OtherSecret)));
-    let changing = JetStreamOptions { previous_secret: Some(Zeroizing::new([7; 32])), ..other };
-    let mut new = node(&engine, &changing);
-    new.say("a", "new");
-    assert_eq!(new.texts("a"), ["old", "new"]);
+    let with = |current: u8, accepted: Option<u8>| {
+        let secret = |byte| Zeroizing::new([byte; 32]);
+        let secrets = Secrets::new(secret(current), accepted.map(secret));
+        JetStreamOptions { secrets, ..options(1) }
+    };
+    assert!(matches!(try_node(&engine, &with(8, None)), Err(OpenJetStreamError::OtherSecret)));
+    // First every node accepts the new secret, then one after the other uses it: all read everything.
+    let mut first = node(&engine, &with(7, Some(8)));
+    let mut second = node(&engine, &with(8, Some(7)));
+    second.say("a", "new");
+    first.say("a", "old again");
+    for node in [&first, &second] {
+        assert_eq!(node.texts("a"), ["old", "new", "old again"]);
+    }
+    // A node of the first step that starts once more does not lock the others out.
+    assert_eq!(node(&engine, &with(7, Some(8))).texts("a").len(), 3);
+    assert_eq!(node(&engine, &with(8, Some(7))).texts("a").len(), 3);
     assert!(matches!(try_node(&engine, &options(1)), Err(OpenJetStreamError::OtherSecret)));
     // Later, without the old secret: rooms are still found, and what was sealed before is damaged.
-    let after = JetStreamOptions { secret: Zeroizing::new([8; 32]), ..options(1) };
-    assert_eq!(node(&engine, &after).texts("a"), ["new"]);
+    assert_eq!(node(&engine, &with(8, None)).texts("a"), ["new"]);
 }

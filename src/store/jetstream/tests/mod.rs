@@ -3,6 +3,7 @@
 mod append;
 mod epoch;
 mod fake_engine;
+mod import;
 mod page;
 mod prune;
 
@@ -32,8 +33,7 @@ fn options(streams: u16) -> JetStreamOptions {
     JetStreamOptions {
         prefix: "chat".into(),
         streams,
-        secret: Zeroizing::new([7; 32]),
-        previous_secret: None,
+        secrets: [7; 32].into(),
         retention: Retention { messages: 100_000, age, max_bytes: None },
         durable: true,
         timings: Timings {

@@ -319,3 +319,20 @@ fn rooms_since_and_counts() {
         assert_eq!(page.entries.len(), 3);
     }
 }
+
+#[test]
+fn rooms_are_counted_and_notes_are_not() {
+    let engine = engine(1);
+    let mut node = node(&engine, &options(1));
+    for room in ["a", "b", "c"] {
+        node.say(room, "x");
+        node.say(room, "y");
+    }
+    // The janitor writes an anchor, and a deletion leaves a note.
+    node.store.log().prune(now(START), Duration::ZERO);
+    node.store.log().delete(&name("a"), &["1".parse().unwrap()]).unwrap();
+    let other = super::node(&engine, &options(1));
+    other.store.reader.head(&name("a")).unwrap();
+    assert!(engine.messages().iter().any(|one| one.subject.starts_with("chat.x.")));
+    assert_eq!(other.store.reader.room_count(), 3);
+}

@@ -20,6 +20,7 @@ mod deletion;
 mod deposits;
 mod end_to_end;
 mod identity;
+mod import;
 mod keys;
 mod model;
 mod restores;
