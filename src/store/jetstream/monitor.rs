@@ -75,11 +75,14 @@ pub(super) fn ask(address: &str, limit: Duration) -> Result<Varz, String> {
     ask_for(address, "/varz", limit)
 }
 
+/// The name of an account and of a stream in it.
+pub(super) type StreamOfAccount = (String, String);
+
 /// The copies of streams that a server has: the account and the name of the stream, and the copy.
 pub(super) fn ask_copies(
     address: &str,
     limit: Duration,
-) -> Result<Vec<((String, String), Copy)>, String> {
+) -> Result<Vec<(StreamOfAccount, Copy)>, String> {
     let answer: Jsz = ask_for(address, "/jsz?accounts=1&streams=1", limit)?;
     let of_account = |Account { name: account, stream_detail }| {
         stream_detail.into_iter().map(move |StreamDetail { name, state }| {
