@@ -23,6 +23,7 @@ mod jetstream;
 mod lookup_tag;
 mod memory;
 mod opened;
+mod page;
 mod page_builder;
 mod record;
 mod retention;
