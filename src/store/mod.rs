@@ -24,6 +24,7 @@ mod lookup_tag;
 mod memory;
 mod opened;
 mod original;
+mod page;
 mod page_builder;
 mod record;
 mod retention;

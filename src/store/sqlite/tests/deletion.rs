@@ -316,5 +316,5 @@ fn a_store_of_the_version_before_is_upgraded() {
     assert_eq!((everything(&opened).entries.len(), &opened.findings[..]), (5, &[][..]));
     delete(&mut opened, &["5"]);
     let db = Connection::open(home.file("history.sqlite3")).unwrap();
-    assert_eq!(schema::schema_version(&db).unwrap(), 4);
+    assert_eq!(schema::schema_version(&db).unwrap(), schema::SCHEMA_VERSION);
 }
