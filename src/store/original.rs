@@ -44,10 +44,13 @@ impl Original {
                 verified: entry.verified,
                 id: entry.id.clone(),
                 text: entry.text.clone(),
+                e2e: entry.e2e,
+                commit: None,
             },
             Stored::Redacted(_) => {
                 let user = UserName::clean("");
-                Draft { room, user, verified: false, id: None, text: "".into() }
+                let (text, e2e, commit) = ("".into(), None, None);
+                Draft { room, user, verified: false, id: None, text, e2e, commit }
             }
         }
     }

@@ -48,12 +48,17 @@ pub fn run(config: &ConfigArgs, arguments: &ExportArgs) -> Result<(), ServerErro
             done.damaged
         ));
     }
-    let Exported { rooms, messages, damaged } = done;
+    let Exported { rooms, messages, damaged, end_to_end } = done;
+    if end_to_end > 0 {
+        print_error(&format!(
+            "end-to-end rooms left out: {end_to_end}; their members create them again on the other server"
+        ));
+    }
     let (name, sealed) = (file.display(), recipient.is_some());
     let line = match arguments.json {
         true => json!({
             "file": name.to_string(), "rooms": rooms, "messages": messages, "damaged": damaged,
-            "encrypted": sealed,
+            "end_to_end": end_to_end, "encrypted": sealed,
         })
         .to_string(),
         false => {

@@ -22,6 +22,8 @@ pub struct Exported {
     pub messages: u64,
     /// Gaps of messages that can't be read.
     pub damaged: u64,
+    /// End-to-end rooms, which are left out: what their members need to go on is not in the messages.
+    pub end_to_end: u64,
 }
 
 /// Writes every room that `reader` knows to `target`, sealed if there is a recipient. Of each room it writes what the
@@ -35,8 +37,12 @@ pub fn export<W: Write>(
     let failed = |source| TransferError::Io { file: name.into(), source };
     let file = SealedWriter::new(target, recipient).map_err(failed)?;
     let mut lines = LineWriter::new(file, now, server).map_err(failed)?;
-    let mut damaged = 0;
+    let (mut damaged, mut end_to_end) = (0, 0);
     for (room, _) in reader.rooms().map_err(TransferError::Rooms)? {
+        if room.is_end_to_end() {
+            end_to_end += 1;
+            continue;
+        }
         let mut is_begun = false;
         let mut pages = Pages::new(reader, &room);
         while let Some(page) = pages.next()? {
@@ -50,7 +56,7 @@ pub fn export<W: Write>(
         }
     }
     let (target, rooms, messages) = lines.finish().map_err(failed)?;
-    Ok((Exported { rooms, messages, damaged }, target))
+    Ok((Exported { rooms, messages, damaged, end_to_end }, target))
 }
 
 /// The messages of a page in their order. Counts the gaps of damaged messages.

@@ -158,7 +158,8 @@ impl<R: BufRead> LineReader<R> {
         Ok(match line {
             Line::Export { .. } => return Err(self.damaged("it begins twice")),
             Line::Room { room } => {
-                let room = RoomName::parse(&room).ok_or_else(|| self.damaged("a room's name"))?;
+                let room = RoomName::parse(&room).filter(|room| !room.is_end_to_end());
+                let room = room.ok_or_else(|| self.damaged("a room's name"))?;
                 self.rooms += 1;
                 self.last = Seq(0);
                 self.room = Some(room.clone());
@@ -206,6 +207,7 @@ impl<R: BufRead> LineReader<R> {
             verified: line.verified,
             id,
             text: line.text.into(),
+            e2e: None,
         })
     }
 
