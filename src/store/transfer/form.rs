@@ -261,6 +261,7 @@ mod tests {
                 verified: true,
                 id,
                 text: (&text[..]).into(),
+                e2e: None,
             };
             writer.message(&Stored::Message(entry)).unwrap();
             writer.message(&Stored::Redacted(Redaction { seq: Seq(seq + 1), at })).unwrap();
