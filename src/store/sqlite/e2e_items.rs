@@ -2,11 +2,32 @@
 
 use std::ops::RangeInclusive;
 
-use rusqlite::{Connection, Result, params};
+use rusqlite::{Connection, Result, Transaction, TransactionBehavior, params};
 
 use crate::crypto::sealer::Sealer;
 use crate::protocol::Timestamp;
-use crate::store::deposits::{Item, Items, Kind, Place, owner_tag};
+use crate::store::deposits::{E2eReply, E2eRequest, Item, Items, Kind, Place, desk, owner_tag};
+use crate::store::retention::{MAX_PRUNED_PER_STEP, expires_before};
+
+/// Carries out a request in a transaction of its own.
+pub(super) fn answer(
+    db: &Connection,
+    sealer: &Sealer,
+    request: E2eRequest,
+    now: Timestamp,
+) -> Result<E2eReply> {
+    let transaction = Transaction::new_unchecked(db, TransactionBehavior::Immediate)?;
+    let answer = desk::answer(&mut E2eItems { db, sealer }, request, now)?;
+    transaction.commit()?;
+    Ok(answer)
+}
+
+/// Removes some of the items that have expired by `now`. Returns whether there may be more.
+pub(super) fn expire(db: &Connection, sealer: &Sealer, now: Timestamp) -> Result<bool> {
+    let before = expires_before(now, desk::KEEP);
+    let expired = E2eItems { db, sealer }.expire(before, MAX_PRUNED_PER_STEP)?;
+    Ok(expired >= MAX_PRUNED_PER_STEP)
+}
 
 /// The table, on a connection that is inside a transaction.
 pub(super) struct E2eItems<'a> {
