@@ -279,6 +279,8 @@ fn one_commit(rate: u64) -> [Duration; 2] {
                 verified: false,
                 id: MessageId::parse(&format!("bench-{number}")),
                 text: "x".repeat(100).into(),
+                e2e: None,
+                commit: None,
             };
             let from = Instant::now();
             log.append(vec![draft], now());

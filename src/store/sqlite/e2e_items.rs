@@ -2,11 +2,34 @@
 
 use std::ops::RangeInclusive;
 
-use rusqlite::{Connection, Result, params};
+use rusqlite::{Connection, Result, Transaction, TransactionBehavior, params};
 
 use crate::crypto::sealer::Sealer;
 use crate::protocol::Timestamp;
-use crate::store::deposits::{Item, Items, Kind, Place, owner_tag};
+use crate::store::deposits::{E2eReply, E2eRequest, Item, Items, Kind, Place, desk, owner_tag};
+use crate::store::retention::{MAX_PRUNED_PER_STEP, expires_before};
+
+/// Carries out a request in a transaction of its own.
+pub(super) fn answer(
+    db: &Connection,
+    sealer: &Sealer,
+    requests: Vec<E2eRequest>,
+    now: Timestamp,
+) -> Result<Vec<E2eReply>> {
+    let transaction = Transaction::new_unchecked(db, TransactionBehavior::Immediate)?;
+    let mut items = E2eItems { db, sealer };
+    let answer = |request| desk::answer(&mut items, request, now);
+    let replies = requests.into_iter().map(answer).collect::<Result<_>>()?;
+    transaction.commit()?;
+    Ok(replies)
+}
+
+/// Removes some of the items that have expired by `now`. Returns whether there may be more.
+pub(super) fn expire(db: &Connection, sealer: &Sealer, now: Timestamp) -> Result<bool> {
+    let before = expires_before(now, desk::KEEP);
+    let expired = E2eItems { db, sealer }.expire(before, MAX_PRUNED_PER_STEP)?;
+    Ok(expired >= MAX_PRUNED_PER_STEP)
+}
 
 /// The table, on a connection that is inside a transaction.
 pub(super) struct E2eItems<'a> {

@@ -1,15 +1,13 @@
-//! The writing end of a store on disk. After an error that makes the state of the disk uncertain, it
-//! refuses everything until the server is restarted.
+//! The writing end of a store on disk. After an error that leaves the disk in doubt, it refuses everything.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use rusqlite::{Connection, Result, Transaction, TransactionBehavior};
+use rusqlite::{Connection, Result};
 
 use super::append::{Ids, RoomCache, append_batch};
-use super::e2e_items::E2eItems;
 use super::erase::{EraseError, Erasure};
 use super::error::is_damage;
 use super::folder::StoreFolder;
@@ -22,14 +20,14 @@ use super::vacuum::Vacuum;
 use super::wal::Wal;
 use super::watermark::Watermark;
 use super::write_failure::WriteFailure;
-use super::{redact, rooms};
+use super::{e2e_items, redact, rooms};
 use crate::crypto::sealer::Sealer;
 use crate::protocol::{RoomName, Seq, SeqRange, Timestamp};
 use crate::store::deletion::{Deleted, DeletedRoom, EraseStep};
-use crate::store::deposits::{E2eReply, E2eRequest, Items as _, desk};
+use crate::store::deposits::{E2eReply, E2eRequest, desk};
 use crate::store::entry::Draft;
 use crate::store::original::{Original, newest};
-use crate::store::retention::{ID_RETENTION, MAX_PRUNED_PER_STEP, Retention, expires_before};
+use crate::store::retention::{ID_RETENTION, Retention};
 use crate::store::room_log::{AppendOutcome, DeleteError, PruneResult, RoomLog, StoreError};
 
 pub(super) struct DiskLog {
@@ -144,9 +142,7 @@ impl DiskLog {
     fn prune_step(&mut self, retention: Retention, times: PruneTimes) -> Result<PruneResult> {
         let (db, sealer, start) = (&self.db, &*self.sealer, &self.start);
         let mut result = self.pruner.step(db, sealer, start, retention, times)?;
-        let deposits_before = expires_before(times.deposits, desk::KEEP);
-        let expired = E2eItems { db, sealer }.expire(deposits_before, MAX_PRUNED_PER_STEP)?;
-        result.more |= expired >= MAX_PRUNED_PER_STEP;
+        result.more |= e2e_items::expire(db, sealer, times.deposits)?;
         if let Some(max_bytes) = retention.max_bytes {
             let step = self.size_limit.step(db, sealer, start, max_bytes, times.messages)?;
             result.messages += step.pruned.as_ref().map_or(0, |pruned| pruned.messages);
@@ -324,16 +320,8 @@ impl RoomLog for DiskLog {
         if let Some(reason) = &self.failed {
             return Err(StoreError::Failed(reason.clone()));
         }
-        let answered = self.begin().and_then(|()| {
-            let transaction = Transaction::new_unchecked(&self.db, TransactionBehavior::Immediate)?;
-            let mut items = E2eItems { db: &self.db, sealer: &self.sealer };
-            let answers: Vec<E2eReply> = requests
-                .into_iter()
-                .map(|request| desk::answer(&mut items, request, now))
-                .collect::<Result<_>>()?;
-            transaction.commit()?;
-            Ok(answers)
-        });
+        let answered =
+            self.begin().and_then(|()| e2e_items::answer(&self.db, &self.sealer, requests, now));
         answered.map_err(|error| self.handle_error(&error))
     }
 
