@@ -22,7 +22,9 @@ pub(super) struct EpochValue {
 }
 
 /// Attempts at a compare-and-set.
-const ATTEMPTS: usize = 20;
+const ATTEMPTS: u32 = 20;
+/// The first pause between two of them; each is longer by this.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Reads the epoch of a stream, and begins a new one if the stream is not what it was.
 pub(super) fn current(
@@ -55,7 +57,9 @@ fn decide(
     holds: impl Fn(&EpochValue) -> bool,
 ) -> Result<EpochValue, EngineError> {
     let key = key(number);
-    for _ in 0..ATTEMPTS {
+    for attempt in 0..ATTEMPTS {
+        // A server of the engine that lags behind shows what was there before another server's change.
+        std::thread::sleep(PAUSE * attempt);
         let (value, revision) = read(engine, &key, limit)?;
         if let Some(value) = value.filter(&holds) {
             return Ok(value);

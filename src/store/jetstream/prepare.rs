@@ -225,7 +225,11 @@ fn stream(engine: &NatsEngine, name: &str, wanted: &Value) -> Result<Info, Troub
         Err(error) if error.number() == STREAM_NAME_EXISTS => {}
         Err(error) => return Err(trouble(engine, &what, error)),
     }
-    ask().map_err(|error| trouble(engine, &what, error))
+    ask().map_err(|error| match error.number() {
+        // Another node's request to make it was taken, and this server of the engine does not know of it yet.
+        STREAM_NOT_FOUND => Trouble::Later(format!("{what} is being made")),
+        _ => trouble(engine, &what, error),
+    })
 }
 
 /// Whether the user may publish messages. The one that asks names another stream, so the engine refuses it, and it is
