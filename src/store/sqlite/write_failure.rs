@@ -12,7 +12,7 @@ use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use rusqlite::{Error, ErrorCode, ffi};
 
 use super::folder::StoreFolder;
-use crate::store::room_log::Shortage;
+use crate::store::room_log::{Shortage, StoreError};
 
 /// Suffix of the probe file.
 const PROBE: &str = ".probe";
@@ -39,6 +39,24 @@ pub(super) enum WriteFailure {
 }
 
 impl WriteFailure {
+    /// The error of a write that may work again later. Otherwise the reason why nothing is written any more.
+    pub fn temporary(self, error: &Error) -> Result<StoreError, String> {
+        let failed = |reason: &str| Ok(StoreError::Failed(reason.into()));
+        match self {
+            WriteFailure::Shortage(shortage) => Ok(StoreError::Full(shortage)),
+            WriteFailure::Locked => failed("another program has locked the history"),
+            WriteFailure::ReadOnly => {
+                failed("the file system of the history is read-only; see the kernel log")
+            }
+            WriteFailure::Transient => failed("a write failed, but the disk takes writes again"),
+            // The kernel reports the failure only once: a second sync would succeed and prove nothing.
+            WriteFailure::Sync => {
+                Err("the disk failed to sync; repair it, then restart the server".into())
+            }
+            WriteFailure::Other => Err(error.to_string()),
+        }
+    }
+
     /// Classifies an error of a statement that writes. May write the probe file.
     pub fn of(error: &Error, folder: &StoreFolder) -> Self {
         let extended = error.sqlite_error().map(|error| error.extended_code);

@@ -156,11 +156,11 @@ impl DiskLog {
         Ok(result)
     }
 
-    /// Runs a deletion while SQLite overwrites what it deletes. A failed one changes nothing.
     fn refuse_if_failed(&self) -> Result<(), StoreError> {
         self.failed.clone().map_or(Ok(()), |reason| Err(StoreError::Failed(reason)))
     }
 
+    /// Runs a deletion while SQLite overwrites what it deletes. A failed one changes nothing.
     fn delete_with<T>(
         &mut self,
         room: &RoomName,
@@ -249,25 +249,9 @@ impl DiskLog {
     fn handle_error(&mut self, error: &rusqlite::Error) -> StoreError {
         // It may hold room ends from the transaction that was rolled back.
         self.rooms.clear();
-        let reason = match WriteFailure::of(error, &self.folder) {
-            WriteFailure::Shortage(shortage) => return StoreError::Full(shortage),
-            WriteFailure::Locked => {
-                return StoreError::Failed("another program has locked the history".into());
-            }
-            WriteFailure::ReadOnly => {
-                let text = "the file system of the history is read-only; see the kernel log";
-                return StoreError::Failed(text.into());
-            }
-            WriteFailure::Transient => {
-                return StoreError::Failed(
-                    "a write failed, but the disk takes writes again".into(),
-                );
-            }
-            // The kernel reports the failure only once: a second sync would succeed and prove nothing.
-            WriteFailure::Sync => {
-                "the disk failed to sync; repair it, then restart the server".into()
-            }
-            WriteFailure::Other => error.to_string(),
+        let reason = match WriteFailure::of(error, &self.folder).temporary(error) {
+            Ok(temporary) => return temporary,
+            Err(reason) => reason,
         };
         if is_damage(error) {
             self.folder.note_damage();
@@ -317,9 +301,7 @@ impl RoomLog for DiskLog {
         requests: Vec<E2eRequest>,
         now: Timestamp,
     ) -> Result<Vec<E2eReply>, StoreError> {
-        if let Some(reason) = &self.failed {
-            return Err(StoreError::Failed(reason.clone()));
-        }
+        self.refuse_if_failed()?;
         let answered =
             self.begin().and_then(|()| e2e_items::answer(&self.db, &self.sealer, requests, now));
         answered.map_err(|error| self.handle_error(&error))
