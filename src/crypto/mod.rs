@@ -17,6 +17,6 @@ pub mod fingerprint;
 pub(crate) mod key_ring;
 #[cfg(feature = "client")]
 pub mod record_chain;
-pub(crate) mod sealer;
+pub mod sealer;
 #[cfg(feature = "server")]
 pub mod secrets;

@@ -1,6 +1,7 @@
 //! The process and its operating system: signals, systemd, the server log, threads and test faults.
 
 pub mod clock;
+#[cfg(feature = "server")]
 pub mod credentials;
 #[cfg(feature = "server")]
 pub mod fault_points;
