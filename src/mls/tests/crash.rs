@@ -100,6 +100,8 @@ fn a_step_that_fails_anywhere_leaves_nothing() {
 const FOLDER: &str = "SECURE_CHAT_TEST_STATE";
 const CHILD: &str = "mls::tests::crash::child";
 const MESSAGES: usize = 60;
+/// So many that processes which are killed soon do not say them all.
+const MANY: usize = 600;
 
 /// The child of the tests below, in a process of its own: says the messages one after the other, and writes what it
 /// would send. Without its variable it is no test.
@@ -110,7 +112,8 @@ fn child() {
     let prefix = std::env::var("SECURE_CHAT_TEST_PREFIX").unwrap();
     let mut state = State::open(folder, None).unwrap();
     let mut wire = std::fs::OpenOptions::new().append(true).open(folder.join("wire")).unwrap();
-    for number in 0..MESSAGES {
+    let messages = std::env::var("SECURE_CHAT_TEST_MESSAGES").unwrap().parse().unwrap();
+    for number in 0..messages {
         let name = format!("{prefix}{number}");
         let outgoing: Result<Outgoing, RoomError> = state.step(|step| {
             let device = Device::load(step)?.unwrap();
@@ -123,11 +126,12 @@ fn child() {
     }
 }
 
-fn start(folder: &Path, prefix: &str) -> std::process::Child {
+fn start(folder: &Path, prefix: &str, messages: usize) -> std::process::Child {
     Command::new(std::env::current_exe().unwrap())
         .args(["--exact", CHILD, "--test-threads", "1"])
         .env(FOLDER, folder)
         .env("SECURE_CHAT_TEST_PREFIX", prefix)
+        .env("SECURE_CHAT_TEST_MESSAGES", messages.to_string())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
@@ -189,11 +193,11 @@ fn a_process_that_is_killed_anywhere_uses_no_key_twice_and_loses_nothing() {
     std::fs::write(folder.join("wire"), "").unwrap();
     let mut killed = 0;
     for _ in 0..40 {
-        let mut child = start(&folder, "m");
+        let mut child = start(&folder, "m", MANY);
         let mut delay = [0; 2];
         fill_random(&mut delay);
-        // From before the file is open until most is said.
-        let delay = Duration::from_micros(u64::from(u16::from_be_bytes(delay)) * 3);
+        // From before the file is open until some are said.
+        let delay = Duration::from_micros(u64::from(u16::from_be_bytes(delay)) / 2);
         if wait_for(&mut child, delay).is_none() {
             child.kill().unwrap();
             child.wait().unwrap();
@@ -205,10 +209,11 @@ fn a_process_that_is_killed_anywhere_uses_no_key_twice_and_loses_nothing() {
         }
     }
     assert!(killed > 5, "{killed} killed");
-    let mut last = start(&folder, "m");
+    println!("{killed} killed after {} messages", wire(&folder).len());
+    let mut last = start(&folder, "m", MANY);
     assert!(wait_for(&mut last, Duration::from_secs(60)).unwrap().success());
     let contents = wire(&folder);
-    assert_eq!(contents.len(), MESSAGES);
+    assert_eq!(contents.len(), MANY);
     let first = b.room().applied.next();
     let mut contents: Vec<_> = contents.into_iter().collect();
     contents.sort_by_key(|(name, _)| name[1..].parse::<usize>().unwrap());
@@ -222,7 +227,7 @@ fn two_processes_of_one_device_use_no_key_twice() {
     room_of(&ana, &mut a, &mut [&mut b]);
     let folder = a.folder.path().to_owned();
     std::fs::write(folder.join("wire"), "").unwrap();
-    let mut children = [start(&folder, "x"), start(&folder, "y")];
+    let mut children = [start(&folder, "x", MESSAGES), start(&folder, "y", MESSAGES)];
     for child in &mut children {
         assert!(wait_for(child, Duration::from_secs(60)).unwrap().success());
     }
