@@ -235,11 +235,28 @@ impl FullClient {
     }
 }
 
-/// Reads the whole history of a room: (seq, sender, text) in order.
-pub async fn whole_history(
-    endpoint: impl Into<Endpoint>,
-    room: &str,
-) -> Vec<(u64, String, String)> {
+/// The messages of a room: (seq, sender, text) in order.
+pub type History = Vec<(u64, String, String)>;
+
+/// Reads the whole history of a room.
+pub async fn whole_history(endpoint: impl Into<Endpoint>, room: &str) -> History {
+    try_history(&endpoint.into(), room).await.expect("the history")
+}
+
+/// Reads the whole history of a room as soon as the server can read it, within `limit`.
+pub async fn whole_history_within(limit: Duration, endpoint: &Endpoint, room: &str) -> History {
+    let deadline = Instant::now() + limit;
+    loop {
+        if let Some(history) = try_history(endpoint, room).await {
+            return history;
+        }
+        assert!(Instant::now() < deadline, "the history can't be read within {limit:?}");
+        tokio::time::sleep(RECONNECT_PAUSE).await;
+    }
+}
+
+/// `None` if the server ends the session, because it can't read the history now.
+async fn try_history(endpoint: &Endpoint, room: &str) -> Option<History> {
     let mut auditor = FullClient::new(endpoint, "auditor", room, true);
     let mut socket = auditor.endpoint.open().await.expect("a connection");
     let mut register = json!({"type": "register", "protocol": 1, "username": "auditor",
@@ -247,15 +264,14 @@ pub async fn whole_history(
     if let Some(tokens) = &auditor.endpoint.tokens {
         register["access_token"] = tokens.of("auditor").into();
     }
-    socket.send(Message::text(register.to_string())).await.unwrap();
+    socket.send(Message::text(register.to_string())).await.ok()?;
     let mut history = Vec::new();
     let mut after = 0;
     loop {
         let ask = json!({"type": "history", "room": room, "after": after, "limit": 500});
-        socket.send(Message::text(ask.to_string())).await.unwrap();
+        socket.send(Message::text(ask.to_string())).await.ok()?;
         let page = loop {
-            let frame =
-                tokio::time::timeout(STEP_TIMEOUT, next(&mut socket)).await.unwrap().unwrap();
+            let frame = tokio::time::timeout(STEP_TIMEOUT, next(&mut socket)).await.unwrap()?;
             match frame["type"].as_str().unwrap() {
                 "encryption_key" => auditor.store_key(&frame),
                 "history" => break frame,
@@ -270,7 +286,7 @@ pub async fn whole_history(
             history.push((after, user, String::from_utf8(plain).unwrap()));
         }
         if page["more"] == false {
-            return history;
+            return Some(history);
         }
     }
 }

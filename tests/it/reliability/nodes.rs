@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::full_client::{FullClient, Outcome, whole_history};
+use super::full_client::{FullClient, Outcome, whole_history_within};
 use super::{FAST, RECOVERY_TIMEOUT, ROOM, Sent, checker, gather, read_timeout, send_all};
 use crate::support::nodes::Nodes;
 use crate::support::{is_long_run, load_lock};
@@ -34,7 +34,7 @@ pub(super) async fn survive(nodes: &mut Nodes, count: usize, faults: impl AsyncF
     let sent = gather(sending).await;
     let mut histories = Vec::new();
     for node in &nodes.nodes {
-        let history = whole_history(node, ROOM).await;
+        let history = whole_history_within(RECOVERY_TIMEOUT, &node.endpoint(), ROOM).await;
         let verdict = checker::check(&sent, &history);
         assert!(verdict.is_clean(), "{verdict}\n{}", nodes.engine.logs());
         histories.push(history);
