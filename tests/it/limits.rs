@@ -45,12 +45,16 @@ async fn p9_a_slow_reader_hurts_only_itself(mode: Mode) {
     let mut sender = Wire::register(&server, "sender").await;
     let mut reader = Wire::register(&server, "reader").await;
     let text = "x".repeat(2_000);
-    // Caches and buffers first grow to their size with three readers.
+    // Caches and buffers first grow to their size with three readers, by as many messages at a time as later.
     let mut third = Wire::register(&server, "third").await;
-    for _ in 0..1_000 {
-        sender.send_chat(&text).await;
-        for wire in [&mut sender, &mut reader, &mut third] {
-            wire.next_of("chat_message").await;
+    for _ in 0..40 {
+        for _ in 0..50 {
+            sender.send_chat(&text).await;
+        }
+        for _ in 0..50 {
+            for wire in [&mut sender, &mut reader, &mut third] {
+                wire.next_of("chat_message").await;
+            }
         }
     }
     let stalled = Wire::register(&server, "stalled").await;
