@@ -281,7 +281,7 @@ fn user_of_process() -> Option<String> {
 fn rooms(common: &Common) -> Result<Vec<String>, String> {
     for room in &common.room {
         if RoomName::parse_plain(room).is_none() {
-            return Err(format!("--room {room:?}: {}", RoomName::RULE));
+            return Err(format!("--room {room:?}: {}", RoomName::plain_rule(room)));
         }
     }
     Ok(common.room.clone())

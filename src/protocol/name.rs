@@ -140,6 +140,16 @@ impl RoomName {
         (first_fits && all_fit && plain.len() <= 64).then(|| RoomName(text.into()))
     }
 
+    /// Why [`Self::parse_plain`] refuses a name.
+    pub fn plain_rule(text: &str) -> &'static str {
+        match Self::parse(text) {
+            Some(_) => {
+                "this version of chat-client can't enter end-to-end rooms, whose names begin with +"
+            }
+            None => Self::RULE,
+        }
+    }
+
     /// Parses the name of a room that is not end-to-end.
     pub fn parse_plain(text: &str) -> Option<Self> {
         Self::parse(text).filter(|room| !room.is_end_to_end())
