@@ -138,7 +138,7 @@ pub fn check(before: &Roster, commit: &CommitFacts) -> Result<(), VoidReason> {
     }
     let changes = Changes::read(before, commit)?;
     match commit.author {
-        Author::Member(place) => check_member(before, &changes, place, commit.external_inits)?,
+        Author::Member(_) => check_member(before, &changes, commit.external_inits)?,
         Author::Newcomer => check_newcomer(before, &changes, commit.external_inits)?,
     }
     check_terms(before, &changes)?;
@@ -202,13 +202,13 @@ impl<'a> Changes<'a> {
 fn check_member(
     before: &Roster,
     changes: &Changes<'_>,
-    place: u32,
     external_inits: usize,
 ) -> Result<(), VoidReason> {
-    let author = before.leaves.get(&place).ok_or(VoidReason::UnknownAuthor)?;
     if external_inits > 0 {
         return Err(VoidReason::ForbiddenProposal);
     }
+    // A new leaf has the name and the key of the one before.
+    let author = changes.author;
     let is_admin = before.is_admin(author);
     for leaf in &changes.adds {
         // The other of two users who write to each other is added once, and then adds devices by itself.

@@ -96,15 +96,14 @@ impl LogWriter {
         let health = Arc::new(LogWriterHealth::default());
         let LogWriterParts { capacity, hub, outcomes } = parts.clone();
         let stats = outcomes.stats.clone();
-        let (is_unsure, health_of_thread) = (false, health.clone());
         let thread = LogWriterThread {
             log,
             pending,
             queue,
             hub,
             outcomes,
-            health: health_of_thread,
-            is_unsure,
+            health: health.clone(),
+            is_unsure: false,
         };
         let ended = thread::spawn("log_writer", move || thread.run())?;
         Ok((LogWriter { work, capacity, stats, health }, ended))
@@ -142,10 +141,10 @@ impl LogWriter {
         sender.increment_in_flight();
         self.stats.in_flight.fetch_add(1, Ordering::Relaxed);
         self.health.submitted(now);
-        // This fails only after the thread has ended, when no session is left to be answered.
         let failed = sender.failed_appends();
         let (room, id, commit) = (draft.room.clone(), draft.id.clone(), draft.commit.clone());
         let origin = PendingDraft { sender, room, id, commit, queue_permit: permit, arrived };
+        // This fails only after the thread has ended, when no session is left to be answered.
         let _ = self.work.send(Work::Append(draft, origin, failed));
     }
 
@@ -209,7 +208,7 @@ struct LogWriterThread {
     hub: mpsc::Sender<LogEvent>,
     outcomes: Outcomes,
     health: Arc<LogWriterHealth>,
-    /// It is not known whether messages of the last batch are stored.
+    /// It is not known whether messages of the batch that was just appended are stored.
     is_unsure: bool,
 }
 
@@ -275,8 +274,8 @@ impl LogWriterThread {
                 eraser.delete(request, self.log.as_mut(), &self.hub, tail);
             }
             let _ = catch_unwind(AssertUnwindSafe(|| eraser.step(self.log.as_mut())));
-            if self.is_unsure {
-                // The engine of the cluster is silent: what waits here must not wait for pruning as well.
+            if std::mem::take(&mut self.is_unsure) {
+                // The engine of the cluster is silent: messages that wait here must not wait for pruning as well.
                 prune_at = prune_at.max(Instant::now() + PRUNE_INTERVAL);
             }
             if Instant::now() >= prune_at {
