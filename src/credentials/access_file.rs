@@ -16,6 +16,7 @@ use super::durable_file::{create_folder, create_new, open_or_create, sync_parent
 use super::private_file::{mode_for_others, open_regular};
 use crate::policy::access::{self, Grant, GrantedRooms};
 use crate::policy::rights::Role;
+use crate::protocol::hex::hex;
 use crate::protocol::mask::ACCESS_TOKEN_PREFIX;
 use crate::protocol::random::fill_random;
 use crate::protocol::{RoomName, Timestamp, UserName};
@@ -270,10 +271,6 @@ fn lock_within(file: &File, timeout: Duration) -> io::Result<Option<()>> {
             Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_POLL_INTERVAL),
         }
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn from_hex(text: &str) -> Option<[u8; 32]> {

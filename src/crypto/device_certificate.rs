@@ -8,12 +8,12 @@
 //! Numbers are big-endian. The signature is Ed25519 (RFC 8032) under the user's key, over [`LABEL`] and everything
 //! before it. The certificate is the content of the basic credential in the device's leaf (RFC 9420, section 5.3).
 
-use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
+use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
 
-use crate::protocol::Timestamp;
+use super::secret_key::UserSecret;
+use crate::protocol::decoder::Decoder;
 use crate::protocol::device::{DeviceId, DeviceKey, UserKey};
-use crate::protocol::random::fill_random;
-use zeroize::Zeroizing;
+use crate::protocol::{Timestamp, UserName};
 
 /// What is signed begins with this, so that no other signature of the key is a certificate.
 const LABEL: &[u8] = b"secure-chat device 1";
@@ -25,9 +25,6 @@ const SIGNATURE_BYTES: usize = 64;
 
 /// How long a certificate may be valid, in seconds: two years, and a day for clocks that differ.
 pub const MAX_SECONDS: u64 = (2 * 366 + 1) * 86_400;
-
-/// The characters of a user name, at most; as `UserName::MAX_CHARS`.
-const MAX_NAME_CHARS: usize = 32;
 
 /// A certificate whose signature is the user's.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,25 +92,25 @@ impl DeviceCertificate {
         }
     }
 
-    fn parse(mut rest: &[u8]) -> Option<Self> {
-        let [form, length] = take(&mut rest)?;
-        let (user, left) = rest.split_at_checked(length.into())?;
-        rest = left;
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let mut input = Decoder(bytes);
+        let [form, length] = input.array()?;
+        let user = input.take(length.into())?;
         let certificate = DeviceCertificate {
             user: std::str::from_utf8(user).ok()?.to_owned(),
-            user_key: UserKey(take(&mut rest)?),
-            device_key: DeviceKey(take(&mut rest)?),
-            not_before: u64::from_be_bytes(take(&mut rest)?),
-            not_after: u64::from_be_bytes(take(&mut rest)?),
+            user_key: UserKey(input.array()?),
+            device_key: DeviceKey(input.array()?),
+            not_before: u64::from_be_bytes(input.array()?),
+            not_after: u64::from_be_bytes(input.array()?),
         };
-        (form == FORM && rest.is_empty() && certificate.is_sound()).then_some(certificate)
+        (form == FORM && input.0.is_empty() && certificate.is_sound()).then_some(certificate)
     }
 
     /// Whether the name can be one and the times are in order.
     fn is_sound(&self) -> bool {
         let name = &self.user;
         let length = self.not_after.checked_sub(self.not_before);
-        (1..=MAX_NAME_CHARS).contains(&name.chars().count())
+        (1..=UserName::MAX_CHARS).contains(&name.chars().count())
             && !name.chars().any(char::is_control)
             && name.trim() == name
             && length.is_some_and(|seconds| seconds <= MAX_SECONDS)
@@ -130,37 +127,7 @@ impl DeviceCertificate {
     }
 }
 
-/// The secret half of a user's key, which certifies devices.
-pub struct UserSecret {
-    seed: Zeroizing<[u8; 32]>,
-    pair: Ed25519KeyPair,
-}
-
 impl UserSecret {
-    /// A new key.
-    pub fn fresh() -> Self {
-        let mut seed = Zeroizing::new([0; 32]);
-        fill_random(&mut *seed);
-        Self::from_seed(seed)
-    }
-
-    /// The key with this seed, which is the private key of RFC 8032.
-    pub fn from_seed(seed: Zeroizing<[u8; 32]>) -> Self {
-        let pair = Ed25519KeyPair::from_seed_unchecked(&*seed);
-        UserSecret { pair: pair.expect("a seed has 32 bytes"), seed }
-    }
-
-    /// The seed, to be stored.
-    pub fn seed(&self) -> &[u8; 32] {
-        &self.seed
-    }
-
-    /// The public half.
-    pub fn public(&self) -> UserKey {
-        let key = self.pair.public_key().as_ref();
-        UserKey(key.try_into().expect("an Ed25519 key has 32 bytes"))
-    }
-
     /// Certifies a device of this user. `None` if `user` can't be a user name or the times are out of bounds.
     pub fn certify(
         &self,
@@ -177,20 +144,15 @@ impl UserSecret {
             not_after,
         };
         let mut bytes = certificate.signed_bytes()?;
-        let signature = self.pair.sign(&[LABEL, &bytes].concat());
-        bytes.extend(signature.as_ref());
+        bytes.extend(self.sign(&[LABEL, &bytes].concat()));
         Some(bytes)
     }
 }
 
-fn take<const BYTES: usize>(rest: &mut &[u8]) -> Option<[u8; BYTES]> {
-    let (taken, left) = rest.split_first_chunk()?;
-    *rest = left;
-    Some(*taken)
-}
-
 #[cfg(test)]
 mod tests {
+    use zeroize::Zeroizing;
+
     use super::*;
     use proptest::prelude::*;
 

@@ -18,5 +18,7 @@ pub(crate) mod key_ring;
 #[cfg(feature = "client")]
 pub mod record_chain;
 pub mod sealer;
+#[cfg(feature = "client")]
+pub mod secret_key;
 #[cfg(feature = "server")]
 pub mod secrets;

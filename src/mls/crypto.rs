@@ -1,7 +1,7 @@
 //! The cryptography that openmls asks for, over aws-lc-rs, for one suite:
 //! `MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519`. Any other is refused.
 
-use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
+use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, UnparsedPublicKey};
 use openmls_traits::crypto::OpenMlsCrypto;
 use openmls_traits::random::OpenMlsRand;
 use openmls_traits::signatures::{Signer, SignerError};
@@ -11,10 +11,9 @@ use openmls_traits::types::{
 };
 use sha2::{Digest as _, Sha256};
 use tls_codec::SecretVLBytes;
-use zeroize::Zeroizing;
 
 use super::hpke;
-use crate::protocol::device::DeviceKey;
+use crate::crypto::secret_key::DeviceSecret;
 use crate::protocol::random::fill_random;
 
 /// The suite of every room.
@@ -166,7 +165,7 @@ impl OpenMlsCrypto for Crypto {
     ) -> Result<(Vec<u8>, Vec<u8>), CryptoError> {
         ed25519_only(scheme)?;
         let key = DeviceSecret::fresh();
-        Ok((key.seed.to_vec(), key.public().0.to_vec()))
+        Ok((key.seed().to_vec(), key.public().0.to_vec()))
     }
 
     fn verify_signature(
@@ -270,51 +269,13 @@ impl OpenMlsCrypto for Crypto {
     }
 }
 
-/// A device's private signature key.
-pub struct DeviceSecret {
-    seed: Zeroizing<[u8; 32]>,
-    pair: Ed25519KeyPair,
-}
-
-impl DeviceSecret {
-    /// A new key.
-    pub fn fresh() -> Self {
-        let mut seed = Zeroizing::new([0; 32]);
-        fill_random(&mut *seed);
-        DeviceSecret::from_seed(seed)
-    }
-
-    /// The key with this seed.
-    pub fn from_seed(seed: Zeroizing<[u8; 32]>) -> Self {
-        let pair = Ed25519KeyPair::from_seed_unchecked(&*seed).expect("a seed has 32 bytes");
-        DeviceSecret { seed, pair }
-    }
-
-    /// The seed, to be stored.
-    pub fn seed(&self) -> &[u8; 32] {
-        &self.seed
-    }
-
-    /// The public key.
-    pub fn public(&self) -> DeviceKey {
-        let key = self.pair.public_key().as_ref();
-        DeviceKey(key.try_into().expect("an Ed25519 key has 32 bytes"))
-    }
-}
-
 impl Signer for DeviceSecret {
     fn sign(&self, payload: &[u8]) -> Result<Vec<u8>, SignerError> {
-        Ok(self.pair.sign(payload).as_ref().to_vec())
+        Ok(DeviceSecret::sign(self, payload))
     }
 
     fn signature_scheme(&self) -> SignatureScheme {
         SignatureScheme::ED25519
-    }
-}
-
-impl std::fmt::Debug for DeviceSecret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "DeviceSecret({})", self.public().id())
     }
 }
 

@@ -10,11 +10,12 @@ use rusqlite::OptionalExtension as _;
 use tls_codec::{Deserialize as _, Serialize as _};
 use zeroize::Zeroizing;
 
-use super::crypto::{Crypto, DeviceSecret, SUITE};
+use super::crypto::{Crypto, SUITE};
 use super::decode::key_package;
 use super::facts::{self, NO_END};
 use super::state::{StateError, Step};
 use crate::crypto::device_certificate::DeviceCertificate;
+use crate::crypto::secret_key::DeviceSecret;
 use crate::policy::pins::{Pin, PinOrigin};
 use crate::policy::upkeep::KEY_PACKAGE_LIFETIME;
 use crate::protocol::Timestamp;

@@ -26,7 +26,7 @@ mod state;
 mod storage;
 mod table;
 
-pub use crypto::DeviceSecret;
+pub use crate::crypto::secret_key::DeviceSecret;
 pub use error::RoomError;
 pub use folder::FolderError;
 pub use state::{OpenError, State, StateError, Step};

@@ -212,7 +212,7 @@ fn check_member(
     let is_admin = before.is_admin(author);
     for leaf in &changes.adds {
         // The other of two users who write to each other is added once, and then adds devices by itself.
-        let is_first_contact = before.terms.is_direct() && !before.has_user(leaf);
+        let is_first_contact = before.terms.room.is_direct() && !before.has_user(leaf);
         if !(leaf.is_same_user(author) || is_admin || is_first_contact) {
             return Err(VoidReason::MayNotAdd);
         }
@@ -296,7 +296,7 @@ fn check_result(before: &Roster, changes: &Changes<'_>) -> Result<(), VoidReason
     if after.len() > MAX_DEVICES {
         return Err(VoidReason::TooManyDevices);
     }
-    if changes.terms.is_direct() {
+    if changes.terms.room.is_direct() {
         // Nobody administers direct messages.
         return match names.len() {
             _ if !changes.terms.admins.is_empty() => Err(VoidReason::FixedTerms),

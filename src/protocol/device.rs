@@ -5,6 +5,7 @@ use std::fmt;
 use sha2::{Digest as _, Sha256};
 
 use super::base32;
+use super::hex::hex;
 
 /// A user's public key (Ed25519, RFC 8032). It signs the certificates of the user's devices.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -17,6 +18,18 @@ pub struct DeviceKey(pub [u8; 32]);
 /// The id of a device: the first ten bytes of the SHA-256 of its key. As text, 16 characters of base32.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DeviceId(pub [u8; 10]);
+
+impl From<[u8; 32]> for UserKey {
+    fn from(key: [u8; 32]) -> Self {
+        UserKey(key)
+    }
+}
+
+impl From<[u8; 32]> for DeviceKey {
+    fn from(key: [u8; 32]) -> Self {
+        DeviceKey(key)
+    }
+}
 
 impl UserKey {
     /// Parses 64 hexadecimal digits, the form of [`fmt::Display`].
@@ -46,7 +59,7 @@ impl UserKey {
 /// 64 lower-case hexadecimal digits.
 impl fmt::Display for UserKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(&hex(&self.0))
     }
 }
 

@@ -3,11 +3,13 @@
 
 pub mod base32;
 pub mod code;
+pub mod decoder;
 pub mod device;
 pub mod end_to_end;
 #[cfg(feature = "client")]
 pub mod envelope;
 pub mod frame;
+pub mod hex;
 pub mod id;
 pub mod invitation;
 pub mod json_line;

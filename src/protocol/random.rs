@@ -1,5 +1,7 @@
 //! Random bytes from the kernel, in one place.
 
+use super::hex::hex;
+
 /// Fills `bytes`. getrandom(2) blocks until the kernel's generator is seeded, and does not fail
 /// afterwards.
 pub fn fill_random(bytes: &mut [u8]) {
@@ -10,5 +12,5 @@ pub fn fill_random(bytes: &mut [u8]) {
 pub fn random_hex<const BYTES: usize>() -> String {
     let mut bytes = [0; BYTES];
     fill_random(&mut bytes);
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&bytes)
 }

@@ -11,6 +11,7 @@
 use std::collections::BTreeSet;
 
 use super::RoomName;
+use super::decoder::Decoder;
 use super::device::{DeviceId, UserKey};
 
 /// The type of the extension, of the range for private use (RFC 9420, section 17.3).
@@ -41,11 +42,6 @@ pub struct RoomTerms {
 }
 
 impl RoomTerms {
-    /// Whether the room is for direct messages.
-    pub fn is_direct(&self) -> bool {
-        self.room.as_str().starts_with("+dm.")
-    }
-
     /// The encoded terms; `None` if they are outside their bounds.
     pub fn encode(&self) -> Option<Vec<u8>> {
         let fits = (1..=255).contains(&self.host.len())
@@ -70,37 +66,29 @@ impl RoomTerms {
 
     /// The terms in `bytes`, if [`Self::encode`] makes exactly these bytes of them.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
-        let mut rest = bytes;
-        if take::<1>(&mut rest)? != [FORM] {
+        let mut input = Decoder(bytes);
+        if input.array()? != [FORM] {
             return None;
         }
-        let room = RoomName::parse(take_text(&mut rest)?)?;
-        let host = take_text(&mut rest)?.to_owned();
-        let generation = u32::from_be_bytes(take(&mut rest)?);
-        let admins = take_list(&mut rest)?.into_iter().map(UserKey).collect();
-        let removed = take_list(&mut rest)?.into_iter().map(DeviceId).collect();
+        let room = RoomName::parse(short_text(&mut input)?)?;
+        let host = short_text(&mut input)?.to_owned();
+        let generation = u32::from_be_bytes(input.array()?);
+        let admins = list(&mut input)?.into_iter().map(UserKey).collect();
+        let removed = list(&mut input)?.into_iter().map(DeviceId).collect();
         let terms = RoomTerms { room, host, generation, admins, removed };
         // Unsorted lists, repetitions and bytes after the end make other bytes.
         (terms.encode()? == bytes).then_some(terms)
     }
 }
 
-fn take<const BYTES: usize>(rest: &mut &[u8]) -> Option<[u8; BYTES]> {
-    let (taken, left) = rest.split_first_chunk()?;
-    *rest = left;
-    Some(*taken)
+fn short_text<'a>(input: &mut Decoder<'a>) -> Option<&'a str> {
+    let [length] = input.array()?;
+    std::str::from_utf8(input.take(length.into())?).ok()
 }
 
-fn take_text<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
-    let [length] = take(rest)?;
-    let (taken, left) = rest.split_at_checked(length.into())?;
-    *rest = left;
-    std::str::from_utf8(taken).ok()
-}
-
-fn take_list<const BYTES: usize>(rest: &mut &[u8]) -> Option<Vec<[u8; BYTES]>> {
-    let count = u16::from_be_bytes(take(rest)?);
-    (0..count).map(|_| take(rest)).collect()
+fn list<const BYTES: usize>(input: &mut Decoder<'_>) -> Option<Vec<[u8; BYTES]>> {
+    let count = u16::from_be_bytes(input.array()?);
+    (0..count).map(|_| input.array()).collect()
 }
 
 #[cfg(test)]

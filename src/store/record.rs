@@ -8,6 +8,7 @@ use super::deletion::{Redaction, Stored};
 use super::entry::Entry;
 use crate::credentials::at_rest_key::AtRestKey;
 use crate::crypto::sealer::Sealer;
+use crate::protocol::decoder::Decoder;
 use crate::protocol::device::DeviceId;
 use crate::protocol::end_to_end::{EndToEnd, EntryKind};
 use crate::protocol::{MessageId, RoomName, Seq, Timestamp, UserName};
@@ -162,26 +163,6 @@ pub(super) fn push_string(plain: &mut Vec<u8>, string: &str) {
     // Names and ids have at most 256 bytes (64 characters of four), so the length fits two bytes.
     plain.extend((string.len() as u16).to_be_bytes());
     plain.extend(string.as_bytes());
-}
-
-/// The bytes that are not decoded yet.
-pub(super) struct Decoder<'a>(pub &'a [u8]);
-
-impl<'a> Decoder<'a> {
-    pub fn take(&mut self, length: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(length)?;
-        self.0 = rest;
-        Some(taken)
-    }
-
-    pub fn array<const LENGTH: usize>(&mut self) -> Option<[u8; LENGTH]> {
-        self.take(LENGTH)?.try_into().ok()
-    }
-
-    pub fn string(&mut self) -> Option<&'a str> {
-        let length = u16::from_be_bytes(self.array()?);
-        std::str::from_utf8(self.take(length.into())?).ok()
-    }
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use crate::protocol::device::DeviceId;
 use crate::protocol::end_to_end::{CommitParts, EntryKind, Welcome};
 use crate::protocol::frame::{ErrorFrame, Invitation, KIND_COMMIT, KIND_MESSAGE, NewMessage};
+use crate::protocol::hex::hex;
 use crate::protocol::{ErrorCode, Seq, UserName};
 
 /// Characters of base64 in one field, at most.
@@ -104,7 +105,7 @@ pub fn read_sha256(field: &str, text: &str) -> Result<[u8; 32], Box<ErrorFrame>>
 
 /// The text of a SHA-256.
 pub fn sha256_text(hash: &[u8; 32]) -> String {
-    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(hash)
 }
 
 /// Checks that a field holds base64 (RFC 4648, section 4) of at least one byte, and not too much of it.

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use tempfile::TempDir;
 
 use super::apply::apply;
-use super::crypto::{DeviceSecret, sealed_with};
+use super::crypto::sealed_with;
 use super::device::{Device, Newcomer};
 use super::entry::{Applied, LogEntry};
 use super::error::RoomError;
@@ -22,7 +22,7 @@ use super::group::{Change, MadeCommit};
 use super::room::{self, Outgoing, Position};
 use super::rows::{Archived, Room};
 use super::state::{State, StateError, Step};
-use crate::crypto::device_certificate::UserSecret;
+use crate::crypto::secret_key::{DeviceSecret, UserSecret};
 use crate::policy::commit_rules::Roster;
 use crate::protocol::device::DeviceId;
 use crate::protocol::room_terms::RoomTerms;

@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::credentials::access_file::{AccessFile, AccessFileError, GeneratedToken, TokenRecord};
 use crate::policy::access::{self, AccessList, Grant};
 use crate::policy::rights::Role;
+use crate::protocol::hex::hex;
 use crate::protocol::{Timestamp, mask};
 use crate::server::access_watch;
 use crate::server::admin::request::AdminRequest;
@@ -202,7 +203,7 @@ fn revoke(config: &Config, id: &str) -> Result<(), ServerError> {
 fn check_id(config: &Config, id: &str) -> Result<(), ServerError> {
     if mask::contains_access_token(id) {
         let digest = access::digest(id.trim());
-        let id: String = digest[..4].iter().map(|byte| format!("{byte:02x}")).collect();
+        let id = hex(&digest[..4]);
         return Err(ServerError::Usage(format!(
             "this is an access token, not its id; its id is {id}"
         )));

@@ -9,6 +9,8 @@ use flate2::write::GzEncoder;
 use hyper::header::HeaderValue;
 use sha2::{Digest as _, Sha256};
 
+use crate::protocol::hex::hex;
+
 /// The path of the page itself.
 pub const PAGE: &str = "/";
 /// The path of the service worker. It is not below `/page/`, because a worker serves the paths below its own.
@@ -136,10 +138,6 @@ fn packed(content: &[u8]) -> Bytes {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
     encoder.write_all(content).expect("writing to memory");
     encoder.finish().expect("writing to memory").into()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -3,9 +3,10 @@
 use std::ops::RangeInclusive;
 
 use crate::crypto::sealer::{Sealer, Tag};
+use crate::protocol::decoder::Decoder;
 use crate::protocol::device::DeviceId;
 use crate::protocol::{RoomName, Seq, Timestamp, UserName};
-use crate::store::record::{Decoder, push_string};
+use crate::store::record::push_string;
 
 const VERSION: u8 = 1;
 

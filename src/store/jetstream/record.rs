@@ -4,10 +4,11 @@
 //! record that was moved to another room does not open. Its number and its time are the engine's.
 
 use crate::crypto::sealer::Sealer;
+use crate::protocol::decoder::Decoder;
 use crate::protocol::{MessageId, RoomName, Seq, Timestamp, UserName};
 use crate::store::deletion::{Redaction, Stored};
 use crate::store::entry::{Draft, Entry};
-use crate::store::record::{Decoder, push_string};
+use crate::store::record::push_string;
 
 const FORM: u8 = 1;
 const MESSAGE: u8 = b'm';

@@ -27,6 +27,7 @@ use super::backup_error::BackupError;
 use super::schema;
 use crate::credentials::at_rest_key::AtRestKey;
 use crate::crypto::sealer::Sealer;
+use crate::protocol::hex::hex;
 use crate::protocol::{RoomName, Seq, Timestamp};
 use crate::store::lookup_tag::room_tag;
 use crate::store::record::{self, Record, RoomCard};
@@ -300,5 +301,5 @@ fn digest(db: &Connection) -> Result<String> {
             }
         }
     }
-    Ok(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex(&digest.finalize()))
 }

@@ -19,6 +19,7 @@ use zeroize::Zeroizing;
 
 use super::error::TransferError;
 use super::sealed_file::{SealedReader, SealedWriter};
+use crate::protocol::hex::hex;
 use crate::protocol::{MessageId, RoomName, Seq, Timestamp, UserName};
 use crate::store::deletion::{Redaction, Stored};
 use crate::store::entry::Entry;
@@ -235,10 +236,6 @@ impl<R: BufRead> LineReader<R> {
     fn damaged(&self, reason: &'static str) -> TransferError {
         TransferError::Damaged { file: self.name.clone(), line: self.number, reason }
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]
