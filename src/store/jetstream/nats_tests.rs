@@ -218,7 +218,9 @@ fn a_silent_consumer_ends_with_an_error() {
     let began = Instant::now();
     let error = following.next(1, LIMIT).unwrap_err();
     running.cluster.signal(0, "CONT");
-    assert!(matches!(error, EngineError::Failed(_)), "{error:?}");
+    // The missing heartbeats show it, or the connection's own pings, whichever are due first.
+    let is_silent = matches!(error, EngineError::Failed(_) | EngineError::Disconnected);
+    assert!(is_silent, "{error:?}");
     assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
 }
 
