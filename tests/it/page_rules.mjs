@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { Conversation } from "./conversation.js";
 import { Fernet, Keys } from "./fernet.js";
 import { Outbox } from "./outbox.js";
-import { countChars, invitationToken, isReconnectable, isRoomName, parseFrame, pauseBeforeRetry } from "./protocol.js";
+import { countChars, invitationToken, isEndToEndRoom, isReconnectable, isRoomName, parseFrame, pauseBeforeRetry } from "./protocol.js";
 import { RoomLog } from "./room_log.js";
 
 const TIME = "2026-11-26T22:00:00.000000Z";
@@ -52,6 +52,8 @@ function protocol() {
   assert.equal(countChars("añ🎉"), 3);
   assert.deepEqual(["a", "ops-1.x_y", "0"].map(isRoomName), [true, true, true]);
   assert.deepEqual(["", "-a", "A", "a b", "+a", "a".repeat(65)].map(isRoomName), Array(6).fill(false));
+  assert.deepEqual(["+ops", " ops", "+dm.7u6t"].map(isEndToEndRoom), [true, true, true]);
+  assert.deepEqual(["ops", "++ops", "+", " ", "", "+A", "o ps"].map(isEndToEndRoom), Array(7).fill(false));
   assert.equal(invitationToken("#sct_abc-_9"), "sct_abc-_9");
   assert.equal(invitationToken("#text"), null);
   const codes = [1000, 1001, 1002, 1005, 1006, 1007, 1008, 1009, 1011, 1012, 1013, 4001, 4003, 4008];

@@ -155,3 +155,22 @@ fn the_keyboard_is_enough_from_sign_in_to_a_sent_message() {
     );
     assert_eq!(reached, json!([]));
 }
+
+#[test]
+fn an_end_to_end_room_in_the_address_is_told() {
+    let server = Server::with("").start();
+    let browser = Browser::start();
+    let spanish = Window { language: "es-MX", ..Window::DESKTOP };
+    for (window, told) in [
+        (&Window::DESKTOP, "this room is end-to-end encrypted; open it with chat-client"),
+        (&spanish, "esta sala está cifrada de extremo a extremo; ábrela con chat-client"),
+    ] {
+        for query in ["?room=%2Bops", "?room=+ops"] {
+            let address = format!("http://{}/{query}", server.address());
+            let person = Person::open_address(&browser, &address, window);
+            person.sign_in("ana");
+            let notice = person.evaluate("document.querySelector('#notice').innerText");
+            assert!(notice.as_str().unwrap().contains(told), "{query}: {notice}");
+        }
+    }
+}

@@ -7,7 +7,7 @@ import { hasCrypto } from "./fernet.js";
 import { LogView } from "./log_view.js";
 import { NoticeBar } from "./notice_bar.js";
 import { Notices, showTitle } from "./notices.js";
-import { isRoomName, LOBBY } from "./protocol.js";
+import { isEndToEndRoom, isRoomName, LOBBY } from "./protocol.js";
 import { Session } from "./session.js";
 import { oneLine } from "./shown_text.js";
 import { shortCount, showPeople, showRooms, suggestRooms } from "./sidebar.js";
@@ -49,6 +49,7 @@ export class App {
   /** Begins with the account that is known, or asks for one. `token` is that of an invitation. */
   async start(token) {
     this.#listen();
+    if (isEndToEndRoom(this.#room)) this.#notice.tell(words.endToEnd);
     if (this.#room && !isRoomName(this.#room)) this.#room = "";
     const account = readAccount();
     if (token !== null) this.invite(token);

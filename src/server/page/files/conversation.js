@@ -10,7 +10,9 @@ const MAX_RESUMED = 2000;
 /** The pause before a page is asked for again that the server could not read. */
 const PAGE_RETRY_PAUSE = 1000;
 /** Errors without an id that are about entering a room. */
-const JOIN_ERRORS = new Set(["forbidden", "bad_room", "rooms_full", "too_many_rooms", "storage_failed"]);
+const JOIN_ERRORS = new Set([
+  "forbidden", "bad_room", "rooms_full", "too_many_rooms", "storage_failed", "e2e_only", "e2e_unavailable",
+]);
 
 /**
  * What a frame changed: the name of an event and what it is about.

@@ -59,6 +59,9 @@ export const isReconnectable = (code) => RECONNECTABLE.has(code);
 /** Whether a name can be that of a room. */
 export const isRoomName = (name) => /^[a-z0-9][a-z0-9._-]{0,63}$/.test(name);
 
+/** Whether a name is that of an end-to-end room. In the address of the page, `+` stands for a space. */
+export const isEndToEndRoom = (name) => /^[+ ]/.test(name) && isRoomName(name.slice(1));
+
 /** The access token of an invitation, whole or not: what follows `#` in its address. */
 export const invitationToken = (fragment) => /^#(sct_[\w-]*)/.exec(fragment)?.[1] ?? null;
 

@@ -61,6 +61,7 @@ export const SPANISH = {
   notTaken: "hay demasiados mensajes por enviar; envía este más tarde",
   length: "{} de {} caracteres",
   roomRule: "el nombre de una sala tiene de 1 a 64 caracteres: a-z, 0-9 y - _ . y empieza por letra o cifra",
+  endToEnd: "esta sala está cifrada de extremo a extremo; ábrela con chat-client",
   encryptedRoom: "una sala que empieza por + está cifrada de extremo a extremo; necesita chat-client",
   beginning: "el principio de la sala",
   earlier: "mensajes anteriores …",

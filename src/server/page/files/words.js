@@ -69,6 +69,7 @@ const ENGLISH = {
   notTaken: "too many messages wait to be sent; send this one later",
   length: "{} of {} characters",
   roomRule: "a room's name has 1 to 64 characters: a-z, 0-9 and - _ . with a letter or digit first",
+  endToEnd: "this room is end-to-end encrypted; open it with chat-client",
   encryptedRoom: "a room that begins with + is encrypted from end to end; it needs chat-client",
   beginning: "the beginning of the room",
   earlier: "earlier messages …",
