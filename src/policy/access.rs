@@ -81,7 +81,7 @@ impl Grant {
 
     fn covers(&self, room: &RoomName) -> bool {
         match &self.rooms {
-            // Who may enter such a room is told by its name; see `AccessList::admits_direct`.
+            // Who may enter such a room is told by its name; the session checks it (`enter::may_enter`).
             _ if room.is_direct() => true,
             _ if self.role == Role::Admin => true,
             GrantedRooms::All => true,
@@ -241,11 +241,6 @@ impl AccessList {
     /// Whether the name, or one that people can't tell apart from it, is banned.
     pub fn is_banned(&self, user: &UserName) -> bool {
         self.bans.bans_user(user)
-    }
-
-    /// Whether a room for direct messages is that of this user and another one on the list.
-    pub fn admits_direct(&self, user: &UserName, room: &RoomName) -> bool {
-        self.grants.iter().any(|grant| RoomName::direct(user, &grant.user) == *room)
     }
 
     /// Whether no session is let in, because the access file can't be used.

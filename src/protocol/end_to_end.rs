@@ -5,6 +5,7 @@
 //! rule holds whatever the commits contain.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::device::DeviceId;
 use super::{Seq, UserName};
@@ -41,6 +42,11 @@ pub struct CommitParts {
     pub tree_hash: [u8; 32],
     /// The tree, if the sender has uploaded it.
     pub tree: Option<Arc<[u8]>>,
+    /// Whether it names an upload besides the tree that the server does not have.
+    pub lacks_upload: bool,
+    /// If its user has sent too many commits: how long the next one must wait. Then it is not stored, but one that was
+    /// stored before is still acked.
+    pub over_limit: Option<Duration>,
 }
 
 /// An MLS Welcome, and the devices that it is for.

@@ -149,13 +149,17 @@ pub enum AppendOutcome {
         /// Its sequence number.
         seq: Seq,
     },
-    /// It is not in the log: the room has a newer commit than the sender had read.
+    /// It is not in the log: the newest commit of the room is not the one that the sender had read last.
     StaleBase {
+        /// The newest commit that the sender had read.
+        base: Seq,
         /// The newest commit of the room; 0 if it has none.
         newest: Seq,
     },
     /// It is not in the log: nobody has uploaded the ratchet tree that the commit names.
     NoTree,
+    /// It is not in the log: its user has sent too many commits, and may send the next after this time.
+    TooManyCommits(Duration),
     /// It is not in the log.
     Refused(StoreError),
     /// It is not known whether it is in the log. If it is, a repetition under the same id gives `Duplicate`. The

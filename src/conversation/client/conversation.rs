@@ -306,7 +306,7 @@ impl Conversation {
 
     pub(super) fn join_frame(&self, room: &str) -> String {
         let resume = self.read_positions.position(room).cloned();
-        ClientFrame::Join(Join { room: room.to_owned(), resume }).to_json()
+        ClientFrame::Join(Join { room: room.to_owned(), resume, direct: None }).to_json()
     }
 
     /// The server named the newest position of a room. A room without a read position starts its

@@ -16,6 +16,8 @@ use crate::protocol::{ErrorCode, Seq, UserName};
 pub const MAX_CONTENT: usize = 44 * 1024;
 /// Devices that one commit may send a Welcome to.
 const MAX_INVITED: usize = 256;
+/// Bytes of all uploads that one commit names besides its tree.
+const MAX_UPLOADED_BYTES: usize = 128 * 1024;
 /// Welcomes in one commit.
 const MAX_WELCOMES: usize = 16;
 
@@ -26,9 +28,55 @@ pub struct Opaque {
     pub base: Seq,
     /// What it brings along, if it is a commit. The tree is not in it.
     pub commit: Option<CommitParts>,
+    /// The parts of the commit that were uploaded before, like trees: their SHA-256, and where they belong.
+    pub uploads: Vec<(UploadedPart, [u8; 32])>,
+}
+
+/// A part of a commit that may be uploaded before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UploadedPart {
+    /// The MLS GroupInfo.
+    Info,
+    /// The content of the welcome with this place in the frame.
+    Welcome(usize),
 }
 
 impl Opaque {
+    /// Puts the uploads into the commit; `find` gives the bytes of one. One that is not there is noted, and the store
+    /// refuses the commit if it has not stored it before.
+    pub fn fill<B: AsRef<[u8]>>(
+        &mut self,
+        find: impl Fn(&[u8; 32]) -> Option<B>,
+    ) -> Result<(), Box<ErrorFrame>> {
+        let Some(commit) = &mut self.commit else { return Ok(()) };
+        let mut total = 0;
+        for (part, hash) in std::mem::take(&mut self.uploads) {
+            let Some(bytes) = find(&hash) else {
+                commit.lacks_upload = true;
+                continue;
+            };
+            total += bytes.as_ref().len();
+            if total > MAX_UPLOADED_BYTES {
+                return Err(error(
+                    ErrorCode::MessageTooLong,
+                    format!(
+                        "a commit names uploads of more than {MAX_UPLOADED_BYTES} bytes besides its tree"
+                    ),
+                ));
+            }
+            let text = STANDARD.encode(bytes).into();
+            match part {
+                UploadedPart::Info => commit.info = text,
+                UploadedPart::Welcome(index) => {
+                    if let Some(welcome) = commit.welcomes.get_mut(index) {
+                        welcome.content = text;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// What the message is.
     pub fn kind(&self) -> EntryKind {
         if self.commit.is_some() { EntryKind::Commit } else { EntryKind::Message }
@@ -42,40 +90,67 @@ pub fn read(message: &NewMessage<'_>) -> Result<Opaque, Box<ErrorFrame>> {
         return Err(missing("id"));
     }
     check_base64("content", &message.content)?;
+    let mut uploads = Vec::new();
     let commit = match message.kind.as_deref().unwrap_or(KIND_MESSAGE) {
         KIND_MESSAGE => None,
-        KIND_COMMIT => Some(commit(message)?),
+        KIND_COMMIT => Some(commit(message, &mut uploads)?),
         _ => return Err(bad(r#""kind" must be "message" or "commit""#)),
     };
-    Ok(Opaque { base, commit })
+    Ok(Opaque { base, commit, uploads })
 }
 
-fn commit(message: &NewMessage<'_>) -> Result<CommitParts, Box<ErrorFrame>> {
-    let info = message.info.as_deref().ok_or_else(|| missing("info"))?;
+fn commit(
+    message: &NewMessage<'_>,
+    uploads: &mut Vec<(UploadedPart, [u8; 32])>,
+) -> Result<CommitParts, Box<ErrorFrame>> {
+    let (info, sha256) = (message.info.as_deref(), message.info_sha256.as_deref());
+    let (info, hash) = inline_or_uploaded(("info", info), ("info_sha256", sha256))?;
+    uploads.extend(hash.map(|hash| (UploadedPart::Info, hash)));
     let tree = message.tree.as_deref().ok_or_else(|| missing("tree"))?;
-    check_base64("info", info)?;
     let invited: usize = message.welcomes.iter().map(|welcome| welcome.to.len()).sum();
     if message.welcomes.len() > MAX_WELCOMES || invited > MAX_INVITED {
         return Err(bad(format!(
             "a commit may have {MAX_WELCOMES} welcomes for {MAX_INVITED} devices in all, at most"
         )));
     }
-    Ok(CommitParts {
-        welcomes: message.welcomes.iter().map(welcome).collect::<Result<_, _>>()?,
-        info: info.into(),
-        tree_hash: read_sha256("tree", tree)?,
-        tree: None,
-    })
+    let mut welcomes = Vec::with_capacity(message.welcomes.len());
+    for (index, invitation) in message.welcomes.iter().enumerate() {
+        let (welcome, hash) = welcome(invitation)?;
+        uploads.extend(hash.map(|hash| (UploadedPart::Welcome(index), hash)));
+        welcomes.push(welcome);
+    }
+    let tree_hash = read_sha256("tree", tree)?;
+    Ok(CommitParts { welcomes, info, tree_hash, tree: None, lacks_upload: false, over_limit: None })
 }
 
-fn welcome(invitation: &Invitation<'_>) -> Result<Welcome, Box<ErrorFrame>> {
-    check_base64("welcomes", &invitation.content)?;
+/// Reads a field that is in the frame, or the SHA-256 of what was uploaded instead. It is empty until the upload is put
+/// in.
+fn inline_or_uploaded(
+    (field, text): (&str, Option<&str>),
+    (hash_field, hash): (&str, Option<&str>),
+) -> Result<(Box<str>, Option<[u8; 32]>), Box<ErrorFrame>> {
+    match (text, hash) {
+        (Some(text), None) => {
+            check_base64(field, text)?;
+            Ok((text.into(), None))
+        }
+        (None, Some(hash)) => Ok(("".into(), Some(read_sha256(hash_field, hash)?))),
+        (None, None) => Err(missing(field)),
+        (Some(_), Some(_)) => {
+            Err(bad(format!("a commit has {field:?} or {hash_field:?}, not both")))
+        }
+    }
+}
+
+fn welcome(invitation: &Invitation<'_>) -> Result<(Welcome, Option<[u8; 32]>), Box<ErrorFrame>> {
+    let (content, sha256) = (invitation.content.as_deref(), invitation.sha256.as_deref());
+    let (content, hash) = inline_or_uploaded(("content", content), ("sha256", sha256))?;
     let device = |(user, device): &(Cow<'_, str>, Cow<'_, str>)| {
         let device = read_device(device)?;
         Ok((UserName::clean(user), device))
     };
     let to = invitation.to.iter().map(device).collect::<Result<_, Box<ErrorFrame>>>()?;
-    Ok(Welcome { to, content: (&*invitation.content).into() })
+    Ok((Welcome { to, content }, hash))
 }
 
 /// Reads the id of a device.

@@ -3,7 +3,7 @@
 //! Before registration there is no user, no room and no key; afterwards all three exist. Because
 //! registration is a type of its own, later code need not check whether a session is registered.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::protocol::device::DeviceId;
 use crate::protocol::frame::{ClientFrame, E2E_VERSION, PROTOCOL, Position, Register, RegisterE2e};
@@ -11,6 +11,9 @@ use crate::protocol::{CloseCode, ErrorCode, RoomName, UserName};
 
 /// Rooms per session, at most.
 pub const ROOMS_PER_SESSION: usize = 64;
+
+/// Users that one `register` names for rooms for direct messages, at most.
+const MAX_DIRECT: usize = 64;
 
 /// The protocol of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +53,17 @@ pub struct JoinRequest {
     pub room: RoomName,
     /// The last message that the client has.
     pub resume: Option<Position>,
+    /// The other user, if the client says that the room is for direct messages with this user.
+    pub direct: Option<UserName>,
+}
+
+impl JoinRequest {
+    /// Whether a room for direct messages is that of `user` and the one that the client names. Any other room is
+    /// none of this rule's business.
+    pub fn admits(&self, user: &UserName) -> bool {
+        let is_of = |other: &UserName| RoomName::direct(user, other) == self.room;
+        !self.room.is_direct() || self.direct.as_ref().is_some_and(is_of)
+    }
 }
 
 /// A valid `register`.
@@ -68,6 +82,8 @@ pub struct Registration {
     pub presence: bool,
     /// The device of a client that can take part in end-to-end rooms.
     pub device: Option<DeviceId>,
+    /// The other users of the rooms for direct messages.
+    direct: Vec<UserName>,
     /// The positions that a client sent which leaves the choice of its room to the server.
     positions: Option<BTreeMap<String, Position>>,
 }
@@ -82,7 +98,16 @@ impl Registration {
     /// there.
     pub fn choose_room(&mut self, room: RoomName) {
         let resume = self.positions.as_ref().and_then(|positions| positions.get(room.as_str()));
-        self.rooms = vec![JoinRequest { resume: resume.cloned(), room }];
+        self.rooms = vec![JoinRequest { resume: resume.cloned(), room, direct: None }];
+    }
+
+    /// Finds the other user of each room for direct messages, once the name of this user is proven.
+    pub fn find_direct(&mut self) {
+        let rooms = self.direct.iter().map(|other| (RoomName::direct(&self.user, other), other));
+        let rooms: HashMap<RoomName, &UserName> = rooms.collect();
+        for request in &mut self.rooms {
+            request.direct = rooms.get(&request.room).map(|other| (*other).clone());
+        }
     }
 }
 
@@ -137,6 +162,8 @@ fn accept(register: Register) -> Result<Registration, Rejection> {
         _ => (join_requests(&register.rooms, &register.resume)?, register.resume),
     };
     let names_no_room = rooms.is_empty();
+    let e2e = register.e2e.filter(|_| dialect == Dialect::Full).map(end_to_end).transpose()?;
+    let (device, direct) = e2e.unzip();
     let mut registration = Registration {
         dialect,
         user: UserName::clean(&register.username),
@@ -144,7 +171,8 @@ fn accept(register: Register) -> Result<Registration, Rejection> {
         rooms,
         echo: register.echo.unwrap_or(true),
         presence: register.presence.unwrap_or(true),
-        device: register.e2e.filter(|_| dialect == Dialect::Full).map(device).transpose()?,
+        device,
+        direct: direct.unwrap_or_default(),
         positions: names_no_room.then_some(positions),
     };
     if names_no_room {
@@ -153,7 +181,8 @@ fn accept(register: Register) -> Result<Registration, Rejection> {
     Ok(registration)
 }
 
-fn device(e2e: RegisterE2e) -> Result<DeviceId, Rejection> {
+/// The device, and the other users of the rooms for direct messages.
+fn end_to_end(e2e: RegisterE2e) -> Result<(DeviceId, Vec<UserName>), Rejection> {
     if e2e.v != E2E_VERSION {
         let text = format!(
             "this server speaks version {E2E_VERSION} of the end-to-end frames, not {}",
@@ -161,8 +190,13 @@ fn device(e2e: RegisterE2e) -> Result<DeviceId, Rejection> {
         );
         return Err(Rejection::policy(ErrorCode::BadProtocol, text));
     }
-    DeviceId::parse(&e2e.device)
-        .ok_or_else(|| Rejection::policy(ErrorCode::BadFrame, DeviceId::RULE))
+    if e2e.direct.len() > MAX_DIRECT {
+        let text = format!("\"direct\" names {MAX_DIRECT} users at most");
+        return Err(Rejection::policy(ErrorCode::BadFrame, text));
+    }
+    let device = DeviceId::parse(&e2e.device)
+        .ok_or_else(|| Rejection::policy(ErrorCode::BadFrame, DeviceId::RULE))?;
+    Ok((device, e2e.direct.iter().map(|user| UserName::clean(user)).collect()))
 }
 
 fn join_requests(
@@ -174,7 +208,8 @@ fn join_requests(
         let room = RoomName::parse(name)
             .ok_or_else(|| Rejection::policy(ErrorCode::BadRoom, RoomName::RULE))?;
         if requests.iter().all(|request| request.room != room) {
-            requests.push(JoinRequest { room, resume: positions.get(name).cloned() });
+            let resume = positions.get(name).cloned();
+            requests.push(JoinRequest { room, resume, direct: None });
         }
     }
     if requests.len() > ROOMS_PER_SESSION {

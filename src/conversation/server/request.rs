@@ -5,12 +5,12 @@ use std::borrow::Cow;
 
 use super::e2e_request::{self, E2eFrame};
 use super::opaque_message::{self, Opaque};
-use super::registration::Dialect;
+use super::registration::{Dialect, JoinRequest};
 use crate::crypto::key_ring::DecryptError;
 use crate::protocol::frame::{
-    BasicNewMessage, ClientFrame, ErrorFrame, HistoryRequest, NewMessage, Position, frame_type,
+    BasicNewMessage, ClientFrame, ErrorFrame, HistoryRequest, NewMessage, frame_type,
 };
-use crate::protocol::{ErrorCode, MessageId, RoomName, Seq, Timestamp};
+use crate::protocol::{ErrorCode, MessageId, RoomName, Seq, Timestamp, UserName};
 
 /// The `error` frame that answers a request. Boxed because it is rare and large.
 pub type RequestError = Box<ErrorFrame>;
@@ -32,8 +32,8 @@ pub enum Request<'a> {
         /// For an end-to-end room that is named.
         opaque: Option<Box<Opaque>>,
     },
-    /// Join a room, and resume it after a position.
-    Join(RoomName, Option<Position>),
+    /// Join a room.
+    Join(Box<JoinRequest>),
     /// Leave a room.
     Leave(RoomName),
     /// List the names in a room.
@@ -82,7 +82,11 @@ fn read_basic(text: &str) -> Result<Request<'_>, RequestError> {
 fn read_full(text: &str) -> Result<Request<'_>, RequestError> {
     match ClientFrame::parse(text) {
         Ok(ClientFrame::ChatMessage(new)) => message(new),
-        Ok(ClientFrame::Join(join)) => Ok(Request::Join(room(&join.room)?, join.resume)),
+        Ok(ClientFrame::Join(join)) => Ok(Request::Join(Box::new(JoinRequest {
+            room: room(&join.room)?,
+            resume: join.resume,
+            direct: join.direct.map(|user| UserName::clean(&user)),
+        }))),
         Ok(ClientFrame::Leave(leave)) => Ok(Request::Leave(room(&leave.room)?)),
         Ok(ClientFrame::Who(who)) => Ok(Request::Who(room(&who.room)?)),
         Ok(ClientFrame::History(request)) => history(request),
@@ -193,6 +197,17 @@ pub fn muted(room: &RoomName) -> ErrorFrame {
         ..ErrorFrame::new(
             ErrorCode::Muted,
             "an operator has muted you in this room: you can read, but not send",
+        )
+    }
+}
+
+/// The refusal of a room for direct messages that is not that of the user and the one whom the client named.
+pub fn not_direct(room: &RoomName) -> ErrorFrame {
+    ErrorFrame {
+        room: Some(room.to_string()),
+        ..ErrorFrame::new(
+            ErrorCode::Forbidden,
+            "this room is not for direct messages between you and a user whom \"direct\" names",
         )
     }
 }

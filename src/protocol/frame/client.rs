@@ -138,6 +138,9 @@ pub struct NewMessage<'a> {
     /// With a commit: the MLS GroupInfo after it.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub info: Option<Cow<'a, str>>,
+    /// Instead of `info`: the SHA-256 of its bytes, which were uploaded like a tree.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub info_sha256: Option<Cow<'a, str>>,
     /// With a commit: the SHA-256 of the ratchet tree after it.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub tree: Option<Cow<'a, str>>,
@@ -158,6 +161,7 @@ impl<'a> NewMessage<'a> {
             kind: None,
             welcomes: Vec::new(),
             info: None,
+            info_sha256: None,
             tree: None,
         }
     }
@@ -187,6 +191,9 @@ pub struct Join {
     /// The last message that the client has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resume: Option<Position>,
+    /// The other user, if the room is for direct messages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub direct: Option<String>,
 }
 
 /// `leave` and `who`.

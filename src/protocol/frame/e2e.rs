@@ -20,6 +20,9 @@ pub struct RegisterE2e {
     pub v: u32,
     /// The id of the device; see [`crate::protocol::device::DeviceId`].
     pub device: String,
+    /// The other users of the rooms for direct messages among `rooms`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub direct: Vec<String>,
 }
 
 /// `e2e` in `welcome`: the server knows end-to-end rooms.
@@ -44,8 +47,11 @@ pub struct Invitation<'a> {
     #[serde(borrow)]
     pub to: Vec<(Cow<'a, str>, Cow<'a, str>)>,
     /// The MLS Welcome.
-    #[serde(borrow)]
-    pub content: Cow<'a, str>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub content: Option<Cow<'a, str>>,
+    /// Instead of `content`: the SHA-256 of its bytes, which were uploaded like a tree.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<Cow<'a, str>>,
 }
 
 /// `e2e_keys_put`: what others need to add this device to a room.

@@ -173,6 +173,9 @@ impl Session {
         let found = self.find(writer, E2eQuery::Welcomes(user, device)).await;
         let Ok(E2eFound::Welcomes(invited)) = found else { return };
         for Invited { room, seq, content, tree_hash } in invited {
+            if !self.peer().may_enter(&room) {
+                continue;
+            }
             self.peer().send(&ServerFrame::E2eWelcome(WelcomeToRoom {
                 room: room.as_str().into(),
                 seq,

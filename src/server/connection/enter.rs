@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use crate::conversation::server::registration::JoinRequest;
 use crate::server::context::Context;
 use crate::server::rooms::command::{
     Command, EnterAnswer, EnterError, Membership, NotEntered, RoomEntry,
@@ -13,6 +14,16 @@ use crate::server::rooms::peer::Peer;
 
 /// How long a session waits for the hub's answer before it gives up.
 pub(super) const HUB_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Whether the session may enter the room for direct messages that it asks for: the names of its user and of the other
+/// one give the name of the room. Without access tokens names prove nothing, so that is not checked; and a client that
+/// can't enter any end-to-end room is told that by the hub.
+pub(super) fn may_enter(context: &Context, peer: &Peer, request: &JoinRequest) -> bool {
+    let is_checked = peer.verified()
+        && peer.device.is_some()
+        && context.active_config.load().supports_end_to_end();
+    !is_checked || request.admits(&peer.user)
+}
 
 /// Registers a session with the hub, which adds it to its first rooms.
 pub(super) async fn enter(

@@ -10,6 +10,7 @@ use super::enter;
 use super::session::{Registered, Session};
 use super::unregistered::Unregistered;
 use crate::conversation::server::registration::{self, JoinRequest, Registration, Rejection};
+use crate::conversation::server::request;
 use crate::net::admission::ConnectionPermit;
 use crate::net::send_queue::{CloseReason, SendQueue};
 use crate::net::server_connection::{Received, ServerConnection};
@@ -191,9 +192,10 @@ async fn enter_rooms(
     connection: &mut ServerConnection,
     outbound: &Arc<SendQueue>,
     new_connection: &NewConnection,
-    registration: Registration,
+    mut registration: Registration,
     grant: Option<Arc<Grant>>,
 ) -> Option<(Session, Vec<JoinRequest>)> {
+    registration.find_direct();
     let Registration { echo, presence, device, .. } = registration;
     let key_packages = match device {
         Some(device) => {
@@ -212,8 +214,11 @@ async fn enter_rooms(
         new_connection.client_info,
         outbound.clone(),
     ));
-    let entries = registration
+    let (requests, refused): (Vec<_>, Vec<_>) = registration
         .rooms
+        .into_iter()
+        .partition(|request| enter::may_enter(context, &peer, request));
+    let entries = requests
         .iter()
         .map(|request| RoomEntry {
             room: request.room.clone(),
@@ -228,5 +233,8 @@ async fn enter_rooms(
         Err(error) => return refuse_entry(context, outbound, new_connection, &error),
     };
     let session = Session::new(registered, rooms, connection.received_bytes());
-    Some((session, registration.rooms))
+    for JoinRequest { room, .. } in refused {
+        session.refuse(request::not_direct(&room));
+    }
+    Some((session, requests))
 }

@@ -16,12 +16,12 @@ use tokio_tungstenite::tungstenite::Message;
 
 use super::enter;
 use crate::conversation::server::e2e_request::E2eFrame;
-use crate::conversation::server::registration::{Dialect, ROOMS_PER_SESSION};
+use crate::conversation::server::registration::{Dialect, JoinRequest, ROOMS_PER_SESSION};
 use crate::conversation::server::request::{self, Request};
 use crate::net::server_connection::{Received, ServerConnection};
 use crate::policy::rate::Meter;
 use crate::policy::rights::{Action, Decision, reading};
-use crate::protocol::frame::{ErrorFrame, Position, ServerFrame};
+use crate::protocol::frame::{ErrorFrame, ServerFrame};
 use crate::protocol::{ErrorCode, RoomName};
 use crate::server::context::{ActiveConfig, Context};
 use crate::server::refusal_log::RefusedMessage;
@@ -172,7 +172,7 @@ impl Session {
                 Box::pin(self.end_to_end(connection, *request)).await;
                 self.meter_answer(connection, active);
             }
-            Request::Join(room, resume) => Box::pin(self.join(connection, room, resume)).await,
+            Request::Join(request) => Box::pin(self.join(connection, *request)).await,
             Request::Leave(room) => {
                 self.rooms.retain(|membership| membership.room != room);
                 Box::pin(self.send_to_hub(connection, room, Command::Leave)).await;
@@ -226,12 +226,11 @@ impl Session {
         Err(Box::new(ErrorFrame { id, ..error }))
     }
 
-    async fn join(
-        &mut self,
-        connection: &mut ServerConnection,
-        room: RoomName,
-        resume: Option<Position>,
-    ) {
+    async fn join(&mut self, connection: &mut ServerConnection, request: JoinRequest) {
+        if !enter::may_enter(self.context(), self.peer(), &request) {
+            return self.refuse(request::not_direct(&request.room));
+        }
+        let JoinRequest { room, resume, .. } = request;
         let resume = resume.filter(|_| self.peer().may(reading(&room), &room));
         let already_joined = self.rooms.iter().any(|membership| membership.room == room);
         if !already_joined && self.rooms.len() >= ROOMS_PER_SESSION {
@@ -332,7 +331,7 @@ fn required_right<'a>(request: &'a Request<'_>) -> (Action, Option<&'a RoomName>
         },
         Request::Message { room, .. } => (Action::Send, room.as_ref()),
         Request::Leave(room) => (Action::Leave, Some(room)),
-        Request::Join(room, _) => (Action::Join, Some(room)),
+        Request::Join(request) => (Action::Join, Some(&request.room)),
         Request::Who(room) => (Action::ListMembers, Some(room)),
         Request::History(room, ..) => (reading(room), Some(room)),
     }

@@ -91,17 +91,15 @@ impl Session {
                 "a message for an end-to-end room must name the room",
             )));
         };
-        if opaque.commit.is_some() {
-            let (user, now) = (&self.peer().user, self.context().started.elapsed());
-            self.context()
-                .commit_meters
-                .take(user, 1, now)
-                .map_err(|wait| too_many("commits", wait))?;
-        }
+        let mut opaque = *opaque;
+        opaque.fill(|hash| self.context().tree_uploads.find(&self.peer().user, hash))?;
         let e2e = Some(EndToEnd { device, base: opaque.base, kind: opaque.kind() });
         let (user, verified) = (self.peer().user.clone(), self.peer().verified());
         let commit = opaque.commit.map(|mut commit| {
             commit.tree = self.context().tree_uploads.find(&user, &commit.tree_hash);
+            // Whether this commit is stored already is known to the log writer.
+            let now = self.context().started.elapsed();
+            commit.over_limit = self.context().commit_meters.take(&user, 1, now).err();
             Arc::new(commit)
         });
         Ok(Draft { room, user, verified, id, text: content.into(), e2e, commit })

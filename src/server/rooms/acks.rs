@@ -98,9 +98,14 @@ fn answer<'a>(committed: &'a Committed, sender: &Peer) -> Option<ServerFrame<'a>
                 "this id was already used for a message with other content; give every message its own id",
             )));
         }
-        AppendOutcome::StaleBase { newest } => {
-            let text = "the room has a newer commit than the one that you had read; read it, encrypt the \
-                message again and send it under the same id";
+        AppendOutcome::StaleBase { base, newest } => {
+            let text = if base < newest {
+                "the room has a newer commit than the one that you had read; read it, encrypt the message again \
+                 and send it under the same id"
+            } else {
+                "the server does not have the commit that you have read last: its history ends before it, as after a \
+                 restore from a backup; the room can't go on from that commit"
+            };
             let base = Some(*newest);
             return Some(ServerFrame::Error(ErrorFrame {
                 base,
@@ -113,6 +118,15 @@ fn answer<'a>(committed: &'a Committed, sender: &Peer) -> Option<ServerFrame<'a>
                 "the server does not have the ratchet tree that this commit names; send it with e2e_blob, then \
                  send the commit again",
             )));
+        }
+        AppendOutcome::TooManyCommits(wait) => {
+            let mut refusal = error_frame(
+                ErrorCode::RateLimited,
+                "too many commits in a minute; send this one again later, under the same id",
+            );
+            refusal.retry_after_ms =
+                Some(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1));
+            return Some(ServerFrame::Error(refusal));
         }
         AppendOutcome::Refused(error) => {
             let mut refusal = match error {

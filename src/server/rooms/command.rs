@@ -191,8 +191,6 @@ pub enum EnterError {
     E2eOnly(RoomName),
     /// The store does not support end-to-end rooms.
     E2eUnavailable(RoomName),
-    /// The room is for the direct messages of two other users.
-    NotDirect(RoomName),
 }
 
 impl EnterError {
@@ -203,7 +201,6 @@ impl EnterError {
             EnterError::RoomsFull(_) => ErrorCode::RoomsFull,
             EnterError::E2eOnly(_) => ErrorCode::E2eOnly,
             EnterError::E2eUnavailable(_) => ErrorCode::E2eUnavailable,
-            EnterError::NotDirect(_) => ErrorCode::Forbidden,
         }
     }
 
@@ -231,9 +228,6 @@ impl EnterError {
                 room,
                 "this server's history store does not support end-to-end rooms yet",
             ),
-            EnterError::NotDirect(room) => {
-                self.about(room, "this room is for the direct messages of two other users")
-            }
         }
     }
 
@@ -249,7 +243,6 @@ impl EnterError {
             EnterError::E2eOnly(_) | EnterError::E2eUnavailable(_) => {
                 (CloseCode::Policy, "refused")
             }
-            EnterError::NotDirect(_) => (CloseCode::Forbidden, "refused"),
         }
     }
 }

@@ -159,7 +159,7 @@ impl Hub {
                 device.is_some_and(|is| welcome.to.iter().any(|(user, id)| is == (user, *id)))
             };
             let peers = self.sessions.values().map(|session| &session.peer);
-            for peer in peers.filter(|peer| is_for(peer)) {
+            for peer in peers.filter(|peer| is_for(peer) && peer.may_enter(&commit.room)) {
                 peer.send(&ServerFrame::E2eWelcome(WelcomeToRoom {
                     room: commit.room.as_str().into(),
                     seq: commit.seq,

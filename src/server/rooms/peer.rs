@@ -172,6 +172,11 @@ impl Peer {
                 && (entry.is_commit() || entry.user == self.user))
     }
 
+    /// Whether the session may enter a room. It is not told of others, not even that its device was added there.
+    pub fn may_enter(&self, room: &RoomName) -> bool {
+        self.decide(Action::Join, room, false) == Decision::Allowed
+    }
+
     /// Sets the rooms in which the user is muted.
     pub fn set_muted(&self, rooms: Option<MutedRooms>) {
         self.muted.store(rooms.map(Arc::new));

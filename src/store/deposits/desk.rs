@@ -156,13 +156,14 @@ pub fn find<I: Items>(
     })
 }
 
-/// Whether a commit may name its tree: it was uploaded, or the room has it.
-pub fn has_tree<I: Items>(
+/// Whether the server has what a commit names: its tree was uploaded, or the room has it; and nothing else is lacking.
+pub fn has_uploads<I: Items>(
     items: &I,
     room: &RoomName,
     parts: &CommitParts,
 ) -> Result<bool, I::Error> {
-    Ok(parts.tree.is_some() || tree(items, room, &parts.tree_hash)?.is_some())
+    Ok(!parts.lacks_upload
+        && (parts.tree.is_some() || tree(items, room, &parts.tree_hash)?.is_some()))
 }
 
 /// Remembers that a device of a user is, or was, in the group of a room: it sent something, or was welcomed.

@@ -9,6 +9,8 @@ use crate::protocol::{RoomName, Seq, Timestamp, UserName};
 use crate::store::record::push_string;
 
 const VERSION: u8 = 1;
+/// The version of an item whose text is longer than the length of a string can say: it goes to the end.
+const VERSION_LONG: u8 = 2;
 
 /// The kinds of items. The letters begin their sealed form, and the numbers are in the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -190,9 +192,20 @@ impl Item {
         }
     }
 
+    /// The text at the end of its sealed form that may be a long one.
+    fn last_text(&self) -> Option<&str> {
+        match self {
+            Item::WelcomeContent { content, .. } => Some(content),
+            Item::Info { info, .. } => Some(info),
+            _ => None,
+        }
+    }
+
     /// Encodes and seals it.
     pub fn seal(&self, sealer: &Sealer) -> Vec<u8> {
-        let mut plain = vec![VERSION, self.place().kind.letter()];
+        let is_long = self.last_text().is_some_and(|text| text.len() > usize::from(u16::MAX));
+        let version = if is_long { VERSION_LONG } else { VERSION };
+        let mut plain = vec![version, self.place().kind.letter()];
         match self {
             Item::Device { user, device, at, cert, last_resort } => {
                 put_device(&mut plain, user, *device, *at);
@@ -214,12 +227,12 @@ impl Item {
                 plain.extend(part.to_be_bytes());
                 plain.extend(at.micros().to_be_bytes());
                 plain.extend(tree_hash);
-                push_string(&mut plain, content);
+                push_last(&mut plain, content);
             }
             Item::Info { room, seq, tree_hash, info } => {
                 put_commit(&mut plain, room, *seq);
                 plain.extend(tree_hash);
-                push_string(&mut plain, info);
+                push_last(&mut plain, info);
             }
             Item::Tree { room, seq, tree_hash, tree } => {
                 put_commit(&mut plain, room, *seq);
@@ -237,7 +250,9 @@ impl Item {
     /// Decodes a sealed value. Returns `None` if it is not an item sealed under this key.
     pub fn open(sealer: &Sealer, sealed: &[u8]) -> Option<Self> {
         let plain = sealer.open(sealed)?;
-        let [VERSION, letter] = *plain.first_chunk()? else { return None };
+        let [version @ (VERSION | VERSION_LONG), letter] = *plain.first_chunk()? else {
+            return None;
+        };
         let kind = Kind::ALL.into_iter().find(|kind| kind.letter() == letter)?;
         let input = &mut Decoder(&plain[2..]);
         Some(match kind {
@@ -262,12 +277,13 @@ impl Item {
                 let part = u32::from_be_bytes(input.array()?);
                 let at = Timestamp::from_micros(i64::from_be_bytes(input.array()?));
                 let tree_hash = input.array()?;
-                let content = input.string()?.into();
+                let content = take_last(input, version)?.into();
                 Item::WelcomeContent { room, seq, part, at, tree_hash, content }
             }
             Kind::Info => {
                 let (room, seq) = take_commit(input)?;
-                Item::Info { room, seq, tree_hash: input.array()?, info: input.string()?.into() }
+                let tree_hash = input.array()?;
+                Item::Info { room, seq, tree_hash, info: take_last(input, version)?.into() }
             }
             Kind::Tree => {
                 let (room, seq) = take_commit(input)?;
@@ -327,6 +343,18 @@ fn take_device(input: &mut Decoder<'_>) -> Option<(UserName, DeviceId, Timestamp
     let user = UserName::clean(input.string()?);
     let device = DeviceId(input.array()?);
     Some((user, device, Timestamp::from_micros(i64::from_be_bytes(input.array()?))))
+}
+
+/// Encodes the text at the end of an item.
+fn push_last(plain: &mut Vec<u8>, text: &str) {
+    match text.len() > usize::from(u16::MAX) {
+        true => plain.extend(text.as_bytes()),
+        false => push_string(plain, text),
+    }
+}
+
+fn take_last<'a>(input: &mut Decoder<'a>, version: u8) -> Option<&'a str> {
+    if version == VERSION { input.string() } else { std::str::from_utf8(input.0).ok() }
 }
 
 fn put_commit(plain: &mut Vec<u8>, room: &RoomName, seq: Seq) {

@@ -131,7 +131,9 @@ impl Batch<'_> {
             | AppendOutcome::Conflict { seq } => self.compared(index, seq.0),
             AppendOutcome::Refused(error) => AppendOutcome::Refused(error.clone()),
             // End-to-end rooms can't be entered with this store.
-            AppendOutcome::StaleBase { .. } | AppendOutcome::NoTree => earlier.clone(),
+            AppendOutcome::StaleBase { .. }
+            | AppendOutcome::NoTree
+            | AppendOutcome::TooManyCommits(_) => earlier.clone(),
             AppendOutcome::Unknown(why) => AppendOutcome::Unknown(why.clone()),
         }
     }

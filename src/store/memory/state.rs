@@ -174,13 +174,16 @@ impl State {
             None => {}
         }
         // The rule of end-to-end rooms. A refused draft leaves nothing behind, not even the room.
+        if let Some(wait) = draft.commit.as_ref().and_then(|parts| parts.over_limit) {
+            return AppendOutcome::TooManyCommits(wait);
+        }
         let newest = self.rooms.get(&draft.room).map_or(Seq(0), |room| room.newest_commit);
-        if e2e.is_some_and(|e2e| e2e.base != newest) {
-            return AppendOutcome::StaleBase { newest };
+        if let Some(base) = e2e.map(|e2e| e2e.base).filter(|base| *base != newest) {
+            return AppendOutcome::StaleBase { base, newest };
         }
         let parts = draft.commit.clone();
         if let Some(parts) = &parts
-            && !infallible(desk::has_tree(&self.items, &draft.room, parts))
+            && !infallible(desk::has_uploads(&self.items, &draft.room, parts))
         {
             return AppendOutcome::NoTree;
         }

@@ -160,7 +160,7 @@ impl<'a> Append<'a> {
     }
 
     /// The rule of end-to-end rooms, in this order: an id that is known is answered as in every room; a draft
-    /// whose `base` is not the newest commit is refused; anything else is appended. Nothing is written here, not
+    /// that its user may not send now, or whose `base` is not the newest commit, is refused; anything else is appended. Nothing is written here, not
     /// even the row of the room.
     fn end_to_end(&mut self, draft: &Draft, e2e: &EndToEnd) -> Result<Option<AppendOutcome>> {
         if let Some(id) = &draft.id {
@@ -170,13 +170,16 @@ impl<'a> Append<'a> {
                 return self.known_id(&tag, draft).map(Some);
             }
         }
+        if let Some(wait) = draft.commit.as_ref().and_then(|parts| parts.over_limit) {
+            return Ok(Some(AppendOutcome::TooManyCommits(wait)));
+        }
         let newest = self.find_room(&draft.room)?.map_or(Seq(0), |room| room.newest_commit);
         if e2e.base != newest {
-            return Ok(Some(AppendOutcome::StaleBase { newest }));
+            return Ok(Some(AppendOutcome::StaleBase { base: e2e.base, newest }));
         }
         let items = E2eItems { db: self.db, sealer: self.sealer };
         match &draft.commit {
-            Some(parts) if !desk::has_tree(&items, &draft.room, parts)? => {
+            Some(parts) if !desk::has_uploads(&items, &draft.room, parts)? => {
                 Ok(Some(AppendOutcome::NoTree))
             }
             _ => Ok(None),

@@ -6,12 +6,15 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::device::{Device, commit, device_id, opaque, register, sha256, tree};
+use crate::access::TOKENS;
 use crate::support::server::Server;
 use crate::support::{Mode, in_both_modes};
 
 in_both_modes!(
     a_key_package_is_given_to_one_adder,
     a_welcome_waits_until_the_device_has_handled_it,
+    a_welcome_to_a_room_that_the_token_does_not_cover_is_not_sent,
+    sixty_four_devices_are_added_at_once,
     a_large_tree_goes_up_and_comes_down_in_parts,
     a_commit_needs_its_tree_and_a_lost_one_is_asked_for,
     hostile_frames_are_answered_and_leave_nothing,
@@ -121,6 +124,91 @@ async fn a_welcome_waits_until_the_device_has_handled_it(mode: Mode) {
         }
         assert_eq!(told, is_told, "device {device}");
     }
+}
+
+async fn a_welcome_to_a_room_that_the_token_does_not_cover_is_not_sent(mode: Mode) {
+    let server = Server::with(TOKENS).mode(mode).start();
+    let mut ana = register("ana", 0, &["+ops"]);
+    ana["access_token"] = server.token("ana", &["--room", "+ops"]).into();
+    let mut ana = Device::register(server.endpoint(), ana).await;
+    let mut elsewhere = register("bob", 1, &["dev"]);
+    elsewhere["access_token"] = server.token("bob", &["--room", "dev"]).into();
+    let mut bob = Device::register(server.endpoint(), elsewhere.clone()).await;
+    put(&mut bob, 1, &["one"], None).await;
+    ana.upload("+ops", &tree("c1")).await;
+    let welcomes = json!([{"to": [["bob", device_id(1)]], "content": opaque("come in")}]);
+    ana.wire.send(commit("+ops", "c1", 0, welcomes)).await;
+    assert_eq!(ana.answer().await, Ok(1));
+    // Neither live nor at `register`: the answer to a later request comes first.
+    let mut again = Device::register(server.endpoint(), elsewhere).await;
+    for device in [&mut bob, &mut again] {
+        device.wire.send(json!({"type": "history", "room": "dev"})).await;
+        loop {
+            let frame = device.wire.next().await;
+            assert_ne!(frame["type"], "e2e_welcome", "{frame}");
+            if frame["type"] == "history" {
+                break;
+            }
+        }
+    }
+    // A token that covers the room finds it waiting.
+    let mut covered = register("bob", 1, &["+ops"]);
+    covered["access_token"] = server.token("bob", &["--room", "+ops"]).into();
+    let mut covered = Device::register(server.endpoint(), covered).await;
+    assert_eq!(covered.wire.next_of("e2e_welcome").await["room"], "+ops");
+}
+
+async fn upload_bytes(device: &mut Device, bytes: &[u8]) -> String {
+    let hash: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    let parts: Vec<&[u8]> = bytes.chunks(40 * 1024).collect();
+    for (part, content) in parts.iter().enumerate() {
+        let frame = json!({"type": "e2e_blob", "room": "+ops", "sha256": hash, "part": part,
+            "parts": parts.len(), "content": STANDARD.encode(content)});
+        device.wire.send(frame).await;
+    }
+    hash
+}
+
+/// A tree of 400 devices, and a commit, a welcome and a group info that do not fit in one frame.
+async fn sixty_four_devices_are_added_at_once(mode: Mode) {
+    let limits = "[limits]\nrate_bytes = 16777216\nrate_messages = 1000\n";
+    let server = Server::with(limits).mode(mode).start();
+    let mut ana = Device::enter(server.endpoint(), "ana", "+ops").await;
+    let mut bob = Device::register(server.endpoint(), register("bob", 1, &["+ops"])).await;
+    put(&mut bob, 1, &["one"], None).await;
+    let (welcome, info, tree) = (vec![1; 90_000], vec![2; 38_000], vec![3; 400_000]);
+    let to: Vec<_> = (0..64).map(|number| json!([format!("user{number}"), device_id(0)])).collect();
+    let to: Vec<_> = to.into_iter().chain([json!(["bob", device_id(1)])]).collect();
+    let mut frame = commit("+ops", "c1", 0, json!([]));
+    frame["content"] = "A".repeat(44 * 1024).into();
+    frame["tree"] = upload_bytes(&mut ana, &tree).await.into();
+    frame["info_sha256"] = upload_bytes(&mut ana, &info).await.into();
+    let both = frame.clone();
+    frame.as_object_mut().unwrap().remove("info");
+    let hash = sha256("not there");
+    frame["welcomes"] = json!([{"to": to, "sha256": hash}]);
+    ana.wire.send(both).await;
+    assert_eq!(ana.answer().await.unwrap_err().0, "bad_frame", "info twice");
+    ana.wire.send(frame.clone()).await;
+    assert_eq!(ana.answer().await.unwrap_err().0, "no_tree", "the welcome is not there");
+    frame["welcomes"][0]["sha256"] = upload_bytes(&mut ana, &[4; 100_000]).await.into();
+    ana.wire.send(frame.clone()).await;
+    assert_eq!(ana.answer().await.unwrap_err().0, "message_too_long", "both together");
+    frame["welcomes"][0]["sha256"] = upload_bytes(&mut ana, &welcome).await.into();
+    ana.wire.send(frame.clone()).await;
+    assert_eq!(ana.answer().await, Ok(1));
+    let told = bob.wire.next_of("e2e_welcome").await;
+    assert_eq!(told["content"], STANDARD.encode(&welcome));
+    let mut again = Device::register(server.endpoint(), register("bob", 1, &["+ops"])).await;
+    assert_eq!(again.wire.next_of("e2e_welcome").await, told);
+    again.wire.send(json!({"type": "e2e_info", "room": "+ops"})).await;
+    assert_eq!(again.wire.next_of("e2e_info").await["info"], STANDARD.encode(&info));
+    // Sent again after its uploads are gone, it is acked.
+    for number in 0..3 {
+        upload_bytes(&mut ana, &vec![10 + number; 500_000]).await;
+    }
+    ana.wire.send(frame).await;
+    assert_eq!(ana.answer().await, Ok(1));
 }
 
 async fn a_large_tree_goes_up_and_comes_down_in_parts(mode: Mode) {

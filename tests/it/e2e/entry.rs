@@ -1,6 +1,6 @@
 //! Who and what may enter an end-to-end room.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::device::{Device, device_id, opaque, register};
 use crate::support::server::Server;
@@ -11,6 +11,7 @@ in_both_modes!(
     only_a_client_that_can_do_it_enters,
     content_is_base64_and_never_too_long,
     a_room_for_direct_messages_has_two_users,
+    a_register_names_64_other_users_at_most,
 );
 
 /// The room of `ana` and `bob`.
@@ -106,36 +107,77 @@ async fn content_is_base64_and_never_too_long(mode: Mode) {
     assert_eq!(ana.answer().await.unwrap_err().0, "bad_room");
 }
 
+/// The `register` of a device that names the other users of rooms for direct messages.
+fn direct(user: &str, rooms: &[&str], others: &[&str]) -> Value {
+    let mut frame = register(user, 0, rooms);
+    frame["e2e"]["direct"] = json!(others);
+    frame
+}
+
 async fn a_room_for_direct_messages_has_two_users(mode: Mode) {
     let server = Server::with("").mode(mode).start();
-    // Both must be known.
-    server.prepare_token("bob");
-    let mut ana = Device::enter(server.endpoint(), "ana", ANA_AND_BOB).await;
-    let mut bob = Device::enter(server.endpoint(), "bob", ANA_AND_BOB).await;
+    let ana = direct("ana", &["lobby", ANA_AND_BOB], &["eve", "bob"]);
+    let mut ana = Device::register(server.endpoint(), ana).await;
+    assert!(ana.welcome["rooms"].get(ANA_AND_BOB).is_some(), "bob has no access token yet");
+    let mut bob = Device::enter(server.endpoint(), "bob", "lobby").await;
+    let join = json!({"type": "join", "room": ANA_AND_BOB, "direct": "ana"});
+    bob.wire.send(join.clone()).await;
+    bob.wire.next_of("joined").await;
     assert_eq!(ana.say_and_wait(ANA_AND_BOB, "m", 0, "hola").await, 1);
     assert_eq!(bob.read().await.3, "hola");
-    let mut eve = Wire::connect(server.endpoint()).await;
-    eve.send(register("eve", 0, &[ANA_AND_BOB])).await;
     if mode == Mode::Open {
         // Anybody can take any name here, so the server does not check it.
-        eve.next_of("welcome").await;
+        Device::register(server.endpoint(), register("eve", 0, &[ANA_AND_BOB])).await;
         return;
     }
-    let (code, before) = eve.until_closed().await;
-    assert_eq!((code, &before.last().unwrap()["code"]), (4003, &json!("forbidden")));
-    let mut eve = Device::enter(server.endpoint(), "eve", "lobby").await;
-    for verb in ["join", "who", "history", "leave"] {
-        eve.wire.send(json!({"type": verb, "room": ANA_AND_BOB})).await;
-        let code = eve.answer().await.unwrap_err().0;
-        assert_eq!(code, if verb == "join" { "forbidden" } else { "not_in_room" }, "{verb}");
+    // Only that room is refused, and at `register` the session goes on in the others, or in none.
+    for (rooms, others) in [
+        (&["lobby", ANA_AND_BOB][..], &["ana", "bob"][..]),
+        (&["lobby", ANA_AND_BOB], &[]),
+        (&[ANA_AND_BOB], &["ana"]),
+    ] {
+        let mut eve = Device::register(server.endpoint(), direct("eve", rooms, others)).await;
+        let entered = eve.welcome["rooms"].as_object().unwrap();
+        assert_eq!(entered.len(), rooms.len() - 1, "{rooms:?} {others:?}");
+        let error = loop {
+            let frame = eve.wire.next().await;
+            if frame["type"] == "error" {
+                break frame;
+            }
+        };
+        assert_eq!((&error["code"], &error["room"]), (&json!("forbidden"), &json!(ANA_AND_BOB)));
+        for verb in ["join", "who", "history", "leave"] {
+            eve.wire.send(json!({"type": verb, "room": ANA_AND_BOB})).await;
+            let code = eve.answer().await.unwrap_err().0;
+            assert_eq!(code, if verb == "join" { "forbidden" } else { "not_in_room" }, "{verb}");
+        }
+        eve.wire.send(join.clone()).await;
+        assert_eq!(eve.answer().await.unwrap_err().0, "forbidden");
+        eve.say(ANA_AND_BOB, "m", 0, "hola").await;
+        assert_eq!(eve.answer().await.unwrap_err().0, "not_in_room");
+        eve.wire.send(json!({"type": "join", "room": "+ops"})).await;
+        eve.wire.next_of("joined").await;
     }
-    eve.say(ANA_AND_BOB, "m", 0, "hola").await;
-    assert_eq!(eve.answer().await.unwrap_err().0, "not_in_room");
-    // An operator's token is no way in.
+    // An operator's token is no way in, and the name in `register` is none.
     let admin = server.token("root", &["--role", "admin"]);
-    let mut wire = Wire::connect(server.endpoint()).await;
-    let mut frame = register("root", 0, &[ANA_AND_BOB]);
+    let mut frame = direct("ana", &[ANA_AND_BOB], &["ana", "bob"]);
     frame["access_token"] = admin.into();
-    wire.send(frame).await;
-    assert_eq!(wire.next_error().await, "forbidden");
+    let mut root = Device::register(server.endpoint(), frame).await;
+    assert_eq!(root.answer().await.unwrap_err().0, "forbidden");
+    // Without bob's access token, the room is still ana's.
+    server.run_ok(&["token", "revoke", &server.token_id("bob")]);
+    bob.wire.until_closed().await;
+    let ana = direct("ana", &[ANA_AND_BOB], &["bob"]);
+    let mut ana = Device::register(server.endpoint(), ana).await;
+    assert_eq!(ana.say_and_wait(ANA_AND_BOB, "m2", 0, "hola").await, 2);
+}
+
+async fn a_register_names_64_other_users_at_most(mode: Mode) {
+    let server = Server::with("").mode(mode).start();
+    let names: Vec<String> = (0..65).map(|number| format!("user{number}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    Device::register(server.endpoint(), direct("ana", &["+ops"], &names[..64])).await;
+    let mut wire = Wire::connect(server.endpoint()).await;
+    wire.send(direct("ana", &["+ops"], &names)).await;
+    assert_eq!(wire.next_error().await, "bad_frame");
 }

@@ -14,6 +14,7 @@ in_both_modes!(
     p23_a_writer_is_sent_commits_and_its_own_messages,
     http_and_the_list_of_rooms_leave_them_out,
     a_user_may_send_six_commits_a_minute,
+    a_muted_user_may_commit,
     an_operator_deletes_messages_but_no_commit,
     an_operator_who_shuts_a_user_out_is_told_the_rooms,
 );
@@ -175,9 +176,28 @@ async fn a_user_may_send_six_commits_a_minute(mode: Mode) {
     assert_eq!((&error["code"], &error["temporary"]), (&json!("rate_limited"), &json!(true)));
     assert!((1..=10_000).contains(&error["retry_after_ms"].as_u64().unwrap()), "{error}");
     assert_eq!(error["id"], "c6");
+    // One that is stored is acked all the same, and the same id with other content is refused as ever.
+    ana.wire.send(commit("+ops", "c5", 5, json!([]))).await;
+    assert_eq!(ana.answer().await, Ok(6));
+    let mut other = commit("+ops", "c5", 5, json!([]));
+    other["content"] = opaque("another commit").into();
+    ana.wire.send(other).await;
+    assert_eq!(ana.answer().await.unwrap_err().0, "id_conflict");
     assert_eq!(ana.say_and_wait("+ops", "m", 6, "messages go on").await, 7);
     let mut bob = Device::enter(server.endpoint(), "bob", "+ops").await;
     bob.commit_and_wait("+ops", "b", 6).await;
+}
+
+async fn a_muted_user_may_commit(mode: Mode) {
+    let server = Server::with("").mode(mode).start();
+    let mut ana = Device::enter(server.endpoint(), "ana", "+ops").await;
+    server.run_ok(&["ctl", "mute", "ana", "--room", "+ops"]);
+    ana.say("+ops", "m", 0, "hola").await;
+    assert_eq!(ana.answer().await.unwrap_err().0, "muted");
+    // It removes a device that is lost, or renews its keys.
+    assert_eq!(ana.commit_and_wait("+ops", "c", 0).await, 1);
+    ana.say("+ops", "m", 1, "hola").await;
+    assert_eq!(ana.answer().await.unwrap_err().0, "muted");
 }
 
 async fn an_operator_deletes_messages_but_no_commit(mode: Mode) {

@@ -24,7 +24,10 @@ async fn the_rule_holds_for_every_kind_of_frame(mode: Mode) {
     assert_eq!(ana.welcome["rooms"]["+ops"]["seq"], 0);
     assert_eq!(ana.welcome["e2e"]["v"], 1);
     ana.say("+ops", "m1", 3, "hola").await;
-    assert_eq!(ana.answer().await, stale(0), "there is no commit 3");
+    let ahead = ana.wire.next_of("error").await;
+    assert_eq!((&ahead["code"], &ahead["base"]), (&json!("stale_base"), &json!(0)), "no commit 3");
+    let text = ahead["message"].as_str().unwrap();
+    assert!(text.contains("does not have the commit"), "not that there is a newer one: {text}");
     ana.commit("+ops", "c1", 0).await;
     assert_eq!(ana.answer().await, Ok(1));
     ana.say("+ops", "m1", 0, "hola").await;

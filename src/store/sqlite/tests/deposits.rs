@@ -121,6 +121,8 @@ fn commit_in(
         info: format!("info {number}").into(),
         tree_hash: [number; 32],
         tree: has_tree.then(|| Arc::from(&[number; 3000][..])),
+        lacks_upload: false,
+        over_limit: None,
     };
     let e2e = Some(EndToEnd { device: device(99), base: Seq(base), kind: EntryKind::Commit });
     let text = format!("commit {number}");
@@ -174,7 +176,7 @@ fn what_a_commit_brings_along_is_stored_with_it_or_not_at_all() {
         assert_eq!((info(opened), opened.reader.room_count()), (None, 0));
         assert!(matches!(commit(opened, 0, 1, &[1, 2, 3], true), AppendOutcome::Appended(_)));
         let stale = commit(opened, 0, 2, &[1], true);
-        assert_eq!(stale, AppendOutcome::StaleBase { newest: Seq(1) });
+        assert_eq!(stale, AppendOutcome::StaleBase { base: Seq(0), newest: Seq(1) });
         let tree_hash = [1; 32];
         let found = GroupInfo { seq: Seq(1), info: "info 1".into(), tree_hash };
         assert_eq!(info(opened), Some(found));

@@ -36,7 +36,7 @@ fn words(outcomes: &[AppendOutcome]) -> Vec<(&'static str, u64)> {
         AppendOutcome::Appended(entry) => ("appended", entry.seq.0),
         AppendOutcome::Duplicate { seq, .. } => ("duplicate", seq.0),
         AppendOutcome::Conflict { seq } => ("conflict", seq.0),
-        AppendOutcome::StaleBase { newest } => ("stale", newest.0),
+        AppendOutcome::StaleBase { newest, .. } => ("stale", newest.0),
         other => panic!("{other:?}"),
     };
     outcomes.iter().map(word).collect()
