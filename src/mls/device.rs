@@ -18,9 +18,9 @@ use crate::crypto::device_certificate::DeviceCertificate;
 use crate::crypto::secret_key::DeviceSecret;
 use crate::policy::pins::{Pin, PinOrigin};
 use crate::policy::upkeep::KEY_PACKAGE_LIFETIME;
-use crate::protocol::Timestamp;
 use crate::protocol::device::{DeviceId, UserKey};
 use crate::protocol::room_terms;
+use crate::protocol::{RoomName, Seq, Timestamp};
 
 /// The type of the extension of a key package that says how long it is valid, of the range for private use.
 ///
@@ -84,6 +84,11 @@ impl Device {
         self.certificate.device()
     }
 
+    /// The certificate as others get it.
+    pub fn certificate_bytes(&self) -> &[u8] {
+        &self.certificate_bytes
+    }
+
     /// Stores the user's key, on a device that may certify others. Its seed has 32 bytes.
     pub fn store_user_seed(step: &Step<'_>, seed: &[u8; 32]) -> Result<(), StateError> {
         step.put_own("user seed", seed)
@@ -105,6 +110,16 @@ impl Device {
                 self.certificate_bytes.clone(),
             ),
             signature_key: self.secret.public().0.to_vec().into(),
+        }
+    }
+
+    /// The same keys under another device's certificate, as only a forger shows them.
+    #[cfg(feature = "faults")]
+    pub(super) fn under(&self, certificate: &[u8]) -> Device {
+        Device {
+            secret: DeviceSecret::from_seed(Zeroizing::new(*self.secret.seed())),
+            certificate: self.certificate.clone(),
+            certificate_bytes: certificate.to_vec(),
         }
     }
 
@@ -199,6 +214,11 @@ pub struct Newcomer {
 }
 
 impl Newcomer {
+    /// The device as the rules for commits see it.
+    pub fn leaf(&self) -> crate::policy::commit_rules::Leaf {
+        facts::leaf_of(&self.certificate)
+    }
+
     /// Checks another device's key package: its signatures, its certificate, and that it is valid now.
     pub fn read(content: &[u8], now: Timestamp) -> Result<Self, KeyPackageError> {
         let package = key_package(content).ok_or(KeyPackageError::Invalid)?;
@@ -274,4 +294,42 @@ pub fn put_pin(step: &Step<'_>, user: &str, pin: &Pin) -> Result<(), StateError>
 
 fn seconds(at: Timestamp) -> u64 {
     u64::try_from(at.micros().div_euclid(1_000_000)).unwrap_or(0)
+}
+
+/// The key that a user showed, and that was refused because of a pin.
+pub fn seen_key(step: &Step<'_>, user: &str) -> Result<Option<UserKey>, StateError> {
+    let Some(bytes) = step.own(&format!("seen key/{user}"))? else { return Ok(None) };
+    let key = bytes.try_into().map_err(|_| StateError::Damaged("a key that was seen"))?;
+    Ok(Some(UserKey(key)))
+}
+
+/// Notes the key that a user showed, and that was refused.
+pub fn put_seen_key(step: &Step<'_>, user: &str, key: &UserKey) -> Result<(), StateError> {
+    step.put_own(&format!("seen key/{user}"), &key.0)
+}
+
+/// The newest commit of a room that another device of this user had seen when it made this one.
+pub fn known_base(step: &Step<'_>, room: &RoomName) -> Result<Option<Seq>, StateError> {
+    let Some(bytes) = step.own(&format!("known base/{room}"))? else { return Ok(None) };
+    let bytes = bytes.try_into().map_err(|_| StateError::Damaged("a place in a log"))?;
+    Ok(Some(Seq(u64::from_be_bytes(bytes))))
+}
+
+/// Notes such a commit.
+pub fn put_known_base(step: &Step<'_>, room: &RoomName, base: Seq) -> Result<(), StateError> {
+    step.put_own(&format!("known base/{room}"), &base.0.to_be_bytes())
+}
+
+/// All pins.
+pub fn pins(step: &Step<'_>) -> Result<Vec<(String, Pin)>, StateError> {
+    let mut statement = step.sql().prepare_cached("SELECT user FROM pins ORDER BY user")?;
+    let users: Vec<String> =
+        statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    let mut found = Vec::new();
+    for user in users {
+        if let Some(pin) = pin(step, &user)? {
+            found.push((user, pin));
+        }
+    }
+    Ok(found)
 }

@@ -1,5 +1,6 @@
 //! An entry of a room's log, and what it turns out to be.
 
+use super::evidence::Evidence;
 use crate::policy::commit_rules::{Leaf, VoidReason};
 use crate::protocol::envelope::{Envelope, EnvelopeError};
 use crate::protocol::room_terms::RoomTerms;
@@ -10,12 +11,40 @@ use crate::protocol::{MessageId, Seq};
 pub struct LogEntry<'a> {
     /// Its place.
     pub seq: Seq,
-    /// The server says that it is a commit.
-    pub is_commit: bool,
     /// Its id.
     pub id: Option<&'a MessageId>,
-    /// The content, decoded from base64.
-    pub content: &'a [u8],
+    /// Whose it is, by the server's word. `None`: the server said nothing.
+    pub user: Option<&'a str>,
+    /// The newest commit before it, by the server's word.
+    pub base: Option<Seq>,
+    /// What it holds.
+    pub body: Body<'a>,
+}
+
+/// What an entry holds, decoded from base64.
+#[derive(Clone, Copy, Debug)]
+pub enum Body<'a> {
+    /// A message, by the server's word.
+    Message(&'a [u8]),
+    /// A commit, by the server's word.
+    Commit(&'a [u8]),
+    /// Nothing: an operator deleted it.
+    Deleted,
+}
+
+impl<'a> LogEntry<'a> {
+    /// Whether the server says that it is a commit.
+    pub fn is_commit(&self) -> bool {
+        matches!(self.body, Body::Commit(_))
+    }
+
+    /// The content; empty if it was deleted.
+    pub fn content(&self) -> &'a [u8] {
+        match self.body {
+            Body::Message(content) | Body::Commit(content) => content,
+            Body::Deleted => &[],
+        }
+    }
 }
 
 /// What an entry was.
@@ -41,6 +70,10 @@ pub enum Applied {
     Void(Void),
     /// A message that can't be read.
     Unreadable(Unreadable),
+    /// Something that no honest server shows. What it says is neither kept nor shown.
+    Evidence(Evidence),
+    /// Its content was deleted.
+    Deleted,
     /// An entry of this device that its state does not know. The state is older than what the device has said.
     Outdated,
     /// Another device's commit came before the one by which this device wanted to come in. The room is forgotten.
@@ -57,6 +90,10 @@ pub struct Received {
     pub from: Leaf,
     /// What it says.
     pub envelope: Envelope,
+    /// Numbers of messages of this device that are missing before it: the first and the last.
+    pub missing: Option<(u64, u64)>,
+    /// What it shows against the server.
+    pub evidence: Vec<Evidence>,
 }
 
 /// A commit that counts.
@@ -76,6 +113,8 @@ pub struct CommitApplied {
     pub is_end: bool,
     /// A commit of this device that the server has certainly refused, because this one came first.
     pub lost: Option<MessageId>,
+    /// What it shows against the server.
+    pub evidence: Option<Evidence>,
 }
 
 /// The reason why a commit does not count.

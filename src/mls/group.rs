@@ -211,6 +211,10 @@ fn new_terms(before: &Roster, change: &Change) -> RoomTerms {
         terms.admins = admins.clone();
     }
     terms.removed.extend(&change.removes);
+    // An admin lets a removed device in again.
+    for newcomer in &change.adds {
+        terms.removed.remove(&newcomer.certificate.device());
+    }
     terms
 }
 

@@ -11,20 +11,31 @@
 //! pre-shared keys, secrets of earlier epochs, other cipher suites.
 
 pub mod apply;
+pub mod archived;
+mod commits;
 mod crypto;
 pub mod decode;
 pub mod device;
 pub mod entry;
 mod error;
+pub mod evidence;
 mod facts;
 mod folder;
 pub mod group;
 mod hpke;
+pub mod members;
+pub mod notices;
+mod reader;
+pub mod renewal;
 pub mod room;
 pub mod rows;
+mod senders;
 mod state;
 mod storage;
 mod table;
+mod tags;
+#[cfg(feature = "faults")]
+pub mod unruly;
 
 pub use crate::crypto::secret_key::DeviceSecret;
 pub use error::RoomError;

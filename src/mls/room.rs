@@ -9,7 +9,9 @@ use super::device::Device;
 use super::error::RoomError;
 use super::group::{self, Change, MadeCommit};
 use super::rows::{OutboxRow, Room, Status};
+use super::senders::forget_senders;
 use super::state::{StateError, Step};
+use super::tags::begin_tags;
 use crate::crypto::record_chain::RecordChain;
 use crate::policy::commit_rules::Roster;
 use crate::protocol::envelope::Envelope;
@@ -51,8 +53,13 @@ pub struct Position {
 /// The room, if the device may encrypt in it.
 fn speaking(step: &Step<'_>, name: &RoomName) -> Result<Room, RoomError> {
     let room = Room::load(step, name)?.ok_or(RoomError::NotMember)?;
+    may_speak(&room)?;
+    Ok(room)
+}
+
+fn may_speak(room: &Room) -> Result<(), RoomError> {
     match room.status {
-        Status::Member => Ok(room),
+        Status::Member => Ok(()),
         Status::Creating | Status::Joining => Err(RoomError::NotYet),
         Status::Outdated => Err(RoomError::Outdated),
         Status::Removed => Err(RoomError::NotMember),
@@ -67,34 +74,111 @@ pub fn say(
     (id, text): (&MessageId, &str),
     now: Timestamp,
 ) -> Result<Outgoing, RoomError> {
-    if let Some(row) = OutboxRow::load(step, name, id)? {
-        if row.text.as_deref() != Some(text) {
-            return Err(RoomError::IdTaken);
-        }
-        return match row.seq {
-            Some(_) => Ok(row.into()),
-            None => renewed(step, device, &speaking(step, name)?, row),
-        };
-    }
-    let mut room = speaking(step, name)?;
-    room.number += 1;
-    room.spoken += 1;
-    let row = OutboxRow {
-        id: id.clone(),
-        is_commit: false,
-        number: room.number,
-        at: now,
-        base: room.base,
-        text: Some(text.to_owned()),
-        content: Vec::new(),
-        commit: None,
-        seq: None,
-    };
-    let row = encrypted(step, device, &room, row)?;
-    room.store(step)?;
-    Ok(row.into())
+    let mut speaker = Speaker::open(step, device, name)?;
+    let said = speaker.say((id, text), now)?;
+    speaker.room.store(step)?;
+    Ok(said)
 }
 
+/// The same for many texts: the group is loaded once. Each has an outcome of its own.
+pub fn say_all(
+    step: &Step<'_>,
+    device: &Device,
+    name: &RoomName,
+    texts: &[(MessageId, String)],
+    now: Timestamp,
+) -> Result<Vec<Result<Outgoing, RoomError>>, RoomError> {
+    let mut speaker = Speaker::open(step, device, name)?;
+    let mut said = Vec::with_capacity(texts.len());
+    for (id, text) in texts {
+        match speaker.say((id, text), now) {
+            Err(error @ (RoomError::IdTaken | RoomError::Envelope(_))) => said.push(Err(error)),
+            Err(error) => return Err(error),
+            Ok(outgoing) => said.push(Ok(outgoing)),
+        }
+    }
+    speaker.room.store(step)?;
+    Ok(said)
+}
+
+/// A device that says things in a room, in one step.
+struct Speaker<'s, 't> {
+    step: &'s Step<'t>,
+    device: &'s Device,
+    room: Room,
+    group: Option<MlsGroup>,
+}
+
+impl<'s, 't> Speaker<'s, 't> {
+    fn open(step: &'s Step<'t>, device: &'s Device, name: &RoomName) -> Result<Self, RoomError> {
+        let room = Room::load(step, name)?.ok_or(RoomError::NotMember)?;
+        Ok(Speaker { step, device, room, group: None })
+    }
+
+    fn say(
+        &mut self,
+        (id, text): (&MessageId, &str),
+        now: Timestamp,
+    ) -> Result<Outgoing, RoomError> {
+        if let Some(row) = OutboxRow::load(self.step, &self.room.name, id)? {
+            if row.text.as_deref() != Some(text) {
+                return Err(RoomError::IdTaken);
+            }
+            return match row.seq {
+                Some(_) => Ok(row.into()),
+                None => {
+                    may_speak(&self.room)?;
+                    self.renewed(row)
+                }
+            };
+        }
+        may_speak(&self.room)?;
+        let row = OutboxRow {
+            id: id.clone(),
+            is_commit: false,
+            number: self.room.number + 1,
+            at: now,
+            base: self.room.base,
+            text: Some(text.to_owned()),
+            content: Vec::new(),
+            commit: None,
+            seq: None,
+        };
+        let row = self.encrypted(row)?;
+        self.room.number += 1;
+        self.room.spoken += 1;
+        Ok(row.into())
+    }
+
+    fn renewed(&mut self, row: OutboxRow) -> Result<Outgoing, RoomError> {
+        if row.is_commit || row.base >= self.room.base {
+            return Ok(row.into());
+        }
+        self.encrypted(row).map(Outgoing::from)
+    }
+
+    /// Encrypts the row's text under the group's present keys, and stores the row.
+    fn encrypted(&mut self, row: OutboxRow) -> Result<OutboxRow, RoomError> {
+        let (step, room) = (self.step, &self.room);
+        let chain = room.chain.ok_or(StateError::Damaged("a room without a chain"))?;
+        let text = row.text.clone().ok_or(StateError::Damaged("a message without a text"))?;
+        let seen = (room.chain_through, chain.tag());
+        let envelope = Envelope::new(row.id.clone(), row.number, row.at, seen, text).encode()?;
+        if self.group.is_none() {
+            self.group = Some(group::load(step, &room.group)?);
+        }
+        let group = self.group.as_mut().ok_or(StateError::Mls("the group is missing"))?;
+        let message = group
+            .create_message(step.provider(), &self.device.secret, &envelope)
+            .map_err(|_| StateError::Mls("the message could not be encrypted"))?;
+        step.check()?;
+        let content =
+            message.to_bytes().map_err(|_| StateError::Mls("the message could not be encoded"))?;
+        let row = OutboxRow { base: room.base, content, ..row };
+        row.store(step, &room.name)?;
+        Ok(row)
+    }
+}
 /// Everything that is to be sent, in the order in which it was made. Messages that the server has certainly not stored,
 /// because another commit came first, are encrypted anew.
 pub fn owed(step: &Step<'_>, device: &Device, name: &RoomName) -> Result<Vec<Outgoing>, RoomError> {
@@ -102,44 +186,12 @@ pub fn owed(step: &Step<'_>, device: &Device, name: &RoomName) -> Result<Vec<Out
     let rows = OutboxRow::owed(step, name)?;
     match room.status {
         Status::Creating | Status::Joining => Ok(rows.into_iter().map(Outgoing::from).collect()),
-        Status::Member => rows.into_iter().map(|row| renewed(step, device, &room, row)).collect(),
+        Status::Member => {
+            let mut speaker = Speaker { step, device, room, group: None };
+            rows.into_iter().map(|row| speaker.renewed(row)).collect()
+        }
         Status::Outdated | Status::Removed => Ok(Vec::new()),
     }
-}
-
-fn renewed(
-    step: &Step<'_>,
-    device: &Device,
-    room: &Room,
-    row: OutboxRow,
-) -> Result<Outgoing, RoomError> {
-    if row.is_commit || row.base >= room.base {
-        return Ok(row.into());
-    }
-    encrypted(step, device, room, row).map(Outgoing::from)
-}
-
-/// Encrypts the row's text under the group's present keys, and stores the row.
-fn encrypted(
-    step: &Step<'_>,
-    device: &Device,
-    room: &Room,
-    row: OutboxRow,
-) -> Result<OutboxRow, RoomError> {
-    let chain = room.chain.ok_or(StateError::Damaged("a room without a chain"))?;
-    let text = row.text.clone().ok_or(StateError::Damaged("a message without a text"))?;
-    let seen = (room.applied, chain.tag());
-    let envelope = Envelope::new(row.id.clone(), row.number, row.at, seen, text).encode()?;
-    let mut group = group::load(step, &room.group)?;
-    let message = group
-        .create_message(step.provider(), &device.secret, &envelope)
-        .map_err(|_| StateError::Mls("the message could not be encrypted"))?;
-    step.check()?;
-    let content =
-        message.to_bytes().map_err(|_| StateError::Mls("the message could not be encoded"))?;
-    let row = OutboxRow { base: room.base, content, ..row };
-    row.store(step, &room.name)?;
-    Ok(row)
 }
 
 /// Makes a commit, and stores what is to be sent. It counts when it is read in the log.
@@ -201,6 +253,8 @@ fn begin(
     if let Some(room) = &before {
         group::delete(step, &room.group)?;
     }
+    // What the others say until this device is in is not read, and not missing.
+    forget_senders(step, name)?;
     for row in OutboxRow::owed(step, name)? {
         if row.is_commit {
             row.delete(step, name)?;
@@ -213,7 +267,10 @@ fn begin(
         applied: at.applied,
         base: at.base,
         log_epoch: before.as_ref().and_then(|room| room.log_epoch.clone()),
+        epoch_start: at.base,
         chain: None,
+        chain_through: at.applied,
+        deleted: 0,
         number: before.map_or(0, |room| room.number),
         renewed: None,
         spoken: 0,
@@ -256,7 +313,9 @@ pub fn join(
         return Err(RoomError::WelcomeRefused);
     }
     room.group = group.group_id().as_slice().to_vec();
-    room.chain = Some(RecordChain::after_commit(group.epoch_authenticator().as_slice(), seq));
+    let chain = RecordChain::after_commit(group.epoch_authenticator().as_slice(), seq);
+    room.chain = Some(chain);
+    begin_tags(step, name, seq, &chain.tag())?;
     room.store(step)?;
     Ok(roster)
 }
@@ -311,6 +370,16 @@ fn group_of(step: &Step<'_>, name: &RoomName) -> Result<MlsGroup, RoomError> {
         Status::Creating | Status::Joining => Err(RoomError::NotYet),
         Status::Removed => Err(RoomError::NotMember),
     }
+}
+
+/// What became of something that this device made: its place in the log, if it was read there. `None`: it is not known any
+/// more, because another commit came first.
+pub fn outcome(
+    step: &Step<'_>,
+    name: &RoomName,
+    id: &MessageId,
+) -> Result<Option<Option<Seq>>, StateError> {
+    Ok(OutboxRow::load(step, name, id)?.map(|row| row.seq))
 }
 
 /// Notes the epoch of the room's log.

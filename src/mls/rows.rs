@@ -1,6 +1,6 @@
 //! The rows beside a group: a room's position in its log, the outbox and the archive.
 
-use rusqlite::{OptionalExtension as _, Row};
+use rusqlite::Row;
 use serde::{Deserialize, Serialize};
 
 use super::group::MadeCommit;
@@ -47,8 +47,14 @@ pub struct Room {
     pub base: Seq,
     /// The epoch of the log, if it is known.
     pub log_epoch: Option<String>,
-    /// The chain over what was read since the last commit.
+    /// The commit that began the group's present epoch. A later one, that is void, is in `base` alone.
+    pub epoch_start: Seq,
+    /// The chain over what was read since then.
     pub chain: Option<RecordChain>,
+    /// The last entry in the chain: after an entry whose content was deleted, it can't go on.
+    pub chain_through: Seq,
+    /// Entries whose content was deleted, as far as no missing number was put down to them.
+    pub deleted: u64,
     /// The number of the device's last message.
     pub number: u64,
     /// When the device last renewed its keys here.
@@ -71,25 +77,6 @@ pub(super) struct OutboxRow {
     pub seq: Option<Seq>,
 }
 
-/// A message that was read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Archived {
-    /// Its place in the log.
-    pub seq: Seq,
-    /// Its id.
-    pub id: MessageId,
-    /// The name of its author, by the author's certificate.
-    pub user: String,
-    /// The device that wrote it.
-    pub device: DeviceId,
-    /// Its number among the messages of this device.
-    pub number: u64,
-    /// When it was written, by its author's clock.
-    pub at: Timestamp,
-    /// The text.
-    pub text: String,
-}
-
 /// What goes with a commit, as it is stored.
 #[derive(Serialize, Deserialize)]
 struct Attached {
@@ -101,14 +88,13 @@ struct Attached {
 
 const DAMAGED_ROOM: StateError = StateError::Damaged("the row of a room");
 const DAMAGED_OUTBOX: StateError = StateError::Damaged("a row of the outbox");
-const DAMAGED_ARCHIVE: StateError = StateError::Damaged("a row of the archive");
 
 /// SQLite's integers are signed. A number above is not stored: no log and no device gets there.
-fn signed(number: u64) -> Result<i64, StateError> {
+pub(super) fn signed(number: u64) -> Result<i64, StateError> {
     i64::try_from(number).map_err(|_| StateError::Damaged("a number is too large"))
 }
 
-fn unsigned(number: i64) -> Result<u64, StateError> {
+pub(super) fn unsigned(number: i64) -> Result<u64, StateError> {
     u64::try_from(number).map_err(|_| StateError::Damaged("a number is negative"))
 }
 
@@ -116,8 +102,8 @@ impl Room {
     /// The room's row.
     pub fn load(step: &Step<'_>, name: &RoomName) -> Result<Option<Self>, StateError> {
         let mut statement = step.sql().prepare_cached(
-            "SELECT group_id, status, applied, base, log_epoch, chain, number, renewed, spoken
-             FROM rooms WHERE room = ?1",
+            "SELECT group_id, status, applied, base, log_epoch, chain, number, renewed, spoken, epoch_start,
+             chain_through, deleted FROM rooms WHERE room = ?1",
         )?;
         let mut rows = statement.query([name.as_str()])?;
         let Some(row) = rows.next()? else { return Ok(None) };
@@ -136,6 +122,9 @@ impl Room {
             number: unsigned(row.get(6)?)?,
             renewed: renewed.map(Timestamp::from_micros),
             spoken: unsigned(row.get(8)?)?,
+            epoch_start: Seq(unsigned(row.get(9)?)?),
+            chain_through: Seq(unsigned(row.get(10)?)?),
+            deleted: unsigned(row.get(11)?)?,
         }))
     }
 
@@ -152,8 +141,9 @@ impl Room {
         step.sql()
             .prepare_cached(
                 "INSERT OR REPLACE INTO rooms
-                 (room, group_id, status, applied, base, log_epoch, chain, number, renewed, spoken)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+                 (room, group_id, status, applied, base, log_epoch, chain, number, renewed, spoken,
+                  epoch_start, chain_through, deleted)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
             )?
             .execute((
                 self.name.as_str(),
@@ -166,6 +156,9 @@ impl Room {
                 signed(self.number)?,
                 self.renewed.map(Timestamp::micros),
                 signed(self.spoken)?,
+                signed(self.epoch_start.0)?,
+                signed(self.chain_through.0)?,
+                signed(self.deleted)?,
             ))?;
         Ok(())
     }
@@ -264,6 +257,19 @@ impl OutboxRow {
         Ok(())
     }
 
+    /// Whether one of the rows has this content.
+    pub fn holds_content(
+        step: &Step<'_>,
+        room: &RoomName,
+        content: &[u8],
+    ) -> Result<bool, StateError> {
+        let mut statement = step
+            .sql()
+            .prepare_cached("SELECT count(*) FROM outbox WHERE room = ?1 AND content = ?2")?;
+        let count: i64 = statement.query_row((room.as_str(), content), |row| row.get(0))?;
+        Ok(count > 0)
+    }
+
     pub fn delete(&self, step: &Step<'_>, room: &RoomName) -> Result<(), StateError> {
         step.sql()
             .prepare_cached("DELETE FROM outbox WHERE room = ?1 AND id = ?2")?
@@ -300,80 +306,4 @@ fn detach(bytes: &[u8], content: &[u8]) -> Result<MadeCommit, StateError> {
         info: attached.info,
         tree: attached.tree,
     })
-}
-
-fn archive_place(room: &RoomName, seq: Seq) -> String {
-    format!("archive/{room}/{seq}")
-}
-
-impl Archived {
-    pub(super) fn store(&self, step: &Step<'_>, room: &RoomName) -> Result<(), StateError> {
-        step.sql()
-            .prepare_cached(
-                "INSERT INTO archive (room, seq, id, user, device, number, at, text)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-            )?
-            .execute((
-                room.as_str(),
-                signed(self.seq.0)?,
-                self.id.as_str(),
-                &self.user,
-                self.device.0,
-                signed(self.number)?,
-                self.at.micros(),
-                step.seal(&archive_place(room, self.seq), self.text.as_bytes()),
-            ))?;
-        Ok(())
-    }
-
-    /// The messages after a place, at most `limit`.
-    pub fn after(
-        step: &Step<'_>,
-        room: &RoomName,
-        after: Seq,
-        limit: u32,
-    ) -> Result<Vec<Self>, StateError> {
-        let mut statement = step.sql().prepare_cached(
-            "SELECT seq, id, user, device, number, at, text FROM archive
-             WHERE room = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3",
-        )?;
-        let mut rows = statement.query((room.as_str(), signed(after.0)?, limit))?;
-        let mut found = Vec::new();
-        while let Some(row) = rows.next()? {
-            let (id, seq): (String, _) = (row.get(1)?, Seq(unsigned(row.get(0)?)?));
-            let text = step.open(&archive_place(room, seq), row.get(6)?)?;
-            found.push(Archived {
-                seq,
-                id: MessageId::parse(&id).ok_or(DAMAGED_ARCHIVE)?,
-                user: row.get(2)?,
-                device: DeviceId(row.get(3)?),
-                number: unsigned(row.get(4)?)?,
-                at: Timestamp::from_micros(row.get(5)?),
-                text: String::from_utf8(text).map_err(|_| DAMAGED_ARCHIVE)?,
-            });
-        }
-        Ok(found)
-    }
-
-    /// Deletes the messages up to a place.
-    pub fn delete_through(
-        step: &Step<'_>,
-        room: &RoomName,
-        through: Seq,
-    ) -> Result<usize, StateError> {
-        let mut statement =
-            step.sql().prepare_cached("DELETE FROM archive WHERE room = ?1 AND seq <= ?2")?;
-        Ok(statement.execute((room.as_str(), signed(through.0)?))?)
-    }
-
-    /// The last message that was read, if there is one.
-    pub fn last(step: &Step<'_>, room: &RoomName) -> Result<Option<Seq>, StateError> {
-        let last: Option<i64> = step
-            .sql()
-            .prepare_cached("SELECT max(seq) FROM archive WHERE room = ?1")?
-            .query_row([room.as_str()], |row| row.get(0))
-            .optional()?
-            .flatten();
-        last.map(|seq| unsigned(seq).map(Seq)).transpose()
-    }
 }

@@ -34,7 +34,8 @@ CREATE TABLE pins (
 CREATE TABLE rooms (
     room TEXT PRIMARY KEY, group_id BLOB NOT NULL, status TEXT NOT NULL, applied INTEGER NOT NULL,
     base INTEGER NOT NULL, log_epoch TEXT, chain BLOB, number INTEGER NOT NULL, renewed INTEGER,
-    spoken INTEGER NOT NULL) WITHOUT ROWID;
+    spoken INTEGER NOT NULL, epoch_start INTEGER NOT NULL, chain_through INTEGER NOT NULL,
+    deleted INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE outbox (
     room TEXT NOT NULL, id TEXT NOT NULL, kind TEXT NOT NULL, number INTEGER NOT NULL, at INTEGER NOT NULL,
     base INTEGER NOT NULL, text BLOB, content BLOB NOT NULL, attached BLOB, seq INTEGER,
@@ -43,6 +44,16 @@ CREATE TABLE archive (
     room TEXT NOT NULL, seq INTEGER NOT NULL, id TEXT NOT NULL, user TEXT NOT NULL, device BLOB NOT NULL,
     number INTEGER NOT NULL, at INTEGER NOT NULL, text BLOB NOT NULL,
     PRIMARY KEY (room, seq)) WITHOUT ROWID;
+CREATE TABLE notices (
+    room TEXT NOT NULL, seq INTEGER NOT NULL, part INTEGER NOT NULL, notice BLOB NOT NULL,
+    PRIMARY KEY (room, seq, part)) WITHOUT ROWID;
+CREATE TABLE senders (
+    room TEXT NOT NULL, device BLOB NOT NULL, record BLOB NOT NULL, PRIMARY KEY (room, device)) WITHOUT ROWID;
+CREATE TABLE members (
+    room TEXT NOT NULL, device BLOB NOT NULL, since INTEGER, seen_seq INTEGER, seen_at INTEGER, renewed INTEGER,
+    PRIMARY KEY (room, device)) WITHOUT ROWID;
+CREATE TABLE chain (
+    room TEXT NOT NULL, seq INTEGER NOT NULL, tag BLOB NOT NULL, PRIMARY KEY (room, seq)) WITHOUT ROWID;
 ";
 
 /// The reason why a device's state can't be opened.

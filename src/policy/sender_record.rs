@@ -3,6 +3,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use crate::protocol::decoder::Decoder;
+
 /// Messages of a device after which a hole is evidence. Until then, the missing message may still come: two processes
 /// of one device can overtake each other on the way to the server.
 pub const PATIENCE: u64 = 256;
@@ -14,6 +16,9 @@ const REMEMBERED: usize = 512;
 /// later.
 const MAX_HOLES: usize = 256;
 
+/// The form of the stored bytes.
+const FORM: u8 = 1;
+
 /// A short hash of a message's id and text.
 pub type ContentTag = [u8; 16];
 
@@ -22,6 +27,8 @@ pub type ContentTag = [u8; 16];
 pub struct SenderRecord {
     /// The highest number, 0 before the first.
     highest: u64,
+    /// The first number of which this member knows anything; 1 or 0 if it knows all.
+    begin: u64,
     /// The last numbers and contents, in the order of their coming.
     recent: VecDeque<(u64, ContentTag)>,
     /// Missing numbers, from each to the one before the second, with the highest number when they were found.
@@ -51,9 +58,10 @@ pub enum Verdict {
 }
 
 impl SenderRecord {
-    /// A record that begins after `highest`: of a device that spoke before this member read it.
+    /// A record that begins after `highest`: of a device that spoke before this member read it. Some of the messages
+    /// before may still come, because they were overtaken.
     pub fn starting_after(highest: u64) -> Self {
-        SenderRecord { highest, ..SenderRecord::default() }
+        SenderRecord { highest, begin: highest.saturating_add(1), ..SenderRecord::default() }
     }
 
     /// The highest number.
@@ -69,7 +77,8 @@ impl SenderRecord {
                 false => Verdict::Contradiction,
             };
         }
-        if number <= self.highest && !self.fill(number) {
+        let may_be_late = number < self.begin && self.begin - number <= PATIENCE;
+        if number <= self.highest && !may_be_late && !self.fill(number) {
             return Verdict::TooOld;
         }
         let missing =
@@ -92,6 +101,18 @@ impl SenderRecord {
         self.fill(number);
     }
 
+    /// Puts the first numbers of a new hole down to at most `deleted` entries whose content was deleted. Returns how many.
+    pub fn excuse(&mut self, (first, last): (u64, u64), deleted: u64) -> u64 {
+        let excused = deleted.min((last - first).saturating_add(1));
+        if excused > 0
+            && let Some(hole) = self.holes.remove(&first)
+            && first + excused < hole.end
+        {
+            self.holes.insert(first + excused, hole);
+        }
+        excused
+    }
+
     /// The first hole that has been open for [`PATIENCE`] messages: its first and its last number. It is told once.
     pub fn overdue(&mut self) -> Option<(u64, u64)> {
         let highest = self.highest;
@@ -100,6 +121,58 @@ impl SenderRecord {
         let (first, last) = (*first, hole.end - 1);
         self.holes.remove(&first);
         Some((first, last))
+    }
+
+    /// The record as bytes, to be stored.
+    ///
+    /// ```text
+    /// form 1 (u8) · highest, begin (u64 each) · number (u16), contents (number u64, tag 16 bytes each)
+    /// · number (u16), holes (first, end, found at: u64 each)
+    /// ```
+    pub fn encode(&self) -> Vec<u8> {
+        let mut bytes = vec![FORM];
+        bytes.extend(self.highest.to_be_bytes());
+        bytes.extend(self.begin.to_be_bytes());
+        bytes.extend((self.recent.len() as u16).to_be_bytes());
+        for (number, tag) in &self.recent {
+            bytes.extend(number.to_be_bytes());
+            bytes.extend(tag);
+        }
+        bytes.extend((self.holes.len() as u16).to_be_bytes());
+        for (first, hole) in &self.holes {
+            for number in [*first, hole.end, hole.found_at] {
+                bytes.extend(number.to_be_bytes());
+            }
+        }
+        bytes
+    }
+
+    /// The record in `bytes`, if [`Self::encode`] makes such bytes.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut input = Decoder(bytes);
+        if input.array()? != [FORM] {
+            return None;
+        }
+        let highest = u64::from_be_bytes(input.array()?);
+        let begin = u64::from_be_bytes(input.array()?);
+        let count = usize::from(u16::from_be_bytes(input.array()?));
+        let mut recent = VecDeque::with_capacity(count.min(REMEMBERED));
+        for _ in 0..count {
+            recent.push_back((u64::from_be_bytes(input.array()?), input.array()?));
+        }
+        let count = usize::from(u16::from_be_bytes(input.array()?));
+        let mut holes = BTreeMap::new();
+        for _ in 0..count {
+            let first = u64::from_be_bytes(input.array()?);
+            let end = u64::from_be_bytes(input.array()?);
+            let found_at = u64::from_be_bytes(input.array()?);
+            holes.insert(first, Hole { end, found_at });
+        }
+        let fits = recent.len() <= REMEMBERED && holes.len() <= MAX_HOLES && input.0.is_empty();
+        let is_sound = holes.iter().all(|(first, hole)| {
+            *first < hole.end && hole.end <= hole.found_at && hole.found_at <= highest
+        });
+        (fits && is_sound).then_some(SenderRecord { highest, begin, recent, holes })
     }
 
     /// Takes a number out of its hole. Returns whether it was in one.
@@ -161,6 +234,19 @@ mod tests {
     }
 
     #[test]
+    fn a_hole_is_put_down_to_deleted_entries_as_far_as_they_go() {
+        let mut record = SenderRecord::default();
+        record.note(4, tag(4));
+        assert_eq!(record.excuse((1, 3), 2), 2);
+        assert_eq!(record.note(1, tag(1)), Verdict::TooOld);
+        record.note(4 + PATIENCE, tag(0));
+        assert_eq!(record.overdue(), Some((3, 3)));
+        assert_eq!(record.excuse((5, 3 + PATIENCE), u64::MAX), PATIENCE - 1);
+        record.note(2000, tag(9));
+        assert_eq!(record.overdue(), None);
+    }
+
+    #[test]
     fn a_number_has_one_message() {
         let mut record = SenderRecord::default();
         record.note(1, tag(1));
@@ -172,7 +258,12 @@ mod tests {
     fn a_member_who_comes_later_misses_nothing_from_before() {
         let mut record = SenderRecord::starting_after(410);
         assert_eq!(record.note(411, tag(411)), NEW);
-        assert_eq!(record.note(410, tag(410)), Verdict::TooOld);
+        // An overtaken one may still come, once.
+        assert_eq!(record.note(410, tag(410)), NEW);
+        assert_eq!(record.note(410, tag(410)), Verdict::Repeated);
+        assert_eq!(record.note(411 - PATIENCE, tag(3)), NEW);
+        assert_eq!(record.note(410 - PATIENCE, tag(4)), Verdict::TooOld);
+        assert_eq!(record.overdue(), None);
         assert_eq!(
             record.note(u64::MAX, tag(0)),
             Verdict::New { missing: Some((412, u64::MAX - 1)) }
@@ -213,6 +304,25 @@ mod tests {
                 record.overdue();
                 prop_assert!(record.recent.len() <= REMEMBERED);
                 prop_assert!(record.holes.len() <= MAX_HOLES);
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_stored_record_is_the_same(numbers in prop::collection::vec(1_u64..900, 0..700)) {
+            let mut record = SenderRecord::starting_after(3);
+            for number in numbers {
+                record.note(number, tag(number));
+            }
+            prop_assert_eq!(SenderRecord::decode(&record.encode()), Some(record));
+        }
+
+        #[test]
+        fn strange_bytes_are_no_record(bytes: Vec<u8>) {
+            if let Some(mut record) = SenderRecord::decode(&bytes) {
+                record.note(7, tag(7));
+                record.overdue();
             }
         }
     }

@@ -3,6 +3,9 @@
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::mls::apply::apply_all;
+
+const BATCH: usize = 256;
 
 fn median(mut work: impl FnMut(usize) -> Duration, rounds: usize) -> Duration {
     let mut times: Vec<_> = (0..rounds).map(&mut work).collect();
@@ -10,24 +13,60 @@ fn median(mut work: impl FnMut(usize) -> Duration, rounds: usize) -> Duration {
     times[rounds / 2]
 }
 
+/// A room of Ana's and Bob's device and others of Bob.
+fn room_with(devices: usize) -> (Member, Member, Log) {
+    let (ana, bob) = (User::new("ana"), User::new("bob"));
+    let (mut a, mut b) = (Member::new(&ana), Member::new(&bob));
+    let mut log = room_of(&ana, &mut a, &mut [&mut b]);
+    let mut left = devices - 2;
+    while left > 0 {
+        let count = left.min(40);
+        left -= count;
+        let adds = (0..count).map(|_| Member::new(&bob).newcomer()).collect();
+        let added = a.change(&format!("add{left}"), Change { adds, ..Change::default() }).unwrap();
+        log.append(0, &added).unwrap();
+        a.read(&log);
+        b.read(&log);
+    }
+    (a, b, log)
+}
+
+#[test]
+#[ignore = "a measurement, not a test"]
+fn what_a_listener_reads_per_second() {
+    for devices in [10, 100] {
+        let (mut a, mut b, mut log) = room_with(devices);
+        for round in 0..8 {
+            let name = |n| (id(&format!("m{round}-{n}")), "x".repeat(100));
+            let texts: Vec<_> = (0..BATCH).map(name).collect();
+            let said =
+                a.step(|step, device| room::say_all(step, device, &ops(), &texts, at(1))).unwrap();
+            for one in said {
+                log.append(0, &one.unwrap()).unwrap();
+            }
+            a.read(&log);
+        }
+        let start = b.room().applied;
+        let entries: Vec<_> =
+            log.entries.iter().filter(|entry| entry.seq > start).map(Entry::as_log).collect();
+        let took = median(
+            |round| {
+                let batch = &entries[round * BATCH..(round + 1) * BATCH];
+                let start = Instant::now();
+                b.step(|step, device| apply_all(step, device, &ops(), batch)).unwrap();
+                start.elapsed()
+            },
+            8,
+        );
+        println!("{devices} devices: {:.0} messages/s", BATCH as f64 / took.as_secs_f64());
+    }
+}
+
 #[test]
 #[ignore = "a measurement, not a test"]
 fn what_steps_cost() {
     for devices in [2, 10, 100] {
-        let (ana, bob) = (User::new("ana"), User::new("bob"));
-        let (mut a, mut b) = (Member::new(&ana), Member::new(&bob));
-        let mut log = room_of(&ana, &mut a, &mut [&mut b]);
-        let mut left = devices - 2;
-        while left > 0 {
-            let count = left.min(40);
-            left -= count;
-            let adds = (0..count).map(|_| Member::new(&bob).newcomer()).collect();
-            let added =
-                a.change(&format!("add{left}"), Change { adds, ..Change::default() }).unwrap();
-            log.append(0, &added).unwrap();
-            a.read(&log);
-            b.read(&log);
-        }
+        let (mut a, mut b, mut log) = room_with(devices);
         let text = "x".repeat(100);
         let mut contents = Vec::new();
         let say = median(

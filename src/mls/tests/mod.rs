@@ -1,6 +1,8 @@
 //! Tests of end-to-end rooms without a network: several devices, and a log that keeps the server's one rule.
 
+mod batches;
 mod crash;
+mod evidence;
 mod hostile;
 mod hpke;
 mod measure;
@@ -14,13 +16,14 @@ use std::collections::BTreeMap;
 use tempfile::TempDir;
 
 use super::apply::apply;
+use super::archived::Archived;
 use super::crypto::sealed_with;
 use super::device::{Device, Newcomer};
-use super::entry::{Applied, LogEntry};
+use super::entry::{Applied, Body, LogEntry};
 use super::error::RoomError;
 use super::group::{Change, MadeCommit};
 use super::room::{self, Outgoing, Position};
-use super::rows::{Archived, Room};
+use super::rows::Room;
 use super::state::{State, StateError, Step};
 use crate::crypto::secret_key::{DeviceSecret, UserSecret};
 use crate::policy::commit_rules::Roster;
@@ -120,7 +123,12 @@ impl Member {
     }
 
     fn apply(&mut self, entry: &Entry) -> Result<Applied, RoomError> {
-        self.step(|step, device| apply(step, device, &ops(), entry.as_log()))
+        self.hear(entry.as_log())
+    }
+
+    /// Reads an entry with what the server says about it.
+    fn hear(&mut self, entry: LogEntry<'_>) -> Result<Applied, RoomError> {
+        self.step(|step, device| apply(step, device, &ops(), entry))
     }
 
     /// Reads the log to its end.
@@ -129,7 +137,7 @@ impl Member {
         log.entries
             .iter()
             .filter(|entry| entry.seq > applied)
-            .map(|entry| self.apply(entry).unwrap())
+            .map(|entry| self.hear(entry.told(log)).unwrap())
             .collect()
     }
 
@@ -176,7 +184,14 @@ struct Entry {
 impl Entry {
     fn as_log(&self) -> LogEntry<'_> {
         let Entry { seq, id, is_commit, content, .. } = self;
-        LogEntry { seq: *seq, is_commit: *is_commit, id: Some(id), content }
+        let body = if *is_commit { Body::Commit(content) } else { Body::Message(content) };
+        LogEntry { seq: *seq, id: Some(id), user: None, base: None, body }
+    }
+
+    /// The entry with what an honest server says about it.
+    fn told(&self, log: &Log) -> LogEntry<'_> {
+        let user = log.users.get(self.author).copied();
+        LogEntry { user, base: Some(log.base_before(self.seq)), ..self.as_log() }
     }
 }
 
@@ -185,6 +200,8 @@ impl Entry {
 struct Log {
     entries: Vec<Entry>,
     commits: BTreeMap<Seq, MadeCommit>,
+    /// The names of the authors, if the server says them.
+    users: Vec<&'static str>,
     /// The key of each content that was ever handed over.
     keys: BTreeMap<Vec<u8>, Vec<u8>>,
 }
@@ -197,8 +214,13 @@ enum Refusal {
 
 impl Log {
     fn base(&self) -> Seq {
-        let newest = self.entries.iter().rev().find(|entry| entry.is_commit);
-        newest.map_or(Seq(0), |entry| entry.seq)
+        self.base_before(Seq(u64::MAX))
+    }
+
+    /// The newest commit before a place.
+    fn base_before(&self, seq: Seq) -> Seq {
+        let is_before = |entry: &&Entry| entry.is_commit && entry.seq < seq;
+        self.entries.iter().rev().find(is_before).map_or(Seq(0), |entry| entry.seq)
     }
 
     fn entry(&self, seq: Seq) -> &Entry {

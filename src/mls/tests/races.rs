@@ -61,7 +61,8 @@ impl World {
         let mut members: Vec<_> = USER_OF.iter().map(|user| Member::new(&users[*user])).collect();
         let (first, others) = members.split_at_mut(1);
         let mut others: Vec<_> = others.iter_mut().take(2).collect();
-        let log = room_of(&users[0], &mut first[0], &mut others);
+        let mut log = room_of(&users[0], &mut first[0], &mut others);
+        log.users = USER_OF.map(|user| users[user].name).to_vec();
         let acked = Vec::new();
         World { users, members, log, names: 0, acked, said: BTreeSet::new() }
     }
@@ -130,10 +131,19 @@ impl World {
             };
             let next = usize::try_from(room.applied.0).unwrap();
             let Some(entry) = self.log.entries.get(next).cloned() else { return };
-            match member.apply(&entry) {
-                Ok(Applied::Outdated | Applied::Gap { .. } | Applied::Void(_)) => {
-                    panic!("{by} at {}: not in an honest log", entry.seq)
-                }
+            let applied = member.hear(entry.told(&self.log));
+            match &applied {
+                Ok(Applied::Message(received)) => assert_eq!(received.evidence, []),
+                Ok(Applied::Commit(commit)) => assert_eq!(commit.evidence, None),
+                _ => {}
+            }
+            match applied {
+                Ok(
+                    unexpected @ (Applied::Outdated
+                    | Applied::Gap { .. }
+                    | Applied::Void(_)
+                    | Applied::Evidence(_)),
+                ) => panic!("{by} at {}: {unexpected:?} is not in an honest log", entry.seq),
                 Ok(Applied::Unreadable(reason)) => assert_eq!(
                     reason,
                     crate::mls::entry::Unreadable::NotForUs,

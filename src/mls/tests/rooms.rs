@@ -4,6 +4,7 @@ use openmls::prelude::KeyPackage;
 
 use super::*;
 use crate::mls::entry::{CommitApplied, Unreadable, Void};
+use crate::mls::evidence::Evidence;
 use crate::mls::rows::Status;
 use crate::policy::commit_rules::VoidReason;
 
@@ -12,6 +13,10 @@ fn commit(applied: &Applied) -> &CommitApplied {
         Applied::Commit(commit) => commit,
         other => panic!("{other:?}"),
     }
+}
+
+fn other_kind(seq: u64, said: &'static str, is: &'static str) -> Applied {
+    Applied::Evidence(Evidence::OtherKind { room: ops(), seq: Seq(seq), said, is })
 }
 
 fn adding(newcomers: Vec<Newcomer>) -> Change {
@@ -34,7 +39,8 @@ fn members_read_each_other_and_a_newcomer_reads_nothing_from_before() {
     let again = Entry { seq: Seq(4), ..log.entry(Seq(3)).clone() };
     log.entries.push(again.clone());
     for member in [&mut a, &mut b] {
-        assert_eq!(member.apply(&again).unwrap(), Applied::Unreadable(Unreadable::Repeated));
+        let repeated = Evidence::Repeated { room: ops(), seq: Seq(4) };
+        assert_eq!(member.apply(&again).unwrap(), Applied::Evidence(repeated));
     }
     assert_eq!(a.room().chain, b.room().chain);
 
@@ -218,11 +224,12 @@ fn a_restored_state_is_noticed_and_encrypts_nothing_more() {
         content: again.content.clone(),
     });
     let seen = a.read(&log);
-    assert_eq!(seen.last(), Some(&Applied::Unreadable(Unreadable::Repeated)));
+    let repeated = Evidence::Repeated { room: ops(), seq: Seq(7) };
+    assert_eq!(seen.last(), Some(&Applied::Evidence(repeated)));
 }
 
 /// A copy of a device's folder, as a backup makes it.
-fn copy(member: &Member) -> Member {
+pub fn copy(member: &Member) -> Member {
     let folder = TempDir::new().unwrap();
     member.state.connection().execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
     let to = folder.path().join("state.db");
@@ -257,11 +264,11 @@ fn entries_that_are_not_what_they_should_be_are_passed_over_alike() {
         (false, vec![0xff; 60_000], Applied::Unreadable(Unreadable::Malformed)),
         (false, bent, forged),
         (false, foreign.content, Applied::Unreadable(Unreadable::NotForUs)),
-        (false, commit.content.clone(), Applied::Unreadable(Unreadable::Malformed)),
+        (false, commit.content.clone(), other_kind(7, "a message", "a change of the group")),
         (true, b"".to_vec(), void.clone()),
         (true, bent_commit, void.clone()),
         (true, foreign_commit.content, void.clone()),
-        (true, message.content.clone(), void),
+        (true, message.content.clone(), other_kind(11, "a change of the group", "a message")),
     ];
     let mut seq = b.room().applied;
     for (is_commit, content, expected) in cases {
@@ -291,7 +298,10 @@ fn entries_that_are_not_what_they_should_be_are_passed_over_alike() {
     };
     assert!(matches!(b.apply(&entry).unwrap(), Applied::Message(_)));
     let again = Entry { seq: seq.next().next(), ..entry };
-    assert_eq!(b.apply(&again).unwrap(), Applied::Unreadable(Unreadable::Repeated));
+    assert_eq!(
+        b.apply(&again).unwrap(),
+        Applied::Evidence(Evidence::Repeated { room: ops(), seq: again.seq })
+    );
     assert_eq!(b.apply(&again).unwrap(), Applied::Known);
     let skipped = Entry { seq: Seq(99), ..again };
     assert_eq!(b.apply(&skipped).unwrap(), Applied::Gap { expected: Seq(seq.0 + 3) });
