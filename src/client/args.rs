@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::exit_code::ExitCode;
 use crate::conversation::since::{Since, parse_timeout};
+use crate::policy::pins::Trust;
 use crate::protocol::invitation::{Incomplete, Invitation};
 
 fn help() -> String {
@@ -117,6 +118,37 @@ pub struct Common {
     /// Trust any certificate: anyone on the network path can read and change everything
     #[arg(long, global = true)]
     pub insecure: bool,
+    /// End-to-end rooms (their names begin with +): folder of this device's keys and messages
+    /// [env: CHAT_E2E_HOME] [default: $XDG_STATE_HOME/secure-chat/e2e/USER@HOST]
+    #[arg(long, value_name = "DIR", global = true)]
+    pub e2e_home: Option<PathBuf>,
+    /// End-to-end rooms: which keys of others to trust
+    #[arg(long, value_enum, global = true, default_value_t = TrustLevel::First)]
+    pub trust: TrustLevel,
+    /// End-to-end rooms: file with lines of a user name and this user's key
+    #[arg(long, value_name = "FILE", global = true)]
+    pub pins: Option<PathBuf>,
+}
+
+/// Which keys of others are trusted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum TrustLevel {
+    /// The first key that is seen of a user, from then on
+    First,
+    /// Those that the file of --pins names, or that were compared
+    Pinned,
+    /// Those that were compared by chat-client verify
+    Verified,
+}
+
+impl From<TrustLevel> for Trust {
+    fn from(level: TrustLevel) -> Self {
+        match level {
+            TrustLevel::First => Trust::First,
+            TrustLevel::Pinned => Trust::Pinned,
+            TrustLevel::Verified => Trust::Verified,
+        }
+    }
 }
 
 impl Common {
@@ -214,6 +246,27 @@ pub enum Command {
         #[arg(long, value_name = "SEQ|TIME", allow_hyphen_values = true)]
         until: Option<Since>,
     },
+    /// Create and change end-to-end rooms, whose names begin with +
+    Room {
+        /// What to do
+        #[command(subcommand)]
+        action: RoomAction,
+    },
+    /// Compare the keys of an end-to-end conversation with another user, over the telephone or in person
+    Verify {
+        /// The other user
+        #[arg(value_name = "NAME")]
+        name: String,
+        /// The 60 digits that the other user sees: with the same ones here, the key counts as compared
+        #[arg(long, value_name = "DIGITS")]
+        code: Option<String>,
+    },
+    /// The device of end-to-end rooms that this client is
+    Device {
+        /// What to do
+        #[command(subcommand)]
+        action: DeviceAction,
+    },
     /// Print a completion script
     Completions {
         /// bash, elvish, fish, powershell or zsh
@@ -221,6 +274,84 @@ pub enum Command {
     },
     /// Print the manual page
     Man,
+}
+
+/// What `chat-client room` does.
+#[derive(Debug, Subcommand)]
+pub enum RoomAction {
+    /// Create a room with you as its admin
+    Create {
+        /// The room
+        #[arg(value_name = "ROOM")]
+        name: String,
+        /// Users to add at once
+        #[arg(long, value_name = "USER", value_delimiter = ',')]
+        add: Vec<String>,
+    },
+    /// Add users, with all their devices
+    Add {
+        /// The room
+        #[arg(value_name = "ROOM")]
+        name: String,
+        /// The users
+        #[arg(value_name = "USER", required = true, value_delimiter = ',')]
+        users: Vec<String>,
+    },
+    /// Remove users or devices: they can't read what is said from then on
+    Remove {
+        /// The room
+        #[arg(value_name = "ROOM")]
+        name: String,
+        /// The users
+        #[arg(value_name = "USER", value_delimiter = ',', required_unless_present = "device")]
+        users: Vec<String>,
+        /// Only this device, as room members names it
+        #[arg(long, value_name = "DEVICE")]
+        device: Vec<String>,
+    },
+    /// Print who is in the room, one JSON object per device
+    Members {
+        /// The room
+        #[arg(value_name = "ROOM")]
+        name: String,
+    },
+    /// Print 40 digits that are the same for all members who were shown the same room
+    Check {
+        /// The room
+        #[arg(value_name = "ROOM")]
+        name: String,
+    },
+    /// Forget the keys of the room on this device; what was read stays in its archive
+    Leave {
+        /// The room
+        #[arg(value_name = "ROOM")]
+        name: String,
+    },
+}
+
+/// What `chat-client device` does.
+#[derive(Debug, Subcommand)]
+pub enum DeviceAction {
+    /// Make the keys of a device in a folder, to be copied once to where it runs
+    Init {
+        /// The folder
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
+    /// Make the keys of another device of your user in a folder, to be copied once to where it runs. It comes into your
+    /// rooms by itself
+    Add {
+        /// The folder
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+        /// The device can add others: it gets the key of your user as well
+        #[arg(long)]
+        with_user_key: bool,
+    },
+    /// Start anew with another key, after the folder was copied or restored from a backup
+    Renew,
+    /// Print this device's user, key and id
+    Show,
 }
 
 /// Format of a line of standard input.

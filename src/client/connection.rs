@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::time::Sleep;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
+use crate::client::end_to_end::EndToEnd;
 use crate::client::now::now;
 use crate::conversation::client::conversation::{Conversation, Phase};
 use crate::net::client_connection::{Broken, ClientConnection, Incoming};
@@ -43,6 +44,8 @@ pub struct Connection {
 pub enum Step {
     /// A text frame came.
     Frame(Utf8Bytes),
+    /// There may be something to show of an end-to-end room.
+    EndToEnd,
     /// The connection ended.
     Ended(Ended),
 }
@@ -84,6 +87,7 @@ impl Connection {
         &mut self,
         cx: &mut Context<'_>,
         conversation: &mut Conversation,
+        mut end_to_end: Option<&mut EndToEnd>,
     ) -> Poll<Step> {
         loop {
             let readable = self.reads < MAX_READS_PER_WRITE;
@@ -94,6 +98,11 @@ impl Connection {
                     Some(step) => return Poll::Ready(step),
                     None => continue,
                 }
+            }
+            if let Some(end_to_end) = &mut end_to_end
+                && end_to_end.settle(conversation)
+            {
+                return Poll::Ready(Step::EndToEnd);
             }
             let before = Instant::now();
             if self.poll_write(cx, conversation).is_err() {
@@ -108,7 +117,9 @@ impl Connection {
                 let how = if registering { Ended::Unanswered } else { Ended::Lost };
                 return Poll::Ready(Step::Ended(how));
             }
+            let wake_at = end_to_end.as_ref().and_then(|end_to_end| end_to_end.wake_at());
             let deadline = self.next_deadline(conversation, before);
+            let deadline = wake_at.map_or(deadline, |at| at.min(deadline));
             self.timer.as_mut().reset(deadline.into());
             ready!(self.timer.as_mut().poll(cx));
         }

@@ -18,11 +18,13 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::connection::{Connection, Ended, Step};
 use super::standstill::Standstill;
+use crate::client::end_to_end::EndToEnd;
 use crate::client::failure::{Attempt, Failure, Refusal};
 use crate::client::now::now;
 use crate::client::random::random;
 use crate::conversation::client::conversation::Conversation;
-use crate::conversation::client::event::{Event, excerpt};
+use crate::conversation::client::event::{Event, PageItem, excerpt};
+use crate::conversation::client::sealed_frame::{EndToEndFrame, is_answer_about_group};
 use crate::net::client_connection::ClientConnection;
 use crate::net::dial::{DialError, Dialer};
 use crate::policy::backoff::Backoff;
@@ -37,11 +39,15 @@ const MAX_REQUESTED_PAUSE: Duration = Duration::from_secs(60);
 /// How long a session must have lasted before the pauses start anew. A server that accepts each
 /// session and closes it at once is not asked ever faster.
 const STABLE_SESSION: Duration = Duration::from_secs(5);
+/// Items of each end-to-end room that are shown at once.
+const MAX_ITEMS: u32 = 512;
 
 /// A conversation and the connection it runs on.
 pub struct Driver {
     dialer: Arc<Dialer>,
     conversation: Conversation,
+    /// The device and its end-to-end rooms, if the run has any.
+    end_to_end: Option<Box<EndToEnd>>,
     state: State,
     backoff: Backoff,
     /// Whether the server accepted a `register` at least once.
@@ -72,6 +78,8 @@ enum State {
 pub enum Update {
     /// A text frame came; it goes to [`Driver::receive`].
     Frame(Utf8Bytes),
+    /// There may be something to show of an end-to-end room; it comes from [`Driver::items`].
+    EndToEnd,
     /// An attempt to connect led to no session; the driver tries again.
     Retrying(Attempt),
     /// A session ended; the driver connects again.
@@ -82,12 +90,20 @@ pub enum Update {
 
 impl Driver {
     /// Needs a tokio runtime from the first call of [`Self::next`] on.
-    pub fn new(dialer: Dialer, conversation: Conversation) -> Self {
+    pub fn new(
+        dialer: Dialer,
+        mut conversation: Conversation,
+        end_to_end: Option<EndToEnd>,
+    ) -> Self {
         let dialer = Arc::new(dialer);
+        if let Some(end_to_end) = &end_to_end {
+            conversation.set_device(end_to_end.device_id(), end_to_end.direct_users());
+        }
         Driver {
             state: dial(&dialer),
             dialer,
             conversation,
+            end_to_end: end_to_end.map(Box::new),
             backoff: Backoff::new(MIN_RECONNECT_PAUSE, MAX_RECONNECT_PAUSE),
             registered: false,
             session_since: None,
@@ -106,6 +122,33 @@ impl Driver {
     /// The conversation, to be changed: what it has to send leaves with the next [`Self::next`].
     pub fn conversation_mut(&mut self) -> &mut Conversation {
         &mut self.conversation
+    }
+
+    /// The device and its end-to-end rooms.
+    pub fn end_to_end(&self) -> Option<&EndToEnd> {
+        self.end_to_end.as_deref()
+    }
+
+    /// The same, to be changed.
+    pub fn end_to_end_mut(&mut self) -> Option<&mut EndToEnd> {
+        self.end_to_end.as_deref_mut()
+    }
+
+    /// What is to be shown of end-to-end rooms, after [`Update::EndToEnd`], in parts: until it is empty.
+    pub fn items(&mut self) -> Result<Vec<PageItem<'static>>, Failure> {
+        let Some(end_to_end) = &mut self.end_to_end else { return Ok(Vec::new()) };
+        Ok(end_to_end.items(&mut self.conversation, MAX_ITEMS)?)
+    }
+
+    /// Lines for standard error about end-to-end rooms.
+    pub fn take_notes(&mut self) -> Vec<String> {
+        self.end_to_end.as_mut().map(|end_to_end| end_to_end.take_notes()).unwrap_or_default()
+    }
+
+    /// Whether no backfill is in progress, and everything was shown that end-to-end rooms had at first.
+    pub fn is_caught_up(&self) -> bool {
+        let is_shown = self.end_to_end.as_ref().is_none_or(|end_to_end| end_to_end.is_caught_up());
+        self.conversation.is_caught_up() && is_shown
     }
 
     /// The server's URL, for messages.
@@ -156,14 +199,24 @@ impl Driver {
         self.last_error = None;
         let event = self.conversation.receive(frame, now());
         match &event {
-            Event::Registered(_) => {
+            Event::Registered(welcome) => {
                 self.registered = true;
                 self.session_since = Some(Instant::now());
+                if let Some(end_to_end) = &mut self.end_to_end {
+                    end_to_end.registered(welcome.as_deref(), &mut self.conversation);
+                }
             }
             Event::Error(error) => {
                 let refusal =
                     Refusal { code: error.code.to_string(), text: excerpt(&error.message) };
                 self.last_error = Some((refusal, error.retry_after_ms.map(Duration::from_millis)));
+                if let Some(end_to_end) = &mut self.end_to_end {
+                    let frame = EndToEndFrame::Error(error.clone());
+                    end_to_end.receive(frame, &mut self.conversation);
+                    if is_answer_about_group(error) {
+                        return Ok(Event::Nothing);
+                    }
+                }
             }
             Event::Unreadable if !self.registered => {
                 let reason = "its answer to register is none of the chat".to_owned();
@@ -175,6 +228,13 @@ impl Driver {
             }
             _ => {}
         }
+        let event = match (event, &mut self.end_to_end) {
+            (Event::EndToEnd(frame), Some(end_to_end)) => {
+                end_to_end.receive(frame, &mut self.conversation);
+                Event::Nothing
+            }
+            (event, _) => event,
+        };
         match self.conversation.stalled_room() {
             Some(room) => Err(Failure::NoProgress { room: room.to_owned() }),
             None => Ok(event),
@@ -205,6 +265,9 @@ impl Driver {
                             self.attempt = Attempt::Unanswered;
                         }
                         self.conversation.set_invitation_token(self.dialer.invitation_token());
+                        if let Some(end_to_end) = &mut self.end_to_end {
+                            end_to_end.connecting(&mut self.conversation);
+                        }
                         let register = self.conversation.register();
                         self.state = State::Open(Box::new(Connection::new(connection, register)));
                     }
@@ -219,9 +282,11 @@ impl Driver {
                     }
                 },
                 State::Open(connection) => {
-                    let step = ready!(connection.poll_step(cx, &mut self.conversation));
+                    let end_to_end = self.end_to_end.as_deref_mut();
+                    let step = ready!(connection.poll_step(cx, &mut self.conversation, end_to_end));
                     return Poll::Ready(match step {
                         Step::Frame(text) => Update::Frame(text),
+                        Step::EndToEnd => Update::EndToEnd,
                         Step::Ended(how) => self.end_connection(how),
                     });
                 }

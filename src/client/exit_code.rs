@@ -26,12 +26,16 @@ pub enum ExitCode {
     Protocol,
     /// The server refused the connection or the request.
     Refused,
+    /// A key is not the one that is known, or the state of this device can't be used.
+    Identity,
+    /// The server showed something that no honest server shows.
+    Evidence,
     /// A signal ended the run.
     Signal(Signal),
 }
 
 /// Every exit code except those of signals, and its meaning.
-const TABLE: [(ExitCode, &str); 9] = [
+const TABLE: [(ExitCode, &str); 11] = [
     (ExitCode::Done, "done: every line is stored, and everything asked for was printed"),
     (ExitCode::Usage, "the command line is wrong"),
     (ExitCode::BadInput, "a line can't be sent (the others were sent)"),
@@ -41,6 +45,11 @@ const TABLE: [(ExitCode, &str); 9] = [
     (ExitCode::Unacked, "gave up with unacknowledged lines, or before everything arrived"),
     (ExitCode::Protocol, "the peer does not speak this protocol"),
     (ExitCode::Refused, "the server refused the connection or the request"),
+    (
+        ExitCode::Identity,
+        "end-to-end: a key is not the known one, or this device's state can't be used",
+    ),
+    (ExitCode::Evidence, "end-to-end: the server showed what no honest server shows"),
 ];
 
 impl ExitCode {
@@ -56,6 +65,8 @@ impl ExitCode {
             ExitCode::Unacked => 75,
             ExitCode::Protocol => 76,
             ExitCode::Refused => 77,
+            ExitCode::Identity => 78,
+            ExitCode::Evidence => 79,
             ExitCode::Signal(signal) => signal.exit_code(),
         }
     }

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::end_to_end::Problem;
 use super::exit_code::ExitCode;
 use crate::net::dial::DialError;
 use crate::protocol::ErrorCode;
@@ -93,6 +94,9 @@ pub enum Failure {
         /// The error of the system.
         reason: String,
     },
+    /// An end-to-end room can't be used, or must not be.
+    #[error(transparent)]
+    EndToEnd(#[from] Problem),
     /// A signal ended the run.
     #[error("ended by {0}")]
     Signal(Signal),
@@ -234,6 +238,7 @@ impl Failure {
             | Failure::NoSession { was_registered: true, .. } => ExitCode::Unacked,
             Failure::Cursor(_) => ExitCode::NoFile,
             Failure::Output { .. } => ExitCode::NoStdio,
+            Failure::EndToEnd(problem) => problem.exit(),
             Failure::Signal(signal) => ExitCode::Signal(*signal),
         }
     }

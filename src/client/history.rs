@@ -8,7 +8,8 @@ use futures_util::FutureExt as _;
 
 use super::cursor_file;
 use super::driver::{Driver, Update, sleep_until};
-use super::exit_code::{ExitCode, Refusal};
+use super::end_to_end::{EndToEnd, Kind, Problem};
+use super::exit_code::{ExitCode, Refusal, print_error};
 use super::failure::Failure;
 use super::options::RunOptions;
 use super::output::Printer;
@@ -33,6 +34,8 @@ struct History {
     /// The rooms that were printed up to `until`.
     ended_rooms: BTreeSet<String>,
     progress: Progress,
+    /// Whether changes of end-to-end rooms are printed.
+    events: bool,
     beyond: BeyondTheEnd,
     /// Whether the server refused to send the history.
     refused: bool,
@@ -43,17 +46,19 @@ struct History {
 
 /// Runs until everything is printed, or the run can't go on.
 pub async fn run(options: RunOptions) -> Result<ExitCode, Refusal> {
+    let end_to_end = options.open_end_to_end()?;
     let dialer = Dialer::new(options.server, &options.trust)
         .map_err(|error| (ExitCode::Usage, error.to_string()))?;
     let (cursor, positions) = cursor_file::open(options.cursor.as_deref())?;
     let whole_run = options.count.is_some() && options.timeout_given;
     let beyond = BeyondTheEnd::new(options.connect.since, &positions);
     let mut history = History {
-        driver: Driver::new(dialer, Conversation::new(options.connect, positions)),
+        driver: Driver::new(dialer, Conversation::new(options.connect, positions), end_to_end),
         sink: Sink::new(options.output.map(Printer::new), cursor, options.count),
         until: options.until,
         ended_rooms: BTreeSet::new(),
         beyond,
+        events: options.printed.events,
         progress: Progress::new(options.timeout, whole_run, Instant::now()),
         refused: false,
         retry_report: RetryReport::default(),
@@ -88,6 +93,14 @@ impl History {
             }
             self.progress.note_turn(Instant::now());
             if self.is_done() {
+                if let Some(room) =
+                    self.driver.end_to_end().and_then(EndToEnd::room_without_archive)
+                {
+                    let text = format!(
+                        "this device was never in {room}, so it has nothing to print of it"
+                    );
+                    return Err(Problem::new(Kind::NotAllowed, text).into());
+                }
                 return Ok(if self.refused { ExitCode::Refused } else { ExitCode::Done });
             }
             tokio::select! {
@@ -131,6 +144,7 @@ impl History {
             || registered && self.sink.is_complete()
             || conversation.phase() == Phase::Full
                 && conversation.rooms_behind().all(|room| self.ended_rooms.contains(room))
+                && self.driver.end_to_end().is_none_or(EndToEnd::is_caught_up)
     }
 
     fn give_up(&self) -> Failure {
@@ -147,6 +161,9 @@ impl History {
             let timeout = self.progress.timeout();
             self.driver.asks_for_more_than(left, timeout).map_or(Ok(()), Err)?;
         }
+        if matches!(update, Update::EndToEnd) {
+            self.end_to_end()?;
+        }
         match self.retry_report.frame_of(update, || self.driver.server())? {
             Some(text) => self.frame(&text),
             None => Ok(()),
@@ -159,20 +176,7 @@ impl History {
             Event::Registered(None) => return Err(Failure::NoHistory),
             Event::Registered(Some(_)) if first => self.progress.note(Instant::now()),
             Event::Message(message) => self.message(&message),
-            Event::Page(items) => {
-                for item in &items {
-                    match item {
-                        PageItem::Message(message) => self.message(message),
-                        PageItem::Gap(gap) if self.is_behind_the_end(gap) => {}
-                        PageItem::Gap(gap) => {
-                            self.progress.note(Instant::now());
-                            self.beyond.gap(&gap.room, &gap.reason);
-                            self.sink.gap_in_page(gap, self.driver.conversation().read_positions());
-                        }
-                        PageItem::Redacted(redaction) => self.redacted(redaction),
-                    }
-                }
-            }
+            Event::Page(items) => self.page(&items),
             Event::Gap(gap) => {
                 self.progress.note(Instant::now());
                 self.beyond.gap(&gap.room, &gap.reason);
@@ -189,6 +193,32 @@ impl History {
             }
             _ => {}
         }
+        Ok(())
+    }
+
+    fn page(&mut self, items: &[PageItem<'_>]) {
+        for item in items {
+            match item {
+                PageItem::Message(message) => self.message(message),
+                PageItem::Gap(gap) if self.is_behind_the_end(gap) => {}
+                PageItem::Gap(gap) => {
+                    self.progress.note(Instant::now());
+                    self.beyond.gap(&gap.room, &gap.reason);
+                    self.sink.gap_in_page(gap, self.driver.conversation().read_positions());
+                }
+                PageItem::Redacted(redaction) => self.redacted(redaction),
+                PageItem::Line(line) => self.sink.frame(line),
+                PageItem::Change(line) if self.events => self.sink.frame(line),
+                PageItem::Change(_) => {}
+            }
+        }
+    }
+
+    /// Prints what the archive has of end-to-end rooms.
+    fn end_to_end(&mut self) -> Result<(), Failure> {
+        self.driver.take_notes().iter().for_each(|note| print_error(note));
+        let items = self.driver.items()?;
+        self.page(&items);
         Ok(())
     }
 

@@ -180,8 +180,8 @@ fn parse_json(text: &str) -> Result<Addressed, String> {
             }
         };
         match name.as_str() {
-            "room" if RoomName::parse_plain(&value).is_none() => {
-                return Err(RoomName::plain_rule(&value).to_owned());
+            "room" if RoomName::parse(&value).is_none() => {
+                return Err(RoomName::RULE.to_owned());
             }
             "room" => addressed.room = Some(value),
             "id" => {

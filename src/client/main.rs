@@ -8,7 +8,7 @@ use super::args::{Arguments, Command};
 use super::exit_code::{ExitCode, Refusal, print_error};
 use super::messages::{ENGLISH, of_locale};
 use super::options::{InputSource, RunOptions};
-use super::{history, pipe, runtime, terminal};
+use super::{commands, history, pipe, runtime, terminal};
 use crate::protocol::{invitation, mask};
 use crate::sys::signal_mask;
 use crate::sys::stdio::{self, OutputError};
@@ -80,6 +80,18 @@ fn run(mut arguments: Arguments) -> Result<ExitCode, Refusal> {
         .map_err(|text| (ExitCode::Usage, text))?;
     if converses {
         return Ok(terminal::run(arguments));
+    }
+    match arguments.command {
+        Some(Command::Room { .. }) => {
+            return runtime::block_on(commands::room::run(arguments));
+        }
+        Some(Command::Verify { ref name, ref code }) => {
+            return commands::verify::run(&arguments, name, code.as_deref());
+        }
+        Some(Command::Device { ref action }) => {
+            return commands::device::run(&arguments, action);
+        }
+        _ => {}
     }
     let options = RunOptions::new(arguments)?;
     match options.source {

@@ -75,6 +75,17 @@ pub struct Messages {
     pub no_terminal: &'static str,
     pub unsent_at_end: &'static str,
     pub no_history: &'static str,
+    pub end_to_end: &'static str,
+    pub not_end_to_end: &'static str,
+    pub members: &'static str,
+    pub members_added: &'static str,
+    pub members_removed: &'static str,
+    pub entry_unreadable: &'static str,
+    pub entries_missing: &'static str,
+    pub alarm: &'static str,
+    pub verify_digits: &'static str,
+    pub verify_code: &'static str,
+    pub verify_question: &'static str,
     pub bye: &'static str,
 }
 
@@ -136,6 +147,17 @@ pub const ENGLISH: Messages = Messages {
     no_terminal: "this terminal can't be used: {}; try --listen, or a pipe",
     unsent_at_end: "messages that are not known to be stored: {}",
     no_history: "this server keeps no history",
+    end_to_end: "{} is end-to-end encrypted: only the devices of its members can read it; /who names them",
+    not_end_to_end: "{} is an end-to-end room, which needs this device's keys; to enter it, start: chat-client -r {}",
+    members: "members: {}",
+    members_added: "{} added {}",
+    members_removed: "{} removed {}",
+    entry_unreadable: "message {} of {} can't be read: {}",
+    entries_missing: "messages of {} are missing: number {} to {} of the device {}",
+    alarm: "WARNING, no honest server does this: {}",
+    verify_digits: "digits of {} and {}, the same on both devices:",
+    verify_code: "a camera reads the same digits from the code",
+    verify_question: "Does {} see the same digits? (y/n): ",
     bye: "bye",
 };
 
@@ -197,6 +219,17 @@ pub const SPANISH: Messages = Messages {
     no_terminal: "este terminal no sirve: {}; prueba --listen, o una tubería",
     unsent_at_end: "mensajes que quizá no están guardados: {}",
     no_history: "este servidor no guarda historial",
+    end_to_end: "{} está cifrada de extremo a extremo: solo la leen los dispositivos de sus miembros; /who los nombra",
+    not_end_to_end: "{} es una sala cifrada de extremo a extremo y necesita las claves de este dispositivo; para entrar, ejecuta: chat-client -r {}",
+    members: "miembros: {}",
+    members_added: "{} ha añadido a {}",
+    members_removed: "{} ha retirado a {}",
+    entry_unreadable: "el mensaje {} de {} no se puede leer: {}",
+    entries_missing: "faltan mensajes de {}: los números {} a {} del dispositivo {}",
+    alarm: "AVISO, ningún servidor honrado hace esto: {}",
+    verify_digits: "cifras de {} y {}, las mismas en ambos dispositivos:",
+    verify_code: "una cámara lee las mismas cifras en el código",
+    verify_question: "¿Ve {} las mismas cifras? (y/n): ",
     bye: "adiós",
 };
 
@@ -230,6 +263,14 @@ impl Messages {
         match self.language {
             Language::English => text.to_owned(),
             Language::Spanish => spanish::error(code).map_or(text, |text| text).to_owned(),
+        }
+    }
+
+    /// A sentence about end-to-end rooms, which is written in English where it belongs.
+    pub fn of_end_to_end(&self, text: &str) -> String {
+        match self.language {
+            Language::English => text.to_owned(),
+            Language::Spanish => spanish::end_to_end(text),
         }
     }
 

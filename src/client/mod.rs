@@ -4,12 +4,15 @@
 mod access_token_file;
 mod args;
 mod blanks;
+mod commands;
 mod connection;
 mod cursor_file;
 mod display;
 mod driver;
 #[cfg(feature = "faults")]
 pub mod echo;
+mod end_to_end;
+mod end_to_end_options;
 mod exec;
 mod exit_code;
 mod failure;
@@ -25,10 +28,13 @@ mod pipe;
 mod progress;
 mod random;
 mod retry_report;
+mod room_names;
 mod runtime;
 mod server_errors;
 mod sink;
 mod spanish;
+mod spanish_end_to_end;
+mod spanish_groups;
 mod standstill;
 mod terminal;
 

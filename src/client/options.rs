@@ -7,8 +7,11 @@ use std::time::{Duration, SystemTime};
 
 use super::access_token_file::{read_access_token, warn_if_readable};
 use super::args::{Arguments, Command, Common, Input, Output};
+use super::end_to_end::{EndToEnd, EndToEndOptions};
+use super::end_to_end_options::end_to_end_options;
 use super::exit_code::{ExitCode, Refusal, print_error};
 use super::input::{self, WholeError};
+use super::room_names::{rooms, user};
 use crate::conversation::client::backfill::{BackfillStart, Until};
 use crate::conversation::client::conversation::ConnectOptions;
 use crate::conversation::client::line_splitter::Delimiter;
@@ -16,8 +19,7 @@ use crate::conversation::client::server_url::ServerUrl;
 use crate::conversation::since::Since;
 use crate::net::dial::{Target, read_url_file};
 use crate::net::tls_client::TrustOptions;
-use crate::protocol::{MessageId, RoomName, Seq, Timestamp};
-use crate::sys::user::user_id;
+use crate::protocol::{MessageId, Seq, Timestamp};
 
 /// The server where none is named.
 const DEFAULT_SERVER: &str = "ws://127.0.0.1:8765";
@@ -54,6 +56,8 @@ pub struct RunOptions {
     pub cursor: Option<PathBuf>,
     /// The last message that `history` prints.
     pub until: Option<Until>,
+    /// What the run wants of end-to-end rooms, if it has any.
+    pub end_to_end: Option<EndToEndOptions>,
 }
 
 /// The frames that a run prints.
@@ -98,7 +102,7 @@ impl RunOptions {
         if let Target::File(file) = &server {
             warn_if_others_can_read(file);
         }
-        let rooms = rooms(common).map_err(usage)?;
+        let (rooms, direct) = rooms(common).map_err(usage)?;
         if let Some(name) = common.user.as_deref() {
             check_name(name).map_err(usage)?;
         }
@@ -167,6 +171,10 @@ impl RunOptions {
             pass_token: arguments.exec_pass_token,
         });
         let reads_history = matches!(source, InputSource::History);
+        let end_to_end = match rooms.iter().any(|room| room.starts_with('+')) {
+            true => Some(EndToEndOptions { direct, ..end_to_end_options(common, &server)? }),
+            false => None,
+        };
         let connect = ConnectOptions {
             username: user(common),
             access_token: access_token(argument.is_none(), common)?,
@@ -194,12 +202,20 @@ impl RunOptions {
             cursor: common.cursor.clone(),
             until,
             exec,
+            end_to_end,
         })
+    }
+
+    /// Opens the state of this device, if the run needs it.
+    pub fn open_end_to_end(&self) -> Result<Option<EndToEnd>, Refusal> {
+        let since = self.connect.since;
+        let opened = self.end_to_end.clone().map(|options| EndToEnd::open(options, since));
+        opened.transpose().map_err(|problem| (problem.exit(), problem.text))
     }
 }
 
 /// The server: as the first argument names it, else by a file, else by `--url`.
-fn target(argument: Option<&str>, common: &Common) -> Result<Target, String> {
+pub fn target(argument: Option<&str>, common: &Common) -> Result<Target, String> {
     match (argument, &common.url_file, common.url.as_deref()) {
         (Some(url), _, _) | (None, None, Some(url)) => ServerUrl::parse(url).map(Target::Url),
         (None, Some(file), None) => Ok(Target::File(file.clone())),
@@ -258,33 +274,6 @@ fn check_name(name: &str) -> Result<(), String> {
         false if name.trim().is_empty() => Err("--user: the name is empty".into()),
         false => Err(format!("--user {name:?}: a name has letters, digits, spaces and _ - . '")),
     }
-}
-
-/// The name to register with: `--user`, else the login name.
-pub fn user(common: &Common) -> String {
-    let login = || {
-        ["USER", "LOGNAME"]
-            .iter()
-            .find_map(|name| std::env::var(name).ok().filter(|name| !name.is_empty()))
-    };
-    common.user.clone().or_else(login).or_else(user_of_process).unwrap_or_default()
-}
-
-/// The login name of the process's user id (passwd(5)), for an environment that has none, as cron's.
-fn user_of_process() -> Option<String> {
-    let uid = user_id()?.to_string();
-    let users = std::fs::read_to_string("/etc/passwd").ok()?;
-    let line = users.lines().find(|line| line.split(':').nth(2) == Some(&uid))?;
-    Some(line.split(':').next()?.to_owned())
-}
-
-fn rooms(common: &Common) -> Result<Vec<String>, String> {
-    for room in &common.room {
-        if RoomName::parse_plain(room).is_none() {
-            return Err(format!("--room {room:?}: {}", RoomName::plain_rule(room)));
-        }
-    }
-    Ok(common.room.clone())
 }
 
 /// The access token: of the invitation that names the server, else from its file or from the

@@ -35,6 +35,7 @@ impl RetryReport {
         match update {
             Update::Frame(text) => return Ok(Some(text)),
             Update::Failed(failure) => return Err(failure),
+            Update::EndToEnd => {}
             Update::Retrying(attempt) => {
                 if self.reported.insert(kind_of(&attempt)) {
                     print_error(&format!("{}; trying again", attempt.describe(&server())));

@@ -6,6 +6,7 @@ use rustix::io::Errno;
 
 use super::blanks::{fill, match_blanks};
 use super::failure::{Attempt, Failure, Refusal};
+use super::spanish_end_to_end;
 use crate::net::dial::DialError;
 use crate::protocol::code::ErrorCode;
 
@@ -62,8 +63,14 @@ pub fn failure(failure: &Failure) -> String {
             let reason = translated(reason, "la escritura falló");
             format!("no se puede escribir en la salida estándar: {reason}")
         }
+        Failure::EndToEnd(problem) => end_to_end(&problem.text),
         Failure::Signal(signal) => format!("terminado por {signal}"),
     }
+}
+
+/// A sentence about end-to-end rooms; as it is if it is none.
+pub fn end_to_end(text: &str) -> String {
+    spanish_end_to_end::sentence(text).unwrap_or_else(|| text.to_owned())
 }
 
 /// Why an attempt to connect led to no session.

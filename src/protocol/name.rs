@@ -159,6 +159,11 @@ impl RoomName {
     /// characters of base32 (the first 16 bytes of the SHA-256 over both names, sorted, with a line feed
     /// between them, which no name contains).
     pub fn direct(one: &UserName, other: &UserName) -> Self {
+        Self::direct_of(one.as_str(), other.as_str())
+    }
+
+    /// The same for names as a server gives them.
+    pub fn direct_of(one: &str, other: &str) -> Self {
         let (first, second) = if one <= other { (one, other) } else { (other, one) };
         let hash = Sha256::digest(format!("{first}\n{second}"));
         let hash = base32::encode(&hash[..Self::DIRECT_HASH_BYTES]);

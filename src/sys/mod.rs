@@ -16,6 +16,7 @@ pub mod logging;
 pub mod process_group;
 #[cfg(feature = "server")]
 pub mod process_usage;
+pub mod qr_code;
 pub mod signal_mask;
 #[cfg(feature = "server")]
 pub mod signals;

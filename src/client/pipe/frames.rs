@@ -9,6 +9,7 @@ use serde_json::json;
 use super::run::Pipe;
 use crate::client::driver::Update;
 use crate::client::exec::environment::BotConnection;
+use crate::client::exit_code::print_error;
 use crate::client::failure::{Failure, Refusal};
 use crate::client::options::Printed;
 use crate::conversation::client::conversation::Phase;
@@ -23,6 +24,9 @@ impl Pipe {
             let left = self.progress.left(self.waits(), Instant::now());
             let timeout = self.progress.timeout();
             self.driver.asks_for_more_than(left, timeout).map_or(Ok(()), Err)?;
+        }
+        if matches!(update, Update::EndToEnd) {
+            self.end_to_end()?;
         }
         match self.retry_report.frame_of(update, || self.driver.server())? {
             Some(text) => self.frame(&text)?,
@@ -56,15 +60,7 @@ impl Pipe {
                 if !messages.is_empty() {
                     self.progress.note(Instant::now());
                 }
-                for item in &messages {
-                    match item {
-                        PageItem::Message(message) => self.message(message),
-                        PageItem::Gap(gap) => {
-                            self.sink.gap_in_page(gap, self.driver.conversation().read_positions());
-                        }
-                        PageItem::Redacted(redaction) => self.redacted(redaction),
-                    }
-                }
+                self.page(&messages);
             }
             Event::Gap(gap) => {
                 let positions = self.driver.conversation().read_positions();
@@ -92,9 +88,39 @@ impl Pipe {
             Event::Backwards { room, seq } => {
                 self.server_errors.note_backwards(&room, seq, Instant::now());
             }
-            // The driver has made a failure of it.
-            Event::Violation(_) => {}
+            // The driver has made something else of it.
+            Event::Violation(_) | Event::EndToEnd(_) => {}
         }
+        Ok(())
+    }
+
+    fn page(&mut self, items: &[PageItem<'_>]) {
+        for item in items {
+            match item {
+                PageItem::Message(message) => self.message(message),
+                PageItem::Gap(gap) => {
+                    self.sink.gap_in_page(gap, self.driver.conversation().read_positions());
+                }
+                PageItem::Redacted(redaction) => self.redacted(redaction),
+                PageItem::Line(line) if self.printed.messages => self.sink.frame(line),
+                PageItem::Change(line) if self.printed.events => self.sink.frame(line),
+                PageItem::Line(_) | PageItem::Change(_) => {}
+            }
+        }
+    }
+
+    /// Prints what is new in end-to-end rooms. Where the command is behind, it stays in the archive.
+    fn end_to_end(&mut self) -> Result<(), Failure> {
+        self.driver.take_notes().iter().for_each(|note| print_error(note));
+        let is_behind = self.bot.as_mut().is_some_and(|bot| bot.is_behind());
+        if is_behind || self.sink.is_full() {
+            return Ok(());
+        }
+        let items = self.driver.items()?;
+        if !items.is_empty() {
+            self.progress.note(Instant::now());
+        }
+        self.page(&items);
         Ok(())
     }
 

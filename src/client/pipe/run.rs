@@ -12,6 +12,7 @@ use futures_util::FutureExt as _;
 use super::lines::Lines;
 use crate::client::cursor_file::{self, CursorFile};
 use crate::client::driver::{Driver, Update, sleep_until};
+use crate::client::end_to_end::{EndToEnd, Kind, Problem};
 use crate::client::exec::bot::{Bot, BotOptions, Reply};
 use crate::client::exit_code::{ExitCode, Refusal};
 use crate::client::failure::{Failure, Refusal as Refused};
@@ -25,6 +26,7 @@ use crate::client::sink::Sink;
 use crate::conversation::client::conversation::{Conversation, Phase};
 use crate::conversation::client::read_positions::ReadPositions;
 use crate::net::dial::Dialer;
+use crate::protocol::RoomName;
 use crate::sys::termination_signal::{Signal, TerminationSignal};
 
 /// Frames taken together before the output is flushed.
@@ -64,6 +66,7 @@ pub(super) struct Pipe {
 
 /// Runs until everything is done, or the run can't go on.
 pub async fn run(options: RunOptions) -> Result<ExitCode, Refusal> {
+    let end_to_end = options.open_end_to_end()?;
     let dialer = Dialer::new(options.server, &options.trust)
         .map_err(|error| (ExitCode::Usage, error.to_string()))?;
     let (mut cursor, positions) = cursor_file::open(options.cursor.as_deref())?;
@@ -78,7 +81,7 @@ pub async fn run(options: RunOptions) -> Result<ExitCode, Refusal> {
     });
     let whole_run = options.count.is_some() && options.timeout_given;
     let mut pipe = Pipe {
-        driver: Driver::new(dialer, Conversation::new(options.connect, positions)),
+        driver: Driver::new(dialer, Conversation::new(options.connect, positions), end_to_end),
         sink: Sink::new(options.output.map(Printer::new), cursor, options.count),
         bot: bot.transpose().map_err(|error| (ExitCode::NoServer, error.to_string()))?,
         lines: Lines::new(options.source, mark),
@@ -266,7 +269,7 @@ impl Pipe {
         if self.sink.is_complete() {
             return true;
         }
-        if self.follow || self.sink.has_count() || !self.driver.conversation().is_caught_up() {
+        if self.follow || self.sink.has_count() || !self.driver.is_caught_up() {
             return false;
         }
         if !self.is_connected() {
@@ -321,10 +324,22 @@ impl Pipe {
                     humantime::format_duration(timeout)
                 ),
             },
-            (true, None) => Failure::Unacked { timeout, refusal: self.refusal.clone() },
+            (true, None) => match self.driver.end_to_end().and_then(EndToEnd::room_outside) {
+                Some(room) => not_let_in(room, self.driver.conversation().name(), timeout),
+                None => Failure::Unacked { timeout, refusal: self.refusal.clone() },
+            },
             (false, _) => Failure::Incomplete { timeout, printed: self.sink.printed() },
         }
     }
+}
+
+/// How a run ends whose messages wait for a room that the device is not in.
+fn not_let_in(room: &RoomName, user: &str, timeout: Duration) -> Failure {
+    let timeout = humantime::format_duration(timeout);
+    let text = format!(
+        "nobody let {user} into {room} within {timeout}; an admin of the room runs: chat-client room add {room} {user}"
+    );
+    Problem::new(Kind::Pending, text).into()
 }
 
 /// How far the cursor file may go: the read positions, but none after a message that the command has

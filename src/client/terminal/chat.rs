@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::command::{Command, Typed};
 use super::console::{Console, Input};
+use super::room_label::label;
 use super::unsent::Unsent;
 use crate::client::blanks::fill;
 use crate::client::display::{cut, excerpt, one_line};
@@ -175,6 +176,7 @@ impl Chat {
         match update {
             Update::Frame(text) => return self.frame(&text),
             Update::Failed(failure) => return Err(failure),
+            Update::EndToEnd => return self.end_to_end(),
             Update::Disconnected => self.console.note(self.texts.lost),
             Update::Retrying(attempt) => {
                 let reason = self.texts.of_attempt(&attempt, &self.driver.server());
@@ -246,24 +248,32 @@ impl Chat {
             Command::Who | Command::History(_) if !connected => {
                 self.console.note(self.texts.not_connected);
             }
-            Command::Who => conversation.request_user_list(),
-            Command::History("") => conversation.request_history(DEFAULT_HISTORY, now()),
+            Command::Who => {
+                conversation.request_user_list();
+                self.show_members();
+            }
+            Command::History("") => self.history(DEFAULT_HISTORY),
             Command::History(count) => match count.parse() {
-                Ok(count @ 1..) => conversation.request_history(count, now()),
+                Ok(count @ 1..) => self.history(count),
                 _ => self.console.note(self.texts.history_rule),
             },
         }
     }
 
+    fn history(&mut self, count: u64) {
+        if !self.show_archive(count) {
+            self.driver.conversation_mut().request_history(count, now());
+        }
+    }
+
     fn join(&mut self, room: &str) {
-        let Some(room) = RoomName::parse_plain(room) else {
-            return self.console.note(self.texts.room_rule);
-        };
+        let Some(room) = self.room_to_join(room) else { return };
         let conversation = self.driver.conversation_mut();
         if !conversation.join(&room) {
             conversation.request_user_list();
         }
         self.console.note(&fill(self.texts.room, &[room.as_str()]));
+        self.mark_end_to_end(room.as_str());
     }
 
     fn leave(&mut self, room: &str) {
@@ -299,8 +309,8 @@ impl Chat {
     fn draw(&mut self) {
         let room = self.driver.conversation().room();
         let lobby = room == RoomName::lobby().as_str() || self.is_connected() && !self.full;
-        let room = cut(&one_line(room), self.console.columns() / 3);
-        let prompt = if lobby { "> ".to_owned() } else { format!("#{room} > ") };
+        let room = cut(&label(room), self.console.columns() / 3);
+        let prompt = if lobby { "> ".to_owned() } else { format!("{room} > ") };
         self.console.set_prompt(&prompt);
         let status = self.status();
         self.console.set_status(status);

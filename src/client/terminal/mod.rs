@@ -7,12 +7,14 @@
 mod chat;
 mod command;
 mod console;
+mod end_to_end;
 mod keys;
 mod layout;
 mod line;
 mod mode;
 mod questions;
 mod received;
+mod room_label;
 mod run;
 mod unsent;
 mod view;

@@ -6,7 +6,7 @@ use crate::client::args::{Arguments, Common};
 use crate::client::blanks::fill;
 use crate::client::display::one_line;
 use crate::client::messages::Messages;
-use crate::client::options;
+use crate::client::room_names;
 use crate::conversation::client::server_url::ServerUrl;
 use crate::net::dial::read_url_file;
 use crate::protocol::invitation;
@@ -30,7 +30,7 @@ pub async fn ask_for_missing(
     let is_invited = arguments.server.is_none()
         && (arguments.common.invitation.is_some() || has_invitation(&arguments.common));
     if arguments.common.user.is_none() && !is_invited {
-        let default = options::user(&arguments.common);
+        let default = room_names::user(&arguments.common);
         let name = console.ask(&fill(texts.ask_name, &[&one_line(&default)])).await?;
         arguments.common.user = Some(if name.is_empty() { default } else { name });
     }

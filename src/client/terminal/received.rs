@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::chat::Chat;
+use super::room_label::label;
 use crate::client::blanks::fill;
 use crate::client::display::{self, excerpt, one_line};
 use crate::client::failure::Failure;
@@ -29,26 +30,17 @@ impl Chat {
                     true => fill(self.texts.connected, &[&name]),
                     false => self.texts.back.to_owned(),
                 });
+                if first {
+                    let rooms: Vec<String> =
+                        self.driver.conversation().joined_rooms().map(str::to_owned).collect();
+                    rooms.iter().for_each(|room| self.mark_end_to_end(room));
+                }
             }
             Event::Left(room) => {
                 self.console.note(&fill(self.texts.room_left, &[&one_line(&room)]));
             }
             Event::Message(message) => self.show(&message),
-            Event::Page(items) => {
-                for item in &items {
-                    match item {
-                        PageItem::Message(message) => self.show(message),
-                        PageItem::Gap(gap) => self.show_gap("", &gap.reason),
-                        PageItem::Redacted(redaction) => {
-                            self.show_redacted(
-                                &redaction.room,
-                                redaction.seq,
-                                &redaction.timestamp,
-                            );
-                        }
-                    }
-                }
-            }
+            Event::Page(items) => self.page(&items),
             Event::UserJoined(user) => {
                 self.console.remember(&user.username);
                 self.note_in(&user.room, &fill(self.texts.joined, &[&one_line(&user.username)]));
@@ -67,10 +59,23 @@ impl Chat {
                 let text = fill(self.texts.backwards, &[&seq.0.to_string(), &one_line(&room)]);
                 self.note_problem(&text);
             }
-            // The driver has made a failure of it.
-            Event::Violation(_) => {}
+            // The driver has made something else of it.
+            Event::Violation(_) | Event::EndToEnd(_) => {}
         }
         Ok(())
+    }
+
+    pub(super) fn page(&mut self, items: &[PageItem<'_>]) {
+        for item in items {
+            match item {
+                PageItem::Message(message) => self.show(message),
+                PageItem::Gap(gap) => self.show_gap("", &gap.reason),
+                PageItem::Redacted(redaction) => {
+                    self.show_redacted(&redaction.room, redaction.seq, &redaction.timestamp);
+                }
+                PageItem::Line(line) | PageItem::Change(line) => self.show_line(line),
+            }
+        }
     }
 
     fn show(&mut self, message: &Message<'_>) {
@@ -91,11 +96,11 @@ impl Chat {
         match room {
             "" => String::new(),
             room if room == self.driver.conversation().room() => String::new(),
-            room => format!("#{} ", one_line(room)),
+            room => format!("{} ", label(room)),
         }
     }
 
-    fn show_redacted(&mut self, room: &str, seq: Seq, timestamp: &str) {
+    pub(super) fn show_redacted(&mut self, room: &str, seq: Seq, timestamp: &str) {
         let (time, room) = (local_time::of(timestamp), self.room_mark(room));
         let text = fill(self.texts.redacted, &[&seq.to_string()]);
         self.console.show(&format!("[{time}] {room}{text}"));
@@ -117,12 +122,12 @@ impl Chat {
     }
 
     /// A note about a room, which it names if the user is in several rooms or not in the lobby.
-    fn note_in(&mut self, room: &str, text: &str) {
+    pub(super) fn note_in(&mut self, room: &str, text: &str) {
         let several = self.driver.conversation().joined_rooms().count() > 1;
         let unnamed = room.is_empty() || !several && room == RoomName::lobby().as_str();
         self.console.note(&match unnamed {
             true => text.to_owned(),
-            false => format!("#{}: {text}", one_line(room)),
+            false => format!("{}: {text}", label(room)),
         });
     }
 

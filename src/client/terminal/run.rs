@@ -25,7 +25,7 @@ use crate::sys::termination_signal::TerminationSignal;
 pub fn run(arguments: Arguments) -> ExitCode {
     let texts = messages::of_locale(|name| std::env::var(name).ok());
     let exit = runtime::block_on(converse(arguments, texts)).unwrap_or_else(|(exit, text)| {
-        print_error(&text);
+        print_error(&texts.of_end_to_end(&text));
         exit
     });
     if exit == ExitCode::Done {
@@ -60,11 +60,13 @@ async fn converse(mut arguments: Arguments, texts: &'static Messages) -> Result<
     }
     check(&arguments, texts)?;
     let options = RunOptions::new(arguments)?;
+    let end_to_end = options.open_end_to_end()?;
     let dialer = Dialer::new(options.server, &options.trust)
         .map_err(|error| (ExitCode::Usage, texts.of_dial_error(&error)))?;
     // A conversation shows who is there, and its own messages once they are stored.
     let connect = ConnectOptions { presence: true, echo: true, ..options.connect };
-    let driver = Driver::new(dialer, Conversation::new(connect, ReadPositions::default()));
+    let conversation = Conversation::new(connect, ReadPositions::default());
+    let driver = Driver::new(dialer, conversation, end_to_end);
     let give_up = (options.timeout, options.timeout_given);
     Ok(Chat::new(driver, console, termination, texts, has_colours(), give_up).run().await)
 }
@@ -75,7 +77,7 @@ fn check(arguments: &Arguments, texts: &Messages) -> Result<(), Refusal> {
     if let Some(url) = server.filter(|url| ServerUrl::parse(url).is_err()) {
         return Err((ExitCode::Usage, fill(texts.bad_address, &[url])));
     }
-    match arguments.common.room.iter().find(|room| RoomName::parse_plain(room).is_none()) {
+    match arguments.common.room.iter().find(|room| RoomName::parse(room).is_none()) {
         Some(room) => Err((ExitCode::Usage, format!("{room}: {}", texts.room_rule))),
         None => Ok(()),
     }

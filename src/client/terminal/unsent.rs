@@ -76,7 +76,7 @@ mod tests {
             outbox.push(message);
         }
         outbox.reconnected(Confirmation::Ack { window: 2 });
-        while outbox.next_message(now, |_| true).is_some() {}
+        while outbox.next_message(now, |_, _| true).is_some() {}
         unsent.settle(&outbox, now + PATIENCE);
         assert_eq!(unsent.texts().collect::<Vec<_>>(), ["a", "b"]);
         assert_eq!(unsent.stalled_at(), Some(now + PATIENCE));

@@ -20,11 +20,13 @@ use std::time::{Duration, Instant};
 
 use super::backfill::{Backfill, BackfillStart};
 use super::event::{HeldGap, HeldRedaction};
-use super::outbox::{Outbox, OutgoingMessage, RejectedMessage};
+use super::outbox::{Outbox, OutgoingMessage, RejectedMessage, Sealed};
 use super::read_positions::ReadPositions;
+use super::sealed_frame::is_end_to_end;
 use crate::crypto::client_keys::ClientKeys;
+use crate::protocol::device::DeviceId;
 use crate::protocol::frame::{ClientFrame, Join, NewMessage, Position, RoomRequest};
-use crate::protocol::{Seq, Timestamp};
+use crate::protocol::{RoomName, Seq, Timestamp};
 
 /// The options of a registration.
 #[derive(Clone, Default)]
@@ -75,6 +77,12 @@ pub struct Conversation {
     /// The name that the server gave the user, or else the one asked for.
     pub(super) name: String,
     pub(super) phase: Phase,
+    /// The device with which the client takes part in end-to-end rooms.
+    pub(super) device: Option<DeviceId>,
+    /// The other users of the rooms for direct messages.
+    pub(super) direct: Vec<String>,
+    /// How far the device has read the logs of end-to-end rooms. What of it was shown is in `read_positions`.
+    pub(super) log_positions: BTreeMap<String, Position>,
     pub(super) keys: ClientKeys,
     pub(super) read_positions: ReadPositions,
     pub(super) outbox: Outbox,
@@ -118,6 +126,9 @@ impl Conversation {
             options,
             invitation_token: None,
             phase: Phase::Disconnected,
+            device: None,
+            direct: Vec::new(),
+            log_positions: BTreeMap::new(),
             keys: ClientKeys::default(),
             read_positions,
             outbox: Outbox::default(),
@@ -178,6 +189,11 @@ impl Conversation {
         self.held = held;
     }
 
+    /// Whether messages are dropped for now.
+    pub fn is_held(&self) -> bool {
+        self.held
+    }
+
     /// Whether a room's past that `options.since` asks for was not shown completely yet.
     pub fn reads_requested_past(&self, room: &str) -> bool {
         let shown = match self.backfills.get(room) {
@@ -203,8 +219,11 @@ impl Conversation {
 
     /// A room that messages wait for, and whose key the server has not sent.
     pub fn room_without_key(&self) -> Option<&str> {
-        let has_none =
-            |room: &&str| self.joined.contains(*room) && !self.rooms_with_key.contains(*room);
+        let has_none = |room: &&str| {
+            self.joined.contains(*room)
+                && !self.rooms_with_key.contains(*room)
+                && !is_end_to_end(room)
+        };
         let waits = self.phase == Phase::Full && !self.outbox.is_empty();
         let mut rooms = self.outbox.rooms().chain([self.room()]).filter(|_| waits);
         rooms.find(has_none)
@@ -280,19 +299,34 @@ impl Conversation {
         let current = self.room().to_owned();
         let mut not_joined = None;
         let (joined, rooms_with_key) = (&self.joined, &self.rooms_with_key);
-        let message = self.outbox.next_message(now.tick, |room| {
-            let room = if basic { "" } else { room.unwrap_or(&current) };
+        let message = self.outbox.next_message(now.tick, |room, sealed| {
+            let named = room.unwrap_or(&current);
+            // A message of an end-to-end room is never encrypted under a key that the server has.
+            if is_end_to_end(named) && (basic || (joined.contains(named) && sealed.is_none())) {
+                return false;
+            }
+            let room = if basic { "" } else { named };
             if !basic && !joined.contains(room) {
                 not_joined = Some(room.to_owned());
             }
-            rooms_with_key.contains(room)
+            if is_end_to_end(room) { sealed.is_some() } else { rooms_with_key.contains(room) }
         });
-        let Some(message) = message else {
+        let Some((message, sealed)) = message else {
             let room = not_joined?;
             self.joined.insert(room.clone());
             return Some(self.join_frame(&room));
         };
         let room = if basic { "" } else { message.room.as_deref().unwrap_or(&current) };
+        if is_end_to_end(room) {
+            let Sealed { base, content } = sealed?;
+            let mut frame = NewMessage::plain(
+                Some(room.into()),
+                Some(message.id.as_str().into()),
+                content.as_str().into(),
+            );
+            frame.base = Some(*base);
+            return Some(ClientFrame::ChatMessage(frame).to_json());
+        }
         let server_micros = now.wall.micros().saturating_add(self.server_ahead_micros);
         let timestamp = Timestamp::from_micros(server_micros);
         let content = self.keys.encrypt(room, &message.text, timestamp)?;
@@ -305,8 +339,14 @@ impl Conversation {
     }
 
     pub(super) fn join_frame(&self, room: &str) -> String {
-        let resume = self.read_positions.position(room).cloned();
-        ClientFrame::Join(Join { room: room.to_owned(), resume, direct: None }).to_json()
+        let resume = match is_end_to_end(room) {
+            true => self.log_positions.get(room).cloned(),
+            false => self.read_positions.position(room).cloned(),
+        };
+        let is_of =
+            |other: &&String| RoomName::direct_of(&self.name, other.as_str()).as_str() == room;
+        let direct = self.direct.iter().find(is_of).cloned();
+        ClientFrame::Join(Join { room: room.to_owned(), resume, direct }).to_json()
     }
 
     /// The server named the newest position of a room. A room without a read position starts its

@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use super::sealed_frame::EndToEndFrame;
 use crate::protocol::frame::{ErrorFrame, Gap, Presence, Redacted, UserList, Welcome};
 use crate::protocol::json_line::{is_unprintable, may_need_escape, push_safe_json};
 use crate::protocol::{Seq, mask};
@@ -34,6 +35,8 @@ pub enum Event<'a> {
     Redacted(Redacted<'a>),
     /// A request was refused, or failed.
     Error(ErrorFrame),
+    /// About an end-to-end room.
+    EndToEnd(EndToEndFrame<'a>),
     /// Not a frame of this protocol: not a JSON object, or a field that its type requires is missing.
     Unreadable,
     /// A new message whose number the client is past, although no gap says why. It is left out.
@@ -55,6 +58,10 @@ pub enum PageItem<'a> {
     Gap(HeldGap),
     /// The text of the message here was deleted.
     Redacted(HeldRedaction),
+    /// Anything else, as one JSON object.
+    Line(String),
+    /// Who came or went, as one JSON object.
+    Change(String),
 }
 
 /// A `gap` that was held back until the page that it belongs to.
@@ -97,8 +104,8 @@ impl HeldRedaction {
 
 /// A message from the server.
 pub struct Message<'a> {
-    /// The JSON object as it came.
-    pub object: &'a str,
+    /// The JSON object as it came; of an end-to-end room, as the client made it.
+    pub object: Cow<'a, str>,
     /// The byte range of the value of `content` in `object`.
     pub content_span: Range<usize>,
     /// Whether the object has a `type`. The elements of a `history` of an older server have none.
@@ -184,7 +191,7 @@ mod tests {
     fn message<'a>(object: &'a str, text: Option<&str>, has_type: bool) -> Message<'a> {
         let start = object.find("\"TOKEN\"").unwrap();
         Message {
-            object,
+            object: object.into(),
             content_span: start..start + 7,
             has_type,
             text: text.map(str::to_owned),

@@ -6,13 +6,17 @@
 
 pub mod backfill;
 pub mod conversation;
+pub mod end_to_end;
 pub mod event;
 mod holes;
+mod json_text;
 pub mod line_splitter;
 pub mod outbox;
 pub mod proxy_settings;
 pub mod read_positions;
 mod receive;
+mod receive_page;
 mod register;
 mod rooms;
+pub mod sealed_frame;
 pub mod server_url;

@@ -9,6 +9,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use crate::protocol::Seq;
 use crate::protocol::frame::ErrorFrame;
 
 /// Text in the outbox, in bytes, above which no more input is read.
@@ -41,6 +42,15 @@ pub struct OutgoingMessage {
     pub id: String,
     /// The text.
     pub text: String,
+}
+
+/// What a message of an end-to-end room is sent as.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sealed {
+    /// The newest commit that it was encrypted after.
+    pub base: Seq,
+    /// The MLS message, in base64.
+    pub content: String,
 }
 
 /// How the client learns that a message is stored.
@@ -82,6 +92,8 @@ pub struct Outbox {
 #[derive(Debug)]
 struct Entry {
     message: OutgoingMessage,
+    /// In an end-to-end room: what it is sent as, once it is encrypted.
+    sealed: Option<Sealed>,
     state: State,
     refusals: u32,
 }
@@ -138,7 +150,7 @@ impl Outbox {
     /// Appends a message.
     pub fn push(&mut self, message: OutgoingMessage) {
         self.bytes += message.text.len();
-        self.entries.push_back(Entry { message, state: State::Waiting, refusals: 0 });
+        self.entries.push_back(Entry { message, sealed: None, state: State::Waiting, refusals: 0 });
     }
 
     /// The input lines of the messages that are not known to be stored, in order.
@@ -171,13 +183,57 @@ impl Outbox {
         self.reconnected(self.confirmation);
     }
 
-    /// The next message to send now, which counts as in flight from then on. `is_ready` returns
-    /// whether the client has a key for a room.
+    /// The messages that wait and are not encrypted yet, of the rooms that `is_sealed_room` names: at most `limit`.
+    pub fn unsealed(
+        &self,
+        limit: usize,
+        is_sealed_room: impl Fn(Option<&str>) -> bool,
+    ) -> Vec<OutgoingMessage> {
+        let waits = |entry: &&Entry| entry.state == State::Waiting && entry.sealed.is_none();
+        let is_wanted = |entry: &&Entry| is_sealed_room(entry.message.room.as_deref());
+        let found = self.entries.iter().filter(waits).filter(is_wanted);
+        found.take(limit).map(|entry| entry.message.clone()).collect()
+    }
+
+    /// A message was encrypted.
+    pub fn seal(&mut self, id: &str, sealed: Sealed) {
+        if let Some(entry) = self.entries.iter_mut().find(|entry| entry.message.id == id) {
+            entry.sealed = Some(sealed);
+        }
+    }
+
+    /// The room has a newer commit: what waits, and was encrypted before it, is to be encrypted anew.
+    pub fn unseal_before(&mut self, base: Seq, is_room: impl Fn(Option<&str>) -> bool) {
+        for entry in &mut self.entries {
+            let is_old = entry.sealed.as_ref().is_some_and(|sealed| sealed.base < base);
+            if is_old && entry.state == State::Waiting && is_room(entry.message.room.as_deref()) {
+                entry.sealed = None;
+            }
+        }
+    }
+
+    /// Gives up a waiting message that can't be encrypted.
+    pub fn reject(&mut self, id: &str, code: &str, reason: String) -> Option<RejectedMessage> {
+        let is_it = |entry: &Entry| entry.state == State::Waiting && entry.message.id == id;
+        let index = self.entries.iter().position(is_it)?;
+        let line = self.entries[index].message.line;
+        self.complete(index);
+        Some(RejectedMessage { line, code: code.to_owned(), message: reason })
+    }
+
+    /// Whether a message with this id is not known to be stored.
+    pub fn holds(&self, id: &str) -> bool {
+        let is_it = |entry: &Entry| entry.state != State::Done && entry.message.id == id;
+        self.entries.iter().any(is_it)
+    }
+
+    /// The next message to send now, which counts as in flight from then on, and what it is sent as in an
+    /// end-to-end room. `is_ready` returns whether the client has a key for a room.
     pub fn next_message(
         &mut self,
         now: Instant,
-        mut is_ready: impl FnMut(Option<&str>) -> bool,
-    ) -> Option<&OutgoingMessage> {
+        mut is_ready: impl FnMut(Option<&str>, Option<&Sealed>) -> bool,
+    ) -> Option<(&OutgoingMessage, Option<&Sealed>)> {
         let window = match self.confirmation {
             Confirmation::Ack { window } => window.max(1),
             Confirmation::Echo => 1,
@@ -192,14 +248,15 @@ impl Outbox {
         if refused && self.entries.range(index..).any(|entry| entry.state == State::InFlight) {
             return None;
         }
-        if !is_ready(self.entries[index].message.room.as_deref()) {
+        let next = &self.entries[index];
+        if !is_ready(next.message.room.as_deref(), next.sealed.as_ref()) {
             return None;
         }
         self.retry_at = None;
         self.in_flight += 1;
         let entry = &mut self.entries[index];
         entry.state = State::InFlight;
-        Some(&entry.message)
+        Some((&entry.message, entry.sealed.as_ref()))
     }
 
     /// When to call [`Self::next_message`] again, if a pause holds the messages back.
@@ -243,6 +300,11 @@ impl Outbox {
             // The message was encrypted with a key that is replaced by now. Keys can change faster than
             // messages arrive, so this goes on until one arrives in time.
             "stale_key" => true,
+            // The room has a commit that the client had not read; it encrypts the message anew.
+            "stale_base" => {
+                entry.sealed = None;
+                true
+            }
             // The message was encrypted with a clock that is corrected by now.
             "clock_skew" => entry.refusals <= MAX_REENCRYPTIONS,
             "bad_token" if basic => entry.refusals <= MAX_REENCRYPTIONS,
@@ -259,7 +321,8 @@ impl Outbox {
             self.complete(index);
             return Some(rejected);
         }
-        let quick = error.code == "stale_key" && entry.refusals <= QUICK_STALE_KEYS;
+        let is_stale = matches!(error.code.as_ref(), "stale_key" | "stale_base");
+        let quick = is_stale && entry.refusals <= QUICK_STALE_KEYS;
         entry.state = State::Waiting;
         self.in_flight -= 1;
         self.retry_pause = (self.retry_pause * 2).clamp(MIN_RETRY_PAUSE, MAX_RETRY_PAUSE);

@@ -1,18 +1,18 @@
 //! The effect of each frame on the conversation.
 
-use std::borrow::Cow;
 use std::time::Duration;
 
 use serde_json::value::RawValue;
 
-use super::backfill::{Backfill, BackfillStart, PageAction};
+use super::backfill::{Backfill, BackfillStart};
 use super::conversation::{Conversation, Now, Phase};
-use super::event::{Event, HeldGap, HeldRedaction, Message, PageItem, excerpt};
-use super::holes::in_order;
+use super::event::{Event, HeldGap, HeldRedaction, Message, excerpt};
+use super::json_text::json_text;
+use super::sealed_frame::{EndToEndFrame, Entry, is_end_to_end};
 use crate::protocol::code::ErrorCode;
 use crate::protocol::frame::{
-    ChatMessage, EncryptionKey, ErrorFrame, Gap, History, Joined, Left, PROTOCOL, Position,
-    Presence, ReceivedFrame, Redacted, ServerFrame, Welcome,
+    ChatMessage, EncryptionKey, ErrorFrame, Gap, Joined, Left, PROTOCOL, Position, Presence,
+    ReceivedFrame, Redacted, ServerFrame, Welcome,
 };
 use crate::protocol::{Seq, Timestamp};
 
@@ -25,34 +25,60 @@ const MAX_HELD_GAPS: usize = 1024;
 const MAX_HELD_GAP_BYTES: usize = 1024;
 
 /// A message as the client reads it: `content` is JSON text inside the frame.
-type ReceivedMessage<'a> = ChatMessage<'a, &'a RawValue>;
+pub(super) type ReceivedMessage<'a> = ChatMessage<'a, &'a RawValue>;
 
 impl Conversation {
     /// Processes one frame from the server.
     pub fn receive<'a>(&mut self, frame: &'a str, now: Now) -> Event<'a> {
         match ReceivedFrame::parse(frame) {
+            Ok(ServerFrame::ChatMessage(message)) if self.is_sealed(&message.room) => {
+                let entry = Entry::new(message);
+                entry.map_or(Event::Unreadable, |entry| sealed(EndToEndFrame::Entry(entry)))
+            }
             Ok(ServerFrame::ChatMessage(message)) => self.receive_message(frame, message, now),
             Ok(ServerFrame::Ack(ack)) => {
                 self.outbox.acked(&ack.id);
-                Event::Nothing
+                match self.is_sealed(&ack.room) {
+                    true => sealed(EndToEndFrame::Ack(ack)),
+                    false => Event::Nothing,
+                }
             }
             Ok(ServerFrame::Welcome(welcome)) => self.receive_welcome(welcome, now),
             Ok(ServerFrame::EncryptionKey(key)) => self.receive_key(&key),
             Ok(ServerFrame::UserJoined(presence)) => self.receive_user_joined(presence),
             Ok(ServerFrame::UserLeft(presence)) => Event::UserLeft(presence),
             Ok(ServerFrame::UserList(list)) => Event::UserList(list),
+            Ok(ServerFrame::Joined(joined)) if self.is_sealed(&joined.room) => {
+                sealed(EndToEndFrame::Joined(joined))
+            }
+            Ok(ServerFrame::Gap(gap)) if self.is_sealed(&gap.room) => {
+                sealed(EndToEndFrame::Gap(gap))
+            }
+            Ok(ServerFrame::Redacted(redacted)) if self.is_sealed(&redacted.room) => {
+                sealed(EndToEndFrame::Redacted(frame, redacted))
+            }
+            Ok(ServerFrame::History(history)) if self.is_sealed(&history.room) => {
+                Entry::page(history).map_or(Event::Unreadable, sealed)
+            }
             Ok(ServerFrame::Joined(joined)) => self.receive_joined(joined, now),
             Ok(ServerFrame::Left(left)) => self.receive_left(left),
             Ok(ServerFrame::Gap(gap)) => self.receive_gap(frame, gap, now),
             Ok(ServerFrame::Redacted(redacted)) => self.receive_redacted(frame, redacted, now),
             Ok(ServerFrame::History(history)) => self.receive_history(history, now),
             Ok(ServerFrame::Error(error)) => self.receive_error(error, now),
-            // Frames of end-to-end rooms, in which this client does not take part.
-            Ok(_) => Event::Nothing,
+            Ok(ServerFrame::E2eKeys(keys)) => sealed(EndToEndFrame::Keys(keys)),
+            Ok(ServerFrame::E2eBlob(blob)) => sealed(EndToEndFrame::Blob(blob)),
+            Ok(ServerFrame::E2eWelcome(welcome)) => sealed(EndToEndFrame::Welcome(welcome)),
+            Ok(ServerFrame::E2eInfo(info)) => sealed(EndToEndFrame::Info(info)),
             // A newer server may send types that this client does not know.
             Err(error) if error.code == ErrorCode::UnknownType => Event::Nothing,
             Err(_) => Event::Unreadable,
         }
+    }
+
+    /// Whether this is an end-to-end room that the session is in.
+    fn is_sealed(&self, room: &str) -> bool {
+        self.is_joined(room) && is_end_to_end(room)
     }
 
     /// Whether the session is in this room, or joins it. Everything that a server says about other rooms
@@ -83,6 +109,9 @@ impl Conversation {
         let room = if basic { "" } else { key.room.as_ref().map_or("", |room| room.as_str()) };
         if !basic && !self.is_joined(room) {
             return Event::Nothing;
+        }
+        if is_end_to_end(room) {
+            return sealed(EndToEndFrame::RoomKey(room.to_owned()));
         }
         if !self.keys.insert(room, key.key_id.as_ref().map(|id| id.as_str()), &key.key) {
             let of_room =
@@ -253,14 +282,14 @@ impl Conversation {
     }
 
     /// `object` is the JSON object that the message was read from.
-    fn decrypt<'a>(&self, object: &'a str, message: ReceivedMessage<'a>) -> Message<'a> {
+    pub(super) fn decrypt<'a>(&self, object: &'a str, message: ReceivedMessage<'a>) -> Message<'a> {
         let room = if self.phase == Phase::Basic { "" } else { message.room.as_ref() };
         let key_id = (!message.key_id.is_empty()).then_some(message.key_id.as_ref());
         let text =
-            fernet_token(message.content).and_then(|token| self.keys.decrypt(room, key_id, &token));
+            json_text(message.content).and_then(|token| self.keys.decrypt(room, key_id, &token));
         let start = message.content.get().as_ptr() as usize - object.as_ptr() as usize;
         Message {
-            object,
+            object: object.into(),
             content_span: start..start + message.content.get().len(),
             has_type: !message.frame_type.is_empty(),
             text,
@@ -289,7 +318,7 @@ impl Conversation {
         })
     }
 
-    fn note_shown(&mut self, message: &Message<'_>) {
+    pub(super) fn note_shown(&mut self, message: &Message<'_>) {
         let Some(at) = Timestamp::parse(&message.timestamp).filter(|_| message.seq.is_some())
         else {
             return;
@@ -302,58 +331,6 @@ impl Conversation {
             }
             None => {}
         }
-    }
-
-    fn receive_history<'a>(&mut self, history: History<'a, &'a RawValue>, now: Now) -> Event<'a> {
-        let read = |raw: &&'a RawValue| {
-            let message = serde_json::from_str::<ReceivedMessage<'a>>(raw.get()).ok()?;
-            Some((raw.get(), message))
-        };
-        let Some(page) = history.messages.iter().map(read).collect::<Option<Vec<_>>>() else {
-            return Event::Unreadable;
-        };
-        let Some(backfill) = self.backfills.get_mut(history.room.as_ref()) else {
-            return Event::Nothing;
-        };
-        if self.held {
-            backfill.retry_after(now.tick, Duration::ZERO);
-            self.held_gaps.remove(history.room.as_ref());
-            self.held_redactions.remove(history.room.as_ref());
-            return Event::Nothing;
-        }
-        let outline: Vec<_> = page
-            .iter()
-            .map(|(_, message)| {
-                (message.seq.unwrap_or(Seq(0)), Timestamp::parse(&message.timestamp))
-            })
-            .collect();
-        let (action, done) =
-            backfill.receive_page(&outline, history.more, history.reached, now.tick);
-        let shown_up_to = backfill.shown_up_to();
-        if done {
-            self.backfills.remove(history.room.as_ref());
-        }
-        if let Some(seq) = shown_up_to {
-            self.read_positions.move_to(&history.room, seq);
-        }
-        let gaps = self.held_gaps.remove(history.room.as_ref()).unwrap_or_default();
-        let redactions = self.held_redactions.remove(history.room.as_ref()).unwrap_or_default();
-        let PageAction::Show(after) = action else { return Event::Nothing };
-        let new = page.into_iter().filter(|(_, message)| message.seq.is_none_or(|seq| seq > after));
-        let in_page = |seq| seq > after && shown_up_to.is_none_or(|reached| seq <= reached);
-        let mut holes = in_order(gaps, redactions.into_iter().filter(|held| in_page(held.seq)));
-        let mut items = Vec::new();
-        for (object, message) in new {
-            let is_before = |(at, _): &(Seq, _)| message.seq.is_some_and(|seq| *at < seq);
-            while let Some((_, hole)) = holes.pop_front_if(|hole| is_before(hole)) {
-                items.push(hole);
-            }
-            let message = self.decrypt(object, ReceivedMessage { replay: true, ..message });
-            self.note_shown(&message);
-            items.push(PageItem::Message(message));
-        }
-        items.extend(holes.into_iter().map(|(_, hole)| hole));
-        Event::Page(items)
     }
 
     fn receive_error<'a>(&mut self, mut error: ErrorFrame, now: Now) -> Event<'a> {
@@ -387,13 +364,8 @@ impl Conversation {
     }
 }
 
-/// The Fernet token in `content`, if that is a string.
-fn fernet_token(content: &RawValue) -> Option<Cow<'_, str>> {
-    let raw = content.get().strip_prefix('"')?.strip_suffix('"')?;
-    match raw.contains('\\') {
-        false => Some(Cow::Borrowed(raw)),
-        true => serde_json::from_str(content.get()).ok().map(Cow::Owned),
-    }
+fn sealed(frame: EndToEndFrame<'_>) -> Event<'_> {
+    Event::EndToEnd(frame)
 }
 
 #[cfg(test)]
@@ -405,6 +377,7 @@ mod tests {
     use super::super::conversation::ConnectOptions;
     use super::super::read_positions::ReadPositions;
     use super::*;
+    use crate::conversation::client::event::PageItem;
 
     /// A client that is registered in the lobby, has its key, and reads the history from the start.
     fn reading_history(key: &str, now: Now) -> Conversation {
@@ -462,7 +435,10 @@ mod tests {
                 .iter()
                 .filter_map(|item| match item {
                     PageItem::Message(message) => Some(of(message)),
-                    PageItem::Gap(_) | PageItem::Redacted(_) => None,
+                    PageItem::Gap(_)
+                    | PageItem::Redacted(_)
+                    | PageItem::Line(_)
+                    | PageItem::Change(_) => None,
                 })
                 .collect(),
             _ => panic!("another event"),
@@ -588,6 +564,7 @@ mod tests {
                 PageItem::Message(message) => message.seq.unwrap(),
                 PageItem::Redacted(redaction) => 100 + redaction.seq.0,
                 PageItem::Gap(gap) => 200 + gap.after.0,
+                PageItem::Line(line) | PageItem::Change(line) => panic!("{line}"),
             })
             .collect();
         assert_eq!(places, [1, 102, 202, 4]);

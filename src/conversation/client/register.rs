@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 
 use super::conversation::{Conversation, Now, Phase};
 use super::outbox::Confirmation;
+use super::sealed_frame::is_end_to_end;
 use crate::protocol::RoomName;
-use crate::protocol::frame::{ClientFrame, PROTOCOL, Register, Welcome};
+use crate::protocol::frame::{ClientFrame, E2E_VERSION, PROTOCOL, Register, RegisterE2e, Welcome};
 
 /// The largest number of unacked messages, whatever the server allows.
 const MAX_UNACKED: usize = 4096;
@@ -28,7 +29,8 @@ impl Conversation {
         // the room, it may be any of them; those that are likely come first.
         let lobby = RoomName::lobby();
         let is_likely = |room: &str| self.joined.contains(room) || room == lobby.as_str();
-        let positions = self.read_positions.all().iter();
+        let plain = self.read_positions.all().iter().filter(|(room, _)| !is_end_to_end(room));
+        let positions = plain.chain(&self.log_positions);
         let (mut resume, others): (Vec<_>, Vec<_>) = match rooms.is_empty() {
             true => positions.partition(|(room, _)| is_likely(room)),
             false => (positions.filter(|(room, _)| rooms.contains(*room)).collect(), Vec::new()),
@@ -46,7 +48,11 @@ impl Conversation {
             rooms,
             echo: (!self.options.echo).then_some(false),
             presence: (!self.options.presence).then_some(false),
-            e2e: None,
+            e2e: self.device.map(|device| RegisterE2e {
+                v: E2E_VERSION,
+                device: device.to_string(),
+                direct: self.direct.clone(),
+            }),
         };
         self.joined.clear();
         ClientFrame::Register(register).to_json()
@@ -67,7 +73,9 @@ impl Conversation {
             let room = room.as_str();
             if chosen == Some(room) || self.options.rooms.iter().any(|asked| asked == room) {
                 self.joined.insert(room.to_owned());
-                self.observe_head(room, head, now);
+                if !is_end_to_end(room) {
+                    self.observe_head(room, head, now);
+                }
             }
         }
         if let (Some(chosen), None) = (chosen, &self.current_room)

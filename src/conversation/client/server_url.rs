@@ -118,6 +118,16 @@ impl ServerUrl {
     }
 }
 
+impl ServerUrl {
+    /// The host, and the port if it is not the usual one of its scheme.
+    pub fn authority(&self) -> String {
+        match (self.tls, self.port) {
+            (true, 443) | (false, 80) => self.host.clone(),
+            (_, port) => format!("{}:{port}", self.host),
+        }
+    }
+}
+
 impl fmt::Display for ServerUrl {
     /// An international name is shown in both forms, because other letters can look the same.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -123,12 +123,15 @@ fn commit(
     Ok(CommitParts { welcomes, info, tree_hash, tree: None, lacks_upload: false, over_limit: None })
 }
 
+/// The text of a field, or none and the SHA-256 of what was uploaded instead.
+type InlineOrUploaded = (Box<str>, Option<[u8; 32]>);
+
 /// Reads a field that is in the frame, or the SHA-256 of what was uploaded instead. It is empty until the upload is put
 /// in.
 fn inline_or_uploaded(
     (field, text): (&str, Option<&str>),
     (hash_field, hash): (&str, Option<&str>),
-) -> Result<(Box<str>, Option<[u8; 32]>), Box<ErrorFrame>> {
+) -> Result<InlineOrUploaded, Box<ErrorFrame>> {
     match (text, hash) {
         (Some(text), None) => {
             check_base64(field, text)?;

@@ -8,10 +8,10 @@ use serde_json::json;
 use super::args::{ConfigArgs, InviteArgs};
 use super::invite_address::{self, Listening};
 use super::output::{print, print_error};
-use super::qr_code::Drawing;
 use super::token;
 use crate::config::Config;
 use crate::server::error::ServerError;
+use crate::sys::qr_code::{Drawing, is_utf8};
 
 /// Makes the invitation. Standard output gets the line, or with `--json` an object; all else goes to
 /// standard error.
@@ -71,29 +71,4 @@ fn draw(invitation: &str) {
         ));
     }
     eprint!("{}", drawing.lines(variable("NO_COLOR").is_none()));
-}
-
-/// Whether the locale's characters are UTF-8 (locale(7)).
-fn is_utf8(variable: impl Fn(&str) -> Option<String>) -> bool {
-    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(variable);
-    let locale = locale.unwrap_or_default().to_ascii_lowercase();
-    locale.contains("utf-8") || locale.contains("utf8")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_first_locale_variable_that_is_set_counts() {
-        let locale = |set: &'static [(&str, &str)]| {
-            is_utf8(|name| {
-                let found = set.iter().find(|(known, _)| *known == name);
-                found.map(|(_, value)| (*value).to_owned())
-            })
-        };
-        assert!(locale(&[("LANG", "es_ES.UTF-8")]) && locale(&[("LC_CTYPE", "C.utf8")]));
-        assert!(!locale(&[]) && !locale(&[("LANG", "C")]));
-        assert!(!locale(&[("LC_ALL", "POSIX"), ("LANG", "C.UTF-8")]));
-    }
 }

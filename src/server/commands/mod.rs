@@ -17,7 +17,6 @@ mod invite_address;
 mod log_args;
 mod main;
 mod output;
-mod qr_code;
 mod rekey;
 mod restore;
 mod status_screen;

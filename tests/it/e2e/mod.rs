@@ -1,8 +1,16 @@
-//! End-to-end rooms on the server: names, rights, and the one rule. The devices send opaque bytes.
+//! End-to-end rooms. On the server: names, rights, and the one rule, with devices that send opaque bytes. And from client
+//! to client, with the real programs.
 
 mod backup;
+mod between_clients;
 mod deposits;
 mod device;
+mod direct;
 mod entry;
+mod kills;
+mod member;
+mod own_devices;
 mod rights;
 mod rule;
+mod terminal;
+mod trust;

@@ -15,7 +15,8 @@ fn error(id: Option<u64>, code: &'static str, temporary: bool) -> ErrorFrame {
 }
 
 fn sent(outbox: &mut Outbox, now: Instant) -> Vec<u64> {
-    std::iter::from_fn(|| outbox.next_message(now, |_| true).map(|message| message.line)).collect()
+    std::iter::from_fn(|| outbox.next_message(now, |_, _| true).map(|(message, _)| message.line))
+        .collect()
 }
 
 fn filled(confirmation: Confirmation, lines: u64) -> Outbox {
@@ -120,7 +121,7 @@ proptest! {
             rounds += 1;
             prop_assert!(rounds < 10_000);
             now = outbox.retry_at().map_or(now, |until| until.max(now));
-            while let Some(message) = outbox.next_message(now, |_| true) {
+            while let Some((message, _)) = outbox.next_message(now, |_, _| true) {
                 in_flight.push_back(message.clone());
             }
             let Some(message) = in_flight.pop_front() else { continue };

@@ -1,0 +1,375 @@
+//! One end-to-end room on one connection: which entries of its log come next, and which are asked for.
+//!
+//! The log is read in order from where the group is, page by page until the present is reached, and live from then on.
+//! A live entry that is not the next one is left to a page. No entry may be missing: the server must name a gap.
+
+use super::problem::Problem;
+use super::queued::Queued;
+use crate::conversation::client::backfill::BackfillStart;
+use crate::conversation::client::sealed_frame::Entry;
+use crate::mls::rows::{Room, Status};
+use crate::protocol::frame::Gap;
+use crate::protocol::{Epoch, MessageId, RoomName, Seq};
+
+/// Entries in a page, at most.
+const PAGE: u64 = 512;
+/// Bytes of entries above which they are read without waiting for more.
+const MAX_QUEUED_BYTES: usize = 1024 * 1024;
+/// Gaps and deletions that wait for their page, at most.
+const MAX_HOLES: usize = 2048;
+
+/// What the server says is not there.
+enum Hole {
+    Deleted(Seq),
+    Gap { after: Seq, next: Seq, reason: String },
+}
+
+/// Where a run begins to show a room.
+#[derive(Clone, Copy, Debug)]
+pub enum Start {
+    /// After this place.
+    After(Seq),
+    /// To be found in the archive when the log was read to its end.
+    Sought(BackfillStart),
+}
+
+/// One end-to-end room on one connection.
+pub struct Session {
+    /// Its name.
+    pub room: RoomName,
+    /// The epoch of its log.
+    pub epoch: Epoch,
+    /// The newest entry, as far as the server said.
+    pub head: Seq,
+    /// The newest entry when this run first entered the room.
+    pub first_head: Seq,
+    /// What this device is in it; `None`: nothing yet.
+    pub status: Option<Status>,
+    /// The last entry that was read.
+    pub applied: Seq,
+    /// The last commit.
+    pub base: Seq,
+    /// Where showing begins, or goes on.
+    pub start: Start,
+    /// Messages up to here are of the past that was asked for.
+    pub requested_through: Seq,
+    /// Whether there may be something new to show.
+    pub has_news: bool,
+    /// The commit of this device that was sent on this connection and is not read in the log yet.
+    pub commit: Option<MessageId>,
+    /// Whether what earlier runs owed was sent on this connection, and the members' keys were looked at.
+    pub is_settled: bool,
+    /// Whether this device looked whether it is to renew its keys.
+    pub is_upkept: bool,
+    /// Whether the server answered what it knows of the room.
+    pub is_answered: bool,
+    /// Whether it was said that this device waits to be let in.
+    pub is_told: bool,
+    /// Whether this device was coming in by itself when it was last looked.
+    pub was_joining: bool,
+    /// Entries that were not read, and that the server no longer has: from, to, why.
+    lost: Option<(Seq, Seq, String)>,
+    /// Whether the description of the room was asked for, because entries are lost.
+    is_described: bool,
+    next: Seq,
+    queue: Vec<Queued>,
+    queued_bytes: usize,
+    /// Whether the server sends what was not read, without being asked for pages.
+    is_resumed: bool,
+    is_behind: bool,
+    is_asking: bool,
+    holes: Vec<Hole>,
+}
+
+impl Session {
+    /// A session in a room that has this log.
+    pub fn new(room: RoomName, epoch: Epoch, head: Seq, start: Start) -> Self {
+        Session {
+            room,
+            epoch,
+            head,
+            first_head: head,
+            status: None,
+            applied: Seq(0),
+            base: Seq(0),
+            start,
+            requested_through: Seq(0),
+            has_news: true,
+            commit: None,
+            is_settled: false,
+            is_upkept: false,
+            is_answered: false,
+            is_told: false,
+            was_joining: false,
+            lost: None,
+            is_described: false,
+            next: Seq(1),
+            queue: Vec::new(),
+            queued_bytes: 0,
+            is_resumed: false,
+            is_behind: false,
+            is_asking: false,
+            holes: Vec::new(),
+        }
+    }
+
+    /// A new connection: the log is read from where the group is.
+    pub fn connected(&mut self, epoch: Epoch, head: Seq, is_resumed: bool) {
+        (self.epoch, self.head) = (epoch, head);
+        (self.is_resumed, self.is_behind) = (is_resumed, false);
+        self.queue.clear();
+        self.queued_bytes = 0;
+        self.holes.clear();
+        (self.is_asking, self.is_settled, self.is_upkept) = (false, false, false);
+        self.commit = None;
+        self.lost = None;
+        (self.is_described, self.is_answered) = (false, false);
+        self.next = self.applied.next();
+    }
+
+    /// Takes over what the state says of the room.
+    pub fn take(&mut self, room: Option<&Room>) {
+        let before = (self.status, self.applied);
+        self.was_joining |= self.status == Some(Status::Joining);
+        self.status = room.map(|room| room.status);
+        self.applied = room.map_or(Seq(0), |room| room.applied);
+        self.base = room.map_or(Seq(0), |room| room.base);
+        // Another process of this device may have read what came since.
+        self.head = self.head.max(self.applied);
+        if self.next <= self.applied || before.0 != self.status {
+            // Another process of this device read them, or the device has just come in.
+            self.next = self.applied.next().max(self.first_queued());
+        }
+        self.has_news |= before.1 != self.applied;
+        self.is_behind |= self.reads() && !self.is_resumed && self.next <= self.head;
+    }
+
+    fn first_queued(&self) -> Seq {
+        self.queue.last().map_or(Seq(0), |queued| queued.seq.next())
+    }
+
+    /// Whether the device reads the log.
+    pub fn reads(&self) -> bool {
+        if self.lost.is_some() {
+            return false;
+        }
+        self.status.is_some_and(reads)
+    }
+
+    /// Whether the device is a member and has read the log to its end.
+    pub fn is_ready(&self) -> bool {
+        self.status == Some(Status::Member) && self.is_at_end()
+    }
+
+    /// Whether the log was read to its end.
+    pub fn is_at_end(&self) -> bool {
+        !self.is_behind && self.queue.is_empty() && self.applied >= self.head
+    }
+
+    /// A live entry.
+    pub fn live(&mut self, entry: &Entry<'_>) {
+        self.head = self.head.max(entry.seq);
+        if !self.reads() || entry.seq < self.next {
+            return;
+        }
+        match entry.seq == self.next && !self.is_behind {
+            true => self.push(Queued::new(entry)),
+            // A page tells whether something is missing.
+            false => (self.is_behind, self.is_resumed) = (true, false),
+        }
+    }
+
+    /// An operator deleted the content of an entry. Returns whether it is about one that was read before.
+    pub fn redacted(&mut self, seq: Seq) -> Result<bool, Problem> {
+        if seq < self.next {
+            return Ok(true);
+        }
+        self.hole(Hole::Deleted(seq))?;
+        Ok(false)
+    }
+
+    /// Something is not there: it is passed at once, or belongs to the page that follows.
+    fn hole(&mut self, hole: Hole) -> Result<(), Problem> {
+        if self.is_resumed && !self.is_behind {
+            return self.pass(hole);
+        }
+        if self.reads() && self.holes.len() < MAX_HOLES {
+            self.holes.push(hole);
+        }
+        Ok(())
+    }
+
+    /// The server names a gap, before the page that it belongs to.
+    pub fn gap(&mut self, gap: &Gap<'_>) -> Result<(), Problem> {
+        if matches!(gap.reason.as_ref(), "epoch" | "future") {
+            return Err(Problem::evidence(format!(
+                "the record of {} is not the one that this device has read up to #{}: the server lost or restored \
+                 it, or shows another one",
+                self.room,
+                self.next.0 - 1
+            )));
+        }
+        if !self.reads() || gap.next <= self.next {
+            return Ok(());
+        }
+        let (after, next, reason) = (gap.after, gap.next, gap.reason.to_string());
+        self.hole(Hole::Gap { after, next, reason })
+    }
+
+    /// A page of the log. An error if it leaves something out.
+    pub fn page(
+        &mut self,
+        entries: &[Entry<'_>],
+        more: bool,
+        reached: Option<Seq>,
+    ) -> Result<(), Problem> {
+        self.is_asking = false;
+        let mut holes = std::mem::take(&mut self.holes);
+        holes.sort_by_key(|hole| match hole {
+            Hole::Deleted(seq) => *seq,
+            Hole::Gap { after, .. } => after.next(),
+        });
+        let mut holes = holes.into_iter().peekable();
+        for entry in entries {
+            self.head = self.head.max(entry.seq);
+            while let Some(hole) = holes.next_if(|hole| is_before(hole, entry.seq)) {
+                self.pass(hole)?;
+            }
+            if entry.seq < self.next || self.lost.is_some() {
+                continue;
+            }
+            self.expect(entry.seq)?;
+            self.push(Queued::new(entry));
+        }
+        let end = reached.unwrap_or(self.head);
+        for hole in holes {
+            if is_before(&hole, end.next()) {
+                self.pass(hole)?;
+            }
+        }
+        if self.lost.is_some() {
+            return Ok(());
+        }
+        if more {
+            return match entries.is_empty() && reached.is_none_or(|reached| reached < self.next) {
+                true => Err(self.nothing_comes()),
+                false => Ok(()),
+            };
+        }
+        match self.next > self.head {
+            true => self.is_behind = false,
+            // Entries that came live while the page was made are on the next one.
+            false if entries.is_empty() => return Err(self.nothing_comes()),
+            false => {}
+        }
+        Ok(())
+    }
+
+    /// Whether entries are lost for this device, so that it has to come in anew.
+    pub fn is_lost(&self) -> bool {
+        self.lost.is_some() && self.queue.is_empty()
+    }
+
+    /// Whether the description of the room was asked for. From now on, it was.
+    pub fn was_asked(&mut self) -> bool {
+        std::mem::replace(&mut self.is_described, true)
+    }
+
+    /// The line about the lost entries, when the device comes in after `seq`.
+    pub fn take_lost(&mut self, seq: Seq) -> Option<String> {
+        let (first, _, reason) = self.lost.take()?;
+        let line = serde_json::json!({
+            "type": "gap", "room": self.room.as_str(), "after": first.0 - 1, "next": seq.next().0,
+            "reason": reason,
+        });
+        Some(line.to_string())
+    }
+
+    fn nothing_comes(&self) -> Problem {
+        Problem::evidence(format!(
+            "the server says that the record of {} goes on to #{}, and hands out nothing after #{}",
+            self.room,
+            self.head,
+            self.next.0 - 1
+        ))
+    }
+
+    fn expect(&self, seq: Seq) -> Result<(), Problem> {
+        match seq == self.next {
+            true => Ok(()),
+            false => Err(Problem::evidence(format!(
+                "the server left out #{} to #{} of {}, and names no reason",
+                self.next,
+                seq.0 - 1,
+                self.room
+            ))),
+        }
+    }
+
+    fn pass(&mut self, hole: Hole) -> Result<(), Problem> {
+        match hole {
+            Hole::Deleted(seq) if seq < self.next => Ok(()),
+            Hole::Deleted(seq) => {
+                self.expect(seq)?;
+                self.push(Queued::deleted(seq));
+                Ok(())
+            }
+            Hole::Gap { next, .. } if next <= self.next => Ok(()),
+            Hole::Gap { next, reason, .. } => {
+                // There may have been changes of the group in between.
+                self.lost = Some((self.next, Seq(next.0 - 1), reason));
+                Ok(())
+            }
+        }
+    }
+
+    fn push(&mut self, queued: Queued) {
+        self.next = queued.seq.next();
+        self.queued_bytes += queued.bytes();
+        self.queue.push(queued);
+    }
+
+    /// Whether as much waits as may wait.
+    pub fn is_full(&self) -> bool {
+        self.queued_bytes >= MAX_QUEUED_BYTES
+    }
+
+    /// What waits to be read.
+    pub fn take_queue(&mut self) -> Vec<Queued> {
+        self.queued_bytes = 0;
+        std::mem::take(&mut self.queue)
+    }
+
+    /// An entry was not the next one after all.
+    pub fn fall_back(&mut self, expected: Seq) {
+        self.queue.clear();
+        self.queued_bytes = 0;
+        self.next = expected;
+        (self.is_behind, self.is_resumed) = (true, false);
+    }
+
+    /// The next page to ask for.
+    pub fn next_request(&mut self) -> Option<String> {
+        if !self.is_behind || self.is_asking || !self.reads() || self.is_full() {
+            return None;
+        }
+        self.is_asking = true;
+        Some(super::frames::get_entries(&self.room, Seq(self.next.0 - 1), PAGE))
+    }
+}
+
+/// Whether a device in this status reads the log.
+pub fn reads(status: Status) -> bool {
+    match status {
+        Status::Member | Status::Creating | Status::Joining => true,
+        Status::Outdated | Status::Removed => false,
+    }
+}
+
+/// Whether what is missing comes before an entry.
+fn is_before(hole: &Hole, seq: Seq) -> bool {
+    match hole {
+        Hole::Deleted(deleted) => *deleted < seq,
+        Hole::Gap { next, .. } => *next <= seq,
+    }
+}
