@@ -8,6 +8,7 @@ mod device;
 mod direct;
 mod entry;
 mod kills;
+mod lying;
 mod member;
 mod own_devices;
 mod rights;

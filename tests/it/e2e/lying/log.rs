@@ -1,0 +1,175 @@
+//! A log that is not the same for all members, or not the one that was: replayed, turned round, cut and altered entries.
+
+use serde_json::{Value, json};
+
+use super::proxy::{Proxy, Way, retold};
+use super::{AnaAndBob, EVIDENCE, ROOM, ends_with_evidence, messages};
+use crate::e2e::member::{Member, open_room};
+use crate::support::server::Server;
+
+#[test]
+fn a_message_that_comes_again_is_not_shown_and_ends_with_79() {
+    let mut room = AnaAndBob::new();
+    let mut first = None;
+    room.proxy.lie_to_client(retold(ROOM, move |entry| {
+        let again = first.get_or_insert_with(|| entry.clone()).clone();
+        // Its own base is the newest commit still, so nothing but the content tells.
+        if again == entry { vec![entry] } else { vec![again, entry] }
+    }));
+    room.ana_says("one\n");
+    room.listener.wait_for_text("one");
+    room.ana_says("two\n");
+    let ended = room.bob_ends("the server replayed a message");
+    assert_eq!(ended.texts().iter().filter(|text| *text == "one").count(), 1, "{ended:?}");
+}
+
+#[test]
+fn two_messages_that_were_swapped_are_shown_once_and_end_with_79_at_the_next() {
+    let mut room = AnaAndBob::new();
+    let mut held = Vec::new();
+    room.proxy.lie_to_client(retold(ROOM, move |entry| {
+        held.insert(0, entry);
+        if held.len() == 1 { Vec::new() } else { std::mem::take(&mut held) }
+    }));
+    room.ana_says("one\ntwo\n");
+    room.listener.wait_for_text("one");
+    room.proxy.lie_to_client(|frame| vec![frame]);
+    room.ana_says("three\n");
+    let ended = room.bob_ends("were shown different records of +ops");
+    assert_eq!(ended.texts(), ["ready", "two", "one", "three"]);
+}
+
+#[test]
+fn a_message_that_was_left_out_is_told_as_missing_and_ends_with_79_at_the_next() {
+    let mut room = AnaAndBob::new();
+    let mut count = 0;
+    room.proxy.lie_to_client(retold(ROOM, move |entry| {
+        count += 1;
+        if count == 2 { Vec::new() } else { vec![entry] }
+    }));
+    room.ana_says("one\ntwo\nthree\n");
+    room.listener.wait_for_text("three");
+    let missing = room.listener.wait_for("the hole", |frame| frame["type"] == "missing");
+    assert_eq!(
+        (&missing["from"], &missing["first"], &missing["last"]),
+        (&json!("ana"), &json!(3), &json!(3))
+    );
+    room.ana_says("four\n");
+    let ended = room.bob_ends("were shown different records of +ops");
+    assert!(!ended.texts().contains(&"two".to_owned()), "{ended:?}");
+}
+
+#[test]
+fn a_message_with_another_name_id_kind_or_base_is_evidence_and_another_time_is_not_believed() {
+    type Alter = fn(&mut Value);
+    let cases: [(&str, Alter, &str, bool); 5] = [
+        (
+            "name",
+            |entry| entry["username"] = "bob".into(),
+            "is from bob, and it is from ana",
+            false,
+        ),
+        ("id", |entry| entry["id"] = "other".into(), "another id than ana did", false),
+        (
+            "kind",
+            |entry| entry["kind"] = "commit".into(),
+            "is a change of the group, and it is a message",
+            false,
+        ),
+        ("base", |entry| entry["base"] = 1.into(), "was written after the change at #1", false),
+        ("time", |entry| entry["timestamp"] = "2001-01-01T00:00:00.000000Z".into(), "", true),
+    ];
+    let server = Server::start();
+    let ana = Member::new(&server, "ana");
+    let proxies: Vec<Proxy> = cases.iter().map(|_| Proxy::before(&server)).collect();
+    let members: Vec<Member> = (cases.iter().zip(&proxies))
+        .map(|((name, ..), proxy)| Member::new(&server, name).through(&proxy.url()))
+        .collect();
+    let listeners = open_room(ROOM, &ana, &members.iter().collect::<Vec<_>>());
+    for ((_, alter, ..), proxy) in cases.iter().zip(&proxies) {
+        let alter = *alter;
+        proxy.lie_to_client(retold(ROOM, move |mut entry| {
+            if entry["kind"] == "message" {
+                alter(&mut entry);
+            }
+            vec![entry]
+        }));
+    }
+    let said = ana.pipe("hola\n", &["-r", ROOM, "--quiet"]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    for ((_, _, words, is_shown), mut listener) in cases.iter().zip(listeners) {
+        if *is_shown {
+            let shown = listener.wait_for_text("hola");
+            assert_ne!(&shown["timestamp"].as_str().unwrap()[..4], "2001", "{shown}");
+            continue;
+        }
+        let ended = ends_with_evidence(&mut listener, words);
+        assert_eq!(ended.texts(), [""; 0]);
+    }
+}
+
+#[test]
+fn a_message_that_was_stored_and_refused_at_once_is_shown_once_and_sent_once() {
+    let server = Server::start();
+    let proxy = Proxy::before(&server);
+    let ana = Member::new(&server, "ana").through(&proxy.url());
+    let bob = Member::new(&server, "bob");
+    let listener = open_room(ROOM, &ana, &[&bob]).remove(0);
+    // The ack becomes a refusal that names the commit on which the message was based, which is no reason.
+    let mut lies = 0;
+    proxy.lie_to_client(move |mut frame| {
+        if frame["type"] == "ack" && lies == 0 {
+            lies += 1;
+            frame = json!({"type": "error", "code": "stale_base", "room": ROOM, "id": frame["id"],
+                "base": 2, "temporary": true, "message": "stale"});
+        }
+        vec![frame]
+    });
+    let said = ana.pipe("once\n", &["-r", ROOM, "--timeout", "10s"]);
+    assert_eq!((said.code, said.texts()), (Some(0), vec!["once".to_owned()]), "{said:?}");
+    ana.send(ROOM, "the end");
+    listener.wait_for_text("the end");
+    let texts: Vec<_> = listener.frames().iter().map(|frame| frame["content"].clone()).collect();
+    assert_eq!(texts, ["once", "the end"]);
+}
+
+#[test]
+fn endless_refusals_as_stale_end_with_75_and_few_frames() {
+    let server = Server::start();
+    let proxy = Proxy::before(&server);
+    let ana = Member::new(&server, "ana").through(&proxy.url());
+    ana.run_ok(&["room", "create", ROOM]);
+    proxy.lie(|way, frame| match way {
+        Way::ToServer if frame["type"] == "chat_message" => vec![(
+            Way::ToClient,
+            json!({"type": "error", "code": "stale_base", "room": ROOM, "id": frame["id"],
+                "base": frame["base"].as_u64().unwrap() + 1, "temporary": true, "message": "stale"}),
+        )],
+        _ => vec![(way, frame)],
+    });
+    let before = proxy.client_frames().len();
+    let said = ana.pipe("hola\n", &["-r", ROOM, "--timeout", "3s"]);
+    assert_eq!(said.code, Some(75), "{said:?}");
+    assert!(said.errors.contains("line 1"), "{said:?}");
+    let frames = proxy.client_frames().len() - before;
+    assert!(frames < 40, "{frames} frames in three seconds");
+}
+
+#[test]
+fn a_log_that_ends_earlier_than_it_did_is_evidence() {
+    let room = AnaAndBob::new();
+    room.ana_says("one\ntwo\n");
+    room.listener.wait_for_text("two");
+    let AnaAndBob { server: _server, bob, proxy, listener, .. } = room;
+    drop(listener);
+    proxy.lie_to_client(|mut frame| {
+        if frame["type"] == "welcome" {
+            frame["rooms"][ROOM]["seq"] = 1.into();
+        }
+        vec![frame]
+    });
+    let said = bob.pipe("hola\n", &["-r", ROOM]);
+    assert_eq!(said.code, EVIDENCE, "{said:?}");
+    assert!(said.errors.contains("ends at #1, and this device has read #"), "{said:?}");
+    assert_eq!(messages(&proxy.client_frames()), 0, "nothing was said to it");
+}
