@@ -89,6 +89,7 @@ pub const GROUP_SENTENCES: &[(&str, &str)] = &[
     // Why an entry can't be read, or does not count.
     ("a change that does not count: {}", "un cambio que no cuenta: {}"),
     ("it is not a valid commit of this room", "no es un cambio válido de esta sala"),
+    ("it is from somebody who is not in the room", "es de alguien que no está en la sala"),
     ("it does not state when it was made", "no dice cuándo se hizo"),
     ("it is not an encrypted message", "no es un mensaje cifrado"),
     ("it was not encrypted for this device", "no se cifró para este dispositivo"),

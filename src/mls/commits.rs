@@ -145,6 +145,10 @@ impl Reader<'_, '_> {
                     .map_err(StateError::from)?;
                 self.group = Some(group);
                 self.forget(own)?;
+                let reason = match reason {
+                    Void::Invalid if !self.is_of_member(entry)? => Void::Stranger,
+                    reason => reason,
+                };
                 let user = entry.user.unwrap_or_default().to_owned();
                 let reason_text = format!("a change that does not count: {reason}");
                 self.notice(entry.seq, &Notice::Unreadable { user, reason: reason_text })?;
@@ -156,7 +160,7 @@ impl Reader<'_, '_> {
                 self.pass(entry)?;
                 let (said, is) = ("a change of the group", "a message");
                 let room = self.name();
-                self.evidence(entry.seq, Evidence::OtherKind { room, seq: entry.seq, said, is })
+                self.blame(entry, Evidence::OtherKind { room, seq: entry.seq, said, is })
             }
             Verdict::Outdated => {
                 self.group = None;

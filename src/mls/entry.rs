@@ -129,6 +129,9 @@ pub enum Void {
     /// It does not state when it was made.
     #[error("it does not state when it was made")]
     NothingStated,
+    /// It is no valid commit, and its author is not in the room.
+    #[error("it is from somebody who is not in the room")]
+    Stranger,
 }
 
 /// The reason why a message can't be read.
@@ -137,6 +140,9 @@ pub enum Unreadable {
     /// It is not an encrypted message.
     #[error("it is not an encrypted message")]
     Malformed,
+    /// It says nothing new, and its author is not in the room.
+    #[error("it is from somebody who is not in the room")]
+    Stranger,
     /// It was encrypted for a group or an epoch in which this device was not.
     #[error("it was not encrypted for this device")]
     NotForUs,

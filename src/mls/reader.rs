@@ -128,8 +128,7 @@ impl<'s, 't> Reader<'s, 't> {
             Some(ProtocolMessage::PublicMessage(_)) => {
                 let (said, is) = ("a message", "a change of the group");
                 let room = self.name();
-                return self
-                    .evidence(entry.seq, Evidence::OtherKind { room, seq: entry.seq, said, is });
+                return self.blame(entry, Evidence::OtherKind { room, seq: entry.seq, said, is });
             }
             None => return self.unreadable(entry, Unreadable::Malformed),
         };
@@ -166,7 +165,25 @@ impl<'s, 't> Reader<'s, 't> {
 
     fn repeated(&mut self, entry: LogEntry<'_>) -> Result<Applied, RoomError> {
         let room = self.name();
-        self.evidence(entry.seq, Evidence::Repeated { room, seq: entry.seq })
+        self.blame(entry, Evidence::Repeated { room, seq: entry.seq })
+    }
+
+    /// Evidence, if the server says that the entry is a member's. Whoever may write into the room can send bytes that
+    /// were sent before; an honest server passes them on under the sender's name, and they are not shown.
+    pub fn blame(&mut self, entry: LogEntry<'_>, evidence: Evidence) -> Result<Applied, RoomError> {
+        match self.is_of_member(entry)? {
+            true => self.evidence(entry.seq, evidence),
+            false => self.unreadable(entry, Unreadable::Stranger),
+        }
+    }
+
+    /// Whether the server says that the entry is a member's.
+    pub fn is_of_member(&mut self, entry: LogEntry<'_>) -> Result<bool, RoomError> {
+        let Some(user) = entry.user else { return Ok(true) };
+        let group = self.take_group()?;
+        let roster = group::roster(&group)?;
+        self.group = Some(group);
+        Ok(roster.leaves.values().any(|leaf| leaf.user == user))
     }
 
     /// A message of another device: compared with the server's words, with what the device said before, and with what

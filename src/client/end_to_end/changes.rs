@@ -189,6 +189,12 @@ impl EndToEnd {
                 leaf.user_key.short()
             ));
         }
+        let Some(wish) = &mut self.wish else { return Ok(()) };
+        if let Some(request) = wish.collect(adds, &roster) {
+            conversation.push_frame(request);
+            return Ok(());
+        }
+        let adds = wish.take_collected();
         self.change(&name, Change { adds, ..Change::default() }, conversation)
     }
 

@@ -8,6 +8,7 @@ use super::problem::{Kind, Problem};
 use super::trust::shell_word;
 use crate::client::random::random;
 use crate::mls::device::{KeyPackageError, Newcomer};
+use crate::mls::group::MAX_ADDS;
 use crate::policy::commit_rules::Roster;
 use crate::policy::upkeep::{COMMIT_TRIES, commit_pause};
 use crate::protocol::device::{DeviceId, UserKey};
@@ -56,6 +57,8 @@ pub struct Wish {
     tries: u32,
     /// Whether a commit of it was read in the log.
     has_changed: bool,
+    /// The devices that the next commit adds.
+    collected: Vec<Newcomer>,
 }
 
 /// What to do next about a wish.
@@ -73,7 +76,15 @@ pub enum Next {
 impl Wish {
     /// A new wish.
     pub fn new(room: RoomName, action: Action, is_asked: bool) -> Self {
-        Wish { room, action, is_asked, stage: Stage::Ready, tries: 0, has_changed: false }
+        Wish {
+            room,
+            action,
+            is_asked,
+            stage: Stage::Ready,
+            tries: 0,
+            has_changed: false,
+            collected: Vec::new(),
+        }
     }
 
     /// What to do next, in a room with these members.
@@ -196,8 +207,30 @@ impl Wish {
         Ok(found)
     }
 
+    /// Takes devices that can be added. Returns the request for more, as long as one commit can add them.
+    pub fn collect(&mut self, adds: Vec<Newcomer>, roster: &Roster) -> Option<String> {
+        self.collected.extend(adds);
+        let (Action::Create(users) | Action::Add(users)) = &self.action else { return None };
+        let is_there = |user: &&String| {
+            roster.leaves.values().any(|leaf| leaf.user == **user)
+                || self.collected.iter().any(|newcomer| newcomer.certificate.user == **user)
+        };
+        let asked: Vec<String> =
+            users.iter().filter(|user| !is_there(user)).take(USERS_AT_ONCE).cloned().collect();
+        let has_place = self.collected.len() <= MAX_ADDS / 2;
+        (has_place && !asked.is_empty()).then(|| frames::get_keys(&self.room, asked))
+    }
+
+    /// The devices for the next commit, as many as it can add.
+    pub fn take_collected(&mut self) -> Vec<Newcomer> {
+        let mut collected = std::mem::take(&mut self.collected);
+        collected.truncate(MAX_ADDS);
+        collected
+    }
+
     /// Another commit came first. An error after too many tries.
     pub fn lost(&mut self, now: Instant) -> Result<(), Problem> {
+        self.collected.clear();
         self.tries += 1;
         if self.tries >= COMMIT_TRIES {
             let text = format!("others keep changing {}; try again", self.room);

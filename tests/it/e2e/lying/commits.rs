@@ -17,12 +17,18 @@ fn members(member: &Member) -> Vec<String> {
 }
 
 #[test]
-fn a_strangers_commit_changes_nothing_and_ends_with_79() {
+fn a_strangers_commit_changes_nothing_and_ends_with_79_under_a_members_name() {
     let mut room = AnaAndBob::new();
     let before = members(&room.ana);
     let mut mallory = Insider::stranger("mallory");
     let ghost = mallory.commit_of_another_group();
     let seq = mallory.append(&room.server, "commit", &ghost);
+    let told = room.listener.wait_for("the ghost's commit", |line| line["seq"] == seq);
+    assert_eq!((&told["type"], &told["username"]), (&"unreadable".into(), &"mallory".into()));
+    room.ana_says("nothing happened\n");
+    room.listener.wait_for_text("nothing happened");
+    // The server says that it is Ana's.
+    let seq = Insider::stranger("ana").append(&room.server, "commit", &ghost);
     room.bob_ends(&format!("#{seq} of +ops changes nothing"));
     // Ana reads it, too, and is told. After that the room goes on, and names the place of the ghost's commit.
     let told = room.ana.run(&["room", "members", ROOM]);

@@ -104,13 +104,18 @@ fn entries_of_any_bytes_are_unreadable_and_the_room_goes_on() {
 }
 
 #[test]
-fn a_changed_copy_of_a_message_is_not_shown_and_ends_with_79() {
+fn a_changed_copy_of_a_message_is_not_shown_and_is_evidence_if_it_is_said_to_be_a_members() {
     let mut room = AnaAndBob::new();
     room.ana_says("hola\n");
     room.listener.wait_for_text("hola");
     let real = room.newest_message();
     let entry = ("message", &bend(&real["content"])[..], None);
-    append(&room.server, ("mallory", &device_id(9)), entry).unwrap();
+    // Anybody whom the server lets in can send it, so it proves nothing.
+    let seq = append(&room.server, ("mallory", &device_id(9)), entry).unwrap();
+    let told = room.listener.wait_for("the copy", |line| line["seq"] == seq);
+    assert_eq!(told["type"], "unreadable", "{told}");
+    // The server says that it is Ana's.
+    append(&room.server, ("ana", &device_id(9)), entry).unwrap();
     let ended = room.bob_ends("replayed");
     assert_eq!(ended.texts(), ["ready", "hola"]);
 }
