@@ -262,6 +262,11 @@ impl EndToEnd {
             ));
         }
         let Some(name) = name else { return Ok(()) };
+        if error.id.is_none()
+            && let Some(session) = self.sessions.get_mut(&name)
+        {
+            session.is_answered = true;
+        }
         if error.id.is_none() && error.code == "no_tree" {
             self.not_described(&name);
             return Ok(());

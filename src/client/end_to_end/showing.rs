@@ -109,7 +109,12 @@ impl EndToEnd {
             let is_read = match session.status {
                 // The keys of the others are looked at before anything counts as read.
                 Some(Status::Member) => session.is_at_end() && session.is_settled,
-                _ => session.is_at_end() || !session.reads(),
+                Some(Status::Creating | Status::Joining) => false,
+                // It may be about to come in.
+                None | Some(Status::Removed) => {
+                    session.is_answered && !self.invitations.contains_key(&session.room)
+                }
+                Some(Status::Outdated) => true,
             };
             is_read && !session.has_news
         })

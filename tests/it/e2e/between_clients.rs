@@ -65,6 +65,23 @@ fn lines_arrive_once_and_in_order_and_the_past_is_read_from_the_archive() {
 }
 
 #[test]
+fn the_first_run_of_somebody_who_was_added_before_it_reads_everything_since() {
+    let server = Server::start();
+    let (ana, bob) = (Member::new(&server, "ana"), Member::new(&server, "bob"));
+    let folder = tempfile::tempdir().unwrap();
+    let cursor = folder.path().join("cursor");
+    let with_cursor = ["-r", ROOM, "--cursor", cursor.to_str().unwrap()];
+    assert_eq!(bob.run_ok(&with_cursor).texts(), [""; 0], "he leaves his keys");
+    ana.run_ok(&["room", "create", ROOM, "--add", "bob"]);
+    ana.send(ROOM, "one");
+    ana.send(ROOM, "two");
+    assert_eq!(bob.run_ok(&with_cursor).texts(), ["one", "two"]);
+    let eve = Member::new(&server, "eve");
+    let refused = eve.run(&["-r", ROOM, "history"]);
+    assert_eq!(refused.code, Some(77), "{refused:?}");
+}
+
+#[test]
 fn a_removed_member_reads_nothing_more_and_can_be_added_again() {
     let server = Server::start();
     let (ana, bob) = (Member::new(&server, "ana"), Member::new(&server, "bob"));
