@@ -26,6 +26,10 @@ impl EndToEnd {
         let Some(session) = self.sessions.get_mut(name) else { return Ok(()) };
         let was_sent = session.commit.take();
         let Some(id) = id.or(was_sent) else { return Ok(()) };
+        let is_wished = self.wish.as_ref().is_some_and(|wish| wish.room == *name);
+        if !is_wished && let Some(at) = session.renew_later(Instant::now()) {
+            self.wake_at = Some(self.wake_at.map_or(at, |known| known.min(at)));
+        }
         let Some(wish) = self.wish.as_mut().filter(|wish| wish.room == *name) else {
             return Ok(());
         };

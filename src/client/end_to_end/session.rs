@@ -3,11 +3,15 @@
 //! The log is read in order from where the group is, page by page until the present is reached, and live from then on.
 //! A live entry that is not the next one is left to a page. No entry may be missing: the server must name a gap.
 
+use std::time::Instant;
+
 use super::problem::Problem;
 use super::queued::Queued;
+use crate::client::random::random;
 use crate::conversation::client::backfill::BackfillStart;
 use crate::conversation::client::sealed_frame::Entry;
 use crate::mls::rows::{Room, Status};
+use crate::policy::upkeep::{COMMIT_TRIES, commit_pause};
 use crate::protocol::frame::Gap;
 use crate::protocol::{Epoch, MessageId, RoomName, Seq};
 
@@ -61,6 +65,10 @@ pub struct Session {
     pub is_settled: bool,
     /// Whether this device looked whether it is to renew its keys.
     pub is_upkept: bool,
+    /// When it tries again to renew them, because another change came first, and how often it tried.
+    pub upkeep_at: Option<Instant>,
+    /// How often another change came first.
+    pub upkeep_tries: u32,
     /// Whether the server answered what it knows of the room.
     pub is_answered: bool,
     /// Whether it was said that this device waits to be let in.
@@ -98,6 +106,8 @@ impl Session {
             commit: None,
             is_settled: false,
             is_upkept: false,
+            upkeep_at: None,
+            upkeep_tries: 0,
             is_answered: false,
             is_told: false,
             was_joining: false,
@@ -154,6 +164,19 @@ impl Session {
             return false;
         }
         self.status.is_some_and(reads)
+    }
+
+    /// Another change came before that by which the device wanted to renew its keys: it tries again after a pause.
+    pub fn renew_later(&mut self, now: Instant) -> Option<Instant> {
+        self.upkeep_tries += 1;
+        let pause = commit_pause(self.upkeep_tries, (random() * 1e15) as u64);
+        self.upkeep_at = (self.upkeep_tries < COMMIT_TRIES).then(|| now + pause);
+        self.upkeep_at
+    }
+
+    /// Whether it is time to try that again.
+    pub fn takes_upkeep(&mut self, now: Instant) -> bool {
+        self.upkeep_at.take_if(|at| *at <= now).is_some()
     }
 
     /// Whether the device is a member and has read the log to its end.

@@ -1,5 +1,7 @@
 //! What follows when nothing more can be read at once: entries are read, changes are made, and messages are encrypted.
 
+use std::time::Instant;
+
 use super::changes::{new_id, removed};
 use super::frames;
 use super::machine::{EndToEnd, outdated};
@@ -225,10 +227,13 @@ impl EndToEnd {
         name: &RoomName,
         conversation: &mut Conversation,
     ) -> Result<(), Problem> {
-        let Some(session) = self.sessions.get_mut(name).filter(|session| !session.is_settled)
-        else {
+        let Some(session) = self.sessions.get_mut(name) else { return Ok(()) };
+        if session.takes_upkeep(Instant::now()) {
+            (session.is_settled, session.is_upkept) = (false, false);
+        }
+        if session.is_settled {
             return Ok(());
-        };
+        }
         session.is_settled = true;
         let wants_upkeep = !session.is_upkept
             && self.wish.as_ref().is_none_or(|wish| wish.room != *name)

@@ -236,7 +236,10 @@ fn two_processes_of_a_device_speak_at_once() {
         }
     });
     for client in [&listener, &also] {
-        eventually("all 120 lines arrived", || client.frames().len() >= 120);
+        eventually("all 120 lines arrived", || {
+            assert!(!client.errors().contains("server"), "{}", client.errors());
+            client.frames().len() >= 120
+        });
         for who in ['x', 'y'] {
             let seen: Vec<String> = client
                 .frames()

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use secure_chat::protocol::Timestamp;
+
 use crate::support::client::{Client, Finished, command};
 use crate::support::server::Server;
 use crate::support::{TIMEOUT, eventually};
@@ -94,9 +96,10 @@ impl Member {
         client
     }
 
-    /// A listener that is in the room.
+    /// A listener that is in the room. It shows what is said from now on, also before it is connected.
     pub fn listen(&self, room: &str) -> Client {
-        self.start(&["-r", room, "--listen"])
+        let now = Timestamp::from_system(std::time::SystemTime::now()).to_string();
+        self.start(&["-r", room, "--listen", "--since", &now])
     }
 }
 
@@ -113,5 +116,10 @@ pub fn open_room(room: &str, admin: &Member, others: &[&Member]) -> Vec<Client> 
     for client in &clients {
         eventually("it was let in", || client.errors().contains("let into"));
     }
+    // Each newcomer changes the room once more: it renews its keys.
+    eventually("each has renewed its keys", || {
+        let members = admin.run_ok(&["room", "members", room]);
+        members.lines.iter().all(|line| !line.contains("\"keys_renewed\":null"))
+    });
     clients
 }
