@@ -25,6 +25,7 @@ pub mod group;
 mod hpke;
 pub mod members;
 pub mod notices;
+pub mod owed;
 mod reader;
 pub mod renewal;
 pub mod room;

@@ -63,6 +63,8 @@ pub struct Session {
     pub commit: Option<MessageId>,
     /// Whether what earlier runs owed was sent on this connection, and the members' keys were looked at.
     pub is_settled: bool,
+    /// Whether the messages that earlier runs owed were sent on this connection.
+    pub has_resent: bool,
     /// Whether this device looked whether it is to renew its keys.
     pub is_upkept: bool,
     /// When it tries again to renew them, because another change came first, and how often it tried.
@@ -105,6 +107,7 @@ impl Session {
             has_news: true,
             commit: None,
             is_settled: false,
+            has_resent: false,
             is_upkept: false,
             upkeep_at: None,
             upkeep_tries: 0,
@@ -131,7 +134,7 @@ impl Session {
         self.queued_bytes = 0;
         self.holes.clear();
         (self.is_asking, self.is_settled, self.is_upkept) = (false, false, false);
-        self.commit = None;
+        (self.commit, self.has_resent) = (None, false);
         self.lost = None;
         (self.is_described, self.is_answered) = (false, false);
         self.next = self.applied.next();
@@ -172,11 +175,6 @@ impl Session {
         let pause = commit_pause(self.upkeep_tries, (random() * 1e15) as u64);
         self.upkeep_at = (self.upkeep_tries < COMMIT_TRIES).then(|| now + pause);
         self.upkeep_at
-    }
-
-    /// Whether it is time to try that again.
-    pub fn takes_upkeep(&mut self, now: Instant) -> bool {
-        self.upkeep_at.take_if(|at| *at <= now).is_some()
     }
 
     /// Whether the device is a member and has read the log to its end.

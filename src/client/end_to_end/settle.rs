@@ -14,6 +14,7 @@ use crate::conversation::client::outbox::Sealed;
 use crate::mls::apply::apply_all;
 use crate::mls::entry::{Applied, LogEntry, Void};
 use crate::mls::group::Change;
+use crate::mls::owed::owed_commits;
 use crate::mls::room::{self};
 use crate::mls::rows::{Room, Status, forget_sent};
 use crate::mls::{RoomError, StateError, Step};
@@ -228,7 +229,7 @@ impl EndToEnd {
         conversation: &mut Conversation,
     ) -> Result<(), Problem> {
         let Some(session) = self.sessions.get_mut(name) else { return Ok(()) };
-        if session.takes_upkeep(Instant::now()) {
+        if session.upkeep_at.take_if(|at| *at <= Instant::now()).is_some() {
             (session.is_settled, session.is_upkept) = (false, false);
         }
         if session.is_settled {
@@ -239,6 +240,7 @@ impl EndToEnd {
             && self.wish.as_ref().is_none_or(|wish| wish.room != *name)
             && session.commit.is_none();
         session.is_upkept = true;
+        let resends = !std::mem::replace(&mut session.has_resent, true);
         let (options, now) = (self.options.clone(), wall_clock());
         let other = self.options.direct.get(name).cloned();
         let (notes, owed, lacks) = self.step(|step, device| {
@@ -247,15 +249,16 @@ impl EndToEnd {
             let roster = room::roster(step, name)?;
             let notes = check(step, &options, own, roster.leaves.values(), now)?;
             forget_sent(step, Timestamp::from_micros(now.micros() - KEPT_SENT_MICROS))?;
-            let owed = match wants_upkeep && is_due(step, name, device, now)? {
-                true => {
-                    match room::change(step, device, name, &new_id(), Change::default(), now) {
-                        // Another process of this device, or an earlier run, has made one.
-                        Ok(_) | Err(RoomError::CommitPending) => room::owed(step, device, name)?,
-                        Err(error) => return Err(error.into()),
-                    }
+            if wants_upkeep && is_due(step, name, device, now)? {
+                match room::change(step, device, name, &new_id(), Change::default(), now) {
+                    // Another process of this device, or an earlier run, has made one.
+                    Ok(_) | Err(RoomError::CommitPending) => {}
+                    Err(error) => return Err(error.into()),
                 }
-                false => room::owed(step, device, name)?,
+            }
+            let owed = match resends {
+                true => room::owed(step, device, name)?,
+                false => owed_commits(step, name)?,
             };
             let is_in = |user: &String| roster.leaves.values().any(|leaf| leaf.user == *user);
             Ok((notes, owed, other.filter(|other| !is_in(other))))

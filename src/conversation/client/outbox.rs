@@ -305,6 +305,11 @@ impl Outbox {
                 entry.sealed = None;
                 true
             }
+            // Another process of this device has encrypted it anew, and was first; what it sent is sent again.
+            "id_conflict" if entry.sealed.is_some() => {
+                entry.sealed = None;
+                entry.refusals <= MAX_REENCRYPTIONS
+            }
             // The message was encrypted with a clock that is corrected by now.
             "clock_skew" => entry.refusals <= MAX_REENCRYPTIONS,
             "bad_token" if basic => entry.refusals <= MAX_REENCRYPTIONS,

@@ -1,0 +1,12 @@
+//! The commits that this device made and that were not read in the log yet.
+
+use super::room::Outgoing;
+use super::rows::OutboxRow;
+use super::state::{StateError, Step};
+use crate::protocol::RoomName;
+
+/// The commits that are to be sent. Messages are left alone: another process of this device may be sending them.
+pub fn owed_commits(step: &Step<'_>, name: &RoomName) -> Result<Vec<Outgoing>, StateError> {
+    let owed = OutboxRow::owed(step, name)?;
+    Ok(owed.into_iter().filter(|row| row.is_commit).map(Outgoing::from).collect())
+}
