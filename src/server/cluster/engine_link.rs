@@ -5,6 +5,9 @@
 
 use std::time::{Duration, Instant};
 
+use super::heartbeat;
+use super::orders::ANSWER_TIMEOUT;
+
 /// How often the node sends itself a message.
 pub const ECHO_INTERVAL: Duration = Duration::from_secs(1);
 /// Without an answer for so long, the engine counts as lost.
@@ -17,18 +20,31 @@ pub struct EngineLink {
     heard: Instant,
     /// Since when they come back.
     since: Option<Instant>,
+    /// Whether the engine was lost since this node was started.
+    was_lost: bool,
+}
+
+/// Which nodes hear an order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// None.
+    CutOff,
+    /// Those that are known; there may be others, because this node has just met the cluster.
+    Some,
+    /// All nodes, and they are known.
+    All,
 }
 
 impl EngineLink {
     /// Nothing was sent yet.
     pub fn new(now: Instant) -> Self {
-        EngineLink { heard: now, since: None }
+        EngineLink { heard: now, since: None, was_lost: false }
     }
 
     /// A message came back.
     pub fn heard(&mut self, now: Instant) {
         if self.is_lost(now) {
-            self.since = None;
+            self.was_lost |= self.since.take().is_some();
         }
         self.since.get_or_insert(now);
         self.heard = now;
@@ -50,6 +66,25 @@ impl EngineLink {
         Some(now.saturating_duration_since(since))
     }
 
+    /// Which nodes hear an order of this one now.
+    pub fn reach(&self, is_connected: bool, now: Instant) -> Reach {
+        match is_connected && !self.is_lost(now) {
+            false => Reach::CutOff,
+            true if self.has_heard_of_all(now) => Reach::All,
+            true => Reach::Some,
+        }
+    }
+
+    /// Whether this node must have heard of every other by now. Others answer the first heartbeat of a node at once.
+    /// A node that was started while this one was cut off is heard with its next heartbeat.
+    fn has_heard_of_all(&self, now: Instant) -> bool {
+        let needed = match self.was_lost {
+            true => heartbeat::INTERVAL + ANSWER_TIMEOUT,
+            false => ANSWER_TIMEOUT,
+        };
+        self.connected_for(now).is_some_and(|connected| connected >= needed)
+    }
+
     /// Does not count a pause until now, in which the process did not run.
     pub fn leave_out(&mut self, pause: Duration, now: Instant) {
         self.heard = (self.heard + pause).min(now);
@@ -67,13 +102,18 @@ mod tests {
         let mut link = EngineLink::new(start);
         assert_eq!((link.connected_for(after(1)), link.is_lost(after(3_000))), (None, false));
         link.heard(after(1_000));
+        assert!(!link.has_heard_of_all(after(1_999)) && link.has_heard_of_all(after(2_000)));
         link.heard(after(4_000));
         assert_eq!(link.connected_for(after(7_000)), Some(Duration::from_secs(6)));
         assert!(link.is_lost(after(7_001)) && link.connected_for(after(7_001)).is_none());
         link.heard(after(8_000));
         assert_eq!(link.connected_for(after(9_000)), Some(Duration::from_secs(1)));
+        assert!(!link.has_heard_of_all(after(9_000)));
+        link.heard(after(11_000));
+        assert!(!link.has_heard_of_all(after(13_999)) && link.has_heard_of_all(after(14_000)));
+        link.heard(after(14_000));
         // The process was stopped for a minute.
-        link.leave_out(Duration::from_secs(60), after(69_000));
-        assert!(!link.is_lost(after(69_000)));
+        link.leave_out(Duration::from_secs(60), after(75_000));
+        assert!(!link.is_lost(after(75_000)));
     }
 }

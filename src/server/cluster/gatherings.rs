@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use super::engine_link::Reach;
 use super::heartbeat::Nodes;
 use super::orders::{self, AnswerPart, Gathered, Gathering};
 use crate::server::node_id::NodeId;
@@ -21,21 +22,25 @@ impl Gatherings {
     pub fn begin(
         &mut self,
         nodes: &Nodes,
-        is_connected: bool,
+        reach: Reach,
         answer: oneshot::Sender<Gathered>,
         now: Instant,
     ) -> u64 {
         self.last += 1;
-        let timeout = match is_connected {
-            true => orders::ANSWER_TIMEOUT,
-            false => Duration::ZERO,
+        let timeout = match reach {
+            Reach::CutOff => Duration::ZERO,
+            Reach::Some | Reach::All => orders::ANSWER_TIMEOUT,
         };
         let absent = nodes.absent().iter();
         let absent = absent.map(|(name, absence)| format!("{name} ({})", absence.reason(now)));
         let others = nodes.others().into_iter();
         let others = others.filter(|node| nodes.absent().get(&node.beat.name).is_none());
         let expected = others.map(|node| (node.id, node.beat.name.clone())).collect();
-        let gathering = Gathering::new(expected, absent.collect(), !is_connected, now + timeout);
+        let is_cut_off = reach == Reach::CutOff;
+        let mut gathering = Gathering::new(expected, absent.collect(), is_cut_off, now + timeout);
+        if reach == Reach::Some {
+            gathering.await_unknown();
+        }
         self.open.insert(self.last, (gathering, answer));
         self.last
     }

@@ -86,6 +86,8 @@ pub struct Gathering {
     /// The nodes that can't answer.
     absent: Vec<String>,
     is_cut_off: bool,
+    /// Whether there may be nodes that this one has not heard of.
+    awaits_unknown: bool,
     deadline: Instant,
 }
 
@@ -104,7 +106,13 @@ impl Gathering {
         deadline: Instant,
     ) -> Self {
         let (coming, answers) = Default::default();
-        Gathering { expected, coming, answers, absent, is_cut_off, deadline }
+        let awaits_unknown = false;
+        Gathering { expected, coming, answers, absent, is_cut_off, awaits_unknown, deadline }
+    }
+
+    /// Waits until the deadline for answers of nodes that this one has not heard of.
+    pub fn await_unknown(&mut self) {
+        self.awaits_unknown = true;
     }
 
     /// Until when answers are waited for.
@@ -112,9 +120,9 @@ impl Gathering {
         self.deadline
     }
 
-    /// Whether every node has answered.
+    /// Whether no further answer can come.
     pub fn is_complete(&self) -> bool {
-        self.expected.is_empty()
+        self.expected.is_empty() && !self.awaits_unknown
     }
 
     /// A part of an answer has come. A node that was not expected, because its first heartbeat came after the

@@ -365,8 +365,8 @@ impl Task {
     fn send_order(&mut self, order: OrderToSend) {
         let OrderToSend { uid, request, answer } = order;
         let now = Instant::now();
-        let is_connected = self.bus.is_connected() && !self.view.lock().engine.is_lost(now);
-        let order = self.gatherings.begin(&self.nodes, is_connected, answer, now);
+        let reach = self.view.lock().engine.reach(self.bus.is_connected(), now);
+        let order = self.gatherings.begin(&self.nodes, reach, answer, now);
         let subject = self.subjects.orders.clone();
         self.publish(&subject, &Order { order, uid, request });
         self.gatherings.finish(now);

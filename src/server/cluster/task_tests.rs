@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::bus::Bus;
+use super::engine_link::Reach;
 use super::fake_bus::{FakeBus, FakeNetwork};
 use super::handle::{Cluster, OrderFromNode};
 use super::nats_bus::NatsBus;
@@ -80,6 +81,12 @@ impl Node {
         users
     }
 
+    /// Waits until this node reckons that it knows all others.
+    async fn settled(&self) {
+        let reach = || self.cluster.view().engine.reach(true, Instant::now());
+        eventually("it knows all others", || reach() == Reach::All).await;
+    }
+
     /// Answers each order with the order itself and the name of this node.
     fn answer_orders(&mut self) {
         let (mut orders, name) = (self.orders.take().unwrap(), self.cluster.name().to_owned());
@@ -104,8 +111,21 @@ async fn three_nodes(network: &FakeNetwork) -> [Node; 3] {
     let nodes = ["a", "b", "c"].map(|name| start(network, name));
     for node in &nodes {
         eventually("every node knows the two others", || node.others().len() == 2).await;
+        node.settled().await;
     }
     nodes
+}
+
+#[tokio::test]
+async fn an_order_of_a_node_that_has_just_started_is_answered_by_all() {
+    let network = FakeNetwork::default();
+    let [mut b, mut c] = ["b", "c"].map(|name| start(&network, name));
+    b.answer_orders();
+    c.answer_orders();
+    let a = start(&network, "a");
+    assert!(a.others().is_empty(), "it has heard of no node yet");
+    let gathered = a.cluster.order(None, json!("rotate")).await;
+    assert_eq!((gathered.answers.len(), gathered.unanswered.len()), (2, 0));
 }
 
 #[tokio::test]
@@ -140,6 +160,9 @@ async fn only_nodes_with_the_secret_take_part_and_nothing_is_done_twice() {
     let (a, mut b) = (start(&network, "a"), start(&network, "b"));
     let stranger = start_with(&network, "stranger", [8; 32]);
     eventually("the two know each other", || a.others() == ["b"] && b.others() == ["a"]).await;
+    for node in [&a, &b, &stranger] {
+        node.settled().await;
+    }
     let mut orders = b.orders.take().unwrap();
     let carried_out = tokio::spawn(async move {
         let mut requests = Vec::<Value>::new();
