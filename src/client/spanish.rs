@@ -183,7 +183,6 @@ pub fn error(code: &str) -> Option<&'static str> {
         ErrorCode::Muted => "quien administra el servidor no te deja escribir en esta sala",
         ErrorCode::Plaintext => "el servidor exige una conexión cifrada; usa wss://",
         ErrorCode::E2eOnly => "esa sala está cifrada de extremo a extremo",
-        ErrorCode::E2eUnavailable => "este servidor no admite salas cifradas de extremo a extremo",
         ErrorCode::StaleBase => "la sala ha cambiado; hay que cifrar el mensaje de nuevo",
         ErrorCode::NoKeyPackage => "esa persona aún no tiene claves en este servidor",
         ErrorCode::NoTree => "al servidor le falta el árbol de claves de la sala",

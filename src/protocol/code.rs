@@ -84,8 +84,6 @@ codes! {
     StorageUnknown = "storage_unknown", true;
     /// The room is end-to-end encrypted, and the client did not say that it can do that.
     E2eOnly = "e2e_only", false;
-    /// This server's room log does not support end-to-end rooms.
-    E2eUnavailable = "e2e_unavailable", false;
     /// The room has a newer commit than the one that the sender had seen.
     StaleBase = "stale_base", true;
     /// A user has no key package left on the server.

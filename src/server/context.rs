@@ -26,7 +26,7 @@ use super::rooms::health::{Health, Problems};
 use super::rooms::log_writers::LogWriters;
 use super::tree_uploads::TreeUploads;
 use super::user_meters::UserMeters;
-use crate::config::{Config, Listen, Store};
+use crate::config::{Config, Listen};
 use crate::net::admission::Admission;
 use crate::net::server_connection::Timeouts;
 use crate::net::tls_server::{self, TlsConfigError};
@@ -175,13 +175,7 @@ impl ActiveConfig {
                 ping_interval_ms: millis(limits.ping_interval),
             },
             durable,
-            end_to_end: self.supports_end_to_end(),
         }
-    }
-
-    /// Whether the store supports end-to-end rooms.
-    pub fn supports_end_to_end(&self) -> bool {
-        self.config.history.store != Store::JetStream
     }
 
     /// How much of the room log is retained.

@@ -71,7 +71,11 @@ impl SharedLog {
         match outcome {
             AppendOutcome::Appended(entry) => {
                 let seq = entry.seq;
-                self.send(TailItem::Message(TailMessage { entry, draft: Some(number) }));
+                self.send(TailItem::Message(TailMessage {
+                    entry,
+                    draft: Some(number),
+                    commit: None,
+                }));
                 match lost {
                     Some(LostOutcome::Stored) => unknown(),
                     _ => AppendOutcome::Accepted { seq },

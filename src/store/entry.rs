@@ -47,6 +47,11 @@ pub struct Entry {
 }
 
 impl Draft {
+    /// Whether it is a commit of an end-to-end room.
+    pub fn is_commit(&self) -> bool {
+        self.e2e.is_some_and(|e2e| e2e.kind == EntryKind::Commit)
+    }
+
     /// The bytes that it takes in a queue, without the fields of a fixed size.
     pub fn bytes(&self) -> usize {
         self.text.len() + self.commit.as_ref().map_or(0, |commit| commit.bytes())

@@ -1,11 +1,13 @@
 //! The tail of a log to which other servers append, too.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::deletion::Redaction;
 use super::entry::Entry;
 use super::room_log::StoreError;
 use crate::protocol::RoomName;
+use crate::protocol::end_to_end::CommitParts;
 
 /// The messages of a log that other servers append to as well, and what operators delete in it, in the order of the
 /// log. It belongs to one thread. A log with one writer has none: the outcomes of [`RoomLog::append`](super::RoomLog::append) are its tail.
@@ -65,4 +67,6 @@ pub struct TailMessage {
     /// If this process appended it: its number among the drafts that [`RoomLog::append`](super::RoomLog::append) of this log was
     /// given since the store was opened, from 0.
     pub draft: Option<u64>,
+    /// What a commit that another process appended brings along.
+    pub commit: Option<Arc<CommitParts>>,
 }

@@ -167,9 +167,6 @@ impl Session {
     /// Sends a device that has just registered the welcomes that it has not handled.
     pub(super) async fn send_welcomes(&mut self, writer: &mut Writer<'_>) {
         let (user, Some(device)) = (self.peer().user.clone(), self.peer().device) else { return };
-        if !self.context().active_config.load().supports_end_to_end() {
-            return;
-        }
         let found = self.find(writer, E2eQuery::Welcomes(user, device)).await;
         let Ok(E2eFound::Welcomes(invited)) = found else { return };
         for Invited { room, seq, content, tree_hash } in invited {
@@ -193,7 +190,7 @@ impl Session {
         request: E2eRequest,
     ) -> Result<E2eReply, Box<ErrorFrame>> {
         let (answer, answered) = oneshot::channel();
-        // Deposits are in the first log: a store with several has none.
+        // Deposits are not in a log; the writer of the first one keeps them.
         self.context().log_writers.first().change_deposits(DepositRequest { request, answer });
         let answered = tokio::time::timeout(STORE_TIMEOUT, answered);
         match writer.flush_during(answered).await {

@@ -214,10 +214,8 @@ async fn enter_rooms(
         new_connection.client_info,
         outbound.clone(),
     ));
-    let (requests, refused): (Vec<_>, Vec<_>) = registration
-        .rooms
-        .into_iter()
-        .partition(|request| enter::may_enter(context, &peer, request));
+    let (requests, refused): (Vec<_>, Vec<_>) =
+        registration.rooms.into_iter().partition(|request| enter::may_enter(&peer, request));
     let entries = requests
         .iter()
         .map(|request| RoomEntry {

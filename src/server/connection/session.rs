@@ -227,7 +227,7 @@ impl Session {
     }
 
     async fn join(&mut self, connection: &mut ServerConnection, request: JoinRequest) {
-        if !enter::may_enter(self.context(), self.peer(), &request) {
+        if !enter::may_enter(self.peer(), &request) {
             return self.refuse(request::not_direct(&request.room));
         }
         let JoinRequest { room, resume, .. } = request;

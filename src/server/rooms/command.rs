@@ -189,8 +189,6 @@ pub enum EnterError {
     RoomsFull(RoomName),
     /// The room is end-to-end encrypted, and the client has not said that it can do that.
     E2eOnly(RoomName),
-    /// The store does not support end-to-end rooms.
-    E2eUnavailable(RoomName),
 }
 
 impl EnterError {
@@ -200,7 +198,6 @@ impl EnterError {
             EnterError::Unreadable => ErrorCode::StorageFailed,
             EnterError::RoomsFull(_) => ErrorCode::RoomsFull,
             EnterError::E2eOnly(_) => ErrorCode::E2eOnly,
-            EnterError::E2eUnavailable(_) => ErrorCode::E2eUnavailable,
         }
     }
 
@@ -220,19 +217,14 @@ impl EnterError {
                      allows; use an existing room, or try again later",
                 )
             },
-            EnterError::E2eOnly(room) => self.about(
-                room,
-                "this room is end-to-end encrypted; a version of chat-client that supports this can enter it",
-            ),
-            EnterError::E2eUnavailable(room) => self.about(
-                room,
-                "this server's history store does not support end-to-end rooms yet",
-            ),
+            EnterError::E2eOnly(room) => ErrorFrame {
+                room: Some(room.to_string()),
+                ..ErrorFrame::new(
+                    self.code(),
+                    "this room is end-to-end encrypted; a version of chat-client that supports this can enter it",
+                )
+            },
         }
-    }
-
-    fn about(&self, room: &RoomName, message: &'static str) -> ErrorFrame {
-        ErrorFrame { room: Some(room.to_string()), ..ErrorFrame::new(self.code(), message) }
     }
 
     /// The close code of a session that can't enter its first rooms, and the cause in the server log.
@@ -240,9 +232,7 @@ impl EnterError {
         match self {
             EnterError::Unreadable => (CloseCode::TryLater, "history_failed"),
             EnterError::RoomsFull(_) => (CloseCode::TryLater, "rooms_full"),
-            EnterError::E2eOnly(_) | EnterError::E2eUnavailable(_) => {
-                (CloseCode::Policy, "refused")
-            }
+            EnterError::E2eOnly(_) => (CloseCode::Policy, "refused"),
         }
     }
 }

@@ -21,6 +21,4 @@ pub struct HubConfig {
     pub limits: Limits,
     /// Whether an acked message survives a power loss.
     pub durable: bool,
-    /// Whether the store supports end-to-end rooms.
-    pub end_to_end: bool,
 }

@@ -73,7 +73,6 @@ impl Hub {
                     .collect(),
                 e2e: peer
                     .device
-                    .filter(|_| self.config.end_to_end)
                     .map(|_| WelcomeE2e { v: E2E_VERSION, key_packages: peer.key_packages }),
             }));
         }
@@ -229,7 +228,7 @@ impl Hub {
         peer: &Arc<Peer>,
         entry: &RoomEntry,
     ) -> Result<Membership, EnterError> {
-        self.check_end_to_end(peer, &entry.room)?;
+        Self::check_end_to_end(peer, &entry.room)?;
         let is_new_room = !self.rooms.contains_key(&entry.room);
         if is_new_room {
             let at = entry.opening.as_ref().and_then(|opening| opening.position());
@@ -286,18 +285,11 @@ impl Hub {
 
     /// Refuses a client that can't take part in an end-to-end room. The session has checked whose room a room for
     /// direct messages is.
-    fn check_end_to_end(&self, peer: &Peer, room: &RoomName) -> Result<(), EnterError> {
-        if !room.is_end_to_end() {
-            return Ok(());
+    fn check_end_to_end(peer: &Peer, room: &RoomName) -> Result<(), EnterError> {
+        match room.is_end_to_end() && peer.device.is_none() {
+            true => Err(EnterError::E2eOnly(room.clone())),
+            false => Ok(()),
         }
-        // First, because another client would not help here.
-        if !self.config.end_to_end {
-            return Err(EnterError::E2eUnavailable(room.clone()));
-        }
-        if peer.device.is_none() {
-            return Err(EnterError::E2eOnly(room.clone()));
-        }
-        Ok(())
     }
 
     /// Decides whether a message may be sent to a room that has no messages yet. Nothing is reserved, so

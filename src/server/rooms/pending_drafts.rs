@@ -102,7 +102,7 @@ impl PendingDrafts {
 
     /// The message as it is delivered, with its sender if that is a session of this server.
     pub fn resolve(&self, message: TailMessage) -> Outcome {
-        let TailMessage { entry, draft } = message;
+        let TailMessage { entry, draft, commit } = message;
         let drafts = &mut *self.drafts.lock();
         if let Some(draft) = draft.and_then(|number| drafts.waiting.remove(&number)) {
             let (committed, arrived) = draft.with(AppendOutcome::Appended(entry));
@@ -111,7 +111,10 @@ impl PendingDrafts {
         let answered = draft.and_then(|number| drafts.unknown.remove(&number));
         let sender = answered.map_or(Sender::Elsewhere, |(peer, _)| Sender::Answered(peer));
         let (room, id) = (entry.room.clone(), entry.id.clone());
-        (Committed::of_tail(sender, room, id, AppendOutcome::Appended(entry), None), None)
+        let appended = AppendOutcome::Appended(entry);
+        let mut committed = Committed::of_tail(sender, room, id, appended, None);
+        committed.commit = commit;
+        (committed, None)
     }
 
     /// Takes out the drafts that have waited for the tail for too long.
@@ -230,7 +233,8 @@ mod tests {
             e2e: None,
             commit: None,
         };
-        TailMessage { entry: Entry::new(content, Seq(seq), Timestamp::from_micros(1)), draft }
+        let entry = Entry::new(content, Seq(seq), Timestamp::from_micros(1));
+        TailMessage { entry, draft, commit: None }
     }
 
     const ACCEPTED: AppendOutcome = AppendOutcome::Accepted { seq: Seq(7) };

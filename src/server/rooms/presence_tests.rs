@@ -59,7 +59,6 @@ fn world(presence_members: usize, is_cluster: bool) -> World {
         outbound_bytes: 1 << 20,
         limits,
         durable: false,
-        end_to_end: true,
     };
     let (deletions, access, counters) = Default::default();
     let hub = Hub::new(config, store.reader.clone(), deletions, access, counters);

@@ -65,7 +65,15 @@ fn put_keys<I: Items>(
     items.put(Item::Device { user: user.clone(), device, at, cert, last_resort })?;
     let owner = of_device(&user, device);
     let (_, last) = items.count(Kind::KeyPackage, &owner)?;
-    for (number, content) in (last + 1..).zip(key_packages) {
+    // A request whose answer was lost comes again, and no key package may be given out twice.
+    let there = items.list(Kind::KeyPackage, &owner, 0..=u64::MAX >> 1, usize::MAX)?;
+    let is_there = |wanted: &str| {
+        there
+            .iter()
+            .any(|item| matches!(item, Item::KeyPackage { content, .. } if **content == *wanted))
+    };
+    let news = key_packages.into_iter().filter(|content| !is_there(content));
+    for (number, content) in (last + 1..).zip(news) {
         items.put(Item::KeyPackage { user: user.clone(), device, number, at, content })?;
     }
     items.trim(Kind::KeyPackage, &owner, MAX_KEY_PACKAGES)?;
@@ -218,6 +226,29 @@ pub fn store_commit<I: Items>(
         }
     }
     items.trim(Kind::WelcomeContent, &owner, MAX_WELCOME_CONTENTS)
+}
+
+/// Notes for devices of a user that the next commit after `base` may add them: where their welcomes are looked for if
+/// the commit is made.
+pub fn note_welcomes<I: Items>(
+    items: &mut I,
+    (user, devices): (&UserName, &[DeviceId]),
+    room: &RoomName,
+    base: Seq,
+    at: Timestamp,
+) -> Result<(), I::Error> {
+    for device in devices {
+        // A device without deposits has given nobody a key package.
+        if find_device(items, user, *device)?.is_none() {
+            continue;
+        }
+        note_seen(items, user, room)?;
+        let (user, device, room) = (user.clone(), *device, room.clone());
+        let owner = of_device(&user, device);
+        items.put(Item::Welcome { user, device, room, seq: base, part: 0, at })?;
+        items.trim(Kind::Welcome, &owner, MAX_WELCOMES)?;
+    }
+    Ok(())
 }
 
 /// The welcomes that a device has not handled yet, oldest first within a room.

@@ -203,6 +203,16 @@ impl Item {
 
     /// Encodes and seals it.
     pub fn seal(&self, sealer: &Sealer) -> Vec<u8> {
+        sealer.seal(self.encode())
+    }
+
+    /// Decodes a sealed value. Returns `None` if it is not an item sealed under this key.
+    pub fn open(sealer: &Sealer, sealed: &[u8]) -> Option<Self> {
+        Self::decode(&sealer.open(sealed)?)
+    }
+
+    /// Its form before it is sealed.
+    pub fn encode(&self) -> Vec<u8> {
         let is_long = self.last_text().is_some_and(|text| text.len() > usize::from(u16::MAX));
         let version = if is_long { VERSION_LONG } else { VERSION };
         let mut plain = vec![version, self.place().kind.letter()];
@@ -244,12 +254,11 @@ impl Item {
                 push_string(&mut plain, room.as_str());
             }
         }
-        sealer.seal(plain)
+        plain
     }
 
-    /// Decodes a sealed value. Returns `None` if it is not an item sealed under this key.
-    pub fn open(sealer: &Sealer, sealed: &[u8]) -> Option<Self> {
-        let plain = sealer.open(sealed)?;
+    /// Decodes what [`Self::encode`] made.
+    pub fn decode(plain: &[u8]) -> Option<Self> {
         let [version @ (VERSION | VERSION_LONG), letter] = *plain.first_chunk()? else {
             return None;
         };

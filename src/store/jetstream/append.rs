@@ -6,7 +6,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::cluster::{Cluster, failed};
-use super::engine::Outgoing;
+use super::engine::{Condition, Outgoing};
 use super::log_state::LogState;
 use super::names::SubjectKind;
 use super::publish::{Fate, publish};
@@ -28,7 +28,10 @@ pub(super) fn append(
     let deadline = Instant::now() + cluster.timings.give_up;
     let mut outcomes = Vec::with_capacity(drafts.len());
     let mut numbers = first_number..;
-    for batch in drafts.chunks(MAX_BATCH) {
+    let mut rest = drafts;
+    while !rest.is_empty() {
+        let (batch, later) = rest.split_at(batch_len(rest));
+        rest = later;
         // The order of a sender's messages must hold: what follows an unknown batch is not sent.
         let error =
             match outcomes.iter().any(|outcome| matches!(outcome, AppendOutcome::Unknown(_))) {
@@ -39,9 +42,12 @@ pub(super) fn append(
         let origins: Vec<Origin> =
             origins.map(|draft| Origin { incarnation: cluster.incarnation, draft }).collect();
         match error {
-            Ok(()) => outcomes.extend(
-                Batch { cluster, log, drafts: batch, origins, epoch: log.epoch() }.append(deadline),
-            ),
+            Ok(()) => {
+                let epoch = log.epoch();
+                outcomes.extend(
+                    Batch { cluster, log, drafts: batch, origins, epoch, deadline }.append(),
+                )
+            }
             Err(error) => {
                 outcomes.extend(batch.iter().map(|_| AppendOutcome::Refused(error.clone())))
             }
@@ -50,13 +56,21 @@ pub(super) fn append(
     outcomes
 }
 
-struct Batch<'a> {
-    cluster: &'a Cluster,
-    log: &'a LogState,
-    drafts: &'a [Draft],
-    origins: Vec<Origin>,
+/// How many of the next drafts go together: a commit goes with what it brings along, and alone.
+fn batch_len(drafts: &[Draft]) -> usize {
+    let before = drafts.iter().take_while(|draft| draft.commit.is_none()).count();
+    before.clamp(1, MAX_BATCH)
+}
+
+pub(super) struct Batch<'a> {
+    pub cluster: &'a Cluster,
+    pub log: &'a LogState,
+    pub drafts: &'a [Draft],
+    pub origins: Vec<Origin>,
     /// Of the log before anything is sent.
-    epoch: Epoch,
+    pub epoch: Epoch,
+    /// When to give up.
+    pub deadline: Instant,
 }
 
 /// Whether a draft is sent, or is a repetition of an earlier one of the same batch.
@@ -65,17 +79,26 @@ enum Role {
     Sent(usize),
     /// The place of the earlier draft.
     Repeats(usize),
+    /// It is not sent.
+    Settled(AppendOutcome),
 }
 
 impl Batch<'_> {
-    fn append(&self, deadline: Instant) -> Vec<AppendOutcome> {
+    fn append(&self) -> Vec<AppendOutcome> {
         let (messages, roles) = self.messages();
-        let fates = publish(self.cluster, self.log, &messages, deadline);
+        let fates = match messages.is_empty() {
+            true => Vec::new(),
+            false => publish(self.cluster, self.log, &messages, self.deadline),
+        };
         let mut outcomes: Vec<AppendOutcome> = Vec::with_capacity(self.drafts.len());
-        for (index, role) in roles.iter().enumerate() {
-            let outcome = match *role {
-                Role::Sent(place) => self.outcome(index, &fates[place]),
+        for (index, role) in roles.into_iter().enumerate() {
+            let outcome = match role {
+                Role::Sent(place) => match (&fates[place], &self.drafts[index].e2e) {
+                    (Fate::OtherLast, Some(e2e)) => self.again(index, e2e),
+                    (fate, _) => self.outcome(index, fate),
+                },
                 Role::Repeats(earlier) => self.repeated(index, &outcomes[earlier]),
+                Role::Settled(outcome) => outcome,
             };
             if let AppendOutcome::Accepted { seq } = &outcome {
                 // Readers here must find it, also before the tail has yielded it.
@@ -92,24 +115,41 @@ impl Batch<'_> {
         let mut messages: Vec<Outgoing> = Vec::with_capacity(self.drafts.len());
         let mut places: HashMap<String, usize> = HashMap::new();
         let mut roles = Vec::with_capacity(self.drafts.len());
-        for (index, (draft, origin)) in self.drafts.iter().zip(&self.origins).enumerate() {
-            let id = names.message_id(&draft.room, &draft.user, draft.id.as_ref());
+        for (index, draft) in self.drafts.iter().enumerate() {
+            let id = names.message_id(draft);
             if let Some(earlier) = places.get(&id) {
                 roles.push(Role::Repeats(*earlier));
                 continue;
             }
             if draft.id.is_some() {
-                places.insert(id.clone(), index);
+                places.insert(id, index);
             }
-            let subject = names.subject(SubjectKind::Messages, &names.tag(&draft.room));
-            let sealed = self.cluster.keys.seal_message(&subject, draft, *origin);
-            roles.push(Role::Sent(messages.len()));
-            messages.push(Outgoing { subject, id, payload: Bytes::from(sealed) });
+            let condition = match (&draft.e2e, &draft.commit) {
+                (Some(e2e), Some(parts)) => Err(self.commit(index, e2e, parts)),
+                (Some(e2e), None) => self.condition(index, e2e).map(Some),
+                (None, _) => Ok(None),
+            };
+            match condition {
+                Ok(condition) => {
+                    roles.push(Role::Sent(messages.len()));
+                    messages.push(self.message(index, condition));
+                }
+                Err(outcome) => roles.push(Role::Settled(outcome)),
+            }
         }
         (messages, roles)
     }
 
-    fn outcome(&self, index: usize, fate: &Fate) -> AppendOutcome {
+    /// The message of a draft.
+    pub(super) fn message(&self, index: usize, condition: Option<Condition>) -> Outgoing {
+        let (names, draft) = (&self.cluster.names, &self.drafts[index]);
+        let subject = names.subject(SubjectKind::Messages, &names.tag(&draft.room));
+        let sealed = self.cluster.keys.seal_message(&subject, draft, self.origins[index]);
+        let message = Outgoing::new(subject, names.message_id(draft), Bytes::from(sealed));
+        Outgoing { condition, ..message }
+    }
+
+    pub(super) fn outcome(&self, index: usize, fate: &Fate) -> AppendOutcome {
         match fate {
             Fate::Stored(seq) => AppendOutcome::Accepted { seq: Seq(*seq) },
             // Its id is random, so it is an earlier attempt.
@@ -117,6 +157,9 @@ impl Batch<'_> {
                 AppendOutcome::Accepted { seq: Seq(*seq) }
             }
             Fate::Known(seq) => self.compared(index, *seq),
+            Fate::OtherLast => {
+                AppendOutcome::Refused(failed(self.log, "a condition does not hold"))
+            }
             Fate::Refused(error) => AppendOutcome::Refused(error.clone()),
             Fate::Unknown(why) => AppendOutcome::Unknown(why.clone()),
         }
@@ -130,7 +173,6 @@ impl Batch<'_> {
             | AppendOutcome::Duplicate { seq, .. }
             | AppendOutcome::Conflict { seq } => self.compared(index, seq.0),
             AppendOutcome::Refused(error) => AppendOutcome::Refused(error.clone()),
-            // End-to-end rooms can't be entered with this store.
             AppendOutcome::StaleBase { .. }
             | AppendOutcome::NoTree
             | AppendOutcome::TooManyCommits(_) => earlier.clone(),
@@ -139,7 +181,7 @@ impl Batch<'_> {
     }
 
     /// Compares a draft with the stored message that has its id.
-    fn compared(&self, index: usize, seq: u64) -> AppendOutcome {
+    pub(super) fn compared(&self, index: usize, seq: u64) -> AppendOutcome {
         let draft = &self.drafts[index];
         let stored = match self.cluster.message_at(self.log, seq) {
             Ok(stored) => stored,
@@ -154,8 +196,7 @@ impl Batch<'_> {
         let MessageRecord { draft: first, origin, .. } = record;
         if origin == self.origins[index] {
             AppendOutcome::Accepted { seq }
-        } else if (&first.room, &first.user, &first.text) == (&draft.room, &draft.user, &draft.text)
-        {
+        } else if is_same(&first, draft) {
             AppendOutcome::Duplicate { seq, at }
         } else {
             AppendOutcome::Conflict { seq }
@@ -171,4 +212,11 @@ impl Batch<'_> {
             None => AppendOutcome::Unknown(format!("message {seq} has its id, and can't be read")),
         }
     }
+}
+
+/// Whether a draft repeats another of the same id. After `stale_base` nothing is stored, so `base` is not compared.
+fn is_same(first: &Draft, draft: &Draft) -> bool {
+    let kind = |draft: &Draft| draft.e2e.map(|e2e| e2e.kind);
+    (&first.room, &first.user, &first.text, kind(first))
+        == (&draft.room, &draft.user, &draft.text, kind(draft))
 }

@@ -145,6 +145,7 @@ pub(super) fn check_log_stream(
     stream.equals("max_msg_size", found.max_msg_size, -1)?;
     stream.equals("allow_direct", found.allow_direct, true)?;
     stream.equals("allow_atomic", found.allow_atomic, true)?;
+    stream.equals("allow_msg_ttl", found.allow_msg_ttl, true)?;
     stream.equals("deny_delete", found.deny_delete, false)?;
     stream.equals("deny_purge", found.deny_purge, false)?;
     let least = kept_for(keep_for);
@@ -281,7 +282,7 @@ mod tests {
         let other = Some(serde_json::json!({ "name": "other" }));
         let hour = 3_600_000_000_000;
         type Change<'a> = (&'a str, &'a dyn Fn(&mut StreamConfig));
-        let changes: [Change; 20] = [
+        let changes: [Change; 21] = [
             ("subjects", &|found| found.subjects.truncate(1)),
             ("num_replicas", &|found| found.num_replicas = 1),
             ("storage", &|found| found.storage = "memory".into()),
@@ -296,6 +297,7 @@ mod tests {
             ("duplicate_window", &|found| found.duplicate_window = 24 * hour),
             ("allow_direct", &|found| found.allow_direct = false),
             ("allow_atomic", &|found| found.allow_atomic = false),
+            ("allow_msg_ttl", &|found| found.allow_msg_ttl = false),
             ("no_ack", &|found| found.no_ack = true),
             ("sealed", &|found| found.sealed = true),
             ("deny_purge", &|found| found.deny_purge = true),

@@ -22,6 +22,8 @@ pub(super) struct Cluster {
     /// Random per start.
     pub incarnation: [u8; 8],
     pub logs: Vec<Arc<LogState>>,
+    /// Whether the engine looks for a message's id before it looks at its condition. One without replicas does not.
+    pub finds_ids_first: bool,
     /// How long messages are shown to readers.
     pub keep_for: Mutex<Duration>,
     pub timings: Timings,

@@ -27,6 +27,14 @@ pub(super) fn delete(
     if ranges.iter().any(|range| range.last().0 > room.last) {
         return Err(DeleteError::NotYet(room.head().last));
     }
+    for range in ranges.iter().filter(|_| name.is_end_to_end()) {
+        for message in in_range(cluster, &room, *range)? {
+            let record = cluster.keys.open_message(&message.subject, &message.payload);
+            if record.is_some_and(|record| record.draft.is_commit()) {
+                return Err(DeleteError::Commit(Seq(message.seq)));
+            }
+        }
+    }
     let mut deleted = Deleted::default();
     for range in ranges {
         delete_range(cluster, &room, *range, &mut deleted, noted)?;
@@ -47,6 +55,23 @@ pub(super) fn delete_room(
     let purged =
         cluster.engine.purge(&room.log.stream, &room.subject, last + 1, cluster.timings.publish);
     let messages = purged.map_err(|error| failed(room.log, error))?;
+    if name.is_end_to_end() {
+        // The place of the newest commit stays, or no member could say anything there.
+        for (kind, keep) in [(SubjectKind::Commits, 1), (SubjectKind::Trees, 0)] {
+            let subject = cluster.names.subject(kind, &room.tag);
+            let stream = &room.log.stream;
+            let purged = match keep {
+                0 => cluster
+                    .engine
+                    .purge(stream, &subject, last + 1, cluster.timings.publish)
+                    .map(drop),
+                keep => {
+                    cluster.engine.purge_keeping(stream, &subject, keep, cluster.timings.publish)
+                }
+            };
+            purged.map_err(|error| failed(room.log, error))?;
+        }
+    }
     Ok(DeletedRoom { messages, last: Seq(last) })
 }
 
@@ -59,13 +84,14 @@ pub(super) fn write_note(
 ) -> Result<u64, StoreError> {
     let subject = cluster.names.subject(SubjectKind::Notes, tag);
     let payload = Bytes::from(cluster.keys.seal_note(&subject, note));
-    let message = Outgoing { subject, id: random_message_id(), payload };
+    let message = Outgoing::new(subject, random_message_id(), payload);
     let deadline = Instant::now() + cluster.timings.give_up;
     match publish(cluster, log, &[message], deadline).remove(0) {
         Fate::Stored(seq) | Fate::Known(seq) => {
             log.saw_note(tag, seq, note);
             Ok(seq)
         }
+        Fate::OtherLast => Err(failed(log, "the engine saw a condition")),
         Fate::Refused(error) => Err(error),
         Fate::Unknown(why) => {
             Err(failed(log, format!("it is not known whether it was deleted: {why}")))

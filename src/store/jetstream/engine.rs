@@ -20,7 +20,7 @@ pub(super) trait Engine: Send + Sync {
 
     /// Publishes messages to one stream, all or none, and waits until the stream has answered. One message is
     /// published as it is, several as one atomic batch. A message whose `id` the stream has within its duplicate
-    /// window is not stored again.
+    /// window is not stored again, whatever its condition says.
     fn publish(&self, messages: &[Outgoing], limit: Duration) -> Result<Published, PublishError>;
 
     /// Reads messages by direct get; any replica may answer, also one that lags behind.
@@ -59,6 +59,15 @@ pub(super) trait Engine: Send + Sync {
         limit: Duration,
     ) -> Result<u64, EngineError>;
 
+    /// Removes the messages of a subject but for the last `keep`.
+    fn purge_keeping(
+        &self,
+        stream: &str,
+        subject: &str,
+        keep: u64,
+        limit: Duration,
+    ) -> Result<(), EngineError>;
+
     /// Removes one message and overwrites its bytes.
     fn erase(&self, stream: &str, seq: u64, limit: Duration) -> Result<(), EngineError>;
 
@@ -74,6 +83,9 @@ pub(super) trait Engine: Send + Sync {
         revision: u64,
         limit: Duration,
     ) -> Result<Option<u64>, EngineError>;
+
+    /// How many keys there are whose names begin with this word and a point.
+    fn count_values(&self, word: &str, limit: Duration) -> Result<u64, EngineError>;
 
     /// Follows a stream from the first message above `after`, for the subjects that match `filter`; `>` matches
     /// all.
@@ -97,9 +109,28 @@ pub(super) trait Following: Send {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Outgoing {
     pub subject: String,
-    /// `Nats-Msg-Id`.
+    /// `Nats-Msg-Id`; none if it is empty.
     pub id: String,
     pub payload: Bytes,
+    /// It is stored only if this holds (`Nats-Expected-Last-Subject-Sequence` and its `-Subject`).
+    pub condition: Option<Condition>,
+    /// Whether it outlives the greatest age of messages in the stream (`Nats-TTL: never`).
+    pub never_expires: bool,
+}
+
+/// That a subject has this last message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Condition {
+    pub subject: String,
+    /// Its number; 0 if the subject has none.
+    pub last: u64,
+}
+
+impl Outgoing {
+    /// A message without a condition.
+    pub fn new(subject: String, id: String, payload: Bytes) -> Self {
+        Outgoing { subject, id, payload, condition: None, never_expires: false }
+    }
 }
 
 /// The engine's answer to [`Engine::publish`].
@@ -117,6 +148,9 @@ pub(super) enum PublishError {
     /// The stream has the id of one of the messages (JetStream error 10201). Nothing was stored.
     #[error("the batch has a message that is stored already")]
     BatchHasDuplicate,
+    /// The condition of one of the messages does not hold (JetStream error 10071). Nothing was stored.
+    #[error("another message of the subject is the last one")]
+    OtherLast,
     /// The engine has no space for it. Nothing was stored.
     #[error("the engine has no space left: {0}")]
     Full(String),

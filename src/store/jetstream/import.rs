@@ -49,6 +49,7 @@ pub(super) fn import(
                         format!("message {seq} has the id of an imported one, and is another");
                     return Err(failed(log, text));
                 }
+                Fate::OtherLast => return Err(failed(log, "the engine saw a condition")),
                 Fate::Refused(error) => return Err(error),
                 Fate::Unknown(why) => {
                     return Err(failed(log, format!("it is not known what was stored: {why}")));
@@ -75,7 +76,7 @@ fn to_outgoing(
     // The engine still knows the ids of messages that were deleted with their room.
     let was_deleted = cluster.notes(log, &tag)?.is_some_and(|notes| notes.pruned_to > 0);
     let id = match is_young && !was_deleted && draft.id.is_some() {
-        true => names.message_id(&draft.room, &draft.user, draft.id.as_ref()),
+        true => names.message_id(&draft),
         false => random_message_id(),
     };
     let past = Past {
@@ -85,7 +86,7 @@ fn to_outgoing(
         is_redacted: original.is_redacted(),
     };
     let payload = cluster.keys.seal_imported(&subject, &draft, origin, &past);
-    Ok(Outgoing { subject, id, payload: Bytes::from(payload) })
+    Ok(Outgoing::new(subject, id, Bytes::from(payload)))
 }
 
 /// Whether the message with this number is the one of an earlier attempt.

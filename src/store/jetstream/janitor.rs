@@ -15,6 +15,7 @@ use bytes::Bytes;
 
 use super::cluster::{Cluster, failed};
 use super::deletion::write_note;
+use super::e2e_upkeep::Refresh;
 use super::engine::ReadRequest;
 use super::epoch;
 use super::log_state::LogState;
@@ -47,6 +48,7 @@ pub(super) struct Janitor {
     waiting: Vec<Waiting>,
     /// The epoch of the last anchor, and when it was written.
     anchored: Option<(Epoch, Instant)>,
+    refresh: Refresh,
 }
 
 /// Messages that readers know to be pruned.
@@ -59,7 +61,8 @@ struct Waiting {
 
 impl Janitor {
     pub fn new(retention: Retention) -> Self {
-        Janitor { retention, lease: Lease::default(), slot: 0, waiting: Vec::new(), anchored: None }
+        let (lease, slot, waiting, anchored, refresh) = Default::default();
+        Janitor { retention, lease, slot, waiting, anchored, refresh }
     }
 
     pub fn set_retention(&mut self, retention: Retention) {
@@ -123,7 +126,7 @@ impl Janitor {
 
     /// Removes what is older than `micros`.
     fn remove_old(
-        &self,
+        &mut self,
         cluster: &Cluster,
         log: &LogState,
         micros: i64,
@@ -138,6 +141,7 @@ impl Janitor {
         if below <= state.first {
             return Ok(());
         }
+        self.refresh.keep_above(cluster, log, below)?;
         for kind in [SubjectKind::Messages, SubjectKind::Notes] {
             let filter = cluster.names.filter(kind);
             let purged = cluster.engine.purge(&log.stream, &filter, below, cluster.timings.publish);

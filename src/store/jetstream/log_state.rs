@@ -21,6 +21,9 @@ use crate::store::deletion::Redaction;
 /// The rooms of all streams that are remembered.
 pub(super) const MAX_ROOMS: usize = 1_000_000;
 
+/// The rooms of a stream whose newest commits are remembered.
+const MAX_NEWEST_COMMITS: usize = 10_000;
+
 /// How often the subjects with notes are counted: the engine lists all of them.
 const COUNT_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -43,6 +46,8 @@ struct Inner {
     rooms: HashMap<Tag, Place>,
     /// Notes that the tail has yielded so far.
     notes_seen: u64,
+    /// Of end-to-end rooms that were used.
+    newest_commits: HashMap<Tag, NewestCommit>,
     horizon: Horizon,
     clock: Option<EngineClock>,
     subjects: u64,
@@ -66,6 +71,15 @@ struct EngineClock {
     seen: Instant,
 }
 
+/// The newest commit of an end-to-end room; both numbers are 0 before the first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct NewestCommit {
+    /// Its number.
+    pub commit: u64,
+    /// The number of the message that tells it: the last one of its subject.
+    pub told_at: u64,
+}
+
 struct Place {
     /// The last message, 0 if there is none; `None` if the leader was not asked.
     last: Option<u64>,
@@ -80,12 +94,17 @@ type KnownNotes = Option<Arc<RoomNotes>>;
 pub(super) struct RoomNotes {
     /// Messages up to this number were pruned.
     pub pruned_to: u64,
+    /// Messages up to this number were deleted with their room.
+    pub deleted_to: u64,
     /// In ascending order.
     pub redactions: Vec<Redaction>,
 }
 
 impl RoomNotes {
     pub fn add(&mut self, note: &Note) {
+        if let Note::Deleted { to, .. } = note {
+            self.deleted_to = self.deleted_to.max(to.0);
+        }
         match note {
             Note::Anchor => {}
             Note::Pruned { to } | Note::Deleted { to, .. } => {
@@ -125,6 +144,7 @@ impl LogState {
             highest: 0,
             rooms: HashMap::new(),
             notes_seen: 0,
+            newest_commits: HashMap::new(),
             horizon: Horizon::default(),
             clock: None,
             subjects: 0,
@@ -166,6 +186,7 @@ impl LogState {
             highest,
             rooms: HashMap::new(),
             notes_seen: inner.notes_seen + 1,
+            newest_commits: HashMap::new(),
             horizon: Horizon::default(),
             clock: inner.clock,
             subjects: 0,
@@ -231,6 +252,26 @@ impl LogState {
         let place = inner.rooms.entry(*tag).or_insert(Place { last: None, notes: None });
         place.notes = Some(notes.clone());
         true
+    }
+
+    /// The newest commit of a room, if one is known; there may be a newer one.
+    pub fn newest_commit(&self, tag: &Tag) -> Option<NewestCommit> {
+        self.inner.lock().newest_commits.get(tag).copied()
+    }
+
+    /// Takes what the leader or the tail said of the newest commit of a room.
+    pub fn learn_newest_commit(&self, tag: &Tag, epoch: &Epoch, newest: NewestCommit) {
+        let mut inner = self.inner.lock();
+        if inner.epoch != *epoch {
+            return;
+        }
+        if inner.newest_commits.len() >= MAX_NEWEST_COMMITS {
+            inner.newest_commits.clear();
+        }
+        let known = inner.newest_commits.entry(*tag).or_default();
+        if known.told_at <= newest.told_at {
+            *known = newest;
+        }
     }
 
     pub fn horizon(&self) -> Horizon {

@@ -10,9 +10,13 @@ use crate::crypto::sealer::{Sealer, Tag};
 use crate::protocol::base32;
 use crate::protocol::random::fill_random;
 use crate::protocol::{MessageId, RoomName, UserName};
+use crate::store::entry::Draft;
 
 /// Rooms are distributed over this many slots. The number is part of the format.
 pub(super) const SLOTS: u16 = 256;
+
+/// The first word of the keys of deposits.
+pub(super) const DEPOSITS_WORD: &str = "e2e";
 
 /// What a subject is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,13 +25,27 @@ pub(super) enum SubjectKind {
     Messages,
     /// What was pruned and deleted in a room.
     Notes,
+    /// What the commits of an end-to-end room brought along. The last message tells the newest commit.
+    Commits,
+    /// The ratchet trees of an end-to-end room.
+    Trees,
 }
 
 impl SubjectKind {
     fn word(self) -> char {
         match self {
             SubjectKind::Messages => 'm',
-            SubjectKind::Notes => 'x',
+            // A stream has the subjects of two words.
+            SubjectKind::Notes | SubjectKind::Commits | SubjectKind::Trees => 'x',
+        }
+    }
+
+    /// What stands before the room.
+    fn mark(self) -> &'static str {
+        match self {
+            SubjectKind::Messages | SubjectKind::Notes => "",
+            SubjectKind::Commits => "c-",
+            SubjectKind::Trees => "t-",
         }
     }
 }
@@ -90,7 +108,7 @@ impl Names {
         format!("{}.{}.{slot:02x}.*", self.prefix, kind.word())
     }
 
-    /// Matches all subjects of one kind.
+    /// Matches all subjects of one kind, and those of the kinds with the same word.
     pub fn filter(&self, kind: SubjectKind) -> String {
         format!("{}.{}.>", self.prefix, kind.word())
     }
@@ -100,33 +118,49 @@ impl Names {
         format!("{}.>", self.prefix)
     }
 
-    /// The subject of a room: `<prefix>.<kind>.<slot>.<room>`.
+    /// The subject of a room: `<prefix>.<word>.<slot>.<mark><room>`.
     pub fn subject(&self, kind: SubjectKind, tag: &Tag) -> String {
         let room = base32::encode(tag);
-        format!("{}.{}.{:02x}.{room}", self.prefix, kind.word(), slot(tag))
+        format!("{}.{}.{:02x}.{}{room}", self.prefix, kind.word(), slot(tag), kind.mark())
     }
 
     /// Which room a subject is of. `None` if it is not one that [`Self::subject`] makes.
     pub fn parse(&self, subject: &str) -> Option<(SubjectKind, Tag)> {
         let mut words = subject.strip_prefix(self.prefix.as_str())?.strip_prefix('.')?.split('.');
-        let kind = match words.next()? {
-            "m" => SubjectKind::Messages,
-            "x" => SubjectKind::Notes,
+        let (word, _, room) = (words.next()?, words.next()?, words.next()?);
+        let kinds = [SubjectKind::Commits, SubjectKind::Trees];
+        let marked = || {
+            let found = |kind: SubjectKind| Some((kind, room.strip_prefix(kind.mark())?));
+            kinds.into_iter().find_map(found).unwrap_or((SubjectKind::Notes, room))
+        };
+        let (kind, room) = match word {
+            "m" => (SubjectKind::Messages, room),
+            "x" => marked(),
             _ => return None,
         };
-        let (_, room) = (words.next()?, words.next()?);
         let tag = base32::decode(room)?;
         (self.subject(kind, &tag) == subject).then_some((kind, tag))
     }
 
-    /// The `Nats-Msg-Id` of a message: the same for the same id of the same user in the same room, and random without
-    /// an id.
-    pub fn message_id(&self, room: &RoomName, user: &UserName, id: Option<&MessageId>) -> String {
+    /// The `Nats-Msg-Id` of a message: the same for the same id of the same user, or device, in the same room, and random
+    /// without an id.
+    pub fn message_id(&self, draft: &Draft) -> String {
         let parts = |id: &MessageId| {
-            let (room, user) = (room.as_str(), user.as_str());
-            self.hashes.tag(&[b"id", room.as_bytes(), user.as_bytes(), id.as_str().as_bytes()])
+            let [room, user, id] =
+                [draft.room.as_str(), draft.user.as_str(), id.as_str()].map(str::as_bytes);
+            // In an end-to-end room the id belongs to the device.
+            match &draft.e2e {
+                None => self.hashes.tag(&[b"id", room, user, id]),
+                Some(e2e) => self.hashes.tag(&[b"id", room, user, id, &e2e.device.0]),
+            }
         };
-        BASE64_URL_SAFE_NO_PAD.encode(id.map_or_else(random_tag, parts))
+        BASE64_URL_SAFE_NO_PAD.encode(draft.id.as_ref().map_or_else(random_tag, parts))
+    }
+
+    /// The key under which the deposits of a user are kept.
+    pub fn deposits_key(&self, user: &UserName) -> String {
+        let tag = self.hashes.tag(&[b"user", user.as_str().as_bytes()]);
+        format!("{DEPOSITS_WORD}.{}", base32::encode(&tag))
     }
 
     fn stream_of_slot(&self, slot: u16) -> u16 {
@@ -154,10 +188,18 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
+    use crate::protocol::Seq;
+    use crate::protocol::device::DeviceId;
+    use crate::protocol::end_to_end::{EndToEnd, EntryKind};
     use proptest::prelude::*;
 
     fn room(name: &str) -> RoomName {
         RoomName::parse(name).unwrap()
+    }
+
+    fn draft(room_name: &str, user: &UserName, id: Option<MessageId>) -> Draft {
+        let (room, user, text) = (room(room_name), user.clone(), "hello".into());
+        Draft { room, user, verified: false, id, text, e2e: None, commit: None }
     }
 
     proptest! {
@@ -166,7 +208,7 @@ mod tests {
             tag in any::<[u8; 16]>(), streams in 1..=SLOTS, key in any::<[u8; 32]>(),
         ) {
             let names = Names::new("chat", streams, &key);
-            for kind in [SubjectKind::Messages, SubjectKind::Notes] {
+            for kind in [SubjectKind::Messages, SubjectKind::Notes, SubjectKind::Commits, SubjectKind::Trees] {
                 let subject = names.subject(kind, &tag);
                 prop_assert_eq!(names.parse(&subject), Some((kind, tag)));
                 prop_assert_eq!(names.parse(&subject[..subject.len() - 1]), None);
@@ -211,18 +253,28 @@ mod tests {
         let other = Names::new("chat", 4, &[8; 32]);
         assert_ne!(other.tag(&room("plans")), names.tag(&room("plans")));
         let (alice, id) = (UserName::clean("Alice"), MessageId::parse("job-1").unwrap());
-        let tag = names.message_id(&room("plans"), &alice, Some(&id));
+        let of = |room_name, user, id: Option<&MessageId>| {
+            names.message_id(&draft(room_name, user, id.cloned()))
+        };
+        let tag = of("plans", &alice, Some(&id));
         assert_eq!(tag.len(), 22);
-        assert_eq!(names.message_id(&room("plans"), &alice, Some(&id)), tag);
+        assert_eq!(of("plans", &alice, Some(&id)), tag);
+        let device = |number| {
+            let e2e =
+                EndToEnd { device: DeviceId([number; 10]), base: Seq(1), kind: EntryKind::Message };
+            names.message_id(&Draft { e2e: Some(e2e), ..draft("plans", &alice, Some(id.clone())) })
+        };
         let others = [
-            names.message_id(&room("other"), &alice, Some(&id)),
-            names.message_id(&room("plans"), &UserName::clean("Bob"), Some(&id)),
-            names.message_id(&room("plans"), &alice, MessageId::parse("job-2").as_ref()),
-            names.message_id(&room("plans"), &alice, None),
-            names.message_id(&room("plans"), &alice, None),
+            of("other", &alice, Some(&id)),
+            of("plans", &UserName::clean("Bob"), Some(&id)),
+            of("plans", &alice, MessageId::parse("job-2").as_ref()),
+            of("plans", &alice, None),
+            of("plans", &alice, None),
+            device(1),
+            device(2),
             tag,
         ];
-        assert_eq!(HashSet::from(others).len(), 6);
+        assert_eq!(HashSet::from(others).len(), 8);
     }
 
     // Calculated with Python's hmac and base64: what is at an engine must be found again.
@@ -237,7 +289,7 @@ mod tests {
         );
         assert_eq!((names.stream_of(&tag), names.stream(2)), (1, "chat-log-2".to_owned()));
         let id = MessageId::parse("job-1201").unwrap();
-        let id = names.message_id(&RoomName::lobby(), &UserName::clean("Alice"), Some(&id));
+        let id = names.message_id(&draft("lobby", &UserName::clean("Alice"), Some(id)));
         assert_eq!(id, "94DWaLeSnZSwmza9EsDZvA");
     }
 }

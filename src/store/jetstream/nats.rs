@@ -265,6 +265,19 @@ impl Engine for NatsEngine {
         Ok(purged.purged)
     }
 
+    fn purge_keeping(
+        &self,
+        stream: &str,
+        subject: &str,
+        keep: u64,
+        limit: Duration,
+    ) -> Result<(), EngineError> {
+        let request = json!({ "filter": subject, "keep": keep });
+        self.api::<serde::de::IgnoredAny>(&format!("STREAM.PURGE.{stream}"), &request, limit)
+            .map(drop)
+            .map_err(|error| error.into_engine_error(&format!("stream {stream}")))
+    }
+
     fn erase(&self, stream: &str, seq: u64, limit: Duration) -> Result<(), EngineError> {
         let request = json!({ "seq": seq, "no_erase": false });
         self.api::<serde::de::IgnoredAny>(&format!("STREAM.MSG.DELETE.{stream}"), &request, limit)
@@ -307,6 +320,11 @@ impl Engine for NatsEngine {
             }
             _ => Ok(None),
         }
+    }
+
+    fn count_values(&self, word: &str, limit: Duration) -> Result<u64, EngineError> {
+        let filter = self.key_subject(&format!("{word}.*"));
+        Ok(self.subjects(&self.bucket_stream(), &filter, limit)?.len() as u64)
     }
 
     fn follow(

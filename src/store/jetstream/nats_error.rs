@@ -166,6 +166,8 @@ fn write_timeout(f: &mut std::fmt::Formatter<'_>, limit: Duration) -> std::fmt::
 pub(super) enum PublishRefusal {
     /// Nothing was stored, and the same messages may be stored a moment later.
     Again(String),
+    /// As [`Self::Again`], as soon as the engine has stored a message of another sender.
+    Soon(String),
     /// The outcome of the call.
     Ended(PublishError),
 }
@@ -176,6 +178,8 @@ impl PublishRefusal {
         let text = refusal.to_string();
         PublishRefusal::Ended(match refusal.err_code {
             BATCH_HAS_DUPLICATE => PublishError::BatchHasDuplicate,
+            WRONG_LAST_SEQUENCE => PublishError::OtherLast,
+            WRONG_LAST_SEQUENCE_CONSTANT => return PublishRefusal::Soon(text),
             INSUFFICIENT_RESOURCES
             | ACCOUNT_RESOURCES_EXCEEDED
             | STORAGE_RESOURCES_EXCEEDED
@@ -239,6 +243,9 @@ mod tests {
         {
             assert!(matches!(sorted(code, number, "later"), PublishRefusal::Again(_)), "{number}");
         }
+        let outcome = sorted(400, 10071, "wrong last sequence: 2");
+        assert_eq!(outcome, PublishRefusal::Ended(PublishError::OtherLast));
+        assert!(matches!(sorted(400, 10164, "wrong last sequence"), PublishRefusal::Soon(_)));
         for (code, number, text) in
             [(503, 10077, "write error"), (500, 99999, "?"), (400, 10176, "incomplete")]
         {

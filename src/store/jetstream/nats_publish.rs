@@ -5,13 +5,16 @@ use std::time::{Duration, Instant};
 use async_nats::{HeaderMap, Message};
 use serde::Deserialize;
 
-use super::engine::{Outgoing, PublishError, Published};
+use super::engine::{Condition, Outgoing, PublishError, Published};
 use super::nats_call::{Caller, next};
 use super::nats_error::{ApiError, CallError, PublishRefusal};
-use crate::protocol::random::random_hex;
+use crate::protocol::random::{fill_random, random_hex};
 
 /// How long a stream without a leader rests until it is asked again.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a message rests whose subject another server's message with a condition is on its way to.
+const SHORT_PAUSE: Duration = Duration::from_millis(2);
 
 /// JetStream's answer to a message that was stored.
 #[derive(Deserialize)]
@@ -49,7 +52,14 @@ pub(super) fn publish(
             }
             Err(ApiError::Malformed(reason)) => return Err(PublishError::Unknown(reason)),
             Err(ApiError::Refused(refusal)) => match PublishRefusal::of(&refusal) {
-                PublishRefusal::Again(reason) => reason,
+                PublishRefusal::Soon(_) if began.elapsed() + SHORT_PAUSE < limit => {
+                    // For a random time, so that two servers do not meet again and again.
+                    let mut random = [0; 1];
+                    fill_random(&mut random);
+                    std::thread::sleep(SHORT_PAUSE + SHORT_PAUSE * u32::from(random[0]) / 64);
+                    continue;
+                }
+                PublishRefusal::Soon(reason) | PublishRefusal::Again(reason) => reason,
                 PublishRefusal::Ended(error) => return Err(error),
             },
         };
@@ -61,7 +71,7 @@ pub(super) fn publish(
 }
 
 fn publish_one(caller: &Caller, message: &Outgoing, limit: Duration) -> Result<Message, CallError> {
-    let headers = with_id(message);
+    let headers = headers(message);
     caller.ask(&message.subject, headers, message.payload.clone(), limit)
 }
 
@@ -78,7 +88,7 @@ fn publish_batch(
     caller.run(limit, async move {
         let mut inbox = call.inbox(reply.clone()).await?;
         for (number, message) in (1..).zip(messages) {
-            let mut headers = with_id(message);
+            let mut headers = headers(message);
             headers.insert("Nats-Batch-Id", batch.as_str());
             headers.insert("Nats-Batch-Sequence", number.to_string());
             if number == last {
@@ -96,8 +106,17 @@ fn publish_batch(
     })
 }
 
-fn with_id(message: &Outgoing) -> HeaderMap {
+fn headers(message: &Outgoing) -> HeaderMap {
     let mut headers = HeaderMap::new();
-    headers.insert("Nats-Msg-Id", message.id.as_str());
+    if !message.id.is_empty() {
+        headers.insert("Nats-Msg-Id", message.id.as_str());
+    }
+    if let Some(Condition { subject, last }) = &message.condition {
+        headers.insert("Nats-Expected-Last-Subject-Sequence", last.to_string());
+        headers.insert("Nats-Expected-Last-Subject-Sequence-Subject", subject.as_str());
+    }
+    if message.never_expires {
+        headers.insert("Nats-TTL", "never");
+    }
     headers
 }

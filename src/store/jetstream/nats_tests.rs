@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use serde_json::json;
 
-use super::engine::{Engine as _, EngineError, Outgoing, PublishError, Published, ReadRequest};
+use super::engine::{
+    Condition, Engine as _, EngineError, Outgoing, PublishError, Published, ReadRequest,
+};
 use super::nats::NatsEngine;
 use super::nats_connect::{EngineAddress, connect};
 
@@ -35,7 +37,7 @@ fn start() -> Running {
         let config = json!({
             "name": name, "subjects": [subjects], "storage": "file", "retention": "limits",
             "max_msgs": -1, "max_bytes": -1, "max_consumers": -1, "num_replicas": 1,
-            "discard": "old", "allow_direct": true, "allow_atomic": true,
+            "discard": "old", "allow_direct": true, "allow_atomic": true, "allow_msg_ttl": true,
             "duplicate_window": 3_600_000_000_000u64,
         });
         let subject = format!("STREAM.CREATE.{name}");
@@ -57,11 +59,8 @@ fn connected(cluster: &EngineCluster, runtime: &tokio::runtime::Runtime) -> Arc<
 }
 
 fn message(room: &str, id: &str, text: &str) -> Outgoing {
-    Outgoing {
-        subject: format!("chat.m.00.{room}"),
-        id: id.into(),
-        payload: Bytes::copy_from_slice(text.as_bytes()),
-    }
+    let subject = format!("chat.m.00.{room}");
+    Outgoing::new(subject, id.into(), Bytes::copy_from_slice(text.as_bytes()))
 }
 
 fn texts(messages: &[super::engine::StreamMessage]) -> Vec<String> {
@@ -91,6 +90,37 @@ fn one_message_or_a_batch_is_published_once() {
     let outcome = engine.publish(&[elsewhere], Duration::from_millis(500));
     assert!(matches!(outcome, Err(PublishError::Unknown(_))), "{outcome:?}");
     assert!(began.elapsed() < Duration::from_secs(2));
+}
+
+#[test]
+fn a_condition_is_checked_after_the_id_and_for_the_whole_batch() {
+    let running = start();
+    let engine = &running.engine;
+    let with = |id: &str, text: &str, last: u64| Outgoing {
+        condition: Some(Condition { subject: "chat.m.00.c".into(), last }),
+        ..message("a", id, text)
+    };
+    let kept = Outgoing { never_expires: true, ..message("c", "", "told") };
+    let stored = engine.publish(&[with("1", "commit", 0), kept.clone()], LIMIT);
+    assert_eq!(stored, Ok(Published { last: 2, duplicate: false }));
+    assert_eq!(engine.publish(&[with("2", "late", 0)], LIMIT), Err(PublishError::OtherLast));
+    // A server without replicas looks at the condition first, others at the id.
+    assert_eq!(engine.publish(&[with("1", "commit", 0)], LIMIT), Err(PublishError::OtherLast));
+    let again = engine.publish(&[with("1", "commit", 0), kept.clone()], LIMIT);
+    assert_eq!(again, Err(PublishError::BatchHasDuplicate));
+    let batch = [with("3", "x", 2), message("b", "4", "y"), with("5", "z", 2)];
+    assert_eq!(engine.publish(&batch, LIMIT), Ok(Published { last: 5, duplicate: false }));
+    let batch = [message("b", "6", "y"), with("7", "z", 9)];
+    assert_eq!(engine.publish(&batch, LIMIT), Err(PublishError::OtherLast));
+    let told = [with("8", "commit", 2), kept];
+    assert_eq!(engine.publish(&told, LIMIT), Ok(Published { last: 7, duplicate: false }));
+    engine.purge_keeping(STREAM, "chat.m.00.c", 1, LIMIT).unwrap();
+    let state = engine.stream(STREAM, LIMIT).unwrap();
+    assert_eq!((state.last, state.messages), (7, 6), "one of the kept messages is left");
+    assert_eq!(engine.count_values("e2e", LIMIT), Ok(0));
+    engine.set_value("e2e.abc", "x".into(), 0, LIMIT).unwrap();
+    engine.set_value("other", "x".into(), 0, LIMIT).unwrap();
+    assert_eq!(engine.count_values("e2e", LIMIT), Ok(1));
 }
 
 #[test]

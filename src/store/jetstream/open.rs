@@ -87,6 +87,8 @@ pub(super) fn open_jetstream(
         names,
         keys: RecordKeys::new(options.secrets.current(), options.secrets.accepted()),
         incarnation,
+        // Otherwise there may be one replica only.
+        finds_ids_first: options.durable,
         logs,
         keep_for: Mutex::new(options.retention.age),
         timings: options.timings,

@@ -7,8 +7,10 @@
 use std::thread;
 use std::time::Instant;
 
+use bytes::Bytes;
+
 use super::cluster::{Cluster, failed};
-use super::engine::{Outgoing, PublishError};
+use super::engine::{Condition, Outgoing, PublishError};
 use super::log_state::LogState;
 use crate::store::room_log::{Shortage, StoreError};
 
@@ -19,11 +21,17 @@ pub(super) enum Fate {
     Stored(u64),
     /// The stream had a message with its id under this number: an earlier attempt of ours, or another message.
     Known(u64),
+    /// It is not stored now, and will not be: its condition does not hold. An engine that does not look at ids first
+    /// says so also if it has a message with its id.
+    OtherLast,
     /// It is not stored.
     Refused(StoreError),
     /// It may be stored.
     Unknown(String),
 }
+
+/// A number that no subject has as its last.
+const NO_LAST: u64 = 1 << 60;
 
 /// Publishes at most 1,000 messages. Returns what became of each.
 pub(super) fn publish(
@@ -40,8 +48,57 @@ pub(super) fn publish(
         }
         Answer::Known { seq } => vec![Fate::Known(seq)],
         Answer::HasDuplicate { unknown } => attempt.one_by_one(messages, unknown),
+        // Of several messages, only one may be wrong.
+        Answer::OtherLast if messages.len() > 1 => attempt.one_by_one(messages, None),
+        Answer::OtherLast => vec![Fate::OtherLast],
         Answer::Refused(error) => vec![Fate::Refused(error); messages.len()],
         Answer::Unknown(why) => vec![Fate::Unknown(why); messages.len()],
+    }
+}
+
+/// Publishes several messages, all or none. Returns what became of the first; the others have no ids.
+pub(super) fn publish_together(
+    cluster: &Cluster,
+    log: &LogState,
+    messages: &[Outgoing],
+    deadline: Instant,
+) -> Fate {
+    let attempt = Attempt { cluster, log, deadline };
+    match attempt.all_or_none(messages, None) {
+        Answer::Stored { last } => Fate::Stored((last + 1).saturating_sub(messages.len() as u64)),
+        Answer::Known { seq } => Fate::Known(seq),
+        Answer::OtherLast => Fate::OtherLast,
+        Answer::HasDuplicate { .. } => match find_id(cluster, log, messages[0].clone(), deadline) {
+            Ok(Some(seq)) => Fate::Known(seq),
+            Ok(None) => Fate::OtherLast,
+            Err(fate) => fate,
+        },
+        Answer::Refused(error) => Fate::Refused(error),
+        Answer::Unknown(why) => Fate::Unknown(why),
+    }
+}
+
+/// The number of the message that has the id of this one, which is not stored; see [`Cluster::finds_ids_first`].
+pub(super) fn find_id(
+    cluster: &Cluster,
+    log: &LogState,
+    message: Outgoing,
+    deadline: Instant,
+) -> Result<Option<u64>, Fate> {
+    let condition = Some(Condition { subject: message.subject.clone(), last: NO_LAST });
+    let probe = Outgoing { condition, payload: Bytes::new(), ..message };
+    let attempt = Attempt { cluster, log, deadline };
+    match attempt.all_or_none(std::slice::from_ref(&probe), None) {
+        Answer::Known { seq } => Ok(Some(seq)),
+        Answer::OtherLast => Ok(None),
+        Answer::Stored { last } => {
+            Err(Fate::Unknown(format!("the engine stored message {last} against its condition")))
+        }
+        Answer::HasDuplicate { .. } => {
+            Err(Fate::Unknown("the engine took one message for a batch".into()))
+        }
+        Answer::Refused(error) => Err(Fate::Refused(error)),
+        Answer::Unknown(why) => Err(Fate::Unknown(why)),
     }
 }
 
@@ -62,6 +119,7 @@ enum Answer {
     HasDuplicate {
         unknown: Option<String>,
     },
+    OtherLast,
     Refused(StoreError),
     Unknown(String),
 }
@@ -77,6 +135,8 @@ impl Attempt<'_> {
                     return Answer::Known { seq: published.last };
                 }
                 Ok(published) => return Answer::Stored { last: published.last },
+                // An earlier attempt that was stored is found by whoever asks why.
+                Err(PublishError::OtherLast) => return Answer::OtherLast,
                 Err(PublishError::BatchHasDuplicate) => return Answer::HasDuplicate { unknown },
                 Err(PublishError::Unknown(why)) => {
                     unknown = Some(why);
@@ -107,13 +167,14 @@ impl Attempt<'_> {
             let fate = match self.all_or_none(std::slice::from_ref(message), unknown.clone()) {
                 Answer::Stored { last } => Fate::Stored(last),
                 Answer::Known { seq } => Fate::Known(seq),
+                Answer::OtherLast => Fate::OtherLast,
                 Answer::Refused(error) => Fate::Refused(error),
                 Answer::Unknown(why) => Fate::Unknown(why),
                 Answer::HasDuplicate { .. } => {
                     Fate::Unknown("the engine took one message for a batch".into())
                 }
             };
-            let goes_on = matches!(fate, Fate::Stored(_) | Fate::Known(_));
+            let goes_on = matches!(fate, Fate::Stored(_) | Fate::Known(_) | Fate::OtherLast);
             fates.push(fate);
             if !goes_on {
                 break;

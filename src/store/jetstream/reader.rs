@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::cluster::{Cluster, Room, failed};
+use super::deposits;
 use super::engine::{ReadRequest, StreamMessage};
 use super::log_state::LogState;
 use super::names::SubjectKind;
@@ -12,6 +13,7 @@ use super::scan;
 use crate::protocol::frame::Position;
 use crate::protocol::{RoomName, Seq, Timestamp};
 use crate::store::deletion::{Redaction, Stored};
+use crate::store::deposits::{E2eFound, E2eQuery};
 use crate::store::page_builder::{Direction, Numbering, PageBuilder};
 use crate::store::room_log::{
     Head, Page, PageRange, Resumption, RoomCount, RoomLogReader, StoreError,
@@ -94,6 +96,10 @@ impl RoomLogReader for JetStreamReader {
             }
             std::thread::sleep(self.0.timings.pause);
         }
+    }
+
+    fn e2e(&self, query: E2eQuery) -> Result<E2eFound, StoreError> {
+        deposits::find(&self.0, query)
     }
 
     fn kept(&self, name: &RoomName) -> Result<u64, StoreError> {

@@ -5,6 +5,8 @@
 
 use crate::crypto::sealer::Sealer;
 use crate::protocol::decoder::Decoder;
+use crate::protocol::device::DeviceId;
+use crate::protocol::end_to_end::{EndToEnd, EntryKind};
 use crate::protocol::{MessageId, RoomName, Seq, Timestamp, UserName};
 use crate::store::deletion::{Redaction, Stored};
 use crate::store::entry::{Draft, Entry};
@@ -14,6 +16,9 @@ const FORM: u8 = 1;
 const MESSAGE: u8 = b'm';
 /// A message of another store: with flags, its own time, the latest time up to it, and its number there.
 const IMPORTED: u8 = b'i';
+/// A message and a commit of an end-to-end room: with the device and the base.
+const SEALED: u8 = b'e';
+const COMMIT: u8 = b'c';
 const PRUNED: u8 = b'p';
 const REDACTED: u8 = b'd';
 const DELETED: u8 = b'r';
@@ -83,7 +88,12 @@ impl RecordKeys {
 
     /// Seals a message for its subject.
     pub fn seal_message(&self, subject: &str, draft: &Draft, origin: Origin) -> Vec<u8> {
-        let mut plain = vec![MESSAGE, u8::from(draft.verified)];
+        let kind = match draft.e2e.map(|e2e| e2e.kind) {
+            None => MESSAGE,
+            Some(EntryKind::Message) => SEALED,
+            Some(EntryKind::Commit) => COMMIT,
+        };
+        let mut plain = vec![kind, u8::from(draft.verified)];
         push_draft(&mut plain, draft, origin);
         self.seal(subject, plain)
     }
@@ -113,7 +123,7 @@ impl RecordKeys {
         let mut input = Decoder(fields);
         let [flags] = input.array()?;
         let past = match *kind {
-            MESSAGE => None,
+            MESSAGE | SEALED | COMMIT => None,
             IMPORTED if flags & !(VERIFIED | IS_REDACTED) == 0 => Some(Past {
                 at: Timestamp::from_micros(i64::from_be_bytes(input.array()?)),
                 latest: Timestamp::from_micros(i64::from_be_bytes(input.array()?)),
@@ -131,9 +141,20 @@ impl RecordKeys {
             "" => None,
             id => Some(MessageId::parse(id)?),
         };
+        let e2e = match *kind {
+            SEALED | COMMIT => Some(EndToEnd {
+                device: DeviceId(input.array()?),
+                base: Seq(u64::from_be_bytes(input.array()?)),
+                kind: if *kind == COMMIT { EntryKind::Commit } else { EntryKind::Message },
+            }),
+            _ => None,
+        };
+        if e2e.is_some() != room.is_end_to_end() {
+            return None;
+        }
         let text = std::str::from_utf8(input.0).ok()?.into();
         Some(MessageRecord {
-            draft: Draft { room, user, verified, id, text, e2e: None, commit: None },
+            draft: Draft { room, user, verified, id, text, e2e, commit: None },
             origin,
             past,
         })
@@ -189,13 +210,13 @@ impl RecordKeys {
         }
     }
 
-    fn seal(&self, subject: &str, plain: Vec<u8>) -> Vec<u8> {
+    pub(super) fn seal(&self, subject: &str, plain: Vec<u8>) -> Vec<u8> {
         let mut record = vec![FORM, self.current.key_check()[0]];
         record.extend(self.current.seal_for(subject.as_bytes(), plain));
         record
     }
 
-    fn open(&self, subject: &str, record: &[u8]) -> Option<Vec<u8>> {
+    pub(super) fn open(&self, subject: &str, record: &[u8]) -> Option<Vec<u8>> {
         let (&[form, key], sealed) = record.split_first_chunk()?;
         if form != FORM {
             return None;
@@ -232,6 +253,10 @@ fn push_draft(plain: &mut Vec<u8>, draft: &Draft, origin: Origin) {
     for string in [draft.room.as_str(), draft.user.as_str(), id] {
         push_string(plain, string);
     }
+    if let Some(e2e) = &draft.e2e {
+        plain.extend(e2e.device.0);
+        plain.extend(e2e.base.0.to_be_bytes());
+    }
     plain.extend(draft.text.as_bytes());
 }
 
@@ -251,10 +276,16 @@ mod tests {
         fn a_record_opens_under_both_generations_and_only_for_its_subject(
             text in "\\PC{0,200}", id in proptest::option::of("[a-z]{1,64}"), verified in any::<bool>(),
             incarnation in any::<[u8; 8]>(), number in any::<u64>(), bit in any::<usize>(),
+            e2e in proptest::option::of((any::<[u8; 10]>(), any::<u64>(), any::<bool>())),
         ) {
             let (old, new, other) = ([1; 32], [2; 32], [3; 32]);
             let origin = Origin { incarnation, draft: number };
-            let draft = draft(&text, id.as_deref(), verified);
+            let mut draft = draft(&text, id.as_deref(), verified);
+            if let Some((device, base, is_commit)) = e2e {
+                let kind = if is_commit { EntryKind::Commit } else { EntryKind::Message };
+                draft.e2e = Some(EndToEnd { device: DeviceId(device), base: Seq(base), kind });
+                draft.room = RoomName::parse("+ops").unwrap();
+            }
             let sealed = RecordKeys::new(&old, None).seal_message("a.m.00.x", &draft, origin);
             for keys in [RecordKeys::new(&old, None), RecordKeys::new(&new, Some(&old))] {
                 let record = keys.open_message("a.m.00.x", &sealed).unwrap();

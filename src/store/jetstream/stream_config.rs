@@ -32,6 +32,7 @@ pub(super) struct StreamConfig {
     pub duplicate_window: u64,
     pub allow_direct: bool,
     pub allow_atomic: bool,
+    pub allow_msg_ttl: bool,
     pub no_ack: bool,
     pub sealed: bool,
     pub deny_delete: bool,

@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use super::cluster::{Cluster, failed};
 use super::engine::{Following, ReadRequest, StreamMessage, StreamState};
 use super::epoch;
-use super::log_state::LogState;
+use super::log_state::{LogState, NewestCommit};
 use super::names::SubjectKind;
 use super::record::Note;
-use crate::protocol::Epoch;
+use crate::protocol::end_to_end::CommitParts;
+use crate::protocol::{Epoch, Seq};
 use crate::store::deletion::Stored;
 use crate::store::room_log::StoreError;
 use crate::store::tail::{Tail, TailDeletion, TailItem, TailMessage};
@@ -34,6 +35,8 @@ pub(super) struct JetStreamTail {
     /// Since when the stream seems to end below what was seen.
     short_since: Option<Instant>,
     epoch_changed: bool,
+    /// A commit that was read, and what it brings along was not.
+    waiting_commit: Option<TailMessage>,
     /// The end of the stream when it was checked last.
     end: u64,
     /// Epochs that have ended here.
@@ -59,6 +62,7 @@ impl JetStreamTail {
             failing_since: None,
             short_since: None,
             epoch_changed: false,
+            waiting_commit: None,
             end: after,
             ended: Vec::new(),
         }
@@ -94,6 +98,7 @@ impl JetStreamTail {
         self.log.begin_epoch(value.word, state.created, state.last);
         (self.after, self.after_micros) = (state.last, None);
         (self.following, self.short_since, self.is_doubtful) = (None, None, false);
+        self.waiting_commit = None;
         self.epoch_changed = true;
         Err(failed(
             &self.log,
@@ -136,11 +141,46 @@ impl JetStreamTail {
         Ok(self.is_doubtful)
     }
 
-    /// Takes a message into account. `None` if it is not for readers, or damaged.
-    fn take(&self, message: StreamMessage) -> Option<TailItem> {
+    /// Takes a message into account. Adds to `items` what is for readers, in the order of the log. A commit of another
+    /// server waits for the message that tells what it brings along, which is right behind it.
+    fn take(&mut self, message: StreamMessage, items: &mut Vec<TailItem>) {
+        let commit = self.commit_of(&message);
+        if let Some(mut waiting) = self.waiting_commit.take() {
+            let is_of = |(seq, _): &(Seq, CommitParts)| *seq == waiting.entry.seq;
+            waiting.commit = commit.filter(is_of).map(|(_, parts)| Arc::new(parts));
+            items.push(TailItem::Message(waiting));
+        }
+        match self.item(message) {
+            Some(TailItem::Message(message))
+                if message.entry.is_commit() && message.draft.is_none() =>
+            {
+                self.waiting_commit = Some(message);
+            }
+            item => items.extend(item),
+        }
+    }
+
+    /// The commit that a message tells, and what it brought along.
+    fn commit_of(&self, message: &StreamMessage) -> Option<(Seq, CommitParts)> {
+        let (SubjectKind::Commits, tag) = self.cluster.names.parse(&message.subject)? else {
+            return None;
+        };
+        let record = self.cluster.keys.open_commit(&message.subject, &message.payload)?;
+        let commit = record.commit(message.seq);
+        let newest = NewestCommit { commit: commit.0, told_at: message.seq };
+        self.log.learn_newest_commit(&tag, &self.log.epoch(), newest);
+        (self.cluster.names.tag(&record.room) == tag).then(|| (commit, record.into_parts()))
+    }
+
+    /// What a message is for readers, if it is for them.
+    fn item(&self, message: StreamMessage) -> Option<TailItem> {
         let StreamMessage { subject, seq, micros, payload } = message;
         self.log.saw(seq);
         let (kind, tag) = self.cluster.names.parse(&subject)?;
+        if matches!(kind, SubjectKind::Commits | SubjectKind::Trees) {
+            self.log.saw_time(micros);
+            return None;
+        }
         if kind == SubjectKind::Notes {
             let note = self.cluster.keys.open_note(&subject, &payload)?;
             self.log.saw_note(&tag, seq, &note);
@@ -161,7 +201,9 @@ impl JetStreamTail {
         let is_ours = record.origin.incarnation == self.cluster.incarnation;
         let draft = is_ours.then_some(record.origin.draft);
         match record.into_stored(seq, micros) {
-            Stored::Message(entry) => Some(TailItem::Message(TailMessage { entry, draft })),
+            Stored::Message(entry) => {
+                Some(TailItem::Message(TailMessage { entry, draft, commit: None }))
+            }
             Stored::Redacted(_) => None,
         }
     }
@@ -208,7 +250,9 @@ impl JetStreamTail {
                 if let Some(last) = messages.last() {
                     (self.after, self.after_micros) = (last.seq, Some(last.micros));
                 }
-                Ok(messages.into_iter().filter_map(|message| self.take(message)).collect())
+                let mut items = Vec::with_capacity(messages.len());
+                messages.into_iter().for_each(|message| self.take(message, &mut items));
+                Ok(items)
             }
             Err(error) => {
                 (self.following, self.is_doubtful) = (None, true);

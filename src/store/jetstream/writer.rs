@@ -6,11 +6,14 @@ use std::time::Duration;
 use super::append::append;
 use super::cluster::{Cluster, failed};
 use super::deletion;
+use super::deposits;
+use super::e2e_upkeep::Upkeep;
 use super::import::import;
 use super::janitor::Janitor;
 use super::log_state::LogState;
 use crate::protocol::{RoomName, SeqRange, Timestamp};
 use crate::store::deletion::{Deleted, DeletedRoom, EraseStep};
+use crate::store::deposits::{E2eReply, E2eRequest};
 use crate::store::entry::Draft;
 use crate::store::original::Original;
 use crate::store::retention::Retention;
@@ -24,6 +27,7 @@ pub(super) struct JetStreamLog {
     durable: bool,
     /// Drafts that were given to [`RoomLog::append`].
     drafts: u64,
+    upkeep: Upkeep,
     /// The number of the last note about a deletion.
     noted: u64,
     is_closed: bool,
@@ -37,7 +41,9 @@ impl JetStreamLog {
         durable: bool,
     ) -> Self {
         let janitor = Janitor::new(retention);
-        JetStreamLog { cluster, log, janitor, durable, drafts: 0, noted: 0, is_closed: false }
+        let upkeep = Upkeep::default();
+        let (drafts, noted, is_closed) = Default::default();
+        JetStreamLog { cluster, log, janitor, durable, drafts, upkeep, noted, is_closed }
     }
 }
 
@@ -49,7 +55,9 @@ impl RoomLog for JetStreamLog {
             let error = failed(&self.log, "the store is closed");
             return batch.iter().map(|_| AppendOutcome::Refused(error.clone())).collect();
         }
-        append(&self.cluster, &self.log, &batch, first_number)
+        let outcomes = append(&self.cluster, &self.log, &batch, first_number);
+        self.upkeep.note(&batch, &outcomes);
+        outcomes
     }
 
     fn import(&mut self, batch: Vec<Original>, now: Timestamp) -> Result<(), StoreError> {
@@ -58,7 +66,17 @@ impl RoomLog for JetStreamLog {
         import(&self.cluster, &self.log, &batch, now, first_number)
     }
 
-    fn after_commit(&mut self) {}
+    fn after_commit(&mut self) {
+        self.upkeep.carry_out(&self.cluster, &self.log);
+    }
+
+    fn e2e(
+        &mut self,
+        requests: Vec<E2eRequest>,
+        now: Timestamp,
+    ) -> Result<Vec<E2eReply>, StoreError> {
+        requests.into_iter().map(|request| deposits::answer(&self.cluster, request, now)).collect()
+    }
 
     fn prune(&mut self, now: Timestamp, _uptime: Duration) -> PruneResult {
         self.janitor.step(&self.cluster, &self.log, now)

@@ -1,7 +1,6 @@
 //! A store in memory, for tests and for servers that need no history across restarts. The two ends
 //! share one structure behind a lock.
 
-mod e2e_items;
 mod log;
 mod state;
 

@@ -5,12 +5,11 @@ use std::convert::Infallible;
 
 use sha2::{Digest, Sha256};
 
-use super::e2e_items::MemoryItems;
 use crate::protocol::device::DeviceId;
 use crate::protocol::end_to_end::{EndToEnd, EntryKind};
 use crate::protocol::{MessageId, RoomName, Seq, SeqRange, Timestamp, UserName};
 use crate::store::deletion::{Deleted, DeletedRoom, Redaction, Stored};
-use crate::store::deposits::{Items as _, desk};
+use crate::store::deposits::{Items as _, MemoryItems, desk};
 use crate::store::entry::{Draft, Entry};
 use crate::store::retention::{
     MAX_PRUNED_PER_STEP, Retention, expires_before, ids_expire_before, prune_to,

@@ -10,6 +10,7 @@ mod entry;
 mod kills;
 mod lying;
 mod member;
+mod nodes;
 mod own_devices;
 mod rights;
 mod rule;

@@ -11,7 +11,7 @@ const MAX_RESUMED = 2000;
 const PAGE_RETRY_PAUSE = 1000;
 /** Errors without an id that are about entering a room. */
 const JOIN_ERRORS = new Set([
-  "forbidden", "bad_room", "rooms_full", "too_many_rooms", "storage_failed", "e2e_only", "e2e_unavailable",
+  "forbidden", "bad_room", "rooms_full", "too_many_rooms", "storage_failed", "e2e_only",
 ]);
 
 /**

@@ -98,7 +98,6 @@ export const ERRORS_ES = {
   too_many_rooms: "estás en demasiadas salas; sal antes de una",
   rooms_full: "el servidor no admite más salas",
   e2e_only: "esta sala está cifrada de extremo a extremo; usa chat-client",
-  e2e_unavailable: "este servidor no admite salas cifradas de extremo a extremo",
   stale_base: "otro cambio de la sala llegó antes",
   no_key_package: "el dispositivo no tiene claves con las que añadirlo",
   no_tree: "falta el árbol de claves de la sala",

@@ -222,17 +222,27 @@ impl State {
         let stream = self.stream_of(&messages[0].subject);
         let known = |message: &Outgoing| stream.ids.get(&message.id).copied();
         if messages.len() > 1 {
-            let ids: std::collections::HashSet<_> = messages.iter().map(|one| &one.id).collect();
-            if messages.iter().any(|one| known(one).is_some()) || ids.len() < messages.len() {
+            let named = messages.iter().filter(|one| !one.id.is_empty());
+            let ids: std::collections::HashSet<_> = named.clone().map(|one| &one.id).collect();
+            if messages.iter().any(|one| known(one).is_some()) || ids.len() < named.count() {
                 return Err(PublishError::BatchHasDuplicate);
             }
         } else if let Some(last) = known(&messages[0]) {
             return Ok(Published { last, duplicate: true });
         }
-        for Outgoing { subject, id, payload } in messages {
+        let holds = |condition: &Condition| {
+            let last = stream.matching(&condition.subject, u64::MAX).last();
+            last.map_or(0, |last| last.seq) == condition.last
+        };
+        if !messages.iter().filter_map(|one| one.condition.as_ref()).all(holds) {
+            return Err(PublishError::OtherLast);
+        }
+        for Outgoing { subject, id, payload, .. } in messages {
             stream.last += 1;
             let seq = stream.last;
-            stream.ids.insert(id.clone(), seq);
+            if !id.is_empty() {
+                stream.ids.insert(id.clone(), seq);
+            }
             let (subject, payload) = (subject.clone(), payload.clone());
             stream.messages.insert(seq, StreamMessage { subject, seq, micros: now, payload });
         }
@@ -380,6 +390,20 @@ impl Engine for FakeEngine {
         })
     }
 
+    fn purge_keeping(
+        &self,
+        stream: &str,
+        subject: &str,
+        keep: u64,
+        _: Duration,
+    ) -> Result<(), EngineError> {
+        self.with(stream, |stream| {
+            let seqs: Vec<u64> = stream.matching(subject, u64::MAX).map(|one| one.seq).collect();
+            let surplus = seqs.len().saturating_sub(keep as usize);
+            stream.remove(&seqs[..surplus]);
+        })
+    }
+
     fn erase(&self, stream: &str, seq: u64, _: Duration) -> Result<(), EngineError> {
         self.with(stream, |stream| match stream.messages.contains_key(&seq) {
             true => {
@@ -411,6 +435,12 @@ impl Engine for FakeEngine {
         let revision = state.revision;
         state.values.insert(key.to_owned(), (value, revision));
         Ok(Some(revision))
+    }
+
+    fn count_values(&self, word: &str, _: Duration) -> Result<u64, EngineError> {
+        self.check()?;
+        let values = &self.0.state.lock().values;
+        Ok(values.keys().filter(|key| key.starts_with(&format!("{word}."))).count() as u64)
     }
 
     fn follow(

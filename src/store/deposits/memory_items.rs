@@ -1,17 +1,22 @@
-//! The deposits of a store in memory.
+//! Deposits in memory: those of a store in memory, and those of one user while they are changed.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::ops::RangeInclusive;
 
+use super::item::{Item, Items, Kind, Place};
 use crate::protocol::Timestamp;
-use crate::store::deposits::{Item, Items, Kind, Place};
 
 /// By place; [`Items`] says what the order is for.
-#[derive(Default)]
-pub(super) struct MemoryItems(BTreeMap<Place, Item>);
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MemoryItems(BTreeMap<Place, Item>);
 
 impl MemoryItems {
+    /// All items, in the order of their places.
+    pub fn iter(&self) -> impl Iterator<Item = &Item> {
+        self.0.values()
+    }
+
     fn places(
         &self,
         kind: Kind,
