@@ -32,6 +32,10 @@ pub const GROUP_SENTENCES: &[(&str, &str)] = &[
         "el servidor dice que el registro de {} llega a #{}, y no entrega nada después de #{}",
     ),
     (
+        "the server speaks of #{} of {}, and no record has so many entries",
+        "el servidor habla del #{} de {}, y ningún registro tiene tantas entradas",
+    ),
+    (
         "the server left out #{} to #{} of {}, and names no reason",
         "el servidor omitió de #{} a #{} de {}, y no dice por qué",
     ),

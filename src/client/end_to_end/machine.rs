@@ -203,7 +203,7 @@ impl EndToEnd {
         }
         for (name, head) in &welcome.rooms {
             if name.is_end_to_end() {
-                self.enter(name, head, conversation)?;
+                self.enter(name, head, e2e.write_only.contains(name), conversation)?;
             }
         }
         Ok(())
@@ -214,6 +214,7 @@ impl EndToEnd {
         &mut self,
         name: &RoomName,
         head: &Position,
+        is_write_only: bool,
         conversation: &mut Conversation,
     ) -> Result<(), Problem> {
         let stored = self.step(|step, _| Ok(Room::load(step, name)?))?;
@@ -231,7 +232,7 @@ impl EndToEnd {
             Session::new(name.clone(), head.epoch.clone(), head.seq, start)
         });
         let is_first = session.status.is_none();
-        session.connected(head.epoch.clone(), head.seq, resumed.is_some());
+        session.connected(head, resumed.is_some(), is_write_only);
         session.take(stored.as_ref());
         let is_asked = self.wish.as_ref().is_some_and(|wish| wish.room == *name);
         if is_first && session.status != Some(Status::Member) && !is_asked {
@@ -268,7 +269,7 @@ impl EndToEnd {
         match frame {
             EndToEndFrame::Entry(entry) => {
                 if let Some(session) = self.session(&entry.room) {
-                    session.live(&entry);
+                    session.live(&entry)?;
                     if session.is_full() {
                         self.settle(conversation);
                     }
@@ -319,7 +320,7 @@ impl EndToEnd {
             return Ok(());
         };
         let head = Position { epoch: epoch.clone(), seq: joined.seq };
-        self.enter(&name, &head, conversation)
+        self.enter(&name, &head, joined.write_only, conversation)
     }
 
     fn page(

@@ -71,10 +71,16 @@ impl Hub {
                     .iter()
                     .map(|membership| (membership.room.clone(), membership.at.clone()))
                     .collect(),
-                e2e: peer
-                    .device
-                    .filter(|_| self.config.end_to_end)
-                    .map(|_| WelcomeE2e { v: E2E_VERSION, key_packages: peer.key_packages }),
+                e2e: peer.device.filter(|_| self.config.end_to_end).map(|_| WelcomeE2e {
+                    v: E2E_VERSION,
+                    key_packages: peer.key_packages,
+                    write_only: memberships
+                        .iter()
+                        .map(|membership| &membership.room)
+                        .filter(|room| peer.is_write_only(room))
+                        .cloned()
+                        .collect(),
+                }),
             }));
         }
         for membership in &memberships {
@@ -111,6 +117,7 @@ impl Hub {
             room: membership.room.as_str().into(),
             epoch: Some(membership.at.epoch.clone()),
             seq: membership.at.seq,
+            write_only: peer.is_write_only(&membership.room),
         }));
         self.announce_join(peer, &membership.room);
         peer.outbound.flush();

@@ -15,3 +15,4 @@ mod rights;
 mod rule;
 mod terminal;
 mod trust;
+mod writers;
