@@ -32,6 +32,14 @@ pub const GROUP_SENTENCES: &[(&str, &str)] = &[
         "el servidor dice que el registro de {} llega a #{}, y no entrega nada después de #{}",
     ),
     (
+        "the server speaks of #{} of {}, and no record has so many entries",
+        "el servidor habla del #{} de {}, y ningún registro tiene tantas entradas",
+    ),
+    (
+        "the server numbers the entries of {} in another way than before: it lost or restored the record, or shows another one",
+        "el servidor numera las entradas de {} de otra manera que antes: perdió o restauró el registro, o muestra otro",
+    ),
+    (
         "the server left out #{} to #{} of {}, and names no reason",
         "el servidor omitió de #{} a #{} de {}, y no dice por qué",
     ),

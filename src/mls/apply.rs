@@ -21,10 +21,12 @@ pub fn apply_all(
     let mut all = Vec::with_capacity(entries.len());
     for entry in entries {
         let expected = reader.room.applied.next();
-        if entry.seq < expected {
+        if entry.last() < expected {
             all.push(Applied::Known);
             continue;
         }
+        // Another process of this device may have read on while some were withheld.
+        let entry = LogEntry { seq: entry.seq.max(expected.min(entry.last())), ..*entry };
         if entry.seq > expected {
             all.push(Applied::Gap { expected });
             break;
@@ -32,8 +34,16 @@ pub fn apply_all(
         let applied = match reader.room.status {
             Status::Removed if all.is_empty() => return Err(RoomError::NotMember),
             Status::Removed => break,
+            _ if matches!(entry.body, Body::Withheld(_)) => {
+                reader.withheld(entry)?;
+                Applied::Withheld
+            }
+            _ if matches!(entry.body, Body::LeftOut(_)) => {
+                reader.left_out(entry.last())?;
+                Applied::LeftOut
+            }
             Status::Creating | Status::Joining => {
-                let (applied, goes_on) = reader.outside(*entry)?;
+                let (applied, goes_on) = reader.outside(entry)?;
                 if !goes_on {
                     all.push(applied);
                     return Ok(all);
@@ -41,15 +51,15 @@ pub fn apply_all(
                 applied
             }
             Status::Member | Status::Outdated => match entry.body {
-                Body::Commit(_) => reader.commit(*entry)?,
+                Body::Commit(_) => reader.commit(entry)?,
                 Body::Message(_) => {
-                    let applied = reader.message(*entry)?;
-                    reader.pass(*entry)?;
+                    let applied = reader.message(entry)?;
+                    reader.pass(entry)?;
                     applied
                 }
-                Body::Deleted => {
+                Body::Deleted | Body::Withheld(_) | Body::LeftOut(_) => {
                     reader.room.deleted += 1;
-                    reader.pass(*entry)?;
+                    reader.pass(entry)?;
                     Applied::Deleted
                 }
             },

@@ -30,6 +30,10 @@ pub enum Body<'a> {
     Commit(&'a [u8]),
     /// Nothing: an operator deleted it.
     Deleted,
+    /// Nothing: this entry and those after it, up to this one, are not for this device's user, who may only write.
+    Withheld(Seq),
+    /// Nothing: the server leaves out numbers, here and up to this one.
+    LeftOut(Seq),
 }
 
 impl<'a> LogEntry<'a> {
@@ -38,11 +42,19 @@ impl<'a> LogEntry<'a> {
         matches!(self.body, Body::Commit(_))
     }
 
-    /// The content; empty if it was deleted.
+    /// The last place that it stands for.
+    pub fn last(&self) -> Seq {
+        match self.body {
+            Body::Withheld(last) | Body::LeftOut(last) => last.max(self.seq),
+            Body::Message(_) | Body::Commit(_) | Body::Deleted => self.seq,
+        }
+    }
+
+    /// The content; empty if it was deleted or withheld.
     pub fn content(&self) -> &'a [u8] {
         match self.body {
             Body::Message(content) | Body::Commit(content) => content,
-            Body::Deleted => &[],
+            Body::Deleted | Body::Withheld(_) | Body::LeftOut(_) => &[],
         }
     }
 }
@@ -74,6 +86,10 @@ pub enum Applied {
     Evidence(Evidence),
     /// Its content was deleted.
     Deleted,
+    /// The server did not send it, because this device's user may only write.
+    Withheld,
+    /// The server leaves out its number.
+    LeftOut,
     /// An entry of this device that its state does not know. The state is older than what the device has said.
     Outdated,
     /// Another device's commit came before the one by which this device wanted to come in. The room is forgotten.

@@ -30,6 +30,11 @@ pub enum Notice {
         /// The last number.
         last: u64,
     },
+    /// Messages of others were not sent, because this device's user might only write. It stands at the last of them.
+    Withheld {
+        /// The first of them.
+        first: Seq,
+    },
     /// Evidence against the server.
     Alarm {
         /// What was seen.

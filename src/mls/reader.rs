@@ -24,6 +24,9 @@ use crate::protocol::device::DeviceId;
 use crate::protocol::envelope::Envelope;
 use crate::protocol::{MessageId, RoomName, Seq};
 
+/// Entries without content to which missing numbers are put down, at most.
+const MAX_DELETED: u64 = 1 << 40;
+
 /// A room's log while entries of it are read.
 pub(super) struct Reader<'s, 't> {
     pub step: &'s Step<'t>,
@@ -69,6 +72,29 @@ impl<'s, 't> Reader<'s, 't> {
         }
     }
 
+    /// Moves on over entries that are not for this device's user. They count as deleted ones: the chain can't go on, and
+    /// numbers of messages may be missing because of them.
+    pub fn withheld(&mut self, entry: LogEntry<'_>) -> Result<(), StateError> {
+        let last = entry.last();
+        let count = (last.0 - entry.seq.0).saturating_add(1);
+        self.room.deleted = self.room.deleted.saturating_add(count).min(MAX_DELETED);
+        self.room.applied = last;
+        let notice = Notice::Withheld { first: entry.seq };
+        self.notice(last, &notice)
+    }
+
+    /// Moves on over numbers that no entry has.
+    pub fn left_out(&mut self, last: Seq) -> Result<(), StateError> {
+        if let (true, Some(chain)) = (self.room.chain_through == self.room.applied, self.room.chain)
+        {
+            // The chain goes on, and is the same for all: nobody stops between such numbers and the next entry.
+            put_tag(self.step, &self.room.name, last, &chain.tag())?;
+            self.room.chain_through = last;
+        }
+        self.room.applied = last;
+        Ok(())
+    }
+
     /// Moves on over an entry that does not change the group.
     pub fn pass(&mut self, entry: LogEntry<'_>) -> Result<(), StateError> {
         let is_whole = self.room.chain_through == self.room.applied;
@@ -78,7 +104,7 @@ impl<'s, 't> Reader<'s, 't> {
         }
         // Without the content the chain can't go on. The next commit that counts begins a new one.
         if let (true, Some(chain)) =
-            (is_whole && !matches!(entry.body, Body::Deleted), self.room.chain)
+            (is_whole && !matches!(entry.body, Body::Deleted | Body::Withheld(_)), self.room.chain)
         {
             let chain = chain.add(entry.seq, entry.id, entry.content());
             put_tag(self.step, &self.room.name, entry.seq, &chain.tag())?;

@@ -271,6 +271,7 @@ fn begin(
         chain: None,
         chain_through: at.applied,
         deleted: 0,
+        is_sparse: None,
         number: before.map_or(0, |room| room.number),
         renewed: None,
         spoken: 0,

@@ -61,6 +61,8 @@ pub struct Room {
     pub renewed: Option<Timestamp>,
     /// Messages of the device since the last commit.
     pub spoken: u64,
+    /// Whether the server leaves out numbers in the log, if it has said so. It never changes.
+    pub is_sparse: Option<bool>,
 }
 
 /// An entry that this device has made, and not read in the log yet.
@@ -103,7 +105,7 @@ impl Room {
     pub fn load(step: &Step<'_>, name: &RoomName) -> Result<Option<Self>, StateError> {
         let mut statement = step.sql().prepare_cached(
             "SELECT group_id, status, applied, base, log_epoch, chain, number, renewed, spoken, epoch_start,
-             chain_through, deleted FROM rooms WHERE room = ?1",
+             chain_through, deleted, sparse FROM rooms WHERE room = ?1",
         )?;
         let mut rows = statement.query([name.as_str()])?;
         let Some(row) = rows.next()? else { return Ok(None) };
@@ -125,6 +127,7 @@ impl Room {
             epoch_start: Seq(unsigned(row.get(9)?)?),
             chain_through: Seq(unsigned(row.get(10)?)?),
             deleted: unsigned(row.get(11)?)?,
+            is_sparse: row.get(12)?,
         }))
     }
 
@@ -142,8 +145,8 @@ impl Room {
             .prepare_cached(
                 "INSERT OR REPLACE INTO rooms
                  (room, group_id, status, applied, base, log_epoch, chain, number, renewed, spoken,
-                  epoch_start, chain_through, deleted)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+                  epoch_start, chain_through, deleted, sparse)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
             )?
             .execute((
                 self.name.as_str(),
@@ -159,8 +162,18 @@ impl Room {
                 signed(self.epoch_start.0)?,
                 signed(self.chain_through.0)?,
                 signed(self.deleted)?,
+                self.is_sparse,
             ))?;
         Ok(())
+    }
+
+    /// Keeps whether the server leaves out numbers in the log. Returns whether it has not said otherwise before.
+    pub fn note_sparse(&mut self, step: &Step<'_>, is_sparse: bool) -> Result<bool, StateError> {
+        if self.is_sparse.is_none() {
+            self.is_sparse = Some(is_sparse);
+            self.store(step)?;
+        }
+        Ok(self.is_sparse == Some(is_sparse))
     }
 
     pub(super) fn delete(&self, step: &Step<'_>) -> Result<(), StateError> {

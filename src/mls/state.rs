@@ -35,7 +35,7 @@ CREATE TABLE rooms (
     room TEXT PRIMARY KEY, group_id BLOB NOT NULL, status TEXT NOT NULL, applied INTEGER NOT NULL,
     base INTEGER NOT NULL, log_epoch TEXT, chain BLOB, number INTEGER NOT NULL, renewed INTEGER,
     spoken INTEGER NOT NULL, epoch_start INTEGER NOT NULL, chain_through INTEGER NOT NULL,
-    deleted INTEGER NOT NULL) WITHOUT ROWID;
+    deleted INTEGER NOT NULL, sparse INTEGER) WITHOUT ROWID;
 CREATE TABLE outbox (
     room TEXT NOT NULL, id TEXT NOT NULL, kind TEXT NOT NULL, number INTEGER NOT NULL, at INTEGER NOT NULL,
     base INTEGER NOT NULL, text BLOB, content BLOB NOT NULL, attached BLOB, seq INTEGER,

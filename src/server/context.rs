@@ -157,7 +157,7 @@ impl ActiveConfig {
     }
 
     /// The settings of the hub.
-    pub fn hub_config(&self, durable: bool) -> HubConfig {
+    pub fn hub_config(&self, durable: bool, reader: &dyn RoomLogReader) -> HubConfig {
         let limits = &self.config.limits;
         HubConfig {
             rotate_every: self.config.keys.rotate_every,
@@ -175,6 +175,7 @@ impl ActiveConfig {
                 ping_interval_ms: millis(limits.ping_interval),
             },
             durable,
+            leaves_out_numbers: reader.leaves_out_numbers(),
         }
     }
 

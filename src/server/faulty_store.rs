@@ -197,6 +197,10 @@ impl RoomLogReader for FaultyReader {
         self.reader().kept(room)
     }
 
+    fn leaves_out_numbers(&self) -> bool {
+        self.0.leaves_out_numbers()
+    }
+
     fn log_of(&self, room: &RoomName) -> usize {
         self.0.log_of(room)
     }

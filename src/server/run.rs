@@ -150,7 +150,7 @@ impl Server {
         let authenticator = Arc::new(Authenticator::new(&active.config.auth));
         access_watch::read_first(&authenticator, &active.config.auth).await;
         let mut rooms = Hub::new(
-            active.hub_config(durable),
+            active.hub_config(durable, store.reader.as_ref()),
             store.reader.clone(),
             deletions.clone(),
             authenticator.list(),

@@ -196,6 +196,10 @@ impl RoomLogReader for SharedReader {
         self.0.since(room, at)
     }
 
+    fn leaves_out_numbers(&self) -> bool {
+        self.0.leaves_out_numbers()
+    }
+
     fn kept(&self, room: &RoomName) -> Result<u64, StoreError> {
         self.0.kept(room)
     }

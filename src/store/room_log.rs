@@ -118,6 +118,11 @@ pub trait RoomLogReader: RoomCount {
         0
     }
 
+    /// Whether numbers are left out in the log of a room, because all rooms share them.
+    fn leaves_out_numbers(&self) -> bool {
+        false
+    }
+
     /// Reads what end-to-end rooms need besides their logs.
     fn e2e(&self, _query: E2eQuery) -> Result<E2eFound, StoreError> {
         Err(StoreError::without_e2e())

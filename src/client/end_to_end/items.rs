@@ -81,6 +81,10 @@ impl Shown<'_> {
                 "type": "missing", "room": room, "seq": seq.0, "from": user,
                 "device": device.to_string(), "first": first, "last": last,
             }),
+            Notice::Withheld { first } => json!({
+                "type": "gap", "room": room, "after": first.0.saturating_sub(1), "next": seq.next().0,
+                "reason": "write_only",
+            }),
             Notice::Alarm { reason } => {
                 json!({"type": "alarm", "room": room, "seq": seq.0, "reason": reason})
             }

@@ -42,6 +42,8 @@ pub struct EndToEnd {
     /// What was said last about somebody who has no keys.
     pub(super) told: Option<String>,
     has_work: bool,
+    /// Whether the server leaves out numbers in the logs of rooms.
+    is_sparse: bool,
     /// The rooms whose logs the server was asked to go on with, and the last entry that was read in each.
     resumed: BTreeMap<RoomName, Seq>,
 }
@@ -64,6 +66,7 @@ impl EndToEnd {
             wake_at: None,
             since,
             told: None,
+            is_sparse: false,
             has_work: false,
             resumed: BTreeMap::new(),
         })
@@ -193,6 +196,7 @@ impl EndToEnd {
                 self.options.folder.display()
             ));
         }
+        self.is_sparse = e2e.sparse;
         let left = e2e.key_packages;
         let (made, certificate) = self.step(|step, device| {
             Ok((packages(step, device, left, now)?, device.certificate_bytes().to_vec()))
@@ -203,7 +207,7 @@ impl EndToEnd {
         }
         for (name, head) in &welcome.rooms {
             if name.is_end_to_end() {
-                self.enter(name, head, conversation)?;
+                self.enter(name, head, e2e.write_only.contains(name), conversation)?;
             }
         }
         Ok(())
@@ -214,9 +218,24 @@ impl EndToEnd {
         &mut self,
         name: &RoomName,
         head: &Position,
+        is_write_only: bool,
         conversation: &mut Conversation,
     ) -> Result<(), Problem> {
-        let stored = self.step(|step, _| Ok(Room::load(step, name)?))?;
+        let is_sparse = self.is_sparse;
+        let (stored, is_as_before) = self.step(|step, _| {
+            let mut stored = Room::load(step, name)?;
+            let is_as_before = match &mut stored {
+                Some(room) => room.note_sparse(step, is_sparse)?,
+                None => true,
+            };
+            Ok((stored, is_as_before))
+        })?;
+        if !is_as_before {
+            return Err(Problem::evidence(format!(
+                "the server numbers the entries of {name} in another way than before: it lost or restored the record, \
+                 or shows another one"
+            )));
+        }
         let resumed = self.resumed.get(name).copied();
         if let Some(read) = resumed.filter(|read| head.seq < *read) {
             return Err(shorter(name, head.seq, read));
@@ -231,7 +250,8 @@ impl EndToEnd {
             Session::new(name.clone(), head.epoch.clone(), head.seq, start)
         });
         let is_first = session.status.is_none();
-        session.connected(head.epoch.clone(), head.seq, resumed.is_some());
+        session.connected(head, resumed.is_some(), is_write_only);
+        session.is_sparse = is_sparse;
         session.take(stored.as_ref());
         let is_asked = self.wish.as_ref().is_some_and(|wish| wish.room == *name);
         if is_first && session.status != Some(Status::Member) && !is_asked {
@@ -268,7 +288,7 @@ impl EndToEnd {
         match frame {
             EndToEndFrame::Entry(entry) => {
                 if let Some(session) = self.session(&entry.room) {
-                    session.live(&entry);
+                    session.live(&entry)?;
                     if session.is_full() {
                         self.settle(conversation);
                     }
@@ -319,7 +339,7 @@ impl EndToEnd {
             return Ok(());
         };
         let head = Position { epoch: epoch.clone(), seq: joined.seq };
-        self.enter(&name, &head, conversation)
+        self.enter(&name, &head, joined.write_only, conversation)
     }
 
     fn page(

@@ -13,6 +13,7 @@ mod home;
 mod identity;
 mod invitation;
 mod items;
+mod log_reading;
 mod machine;
 mod members;
 mod problem;

@@ -18,6 +18,8 @@ enum QueuedBody {
     Message(Vec<u8>),
     Commit(Vec<u8>),
     Deleted,
+    Withheld(Seq),
+    LeftOut(Seq),
 }
 
 impl Queued {
@@ -41,11 +43,21 @@ impl Queued {
         Queued { seq, id: None, user: String::new(), base: None, body: QueuedBody::Deleted }
     }
 
+    /// Entries that are not for this session: from the first to the last.
+    pub fn withheld(first: Seq, last: Seq) -> Self {
+        Queued { body: QueuedBody::Withheld(last), ..Queued::deleted(first) }
+    }
+
+    /// Numbers that the server leaves out: from the first to the last.
+    pub fn left_out(first: Seq, last: Seq) -> Self {
+        Queued { body: QueuedBody::LeftOut(last), ..Queued::deleted(first) }
+    }
+
     /// The bytes that it takes.
     pub fn bytes(&self) -> usize {
         let content = match &self.body {
             QueuedBody::Message(bytes) | QueuedBody::Commit(bytes) => bytes.len(),
-            QueuedBody::Deleted => 0,
+            QueuedBody::Deleted | QueuedBody::Withheld(_) | QueuedBody::LeftOut(_) => 0,
         };
         content + 128
     }
@@ -55,13 +67,40 @@ impl Queued {
         LogEntry {
             seq: self.seq,
             id: self.id.as_ref(),
-            user: (!matches!(self.body, QueuedBody::Deleted)).then_some(&self.user),
+            user: (!self.user.is_empty()).then_some(&self.user),
             base: self.base,
             body: match &self.body {
                 QueuedBody::Message(bytes) => Body::Message(bytes),
                 QueuedBody::Commit(bytes) => Body::Commit(bytes),
                 QueuedBody::Deleted => Body::Deleted,
+                QueuedBody::Withheld(last) => Body::Withheld(*last),
+                QueuedBody::LeftOut(last) => Body::LeftOut(*last),
             },
+        }
+    }
+}
+
+/// What the server says is not there.
+pub enum Hole {
+    /// The content of an entry was deleted.
+    Deleted(Seq),
+    /// The entries between two are no longer kept.
+    Gap {
+        /// The entry before them.
+        after: Seq,
+        /// The entry after them.
+        next: Seq,
+        /// Why, in the server's word.
+        reason: String,
+    },
+}
+
+impl Hole {
+    /// Whether it comes before an entry.
+    pub fn is_before(&self, seq: Seq) -> bool {
+        match self {
+            Hole::Deleted(deleted) => *deleted < seq,
+            Hole::Gap { next, .. } => *next <= seq,
         }
     }
 }

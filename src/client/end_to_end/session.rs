@@ -1,32 +1,19 @@
-//! One end-to-end room on one connection: which entries of its log come next, and which are asked for.
-//!
-//! The log is read in order from where the group is, page by page until the present is reached, and live from then on.
-//! A live entry that is not the next one is left to a page. No entry may be missing: the server must name a gap.
+//! One end-to-end room on one connection: how far it was read, and what this device does in it.
 
 use std::time::Instant;
 
-use super::problem::Problem;
-use super::queued::Queued;
+use super::queued::{Hole, Queued};
 use crate::client::random::random;
 use crate::conversation::client::backfill::BackfillStart;
-use crate::conversation::client::sealed_frame::Entry;
 use crate::mls::rows::{Room, Status};
 use crate::policy::upkeep::{COMMIT_TRIES, commit_pause};
-use crate::protocol::frame::Gap;
+use crate::protocol::frame::Position;
 use crate::protocol::{Epoch, MessageId, RoomName, Seq};
 
 /// Entries in a page, at most.
 const PAGE: u64 = 512;
 /// Bytes of entries above which they are read without waiting for more.
 const MAX_QUEUED_BYTES: usize = 1024 * 1024;
-/// Gaps and deletions that wait for their page, at most.
-const MAX_HOLES: usize = 2048;
-
-/// What the server says is not there.
-enum Hole {
-    Deleted(Seq),
-    Gap { after: Seq, next: Seq, reason: String },
-}
 
 /// Where a run begins to show a room.
 #[derive(Clone, Copy, Debug)]
@@ -77,18 +64,22 @@ pub struct Session {
     pub is_told: bool,
     /// Whether this device was coming in by itself when it was last looked.
     pub was_joining: bool,
-    /// Entries that were not read, and that the server no longer has: from, to, why.
-    lost: Option<(Seq, Seq, String)>,
+    /// Entries that were not read, and that the server no longer has: from where on, and why.
+    pub(super) lost: Option<(Seq, String)>,
     /// Whether the description of the room was asked for, because entries are lost.
     is_described: bool,
-    next: Seq,
+    pub(super) next: Seq,
     queue: Vec<Queued>,
     queued_bytes: usize,
     /// Whether the server sends what was not read, without being asked for pages.
-    is_resumed: bool,
-    is_behind: bool,
-    is_asking: bool,
-    holes: Vec<Hole>,
+    pub(super) is_resumed: bool,
+    pub(super) is_behind: bool,
+    pub(super) is_asking: bool,
+    /// Whether the server sends this session the commits and its user's own messages alone, by its own word.
+    pub(super) is_write_only: bool,
+    /// Whether the server leaves out numbers, by its own word.
+    pub(super) is_sparse: bool,
+    pub(super) holes: Vec<Hole>,
 }
 
 impl Session {
@@ -122,14 +113,18 @@ impl Session {
             is_resumed: false,
             is_behind: false,
             is_asking: false,
+            is_write_only: false,
+            is_sparse: false,
             holes: Vec::new(),
         }
     }
 
     /// A new connection: the log is read from where the group is.
-    pub fn connected(&mut self, epoch: Epoch, head: Seq, is_resumed: bool) {
-        (self.epoch, self.head) = (epoch, head);
-        (self.is_resumed, self.is_behind) = (is_resumed, false);
+    pub fn connected(&mut self, head: &Position, is_resumed: bool, is_write_only: bool) {
+        (self.epoch, self.head) = (head.epoch.clone(), head.seq);
+        self.is_write_only = is_write_only;
+        // Only a page tells how far nothing more is for this session.
+        (self.is_resumed, self.is_behind) = (is_resumed && !is_write_only, false);
         self.queue.clear();
         self.queued_bytes = 0;
         self.holes.clear();
@@ -187,105 +182,6 @@ impl Session {
         !self.is_behind && self.queue.is_empty() && self.applied >= self.head
     }
 
-    /// A live entry.
-    pub fn live(&mut self, entry: &Entry<'_>) {
-        self.head = self.head.max(entry.seq);
-        if !self.reads() || entry.seq < self.next {
-            return;
-        }
-        match entry.seq == self.next && !self.is_behind {
-            true => self.push(Queued::new(entry)),
-            // A page tells whether something is missing.
-            false => (self.is_behind, self.is_resumed) = (true, false),
-        }
-    }
-
-    /// An operator deleted the content of an entry. Returns whether it is about one that was read before.
-    pub fn redacted(&mut self, seq: Seq) -> Result<bool, Problem> {
-        if seq < self.next {
-            return Ok(true);
-        }
-        self.hole(Hole::Deleted(seq))?;
-        Ok(false)
-    }
-
-    /// Something is not there: it is passed at once, or belongs to the page that follows.
-    fn hole(&mut self, hole: Hole) -> Result<(), Problem> {
-        if self.is_resumed && !self.is_behind {
-            return self.pass(hole);
-        }
-        if self.reads() && self.holes.len() < MAX_HOLES {
-            self.holes.push(hole);
-        }
-        Ok(())
-    }
-
-    /// The server names a gap, before the page that it belongs to.
-    pub fn gap(&mut self, gap: &Gap<'_>) -> Result<(), Problem> {
-        if matches!(gap.reason.as_ref(), "epoch" | "future") {
-            return Err(Problem::evidence(format!(
-                "the record of {} is not the one that this device has read up to #{}: the server lost or restored \
-                 it, or shows another one",
-                self.room,
-                self.next.0 - 1
-            )));
-        }
-        if !self.reads() || gap.next <= self.next {
-            return Ok(());
-        }
-        let (after, next, reason) = (gap.after, gap.next, gap.reason.to_string());
-        self.hole(Hole::Gap { after, next, reason })
-    }
-
-    /// A page of the log. An error if it leaves something out.
-    pub fn page(
-        &mut self,
-        entries: &[Entry<'_>],
-        more: bool,
-        reached: Option<Seq>,
-    ) -> Result<(), Problem> {
-        self.is_asking = false;
-        let mut holes = std::mem::take(&mut self.holes);
-        holes.sort_by_key(|hole| match hole {
-            Hole::Deleted(seq) => *seq,
-            Hole::Gap { after, .. } => after.next(),
-        });
-        let mut holes = holes.into_iter().peekable();
-        for entry in entries {
-            self.head = self.head.max(entry.seq);
-            while let Some(hole) = holes.next_if(|hole| is_before(hole, entry.seq)) {
-                self.pass(hole)?;
-            }
-            if entry.seq < self.next || self.lost.is_some() {
-                continue;
-            }
-            self.expect(entry.seq)?;
-            self.push(Queued::new(entry));
-        }
-        let end = reached.unwrap_or(self.head);
-        for hole in holes {
-            if is_before(&hole, end.next()) {
-                self.pass(hole)?;
-            }
-        }
-        if self.lost.is_some() {
-            return Ok(());
-        }
-        if more {
-            return match entries.is_empty() && reached.is_none_or(|reached| reached < self.next) {
-                true => Err(self.nothing_comes()),
-                false => Ok(()),
-            };
-        }
-        match self.next > self.head {
-            true => self.is_behind = false,
-            // Entries that came live while the page was made are on the next one.
-            false if entries.is_empty() => return Err(self.nothing_comes()),
-            false => {}
-        }
-        Ok(())
-    }
-
     /// Whether entries are lost for this device, so that it has to come in anew.
     pub fn is_lost(&self) -> bool {
         self.lost.is_some() && self.queue.is_empty()
@@ -298,7 +194,7 @@ impl Session {
 
     /// The line about the lost entries, when the device comes in after `seq`.
     pub fn take_lost(&mut self, seq: Seq) -> Option<String> {
-        let (first, _, reason) = self.lost.take()?;
+        let (first, reason) = self.lost.take()?;
         let line = serde_json::json!({
             "type": "gap", "room": self.room.as_str(), "after": first.0 - 1, "next": seq.next().0,
             "reason": reason,
@@ -306,45 +202,7 @@ impl Session {
         Some(line.to_string())
     }
 
-    fn nothing_comes(&self) -> Problem {
-        Problem::evidence(format!(
-            "the server says that the record of {} goes on to #{}, and hands out nothing after #{}",
-            self.room,
-            self.head,
-            self.next.0 - 1
-        ))
-    }
-
-    fn expect(&self, seq: Seq) -> Result<(), Problem> {
-        match seq == self.next {
-            true => Ok(()),
-            false => Err(Problem::evidence(format!(
-                "the server left out #{} to #{} of {}, and names no reason",
-                self.next,
-                seq.0 - 1,
-                self.room
-            ))),
-        }
-    }
-
-    fn pass(&mut self, hole: Hole) -> Result<(), Problem> {
-        match hole {
-            Hole::Deleted(seq) if seq < self.next => Ok(()),
-            Hole::Deleted(seq) => {
-                self.expect(seq)?;
-                self.push(Queued::deleted(seq));
-                Ok(())
-            }
-            Hole::Gap { next, .. } if next <= self.next => Ok(()),
-            Hole::Gap { next, reason, .. } => {
-                // There may have been changes of the group in between.
-                self.lost = Some((self.next, Seq(next.0 - 1), reason));
-                Ok(())
-            }
-        }
-    }
-
-    fn push(&mut self, queued: Queued) {
+    pub(super) fn push(&mut self, queued: Queued) {
         self.next = queued.seq.next();
         self.queued_bytes += queued.bytes();
         self.queue.push(queued);
@@ -384,13 +242,5 @@ pub fn reads(status: Status) -> bool {
     match status {
         Status::Member | Status::Creating | Status::Joining => true,
         Status::Outdated | Status::Removed => false,
-    }
-}
-
-/// Whether what is missing comes before an entry.
-fn is_before(hole: &Hole, seq: Seq) -> bool {
-    match hole {
-        Hole::Deleted(deleted) => *deleted < seq,
-        Hole::Gap { next, .. } => *next <= seq,
     }
 }

@@ -175,7 +175,12 @@ impl EndToEnd {
         entry: &LogEntry<'_>,
     ) -> Result<(), Problem> {
         match applied {
-            Applied::Known | Applied::Own { .. } | Applied::Unreadable(_) | Applied::Deleted => {}
+            Applied::Known
+            | Applied::Own { .. }
+            | Applied::Unreadable(_)
+            | Applied::Deleted
+            | Applied::Withheld
+            | Applied::LeftOut => {}
             Applied::Message(received) => {
                 if let Some(evidence) = received.evidence.first() {
                     return Err(Problem::evidence(evidence.to_string()));

@@ -88,6 +88,7 @@ fn shown_by(member: &mut Member, limit: u32) -> Vec<String> {
                     format!("{seq} missing {user} {first}-{last}")
                 }
                 Item::Notice(Notice::Unreadable { user, .. }) => format!("{seq} unreadable {user}"),
+                Item::Notice(Notice::Withheld { first }) => format!("{seq} withheld from {first}"),
                 Item::Notice(Notice::Commit { author, added, removed }) => {
                     format!("{seq} {author} +{} -{}", added.join(","), removed.join(","))
                 }

@@ -10,6 +10,7 @@ mod races;
 mod rooms;
 mod state;
 mod vectors;
+mod withheld;
 
 use std::collections::BTreeMap;
 

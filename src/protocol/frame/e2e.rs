@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::protocol::id::Seq;
+use crate::protocol::{RoomName, Seq};
 
 /// The version of the end-to-end frames.
 pub const E2E_VERSION: u32 = 1;
@@ -33,6 +33,12 @@ pub struct WelcomeE2e {
     /// How many key packages of the device the server has, without the one of last resort.
     #[serde(default)]
     pub key_packages: u64,
+    /// Whether numbers of entries may be left out without a reason, in every room.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sparse: bool,
+    /// The rooms of which the session is sent the commits and its user's own messages alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub write_only: Vec<RoomName>,
 }
 
 /// `kind` of a message.

@@ -158,6 +158,9 @@ pub struct Joined<'a> {
     /// The newest message of the room log.
     #[serde(default)]
     pub seq: Seq,
+    /// Whether the session is sent the commits of this end-to-end room and its user's own messages alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub write_only: bool,
 }
 
 /// `left`: the answer to `leave`.

@@ -198,7 +198,9 @@ impl Reload {
         let Prepared { active, tls_warnings, keys } = prepared;
         tls_warnings::log(&tls_warnings);
         context.log.configure_level(active.config.log.level);
-        let _ = context.hub.send(Command::Reconfigure(active.hub_config(context.durable)));
+        let _ = context.hub.send(Command::Reconfigure(
+            active.hub_config(context.durable, context.reader.as_ref()),
+        ));
         context.log_writers.set_retention(active.retention());
         context.active_config.store(Arc::new(active));
         keys

@@ -21,4 +21,6 @@ pub struct HubConfig {
     pub limits: Limits,
     /// Whether an acked message survives a power loss.
     pub durable: bool,
+    /// Whether numbers are left out in the log of a room.
+    pub leaves_out_numbers: bool,
 }

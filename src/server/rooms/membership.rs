@@ -71,9 +71,17 @@ impl Hub {
                     .iter()
                     .map(|membership| (membership.room.clone(), membership.at.clone()))
                     .collect(),
-                e2e: peer
-                    .device
-                    .map(|_| WelcomeE2e { v: E2E_VERSION, key_packages: peer.key_packages }),
+                e2e: peer.device.map(|_| WelcomeE2e {
+                    v: E2E_VERSION,
+                    key_packages: peer.key_packages,
+                    sparse: self.config.leaves_out_numbers,
+                    write_only: memberships
+                        .iter()
+                        .map(|membership| &membership.room)
+                        .filter(|room| peer.is_write_only(room))
+                        .cloned()
+                        .collect(),
+                }),
             }));
         }
         for membership in &memberships {
@@ -110,6 +118,7 @@ impl Hub {
             room: membership.room.as_str().into(),
             epoch: Some(membership.at.epoch.clone()),
             seq: membership.at.seq,
+            write_only: peer.is_write_only(&membership.room),
         }));
         self.announce_join(peer, &membership.room);
         peer.outbound.flush();

@@ -167,9 +167,13 @@ impl Peer {
     /// messages gets the commits, without which it could not send, and its own messages.
     pub fn gets(&self, entry: &Entry) -> bool {
         self.may(Action::Receive, &entry.room)
-            || (entry.room.is_end_to_end()
-                && self.may(Action::Follow, &entry.room)
-                && (entry.is_commit() || entry.user == self.user))
+            || (self.is_write_only(&entry.room) && (entry.is_commit() || entry.user == self.user))
+    }
+
+    /// Whether the session is sent the commits of a room that it is in and its user's own messages alone. The client is
+    /// told, because it would take the other entries for withheld ones.
+    pub fn is_write_only(&self, room: &RoomName) -> bool {
+        room.is_end_to_end() && self.may(Action::Follow, room) && !self.may(Action::Receive, room)
     }
 
     /// Whether the session may enter a room. It is not told of others, not even that its device was added there.

@@ -58,6 +58,7 @@ fn world(presence_members: usize, is_cluster: bool) -> World {
         max_rooms: 10,
         outbound_bytes: 1 << 20,
         limits,
+        leaves_out_numbers: false,
         durable: false,
     };
     let (deletions, access, counters) = Default::default();

@@ -98,6 +98,10 @@ impl RoomLogReader for JetStreamReader {
         }
     }
 
+    fn leaves_out_numbers(&self) -> bool {
+        true
+    }
+
     fn e2e(&self, query: E2eQuery) -> Result<E2eFound, StoreError> {
         deposits::find(&self.0, query)
     }

@@ -153,6 +153,10 @@ impl RoomLogReader for Shared {
         Ok(self.read().room(room).map_or(0, |room| room.entries.len() as u64))
     }
 
+    fn leaves_out_numbers(&self) -> bool {
+        self.read().leaves_out_numbers()
+    }
+
     fn e2e(&self, query: E2eQuery) -> Result<E2eFound, StoreError> {
         let state = self.read();
         let newest =

@@ -149,6 +149,11 @@ impl State {
         State { leaves_out_numbers: true, ..self }
     }
 
+    /// Whether numbers are left out.
+    pub fn leaves_out_numbers(&self) -> bool {
+        self.leaves_out_numbers
+    }
+
     pub fn room(&self, name: &RoomName) -> Option<&Room> {
         self.rooms.get(name)
     }

@@ -48,6 +48,13 @@ impl Member {
         self
     }
 
+    /// The same device with another access token.
+    pub fn holding(mut self, token: &str) -> Self {
+        self.environment.retain(|(name, _)| name != "CHAT_ACCESS_TOKEN");
+        self.environment.push(("CHAT_ACCESS_TOKEN".to_owned(), token.to_owned()));
+        self
+    }
+
     /// A client of this user, not started.
     pub fn command(&self, arguments: &[&str]) -> std::process::Command {
         let mut command = command();

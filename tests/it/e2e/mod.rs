@@ -16,3 +16,4 @@ mod rights;
 mod rule;
 mod terminal;
 mod trust;
+mod writers;

@@ -248,7 +248,7 @@ async fn deposits_and_welcomes_are_the_same_on_every_node() {
     let mut bob = Device::enter(nodes.nodes[0].endpoint(), "bob", "lobby").await;
     let again = bob.wire.next_of("e2e_welcome").await;
     assert_eq!(told(&again), expected, "at register");
-    bob.wire.send(json!({"type": "e2e_blob", "room": ROOM, "sha256": again["tree"]})).await;
+    bob.wire.send(json!({"type": "e2e_blob_get", "room": ROOM, "sha256": again["tree"]})).await;
     assert_eq!(bob.wire.next_of("e2e_blob").await["content"], opaque(&tree("c1")));
     bob.wire.send(json!({"type": "e2e_welcome_done", "room": ROOM, "seq": first})).await;
     // Whoever asks after that has been answered.

@@ -106,6 +106,14 @@ async fn p23_a_writer_is_sent_commits_and_its_own_messages(mode: Mode) {
         Device::register(server.endpoint(), with_token(register("cron", 1, &["+ops"]), &token))
             .await;
     let mut reader = entered(&server, "reader", Role::Reader, &["+ops"]).await;
+    assert_eq!(writer.welcome["e2e"]["write_only"], json!(["+ops"]));
+    for device in [&ana, &reader] {
+        assert_eq!(device.welcome["e2e"].get("write_only"), None);
+    }
+    other.wire.send(json!({"type": "join", "room": "+ops"})).await;
+    assert_eq!(other.wire.next_of("joined").await["write_only"], true);
+    reader.wire.send(json!({"type": "join", "room": "+ops"})).await;
+    assert_eq!(reader.wire.next_of("joined").await.get("write_only"), None);
     ana.commit_and_wait("+ops", "c1", 0).await;
     ana.say_and_wait("+ops", "m1", 1, "secret").await;
     assert_eq!(writer.say_and_wait("+ops", "w1", 1, "backup done").await, 3);

@@ -173,3 +173,39 @@ fn a_log_that_ends_earlier_than_it_did_is_evidence() {
     assert!(said.errors.contains("ends at #1, and this device has read #"), "{said:?}");
     assert_eq!(messages(&proxy.client_frames()), 0, "nothing was said to it");
 }
+
+#[test]
+fn a_reader_who_is_called_a_writer_is_told_what_it_was_not_sent() {
+    let AnaAndBob { server, ana, bob, proxy, listener } = AnaAndBob::new();
+    drop(listener);
+    let mut count = 0;
+    proxy.lie_to_client(move |mut frame| {
+        if frame["type"] == "welcome" {
+            frame["e2e"]["write_only"] = json!([ROOM]);
+        }
+        let is_second = frame["type"] == "chat_message" && frame["kind"] == "message" && {
+            count += 1;
+            count == 2
+        };
+        if is_second { Vec::new() } else { vec![frame] }
+    });
+    let mut listener = bob.listen(ROOM);
+    ana.send(ROOM, "one");
+    listener.wait_for_text("one");
+    ana.send(ROOM, "two");
+    ana.send(ROOM, "three");
+    listener.wait_for_text("three");
+    let gap = listener.wait_for("the gap", |line| line["type"] == "gap");
+    assert_eq!(gap["next"].as_u64().unwrap() - gap["after"].as_u64().unwrap(), 2, "{gap}");
+    assert_eq!(gap["reason"], "write_only");
+    // A change of the group can't be kept back so: everything after it speaks of it.
+    proxy.lie_to_client(retold(ROOM, |entry| match entry["kind"] == "commit" {
+        true => Vec::new(),
+        false => vec![entry],
+    }));
+    let eve = Member::new(&server, "eve");
+    let _waiting = eve.wait_outside(ROOM);
+    ana.run_ok(&["room", "add", ROOM, "eve"]);
+    ana.send(ROOM, "four");
+    ends_with_evidence(&mut listener, "was written after the change at");
+}
