@@ -32,7 +32,6 @@ fn members_on_three_nodes_read_each_other_in_one_order() {
             scope.spawn(|| {
                 let said = member.pipe(&(lines(&member.name).join("\n") + "\n"), &["-r", ROOM]);
                 assert_eq!(said.code, Some(0), "{said:?}");
-                assert_eq!(said.texts(), lines(&member.name));
             });
         }
     });
@@ -245,7 +244,7 @@ async fn deposits_and_welcomes_are_the_same_on_every_node() {
     ana.wire.send(commit(ROOM, "c2", 0, late)).await;
     assert_eq!(ana.answer().await, stale(first));
     ana.commit_and_wait(ROOM, "c3", first).await;
-    let mut bob = Device::enter(nodes.nodes[0].endpoint(), "bob", "lobby").await;
+    let mut bob = Device::enter(nodes.nodes[0].endpoint(), "bob", ROOM).await;
     let again = bob.wire.next_of("e2e_welcome").await;
     assert_eq!(told(&again), expected, "at register");
     bob.wire.send(json!({"type": "e2e_blob_get", "room": ROOM, "sha256": again["tree"]})).await;
