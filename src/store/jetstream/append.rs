@@ -11,7 +11,7 @@ use super::log_state::LogState;
 use super::names::SubjectKind;
 use super::publish::{Fate, publish};
 use super::record::{MessageRecord, Origin};
-use crate::protocol::{Epoch, Seq};
+use crate::protocol::{Epoch, Seq, Timestamp};
 use crate::store::entry::Draft;
 use crate::store::room_log::AppendOutcome;
 
@@ -24,6 +24,7 @@ pub(super) fn append(
     log: &LogState,
     drafts: &[Draft],
     first_number: u64,
+    now: Timestamp,
 ) -> Vec<AppendOutcome> {
     let deadline = Instant::now() + cluster.timings.give_up;
     let mut outcomes = Vec::with_capacity(drafts.len());
@@ -45,7 +46,7 @@ pub(super) fn append(
             Ok(()) => {
                 let epoch = log.epoch();
                 outcomes.extend(
-                    Batch { cluster, log, drafts: batch, origins, epoch, deadline }.append(),
+                    Batch { cluster, log, drafts: batch, origins, epoch, deadline, now }.append(),
                 )
             }
             Err(error) => {
@@ -71,6 +72,8 @@ pub(super) struct Batch<'a> {
     pub epoch: Epoch,
     /// When to give up.
     pub deadline: Instant,
+    /// This server's time.
+    pub now: Timestamp,
 }
 
 /// Whether a draft is sent, or is a repetition of an earlier one of the same batch.

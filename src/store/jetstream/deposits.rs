@@ -25,7 +25,6 @@ use crate::store::deposits::{
 use crate::store::entry::Draft;
 use crate::store::retention::expires_before;
 use crate::store::room_log::StoreError;
-use crate::sys::clock::wall_clock;
 
 const ITEMS: u8 = b'u';
 /// The longest value; the engine takes messages of 1 MiB unless its operator sets less.
@@ -50,7 +49,7 @@ pub(super) fn answer(
             }
             let put =
                 |items: &mut MemoryItems| infallible(desk::answer(items, request.clone(), now));
-            Ok(change(cluster, &user, now, put)?.unwrap_or(E2eReply::Full))
+            Ok(change(cluster, &user, Some(now), put)?.unwrap_or(E2eReply::Full))
         }
         E2eRequest::TakeKeys { users } => take_keys(cluster, users, now),
         E2eRequest::WelcomeDone { user, device, room, seq } => {
@@ -62,7 +61,7 @@ pub(super) fn answer(
                     }
                 }
             };
-            change(cluster, &user, now, done)?;
+            change(cluster, &user, Some(now), done)?;
             Ok(E2eReply::Done)
         }
     }
@@ -79,14 +78,15 @@ fn take_keys(
         infallible(desk::answer(items, request, now))
     };
     for user in &users {
-        let (mut items, _) = read_fresh(cluster, user, now)?;
+        let (mut items, _) = read(cluster, user)?;
+        expire(&mut items, now);
         if let missing @ E2eReply::NoKeyPackage(_) = take(&mut items, user) {
             return Ok(missing);
         }
     }
     let mut all = Vec::with_capacity(users.len());
     for user in &users {
-        match change(cluster, user, now, |items| take(items, user))? {
+        match change(cluster, user, Some(now), |items| take(items, user))? {
             Some(E2eReply::Keys(keys)) => all.extend(keys),
             // Somebody else took the last one meanwhile.
             _ => return Ok(E2eReply::NoKeyPackage(user.clone())),
@@ -101,8 +101,8 @@ pub(super) fn note_welcomes(
     commit: &Draft,
     base: Seq,
     parts: &CommitParts,
+    now: Timestamp,
 ) -> Result<(), StoreError> {
-    let now = wall_clock();
     let mut devices: Vec<(&UserName, DeviceId)> = Vec::new();
     for welcome in &parts.welcomes {
         devices.extend(welcome.to.iter().map(|(user, device)| (user, *device)));
@@ -115,7 +115,7 @@ pub(super) fn note_welcomes(
         let note = |items: &mut MemoryItems| {
             infallible(desk::note_welcomes(items, (user, &devices), &commit.room, base, now));
         };
-        change(cluster, user, now, note)?;
+        change(cluster, user, Some(now), note)?;
     }
     Ok(())
 }
@@ -127,22 +127,35 @@ pub(super) fn note_seen(
     room: &RoomName,
 ) -> Result<(), StoreError> {
     let note = |items: &mut MemoryItems| infallible(desk::note_seen(items, user, room));
-    change(cluster, user, wall_clock(), note).map(drop)
+    change(cluster, user, None, note).map(drop)
 }
 
 /// Answers a question.
 pub(super) fn find(cluster: &Cluster, query: E2eQuery) -> Result<E2eFound, StoreError> {
-    let now = wall_clock();
     match query {
         E2eQuery::GroupInfo(room) => Ok(E2eFound::GroupInfo(cluster.group_info(&room)?)),
         E2eQuery::Tree(room, hash) => Ok(E2eFound::Tree(cluster.tree(&room, &hash)?)),
         E2eQuery::Welcomes(user, device) => {
-            let (items, _) = read_fresh(cluster, &user, now)?;
+            let (items, _) = read(cluster, &user)?;
             Ok(E2eFound::Welcomes(invitations(cluster, &items, &user, device)?))
         }
-        E2eQuery::KeyPackages(ref user, _) | E2eQuery::Rooms(ref user) => {
-            let (items, _) = read_fresh(cluster, &user.clone(), now)?;
+        E2eQuery::KeyPackages(ref user, _) => {
+            let (items, _) = read(cluster, user)?;
             Ok(infallible(desk::find(&items, query, |_| Ok(Seq(0)))))
+        }
+        E2eQuery::Rooms(ref user) => {
+            let (items, _) = read(cluster, user)?;
+            let found = infallible(desk::find(&items, query, |_| Ok(Seq(1))));
+            let E2eFound::Rooms(seen) = found else { return Ok(found) };
+            let mut rooms = Vec::with_capacity(seen.len());
+            for room in seen {
+                let tag = cluster.names.tag(&room);
+                // A room without a commit has no group.
+                if cluster.ask_newest_commit(cluster.log_of(&tag), &tag)?.commit > 0 {
+                    rooms.push(room);
+                }
+            }
+            Ok(E2eFound::Rooms(rooms))
         }
     }
 }
@@ -167,12 +180,12 @@ fn pending(items: &MemoryItems, user: &UserName, device: DeviceId) -> Vec<Item> 
     infallible(items.list(Kind::Welcome, &owner, 0..=u64::MAX >> 1, usize::MAX))
 }
 
-/// Changes what a user has deposited. `change` may be called again, with newer items. `None` if there is no space for
-/// the result.
+/// Changes what a user has deposited, and removes what has expired by `now`. `change` may be called again, with newer
+/// items. `None` if there is no space for the result.
 fn change<T>(
     cluster: &Cluster,
     user: &UserName,
-    now: Timestamp,
+    now: Option<Timestamp>,
     change: impl Fn(&mut MemoryItems) -> T,
 ) -> Result<Option<T>, StoreError> {
     let key = cluster.names.deposits_key(user);
@@ -181,7 +194,7 @@ fn change<T>(
     loop {
         let changed = read(cluster, user).and_then(|(before, revision)| {
             let mut items = before.clone();
-            expire(&mut items, now);
+            now.into_iter().for_each(|now| expire(&mut items, now));
             let result = change(&mut items);
             if items == before {
                 return Ok(Some(Some(result)));
@@ -206,17 +219,6 @@ fn change<T>(
         }
         thread::sleep(cluster.timings.pause);
     }
-}
-
-/// What a user has deposited and was not too long ago.
-fn read_fresh(
-    cluster: &Cluster,
-    user: &UserName,
-    now: Timestamp,
-) -> Result<(MemoryItems, u64), StoreError> {
-    let (mut items, revision) = read(cluster, user)?;
-    expire(&mut items, now);
-    Ok((items, revision))
 }
 
 /// What a user has deposited, and the revision of that value.

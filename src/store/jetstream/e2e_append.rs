@@ -134,7 +134,9 @@ impl Batch<'_> {
             };
             let draft = &self.drafts[index];
             // Before the commit, so that no device is added that does not learn of it.
-            if let Err(error) = deposits::note_welcomes(self.cluster, draft, e2e.base, parts) {
+            if let Err(error) =
+                deposits::note_welcomes(self.cluster, draft, e2e.base, parts, self.now)
+            {
                 return AppendOutcome::Refused(error);
             }
             let messages = self.messages_of_commit(index, condition, e2e, parts);

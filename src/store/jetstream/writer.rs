@@ -48,14 +48,14 @@ impl JetStreamLog {
 }
 
 impl RoomLog for JetStreamLog {
-    fn append(&mut self, batch: Vec<Draft>, _now: Timestamp) -> Vec<AppendOutcome> {
+    fn append(&mut self, batch: Vec<Draft>, now: Timestamp) -> Vec<AppendOutcome> {
         let first_number = self.drafts;
         self.drafts += batch.len() as u64;
         if self.is_closed {
             let error = failed(&self.log, "the store is closed");
             return batch.iter().map(|_| AppendOutcome::Refused(error.clone())).collect();
         }
-        let outcomes = append(&self.cluster, &self.log, &batch, first_number);
+        let outcomes = append(&self.cluster, &self.log, &batch, first_number, now);
         self.upkeep.note(&batch, &outcomes);
         outcomes
     }

@@ -1,6 +1,7 @@
 //! The store over an engine that delays, forgets and repeats.
 
 mod append;
+mod e2e;
 mod epoch;
 mod fake_engine;
 mod import;
@@ -17,11 +18,13 @@ use fake_engine::FakeEngine;
 use super::cluster::Timings;
 use super::names::Names;
 use super::open::{JetStreamOptions, OpenJetStreamError, open_jetstream};
-use crate::protocol::{MessageId, RoomName, Seq, Timestamp, UserName};
+use crate::protocol::{MessageId, RoomName, Seq, SeqRange, Timestamp, UserName};
 use crate::store::entry::{Draft, Entry};
 use crate::store::opened::{OpenedLog, OpenedStore};
 use crate::store::retention::Retention;
-use crate::store::room_log::{AppendOutcome, GapReason, Page, PageItem, PageRange, StoreError};
+use crate::store::room_log::{
+    AppendOutcome, DeleteError, GapReason, Page, PageItem, PageRange, StoreError,
+};
 use crate::store::tail::{TailDeletion, TailItem, TailMessage};
 
 /// The engine's time when a test begins: 2026-09.
