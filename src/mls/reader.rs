@@ -16,7 +16,7 @@ use super::notices::{Notice, put_notice};
 use super::rows::{OutboxRow, Room, Status};
 use super::senders::{Seen, note_seen, sender, store_sender};
 use super::state::{StateError, Step};
-use super::tags::{put_tag, tag};
+use super::tags::{is_no_entry, put_tag, tag};
 use super::{decode, facts, group};
 use crate::policy::commit_rules::Leaf;
 use crate::policy::sender_record::{ContentTag, SenderRecord, Verdict};
@@ -303,8 +303,16 @@ impl<'s, 't> Reader<'s, 't> {
         if envelope.seen >= entry.seq || envelope.seen < self.room.epoch_start {
             return Ok(false);
         }
-        let own = tag(self.step, &self.room.name, envelope.seen)?;
-        Ok(own.is_none_or(|own| own == envelope.chain))
+        let (name, start) = (&self.room.name, self.room.epoch_start);
+        match tag(self.step, name, envelope.seen)? {
+            Some(own) => Ok(own == envelope.chain),
+            // Where numbers are left out, another record may have entries at places where this one has none.
+            None => {
+                let is_whole = self.room.chain_through == self.room.applied;
+                let is_known = is_whole && self.room.is_sparse == Some(true);
+                Ok(!is_known || !is_no_entry(self.step, name, envelope.seen, start)?)
+            }
+        }
     }
 
     /// An entry that says it is this device's. openmls can't decrypt those; the outbox knows what is in them.

@@ -57,8 +57,34 @@ pub(super) fn trim_tags(
     applied: Seq,
     epoch_start: Seq,
 ) -> Result<(), StateError> {
+    let below = Seq(applied.0.saturating_sub(KEPT));
+    // Where numbers are left out, there are fewer tags than numbers.
     step.sql()
-        .prepare_cached("DELETE FROM chain WHERE room = ?1 AND seq < ?2 AND seq != ?3")?
-        .execute((room.as_str(), place(Seq(applied.0.saturating_sub(KEPT))), place(epoch_start)))?;
+        .prepare_cached(
+            "DELETE FROM chain WHERE room = ?1 AND seq < ?2 AND seq != ?3 AND seq <
+             (SELECT seq FROM chain WHERE room = ?1 ORDER BY seq DESC LIMIT 1 OFFSET ?4)",
+        )?
+        .execute((room.as_str(), place(below), place(epoch_start), place(Seq(KEPT))))?;
     Ok(())
+}
+
+/// Whether a place between kept ones has no tag because no entry is there, if all entries since the epoch's commit
+/// have one or are forgotten.
+pub(super) fn is_no_entry(
+    step: &Step<'_>,
+    room: &RoomName,
+    seq: Seq,
+    epoch_start: Seq,
+) -> Result<bool, StateError> {
+    let (older, all): (bool, i64) = step
+        .sql()
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM chain WHERE room = ?1 AND seq > ?2 AND seq < ?3),
+             (SELECT count(*) FROM chain WHERE room = ?1)",
+        )?
+        .query_row((room.as_str(), place(epoch_start), place(seq)), |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })?;
+    // The oldest are forgotten first.
+    Ok(older || all <= place(Seq(KEPT)))
 }

@@ -13,9 +13,11 @@ use crate::support::{TIMEOUT, load_lock, programs, sparse_store};
 const FAST: &str = "[limits]\nrate_messages = 100000\nrate_bytes = 100000000\n";
 
 /// Other tests that hold over such a store as well. Each says nothing about numbers that it did not get from the server.
-const ALSO_SPARSE: [&str; 8] = [
+const ALSO_SPARSE: [&str; 10] = [
     "client::a_cursor_resumes_after_the_last_message",
     "client::send_with_the_same_id_stores_one_message",
+    "e2e::between_clients::lines_arrive_once_and_in_order_and_the_past_is_read_from_the_archive",
+    "e2e::writers::a_writer_sends_between_the_lines_of_others_while_members_are_added",
     "http_outages::p7_over_http_what_was_pruned_is_a_gap",
     "page::looks::other_rooms_and_hidden_pages_count_what_is_unread",
     "pipe::an_id_of_a_json_line_is_stored_once_and_unknown_fields_are_refused",

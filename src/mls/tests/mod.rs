@@ -8,6 +8,7 @@ mod hpke;
 mod measure;
 mod races;
 mod rooms;
+mod sparse;
 mod state;
 mod vectors;
 mod withheld;

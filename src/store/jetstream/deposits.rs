@@ -203,7 +203,7 @@ fn change<T>(
             if value.len() > MAX_VALUE_BYTES {
                 return Ok(Some(None));
             }
-            let set = cluster.engine.set_value(&key, value.into(), revision, cluster.timings.ask);
+            let set = cluster.engine.set_value(&key, value, revision, cluster.timings.ask);
             Ok(set.map_err(|error| failed(&error))?.map(|_| Some(result)))
         });
         match changed {

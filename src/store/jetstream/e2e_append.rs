@@ -7,6 +7,7 @@
 use bytes::Bytes;
 
 use super::append::Batch;
+use super::cluster::{Cluster, failed};
 use super::commit_record::CommitRecord;
 use super::deposits;
 use super::engine::{Condition, Outgoing};
@@ -15,8 +16,8 @@ use super::names::SubjectKind;
 use super::publish::{Fate, find_id, publish, publish_together};
 use super::record::MessageRecord;
 use super::scan;
-use crate::protocol::Seq;
 use crate::protocol::end_to_end::{CommitParts, EndToEnd};
+use crate::protocol::{RoomName, Seq};
 use crate::store::entry::Draft;
 use crate::store::room_log::{AppendOutcome, StoreError};
 
@@ -200,11 +201,11 @@ impl Batch<'_> {
     }
 
     fn changing(&self) -> StoreError {
-        super::cluster::failed(self.log, "the newest commit changes all the time; send it again")
+        failed(self.log, "the newest commit changes all the time; send it again")
     }
 }
 
-impl super::cluster::Cluster {
+impl Cluster {
     /// The message that tells a commit.
     pub fn record_message(&self, record: &CommitRecord) -> Outgoing {
         let subject = self.names.subject(SubjectKind::Commits, &self.names.tag(&record.room));
@@ -214,12 +215,7 @@ impl super::cluster::Cluster {
     }
 
     /// The message with a ratchet tree.
-    pub fn tree_message(
-        &self,
-        room: &crate::protocol::RoomName,
-        hash: &[u8; 32],
-        tree: &[u8],
-    ) -> Outgoing {
+    pub fn tree_message(&self, room: &RoomName, hash: &[u8; 32], tree: &[u8]) -> Outgoing {
         let subject = self.names.subject(SubjectKind::Trees, &self.names.tag(room));
         let sealed = Bytes::from(self.keys.seal_tree(&subject, hash, tree));
         Outgoing { never_expires: true, ..Outgoing::new(subject, String::new(), sealed) }

@@ -8,10 +8,10 @@ use super::commit_record::CommitRecord;
 use super::commits::{MAX_RECORDS, MAX_TREES};
 use super::deposits;
 use super::engine::{Condition, EngineError, Outgoing, PublishError};
-use super::log_state::LogState;
+use super::log_state::{LogState, NewestCommit};
 use super::names::SubjectKind;
 use crate::crypto::sealer::Tag;
-use crate::protocol::{RoomName, Seq, UserName};
+use crate::protocol::{RoomName, UserName};
 use crate::store::entry::Draft;
 use crate::store::room_log::{AppendOutcome, StoreError};
 
@@ -127,9 +127,9 @@ fn tell_again(
     let Some(record) = cluster.keys.open_commit(subject, &last.payload) else {
         return Err(failed(log, format!("message {} tells a commit and can't be read", last.seq)));
     };
-    let commit = Some(record.commit(last.seq));
+    let commit = record.commit(last.seq);
     // Nobody is welcomed by it any more: key packages do not live as long.
-    let record = CommitRecord { commit, welcomes: Vec::new(), ..record };
+    let record = CommitRecord { commit: Some(commit), welcomes: Vec::new(), ..record };
     let condition = Some(Condition { subject: subject.to_owned(), last: last.seq });
     let mut messages = vec![Outgoing { condition, ..cluster.record_message(&record) }];
     if let Some(tree) = cluster.tree(&record.room, &record.tree_hash)? {
@@ -139,8 +139,7 @@ fn tell_again(
         Ok(published) => {
             let epoch = log.epoch();
             let told_at = published.last + 1 - messages.len() as u64;
-            let commit = commit.unwrap_or(Seq(0)).0;
-            let newest = super::log_state::NewestCommit { commit, told_at };
+            let newest = NewestCommit { commit: commit.0, told_at };
             log.learn_newest_commit(tag, &epoch, newest);
             Ok(told_at)
         }
