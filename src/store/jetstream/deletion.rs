@@ -56,19 +56,11 @@ pub(super) fn delete_room(
         cluster.engine.purge(&room.log.stream, &room.subject, last + 1, cluster.timings.publish);
     let messages = purged.map_err(|error| failed(room.log, error))?;
     if name.is_end_to_end() {
-        // The place of the newest commit stays, or no member could say anything there.
-        for (kind, keep) in [(SubjectKind::Commits, 1), (SubjectKind::Trees, 0)] {
+        // The room begins anew. What belongs to a commit is right behind it.
+        for (kind, behind) in [(SubjectKind::Commits, 1), (SubjectKind::Trees, 2)] {
             let subject = cluster.names.subject(kind, &room.tag);
-            let stream = &room.log.stream;
-            let purged = match keep {
-                0 => cluster
-                    .engine
-                    .purge(stream, &subject, last + 1, cluster.timings.publish)
-                    .map(drop),
-                keep => {
-                    cluster.engine.purge_keeping(stream, &subject, keep, cluster.timings.publish)
-                }
-            };
+            let (stream, below) = (&room.log.stream, last + behind + 1);
+            let purged = cluster.engine.purge(stream, &subject, below, cluster.timings.publish);
             purged.map_err(|error| failed(room.log, error))?;
         }
     }

@@ -269,7 +269,8 @@ impl LogState {
             inner.newest_commits.clear();
         }
         let known = inner.newest_commits.entry(*tag).or_default();
-        if known.told_at <= newest.told_at {
+        // There is none any more after the room was deleted.
+        if newest.told_at == 0 || known.told_at <= newest.told_at {
             *known = newest;
         }
     }

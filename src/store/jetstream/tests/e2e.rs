@@ -236,11 +236,11 @@ fn the_newest_commit_is_told_again_before_its_age_removes_it() {
 }
 
 #[test]
-fn a_deleted_room_goes_on_and_a_commit_can_not_be_deleted() {
+fn a_deleted_room_begins_anew_and_a_commit_can_not_be_deleted() {
     let engine = engine(1);
-    let mut node = node(&engine, &options(1));
+    let (mut node, mut other) = (node(&engine, &options(1)), node(&engine, &options(1)));
     let first = accepted(&node.one(committed("c1", 0, &[])));
-    let said_first = accepted(&node.one(said("m1", first)));
+    let said_first = accepted(&other.one(said("m1", first)));
     let log = &mut node.store.logs[0].log;
     let range = |seq: u64| seq.to_string().parse::<SeqRange>().unwrap();
     let refused = log.delete(&name(ROOM), &[range(said_first), range(first)]);
@@ -251,9 +251,11 @@ fn a_deleted_room_goes_on_and_a_commit_can_not_be_deleted() {
     log.delete_room(&name(ROOM), now(START)).unwrap();
     assert_eq!(node.find(E2eQuery::GroupInfo(name(ROOM))), E2eFound::GroupInfo(None));
     assert_eq!(node.find(E2eQuery::Tree(name(ROOM), [2; 32])), E2eFound::Tree(None));
-    assert_eq!(node.one(said("m2", 0)), stale(0, first));
-    accepted(&node.one(said("m2", first)));
-    let second = accepted(&node.one(committed("c2", first, &[])));
+    // The other node still knows the commit.
+    assert_eq!(other.one(said("m2", first)), stale(first, 0));
+    accepted(&other.one(said("m2", 0)));
+    let second = accepted(&node.one(committed("c2", 0, &[])));
+    assert_eq!(other.one(said("m3", 0)), stale(0, second));
     let found = node.find(E2eQuery::GroupInfo(name(ROOM)));
     let E2eFound::GroupInfo(Some(info)) = found else { panic!("{found:?}") };
     assert_eq!(info.seq, Seq(second));
