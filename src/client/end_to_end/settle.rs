@@ -12,7 +12,7 @@ use super::wish::{Action, Stage, Wish};
 use crate::conversation::client::conversation::{Conversation, Phase};
 use crate::conversation::client::outbox::Sealed;
 use crate::mls::apply::apply_all;
-use crate::mls::entry::{Applied, LogEntry, Void};
+use crate::mls::entry::{Applied, LogEntry};
 use crate::mls::group::Change;
 use crate::mls::owed::owed_commits;
 use crate::mls::room::{self};
@@ -190,13 +190,6 @@ impl EndToEnd {
                 if let Some(session) = self.sessions.get_mut(name) {
                     session.fall_back(expected);
                 }
-            }
-            Applied::Void(Void::Invalid) => {
-                return Err(Problem::evidence(format!(
-                    "#{} of {name} changes nothing: it says that it is a change by {}, and is none by any member",
-                    entry.seq,
-                    entry.user.unwrap_or_default()
-                )));
             }
             Applied::Void(reason) => {
                 self.notes.push_back(format!(
