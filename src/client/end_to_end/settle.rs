@@ -241,8 +241,7 @@ impl EndToEnd {
         let (options, now) = (self.options.clone(), wall_clock());
         let other = self.options.direct.get(name).cloned();
         let (notes, owed, lacks) = self.step(|step, device| {
-            let certificate = &device.certificate;
-            let own = (certificate.user.as_str(), &certificate.user_key);
+            let own = &device.certificate;
             let roster = room::roster(step, name)?;
             let notes = check(step, &options, own, roster.leaves.values(), now)?;
             forget_sent(step, Timestamp::from_micros(now.micros() - KEPT_SENT_MICROS))?;
