@@ -43,10 +43,6 @@ pub const GROUP_SENTENCES: &[(&str, &str)] = &[
         "the server left out #{} to #{} of {}, and names no reason",
         "el servidor omitió de #{} a #{} de {}, y no dice por qué",
     ),
-    (
-        "#{} of {} changes nothing: it says that it is a change by {}, and is none by any member",
-        "#{} de {} no cambia nada: dice ser un cambio de {}, y no lo es de ningún miembro",
-    ),
     ("#{} of {}, a change by {}, does not count: {}", "#{} de {}, un cambio de {}, no cuenta: {}"),
     (
         "the key package of {}'s device {} is not signed by {}: {}",
@@ -57,12 +53,12 @@ pub const GROUP_SENTENCES: &[(&str, &str)] = &[
         "el servidor dio un paquete de claves de {}, dispositivo {}, como si fuera de {}, dispositivo {}",
     ),
     (
-        "the server says that #{} of {} is from {}, and it is from {}",
-        "el servidor dice que #{} de {} es de {}, y es de {}",
+        "the server says that #{} of {} is from {}, and it is from {}'s device here",
+        "el servidor dice que #{} de {} es de {}, y es de este dispositivo de {}",
     ),
     (
-        "the server gave #{} of {}, which is from {}, another id than {} did",
-        "el servidor dio a #{} de {}, que es de {}, otro identificador que {}",
+        "the server gave #{} of {}, which is from {}'s device here, another id",
+        "el servidor dio otro identificador a #{} de {}, que es de este dispositivo de {}",
     ),
     (
         "the server says that #{} of {} was written after the change at #{}, and that was at #{}",
@@ -79,29 +75,48 @@ pub const GROUP_SENTENCES: &[(&str, &str)] = &[
         "el servidor repitió un mensaje: #{} de {} ya estaba antes, en otro lugar",
     ),
     (
-        "#{} of {} has number {} of {}'s device, which another message had before",
-        "#{} de {} tiene el número {} del dispositivo de {}, que ya tuvo otro mensaje",
+        "{} and this device were shown different records of {} before #{} (seen at #{}), or {}'s device is not honest",
+        "a {} y a este dispositivo se les mostraron registros distintos de {} antes de #{} (visto en #{}), o el dispositivo de {} no es honrado",
     ),
     (
-        "#{} of {} is an old message of {} (number {}) at a new place",
-        "#{} de {} es un mensaje antiguo de {} (número {}) en un lugar nuevo",
-    ),
-    (
-        "{} and this device were shown different records of {} before #{} (seen at #{})",
-        "a {} y a este dispositivo se les mostraron registros distintos de {} antes de #{} (visto en #{})",
-    ),
-    (
-        "messages {} to {} of {}'s device are missing in {}, and {} has said much since (seen at #{})",
-        "faltan los mensajes {} a {} del dispositivo de {} en {}, y {} ha dicho mucho desde entonces (visto en #{})",
+        "messages {} to {} of {}'s device are missing in {}, and {} has said much since (seen at #{}): the server lost them, or {}'s device counts wrongly",
+        "faltan los mensajes {} a {} del dispositivo de {} en {}, y {} ha dicho mucho desde entonces (visto en #{}): el servidor los perdió, o el dispositivo de {} cuenta mal",
     ),
     // Why an entry can't be read, or does not count.
     ("a change that does not count: {}", "un cambio que no cuenta: {}"),
     ("it is not a valid commit of this room", "no es un cambio válido de esta sala"),
-    ("it is from somebody who is not in the room", "es de alguien que no está en la sala"),
+    (
+        "it is a message, sent as a change of the group",
+        "es un mensaje, enviado como un cambio del grupo",
+    ),
+    (
+        "it is a change of the group, sent as a message",
+        "es un cambio del grupo, enviado como un mensaje",
+    ),
+    (
+        "it is a copy of an earlier message, or was made by hand",
+        "es una copia de un mensaje anterior, o está hecho a mano",
+    ),
+    (
+        "it looks like a message of this device, and is none",
+        "parece un mensaje de este dispositivo, y no lo es",
+    ),
+    (
+        "it was written by {}'s device {}, which did not send it",
+        "lo escribió un dispositivo de {} ({}), que no lo envió",
+    ),
+    (
+        "it has another id than its author gave it",
+        "tiene otro identificador que el que le dio su autor",
+    ),
+    (
+        "its device used its number for another message: its state is a copy or was restored",
+        "su dispositivo usó su número para otro mensaje: su estado es una copia o fue restaurado",
+    ),
+    ("it is an old message, at a new place", "es un mensaje antiguo, en un lugar nuevo"),
     ("it does not state when it was made", "no dice cuándo se hizo"),
     ("it is not an encrypted message", "no es un mensaje cifrado"),
     ("it was not encrypted for this device", "no se cifró para este dispositivo"),
-    ("it was shown before", "ya se mostró antes"),
     ("it comes too late or too early", "llega demasiado tarde o demasiado pronto"),
     (
         "it was changed, or is not signed by its author",

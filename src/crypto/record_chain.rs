@@ -6,11 +6,27 @@
 
 use sha2::{Digest as _, Sha256};
 
+use crate::protocol::device::DeviceId;
 use crate::protocol::{MessageId, Seq};
 
 /// The state of the chain after an entry.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct RecordChain([u8; 32]);
+
+/// What the server says of an entry. All of it is in the chain, so it can't tell two members different things.
+#[derive(Clone, Copy, Debug)]
+pub struct ChainEntry<'a> {
+    /// Its id.
+    pub id: Option<&'a MessageId>,
+    /// The user who sent it; empty if the server does not say.
+    pub user: &'a str,
+    /// The device that sent it.
+    pub device: Option<DeviceId>,
+    /// Whether it is a commit.
+    pub is_commit: bool,
+    /// Its content.
+    pub content: &'a [u8],
+}
 
 /// What a message says of the chain: the first 16 bytes.
 pub type ChainTag = [u8; 16];
@@ -26,16 +42,19 @@ impl RecordChain {
         RecordChain(hash.finalize().into())
     }
 
-    /// The chain after one more entry. `content` is the entry's content as it was received.
+    /// The chain after one more entry.
     #[must_use]
-    pub fn add(&self, seq: Seq, id: Option<&MessageId>, content: &[u8]) -> Self {
-        let id = id.map_or("", MessageId::as_str);
-        let content: [u8; 32] = Sha256::digest(content).into();
-        let hash = Sha256::new()
-            .chain_update(self.0)
-            .chain_update(seq.0.to_be_bytes())
-            .chain_update((id.len() as u64).to_be_bytes())
-            .chain_update(id)
+    pub fn add(&self, seq: Seq, entry: &ChainEntry<'_>) -> Self {
+        let id = entry.id.map_or("", MessageId::as_str);
+        let device = entry.device.map_or([0; 10], |device| device.0);
+        let content: [u8; 32] = Sha256::digest(entry.content).into();
+        let mut hash = Sha256::new().chain_update(self.0).chain_update(seq.0.to_be_bytes());
+        for text in [id, entry.user] {
+            hash = hash.chain_update((text.len() as u64).to_be_bytes()).chain_update(text);
+        }
+        let hash = hash
+            .chain_update(device)
+            .chain_update([u8::from(entry.is_commit)])
             .chain_update(content);
         RecordChain(hash.finalize().into())
     }
@@ -73,19 +92,34 @@ mod tests {
     #[test]
     fn every_difference_changes_the_chain() {
         let start = RecordChain::after_commit(b"authenticator", Seq(7));
-        let added = start.add(Seq(8), id("a").as_ref(), b"content");
-        let others = [
+        let (a, ac) = (id("a"), id("ac"));
+        let device = Some(DeviceId([7; 10]));
+        let entry = ChainEntry {
+            id: a.as_ref(),
+            user: "ana",
+            device,
+            is_commit: false,
+            content: b"content",
+        };
+        let added = start.add(Seq(8), &entry);
+        let altered = [
+            ChainEntry { id: ac.as_ref(), content: b"ontent", ..entry },
+            ChainEntry { id: None, ..entry },
+            ChainEntry { content: b"other", ..entry },
+            ChainEntry { user: "bob", ..entry },
+            ChainEntry { device: Some(DeviceId([8; 10])), ..entry },
+            ChainEntry { is_commit: true, ..entry },
+        ];
+        let mut others = vec![
             start,
             RecordChain::after_commit(b"authenticator", Seq(8)),
             RecordChain::after_commit(b"other", Seq(7)),
-            start.add(Seq(9), id("a").as_ref(), b"content"),
-            start.add(Seq(8), id("ac").as_ref(), b"ontent"),
-            start.add(Seq(8), None, b"content"),
-            start.add(Seq(8), id("a").as_ref(), b"other"),
-            added.add(Seq(8), id("a").as_ref(), b"content"),
+            start.add(Seq(9), &entry),
+            added.add(Seq(8), &entry),
             // The same entries in the other order.
-            start.add(Seq(9), None, b"x").add(Seq(8), id("a").as_ref(), b"content"),
+            start.add(Seq(9), &altered[0]).add(Seq(8), &entry),
         ];
+        others.extend(altered.iter().map(|entry| start.add(Seq(8), entry)));
         for other in others {
             assert_ne!(other.tag(), added.tag());
         }

@@ -8,6 +8,7 @@ use super::reader::Reader;
 use super::rows::Status;
 use super::state::Step;
 use super::tags::trim_tags;
+use super::told;
 use crate::protocol::RoomName;
 
 /// Reads entries in their order. Stops after one that can't be passed: a gap, or the end of this device's membership.
@@ -64,8 +65,10 @@ pub fn apply_all(
                 }
             },
         };
+        told::note(step, name, &entry)?;
         all.push(applied);
     }
+    told::trim(step, name, reader.room.applied)?;
     trim_tags(step, name, reader.room.applied, reader.room.epoch_start)?;
     reader.close()?;
     Ok(all)

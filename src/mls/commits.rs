@@ -6,7 +6,6 @@ use openmls_traits::OpenMlsProvider as _;
 
 use super::entry::{Applied, CommitApplied, LogEntry, Unreadable, Void};
 use super::error::RoomError;
-use super::evidence::Evidence;
 use super::notices::Notice;
 use super::reader::Reader;
 use super::rows::Status;
@@ -29,7 +28,6 @@ struct Counting {
 enum Verdict {
     Counts(Box<Counting>),
     Void(Void),
-    Message,
     Outdated,
 }
 
@@ -96,7 +94,7 @@ impl Reader<'_, '_> {
 
     /// A commit, or what the server says is one.
     pub fn commit(&mut self, entry: LogEntry<'_>) -> Result<Applied, RoomError> {
-        let evidence = self.check_base(entry);
+        let mut evidence = self.check_rule(entry)?;
         let mut group = self.take_group()?;
         // A void commit leaves no trace in the group.
         let step = self.step;
@@ -111,6 +109,7 @@ impl Reader<'_, '_> {
                 let Counting { facts, before, is_own } = *counting;
                 let lost = match (is_own, own) {
                     (true, Some(own)) => {
+                        evidence = evidence.or_else(|| self.check_own(entry, &own));
                         self.note_sent(own, entry.seq)?;
                         None
                     }
@@ -118,10 +117,7 @@ impl Reader<'_, '_> {
                     (false, own) => self.forget(own)?,
                 };
                 let mut applied = applied(&facts, &before, is_own, lost, !group.is_active());
-                applied.evidence = evidence.or_else(|| {
-                    let author = applied.author.as_ref()?;
-                    self.check_author(entry, &author.user)
-                });
+                applied.evidence = evidence;
                 if let Some(evidence) = &applied.evidence {
                     self.alarm(entry.seq, evidence)?;
                 }
@@ -145,22 +141,19 @@ impl Reader<'_, '_> {
                     .map_err(StateError::from)?;
                 self.group = Some(group);
                 self.forget(own)?;
-                let reason = match reason {
-                    Void::Invalid if !self.is_of_member(entry)? => Void::Stranger,
-                    reason => reason,
+                let evidence = match evidence {
+                    None => self.check_own_kind(entry)?,
+                    evidence => evidence,
                 };
+                if let Some(evidence) = evidence {
+                    self.pass(entry)?;
+                    return self.evidence(entry.seq, evidence);
+                }
                 let user = entry.user.unwrap_or_default().to_owned();
                 let reason_text = format!("a change that does not count: {reason}");
                 self.notice(entry.seq, &Notice::Unreadable { user, reason: reason_text })?;
                 self.pass(entry)?;
                 Ok(Applied::Void(reason))
-            }
-            Verdict::Message => {
-                self.group = None;
-                self.pass(entry)?;
-                let (said, is) = ("a change of the group", "a message");
-                let room = self.name();
-                self.blame(entry, Evidence::OtherKind { room, seq: entry.seq, said, is })
             }
             Verdict::Outdated => {
                 self.group = None;
@@ -207,7 +200,7 @@ impl Reader<'_, '_> {
 fn judge(step: &Step<'_>, group: &mut MlsGroup, content: &[u8]) -> Result<Verdict, RoomError> {
     let message = match decode::content(content) {
         Some(message @ ProtocolMessage::PublicMessage(_)) => message,
-        Some(ProtocolMessage::PrivateMessage(_)) => return Ok(Verdict::Message),
+        Some(ProtocolMessage::PrivateMessage(_)) => return Ok(Verdict::Void(Void::Message)),
         None => return Ok(Verdict::Void(Void::Invalid)),
     };
     let before = group::roster(group)?;

@@ -1,10 +1,12 @@
 //! An entry of a room's log, and what it turns out to be.
 
 use super::evidence::Evidence;
+use crate::crypto::record_chain::ChainEntry;
 use crate::policy::commit_rules::{Leaf, VoidReason};
+use crate::protocol::device::DeviceId;
 use crate::protocol::envelope::{Envelope, EnvelopeError};
 use crate::protocol::room_terms::RoomTerms;
-use crate::protocol::{MessageId, Seq};
+use crate::protocol::{MessageId, Seq, Timestamp};
 
 /// An entry of a room's log.
 #[derive(Clone, Copy, Debug)]
@@ -15,6 +17,10 @@ pub struct LogEntry<'a> {
     pub id: Option<&'a MessageId>,
     /// Whose it is, by the server's word. `None`: the server said nothing.
     pub user: Option<&'a str>,
+    /// The device that sent it, by the server's word.
+    pub device: Option<DeviceId>,
+    /// When it was stored, by the server's word.
+    pub at: Option<Timestamp>,
     /// The newest commit before it, by the server's word.
     pub base: Option<Seq>,
     /// What it holds.
@@ -40,6 +46,17 @@ impl<'a> LogEntry<'a> {
     /// Whether the server says that it is a commit.
     pub fn is_commit(&self) -> bool {
         matches!(self.body, Body::Commit(_))
+    }
+
+    /// What the chain takes of it.
+    pub fn as_chained(&self) -> ChainEntry<'a> {
+        ChainEntry {
+            id: self.id,
+            user: self.user.unwrap_or_default(),
+            device: self.device,
+            is_commit: self.is_commit(),
+            content: self.content(),
+        }
     }
 
     /// The last place that it stands for.
@@ -142,12 +159,12 @@ pub enum Void {
     /// It is not a commit, or not one for this group and epoch, or a signature is wrong.
     #[error("it is not a valid commit of this room")]
     Invalid,
+    /// It is a message, sent as a change of the group.
+    #[error("it is a message, sent as a change of the group")]
+    Message,
     /// It does not state when it was made.
     #[error("it does not state when it was made")]
     NothingStated,
-    /// It is no valid commit, and its author is not in the room.
-    #[error("it is from somebody who is not in the room")]
-    Stranger,
 }
 
 /// The reason why a message can't be read.
@@ -156,15 +173,35 @@ pub enum Unreadable {
     /// It is not an encrypted message.
     #[error("it is not an encrypted message")]
     Malformed,
-    /// It says nothing new, and its author is not in the room.
-    #[error("it is from somebody who is not in the room")]
-    Stranger,
+    /// It is a change of the group, sent as a message.
+    #[error("it is a change of the group, sent as a message")]
+    Commit,
     /// It was encrypted for a group or an epoch in which this device was not.
     #[error("it was not encrypted for this device")]
     NotForUs,
-    /// The key of this message was used before.
-    #[error("it was shown before")]
+    /// The key of this message was used before, or its text came before.
+    #[error("it is a copy of an earlier message, or was made by hand")]
     Repeated,
+    /// It says that it is of this device, which did not make it.
+    #[error("it looks like a message of this device, and is none")]
+    LikeOwn,
+    /// Its author has handed it to somebody else.
+    #[error("it was written by {user}'s device {device}, which did not send it")]
+    OtherSender {
+        /// The author.
+        user: String,
+        /// The author's device.
+        device: DeviceId,
+    },
+    /// Its author sent it under another id than it has.
+    #[error("it has another id than its author gave it")]
+    OtherId,
+    /// Its author has given its number to another message.
+    #[error("its device used its number for another message: its state is a copy or was restored")]
+    NumberUsed,
+    /// It is so old that it can't be told whether it was shown.
+    #[error("it is an old message, at a new place")]
+    TooOld,
     /// So many messages of its device are missing before it, or came after it, that its key is not kept.
     #[error("it comes too late or too early")]
     OutOfReach,

@@ -1,13 +1,25 @@
 //! What no honest server shows. Each sentence names what was seen, and where.
+//!
+//! An honest server stores what a member sends, whatever it is: copies, garbage, messages under another id or handed over
+//! by somebody else. None of that is evidence ([`super::entry::Unreadable`], [`super::entry::Void`]). All that the server
+//! says of an entry is in the chain, so if it says something else to others, one of their messages shows it.
+//!
+//! | evidence | who can bring it about |
+//! | --- | --- |
+//! | `OtherBase`, `Repeated` | the server alone: it breaks its rule for what it stores |
+//! | `OtherAuthor`, `OtherId`, `OtherKind` | the server alone: nobody else has the bytes of this device |
+//! | `OtherRecord`, `Missing` | the server, or the named member, who signed what contradicts this device |
 
 use crate::protocol::{RoomName, Seq};
 
-/// Evidence against the server, or against the server and a member together: honest members and an honest server
+/// Evidence against the server, or against the server or the member that it names: honest members and an honest server
 /// never bring it about.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Evidence {
-    /// The frame names another author than the content.
-    #[error("the server says that #{seq} of {room} is from {said}, and it is from {is}")]
+    /// The frame of an entry that only this device has names somebody else, or another device.
+    #[error(
+        "the server says that #{seq} of {room} is from {said}, and it is from {is}'s device here"
+    )]
     OtherAuthor {
         /// The room.
         room: RoomName,
@@ -15,11 +27,11 @@ pub enum Evidence {
         seq: Seq,
         /// The name in the frame.
         said: String,
-        /// The name in the certificate of the author.
+        /// The user of this device.
         is: String,
     },
-    /// The frame has another id than the content.
-    #[error("the server gave #{seq} of {room}, which is from {user}, another id than {user} did")]
+    /// The frame of an entry that only this device has gives it another id.
+    #[error("the server gave #{seq} of {room}, which is from {user}'s device here, another id")]
     OtherId {
         /// The room.
         room: RoomName,
@@ -42,7 +54,7 @@ pub enum Evidence {
         /// The newest commit before it.
         is: Seq,
     },
-    /// The frame says that a message is a commit, or the reverse.
+    /// The frame of an entry that only this device has says that a message is a commit, or the reverse.
     #[error("the server says that #{seq} of {room} is {said}, and it is {is}")]
     OtherKind {
         /// The room.
@@ -54,7 +66,7 @@ pub enum Evidence {
         /// What it is.
         is: &'static str,
     },
-    /// A message that was shown before.
+    /// An entry that its device had sent before, so that an honest server would have known it.
     #[error("the server replayed a message: #{seq} of {room} was there before, at another place")]
     Repeated {
         /// The room.
@@ -62,35 +74,10 @@ pub enum Evidence {
         /// Its place.
         seq: Seq,
     },
-    /// Two messages with one number.
-    #[error(
-        "#{seq} of {room} has number {number} of {user}'s device, which another message had before"
-    )]
-    Contradiction {
-        /// The room.
-        room: RoomName,
-        /// Its place.
-        seq: Seq,
-        /// The author.
-        user: String,
-        /// The number.
-        number: u64,
-    },
-    /// A message so old that it can't be told whether it was shown.
-    #[error("#{seq} of {room} is an old message of {user} (number {number}) at a new place")]
-    TooOld {
-        /// The room.
-        room: RoomName,
-        /// Its place.
-        seq: Seq,
-        /// The author.
-        user: String,
-        /// The number.
-        number: u64,
-    },
     /// The author had read something else.
     #[error(
-        "{user} and this device were shown different records of {room} before #{before} (seen at #{seq})"
+        "{user} and this device were shown different records of {room} before #{before} (seen at #{seq}), or \
+         {user}'s device is not honest"
     )]
     OtherRecord {
         /// The room.
@@ -104,7 +91,8 @@ pub enum Evidence {
     },
     /// Messages stayed missing.
     #[error(
-        "messages {first} to {last} of {user}'s device are missing in {room}, and {user} has said much since (seen at #{seq})"
+        "messages {first} to {last} of {user}'s device are missing in {room}, and {user} has said much since (seen at \
+         #{seq}): the server lost them, or {user}'s device counts wrongly"
     )]
     Missing {
         /// The room.

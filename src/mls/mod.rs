@@ -26,6 +26,7 @@ mod hpke;
 pub mod members;
 pub mod notices;
 pub mod owed;
+mod own_entries;
 mod reader;
 pub mod renewal;
 pub mod room;
@@ -35,6 +36,7 @@ mod state;
 mod storage;
 mod table;
 mod tags;
+mod told;
 #[cfg(feature = "faults")]
 pub mod unruly;
 

@@ -13,16 +13,16 @@ use super::entry::{Applied, Body, LogEntry, Received, Unreadable};
 use super::error::RoomError;
 use super::evidence::Evidence;
 use super::notices::{Notice, put_notice};
-use super::rows::{OutboxRow, Room, Status};
+use super::rows::Room;
 use super::senders::{Seen, note_seen, sender, store_sender};
 use super::state::{StateError, Step};
 use super::tags::{is_no_entry, put_tag, tag};
-use super::{decode, facts, group};
+use super::{decode, facts, group, told};
 use crate::policy::commit_rules::Leaf;
 use crate::policy::sender_record::{ContentTag, SenderRecord, Verdict};
 use crate::protocol::device::DeviceId;
 use crate::protocol::envelope::Envelope;
-use crate::protocol::{MessageId, RoomName, Seq};
+use crate::protocol::{RoomName, Seq};
 
 /// Entries without content to which missing numbers are put down, at most.
 const MAX_DELETED: u64 = 1 << 40;
@@ -106,7 +106,7 @@ impl<'s, 't> Reader<'s, 't> {
         if let (true, Some(chain)) =
             (is_whole && !matches!(entry.body, Body::Deleted | Body::Withheld(_)), self.room.chain)
         {
-            let chain = chain.add(entry.seq, entry.id, entry.content());
+            let chain = chain.add(entry.seq, &entry.as_chained());
             put_tag(self.step, &self.room.name, entry.seq, &chain.tag())?;
             self.room.chain = Some(chain);
             self.room.chain_through = entry.seq;
@@ -134,41 +134,38 @@ impl<'s, 't> Reader<'s, 't> {
         Ok(Applied::Unreadable(why))
     }
 
-    /// Whether the server's word about the newest commit is right.
-    pub fn check_base(&self, entry: LogEntry<'_>) -> Option<Evidence> {
-        let said = entry.base.filter(|said| *said != self.room.base)?;
-        let (room, is) = (self.name(), self.room.base);
-        Some(Evidence::OtherBase { room, seq: entry.seq, said, is })
+    /// Whether an honest server can have stored the entry: whoever it is from, it was sent after the newest commit, and
+    /// its device has sent nothing before under its id.
+    pub fn check_rule(&self, entry: LogEntry<'_>) -> Result<Option<Evidence>, StateError> {
+        let (room, seq, is) = (self.name(), entry.seq, self.room.base);
+        if let Some(said) = entry.base.filter(|said| *said != is) {
+            return Ok(Some(Evidence::OtherBase { room, seq, said, is }));
+        }
+        let is_repeated = told::is_repeated(self.step, &room, &entry)?;
+        Ok(is_repeated.then_some(Evidence::Repeated { room, seq }))
     }
 
-    /// Whether the server's word about the author is right.
-    pub fn check_author(&self, entry: LogEntry<'_>, is: &str) -> Option<Evidence> {
-        let said = entry.user.filter(|said| *said != is)?.to_owned();
-        Some(Evidence::OtherAuthor { room: self.name(), seq: entry.seq, said, is: is.to_owned() })
-    }
-
-    /// A message, or what the server says is one.
+    /// A message, or what the server says is one. What a member can send by itself is no evidence.
     pub fn message(&mut self, entry: LogEntry<'_>) -> Result<Applied, RoomError> {
+        if let Some(evidence) = self.check_rule(entry)? {
+            return self.evidence(entry.seq, evidence);
+        }
         let message = match decode::content(entry.content()) {
             Some(message @ ProtocolMessage::PrivateMessage(_)) => message,
             Some(ProtocolMessage::PublicMessage(_)) => {
-                let (said, is) = ("a message", "a change of the group");
-                let room = self.name();
-                return self.blame(entry, Evidence::OtherKind { room, seq: entry.seq, said, is });
+                return match self.check_own_kind(entry)? {
+                    Some(evidence) => self.evidence(entry.seq, evidence),
+                    None => self.unreadable(entry, Unreadable::Commit),
+                };
             }
             None => return self.unreadable(entry, Unreadable::Malformed),
         };
-        if let Some(evidence) = self.check_base(entry) {
-            return self.evidence(entry.seq, evidence);
-        }
         let mut group = self.take_group()?;
         let processed = match group.process_message(self.step.provider(), message) {
             Ok(processed) => processed,
             Err(error) => {
-                return match unreadable(error)? {
-                    Unreadable::Repeated => self.repeated(entry),
-                    why => self.unreadable(entry, why),
-                };
+                let why = unreadable(error)?;
+                return self.unreadable(entry, why);
             }
         };
         let sender = processed.sender().clone();
@@ -189,29 +186,6 @@ impl<'s, 't> Reader<'s, 't> {
         }
     }
 
-    fn repeated(&mut self, entry: LogEntry<'_>) -> Result<Applied, RoomError> {
-        let room = self.name();
-        self.blame(entry, Evidence::Repeated { room, seq: entry.seq })
-    }
-
-    /// Evidence, if the server says that the entry is a member's. Whoever may write into the room can send bytes that
-    /// were sent before; an honest server passes them on under the sender's name, and they are not shown.
-    pub fn blame(&mut self, entry: LogEntry<'_>, evidence: Evidence) -> Result<Applied, RoomError> {
-        match self.is_of_member(entry)? {
-            true => self.evidence(entry.seq, evidence),
-            false => self.unreadable(entry, Unreadable::Stranger),
-        }
-    }
-
-    /// Whether the server says that the entry is a member's.
-    pub fn is_of_member(&mut self, entry: LogEntry<'_>) -> Result<bool, RoomError> {
-        let Some(user) = entry.user else { return Ok(true) };
-        let group = self.take_group()?;
-        let roster = group::roster(&group)?;
-        self.group = Some(group);
-        Ok(roster.leaves.values().any(|leaf| leaf.user == user))
-    }
-
     /// A message of another device: compared with the server's words, with what the device said before, and with what
     /// this one has read.
     fn received(
@@ -221,11 +195,13 @@ impl<'s, 't> Reader<'s, 't> {
         envelope: Envelope,
     ) -> Result<Applied, RoomError> {
         let (room, seq, user) = (self.name(), entry.seq, from.user.clone());
-        if let Some(evidence) = self.check_author(entry, &from.user) {
-            return self.evidence(seq, evidence);
+        let is_sender = entry.user.is_none_or(|said| said == user)
+            && entry.device.is_none_or(|said| said == from.device);
+        if !is_sender {
+            return self.unreadable(entry, Unreadable::OtherSender { user, device: from.device });
         }
         if entry.id != Some(&envelope.id) {
-            return self.evidence(seq, Evidence::OtherId { room, seq, user });
+            return self.unreadable(entry, Unreadable::OtherId);
         }
         let number = envelope.number;
         let deleted = self.room.deleted;
@@ -244,13 +220,9 @@ impl<'s, 't> Reader<'s, 't> {
                 (first <= last).then_some((first, last))
             }
             Verdict::New { missing } => missing,
-            Verdict::Repeated => return self.repeated(entry),
-            Verdict::Contradiction => {
-                return self.evidence(seq, Evidence::Contradiction { room, seq, user, number });
-            }
-            Verdict::TooOld => {
-                return self.evidence(seq, Evidence::TooOld { room, seq, user, number });
-            }
+            Verdict::Repeated => return self.unreadable(entry, Unreadable::Repeated),
+            Verdict::Contradiction => return self.unreadable(entry, Unreadable::NumberUsed),
+            Verdict::TooOld => return self.unreadable(entry, Unreadable::TooOld),
         };
         let mut evidence = Vec::new();
         if !self.has_same_record(entry, &envelope)? {
@@ -313,67 +285,6 @@ impl<'s, 't> Reader<'s, 't> {
                 Ok(!is_known || !is_no_entry(self.step, name, envelope.seen, start)?)
             }
         }
-    }
-
-    /// An entry that says it is this device's. openmls can't decrypt those; the outbox knows what is in them.
-    fn own_message(&mut self, entry: LogEntry<'_>) -> Result<Applied, RoomError> {
-        let user = self.device.certificate.user.clone();
-        // Nobody but the server can make this device believe that its state is old.
-        if let Some(evidence) = self.check_author(entry, &user) {
-            return self.evidence(entry.seq, evidence);
-        }
-        let row = match entry.id {
-            Some(id) => OutboxRow::load(self.step, &self.room.name, id)?,
-            None => None,
-        };
-        let known = row.filter(|row| row.content == entry.content());
-        if known.as_ref().is_some_and(|row| row.seq.is_some()) {
-            return self.repeated(entry);
-        }
-        let text = known.as_ref().and_then(|row| row.text.clone());
-        let Some((row, text)) = known.zip(text) else {
-            if self.is_own_under_another_id(entry)? {
-                let (room, seq) = (self.name(), entry.seq);
-                return self.evidence(seq, Evidence::OtherId { room, seq, user });
-            }
-            self.room.status = Status::Outdated;
-            return Ok(Applied::Outdated);
-        };
-        let id = row.id.clone();
-        Archived {
-            seq: entry.seq,
-            id: id.clone(),
-            user,
-            device: self.device.id(),
-            number: row.number,
-            at: row.at,
-            text,
-        }
-        .store(self.step, &self.room.name)?;
-        self.note_sent(row, entry.seq)?;
-        Ok(Applied::Own { id })
-    }
-
-    /// Whether this device made these bytes, under another id than the server names.
-    fn is_own_under_another_id(&self, entry: LogEntry<'_>) -> Result<bool, StateError> {
-        OutboxRow::holds_content(self.step, &self.room.name, entry.content())
-    }
-
-    /// Notes that an own entry was read.
-    pub fn note_sent(&self, row: OutboxRow, seq: Seq) -> Result<(), StateError> {
-        OutboxRow { seq: Some(seq), commit: None, ..row }.store(self.step, &self.room.name)
-    }
-
-    pub fn pending_commit(&self) -> Result<Option<OutboxRow>, StateError> {
-        let owed = OutboxRow::owed(self.step, &self.room.name)?;
-        Ok(owed.into_iter().find(|row| row.is_commit))
-    }
-
-    /// The ids of commits that this device made and that were not read.
-    pub fn forget(&self, own: Option<OutboxRow>) -> Result<Option<MessageId>, StateError> {
-        let Some(own) = own else { return Ok(None) };
-        own.delete(self.step, &self.room.name)?;
-        Ok(Some(own.id))
     }
 }
 

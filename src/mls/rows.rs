@@ -270,17 +270,16 @@ impl OutboxRow {
         Ok(())
     }
 
-    /// Whether one of the rows has this content.
-    pub fn holds_content(
+    /// The row with this content.
+    pub fn with_content(
         step: &Step<'_>,
         room: &RoomName,
         content: &[u8],
-    ) -> Result<bool, StateError> {
-        let mut statement = step
-            .sql()
-            .prepare_cached("SELECT count(*) FROM outbox WHERE room = ?1 AND content = ?2")?;
-        let count: i64 = statement.query_row((room.as_str(), content), |row| row.get(0))?;
-        Ok(count > 0)
+    ) -> Result<Option<Self>, StateError> {
+        let mut statement =
+            step.sql().prepare_cached(&format!("{OUTBOX} WHERE room = ?1 AND content = ?2"))?;
+        let mut rows = statement.query((room.as_str(), content))?;
+        rows.next()?.map(|row| OutboxRow::read(step, room, row)).transpose()
     }
 
     pub fn delete(&self, step: &Step<'_>, room: &RoomName) -> Result<(), StateError> {

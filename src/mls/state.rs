@@ -56,6 +56,14 @@ CREATE TABLE chain (
     room TEXT NOT NULL, seq INTEGER NOT NULL, tag BLOB NOT NULL, PRIMARY KEY (room, seq)) WITHOUT ROWID;
 ";
 
+/// Tables that earlier programs did not make.
+const ADDED: &str = "
+CREATE TABLE IF NOT EXISTS told (
+    room TEXT NOT NULL, seq INTEGER NOT NULL, tag BLOB NOT NULL, at INTEGER NOT NULL,
+    PRIMARY KEY (room, seq)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS told_by_tag ON told (room, tag);
+";
+
 /// The reason why a device's state can't be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -267,6 +275,7 @@ fn prepare(
             return Err(OpenError::OtherFile);
         }
         db.execute_batch(SCHEMA)?;
+        db.execute_batch(ADDED)?;
         db.pragma_update(None, "application_id", APPLICATION_ID)?;
         db.pragma_update(None, "user_version", FORM)?;
         put_own(db, "key check", key_check)?;
@@ -281,6 +290,7 @@ fn prepare(
     if own(db, "key check")?.as_deref() != Some(key_check) {
         return Err(OpenError::OtherKey);
     }
+    db.execute_batch(ADDED)?;
     Ok(own(db, "identity")?.as_deref() != Some(&identity[..]))
 }
 

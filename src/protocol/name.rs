@@ -140,21 +140,6 @@ impl RoomName {
         (first_fits && all_fit && plain.len() <= 64).then(|| RoomName(text.into()))
     }
 
-    /// Why [`Self::parse_plain`] refuses a name.
-    pub fn plain_rule(text: &str) -> &'static str {
-        match Self::parse(text) {
-            Some(_) => {
-                "this version of chat-client can't enter end-to-end rooms, whose names begin with +"
-            }
-            None => Self::RULE,
-        }
-    }
-
-    /// Parses the name of a room that is not end-to-end.
-    pub fn parse_plain(text: &str) -> Option<Self> {
-        Self::parse(text).filter(|room| !room.is_end_to_end())
-    }
-
     /// The room in which two users exchange direct messages, in whichever order they are named: `+dm.` and 26
     /// characters of base32 (the first 16 bytes of the SHA-256 over both names, sorted, with a line feed
     /// between them, which no name contains).
@@ -265,7 +250,6 @@ mod tests {
             assert!(!room.is_end_to_end() && !room.is_direct(), "{good}");
             let room = RoomName::parse(&format!("+{good}")).expect(good);
             assert!(room.is_end_to_end(), "{good}");
-            assert_eq!(RoomName::parse_plain(room.as_str()), None);
         }
         for bad in ["", "Ops", "-a", "a b", "é", "a/b", "+", "++a", "+-a", "a+b", &"x".repeat(65)]
         {

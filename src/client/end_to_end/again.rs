@@ -6,14 +6,13 @@ use super::items::Shown;
 use super::machine::EndToEnd;
 use super::problem::Problem;
 use super::session::Start;
+use super::trust::is_vouched;
 use crate::conversation::client::event::PageItem;
 use crate::mls::StateError;
 use crate::mls::archived::Archived;
-use crate::mls::device::pin;
 use crate::mls::members::members;
 use crate::mls::notices::{Item, items_after};
 use crate::mls::rows::Status;
-use crate::policy::pins::PinOrigin;
 use crate::protocol::{RoomName, Seq};
 
 /// Messages that are shown again at once, at most.
@@ -47,9 +46,7 @@ impl EndToEnd {
                 after = *last;
                 for (seq, item) in part.into_iter().filter(|(seq, _)| *seq <= through) {
                     let is_vouched = match &item {
-                        Item::Message(archived) if archived.user == own => true,
-                        Item::Message(archived) => pin(step, &archived.user)?
-                            .is_some_and(|pin| pin.origin != PinOrigin::First),
+                        Item::Message(archived) => is_vouched(step, &own, &archived.user)?,
                         Item::Notice(_) => false,
                     };
                     found.push((seq, item, is_vouched));

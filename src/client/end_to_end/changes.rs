@@ -176,8 +176,7 @@ impl EndToEnd {
         let mut adds = wish.newcomers(keys, &roster, now)?;
         let leaves: Vec<_> = adds.iter().map(|newcomer| newcomer.leaf()).collect();
         let (notes, left_out) = self.step(|step, device| {
-            let certificate = &device.certificate;
-            let own = (certificate.user.as_str(), &certificate.user_key);
+            let own = &device.certificate;
             // A user who started anew may still have key packages of the old devices at the server.
             let left_out = with_other_keys(step, &options, &leaves)?;
             let known = leaves.iter().filter(|leaf| !left_out.contains(&leaf.device));

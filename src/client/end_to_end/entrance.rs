@@ -134,7 +134,7 @@ impl EndToEnd {
         let joined = self.state.step(|step| {
             let welcome = (invitation.content.as_slice(), tree);
             let roster = room::join(step, device, name, welcome, (seq, entry))?;
-            let own = (device.certificate.user.as_str(), &device.certificate.user_key);
+            let own = &device.certificate;
             let notes = check(step, options, own, roster.leaves.values(), now)?;
             room::put_log_epoch(step, name, session.epoch.as_str())?;
             Ok::<_, StepError>((roster, notes, Room::load(step, name)?))
@@ -174,7 +174,7 @@ impl EndToEnd {
         let made = self.state.step(|step| {
             let described = (invitation.content.as_slice(), tree);
             let (outgoing, before) = room::come_in(step, device, name, &id, described, at, now)?;
-            let own = (device.certificate.user.as_str(), &device.certificate.user_key);
+            let own = &device.certificate;
             let notes = check(step, options, own, before.leaves.values(), now)?;
             room::put_log_epoch(step, name, session.epoch.as_str())?;
             Ok::<_, StepError>((outgoing, notes, Room::load(step, name)?))

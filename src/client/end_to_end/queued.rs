@@ -2,7 +2,8 @@
 
 use crate::conversation::client::sealed_frame::Entry;
 use crate::mls::entry::{Body, LogEntry};
-use crate::protocol::{MessageId, Seq};
+use crate::protocol::device::DeviceId;
+use crate::protocol::{MessageId, Seq, Timestamp};
 
 /// An entry that waits to be read.
 pub struct Queued {
@@ -10,6 +11,8 @@ pub struct Queued {
     pub seq: Seq,
     id: Option<MessageId>,
     user: String,
+    device: Option<DeviceId>,
+    at: Option<Timestamp>,
     base: Option<Seq>,
     body: QueuedBody,
 }
@@ -30,6 +33,8 @@ impl Queued {
             seq: entry.seq,
             id: MessageId::parse(&entry.id),
             user: entry.username.to_string(),
+            device: entry.device,
+            at: entry.at,
             base: entry.base,
             body: match entry.is_commit {
                 true => QueuedBody::Commit(content),
@@ -40,7 +45,15 @@ impl Queued {
 
     /// An entry whose content was deleted.
     pub fn deleted(seq: Seq) -> Self {
-        Queued { seq, id: None, user: String::new(), base: None, body: QueuedBody::Deleted }
+        Queued {
+            seq,
+            id: None,
+            user: String::new(),
+            device: None,
+            at: None,
+            base: None,
+            body: QueuedBody::Deleted,
+        }
     }
 
     /// Entries that are not for this session: from the first to the last.
@@ -68,6 +81,8 @@ impl Queued {
             seq: self.seq,
             id: self.id.as_ref(),
             user: (!self.user.is_empty()).then_some(&self.user),
+            device: self.device,
+            at: self.at,
             base: self.base,
             body: match &self.body {
                 QueuedBody::Message(bytes) => Body::Message(bytes),

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::queued::{Hole, Queued};
-use crate::client::random::random;
+use crate::client::random::random_number;
 use crate::conversation::client::backfill::BackfillStart;
 use crate::mls::rows::{Room, Status};
 use crate::policy::upkeep::{COMMIT_TRIES, commit_pause};
@@ -167,7 +167,7 @@ impl Session {
     /// Another change came before that by which the device wanted to renew its keys: it tries again after a pause.
     pub fn renew_later(&mut self, now: Instant) -> Option<Instant> {
         self.upkeep_tries += 1;
-        let pause = commit_pause(self.upkeep_tries, (random() * 1e15) as u64);
+        let pause = commit_pause(self.upkeep_tries, random_number());
         self.upkeep_at = (self.upkeep_tries < COMMIT_TRIES).then(|| now + pause);
         self.upkeep_at
     }

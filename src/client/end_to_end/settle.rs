@@ -12,7 +12,7 @@ use super::wish::{Action, Stage, Wish};
 use crate::conversation::client::conversation::{Conversation, Phase};
 use crate::conversation::client::outbox::Sealed;
 use crate::mls::apply::apply_all;
-use crate::mls::entry::{Applied, LogEntry, Void};
+use crate::mls::entry::{Applied, LogEntry};
 use crate::mls::group::Change;
 use crate::mls::owed::owed_commits;
 use crate::mls::room::{self};
@@ -192,13 +192,6 @@ impl EndToEnd {
                     session.fall_back(expected);
                 }
             }
-            Applied::Void(Void::Invalid) => {
-                return Err(Problem::evidence(format!(
-                    "#{} of {name} changes nothing: it says that it is a change by {}, and is none by any member",
-                    entry.seq,
-                    entry.user.unwrap_or_default()
-                )));
-            }
             Applied::Void(reason) => {
                 self.notes.push_back(format!(
                     "#{} of {name}, a change by {}, does not count: {reason}",
@@ -249,8 +242,7 @@ impl EndToEnd {
         let (options, now) = (self.options.clone(), wall_clock());
         let other = self.options.direct.get(name).cloned();
         let (notes, owed, lacks) = self.step(|step, device| {
-            let certificate = &device.certificate;
-            let own = (certificate.user.as_str(), &certificate.user_key);
+            let own = &device.certificate;
             let roster = room::roster(step, name)?;
             let notes = check(step, &options, own, roster.leaves.values(), now)?;
             forget_sent(step, Timestamp::from_micros(now.micros() - KEPT_SENT_MICROS))?;

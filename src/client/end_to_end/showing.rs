@@ -4,15 +4,14 @@ use super::items::Shown;
 use super::machine::EndToEnd;
 use super::problem::Problem;
 use super::session::Start;
+use super::trust::is_vouched;
 use crate::conversation::client::backfill::{BackfillStart, Until};
 use crate::conversation::client::conversation::Conversation;
 use crate::conversation::client::event::PageItem;
 use crate::mls::archived::Archived;
-use crate::mls::device::pin;
 use crate::mls::notices::{Item, items_after};
 use crate::mls::rows::Status;
 use crate::mls::{StateError, Step};
-use crate::policy::pins::PinOrigin;
 use crate::protocol::frame::Position;
 use crate::protocol::{RoomName, Seq};
 
@@ -65,14 +64,10 @@ impl EndToEnd {
                 Start::Sought(start) => sought(step, name, start)?,
             };
             let items = items_after(step, name, after, limit)?;
-            let vouched = |user: &str| -> Result<bool, StateError> {
-                let known = pin(step, user)?;
-                Ok(known.is_some_and(|pin| pin.origin != PinOrigin::First))
-            };
             let mut found = Vec::new();
             for (seq, item) in items {
                 let is_vouched = match &item {
-                    Item::Message(archived) => archived.user == own || vouched(&archived.user)?,
+                    Item::Message(archived) => is_vouched(step, &own, &archived.user)?,
                     Item::Notice(_) => false,
                 };
                 found.push((seq, item, is_vouched));

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::home::EndToEndOptions;
 use super::problem::Problem;
+use crate::crypto::device_certificate::DeviceCertificate;
 use crate::mls::device::{pin, put_pin};
 use crate::mls::{StateError, Step};
 use crate::policy::commit_rules::Leaf;
@@ -52,7 +53,7 @@ impl From<StepError> for Problem {
 pub fn check<'a>(
     step: &Step<'_>,
     options: &EndToEndOptions,
-    own: (&str, &UserKey),
+    own: &DeviceCertificate,
     leaves: impl Iterator<Item = &'a Leaf>,
     now: Timestamp,
 ) -> Result<Vec<String>, StepError> {
@@ -60,12 +61,12 @@ pub fn check<'a>(
         leaves.map(|leaf| (leaf.user.as_str(), leaf.user_key)).collect();
     let mut notes = Vec::new();
     for (user, key) in users {
-        if user == own.0 {
-            if key != *own.1 {
+        if user == own.user {
+            if key != own.user_key {
                 return Err(Problem::identity(format!(
                     "a device that calls itself {user} has another key ({}) than this one ({})",
                     key.short(),
-                    own.1.short()
+                    own.user_key.short()
                 ))
                 .into());
             }
@@ -89,6 +90,12 @@ pub fn check<'a>(
         }
     }
     Ok(notes)
+}
+
+/// Whether somebody vouches for the author of a message: it is the user `own`, or a person or a file vouches for its key.
+pub fn is_vouched(step: &Step<'_>, own: &str, author: &str) -> Result<bool, StateError> {
+    let known = || Ok(pin(step, author)?.is_some_and(|pin| pin.origin != PinOrigin::First));
+    if author == own { Ok(true) } else { known() }
 }
 
 /// Devices whose user's key is not the known one, where another device of the user has that.

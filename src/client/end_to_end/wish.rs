@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::frames;
 use super::problem::{Kind, Problem};
 use super::trust::shell_word;
-use crate::client::random::random;
+use crate::client::random::random_number;
 use crate::mls::device::{KeyPackageError, Newcomer};
 use crate::mls::group::MAX_ADDS;
 use crate::policy::commit_rules::Roster;
@@ -236,7 +236,7 @@ impl Wish {
             let text = format!("others keep changing {}; try again", self.room);
             return Err(Problem::new(Kind::Pending, text));
         }
-        self.stage = Stage::Pausing(now + commit_pause(self.tries, (random() * 1e15) as u64));
+        self.stage = Stage::Pausing(now + commit_pause(self.tries, random_number()));
         Ok(())
     }
 

@@ -5,11 +5,12 @@ use std::borrow::Cow;
 use serde_json::value::RawValue;
 
 use super::json_text::json_text;
+use crate::protocol::device::DeviceId;
 use crate::protocol::frame::{
     Ack, Blob, ChatMessage, ErrorFrame, Gap, History, Info, Joined, KIND_COMMIT, Keys, Redacted,
     WelcomeToRoom,
 };
-use crate::protocol::{RoomName, Seq};
+use crate::protocol::{RoomName, Seq, Timestamp};
 
 /// Something that the server says about an end-to-end room, or for this device.
 pub enum EndToEndFrame<'a> {
@@ -58,6 +59,10 @@ pub struct Entry<'a> {
     pub id: Cow<'a, str>,
     /// Whose it is, by the server's word.
     pub username: Cow<'a, str>,
+    /// The device that sent it, by the server's word.
+    pub device: Option<DeviceId>,
+    /// When it was stored, by the server's word.
+    pub at: Option<Timestamp>,
     /// The newest commit before it, by the server's word.
     pub base: Option<Seq>,
     /// Whether it is a commit, by the server's word.
@@ -76,6 +81,8 @@ impl<'a> Entry<'a> {
             room: message.room,
             id: message.id,
             username: message.username,
+            device: DeviceId::parse(&message.device),
+            at: Timestamp::parse(&message.timestamp),
             base: message.base,
         })
     }

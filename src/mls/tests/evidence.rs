@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::mls::apply::apply_all;
-use crate::mls::entry::{CommitApplied, Received};
+use crate::mls::entry::{CommitApplied, Received, Unreadable, Void};
 use crate::mls::evidence::Evidence;
 use crate::mls::members;
 use crate::mls::notices::{Item, Notice, items_after};
@@ -24,6 +24,7 @@ impl Scene {
         let (mut a, mut b) = (Member::new(&users[0]), Member::new(&users[1]));
         let mut log = room_of(&users[0], &mut a, &mut [&mut b]);
         log.users = vec!["ana", "bob", "ana"];
+        log.devices = vec![a.id(), b.id()];
         Scene { users, a, b, log }
     }
 
@@ -122,6 +123,30 @@ fn alarm(seq: Seq, evidence: &Evidence) -> String {
     format!("{seq} alarm: {evidence}")
 }
 
+fn unreadable(applied: Applied) -> Unreadable {
+    match applied {
+        Applied::Unreadable(why) => why,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// What Bob finds in Ana's next message, before which he was told something else than she.
+fn next_of_ana(scene: &mut Scene) -> Vec<Evidence> {
+    let told = scene.log.entries.last().unwrap().clone();
+    let sent = scene.a.step(|step, _| Ok(room::outcome(step, &ops(), &told.id)?)).unwrap();
+    if sent == Some(None) {
+        // Ana ends when she is told so; another server, or a later run, tells her the truth.
+        scene.a.hear(LogEntry { base: None, ..told.told(&scene.log) }).unwrap();
+    }
+    let next = scene.ana("next");
+    received(scene.b.hear(next.told(&scene.log)).unwrap()).evidence
+}
+
+fn other_record(scene: &Scene) -> Evidence {
+    let seq = scene.log.entries.last().unwrap().seq;
+    Evidence::OtherRecord { room: ops(), seq, user: "ana".into(), before: Seq(seq.0 - 1) }
+}
+
 #[test]
 fn another_author() {
     let mut scene = Scene::new();
@@ -134,21 +159,37 @@ fn another_author() {
         is: "ana".into(),
     };
     let told = LogEntry { user: Some("bob"), ..entry.told(&scene.log) };
-    for member in [&mut scene.a, &mut scene.b] {
-        assert_eq!(evidence(member.hear(told).unwrap()), other(seq, "bob"));
-        assert_eq!(shown(member), [alarm(seq, &other(seq, "bob"))]);
-        assert_eq!(member.room().applied, seq, "the room goes on");
-    }
+    // Ana may have given it to Bob, who sent it: that is no evidence, except for Ana.
+    let device = scene.a.id();
+    let why = Unreadable::OtherSender { user: "ana".into(), device };
+    assert_eq!(unreadable(scene.b.hear(told).unwrap()), why);
+    let mut liar = super::rooms::copy(&scene.a);
+    assert_eq!(evidence(liar.hear(told).unwrap()), other(seq, "bob"));
+    assert_eq!(shown(&mut liar), [alarm(seq, &other(seq, "bob"))]);
+    assert_eq!(shown(&mut scene.b), ["3 unreadable bob"]);
+    assert_eq!(scene.b.room().applied, seq, "the room goes on");
+    // Ana was told the truth, and her next message shows it.
+    assert_eq!(next_of_ana(&mut scene), [other_record(&scene)]);
     // A commit counts all the same: the others know nothing of the lie.
+    scene.a.read(&scene.log);
     let renewal = scene.a.change("renew", Change::default()).unwrap();
     let seq = scene.log.append(0, &renewal).unwrap();
     let told = LogEntry { user: Some("eve"), ..scene.log.entry(seq).told(&scene.log) };
-    for member in [&mut scene.a, &mut scene.b] {
-        let found = commit(member.hear(told).unwrap());
-        assert_eq!(found.evidence, Some(other(seq, "eve")));
-        assert_eq!(shown(member).pop(), Some(alarm(seq, &other(seq, "eve"))));
-    }
+    assert_eq!(commit(scene.a.hear(told).unwrap()).evidence, Some(other(seq, "eve")));
+    assert_eq!(commit(scene.b.hear(told).unwrap()).evidence, None);
     assert_eq!(scene.a.authenticator(), scene.b.authenticator());
+}
+
+#[test]
+fn another_device_of_the_author() {
+    let mut scene = Scene::new();
+    let entry = scene.ana("hola");
+    let told = LogEntry { device: Some(scene.b.id()), ..entry.told(&scene.log) };
+    let why = unreadable(scene.b.hear(told).unwrap());
+    assert!(matches!(why, Unreadable::OtherSender { .. }), "{why:?}");
+    let found = evidence(super::rooms::copy(&scene.a).hear(told).unwrap());
+    assert!(matches!(found, Evidence::OtherAuthor { .. }), "{found:?}");
+    assert_eq!(next_of_ana(&mut scene), [other_record(&scene)]);
 }
 
 #[test]
@@ -157,14 +198,20 @@ fn an_entry_of_another_user_does_not_make_a_state_old() {
     scene.ana("hola");
     scene.a.read(&scene.log);
     scene.b.read(&scene.log);
-    scene.a.step(|step, _| Ok(crate::mls::rows::forget_sent(step, at(100))?)).unwrap();
-    // Bob, or anybody who may write, sends Ana's bytes once more.
     let content = scene.log.entry(Seq(3)).content.clone();
-    let again =
-        scene.push(Entry { seq: Seq(0), id: id("again"), author: 1, is_commit: false, content });
-    let told = again.told(&scene.log);
-    assert!(matches!(scene.a.hear(told).unwrap(), Applied::Evidence(_)));
+    // Bob, or anybody who may write, sends Ana's bytes once more; also when she has forgotten them.
+    for (name, why) in [("one", Unreadable::Repeated), ("two", Unreadable::LikeOwn)] {
+        let (id, content) = (id(name), content.clone());
+        let again = scene.push(Entry { seq: Seq(0), id, author: 1, is_commit: false, content });
+        assert_eq!(unreadable(scene.a.hear(again.told(&scene.log)).unwrap()), why);
+        assert_eq!(unreadable(scene.b.hear(again.told(&scene.log)).unwrap()), Unreadable::Repeated);
+        scene.a.step(|step, _| Ok(crate::mls::rows::forget_sent(step, at(100))?)).unwrap();
+    }
     scene.a.say("on", "on").unwrap();
+    // Under her own name and device it does: nobody else could have sent it.
+    let (id, author) = (id("three"), 0);
+    let again = scene.push(Entry { seq: Seq(0), id, author, is_commit: false, content });
+    assert_eq!(scene.a.hear(again.told(&scene.log)).unwrap(), Applied::Outdated);
 }
 
 #[test]
@@ -174,15 +221,17 @@ fn another_id() {
     let (seq, other_id) = (entry.seq, id("other"));
     let expected = Evidence::OtherId { room: ops(), seq, user: "ana".into() };
     let told = LogEntry { id: Some(&other_id), ..entry.told(&scene.log) };
-    for member in [&mut scene.a, &mut scene.b] {
-        assert_eq!(evidence(member.hear(told).unwrap()), expected);
-        assert_eq!(shown(member), [alarm(seq, &expected)]);
-    }
+    let mut liar = super::rooms::copy(&scene.a);
+    assert_eq!(evidence(liar.hear(told).unwrap()), expected);
+    assert_eq!(shown(&mut liar), [alarm(seq, &expected)]);
+    assert_eq!(unreadable(scene.b.hear(told).unwrap()), Unreadable::OtherId);
+    assert_eq!(next_of_ana(&mut scene), [other_record(&scene)]);
     // Without an id.
+    scene.a.read(&scene.log);
     let entry = scene.ana("qué tal");
     let told = LogEntry { id: None, ..entry.told(&scene.log) };
-    assert!(matches!(scene.b.hear(told).unwrap(), Applied::Evidence(Evidence::OtherId { .. })));
-    assert_eq!(scene.b.texts(), Vec::<String>::new());
+    assert_eq!(unreadable(scene.b.hear(told).unwrap()), Unreadable::OtherId);
+    assert_eq!(scene.b.texts(), ["next"]);
 }
 
 #[test]
@@ -212,21 +261,34 @@ fn another_kind() {
     let told = LogEntry { body: Body::Commit(&entry.content), ..entry.told(&scene.log) };
     let (said, is) = ("a change of the group", "a message");
     let expected = Evidence::OtherKind { room: ops(), seq: entry.seq, said, is };
-    for member in [&mut scene.a, &mut scene.b] {
-        assert_eq!(evidence(member.hear(told).unwrap()), expected);
-        assert_eq!(shown(member), [alarm(entry.seq, &expected)]);
-        assert_eq!(member.room().base, entry.seq, "by the server's word");
-    }
+    let mut liar = super::rooms::copy(&scene.a);
+    assert_eq!(evidence(liar.hear(told).unwrap()), expected);
+    assert_eq!(shown(&mut liar), [alarm(entry.seq, &expected)]);
+    assert_eq!(scene.b.hear(told).unwrap(), Applied::Void(Void::Message));
+    assert_eq!(scene.b.room().base, entry.seq, "by the server's word");
+    // The next one is based on another commit, or the server says so and Ana does not.
+    scene.a.read(&scene.log);
+    let next = scene.ana("next");
+    let found = evidence(super::rooms::copy(&scene.b).hear(next.told(&scene.log)).unwrap());
+    assert!(matches!(found, Evidence::OtherBase { .. }), "{found:?}");
+    let told = LogEntry { base: Some(entry.seq), ..next.told(&scene.log) };
+    let found = received(scene.b.hear(told).unwrap()).evidence;
+    assert_eq!(found, [other_record(&scene)]);
+}
+
+#[test]
+fn a_commit_that_is_called_a_message() {
+    let mut scene = Scene::new();
     let renewal = scene.a.change("renew", Change::default()).unwrap();
-    let seq = Seq(4);
-    let told =
-        LogEntry { seq, id: None, user: None, base: None, body: Body::Message(&renewal.content) };
+    let seq = scene.log.append(0, &renewal).unwrap();
+    let body = Body::Message(&renewal.content);
+    let told = LogEntry { body, ..scene.log.entry(seq).told(&scene.log) };
     let (said, is) = ("a message", "a change of the group");
     let expected = Evidence::OtherKind { room: ops(), seq, said, is };
     let before = scene.b.authenticator();
+    assert_eq!(evidence(scene.a.hear(told).unwrap()), expected);
+    assert_eq!(unreadable(scene.b.hear(told).unwrap()), Unreadable::Commit);
     for member in [&mut scene.a, &mut scene.b] {
-        assert_eq!(evidence(member.hear(told).unwrap()), expected);
-        assert_eq!(shown(member).pop(), Some(alarm(seq, &expected)));
         assert_eq!(member.authenticator(), before, "it changes nothing");
     }
 }
@@ -237,11 +299,40 @@ fn the_same_entry_again() {
     let entry = scene.ana("hola");
     let again = scene.push(entry.clone());
     let expected = Evidence::Repeated { room: ops(), seq: again.seq };
+    let mut late = [super::rooms::copy(&scene.a), super::rooms::copy(&scene.b)];
     for member in [&mut scene.a, &mut scene.b] {
         let last = member.read(&scene.log).pop().unwrap();
         assert_eq!(evidence(last), expected);
         assert_eq!(shown(member), [format!("{} hola", entry.seq), alarm(again.seq, &expected)]);
     }
+    // Under another id, or when the server has forgotten the id, its device can have sent it again. Or another device.
+    let (other_id, day) = (id("other"), 24 * 3600);
+    for (member, at) in late.iter_mut().flat_map(|member| [(member, at(3 + day))]) {
+        member.hear(entry.told(&scene.log)).unwrap();
+        let told = again.told(&scene.log);
+        let cases = [
+            LogEntry { id: Some(&other_id), ..told },
+            LogEntry { at: Some(at), seq: Seq(5), ..told },
+            LogEntry { device: Some(DeviceId([7; 10])), seq: Seq(6), ..told },
+        ];
+        for told in cases {
+            let told = LogEntry { base: Some(Seq(2)), ..told };
+            assert_eq!(unreadable(member.hear(told).unwrap()), Unreadable::Repeated);
+        }
+    }
+}
+
+/// A commit that did not count has an id as well.
+#[test]
+fn the_same_void_commit_again() {
+    let mut scene = Scene::new();
+    let (id, content) = (id("void"), b"no commit".to_vec());
+    let void = scene.push(Entry { seq: Seq(0), id, author: 1, is_commit: true, content });
+    let again = scene.push(void.clone());
+    let applied = scene.a.read(&scene.log);
+    assert_eq!(applied[0], Applied::Void(Void::Invalid));
+    assert_eq!(evidence(applied[1].clone()), Evidence::Repeated { room: ops(), seq: again.seq });
+    assert_eq!(scene.a.room().base, again.seq);
 }
 
 /// The server says that it refused a message, and shows both copies.
@@ -270,12 +361,22 @@ fn a_message_that_was_stored_and_refused() {
 fn another_message_with_the_same_number() {
     let mut scene = Scene::new();
     scene.ana("hola");
-    let other = scene.bent("other", |envelope| envelope.number = 1);
-    let (user, number) = ("ana".into(), 1);
-    let expected = Evidence::Contradiction { room: ops(), seq: other.seq, user, number };
+    scene.bent("other", |envelope| envelope.number = 1);
     let last = scene.b.read(&scene.log).pop().unwrap();
-    assert_eq!(evidence(last), expected);
-    assert_eq!(shown(&mut scene.b), ["3 hola".to_owned(), alarm(other.seq, &expected)]);
+    assert_eq!(unreadable(last), Unreadable::NumberUsed);
+    assert_eq!(shown(&mut scene.b), ["3 hola", "4 unreadable ana"]);
+}
+
+#[test]
+fn the_same_message_encrypted_again() {
+    let mut scene = Scene::new();
+    scene.ana("hola");
+    scene.bent("hola", |envelope| envelope.number = 1);
+    // Ana's client follows no rules, and has sent it through another device, under which its id was free.
+    let told = scene.log.entry(Seq(4)).told(&scene.log);
+    let told = LogEntry { device: None, ..told };
+    scene.b.hear(scene.log.entry(Seq(3)).told(&scene.log)).unwrap();
+    assert_eq!(unreadable(scene.b.hear(told).unwrap()), Unreadable::Repeated);
 }
 
 #[test]
@@ -288,9 +389,9 @@ fn a_message_that_is_too_old() {
     let applied = scene.b.read(&scene.log);
     // Bob has never heard Ana: what was overtaken may come, and what is older is not.
     assert_eq!(received(applied[1].clone()).evidence, []);
-    let expected = Evidence::TooOld { room: ops(), seq: old.seq, user: "ana".into(), number: 9 };
-    assert_eq!(evidence(applied[2].clone()), expected);
-    let lines = ["3 new".to_owned(), format!("{} late", late.seq), alarm(old.seq, &expected)];
+    assert_eq!(unreadable(applied[2].clone()), Unreadable::TooOld);
+    let lines =
+        ["3 new".to_owned(), format!("{} late", late.seq), format!("{} unreadable ana", old.seq)];
     assert_eq!(shown(&mut scene.b), lines);
 }
 

@@ -187,13 +187,15 @@ impl Entry {
     fn as_log(&self) -> LogEntry<'_> {
         let Entry { seq, id, is_commit, content, .. } = self;
         let body = if *is_commit { Body::Commit(content) } else { Body::Message(content) };
-        LogEntry { seq: *seq, id: Some(id), user: None, base: None, body }
+        let at = i64::try_from(seq.0).map(at).ok();
+        LogEntry { seq: *seq, id: Some(id), user: None, device: None, at, base: None, body }
     }
 
     /// The entry with what an honest server says about it.
     fn told(&self, log: &Log) -> LogEntry<'_> {
         let user = log.users.get(self.author).copied();
-        LogEntry { user, base: Some(log.base_before(self.seq)), ..self.as_log() }
+        let device = log.devices.get(self.author).copied();
+        LogEntry { user, device, base: Some(log.base_before(self.seq)), ..self.as_log() }
     }
 }
 
@@ -204,6 +206,8 @@ struct Log {
     commits: BTreeMap<Seq, MadeCommit>,
     /// The names of the authors, if the server says them.
     users: Vec<&'static str>,
+    /// And their devices.
+    devices: Vec<DeviceId>,
     /// The key of each content that was ever handed over.
     keys: BTreeMap<Vec<u8>, Vec<u8>>,
 }

@@ -49,6 +49,9 @@ pub struct ChatMessage<'a, C = Cow<'a, str>> {
     /// In an end-to-end room: the number of the newest commit before it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<Seq>,
+    /// In an end-to-end room: the id of the device that sent it; else empty.
+    #[serde(borrow, default, skip_serializing_if = "str::is_empty")]
+    pub device: Cow<'a, str>,
 }
 
 impl ChatMessage<'_> {

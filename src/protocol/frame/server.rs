@@ -121,6 +121,7 @@ mod tests {
             replay: false,
             kind: "".into(),
             base: None,
+            device: "".into(),
         }
     }
 

@@ -153,5 +153,6 @@ fn unencrypted(entry: &Entry, replay: bool) -> ChatMessage<'_> {
             Some(EntryKind::Commit) => KIND_COMMIT.into(),
         },
         base: entry.e2e.map(|e2e| e2e.base),
+        device: entry.e2e.map(|e2e| e2e.device.to_string()).unwrap_or_default().into(),
     }
 }

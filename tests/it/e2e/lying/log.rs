@@ -60,24 +60,17 @@ fn a_message_that_was_left_out_is_told_as_missing_and_ends_with_79_at_the_next()
 }
 
 #[test]
-fn a_message_with_another_name_id_kind_or_base_is_evidence_and_another_time_is_not_believed() {
+fn a_message_with_another_name_id_kind_or_base_is_not_shown_and_ends_with_79_and_another_time_is_not_believed()
+ {
     type Alter = fn(&mut Value);
-    let cases: [(&str, Alter, &str, bool); 5] = [
-        (
-            "name",
-            |entry| entry["username"] = "bob".into(),
-            "is from bob, and it is from ana",
-            false,
-        ),
-        ("id", |entry| entry["id"] = "other".into(), "another id than ana did", false),
-        (
-            "kind",
-            |entry| entry["kind"] = "commit".into(),
-            "is a change of the group, and it is a message",
-            false,
-        ),
-        ("base", |entry| entry["base"] = 1.into(), "was written after the change at #1", false),
-        ("time", |entry| entry["timestamp"] = "2001-01-01T00:00:00.000000Z".into(), "", true),
+    let other_record = "were shown different records of +ops";
+    let cases: [(&str, Alter, &str); 6] = [
+        ("name", |entry| entry["username"] = "bob".into(), other_record),
+        ("device", |entry| entry["device"] = "aaaaaaaaaaaaaaaa".into(), other_record),
+        ("id", |entry| entry["id"] = "other".into(), other_record),
+        ("kind", |entry| entry["kind"] = "commit".into(), "was written after the change at"),
+        ("base", |entry| entry["base"] = 1.into(), "was written after the change at #1"),
+        ("time", |entry| entry["timestamp"] = "2001-01-01T00:00:00.000000Z".into(), ""),
     ];
     let server = Server::start();
     let ana = Member::new(&server, "ana");
@@ -87,25 +80,45 @@ fn a_message_with_another_name_id_kind_or_base_is_evidence_and_another_time_is_n
         .collect();
     let listeners = open_room(ROOM, &ana, &members.iter().collect::<Vec<_>>());
     for ((_, alter, ..), proxy) in cases.iter().zip(&proxies) {
-        let alter = *alter;
-        proxy.lie_to_client(retold(ROOM, move |mut entry| {
-            if entry["kind"] == "message" {
+        let (alter, mut is_first) = (*alter, true);
+        proxy.lie_to_client(move |mut entry| {
+            if entry["kind"] == "message" && std::mem::take(&mut is_first) {
                 alter(&mut entry);
             }
             vec![entry]
-        }));
+        });
     }
-    let said = ana.pipe("hola\n", &["-r", ROOM, "--quiet"]);
-    assert_eq!(said.code, Some(0), "{said:?}");
-    for ((_, _, words, is_shown), mut listener) in cases.iter().zip(listeners) {
-        if *is_shown {
+    // A member can have sent such an entry, but the next message shows that the others were told something else.
+    for text in ["hola\n", "hola again\n"] {
+        let said = ana.pipe(text, &["-r", ROOM, "--quiet"]);
+        assert_eq!(said.code, Some(0), "{said:?}");
+    }
+    for ((name, _, words), mut listener) in cases.iter().zip(listeners) {
+        if words.is_empty() {
             let shown = listener.wait_for_text("hola");
             assert_ne!(&shown["timestamp"].as_str().unwrap()[..4], "2001", "{shown}");
             continue;
         }
         let ended = ends_with_evidence(&mut listener, words);
-        assert_eq!(ended.texts(), [""; 0]);
+        assert!(!ended.texts().contains(&"hola".to_owned()), "{ended:?}");
+        let is_told = ended.lines.iter().any(|line| line.contains("unreadable"));
+        assert_eq!(is_told, *name != "base", "{ended:?}");
     }
+}
+
+#[test]
+fn an_author_whose_entry_is_given_to_somebody_else_ends_with_79() {
+    let AnaAndBob { server: _server, bob, proxy, listener, .. } = AnaAndBob::new();
+    drop(listener);
+    proxy.lie_to_client(|mut frame| {
+        if frame["username"] == "bob" && frame["kind"] == "message" {
+            frame["username"] = "ana".into();
+        }
+        vec![frame]
+    });
+    let said = bob.pipe("two\n", &["-r", ROOM]);
+    assert_eq!(said.code, EVIDENCE, "{said:?}");
+    assert!(said.errors.contains("is from ana, and it is from bob's device here"), "{said:?}");
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod insider;
 mod invitations;
 mod keys;
 mod log;
+mod noise;
 mod proxy;
 
 use proxy::Proxy;

@@ -150,11 +150,8 @@ impl Shared {
             let frames = tokio::select! {
                 message = from_client.next() => self.told(Way::ToServer, message),
                 message = from_server.next() => self.told(Way::ToClient, message),
-                frame = inserted.recv() => match frame {
-                    Some(frame) => vec![frame],
-                    // A newer connection took this one's place; it goes on without insertions.
-                    None => std::future::pending().await,
-                },
+                // A newer connection takes this one's place, which goes on without insertions.
+                Some(frame) = inserted.recv() => vec![frame],
             };
             for (way, message) in frames {
                 let is_end = message.is_close();
