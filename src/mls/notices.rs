@@ -43,6 +43,12 @@ pub enum Notice {
         added: Vec<String>,
         /// The users of the removed devices.
         removed: Vec<String>,
+        /// The users who were made admins.
+        #[serde(default)]
+        promoted: Vec<String>,
+        /// The users who are admins no more.
+        #[serde(default)]
+        demoted: Vec<String>,
     },
 }
 

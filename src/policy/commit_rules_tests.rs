@@ -218,6 +218,23 @@ fn the_room_stays_the_room_and_has_an_admin() {
     // Dora administers, but is not in the room.
     let dora = leaf("dora", 1).user_key;
     is_void(&with_terms(ANA, |terms| terms.admins = [dora].into()), VoidReason::NoAdmin);
+    let beside = with_terms(ANA, |terms| terms.admins.extend([dora]));
+    is_void(&beside, VoidReason::AbsentAdmin);
+    // She can be added and made an admin at once.
+    counts(&roster(), &CommitFacts { adds: vec![Some(leaf("dora", 1))], ..beside });
+    // Bob administers too. Whoever removes him takes that from him.
+    let mut roster = roster();
+    roster.terms = terms(&["ana", "bob"]);
+    let mut facts = removing(ANA, &[2, 3]);
+    counts(&roster, &facts);
+    facts.terms.as_mut().unwrap().as_mut().unwrap().admins = roster.terms.admins.clone();
+    assert_eq!(check(&roster, &facts), Err(VoidReason::AbsentAdmin));
+    // Each of them may take it from the other, or from itself, but not from both.
+    for (author, admins) in [(ANA, ["ana"]), (BOB, ["bob"]), (ANA, ["bob"]), (BOB, ["ana"])] {
+        counts(&roster, &CommitFacts { terms: Some(Some(terms(&admins))), ..commit(author) });
+    }
+    let none = CommitFacts { terms: Some(Some(terms(&[]))), ..commit(BOB) };
+    assert_eq!(check(&roster, &none), Err(VoidReason::NoAdmin));
 }
 
 #[test]
@@ -406,7 +423,8 @@ proptest! {
         prop_assert!(after.iter().all(|leaf| *names[&leaf.user_key] == leaf.user));
         prop_assert_eq!(devices.len(), after.len());
         prop_assert!(devices.is_disjoint(&terms.removed));
-        prop_assert!(after.iter().any(|leaf| terms.admins.contains(&leaf.user_key)));
+        prop_assert!(!terms.admins.is_empty());
+        prop_assert!(terms.admins.iter().all(|admin| names.contains_key(admin)));
         prop_assert_eq!(terms.generation, 1);
         prop_assert!(facts.by_reference == 0 && facts.others == 0);
         // A removed device is gone, and stays away.

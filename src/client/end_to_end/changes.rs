@@ -156,9 +156,7 @@ impl EndToEnd {
                 wish.stage = Stage::Asking;
                 conversation.push_frame(frame);
             }
-            Next::Remove(removes) => {
-                self.change(name, Change { removes, ..Change::default() }, conversation)?;
-            }
+            Next::Change(change) => self.change(name, change, conversation)?,
         }
         Ok(())
     }

@@ -84,9 +84,9 @@ impl Shown<'_> {
             Notice::Alarm { reason } => {
                 json!({"type": "alarm", "room": room, "seq": seq.0, "reason": reason})
             }
-            Notice::Commit { author, added, removed } => json!({
+            Notice::Commit { author, added, removed, promoted, demoted } => json!({
                 "type": "members_changed", "room": room, "seq": seq.0, "by": author,
-                "added": added, "removed": removed,
+                "added": added, "removed": removed, "promoted": promoted, "demoted": demoted,
             }),
         };
         line.to_string()

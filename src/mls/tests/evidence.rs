@@ -88,7 +88,7 @@ fn shown_by(member: &mut Member, limit: u32) -> Vec<String> {
                     format!("{seq} missing {user} {first}-{last}")
                 }
                 Item::Notice(Notice::Unreadable { user, .. }) => format!("{seq} unreadable {user}"),
-                Item::Notice(Notice::Commit { author, added, removed }) => {
+                Item::Notice(Notice::Commit { author, added, removed, .. }) => {
                     format!("{seq} {author} +{} -{}", added.join(","), removed.join(","))
                 }
             });
