@@ -205,6 +205,9 @@ impl Reader<'_, '_> {
             return Ok(());
         }
         let author = applied.author.as_ref().map_or("", |author| author.user.as_str()).to_owned();
+        if applied.is_end {
+            self.notice(seq, &Notice::Removed { by: author.clone() })?;
+        }
         self.notice(seq, &Notice::Commit { author, added, removed, promoted, demoted })
     }
 }

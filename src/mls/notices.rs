@@ -50,6 +50,11 @@ pub enum Notice {
         #[serde(default)]
         demoted: Vec<String>,
     },
+    /// This device was removed.
+    Removed {
+        /// Who removed it.
+        by: String,
+    },
 }
 
 mod device_text {

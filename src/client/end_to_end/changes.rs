@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::frames;
 use super::machine::EndToEnd;
 use super::problem::{Kind, Problem};
+use super::removal::removed;
 use super::trust::{check, with_other_keys};
 use super::wish::{Action, Next, Stage, come_first};
 use crate::conversation::client::conversation::Conversation;
@@ -299,15 +300,4 @@ impl EndToEnd {
 
 pub(super) fn new_id() -> MessageId {
     MessageId::parse(&random_hex::<16>()).expect("hexadecimal digits are an id")
-}
-
-/// What is said to a device that is not in a room.
-pub(super) fn removed(name: &RoomName, user: &str) -> Problem {
-    Problem::new(
-        Kind::NotAllowed,
-        format!(
-            "{user} is not in {name} (any more); ask an admin of the room: chat-client room add {name} {}",
-            super::trust::shell_word(user)
-        ),
-    )
 }

@@ -88,6 +88,9 @@ impl Shown<'_> {
                 "type": "members_changed", "room": room, "seq": seq.0, "by": author,
                 "added": added, "removed": removed, "promoted": promoted, "demoted": demoted,
             }),
+            Notice::Removed { by } => {
+                json!({"type": "removed", "room": room, "seq": seq.0, "by": by})
+            }
         };
         line.to_string()
     }

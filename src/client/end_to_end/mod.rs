@@ -17,6 +17,7 @@ mod machine;
 mod members;
 mod problem;
 mod queued;
+mod removal;
 mod session;
 mod settle;
 mod showing;

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::changes::{new_id, removed};
+use super::changes::new_id;
 use super::frames;
 use super::machine::{EndToEnd, outdated};
 use super::problem::Problem;
@@ -16,7 +16,7 @@ use crate::mls::entry::{Applied, LogEntry, Void};
 use crate::mls::group::Change;
 use crate::mls::owed::owed_commits;
 use crate::mls::room::{self};
-use crate::mls::rows::{Room, Status, forget_sent};
+use crate::mls::rows::{Room, forget_sent};
 use crate::mls::{RoomError, StateError, Step};
 use crate::policy::upkeep::is_update_due;
 use crate::protocol::{MessageId, RoomName, Timestamp};
@@ -88,27 +88,6 @@ impl EndToEnd {
         Ok(())
     }
 
-    /// A device that was removed sends nothing.
-    fn refuse_removed(
-        &mut self,
-        name: &RoomName,
-        conversation: &Conversation,
-    ) -> Result<(), Problem> {
-        let session = self.sessions.get(name);
-        let status = session.and_then(|session| session.status);
-        // A Welcome comes before the description of the room.
-        let is_welcome = !session.is_some_and(|session| session.is_answered)
-            || self.invitations.contains_key(name);
-        let has_message = !conversation.unsealed(name, 1).is_empty();
-        match status {
-            Some(Status::Removed) if has_message && !is_welcome => {
-                Err(removed(name, conversation.name()))
-            }
-            Some(Status::Outdated) => Err(Problem::identity(outdated(name))),
-            _ => Ok(()),
-        }
-    }
-
     /// Reads what waits.
     fn read(&mut self, name: &RoomName, conversation: &mut Conversation) -> Result<(), Problem> {
         let Some(session) = self.sessions.get_mut(name) else { return Ok(()) };
@@ -136,7 +115,7 @@ impl EndToEnd {
             conversation.unseal_before(name, base);
         }
         for (applied, entry) in applied.into_iter().zip(&entries) {
-            self.note(name, applied, entry)?;
+            self.note(name, applied, entry, conversation)?;
         }
         self.look_after_commit(name)
     }
@@ -173,6 +152,7 @@ impl EndToEnd {
         name: &RoomName,
         applied: Applied,
         entry: &LogEntry<'_>,
+        conversation: &Conversation,
     ) -> Result<(), Problem> {
         match applied {
             Applied::Known | Applied::Own { .. } | Applied::Unreadable(_) | Applied::Deleted => {}
@@ -209,8 +189,7 @@ impl EndToEnd {
                     self.fail(Problem::evidence(evidence.to_string()));
                 }
                 if commit.is_end {
-                    let (user, _) = self.own()?;
-                    return Err(removed(name, &user));
+                    return self.end_membership(name, conversation);
                 }
                 if commit.is_own {
                     self.commit_read(name);

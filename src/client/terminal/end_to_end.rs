@@ -69,6 +69,8 @@ impl Line {
                     .map(|(text, users)| fill(text, &[&by, &names(users)]))
                     .collect()
             }
+            // The change of the members tells the same.
+            "removed" => Vec::new(),
             _ => return None,
         })
     }
@@ -202,6 +204,8 @@ mod tests {
             "ana made ordinary members of: dora",
         ];
         assert_eq!(said(&ENGLISH, changed), Some(all.map(str::to_owned).to_vec()));
+        let removed = r#"{"type":"removed","room":"+ops","seq":7,"by":"ana"}"#;
+        assert_eq!(said(&ENGLISH, removed), Some(Vec::new()));
         let renewed = r#"{"type":"members_changed","by":"ana","added":[],"removed":[]}"#;
         assert_eq!(said(&ENGLISH, renewed), Some(Vec::new()));
         assert_eq!(said(&ENGLISH, r#"{"type":"other"}"#), None);
