@@ -382,14 +382,6 @@ pub fn outcome(
     Ok(OutboxRow::load(step, name, id)?.map(|row| row.seq))
 }
 
-/// Gives up a message that is not known to be stored.
-pub fn withdraw(step: &Step<'_>, name: &RoomName, id: &MessageId) -> Result<(), StateError> {
-    match OutboxRow::load(step, name, id)? {
-        Some(row) if row.seq.is_none() => row.delete(step, name),
-        _ => Ok(()),
-    }
-}
-
 /// Notes the epoch of the room's log.
 pub fn put_log_epoch(step: &Step<'_>, name: &RoomName, epoch: &str) -> Result<(), RoomError> {
     let mut room = Room::load(step, name)?.ok_or(RoomError::NotMember)?;

@@ -1,6 +1,6 @@
 //! The state of end-to-end rooms on a connection, and the effect of each frame on it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Instant;
 
 use super::frames;
@@ -42,6 +42,8 @@ pub struct EndToEnd {
     /// What was said last about somebody who has no keys.
     pub(super) told: Option<String>,
     has_work: bool,
+    /// The rooms from which this device was removed in this run, until it is known that nobody has added it again.
+    pub(super) just_removed: BTreeSet<RoomName>,
     /// The rooms whose logs the server was asked to go on with, and the last entry that was read in each.
     resumed: BTreeMap<RoomName, Seq>,
 }
@@ -65,6 +67,7 @@ impl EndToEnd {
             since,
             told: None,
             has_work: false,
+            just_removed: BTreeSet::new(),
             resumed: BTreeMap::new(),
         })
     }
@@ -152,6 +155,8 @@ impl EndToEnd {
         };
         let mut positions = BTreeMap::new();
         self.resumed.clear();
+        // The server sends Welcomes again.
+        self.invitations.clear();
         for room in rooms {
             let epoch = room.log_epoch.as_deref().and_then(Epoch::parse);
             if let (true, Some(epoch)) = (reads(room.status), epoch) {
@@ -233,6 +238,9 @@ impl EndToEnd {
         let is_first = session.status.is_none();
         session.connected(head.epoch.clone(), head.seq, resumed.is_some());
         session.take(stored.as_ref());
+        if self.just_removed.contains(name) {
+            conversation.push_frame(frames::get_info(name));
+        }
         let is_asked = self.wish.as_ref().is_some_and(|wish| wish.room == *name);
         if is_first && session.status != Some(Status::Member) && !is_asked {
             self.notes.push_back(match session.status {

@@ -34,6 +34,7 @@ impl EndToEnd {
         if !has_work || self.problem.is_some() || conversation.phase() != Phase::Full {
             return self.has_news(conversation);
         }
+        self.forget_left(conversation);
         let names: Vec<RoomName> = self.sessions.keys().cloned().collect();
         for name in names {
             if let Err(problem) = self.settle_room(&name, conversation) {
@@ -69,6 +70,7 @@ impl EndToEnd {
         if session.is_some_and(|session| session.is_lost() && !session.was_asked()) {
             conversation.push_frame(frames::get_info(name));
         }
+        self.request_entry(name, conversation);
         self.try_again(name, conversation);
         self.refuse_removed(name, conversation)?;
         self.create(name, conversation)?;
@@ -152,7 +154,7 @@ impl EndToEnd {
         name: &RoomName,
         applied: Applied,
         entry: &LogEntry<'_>,
-        conversation: &Conversation,
+        conversation: &mut Conversation,
     ) -> Result<(), Problem> {
         match applied {
             Applied::Known | Applied::Own { .. } | Applied::Unreadable(_) | Applied::Deleted => {}
@@ -189,7 +191,8 @@ impl EndToEnd {
                     self.fail(Problem::evidence(evidence.to_string()));
                 }
                 if commit.is_end {
-                    return self.end_membership(name, conversation);
+                    self.end_membership(name, conversation);
+                    return Ok(());
                 }
                 if commit.is_own {
                     self.commit_read(name);

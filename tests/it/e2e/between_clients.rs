@@ -152,6 +152,28 @@ fn a_removal_from_one_room_ends_only_that_room() {
 }
 
 #[test]
+fn a_member_who_was_removed_and_added_again_while_away_reads_on() {
+    let server = Server::with(FAST).start();
+    let (ana, bob) = (Member::new(&server, "ana"), Member::new(&server, "bob"));
+    drop(open_room(ROOM, &ana, &[&bob]));
+    let folder = tempfile::tempdir().unwrap();
+    let cursor = folder.path().join("cursor");
+    let with_cursor = ["-r", ROOM, "--cursor", cursor.to_str().unwrap()];
+    for count in [1, 1000] {
+        bob.run_ok(&with_cursor);
+        let lines: Vec<String> = (1..=count).map(|number| format!("line {number}")).collect();
+        let said = ana.pipe(&(lines.join("\n") + "\n"), &["-r", ROOM, "--quiet"]);
+        assert_eq!(said.code, Some(0), "{said:?}");
+        ana.run_ok(&["room", "remove", ROOM, "bob"]);
+        ana.send(ROOM, "without bob");
+        ana.run_ok(&["room", "add", ROOM, "bob"]);
+        ana.send(ROOM, "welcome back");
+        let read = bob.run_ok(&with_cursor).texts();
+        assert_eq!(read, [lines, vec!["welcome back".to_owned()]].concat());
+    }
+}
+
+#[test]
 fn only_an_admin_changes_the_members() {
     let server = Server::start();
     let (ana, bob) = (Member::new(&server, "ana"), Member::new(&server, "bob"));
