@@ -19,7 +19,7 @@ use crate::mls::rows::{Room, Status};
 use crate::mls::{State, StateError, Step};
 use crate::protocol::device::{DeviceId, UserKey};
 use crate::protocol::frame::{Joined, Position, Welcome};
-use crate::protocol::{Epoch, RoomName, Seq};
+use crate::protocol::{Epoch, MessageId, RoomName, Seq};
 use crate::sys::clock::wall_clock;
 
 /// The device of this client, and the end-to-end rooms that it is in.
@@ -44,6 +44,8 @@ pub struct EndToEnd {
     has_work: bool,
     /// The rooms from which this device was removed in this run, until it is known that nobody has added it again.
     pub(super) just_removed: BTreeSet<RoomName>,
+    /// The messages of earlier runs that were sent again on this connection.
+    pub(super) resent: BTreeSet<(RoomName, MessageId)>,
     /// The rooms whose logs the server was asked to go on with, and the last entry that was read in each.
     resumed: BTreeMap<RoomName, Seq>,
 }
@@ -68,6 +70,7 @@ impl EndToEnd {
             told: None,
             has_work: false,
             just_removed: BTreeSet::new(),
+            resent: BTreeSet::new(),
             resumed: BTreeMap::new(),
         })
     }
@@ -155,6 +158,7 @@ impl EndToEnd {
         };
         let mut positions = BTreeMap::new();
         self.resumed.clear();
+        self.resent.clear();
         // The server sends Welcomes again.
         self.invitations.clear();
         for room in rooms {
@@ -309,7 +313,7 @@ impl EndToEnd {
                 )));
             }
             EndToEndFrame::Info(info) => self.described(&info, conversation)?,
-            EndToEndFrame::Ack(_) => {}
+            EndToEndFrame::Ack(ack) => self.acked(&ack)?,
         }
         Ok(())
     }

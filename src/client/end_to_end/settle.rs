@@ -266,6 +266,7 @@ impl EndToEnd {
                 // Those of this run are in the outbox.
                 None if conversation.outbox().holds(outgoing.id.as_str()) => {}
                 None => {
+                    self.resent.insert((name.clone(), outgoing.id.clone()));
                     for frame in frames::of_outgoing(name, outgoing) {
                         conversation.push_frame(frame);
                     }
