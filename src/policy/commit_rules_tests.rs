@@ -392,6 +392,12 @@ fn any_commit() -> impl Strategy<Value = CommitFacts> {
         )
 }
 
+/// The room with each possible set of admins.
+fn any_roster() -> impl Strategy<Value = Roster> {
+    prop::sample::subsequence(vec!["ana", "bob", "carl"], 1..=3)
+        .prop_map(|admins| Roster { terms: terms(&admins), ..roster() })
+}
+
 /// The leaves after a commit, each new one at a place of its own.
 fn after(before: &Roster, facts: &CommitFacts) -> Vec<Leaf> {
     let mut leaves: BTreeMap<u32, Leaf> = before.leaves.clone();
@@ -409,8 +415,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(20_000))]
 
     #[test]
-    fn what_counts_keeps_the_room_sound(facts in any_commit()) {
-        let before = roster();
+    fn what_counts_keeps_the_room_sound(before in any_roster(), facts in any_commit()) {
         if check(&before, &facts).is_err() {
             return Ok(());
         }
@@ -436,8 +441,21 @@ proptest! {
     }
 
     #[test]
-    fn who_is_no_admin_changes_nothing_of_others(facts in any_commit()) {
-        let before = roster();
+    fn an_admin_and_nobody_else_names_the_admins_who_are_in_the_room(
+        before in any_roster(),
+        author in 0_u32..5,
+        admins in prop::sample::subsequence(vec!["ana", "bob", "carl", "dora"], 0..=4),
+    ) {
+        let named = terms(&admins);
+        let facts = CommitFacts { terms: Some(Some(named.clone())), ..commit(Author::Member(author)) };
+        let is_admin = before.is_admin(&before.leaves[&author]);
+        let is_sound = !admins.is_empty() && !admins.contains(&"dora");
+        let is_same = named == before.terms;
+        prop_assert_eq!(check(&before, &facts).is_ok(), is_same || (is_admin && is_sound));
+    }
+
+    #[test]
+    fn who_is_no_admin_changes_nothing_of_others(before in any_roster(), facts in any_commit()) {
         let author = match facts.author {
             Author::Member(place) => before.leaves.get(&place).cloned(),
             Author::Newcomer => facts.path.clone().flatten(),

@@ -96,3 +96,21 @@ fn who_changes_the_admins_is_told_with_the_other_changes() {
     bob.run_ok(&["room", "demote", ROOM, "ana"]);
     events.wait_for("the change", |frame| frame["demoted"][0] == "ana" && frame["by"] == "bob");
 }
+
+#[test]
+fn two_admins_who_demote_each_other_leave_one() {
+    let server = Server::start();
+    let (ana, bob) = (Member::new(&server, "ana"), Member::new(&server, "bob"));
+    let listeners = open_room(ROOM, &ana, &[&bob]);
+    ana.run_ok(&["room", "promote", ROOM, "bob"]);
+    let ended = std::thread::scope(|scope| {
+        let other = scope.spawn(|| ana.run(&["room", "demote", ROOM, "bob"]));
+        [bob.run(&["room", "demote", ROOM, "ana"]), other.join().unwrap()]
+    });
+    let codes: std::collections::BTreeSet<_> = ended.iter().map(|ended| ended.code).collect();
+    assert_eq!(codes, [Some(0), Some(77)].into(), "{ended:?}");
+    assert_eq!(admins(&ana).len(), 1);
+    assert_eq!(admins(&ana), admins(&bob));
+    ana.send(ROOM, "the room goes on");
+    listeners[0].wait_for_text("the room goes on");
+}
