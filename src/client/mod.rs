@@ -12,6 +12,7 @@ mod driver;
 #[cfg(feature = "faults")]
 pub mod echo;
 mod end_to_end;
+mod end_to_end_args;
 mod end_to_end_options;
 mod exec;
 mod exit_code;

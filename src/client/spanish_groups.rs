@@ -147,6 +147,10 @@ pub const GROUP_SENTENCES: &[(&str, &str)] = &[
     ("it does not note the device that it removes", "no anota el dispositivo que retira"),
     ("it leaves the room without an admin", "deja la sala sin nadie que la administre"),
     (
+        "it leaves an admin who is not in the room",
+        "deja como administrador a quien no está en la sala",
+    ),
+    (
         "it gives a user two keys, or a key two users",
         "da a una persona dos claves, o a una clave dos personas",
     ),

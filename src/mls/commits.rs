@@ -1,5 +1,7 @@
 //! Commits in a room's log: which of them count, and what they change.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use openmls::group::{ProcessMessageError, StageCommitError};
 use openmls::prelude::{MlsGroup, ProcessedMessage, ProcessedMessageContent, ProtocolMessage};
 use openmls_traits::OpenMlsProvider as _;
@@ -15,6 +17,7 @@ use super::tags::begin_tags;
 use super::{decode, facts, group};
 use crate::crypto::record_chain::RecordChain;
 use crate::policy::commit_rules::{self, Author, CommitFacts, Leaf, Roster};
+use crate::protocol::device::UserKey;
 use crate::protocol::{MessageId, Seq, Timestamp};
 
 /// A commit that counts.
@@ -76,6 +79,8 @@ impl Reader<'_, '_> {
                     added: Vec::new(),
                     removed: Vec::new(),
                     terms: None,
+                    promoted: Vec::new(),
+                    demoted: Vec::new(),
                     is_end: false,
                     lost: None,
                     evidence: None,
@@ -188,11 +193,15 @@ impl Reader<'_, '_> {
             users
         };
         let (added, removed) = (users(&applied.added), users(&applied.removed));
-        if added.is_empty() && removed.is_empty() {
+        let (promoted, demoted) = (applied.promoted.clone(), applied.demoted.clone());
+        if [&added, &removed, &promoted, &demoted].iter().all(|users| users.is_empty()) {
             return Ok(());
         }
         let author = applied.author.as_ref().map_or("", |author| author.user.as_str()).to_owned();
-        self.notice(seq, &Notice::Commit { author, added, removed })
+        if applied.is_end {
+            self.notice(seq, &Notice::Removed { by: author.clone() })?;
+        }
+        self.notice(seq, &Notice::Commit { author, added, removed, promoted, demoted })
     }
 }
 
@@ -263,10 +272,13 @@ fn applied(
             path
         }
     };
+    let (promoted, demoted) = admins_changed(facts, before);
     CommitApplied {
         author,
         is_own,
         added,
+        promoted,
+        demoted,
         removed: facts
             .removes
             .iter()
@@ -277,4 +289,22 @@ fn applied(
         lost,
         evidence: None,
     }
+}
+
+/// The users who administer the room from now on, and those in it who no longer do.
+fn admins_changed(facts: &CommitFacts, before: &Roster) -> (Vec<String>, Vec<String>) {
+    let (was, Some(is)) = (&before.terms.admins, facts.terms.as_ref().and_then(Option::as_ref))
+    else {
+        return (Vec::new(), Vec::new());
+    };
+    let stays = before.leaves.iter().filter(|(place, _)| !facts.removes.contains(place));
+    let users: BTreeMap<_, _> = stays
+        .map(|(_, leaf)| leaf)
+        .chain(facts.adds.iter().flatten())
+        .map(|leaf| (leaf.user_key, &leaf.user))
+        .collect();
+    let names = |keys: &BTreeSet<UserKey>, others: &BTreeSet<UserKey>| {
+        keys.difference(others).filter_map(|key| users.get(key)).map(ToString::to_string).collect()
+    };
+    (names(&is.admins, was), names(was, &is.admins))
 }

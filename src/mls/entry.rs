@@ -142,6 +142,10 @@ pub struct CommitApplied {
     pub removed: Vec<Leaf>,
     /// The terms from now on, if they changed.
     pub terms: Option<RoomTerms>,
+    /// The users who administer the room from now on, and did not before.
+    pub promoted: Vec<String>,
+    /// The users who no longer administer the room, and stay in it.
+    pub demoted: Vec<String>,
     /// This device was removed.
     pub is_end: bool,
     /// A commit of this device that the server has certainly refused, because this one came first.

@@ -40,8 +40,10 @@ pub struct Change {
     pub adds: Vec<Newcomer>,
     /// Devices to remove.
     pub removes: BTreeSet<DeviceId>,
-    /// The admins from now on, if they change.
-    pub admins: Option<BTreeSet<UserKey>>,
+    /// Users who administer the room from now on.
+    pub promotes: BTreeSet<UserKey>,
+    /// Users who no longer administer it.
+    pub demotes: BTreeSet<UserKey>,
 }
 
 /// A commit to be sent, and what goes with it.
@@ -207,14 +209,16 @@ fn own_leaf(device: &Device) -> LeafNodeParameters {
 
 fn new_terms(before: &Roster, change: &Change) -> RoomTerms {
     let mut terms = before.terms.clone();
-    if let Some(admins) = &change.admins {
-        terms.admins = admins.clone();
-    }
+    terms.admins.extend(&change.promotes);
     terms.removed.extend(&change.removes);
     // An admin lets a removed device in again.
     for newcomer in &change.adds {
         terms.removed.remove(&newcomer.certificate.device());
     }
+    // Who is removed with all devices is no admin any more.
+    let stays = before.leaves.values().filter(|leaf| !change.removes.contains(&leaf.device));
+    let users: BTreeSet<UserKey> = stays.map(|leaf| leaf.user_key).collect();
+    terms.admins.retain(|key| users.contains(key) && !change.demotes.contains(key));
     terms
 }
 

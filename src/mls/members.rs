@@ -8,6 +8,7 @@ use super::senders::{MemberTimes, member_times};
 use super::state::Step;
 use crate::policy::commit_rules::Leaf;
 use crate::protocol::RoomName;
+use crate::protocol::device::DeviceId;
 
 /// A device in a room.
 #[derive(Clone, Debug)]
@@ -32,6 +33,23 @@ pub fn members(step: &Step<'_>, name: &RoomName) -> Result<Vec<Member>, RoomErro
         });
     }
     Ok(members)
+}
+
+/// Whether the room would have no admin without this device, and somebody else would still be in it.
+pub fn is_only_admin(
+    step: &Step<'_>,
+    device: &DeviceId,
+    name: &RoomName,
+) -> Result<bool, RoomError> {
+    let room = Room::load(step, name)?.ok_or(RoomError::NotMember)?;
+    if room.status != Status::Member || name.is_direct() {
+        return Ok(false);
+    }
+    let roster = roster(step, name)?;
+    let (own, others): (Vec<_>, Vec<_>) =
+        roster.leaves.values().partition(|leaf| leaf.device == *device);
+    let is_admin = |leaves: &[&Leaf]| leaves.iter().any(|leaf| roster.is_admin(leaf));
+    Ok(is_admin(&own) && !is_admin(&others) && !others.is_empty())
 }
 
 /// Forgets a room's group and everything that was not sent; the archive stays. MLS lets nobody remove itself, so the

@@ -48,6 +48,17 @@ pub enum Notice {
         added: Vec<String>,
         /// The users of the removed devices.
         removed: Vec<String>,
+        /// The users who were made admins.
+        #[serde(default)]
+        promoted: Vec<String>,
+        /// The users who are admins no more.
+        #[serde(default)]
+        demoted: Vec<String>,
+    },
+    /// This device was removed.
+    Removed {
+        /// Who removed it.
+        by: String,
     },
 }
 

@@ -108,6 +108,9 @@ pub enum VoidReason {
     /// No admin would be in the room.
     #[error("it leaves the room without an admin")]
     NoAdmin,
+    /// An admin would not be in the room. So a user who is added again is an ordinary member, whatever it was before.
+    #[error("it leaves an admin who is not in the room")]
+    AbsentAdmin,
     /// One name would have two keys, or one key two names.
     #[error("it gives a user two keys, or a key two users")]
     TwoKeys,
@@ -304,9 +307,11 @@ fn check_result(before: &Roster, changes: &Changes<'_>) -> Result<(), VoidReason
             _ => Err(VoidReason::ThirdUser),
         };
     }
-    match names.keys().any(|key| changes.terms.admins.contains(key)) {
+    let is_in = |key: &UserKey| names.contains_key(key);
+    match changes.terms.admins.iter().all(is_in) {
+        _ if !changes.terms.admins.iter().any(is_in) => Err(VoidReason::NoAdmin),
         true => Ok(()),
-        false => Err(VoidReason::NoAdmin),
+        false => Err(VoidReason::AbsentAdmin),
     }
 }
 

@@ -218,6 +218,23 @@ fn the_room_stays_the_room_and_has_an_admin() {
     // Dora administers, but is not in the room.
     let dora = leaf("dora", 1).user_key;
     is_void(&with_terms(ANA, |terms| terms.admins = [dora].into()), VoidReason::NoAdmin);
+    let beside = with_terms(ANA, |terms| terms.admins.extend([dora]));
+    is_void(&beside, VoidReason::AbsentAdmin);
+    // She can be added and made an admin at once.
+    counts(&roster(), &CommitFacts { adds: vec![Some(leaf("dora", 1))], ..beside });
+    // Bob administers too. Whoever removes him takes that from him.
+    let mut roster = roster();
+    roster.terms = terms(&["ana", "bob"]);
+    let mut facts = removing(ANA, &[2, 3]);
+    counts(&roster, &facts);
+    facts.terms.as_mut().unwrap().as_mut().unwrap().admins = roster.terms.admins.clone();
+    assert_eq!(check(&roster, &facts), Err(VoidReason::AbsentAdmin));
+    // Each of them may take it from the other, or from itself, but not from both.
+    for (author, admins) in [(ANA, ["ana"]), (BOB, ["bob"]), (ANA, ["bob"]), (BOB, ["ana"])] {
+        counts(&roster, &CommitFacts { terms: Some(Some(terms(&admins))), ..commit(author) });
+    }
+    let none = CommitFacts { terms: Some(Some(terms(&[]))), ..commit(BOB) };
+    assert_eq!(check(&roster, &none), Err(VoidReason::NoAdmin));
 }
 
 #[test]
@@ -375,6 +392,12 @@ fn any_commit() -> impl Strategy<Value = CommitFacts> {
         )
 }
 
+/// The room with each possible set of admins.
+fn any_roster() -> impl Strategy<Value = Roster> {
+    prop::sample::subsequence(vec!["ana", "bob", "carl"], 1..=3)
+        .prop_map(|admins| Roster { terms: terms(&admins), ..roster() })
+}
+
 /// The leaves after a commit, each new one at a place of its own.
 fn after(before: &Roster, facts: &CommitFacts) -> Vec<Leaf> {
     let mut leaves: BTreeMap<u32, Leaf> = before.leaves.clone();
@@ -392,8 +415,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(20_000))]
 
     #[test]
-    fn what_counts_keeps_the_room_sound(facts in any_commit()) {
-        let before = roster();
+    fn what_counts_keeps_the_room_sound(before in any_roster(), facts in any_commit()) {
         if check(&before, &facts).is_err() {
             return Ok(());
         }
@@ -406,7 +428,8 @@ proptest! {
         prop_assert!(after.iter().all(|leaf| *names[&leaf.user_key] == leaf.user));
         prop_assert_eq!(devices.len(), after.len());
         prop_assert!(devices.is_disjoint(&terms.removed));
-        prop_assert!(after.iter().any(|leaf| terms.admins.contains(&leaf.user_key)));
+        prop_assert!(!terms.admins.is_empty());
+        prop_assert!(terms.admins.iter().all(|admin| names.contains_key(admin)));
         prop_assert_eq!(terms.generation, 1);
         prop_assert!(facts.by_reference == 0 && facts.others == 0);
         // A removed device is gone, and stays away.
@@ -418,8 +441,21 @@ proptest! {
     }
 
     #[test]
-    fn who_is_no_admin_changes_nothing_of_others(facts in any_commit()) {
-        let before = roster();
+    fn an_admin_and_nobody_else_names_the_admins_who_are_in_the_room(
+        before in any_roster(),
+        author in 0_u32..5,
+        admins in prop::sample::subsequence(vec!["ana", "bob", "carl", "dora"], 0..=4),
+    ) {
+        let named = terms(&admins);
+        let facts = CommitFacts { terms: Some(Some(named.clone())), ..commit(Author::Member(author)) };
+        let is_admin = before.is_admin(&before.leaves[&author]);
+        let is_sound = !admins.is_empty() && !admins.contains(&"dora");
+        let is_same = named == before.terms;
+        prop_assert_eq!(check(&before, &facts).is_ok(), is_same || (is_admin && is_sound));
+    }
+
+    #[test]
+    fn who_is_no_admin_changes_nothing_of_others(before in any_roster(), facts in any_commit()) {
         let author = match facts.author {
             Author::Member(place) => before.leaves.get(&place).cloned(),
             Author::Newcomer => facts.path.clone().flatten(),

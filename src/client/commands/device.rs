@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use crate::client::args::{Arguments, DeviceAction};
+use crate::client::args::Arguments;
 use crate::client::end_to_end::{
     EndToEndOptions, Identity, Problem, StepError, certify, credential, make,
 };
+use crate::client::end_to_end_args::DeviceAction;
 use crate::client::end_to_end_options::end_to_end_options;
 use crate::client::exit_code::{ExitCode, Refusal, print_error};
 use crate::client::options::target;

@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use crate::client::args::{Arguments, Command, RoomAction};
+use crate::client::args::{Arguments, Command};
 use crate::client::driver::{Driver, Update, sleep_until};
 use crate::client::end_to_end::{Action, Kind, Problem};
+use crate::client::end_to_end_args::RoomAction;
 use crate::client::exit_code::{ExitCode, Refusal, print_error};
 use crate::client::failure::Failure;
 use crate::client::options::RunOptions;
@@ -80,6 +81,8 @@ fn parse(action: RoomAction) -> Result<(String, Task), Refusal> {
             let devices = device.iter().map(parse).collect::<Result<_, _>>()?;
             (name, Task::Change(Action::Remove(users, devices)))
         }
+        RoomAction::Promote { name, users } => (name, Task::Change(Action::Promote(users))),
+        RoomAction::Demote { name, users } => (name, Task::Change(Action::Demote(users))),
         RoomAction::Members { name } => (name, Task::Members),
         RoomAction::Check { name } => (name, Task::Check),
         RoomAction::Leave { name } => (name, Task::Leave),

@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::frames;
 use super::machine::EndToEnd;
 use super::problem::{Kind, Problem};
+use super::removal::removed;
 use super::trust::{check, with_other_keys};
 use super::wish::{Action, Next, Stage, come_first};
 use crate::conversation::client::conversation::Conversation;
@@ -156,9 +157,7 @@ impl EndToEnd {
                 wish.stage = Stage::Asking;
                 conversation.push_frame(frame);
             }
-            Next::Remove(removes) => {
-                self.change(name, Change { removes, ..Change::default() }, conversation)?;
-            }
+            Next::Change(change) => self.change(name, change, conversation)?,
         }
         Ok(())
     }
@@ -300,15 +299,4 @@ impl EndToEnd {
 
 pub(super) fn new_id() -> MessageId {
     MessageId::parse(&random_hex::<16>()).expect("hexadecimal digits are an id")
-}
-
-/// What is said to a device that is not in a room.
-pub(super) fn removed(name: &RoomName, user: &str) -> Problem {
-    Problem::new(
-        Kind::NotAllowed,
-        format!(
-            "{user} is not in {name} (any more); ask an admin of the room: chat-client room add {name} {}",
-            super::trust::shell_word(user)
-        ),
-    )
 }

@@ -101,10 +101,18 @@ impl EndToEnd {
         let Some(name) = RoomName::parse(&blob.room) else { return Ok(()) };
         let Some(invitation) = self.invitations.get_mut(&name) else { return Ok(()) };
         invitation.blob(&name, blob)?;
-        if matches!(invitation.collected(), Collected::NeedsEntry) {
-            conversation.push_frame(invitation.request(&name));
-        }
         self.come_in(&name, conversation)
+    }
+
+    /// Asks for the commit that a Welcome belongs to. A device that reads the log first reads what came before: that it
+    /// was removed, if it was.
+    pub(super) fn request_entry(&mut self, name: &RoomName, conversation: &mut Conversation) {
+        let reads = self.sessions.get(name).is_none_or(|session| session.reads());
+        if let Some(invitation) = self.invitations.get_mut(name).filter(|_| !reads)
+            && let Some(request) = invitation.request(name)
+        {
+            conversation.push_frame(request);
+        }
     }
 
     /// Comes in, if everything for that is there.

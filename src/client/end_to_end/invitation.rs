@@ -30,6 +30,7 @@ pub struct Invitation {
     parts: u32,
     is_tree_whole: bool,
     entry: Option<Vec<u8>>,
+    is_entry_asked: bool,
 }
 
 /// What an invitation still needs, or that it is whole.
@@ -63,6 +64,7 @@ impl Invitation {
             parts: 0,
             is_tree_whole: false,
             entry: None,
+            is_entry_asked: false,
         };
         (invitation, frames::get_tree(room, tree))
     }
@@ -100,9 +102,11 @@ impl Invitation {
         }
     }
 
-    /// The request for the commit.
-    pub fn request(&self, room: &RoomName) -> String {
-        frames::get_entries(room, Seq(self.seq.0.saturating_sub(1)), 1)
+    /// The request for the commit, once, when nothing else is missing.
+    pub fn request(&mut self, room: &RoomName) -> Option<String> {
+        let is_needed = matches!(self.collected(), Collected::NeedsEntry) && !self.is_entry_asked;
+        self.is_entry_asked |= is_needed;
+        is_needed.then(|| frames::get_entries(room, Seq(self.seq.0.saturating_sub(1)), 1))
     }
 
     /// What is still needed.

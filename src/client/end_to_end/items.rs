@@ -88,10 +88,13 @@ impl Shown<'_> {
             Notice::Alarm { reason } => {
                 json!({"type": "alarm", "room": room, "seq": seq.0, "reason": reason})
             }
-            Notice::Commit { author, added, removed } => json!({
+            Notice::Commit { author, added, removed, promoted, demoted } => json!({
                 "type": "members_changed", "room": room, "seq": seq.0, "by": author,
-                "added": added, "removed": removed,
+                "added": added, "removed": removed, "promoted": promoted, "demoted": demoted,
             }),
+            Notice::Removed { by } => {
+                json!({"type": "removed", "room": room, "seq": seq.0, "by": by})
+            }
         };
         line.to_string()
     }

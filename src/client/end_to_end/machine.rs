@@ -1,6 +1,6 @@
 //! The state of end-to-end rooms on a connection, and the effect of each frame on it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Instant;
 
 use super::frames;
@@ -19,7 +19,7 @@ use crate::mls::rows::{Room, Status};
 use crate::mls::{State, StateError, Step};
 use crate::protocol::device::{DeviceId, UserKey};
 use crate::protocol::frame::{Joined, Position, Welcome};
-use crate::protocol::{Epoch, RoomName, Seq};
+use crate::protocol::{Epoch, MessageId, RoomName, Seq};
 use crate::sys::clock::wall_clock;
 
 /// The device of this client, and the end-to-end rooms that it is in.
@@ -44,6 +44,10 @@ pub struct EndToEnd {
     has_work: bool,
     /// Whether the server leaves out numbers in the logs of rooms.
     is_sparse: bool,
+    /// The rooms from which this device was removed in this run, until it is known that nobody has added it again.
+    pub(super) just_removed: BTreeSet<RoomName>,
+    /// The messages of earlier runs that were sent again on this connection.
+    pub(super) resent: BTreeSet<(RoomName, MessageId)>,
     /// The rooms whose logs the server was asked to go on with, and the last entry that was read in each.
     resumed: BTreeMap<RoomName, Seq>,
 }
@@ -68,6 +72,8 @@ impl EndToEnd {
             told: None,
             is_sparse: false,
             has_work: false,
+            just_removed: BTreeSet::new(),
+            resent: BTreeSet::new(),
             resumed: BTreeMap::new(),
         })
     }
@@ -155,6 +161,9 @@ impl EndToEnd {
         };
         let mut positions = BTreeMap::new();
         self.resumed.clear();
+        self.resent.clear();
+        // The server sends Welcomes again.
+        self.invitations.clear();
         for room in rooms {
             let epoch = room.log_epoch.as_deref().and_then(Epoch::parse);
             if let (true, Some(epoch)) = (reads(room.status), epoch) {
@@ -253,6 +262,9 @@ impl EndToEnd {
         session.connected(head, resumed.is_some(), is_write_only);
         session.is_sparse = is_sparse;
         session.take(stored.as_ref());
+        if self.just_removed.contains(name) {
+            conversation.push_frame(frames::get_info(name));
+        }
         let is_asked = self.wish.as_ref().is_some_and(|wish| wish.room == *name);
         if is_first && session.status != Some(Status::Member) && !is_asked {
             self.notes.push_back(match session.status {
@@ -321,7 +333,7 @@ impl EndToEnd {
                 )));
             }
             EndToEndFrame::Info(info) => self.described(&info, conversation)?,
-            EndToEndFrame::Ack(_) => {}
+            EndToEndFrame::Ack(ack) => self.acked(&ack)?,
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use super::problem::{Kind, Problem};
 use super::trust::StepError;
 use crate::crypto::fingerprint;
 use crate::mls::device::pin;
-use crate::mls::members::{forget, members};
+use crate::mls::members::{forget, is_only_admin, members};
 use crate::mls::room;
 use crate::mls::rows::Status;
 use crate::policy::pins::PinOrigin;
@@ -20,6 +20,12 @@ impl EndToEnd {
         match session.status {
             Some(Status::Member) => Ok(session.is_at_end() && session.is_settled),
             Some(Status::Creating | Status::Joining) => Ok(false),
+            // A Welcome may be on its way.
+            None | Some(Status::Removed)
+                if !session.is_answered || self.invitations.contains_key(room) =>
+            {
+                Ok(false)
+            }
             None | Some(Status::Removed | Status::Outdated) => {
                 let text = format!("this device is not in {room}; an admin of the room can add it");
                 Err(Problem::new(Kind::NotAllowed, text))
@@ -70,8 +76,17 @@ impl EndToEnd {
         Ok(lines)
     }
 
-    /// Forgets a room's keys.
+    /// Forgets a room's keys. An error if nobody could change the room then.
     pub fn leave(&mut self, name: &RoomName) -> Result<(), Problem> {
-        self.step(|step, _| Ok(forget(step, name)?))
+        self.step(|step, device| {
+            if is_only_admin(step, &device.id(), name)? {
+                let text = format!(
+                    "nobody else is an admin of {name}; make another member one first: chat-client room promote \
+                     {name} NAME"
+                );
+                return Err(Problem::new(Kind::NotAllowed, text).into());
+            }
+            Ok(forget(step, name)?)
+        })
     }
 }

@@ -5,6 +5,7 @@
 //! and [`EndToEnd::items`] for what is to be shown. Entries are read in one step of the state for as many as have come,
 //! messages are encrypted in one step for as many as wait, and everything that is shown comes out of the archive.
 
+mod acks;
 mod again;
 mod changes;
 mod entrance;
@@ -18,6 +19,7 @@ mod machine;
 mod members;
 mod problem;
 mod queued;
+mod removal;
 mod session;
 mod settle;
 mod showing;

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::changes::{new_id, removed};
+use super::changes::new_id;
 use super::frames;
 use super::machine::{EndToEnd, outdated};
 use super::problem::Problem;
@@ -16,7 +16,7 @@ use crate::mls::entry::{Applied, LogEntry};
 use crate::mls::group::Change;
 use crate::mls::owed::owed_commits;
 use crate::mls::room::{self};
-use crate::mls::rows::{Room, Status, forget_sent};
+use crate::mls::rows::{Room, forget_sent};
 use crate::mls::{RoomError, StateError, Step};
 use crate::policy::upkeep::is_update_due;
 use crate::protocol::{MessageId, RoomName, Timestamp};
@@ -34,6 +34,7 @@ impl EndToEnd {
         if !has_work || self.problem.is_some() || conversation.phase() != Phase::Full {
             return self.has_news(conversation);
         }
+        self.forget_left(conversation);
         let names: Vec<RoomName> = self.sessions.keys().cloned().collect();
         for name in names {
             if let Err(problem) = self.settle_room(&name, conversation) {
@@ -69,6 +70,7 @@ impl EndToEnd {
         if session.is_some_and(|session| session.is_lost() && !session.was_asked()) {
             conversation.push_frame(frames::get_info(name));
         }
+        self.request_entry(name, conversation);
         self.try_again(name, conversation);
         self.refuse_removed(name, conversation)?;
         self.create(name, conversation)?;
@@ -86,27 +88,6 @@ impl EndToEnd {
             self.seal(name, conversation)?;
         }
         Ok(())
-    }
-
-    /// A device that was removed sends nothing.
-    fn refuse_removed(
-        &mut self,
-        name: &RoomName,
-        conversation: &Conversation,
-    ) -> Result<(), Problem> {
-        let session = self.sessions.get(name);
-        let status = session.and_then(|session| session.status);
-        // A Welcome comes before the description of the room.
-        let is_welcome = !session.is_some_and(|session| session.is_answered)
-            || self.invitations.contains_key(name);
-        let has_message = !conversation.unsealed(name, 1).is_empty();
-        match status {
-            Some(Status::Removed) if has_message && !is_welcome => {
-                Err(removed(name, conversation.name()))
-            }
-            Some(Status::Outdated) => Err(Problem::identity(outdated(name))),
-            _ => Ok(()),
-        }
     }
 
     /// Reads what waits.
@@ -136,7 +117,7 @@ impl EndToEnd {
             conversation.unseal_before(name, base);
         }
         for (applied, entry) in applied.into_iter().zip(&entries) {
-            self.note(name, applied, entry)?;
+            self.note(name, applied, entry, conversation)?;
         }
         self.look_after_commit(name)
     }
@@ -173,6 +154,7 @@ impl EndToEnd {
         name: &RoomName,
         applied: Applied,
         entry: &LogEntry<'_>,
+        conversation: &mut Conversation,
     ) -> Result<(), Problem> {
         match applied {
             Applied::Known
@@ -207,8 +189,8 @@ impl EndToEnd {
                     self.fail(Problem::evidence(evidence.to_string()));
                 }
                 if commit.is_end {
-                    let (user, _) = self.own()?;
-                    return Err(removed(name, &user));
+                    self.end_membership(name, conversation);
+                    return Ok(());
                 }
                 if commit.is_own {
                     self.commit_read(name);
@@ -281,6 +263,7 @@ impl EndToEnd {
                 // Those of this run are in the outbox.
                 None if conversation.outbox().holds(outgoing.id.as_str()) => {}
                 None => {
+                    self.resent.insert((name.clone(), outgoing.id.clone()));
                     for frame in frames::of_outgoing(name, outgoing) {
                         conversation.push_frame(frame);
                     }

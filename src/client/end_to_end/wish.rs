@@ -1,6 +1,6 @@
 //! A change of a room that somebody asked for: made as a commit, and made anew when another one came first.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Instant;
 
 use super::frames;
@@ -8,7 +8,7 @@ use super::problem::{Kind, Problem};
 use super::trust::shell_word;
 use crate::client::random::random_number;
 use crate::mls::device::{KeyPackageError, Newcomer};
-use crate::mls::group::MAX_ADDS;
+use crate::mls::group::{Change, MAX_ADDS};
 use crate::policy::commit_rules::Roster;
 use crate::policy::upkeep::{COMMIT_TRIES, commit_pause};
 use crate::protocol::device::{DeviceId, UserKey};
@@ -27,6 +27,10 @@ pub enum Action {
     Add(Vec<String>),
     /// Remove these users, with all their devices, and these devices.
     Remove(Vec<String>, Vec<DeviceId>),
+    /// Make these users admins.
+    Promote(Vec<String>),
+    /// Make these admins ordinary members.
+    Demote(Vec<String>),
 }
 
 /// How far it is.
@@ -65,8 +69,8 @@ pub struct Wish {
 pub enum Next {
     /// Ask for key packages, by this frame.
     Ask(String),
-    /// Remove these devices.
-    Remove(BTreeSet<DeviceId>),
+    /// Make a commit that changes this.
+    Change(Change),
     /// Nothing is left to do; this is said about it.
     Done(String),
     /// It can't be done.
@@ -99,7 +103,10 @@ impl Wish {
                 let missing: VecDeque<&String> = users.iter().filter(|user| !is_in(user)).collect();
                 if missing.is_empty() {
                     return Next::Done(match users.as_slice() {
-                        [] => format!("{room} is open, and you are its admin"),
+                        [] if roster.terms.admins.contains(own.1) => {
+                            format!("{room} is open, and you are an admin of it")
+                        }
+                        [] => format!("{room} is open, and you are in it"),
                         users => format!("in {room} now: {}", users.join(", ")),
                     });
                 }
@@ -122,23 +129,55 @@ impl Wish {
                         names.extend(devices.iter().map(DeviceId::to_string));
                         Next::Done(format!("no longer in {room}: {}", names.join(", ")))
                     }
-                    true => Next::Fail(format!(
-                        "{room} has no such member: {}",
-                        users
-                            .iter()
-                            .cloned()
-                            .chain(devices.iter().map(DeviceId::to_string))
-                            .collect::<Vec<_>>()
-                            .join(", ")
-                    )),
-                    false => Next::Remove(found),
+                    true => {
+                        let devices = devices.iter().map(DeviceId::to_string);
+                        let names: Vec<String> = users.iter().cloned().chain(devices).collect();
+                        Next::Fail(no_such_member(room, &names.join(", ")))
+                    }
+                    false => Next::Change(Change { removes: found, ..Change::default() }),
                 }
             }
+            Action::Promote(users) => self.next_admins(roster, users, true),
+            Action::Demote(users) => self.next_admins(roster, users, false),
+        }
+    }
+
+    /// The same for users who are to be admins, or no longer.
+    fn next_admins(&self, roster: &Roster, users: &[String], are_to_be: bool) -> Next {
+        let room = &self.room;
+        let keys: BTreeMap<&str, UserKey> =
+            roster.leaves.values().map(|leaf| (leaf.user.as_str(), leaf.user_key)).collect();
+        let absent: Vec<&str> =
+            users.iter().map(String::as_str).filter(|user| !keys.contains_key(user)).collect();
+        if !absent.is_empty() {
+            return Next::Fail(no_such_member(room, &absent.join(", ")));
+        }
+        let admins = &roster.terms.admins;
+        let others: BTreeSet<UserKey> = users
+            .iter()
+            .filter_map(|user| keys.get(user.as_str()).copied())
+            .filter(|key| admins.contains(key) != are_to_be)
+            .collect();
+        if others.is_empty() {
+            let is_admin = |(_, key): &(&&str, &UserKey)| admins.contains(key);
+            let names: Vec<&str> = keys.iter().filter(is_admin).map(|(user, _)| *user).collect();
+            return Next::Done(format!("admins of {room} now: {}", names.join(", ")));
+        }
+        match are_to_be {
+            true => Next::Change(Change { promotes: others, ..Change::default() }),
+            false if admins.is_subset(&others) => Next::Fail(format!(
+                "{room} would have no admin; make another member one first: chat-client room promote {room} NAME"
+            )),
+            false => Next::Change(Change { demotes: others, ..Change::default() }),
         }
     }
 
     /// Why this user may not do it, as the rules for commits say.
     fn refusal(&self, roster: &Roster, (name, key): (&str, &UserKey)) -> Option<String> {
+        let is_about_admins = matches!(self.action, Action::Promote(_) | Action::Demote(_));
+        if is_about_admins && self.room.is_direct() {
+            return Some("direct messages have no admins".to_owned());
+        }
         let is_of_others = match &self.action {
             Action::Create(users) | Action::Add(users) => users.iter().any(|user| user != name),
             Action::Remove(users, devices) => {
@@ -147,6 +186,7 @@ impl Wish {
                 };
                 users.iter().any(|user| user != name) || devices.iter().any(is_other)
             }
+            Action::Promote(_) | Action::Demote(_) => true,
         };
         let may = roster.terms.admins.contains(key) || self.room.is_direct();
         (is_of_others && !may)
@@ -260,6 +300,10 @@ impl Wish {
         }
         matches!(self.stage, Stage::Ready)
     }
+}
+
+fn no_such_member(room: &RoomName, names: &str) -> String {
+    format!("{room} has no such member: {names}")
 }
 
 /// What somebody does who has no keys on the server yet.

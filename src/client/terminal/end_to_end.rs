@@ -28,6 +28,8 @@ struct Line {
     by: String,
     added: Vec<String>,
     removed: Vec<String>,
+    promoted: Vec<String>,
+    demoted: Vec<String>,
     timestamp: String,
 }
 
@@ -55,14 +57,20 @@ impl Line {
             "gap" => vec![fill(texts.gap, &[&texts.of_gap(&self.reason)])],
             "members_changed" => {
                 let by = one_line(&self.by);
-                let changes =
-                    [(texts.members_added, &self.added), (texts.members_removed, &self.removed)];
+                let changes = [
+                    (texts.members_added, &self.added),
+                    (texts.members_removed, &self.removed),
+                    (texts.members_promoted, &self.promoted),
+                    (texts.members_demoted, &self.demoted),
+                ];
                 changes
                     .into_iter()
                     .filter(|(_, users)| !users.is_empty())
                     .map(|(text, users)| fill(text, &[&by, &names(users)]))
                     .collect()
             }
+            // The change of the members tells the same.
+            "removed" => Vec::new(),
             _ => return None,
         })
     }
@@ -163,7 +171,7 @@ mod tests {
         let missing = r#"{"type":"missing","room":"+ops","seq":7,"from":"eve","device":"k7","first":2,"last":4}"#;
         let alarm = r#"{"type":"alarm","room":"+ops","seq":7,"reason":"the server left out #2 to #3 of +ops, and names no reason"}"#;
         let gap = r#"{"type":"gap","room":"+ops","after":3,"next":9,"reason":"expired"}"#;
-        let changed = r#"{"type":"members_changed","room":"+ops","seq":7,"by":"ana","added":["bob","bob","eve"],"removed":["carl"]}"#;
+        let changed = r#"{"type":"members_changed","room":"+ops","seq":7,"by":"ana","added":["bob","bob","eve"],"removed":["carl"],"promoted":["bob"],"demoted":["dora"]}"#;
         for (line, english, spanish) in [
             (
                 unreadable,
@@ -189,8 +197,15 @@ mod tests {
             assert_eq!(said(&ENGLISH, line), Some(vec![english.to_owned()]));
             assert_eq!(said(&SPANISH, line), Some(vec![spanish.to_owned()]));
         }
-        let both = ["ana added bob, eve", "ana removed carl"].map(str::to_owned).to_vec();
-        assert_eq!(said(&ENGLISH, changed), Some(both));
+        let all = [
+            "ana added bob, eve",
+            "ana removed carl",
+            "ana made admins of: bob",
+            "ana made ordinary members of: dora",
+        ];
+        assert_eq!(said(&ENGLISH, changed), Some(all.map(str::to_owned).to_vec()));
+        let removed = r#"{"type":"removed","room":"+ops","seq":7,"by":"ana"}"#;
+        assert_eq!(said(&ENGLISH, removed), Some(Vec::new()));
         let renewed = r#"{"type":"members_changed","by":"ana","added":[],"removed":[]}"#;
         assert_eq!(said(&ENGLISH, renewed), Some(Vec::new()));
         assert_eq!(said(&ENGLISH, r#"{"type":"other"}"#), None);

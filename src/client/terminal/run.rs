@@ -77,7 +77,9 @@ fn check(arguments: &Arguments, texts: &Messages) -> Result<(), Refusal> {
     if let Some(url) = server.filter(|url| ServerUrl::parse(url).is_err()) {
         return Err((ExitCode::Usage, fill(texts.bad_address, &[url])));
     }
-    match arguments.common.room.iter().find(|room| RoomName::parse(room).is_none()) {
+    // @user is another user, whose name is checked with the options.
+    let is_wrong = |room: &&String| !room.starts_with('@') && RoomName::parse(room).is_none();
+    match arguments.common.room.iter().find(is_wrong) {
         Some(room) => Err((ExitCode::Usage, format!("{room}: {}", texts.room_rule))),
         None => Ok(()),
     }

@@ -90,7 +90,8 @@ fn shown_by(member: &mut Member, limit: u32) -> Vec<String> {
                 }
                 Item::Notice(Notice::Unreadable { user, .. }) => format!("{seq} unreadable {user}"),
                 Item::Notice(Notice::Withheld { first }) => format!("{seq} withheld from {first}"),
-                Item::Notice(Notice::Commit { author, added, removed }) => {
+                Item::Notice(Notice::Removed { by }) => format!("{seq} removed by {by}"),
+                Item::Notice(Notice::Commit { author, added, removed, .. }) => {
                     format!("{seq} {author} +{} -{}", added.join(","), removed.join(","))
                 }
             });
@@ -570,7 +571,8 @@ fn who_was_away_misses_nothing_from_that_time() {
         let found = received(applied);
         assert_eq!((found.missing, found.evidence), (None, Vec::new()));
     }
-    assert_eq!(shown(&mut scene.b)[..2], ["3 one", "7 x"].map(str::to_owned));
+    let expected = ["3 one", "4 removed by ana", "7 x"];
+    assert_eq!(shown(&mut scene.b)[..3], expected.map(str::to_owned));
 }
 
 #[test]

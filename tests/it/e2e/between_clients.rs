@@ -115,6 +115,65 @@ fn a_removed_member_reads_nothing_more_and_can_be_added_again() {
 }
 
 #[test]
+fn a_removal_from_one_room_ends_only_that_room() {
+    let server = Server::start();
+    let (ana, bob) = (Member::new(&server, "ana"), Member::new(&server, "bob"));
+    for room in ["+a", "+b"] {
+        drop(open_room(room, &ana, &[&bob]));
+    }
+    let mut both = bob.start(&["-r", "+a", "-r", "+b", "--listen", "--since", "all"]);
+    ana.send("+b", "before");
+    both.wait_for_text("before");
+    ana.run_ok(&["room", "remove", "+b", "bob"]);
+    let told = both.wait_for("the removal", |frame| frame["type"] == "removed");
+    assert_eq!((&told["room"], &told["by"]), (&"+b".into(), &"ana".into()));
+    eventually("the next step is named", || both.errors().contains("chat-client room add +b bob"));
+    ana.send("+b", "without bob");
+    ana.send("+a", "with bob");
+    both.wait_for_text("with bob");
+    // A run that speaks in both rooms goes on as well.
+    let lines = [("+b", "nobody"), ("+a", "everybody")];
+    let lines =
+        lines.map(|(room, text)| format!("{{\"room\":\"{room}\",\"content\":\"{text}\"}}\n"));
+    let said = bob.pipe(&lines.concat(), &["-r", "+a", "-r", "+b", "--input", "json"]);
+    assert_eq!((said.code, said.texts()), (Some(65), vec!["everybody".to_owned()]), "{said:?}");
+    assert!(said.errors.contains("line 1") && said.errors.contains("not_in_room"), "{said:?}");
+    // It is let in again while it listens.
+    ana.run_ok(&["room", "add", "+b", "bob"]);
+    eventually("it was let in", || both.errors().contains("let into +b"));
+    ana.send("+b", "again with bob");
+    both.wait_for_text("again with bob");
+    ana.run_ok(&["room", "remove", "+a", "bob"]);
+    both.wait_for("the removal", |frame| frame["type"] == "removed" && frame["room"] == "+a");
+    ana.run_ok(&["room", "remove", "+b", "bob"]);
+    let ended = both.wait_for_exit(TIMEOUT);
+    assert_eq!(ended.code, Some(77), "{ended:?}");
+    assert!(!ended.texts().contains(&"without bob".to_owned()), "{ended:?}");
+}
+
+#[test]
+fn a_member_who_was_removed_and_added_again_while_away_reads_on() {
+    let server = Server::with(FAST).start();
+    let (ana, bob) = (Member::new(&server, "ana"), Member::new(&server, "bob"));
+    drop(open_room(ROOM, &ana, &[&bob]));
+    let folder = tempfile::tempdir().unwrap();
+    let cursor = folder.path().join("cursor");
+    let with_cursor = ["-r", ROOM, "--cursor", cursor.to_str().unwrap()];
+    for count in [1, 1000] {
+        bob.run_ok(&with_cursor);
+        let lines: Vec<String> = (1..=count).map(|number| format!("line {number}")).collect();
+        let said = ana.pipe(&(lines.join("\n") + "\n"), &["-r", ROOM, "--quiet"]);
+        assert_eq!(said.code, Some(0), "{said:?}");
+        ana.run_ok(&["room", "remove", ROOM, "bob"]);
+        ana.send(ROOM, "without bob");
+        ana.run_ok(&["room", "add", ROOM, "bob"]);
+        ana.send(ROOM, "welcome back");
+        let read = bob.run_ok(&with_cursor).texts();
+        assert_eq!(read, [lines, vec!["welcome back".to_owned()]].concat());
+    }
+}
+
+#[test]
 fn only_an_admin_changes_the_members() {
     let server = Server::start();
     let (ana, bob) = (Member::new(&server, "ana"), Member::new(&server, "bob"));

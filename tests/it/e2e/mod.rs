@@ -1,6 +1,7 @@
 //! End-to-end rooms. On the server: names, rights, and the one rule, with devices that send opaque bytes. And from client
 //! to client, with the real programs.
 
+mod admins;
 mod backup;
 mod between_clients;
 mod deposits;

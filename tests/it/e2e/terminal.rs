@@ -1,5 +1,9 @@
 //! End-to-end rooms on a terminal, in English and in Spanish.
 
+use std::time::Duration;
+
+use secure_chat::protocol::RoomName;
+
 use super::member::{Member, open_room};
 use crate::support::server::Server;
 use crate::support::terminal::{Builder, Screen, Terminal};
@@ -187,4 +191,20 @@ fn two_users_compare_digits_or_a_code() {
     }
     let members = bob.run_ok(&["room", "members", ROOM]);
     assert!(members.lines.iter().any(|line| line.contains("\"verified\"")), "{members:?}");
+}
+
+#[test]
+fn direct_messages_that_were_left_go_on_when_they_are_entered_again() {
+    let server = Server::start();
+    let (ana, bob) = (Member::new(&server, "ana"), Member::new(&server, "bob"));
+    let mut terminal = on_terminal(&ana, ENGLISH, &["-r", "@bob", "-r", LOBBY]).start();
+    wait_for_row(&terminal, "-- bob has no keys on this server yet; waiting");
+    terminal.enter("/leave");
+    wait_for_row(&terminal, "-- you have left");
+    // The time passes at which the client would have asked for his keys again.
+    std::thread::sleep(Duration::from_secs(3));
+    terminal.enter(&format!("/join {}", RoomName::direct_of("ana", "bob")));
+    let waiting = bob.start(&["-r", "@ana", "--listen"]);
+    terminal.enter("hola");
+    waiting.wait_for_text("hola");
 }

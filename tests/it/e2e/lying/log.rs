@@ -222,3 +222,30 @@ fn a_reader_who_is_called_a_writer_is_told_what_it_was_not_sent() {
     ana.send(ROOM, "four");
     ends_with_evidence(&mut listener, "was written after the change at");
 }
+
+#[test]
+fn a_message_that_was_deleted_before_its_device_read_it_is_not_sent_for_ever() {
+    let server = Server::start();
+    let proxy = Proxy::before(&server);
+    let (ana, bob) =
+        (Member::new(&server, "ana").through(&proxy.url()), Member::new(&server, "bob"));
+    let listener = open_room(ROOM, &ana, &[&bob]).remove(0);
+    // Ana's client learns that her message is stored, and ends before it comes back.
+    proxy.lie_to_client(|frame| match frame["kind"] == "message" {
+        true => Vec::new(),
+        false => vec![frame],
+    });
+    ana.send(ROOM, "a secret");
+    let secret = listener.wait_for_text("a secret");
+    proxy.lie_to_client(|frame| vec![frame]);
+    server.run_ok(&["ctl", "delete", ROOM, &secret["seq"].to_string()]);
+    for _ in 0..3 {
+        ana.send(ROOM, "hola");
+    }
+    let is_sent = |frame: &&Value| frame["type"] == "chat_message" && frame["id"] == secret["id"];
+    assert_eq!(
+        proxy.client_frames().iter().filter(is_sent).count(),
+        2,
+        "once more, to learn of it"
+    );
+}
