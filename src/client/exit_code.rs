@@ -49,7 +49,7 @@ const TABLE: [(ExitCode, &str); 11] = [
         ExitCode::Identity,
         "end-to-end: a key is not the known one, or this device's state can't be used",
     ),
-    (ExitCode::Evidence, "end-to-end: the server showed what no honest server shows"),
+    (ExitCode::Evidence, "end-to-end: the server, or a member that is named, is not honest"),
 ];
 
 impl ExitCode {

@@ -167,16 +167,17 @@ mod tests {
 
     #[test]
     fn lines_are_sentences_in_both_languages() {
-        let unreadable = r#"{"type":"unreadable","room":"+ops","seq":7,"username":"eve","reason":"it was shown before"}"#;
+        let unreadable = r#"{"type":"unreadable","room":"+ops","seq":7,"username":"eve","reason":"it was not encrypted for this device"}"#;
         let missing = r#"{"type":"missing","room":"+ops","seq":7,"from":"eve","device":"k7","first":2,"last":4}"#;
         let alarm = r#"{"type":"alarm","room":"+ops","seq":7,"reason":"the server left out #2 to #3 of +ops, and names no reason"}"#;
         let gap = r#"{"type":"gap","room":"+ops","after":3,"next":9,"reason":"expired"}"#;
+        let withheld = r#"{"type":"gap","room":"+ops","after":3,"next":9,"reason":"write_only"}"#;
         let changed = r#"{"type":"members_changed","room":"+ops","seq":7,"by":"ana","added":["bob","bob","eve"],"removed":["carl"],"promoted":["bob"],"demoted":["dora"]}"#;
         for (line, english, spanish) in [
             (
                 unreadable,
-                "message #7 of eve can't be read: it was shown before",
-                "el mensaje #7 de eve no se puede leer: ya se mostró antes",
+                "message #7 of eve can't be read: it was not encrypted for this device",
+                "el mensaje #7 de eve no se puede leer: no se cifró para este dispositivo",
             ),
             (
                 missing,
@@ -185,13 +186,18 @@ mod tests {
             ),
             (
                 alarm,
-                "WARNING, no honest server does this: the server left out #2 to #3 of +ops, and names no reason",
-                "AVISO, ningún servidor honrado hace esto: el servidor omitió de #2 a #3 de +ops, y no dice por qué",
+                "WARNING, somebody is not honest: the server left out #2 to #3 of +ops, and names no reason",
+                "AVISO, alguien no es honrado: el servidor omitió de #2 a #3 de +ops, y no dice por qué",
             ),
             (
                 gap,
                 "messages are missing here: they are no longer kept",
                 "aquí faltan mensajes: ya no se guardan",
+            ),
+            (
+                withheld,
+                "messages are missing here: the server says that you may only write here, and did not send them",
+                "aquí faltan mensajes: el servidor dice que aquí solo puedes escribir, y no los envió",
             ),
         ] {
             assert_eq!(said(&ENGLISH, line), Some(vec![english.to_owned()]));
