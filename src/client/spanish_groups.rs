@@ -83,6 +83,12 @@ pub const GROUP_SENTENCES: &[(&str, &str)] = &[
         "a {} y a este dispositivo se les mostraron registros distintos de {} antes de #{} (visto en #{})",
     ),
     (
+        "#{} of {}, which the server says is from {}, is not for the group that this device is in: it was changed, or \
+         {} was shown other changes of the members",
+        "#{} de {}, que según el servidor es de {}, no es para el grupo en que está este dispositivo: fue modificado, o \
+         a {} se le mostraron otros cambios de los miembros",
+    ),
+    (
         "messages {} to {} of {}'s device are missing in {}, and {} has said much since (seen at #{})",
         "faltan los mensajes {} a {} del dispositivo de {} en {}, y {} ha dicho mucho desde entonces (visto en #{})",
     ),

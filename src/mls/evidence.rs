@@ -102,6 +102,19 @@ pub enum Evidence {
         /// The end of what the author had read.
         before: Seq,
     },
+    /// A member's message can't be decrypted, though this device has the keys of that place.
+    #[error(
+        "#{seq} of {room}, which the server says is from {user}, is not for the group that this device is in: it was \
+         changed, or {user} was shown other changes of the members"
+    )]
+    OtherGroup {
+        /// The room.
+        room: RoomName,
+        /// Its place.
+        seq: Seq,
+        /// The author, by the server's word.
+        user: String,
+    },
     /// Messages stayed missing.
     #[error(
         "messages {first} to {last} of {user}'s device are missing in {room}, and {user} has said much since (seen at #{seq})"

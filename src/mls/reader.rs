@@ -141,6 +141,11 @@ impl<'s, 't> Reader<'s, 't> {
             Err(error) => {
                 return match unreadable(error)? {
                     Unreadable::Repeated => self.repeated(entry),
+                    // It was written after the same commit, so all members have the keys.
+                    Unreadable::NotForUs | Unreadable::Forged => {
+                        let (room, user) = (self.name(), entry.user.unwrap_or_default().to_owned());
+                        self.blame(entry, Evidence::OtherGroup { room, seq: entry.seq, user })
+                    }
                     why => self.unreadable(entry, why),
                 };
             }

@@ -19,6 +19,10 @@ fn other_kind(seq: u64, said: &'static str, is: &'static str) -> Applied {
     Applied::Evidence(Evidence::OtherKind { room: ops(), seq: Seq(seq), said, is })
 }
 
+fn other_group(seq: u64) -> Applied {
+    Applied::Evidence(Evidence::OtherGroup { room: ops(), seq: Seq(seq), user: String::new() })
+}
+
 fn adding(newcomers: Vec<Newcomer>) -> Change {
     Change { adds: newcomers, ..Change::default() }
 }
@@ -137,7 +141,7 @@ fn a_removed_device_cannot_read_on_and_cannot_come_back() {
     let mut stubborn = Entry { seq, ..log.entry(seq.next()).clone() };
     assert_eq!(before as u64 + 1, seq.0);
     let applied = e.apply(&stubborn).unwrap();
-    assert_eq!(applied, Applied::Unreadable(Unreadable::NotForUs));
+    assert_eq!(applied, other_group(seq.0));
     stubborn = log.entry(seq).clone();
     stubborn.seq = seq.next();
     let applied = e.apply(&stubborn).unwrap();
@@ -257,13 +261,12 @@ fn entries_that_are_not_what_they_should_be_are_passed_over_alike() {
     let _foreign = room_of(&eve, &mut e, &mut []);
     let foreign = e.say("1", "from elsewhere").unwrap();
     let foreign_commit = e.change("f", Change::default()).unwrap();
-    let forged = Applied::Unreadable(Unreadable::Forged);
     let void = Applied::Void(Void::Invalid);
     let cases = [
         (false, b"".to_vec(), Applied::Unreadable(Unreadable::Malformed)),
         (false, vec![0xff; 60_000], Applied::Unreadable(Unreadable::Malformed)),
-        (false, bent, forged),
-        (false, foreign.content, Applied::Unreadable(Unreadable::NotForUs)),
+        (false, bent, other_group(5)),
+        (false, foreign.content, other_group(6)),
         (false, commit.content.clone(), other_kind(7, "a message", "a change of the group")),
         (true, b"".to_vec(), void.clone()),
         (true, bent_commit, void.clone()),
