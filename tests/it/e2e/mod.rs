@@ -11,6 +11,7 @@ mod kills;
 mod lying;
 mod member;
 mod own_devices;
+mod promises;
 mod rights;
 mod rule;
 mod terminal;
