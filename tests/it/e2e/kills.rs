@@ -151,8 +151,10 @@ fn used_keys(judge: &Member, log: &[Value], sent: &[Value]) -> (usize, usize, us
         for frame in sent.iter().filter(|frame| frame["base"] == stored.base.0) {
             let content = decoded(frame);
             if different.insert(content.clone()) {
-                let is_used = state.step(|step| unruly::has_used_key(step, &room, &content));
-                used += usize::from(is_used.unwrap());
+                let mut is_used =
+                    || state.step(|step| unruly::has_used_key(step, &room, &content)).unwrap();
+                used += usize::from(is_used());
+                assert!(is_used(), "the search finds a key that is used a second time");
             }
         }
         // On to the next commit.

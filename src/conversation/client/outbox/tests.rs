@@ -184,11 +184,11 @@ fn a_message_after_a_commit_waits_for_those_that_were_encrypted_before_it() {
         };
         std::iter::from_fn(next).collect()
     };
-    ["x-1", "x-2"].map(|id| outbox.seal(id, sealed(2)));
+    ["x-1", "x-2"].iter().for_each(|id| outbox.seal(id, sealed(2)));
     assert_eq!(ready(&mut outbox, now), [1, 2]);
     // The commit is read before the answers about the first two.
     outbox.unseal_before(Seq(5), |_| true);
-    ["x-3", "x-4"].map(|id| outbox.seal(id, sealed(5)));
+    ["x-3", "x-4"].iter().for_each(|id| outbox.seal(id, sealed(5)));
     assert!(ready(&mut outbox, now).is_empty());
     assert!(outbox.acked("x-1"));
     assert_eq!(outbox.refused(&error(Some(2), "stale_base", true), now), None);
