@@ -1,5 +1,7 @@
 //! Only for tests: what a member makes whose program asks no rules. Honest members must refuse or ignore it.
 
+use openmls::framing::errors::{MessageDecryptionError, SecretTreeError};
+use openmls::group::{ProcessMessageError, ValidationError};
 use openmls::prelude::{LeafNodeIndex, MlsGroup};
 use openmls_traits::OpenMlsProvider as _;
 
@@ -8,7 +10,7 @@ use super::error::RoomError;
 use super::room::Outgoing;
 use super::rows::Room;
 use super::state::{StateError, Step};
-use super::{facts, group};
+use super::{decode, facts, group};
 use crate::protocol::device::{DeviceId, UserKey};
 use crate::protocol::{MessageId, RoomName, Timestamp};
 
@@ -72,6 +74,21 @@ fn made(
         .stage_commit(provider)
         .map_err(|_| REFUSED)?;
     bundle.into_commit().to_bytes().map_err(|_| REFUSED.into())
+}
+
+/// Whether a message is encrypted with a key that another one had before, among those that this device decrypted so. The
+/// key is used up.
+pub fn has_used_key(step: &Step<'_>, name: &RoomName, content: &[u8]) -> Result<bool, RoomError> {
+    let room = Room::load(step, name)?.ok_or(RoomError::NotMember)?;
+    let mut group = group::load(step, &room.group)?;
+    let message = decode::content(content).ok_or(RoomError::Malformed)?;
+    match group.process_message(step.provider(), message) {
+        Ok(_) => Ok(false),
+        Err(ProcessMessageError::ValidationError(ValidationError::UnableToDecrypt(
+            MessageDecryptionError::SecretTreeError(SecretTreeError::SecretReuseError),
+        ))) => Ok(true),
+        Err(_) => Err(RoomError::Malformed),
+    }
 }
 
 /// A key package of this device under another device's certificate.

@@ -98,6 +98,18 @@ struct Entry {
     refusals: u32,
 }
 
+impl Entry {
+    /// Whether this message is in flight and was encrypted before a commit that the later one of its room was encrypted
+    /// after. If the commit came first, the server refuses this one, and must not have stored the later one by then.
+    fn is_before_commit_of(&self, later: &Entry) -> bool {
+        let rooms = [&self.message.room, &later.message.room];
+        let may_be_one_room = rooms[0] == rooms[1] || rooms.contains(&&None);
+        let bases = self.sealed.as_ref().zip(later.sealed.as_ref());
+        let is_older = bases.is_some_and(|(own, later)| own.base < later.base);
+        self.state == State::InFlight && may_be_one_room && is_older
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Waiting,
@@ -249,6 +261,9 @@ impl Outbox {
             return None;
         }
         let next = &self.entries[index];
+        if self.entries.range(..index).any(|before| before.is_before_commit_of(next)) {
+            return None;
+        }
         if !is_ready(next.message.room.as_deref(), next.sealed.as_ref()) {
             return None;
         }

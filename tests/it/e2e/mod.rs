@@ -13,6 +13,7 @@ mod lying;
 mod member;
 mod nodes;
 mod own_devices;
+mod promises;
 mod rights;
 mod rule;
 mod terminal;

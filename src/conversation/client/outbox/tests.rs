@@ -172,3 +172,40 @@ fn a_message_under_a_stale_key_is_encrypted_again_until_a_key_holds() {
         now = outbox.retry_at().unwrap_or(now);
     }
 }
+
+#[test]
+fn a_message_after_a_commit_waits_for_those_that_were_encrypted_before_it() {
+    let now = Instant::now();
+    let mut outbox = filled(Confirmation::Ack { window: 9 }, 4);
+    let sealed = |base| Sealed { base: Seq(base), content: String::new() };
+    let ready = |outbox: &mut Outbox, now| -> Vec<u64> {
+        let next = || {
+            outbox.next_message(now, |_, sealed| sealed.is_some()).map(|(message, _)| message.line)
+        };
+        std::iter::from_fn(next).collect()
+    };
+    ["x-1", "x-2"].iter().for_each(|id| outbox.seal(id, sealed(2)));
+    assert_eq!(ready(&mut outbox, now), [1, 2]);
+    // The commit is read before the answers about the first two.
+    outbox.unseal_before(Seq(5), |_| true);
+    ["x-3", "x-4"].iter().for_each(|id| outbox.seal(id, sealed(5)));
+    assert!(ready(&mut outbox, now).is_empty());
+    assert!(outbox.acked("x-1"));
+    assert_eq!(outbox.refused(&error(Some(2), "stale_base", true), now), None);
+    let later = outbox.retry_at().unwrap();
+    assert!(ready(&mut outbox, later).is_empty(), "the second is encrypted anew first");
+    outbox.seal("x-2", sealed(5));
+    assert_eq!(ready(&mut outbox, later), [2, 3, 4]);
+}
+
+#[test]
+fn a_message_after_a_commit_in_one_room_does_not_wait_for_another_room() {
+    let now = Instant::now();
+    let mut outbox = Outbox::default();
+    outbox.reconnected(Confirmation::Ack { window: 9 });
+    for (line, base) in [(1, 2), (2, 5)] {
+        outbox.push(OutgoingMessage { room: Some(format!("+room{line}")), ..message(line) });
+        outbox.seal(&format!("x-{line}"), Sealed { base: Seq(base), content: String::new() });
+    }
+    assert_eq!(sent(&mut outbox, now), [1, 2]);
+}

@@ -87,6 +87,12 @@ impl Insider {
         Newcomer::read(&package.unwrap().content, now()).unwrap()
     }
 
+    /// A key package that this device made so long ago.
+    pub fn key_package_made(&mut self, ago: std::time::Duration) -> Vec<u8> {
+        let then = Timestamp::from_micros(now().micros() - ago.as_micros() as i64);
+        self.step(|step, device| Ok(device.make_key_package(step, false, then)?)).unwrap().content
+    }
+
     /// A key package with this device's keys under another device's certificate.
     pub fn key_package_under(&mut self, certificate: &[u8]) -> OwnKeyPackage {
         let made = self
@@ -177,5 +183,18 @@ pub fn keys_of(server: &Server, user: &str) -> Value {
         let frame = json!({"type": "e2e_keys_get", "room": super::ROOM, "users": [user]});
         wired.wire.send(frame).await;
         wired.wire.next_of("e2e_keys").await["users"].clone()
+    })
+}
+
+/// What the server describes of the room, and its tree, to a device that wants to come in by itself.
+pub fn description(server: &Server) -> [Value; 2] {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut wired = Wired::enter(server, "spy", super::ROOM).await;
+        wired.wire.send(json!({"type": "e2e_info", "room": super::ROOM})).await;
+        let info = wired.wire.next_of("e2e_info").await;
+        let frame = json!({"type": "e2e_blob_get", "room": super::ROOM, "sha256": info["tree"]});
+        wired.wire.send(frame).await;
+        [info, wired.wire.next_of("e2e_blob").await]
     })
 }

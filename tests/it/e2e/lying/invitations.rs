@@ -6,11 +6,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use super::insider::append;
+use super::insider::{append, description};
 use super::proxy::Proxy;
-use super::{AnaAndBob, ROOM, ends_with_evidence, has_ended};
+use super::{AnaAndBob, EVIDENCE, ROOM, ends_with_evidence, has_ended};
 use crate::e2e::device::{device_id, sha256};
-use crate::e2e::member::Member;
+use crate::e2e::member::{Member, open_room};
 use crate::support::server::Server;
 use crate::support::{TIMEOUT, eventually};
 
@@ -81,6 +81,35 @@ fn a_welcome_whose_commit_is_another_entry_joins_nothing() {
     eventually("it is told", || waiting.errors().contains("an invitation to +ops can't be used"));
     proxy.wait_for_client("the welcome is done with", |frame| frame["type"] == "e2e_welcome_done");
     assert!(!waiting.errors().contains("members:"), "{}", waiting.errors());
+}
+
+#[test]
+fn an_old_description_of_the_room_is_evidence_for_a_new_device_and_lets_it_say_nothing() {
+    let server = Server::start();
+    let (ana, mallory) = (Member::new(&server, "ana"), Member::new(&server, "mallory"));
+    drop(open_room(ROOM, &ana, &[&mallory]));
+    let [old_info, old_tree] = description(&server);
+    ana.run_ok(&["room", "remove", ROOM, "mallory"]);
+    let folder = tempfile::tempdir().unwrap();
+    let home = folder.path().join("phone");
+    ana.run_ok(&["device", "add", "--out", home.to_str().unwrap()]);
+    let proxy = Proxy::before(&server);
+    let phone = Member::at(&server, "ana", &home).through(&proxy.url());
+    proxy.lie_to_client(move |frame| match frame["type"].as_str() {
+        Some("e2e_info") => vec![old_info.clone()],
+        Some("e2e_blob") => vec![old_tree.clone()],
+        _ => vec![frame],
+    });
+    let said = phone.pipe("from the phone\n", &["-r", ROOM, "--timeout", "5s"]);
+    assert_eq!(said.code, EVIDENCE, "{said:?}");
+    assert!(said.errors.contains("the server describes +ops as it was at #"), "{said:?}");
+    assert!(said.errors.contains("another device of this user had seen #"), "{said:?}");
+    let is_said = |frame: &Value| frame["type"] == "chat_message";
+    assert!(!proxy.client_frames().iter().any(is_said), "neither a commit nor a message");
+    // With the true description it comes in.
+    proxy.lie_to_client(|frame| vec![frame]);
+    phone.send(ROOM, "from the phone");
+    assert!(ana.run_ok(&["-r", ROOM, "--since", "all"]).texts().contains(&"from the phone".into()));
 }
 
 #[test]

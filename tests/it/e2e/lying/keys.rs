@@ -1,5 +1,7 @@
 //! Keys that the server gives as somebody's and that are not.
 
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use secure_chat::crypto::fingerprint;
@@ -10,6 +12,7 @@ use super::proxy::Proxy;
 use super::{EVIDENCE, IDENTITY, ROOM};
 use crate::e2e::member::Member;
 use crate::support::client::Finished;
+use crate::support::eventually;
 use crate::support::server::Server;
 
 /// Ana, who has opened the room, and Bob, whose keys are on the server.
@@ -124,4 +127,84 @@ fn a_key_package_that_does_not_fit_its_certificate_is_evidence_and_adds_nobody()
         assert!(refused.errors.contains(words), "{what}: {refused:?}");
         assert_eq!(scene.commits(), before, "{what}: no commit was sent");
     }
+}
+
+/// The key packages that the server hands out for Bob, until it has none left but the one of last resort.
+fn key_packages(server: &Server) -> Vec<Value> {
+    let mut all = Vec::new();
+    loop {
+        let keys = keys_of(server, "bob");
+        let is_last = keys["bob"][0]["last_resort"] == true;
+        all.push(keys);
+        if is_last {
+            return all;
+        }
+    }
+}
+
+#[test]
+fn one_key_package_for_two_adders_opens_one_room_and_the_other_lets_him_in_by_another_one() {
+    let scene = scene();
+    let dev_proxy = Proxy::before(&scene.server);
+    let carol = Member::new(&scene.server, "carol").through(&dev_proxy.url());
+    carol.run_ok(&["room", "create", "+dev"]);
+    let keys = keys_of(&scene.server, "bob");
+    let added = scene.ana_adds_bob_with(keys.clone());
+    assert_eq!(added.code, Some(0), "{added:?}");
+    let bob = scene.bob.start(&["-r", ROOM, "-r", "+dev", "--listen"]);
+    eventually("he is in the first room", || bob.errors().contains("let into +ops; members"));
+    dev_proxy.lie_to_client(move |mut frame| {
+        if frame["type"] == "e2e_keys" && frame.get("users").is_some() {
+            frame["users"] = keys.clone();
+        }
+        vec![frame]
+    });
+    carol.run_ok(&["room", "add", "+dev", "bob"]);
+    eventually("it is told", || bob.errors().contains("an invitation to +dev can't be used"));
+    assert!(!bob.errors().contains("let into +dev; members"), "{}", bob.errors());
+    carol.send("+dev", "not for bob yet");
+    // With an honest answer she lets him in.
+    dev_proxy.lie_to_client(|frame| vec![frame]);
+    carol.run_ok(&["room", "remove", "+dev", "bob"]);
+    carol.run_ok(&["room", "add", "+dev", "bob"]);
+    eventually("he is in the second room", || bob.errors().contains("let into +dev; members"));
+    carol.send("+dev", "for bob");
+    bob.wait_for_text("for bob");
+    assert!(!bob.lines().concat().contains("not for bob yet"), "{:?}", bob.lines());
+}
+
+#[test]
+fn the_key_package_of_last_resort_for_every_adder_opens_every_room() {
+    let scene = scene();
+    let keys = key_packages(&scene.server).pop().unwrap();
+    for room in [ROOM, "+dev"] {
+        let keys = keys.clone();
+        scene.proxy.lie_to_client(move |mut frame| {
+            if frame["type"] == "e2e_keys" && frame.get("users").is_some() {
+                frame["users"] = keys.clone();
+            }
+            vec![frame]
+        });
+        scene.ana.run_ok(&["room", "create", room, "--add", "bob"]);
+    }
+    let bob = scene.bob.start(&["-r", ROOM, "-r", "+dev", "--listen"]);
+    for room in [ROOM, "+dev"] {
+        eventually("he is in", || bob.errors().contains(&format!("let into {room}; members")));
+        scene.ana.send(room, &format!("said in {room}"));
+        bob.wait_for_text(&format!("said in {room}"));
+    }
+}
+
+#[test]
+fn an_expired_key_package_adds_nobody_and_ends_with_75() {
+    let scene = scene();
+    let mut keys = keys_of(&scene.server, "bob");
+    let old = Insider::of(&scene.bob).key_package_made(Duration::from_hours(30 * 24));
+    keys["bob"][0]["key_package"] = STANDARD.encode(old).into();
+    let before = scene.commits();
+    let refused = scene.ana_adds_bob_with(keys);
+    assert_eq!(refused.code, Some(75), "{refused:?}");
+    let words = "bob can't be added: the keys of this user's devices have expired";
+    assert!(refused.errors.contains(words), "{refused:?}");
+    assert_eq!(scene.commits(), before, "no commit was sent");
 }

@@ -2,15 +2,17 @@
 //! made from the library, does what an honest one does not. The clients are real, and each test is named after what
 //! they must do.
 
+mod acks;
 mod canary;
 mod commits;
 mod confidential;
+mod halves;
 mod insider;
 mod invitations;
 mod keys;
 mod log;
 mod noise;
-mod proxy;
+pub mod proxy;
 
 use proxy::Proxy;
 use serde_json::Value;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::support::endpoint::Endpoint;
@@ -35,7 +35,9 @@ pub struct Proxy {
 }
 
 struct Shared {
-    target: Endpoint,
+    target: Mutex<Endpoint>,
+    /// Changes when every connection is to be cut.
+    cuts: watch::Sender<u64>,
     lie: Mutex<Lie>,
     captured: Mutex<Vec<(Way, Value)>>,
     /// The newest connection, for frames that answer nothing.
@@ -53,7 +55,8 @@ impl Proxy {
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let shared = Arc::new(Shared {
-            target: server.endpoint(),
+            target: Mutex::new(server.endpoint()),
+            cuts: watch::Sender::new(0),
             lie: Mutex::new(Box::new(|way, frame| vec![(way, frame)])),
             captured: Mutex::default(),
             newest: Mutex::default(),
@@ -89,6 +92,16 @@ impl Proxy {
     pub fn insert(&self, text: &str) {
         let newest = self.shared.newest.lock().unwrap();
         let _ = newest.as_ref().expect("a connection").send((Way::ToClient, Message::text(text)));
+    }
+
+    /// From now on connections go to this server. Those that there are stay where they are.
+    pub fn redirect(&self, server: &Server) {
+        *self.shared.target.lock().unwrap() = server.endpoint();
+    }
+
+    /// Cuts every connection, without a word to either side.
+    pub fn cut(&self) {
+        self.shared.cuts.send_modify(|cuts| *cuts += 1);
     }
 
     /// Every frame that came from the clients, as they sent it.
@@ -141,13 +154,16 @@ fn wait_for(what: &str, is_it: impl Fn(&Value) -> bool, frames: impl Fn() -> Vec
 impl Shared {
     async fn serve(self: Arc<Self>, client: TcpStream) {
         let Ok(client) = tokio_tungstenite::accept_async(client).await else { return };
-        let Ok(server) = self.target.open().await else { return };
+        let mut cuts = self.cuts.subscribe();
+        let target = self.target.lock().unwrap().clone();
+        let Ok(server) = target.open().await else { return };
         let (mut to_client, mut from_client) = client.split();
         let (mut to_server, mut from_server) = server.split();
         let (newest, mut inserted) = mpsc::unbounded_channel();
         *self.newest.lock().unwrap() = Some(newest);
         loop {
             let frames = tokio::select! {
+                _ = cuts.changed() => return,
                 message = from_client.next() => self.told(Way::ToServer, message),
                 message = from_server.next() => self.told(Way::ToClient, message),
                 // A newer connection takes this one's place, which goes on without insertions.
