@@ -30,8 +30,8 @@ const SENTENCES: &[(&str, &str)] = &[
     ("coming into {} …", "entrando en {} …"),
     ("let into {}; members: {}", "ya estás en {}; miembros: {}"),
     (
-        "an invitation to {} can't be used: {}; an admin can add this device again",
-        "una invitación a {} no sirve: {}; quien administra la sala puede volver a añadir este dispositivo",
+        "an invitation to {} can't be used: {}; an admin removes this device and adds its user again: chat-client room remove {} --device {}, then chat-client room add {} {}",
+        "una invitación a {} no sirve: {}; quien administra la sala retira este dispositivo y vuelve a añadir a su usuario: chat-client room remove {} --device {}, y luego chat-client room add {} {}",
     ),
     (
         "this device was removed from {}; an admin can add it again",

@@ -51,7 +51,8 @@ pub trait RoomLog: Send {
     }
 
     /// Changes what end-to-end rooms need besides their logs, in one transaction with one sync. Returns one reply
-    /// per request, in order; on return they are durable. After an error nothing is changed.
+    /// per request, in order; on return they are durable. After an error nothing is changed; over an engine, the first
+    /// of them may be done, and each may be asked again.
     fn e2e(
         &mut self,
         _requests: Vec<E2eRequest>,

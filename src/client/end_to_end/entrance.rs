@@ -151,7 +151,10 @@ impl EndToEnd {
             Ok(joined) => joined,
             Err(StepError::Room(error @ (RoomError::WelcomeRefused | RoomError::Malformed))) => {
                 self.notes.push_back(format!(
-                    "an invitation to {name} can't be used: {error}; an admin can add this device again"
+                    "an invitation to {name} can't be used: {error}; an admin removes this device and adds its user again: \
+                     chat-client room remove {name} --device {}, then chat-client room add {name} {}",
+                    device.id(),
+                    device.certificate.user
                 ));
                 conversation.push_frame(frames::welcome_done(name, seq));
                 return Ok(());
