@@ -13,7 +13,7 @@ pub enum RoomAction {
         #[arg(value_name = "ROOM")]
         name: String,
         /// Users to add at once
-        #[arg(long, value_name = "USER", value_delimiter = ',')]
+        #[arg(long, value_name = "USER", value_parser = parse_user, value_delimiter = ',')]
         add: Vec<String>,
     },
     /// Add users, with all their devices
@@ -22,7 +22,7 @@ pub enum RoomAction {
         #[arg(value_name = "ROOM")]
         name: String,
         /// The users
-        #[arg(value_name = "USER", required = true, value_delimiter = ',')]
+        #[arg(value_name = "USER", required = true, value_parser = parse_user, value_delimiter = ',')]
         users: Vec<String>,
     },
     /// Remove users or devices: they can't read what is said from then on
@@ -31,7 +31,7 @@ pub enum RoomAction {
         #[arg(value_name = "ROOM")]
         name: String,
         /// The users
-        #[arg(value_name = "USER", value_delimiter = ',', required_unless_present = "device")]
+        #[arg(value_name = "USER", value_parser = parse_user, value_delimiter = ',', required_unless_present = "device")]
         users: Vec<String>,
         /// Only this device, as room members names it
         #[arg(long, value_name = "DEVICE")]
@@ -43,7 +43,7 @@ pub enum RoomAction {
         #[arg(value_name = "ROOM")]
         name: String,
         /// The users
-        #[arg(value_name = "USER", required = true, value_delimiter = ',')]
+        #[arg(value_name = "USER", required = true, value_parser = parse_user, value_delimiter = ',')]
         users: Vec<String>,
     },
     /// Make admins ordinary members again
@@ -52,7 +52,7 @@ pub enum RoomAction {
         #[arg(value_name = "ROOM")]
         name: String,
         /// The users
-        #[arg(value_name = "USER", required = true, value_delimiter = ',')]
+        #[arg(value_name = "USER", required = true, value_parser = parse_user, value_delimiter = ',')]
         users: Vec<String>,
     },
     /// Print who is in the room, one JSON object per device
@@ -98,4 +98,14 @@ pub enum DeviceAction {
     Renew,
     /// Print this device's user, key and id
     Show,
+}
+
+fn parse_user(text: &str) -> Result<String, String> {
+    match text.contains("://") {
+        true => {
+            Err("this is an address and no user; give it with --url, or before the command"
+                .to_owned())
+        }
+        false => Ok(text.to_owned()),
+    }
 }

@@ -38,6 +38,7 @@ fn a_wrong_option_is_named_with_the_next_step() {
         (&["-l", "a..b:8765"], "between dots"),
         (&["history", "--since", "10M"], "expected a seq"),
         (&["history", "-n", "-1"], "invalid value '-1'"),
+        (&["room", "add", "+ops", "bob", "ws://127.0.0.1:1"], "an address and no user"),
         (&["-l", "-u", "@@@"], "a name has letters"),
         (&["-l", "--exec", " "], "the command is empty"),
         (&["-l", "wss://127.0.0.1:1", "--ca-file", &broken], "a certificate in it can't be read"),
