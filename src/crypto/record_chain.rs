@@ -13,7 +13,7 @@ use crate::protocol::{MessageId, Seq};
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct RecordChain([u8; 32]);
 
-/// What the server says of an entry. All of it is in the chain, so it can't tell two members different things.
+/// An entry as the server tells it. The chain covers all of it, so members notice if the server tells them different things.
 #[derive(Clone, Copy, Debug)]
 pub struct ChainEntry<'a> {
     /// Its id.

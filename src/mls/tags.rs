@@ -9,7 +9,8 @@ use crate::protocol::{RoomName, Seq};
 /// Tags that are kept beside the one of the epoch's commit.
 const KEPT: u64 = 4096;
 
-fn place(seq: Seq) -> i64 {
+/// A place in the log, as SQLite keeps it.
+pub(super) fn place(seq: Seq) -> i64 {
     i64::try_from(seq.0).unwrap_or(i64::MAX)
 }
 

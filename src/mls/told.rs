@@ -5,6 +5,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::entry::LogEntry;
 use super::state::{StateError, Step};
+use super::tags::place;
 use crate::protocol::{RoomName, Seq};
 
 /// Entries of a room that are remembered.
@@ -23,10 +24,6 @@ fn tag(entry: &LogEntry<'_>) -> Option<[u8; 16]> {
         .finalize()
         .into();
     hash.first_chunk().copied()
-}
-
-fn place(seq: Seq) -> i64 {
-    i64::try_from(seq.0).unwrap_or(i64::MAX)
 }
 
 /// Whether the server said of an earlier entry that the same device sent it under the same id, so shortly before that an

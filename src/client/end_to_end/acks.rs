@@ -1,5 +1,5 @@
-//! What the server says it has stored. An entry counts only when it is read in the log; but a message that an operator
-//! deleted before that is never read, and its ack is all that comes.
+//! Acks of the server. This device takes an entry for stored when it reads it in the log. It never reads a message that an
+//! operator deleted before, so of such a message the ack is all that comes.
 
 use super::machine::EndToEnd;
 use super::problem::Problem;

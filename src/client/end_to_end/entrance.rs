@@ -154,7 +154,7 @@ impl EndToEnd {
                     "an invitation to {name} can't be used: {error}; an admin removes this device and adds its user again: \
                      chat-client room remove {name} --device {}, then chat-client room add {name} {}",
                     device.id(),
-                    device.certificate.user
+                    shell_word(&device.certificate.user)
                 ));
                 conversation.push_frame(frames::welcome_done(name, seq));
                 return Ok(());

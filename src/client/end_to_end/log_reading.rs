@@ -130,7 +130,7 @@ impl Session {
         Ok(())
     }
 
-    /// What comes before this entry is not for this session, or the server leaves out the numbers.
+    /// Passes over the numbers before an entry, if this session may only write or the server leaves out numbers.
     fn skip_before(&mut self, seq: Seq) -> Result<(), Problem> {
         self.withhold_before(seq)?;
         if self.is_sparse && self.next < seq {
@@ -141,7 +141,7 @@ impl Session {
         Ok(())
     }
 
-    /// What comes before this place is not for this session, if it may only write.
+    /// Passes over the entries before a place, if this session may only write.
     fn withhold_before(&mut self, seq: Seq) -> Result<(), Problem> {
         if !self.is_write_only || self.next >= seq {
             return Ok(());

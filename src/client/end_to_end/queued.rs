@@ -95,7 +95,7 @@ impl Queued {
     }
 }
 
-/// What the server says is not there.
+/// A hole in the log, as the server names it.
 pub enum Hole {
     /// The content of an entry was deleted.
     Deleted(Seq),

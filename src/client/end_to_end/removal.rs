@@ -1,4 +1,4 @@
-//! What follows when a run has a room less. If this device was removed from it, the run goes on in its other rooms, if it has any.
+//! A device that was removed from a room, or left it, during a run. The run goes on in its other rooms, if it has any.
 
 use std::collections::BTreeSet;
 
@@ -21,7 +21,7 @@ impl EndToEnd {
         conversation.push_frame(frames::get_info(name));
         if let Some(session) = self.sessions.get_mut(name) {
             (session.commit, session.is_answered) = (None, false);
-            // What comes now is not for this device. If it is added again, it asks for what came after that.
+            // Later entries are not for this device. If it is added again, it asks for those after the commit that adds it.
             session.fall_back(session.applied.next());
         }
     }
@@ -105,7 +105,7 @@ impl EndToEnd {
     }
 }
 
-/// What is said to a device that is not in a room.
+/// The problem of a device that is not in a room, or no longer.
 pub(super) fn removed(name: &RoomName, user: &str) -> Problem {
     Problem::new(
         Kind::NotAllowed,

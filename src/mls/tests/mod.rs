@@ -304,6 +304,11 @@ fn room_of(ana: &User, first: &mut Member, others: &mut [&mut Member]) -> Log {
     log
 }
 
+/// What a device is told of places without an entry for it.
+fn no_entry(first: u64, body: Body<'static>) -> LogEntry<'static> {
+    LogEntry { seq: Seq(first), id: None, user: None, device: None, at: None, base: None, body }
+}
+
 /// What a commit states.
 fn stated() -> Vec<u8> {
     super::facts::encode_stated(at(1))

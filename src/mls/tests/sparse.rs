@@ -3,15 +3,7 @@
 use super::*;
 
 fn left_out(first: u64, last: u64) -> LogEntry<'static> {
-    LogEntry {
-        seq: Seq(first),
-        id: None,
-        user: None,
-        device: None,
-        at: None,
-        base: None,
-        body: Body::LeftOut(Seq(last)),
-    }
+    no_entry(first, Body::LeftOut(Seq(last)))
 }
 
 /// Bob's and Ana's devices, and a log whose entries are told under other numbers.

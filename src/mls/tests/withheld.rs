@@ -3,15 +3,7 @@
 use super::*;
 
 fn withheld(first: u64, last: u64) -> LogEntry<'static> {
-    LogEntry {
-        seq: Seq(first),
-        id: None,
-        user: None,
-        device: None,
-        at: None,
-        base: None,
-        body: Body::Withheld(Seq(last)),
-    }
+    no_entry(first, Body::Withheld(Seq(last)))
 }
 
 #[test]

@@ -30,7 +30,7 @@ pub enum Reach {
     /// None.
     CutOff,
     /// Those that are known; there may be others, because this node has just met the cluster.
-    Some,
+    Known,
     /// All nodes, and they are known.
     All,
 }
@@ -71,7 +71,7 @@ impl EngineLink {
         match is_connected && !self.is_lost(now) {
             false => Reach::CutOff,
             true if self.has_heard_of_all(now) => Reach::All,
-            true => Reach::Some,
+            true => Reach::Known,
         }
     }
 

@@ -29,7 +29,7 @@ impl Gatherings {
         self.last += 1;
         let timeout = match reach {
             Reach::CutOff => Duration::ZERO,
-            Reach::Some | Reach::All => orders::ANSWER_TIMEOUT,
+            Reach::Known | Reach::All => orders::ANSWER_TIMEOUT,
         };
         let absent = nodes.absent().iter();
         let absent = absent.map(|(name, absence)| format!("{name} ({})", absence.reason(now)));
@@ -38,7 +38,7 @@ impl Gatherings {
         let expected = others.map(|node| (node.id, node.beat.name.clone())).collect();
         let is_cut_off = reach == Reach::CutOff;
         let mut gathering = Gathering::new(expected, absent.collect(), is_cut_off, now + timeout);
-        if reach == Reach::Some {
+        if reach == Reach::Known {
             gathering.await_unknown();
         }
         self.open.insert(self.last, (gathering, answer));

@@ -87,3 +87,9 @@ impl Items for MemoryItems {
         Ok(expired.len())
     }
 }
+
+/// The value of a result that can't be an error.
+pub fn infallible<T>(result: Result<T, Infallible>) -> T {
+    let Ok(value) = result;
+    value
+}

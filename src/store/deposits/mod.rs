@@ -12,5 +12,5 @@ mod memory_items;
 mod requests;
 
 pub(super) use item::{Item, Items, Kind, Place, of_device, owner_tag};
-pub(super) use memory_items::MemoryItems;
+pub(super) use memory_items::{MemoryItems, infallible};
 pub use requests::{DeviceKeys, E2eFound, E2eQuery, E2eReply, E2eRequest, GroupInfo, Invited};

@@ -109,9 +109,7 @@ fn push_text(plain: &mut Vec<u8>, text: &str) {
 
 fn text<'a>(input: &mut Decoder<'a>) -> Option<&'a str> {
     let length = u32::from_be_bytes(input.array()?) as usize;
-    let (text, rest) = input.0.split_at_checked(length)?;
-    input.0 = rest;
-    std::str::from_utf8(text).ok()
+    std::str::from_utf8(input.take(length)?).ok()
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ impl Cluster {
     }
 
     /// The newest commit of a room, and its record; without one, it can't be read.
-    fn last_record(
+    pub fn last_record(
         &self,
         log: &LogState,
         tag: &Tag,

@@ -20,7 +20,7 @@ use crate::protocol::end_to_end::CommitParts;
 use crate::protocol::{RoomName, Seq, Timestamp, UserName};
 use crate::store::deposits::{
     E2eFound, E2eQuery, E2eReply, E2eRequest, Invited, Item, Items as _, Kind, MemoryItems, desk,
-    of_device,
+    infallible, of_device,
 };
 use crate::store::entry::Draft;
 use crate::store::retention::expires_before;
@@ -256,10 +256,8 @@ fn open(keys: &RecordKeys, key: &str, sealed: &[u8]) -> Option<MemoryItems> {
     let mut items = MemoryItems::default();
     while !input.0.is_empty() {
         let length = u32::from_be_bytes(input.array()?) as usize;
-        let (item, rest) = input.0.split_at_checked(length)?;
-        input.0 = rest;
         // One of a newer program is left out.
-        if let Some(item) = Item::decode(item) {
+        if let Some(item) = Item::decode(input.take(length)?) {
             infallible(items.put(item));
         }
     }
@@ -268,11 +266,4 @@ fn open(keys: &RecordKeys, key: &str, sealed: &[u8]) -> Option<MemoryItems> {
 
 fn failed(error: &EngineError) -> StoreError {
     StoreError::Failed(format!("the bucket of the cluster: {error}"))
-}
-
-fn infallible<T>(result: Result<T, std::convert::Infallible>) -> T {
-    match result {
-        Ok(value) => value,
-        Err(never) => match never {},
-    }
 }

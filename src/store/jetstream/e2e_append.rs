@@ -51,7 +51,11 @@ impl Batch<'_> {
 
     /// The outcome for a draft that would be refused: if its id is known, that decides.
     fn unless_known(&self, index: usize, refused: AppendOutcome) -> AppendOutcome {
-        let Some(probe) = self.outgoing(index, None) else { return refused };
+        if self.drafts[index].id.is_none() {
+            // Nobody can repeat it.
+            return refused;
+        }
+        let probe = self.message(index, None);
         match find_id(self.cluster, self.log, probe, self.deadline) {
             Ok(Some(seq)) => self.compared(index, seq),
             Ok(None) if self.cluster.finds_ids_first => refused,
@@ -89,31 +93,14 @@ impl Batch<'_> {
         }
     }
 
-    /// The message of a draft. `None` if nobody can repeat it.
-    pub(super) fn outgoing(&self, index: usize, condition: Option<Condition>) -> Option<Outgoing> {
-        let draft = &self.drafts[index];
-        draft.id.as_ref()?;
-        Some(self.message(index, condition))
-    }
-
     /// The message of a draft was refused because its condition does not hold.
     pub(super) fn again(&self, index: usize, e2e: &EndToEnd) -> AppendOutcome {
-        for _ in 0..MAX_ATTEMPTS {
-            let tag = self.cluster.names.tag(&self.drafts[index].room);
-            if let Err(error) = self.cluster.ask_newest_commit(self.log, &tag) {
-                return AppendOutcome::Refused(error);
-            }
-            let condition = match self.condition(index, e2e) {
-                Ok(condition) => condition,
-                Err(outcome) => return outcome,
-            };
+        let publish = |condition| {
             let message = self.message(index, Some(condition));
-            match publish(self.cluster, self.log, &[message], self.deadline).remove(0) {
-                Fate::OtherLast => {}
-                fate => return self.outcome(index, &fate),
-            }
-        }
-        AppendOutcome::Refused(self.changing())
+            Ok(publish(self.cluster, self.log, &[message], self.deadline).remove(0))
+        };
+        let fate = self.ask_newest(index).and_then(|()| self.attempt(index, e2e, publish));
+        fate.map_or_else(|outcome| outcome, |fate| self.outcome(index, &fate))
     }
 
     /// Appends a commit with what it brings along.
@@ -128,37 +115,48 @@ impl Batch<'_> {
             Ok(Some(refused)) => return self.unless_known(index, refused),
             Err(error) => return AppendOutcome::Refused(error),
         }
-        for _ in 0..MAX_ATTEMPTS {
-            let condition = match self.condition(index, e2e) {
-                Ok(condition) => condition,
-                Err(outcome) => return outcome,
-            };
-            let draft = &self.drafts[index];
+        let draft = &self.drafts[index];
+        let publish = |condition| {
             // Before the commit, so that no device is added that does not learn of it.
-            if let Err(error) =
-                deposits::note_welcomes(self.cluster, draft, e2e.base, parts, self.now)
-            {
-                return AppendOutcome::Refused(error);
-            }
+            deposits::note_welcomes(self.cluster, draft, e2e.base, parts, self.now)?;
             let messages = self.messages_of_commit(index, condition, e2e, parts);
-            match publish_together(self.cluster, self.log, &messages, self.deadline) {
-                Fate::OtherLast => {
-                    let tag = self.cluster.names.tag(&draft.room);
-                    if let Err(error) = self.cluster.ask_newest_commit(self.log, &tag) {
-                        return AppendOutcome::Refused(error);
-                    }
-                }
-                fate => {
-                    if let Fate::Stored(seq) = fate {
-                        let newest = NewestCommit { commit: seq, told_at: seq + 1 };
-                        let tag = self.cluster.names.tag(&draft.room);
-                        self.log.learn_newest_commit(&tag, &self.epoch, newest);
-                    }
-                    return self.outcome(index, &fate);
-                }
+            Ok(publish_together(self.cluster, self.log, &messages, self.deadline))
+        };
+        let fate = match self.attempt(index, e2e, publish) {
+            Ok(fate) => fate,
+            Err(outcome) => return outcome,
+        };
+        if let Fate::Stored(seq) = fate {
+            let newest = NewestCommit { commit: seq, told_at: seq + 1 };
+            let tag = self.cluster.names.tag(&draft.room);
+            self.log.learn_newest_commit(&tag, &self.epoch, newest);
+        }
+        self.outcome(index, &fate)
+    }
+
+    /// Publishes under the condition for a draft, and again if the janitor tells the same commit anew meanwhile.
+    fn attempt(
+        &self,
+        index: usize,
+        e2e: &EndToEnd,
+        publish: impl Fn(Condition) -> Result<Fate, StoreError>,
+    ) -> Result<Fate, AppendOutcome> {
+        for _ in 0..MAX_ATTEMPTS {
+            let condition = self.condition(index, e2e)?;
+            match publish(condition).map_err(AppendOutcome::Refused)? {
+                Fate::OtherLast => self.ask_newest(index)?,
+                fate => return Ok(fate),
             }
         }
-        AppendOutcome::Refused(self.changing())
+        let text = "the newest commit changes all the time; send it again";
+        Err(AppendOutcome::Refused(failed(self.log, text)))
+    }
+
+    /// Learns the newest commit of a draft's room from the leader of the stream.
+    fn ask_newest(&self, index: usize) -> Result<(), AppendOutcome> {
+        let tag = self.cluster.names.tag(&self.drafts[index].room);
+        let asked = self.cluster.ask_newest_commit(self.log, &tag);
+        asked.map(drop).map_err(AppendOutcome::Refused)
     }
 
     /// Why a commit is refused whatever its base is.
@@ -199,25 +197,32 @@ impl Batch<'_> {
         }
         messages
     }
-
-    fn changing(&self) -> StoreError {
-        failed(self.log, "the newest commit changes all the time; send it again")
-    }
 }
 
 impl Cluster {
     /// The message that tells a commit.
     pub fn record_message(&self, record: &CommitRecord) -> Outgoing {
-        let subject = self.names.subject(SubjectKind::Commits, &self.names.tag(&record.room));
-        let sealed = Bytes::from(self.keys.seal_commit(&subject, record));
-        // Without it, nobody could say anything in the room any more.
-        Outgoing { never_expires: true, ..Outgoing::new(subject, String::new(), sealed) }
+        self.kept_message(SubjectKind::Commits, &record.room, |subject| {
+            self.keys.seal_commit(subject, record)
+        })
     }
 
     /// The message with a ratchet tree.
     pub fn tree_message(&self, room: &RoomName, hash: &[u8; 32], tree: &[u8]) -> Outgoing {
-        let subject = self.names.subject(SubjectKind::Trees, &self.names.tag(room));
-        let sealed = Bytes::from(self.keys.seal_tree(&subject, hash, tree));
+        self.kept_message(SubjectKind::Trees, room, |subject| {
+            self.keys.seal_tree(subject, hash, tree)
+        })
+    }
+
+    /// A message that never expires: without it, nobody could say anything in the room any more, or come in.
+    fn kept_message(
+        &self,
+        kind: SubjectKind,
+        room: &RoomName,
+        seal: impl FnOnce(&str) -> Vec<u8>,
+    ) -> Outgoing {
+        let subject = self.names.subject(kind, &self.names.tag(room));
+        let sealed = Bytes::from(seal(&subject));
         Outgoing { never_expires: true, ..Outgoing::new(subject, String::new(), sealed) }
     }
 }

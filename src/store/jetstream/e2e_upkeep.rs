@@ -11,7 +11,7 @@ use super::engine::{Condition, EngineError, Outgoing, PublishError};
 use super::log_state::{LogState, NewestCommit};
 use super::names::SubjectKind;
 use crate::crypto::sealer::Tag;
-use crate::protocol::{RoomName, UserName};
+use crate::protocol::{RoomName, Seq, UserName};
 use crate::store::entry::Draft;
 use crate::store::room_log::{AppendOutcome, StoreError};
 
@@ -116,21 +116,18 @@ fn tell_again(
     subject: &str,
     below: u64,
 ) -> Result<u64, StoreError> {
-    let limit = cluster.timings.ask;
-    let last_of = |subject: &str| {
-        cluster.engine.last_of(&log.stream, subject, limit).map_err(|error| failed(log, error))
-    };
-    let Some(last) = last_of(subject)? else { return Ok(0) };
-    if last.seq >= below {
-        return Ok(last.seq);
+    let (newest, record) = cluster.last_record(log, tag)?;
+    if newest.told_at == 0 || newest.told_at >= below {
+        return Ok(newest.told_at);
     }
-    let Some(record) = cluster.keys.open_commit(subject, &last.payload) else {
-        return Err(failed(log, format!("message {} tells a commit and can't be read", last.seq)));
+    let Some(record) = record else {
+        let text = format!("message {} tells a commit and can't be read", newest.told_at);
+        return Err(failed(log, text));
     };
-    let commit = record.commit(last.seq);
+    let commit = Seq(newest.commit);
     // Nobody is welcomed by it any more: key packages do not live as long.
     let record = CommitRecord { commit: Some(commit), welcomes: Vec::new(), ..record };
-    let condition = Some(Condition { subject: subject.to_owned(), last: last.seq });
+    let condition = Some(Condition { subject: subject.to_owned(), last: newest.told_at });
     let mut messages = vec![Outgoing { condition, ..cluster.record_message(&record) }];
     if let Some(tree) = cluster.tree(&record.room, &record.tree_hash)? {
         messages.push(cluster.tree_message(&record.room, &record.tree_hash, &tree));
@@ -139,12 +136,12 @@ fn tell_again(
         Ok(published) => {
             let epoch = log.epoch();
             let told_at = published.last + 1 - messages.len() as u64;
-            let newest = NewestCommit { commit: commit.0, told_at };
+            let newest = NewestCommit { told_at, ..newest };
             log.learn_newest_commit(tag, &epoch, newest);
             Ok(told_at)
         }
         // A newer commit was told at this moment.
-        Err(PublishError::OtherLast) => Ok(last_of(subject)?.map_or(0, |message| message.seq)),
+        Err(PublishError::OtherLast) => Ok(cluster.ask_newest_commit(log, tag)?.told_at),
         Err(error) => Err(failed(log, EngineError::Failed(error.to_string()))),
     }
 }

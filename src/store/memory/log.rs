@@ -4,11 +4,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::state::{Room, State, StoredEntry, infallible};
+use super::state::{Room, State, StoredEntry};
 use crate::protocol::frame::Position;
 use crate::protocol::{Epoch, RoomName, Seq, SeqRange, Timestamp};
 use crate::store::deletion::{Deleted, DeletedRoom, EraseStep};
-use crate::store::deposits::{E2eFound, E2eQuery, E2eReply, E2eRequest, desk};
+use crate::store::deposits::{E2eFound, E2eQuery, E2eReply, E2eRequest, desk, infallible};
 use crate::store::entry::Draft;
 use crate::store::opened::OpenedStore;
 use crate::store::page_builder::{Numbering, PageBuilder};

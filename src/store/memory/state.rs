@@ -1,7 +1,6 @@
 //! The contents of a store in memory, and the limits on them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::convert::Infallible;
 
 use sha2::{Digest, Sha256};
 
@@ -9,7 +8,7 @@ use crate::protocol::device::DeviceId;
 use crate::protocol::end_to_end::{EndToEnd, EntryKind};
 use crate::protocol::{MessageId, RoomName, Seq, SeqRange, Timestamp, UserName};
 use crate::store::deletion::{Deleted, DeletedRoom, Redaction, Stored};
-use crate::store::deposits::{Items as _, MemoryItems, desk};
+use crate::store::deposits::{Items as _, MemoryItems, desk, infallible};
 use crate::store::entry::{Draft, Entry};
 use crate::store::retention::{
     MAX_PRUNED_PER_STEP, Retention, expires_before, ids_expire_before, prune_to,
@@ -19,13 +18,6 @@ use crate::store::room_log::{AppendOutcome, DeleteError, PruneReason, PruneResul
 /// Bytes of all rooms together, also without `history.max_bytes`. Above this, the oldest messages are
 /// dropped.
 const MAX_BYTES: usize = 256 * 1024 * 1024;
-/// The value of a result that can't be an error.
-pub(super) fn infallible<T>(result: Result<T, Infallible>) -> T {
-    match result {
-        Ok(value) => value,
-        Err(never) => match never {},
-    }
-}
 
 /// Removes what is known about the text of a message.
 fn forget_text(ids: &mut HashMap<IdKey, KnownId>, entry: &Entry) {

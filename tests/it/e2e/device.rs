@@ -143,3 +143,24 @@ pub fn described(frame: &Value) -> (u64, String, u64, String) {
         String::from_utf8(content).unwrap(),
     )
 }
+
+/// The answer to what was sent without the newest commit, which is `base`.
+pub fn stale(base: u64) -> Result<u64, (String, Option<u64>)> {
+    Err(("stale_base".into(), Some(base)))
+}
+
+/// Every device sends a commit with the base `base` at once. Gives the number of the only one that is acked.
+pub async fn commit_at_once(devices: &mut [Device], room: &str, round: u64, base: u64) -> u64 {
+    for (number, device) in devices.iter_mut().enumerate() {
+        device.commit(room, &format!("c{round}-{number}"), base).await;
+    }
+    let mut acked = Vec::new();
+    for device in devices {
+        match device.answer().await {
+            Ok(seq) => acked.push(seq),
+            Err(error) => assert_eq!(error.0, "stale_base"),
+        }
+    }
+    assert_eq!(acked.len(), 1, "round {round}");
+    acked[0]
+}

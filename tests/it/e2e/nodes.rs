@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::task::block_in_place;
 
-use super::device::{Device, commit, device_id, opaque, register, tree};
+use super::device::{Device, commit, commit_at_once, device_id, opaque, register, stale, tree};
 use super::member::Member;
 use crate::support::eventually;
 use crate::support::nodes::Nodes;
@@ -102,10 +102,6 @@ fn a_room_survives_the_kill_of_a_node_and_additions_through_others() {
     assert_eq!(read, expected, "nothing is lost and nothing twice");
 }
 
-fn stale(base: u64) -> Result<u64, (String, Option<u64>)> {
-    Err(("stale_base".into(), Some(base)))
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_rule_holds_whichever_node_is_asked() {
     let mut nodes = block_in_place(|| Nodes::with(FAST, 2));
@@ -174,19 +170,9 @@ async fn of_commits_at_once_through_all_nodes_exactly_one_is_acked() {
     }
     let mut base = 0;
     for round in 0..6 {
-        for (number, device) in devices.iter_mut().enumerate() {
-            device.commit(ROOM, &format!("c{round}-{number}"), base).await;
-        }
-        let mut acked = Vec::new();
-        for device in &mut devices {
-            match device.answer().await {
-                Ok(seq) => acked.push(seq),
-                Err(error) => assert_eq!(error.0, "stale_base"),
-            }
-        }
-        assert_eq!(acked.len(), 1, "round {round}");
-        assert!(acked[0] > base);
-        base = acked[0];
+        let acked = commit_at_once(&mut devices, ROOM, round, base).await;
+        assert!(acked > base);
+        base = acked;
     }
 }
 

@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use super::device::{Device, register};
+use super::device::{Device, commit_at_once, register, stale};
 use crate::support::server::Server;
 use crate::support::{Mode, in_both_modes};
 
@@ -13,10 +13,6 @@ in_both_modes!(
     an_entry_is_the_same_live_in_history_and_in_resume,
     restarts_and_kills_keep_the_rule,
 );
-
-fn stale(base: u64) -> Result<u64, (String, Option<u64>)> {
-    Err(("stale_base".into(), Some(base)))
-}
 
 async fn the_rule_holds_for_every_kind_of_frame(mode: Mode) {
     let server = Server::with("").mode(mode).start();
@@ -63,18 +59,7 @@ async fn of_two_commits_at_once_exactly_one_is_acked(mode: Mode) {
     }
     let mut base = 0;
     for round in 0..6 {
-        for (number, device) in devices.iter_mut().enumerate() {
-            device.commit("+ops", &format!("c{round}-{number}"), base).await;
-        }
-        let mut acked = Vec::new();
-        for device in &mut devices {
-            match device.answer().await {
-                Ok(seq) => acked.push(seq),
-                Err(error) => assert_eq!(error.0, "stale_base"),
-            }
-        }
-        assert_eq!(acked.len(), 1, "round {round}");
-        base = acked[0];
+        base = commit_at_once(&mut devices, "+ops", round, base).await;
         assert_eq!(base, round + 1, "the others left nothing behind");
     }
 }
